@@ -1,0 +1,107 @@
+"""Data sets and settings that the data tests share. Every data set here is written to disk by TFDS for real."""
+
+import io
+import os
+import pathlib
+
+import ml_collections
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+from tensorflow_datasets.core import registered
+
+from ucl_jax.data.benchmarks import BENCHMARKS, Benchmark
+
+REAL_DATA_DIR = os.environ.get("UCL_JAX_DATA_DIR", os.path.expanduser("~/tensorflow_datasets"))
+WNIDS = ["n02124075", "n01443537", "n04067472"]  # not sorted, as in the official wnids.txt
+
+
+def stream_config(benchmark: str | Benchmark, **overrides) -> ml_collections.ConfigDict:
+    name = benchmark if isinstance(benchmark, str) else benchmark.tfds_name
+    entry = BENCHMARKS[benchmark] if isinstance(benchmark, str) else benchmark
+    defaults = {
+        "name": name,
+        "examples_per_task": 0,
+        "test_examples_per_task": 0,
+        "validation_fraction": 0.0,
+        "subset_seed": 0,
+        "class_order_seed": -1,
+        "joint": False,
+    }
+    config = ml_collections.ConfigDict({**defaults, **entry._asdict()})
+    config.update(overrides)
+    return config
+
+
+def encode(image: np.ndarray, file_format: str) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, file_format)
+    return file.getvalue()
+
+
+def shape_image(index: int) -> np.ndarray:
+    """A wide image of 12 x 8 pixels, one colour: [8, 12, 3], the red channel tells which."""
+    return np.full((8, 12, 3), (index, 7, 200), np.uint8)
+
+
+def write_shapes(data_dir: pathlib.Path) -> None:
+    """A data set nobody has heard of: 'shapes', other keys, other splits, three files a split, two kinds of class.
+
+    Example i of 'learn' (60) and 'check' (30) has red = i, `kind` = i % 3 and `size` = i % 2.
+    """
+    with registered.skip_registration():
+
+        class Shapes(tfds.core.GeneratorBasedBuilder):
+            VERSION = tfds.core.Version("2.0.0")
+            pkg_dir_path = data_dir
+
+            def _info(self):
+                features = {
+                    "picture": tfds.features.Image(shape=(None, None, 3)),
+                    "kind": tfds.features.ClassLabel(num_classes=3),
+                    "size": tfds.features.ClassLabel(num_classes=2),
+                }
+                return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+            def _split_generators(self, dl_manager):
+                return {"learn": self._generate_examples(60), "check": self._generate_examples(30)}
+
+            def _generate_examples(self, count):
+                for i in range(count):
+                    picture = io.BytesIO(encode(shape_image(i), "png"))
+                    yield i, {"picture": picture, "kind": i % 3, "size": i % 2}
+
+    builder = Shapes(data_dir=data_dir, file_format="array_record")
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(num_shards=3, try_download_gcs=False))
+
+
+SHAPES = Benchmark(
+    "shapes",
+    num_tasks=3,
+    classes_per_task=1,
+    image_size=12,
+    fit="pad",
+    train_split="learn",
+    test_split="check",
+    image_key="picture",
+    label_key="kind",
+)
+
+
+def tiny_files() -> dict[str, bytes]:
+    """A miniature tiny-imagenet-200 in the official layout: 4 training and 2 validation images a class, one grey."""
+    rng = np.random.default_rng(0)
+    files = {"wnids.txt": "\n".join(WNIDS).encode(), "words.txt": b"n01443537\tgoldfish\n"}
+    annotations = []
+    for place, wnid in enumerate(WNIDS):
+        for i in range(4):
+            shape = (64, 64) if (place, i) == (0, 0) else (64, 64, 3)  # the first of all is a grey JPEG
+            image = rng.integers(0, 256, shape, np.uint8)
+            files[f"train/{wnid}/images/{wnid}_{i}.JPEG"] = encode(image, "jpeg")
+        files[f"train/{wnid}/{wnid}_boxes.txt"] = f"{wnid}_0.JPEG\t0\t0\t63\t63\n".encode()
+    for i in range(6):
+        files[f"val/images/val_{i}.JPEG"] = encode(rng.integers(0, 256, (64, 64, 3), np.uint8), "jpeg")
+        annotations.append(f"val_{i}.JPEG\t{WNIDS[i % 3]}\t0\t32\t44\t62")
+    files["val/val_annotations.txt"] = ("\n".join(annotations) + "\n").encode()
+    files["test/images/test_0.JPEG"] = encode(rng.integers(0, 256, (64, 64, 3), np.uint8), "jpeg")
+    return files

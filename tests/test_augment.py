@@ -1,0 +1,603 @@
+"""Every op against an independent reference (Pillow, colorsys, SciPy, plain Python), and every draw against its law."""
+
+import colorsys
+import functools
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.ndimage
+import scipy.stats
+from PIL import Image, ImageEnhance
+
+from ucl_jax import augment
+
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2615)
+PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # compiles in half the time
+UNLIKELY = 1e-4  # seeds are fixed, so a test that passes once passes always; a wrong law gives p-values far below
+
+
+def uint8_image(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def float_image(height, width, seed=0):
+    return uint8_image(height, width, seed).astype(np.float32) / np.float32(255)
+
+
+def keys(n, seed=0):
+    return jax.random.split(jax.random.key(seed), n)
+
+
+def draw(sample, n, seed=0):
+    """`n` draws of a function of a key, as NumPy arrays."""
+    return jax.tree.map(np.asarray, jit(jax.vmap(sample))(keys(n, seed)))
+
+
+def frequency_is(hits, p):
+    """Whether the number of hits is within 4 standard errors of what probability p gives."""
+    return abs(hits.mean() - p) < 4 * math.sqrt(p * (1 - p) / hits.size)
+
+
+# Crops.
+
+CROPS = {  # image height and width, (top, left, height, width), size
+    "up": ((32, 32), (3, 9, 14, 20), 32),
+    "down": ((40, 56), (0, 4, 40, 51), 16),
+    "down_and_up": ((48, 24), (1, 5, 47, 9), 20),
+    "one_pixel": ((8, 8), (5, 2, 1, 1), 6),
+    "identity": ((16, 16), (0, 0, 16, 16), 16),
+}
+resized_crop = jit(augment.resized_crop, static_argnums=(5, 6))
+
+
+@pytest.mark.parametrize("method", FILTERS)
+@pytest.mark.parametrize(("shape", "crop", "size"), CROPS.values(), ids=CROPS)
+def test_resized_crop_equals_pillow_on_float_images(shape, crop, size, method):
+    # Pillow 'F' images are not rounded, but not clipped either: values in [0.3, 0.7] leave room for bicubic overshoot.
+    image = 0.3 + 0.4 * float_image(*shape)
+    top, left, height, width = crop
+    box = (left, top, left + width, top + height)
+    planes = [Image.fromarray(image[..., i]).crop(box).resize((size, size), FILTERS[method]) for i in range(3)]
+    got = resized_crop(image, *map(jnp.int32, crop), size, method)
+    np.testing.assert_allclose(got, np.stack(planes, axis=-1), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("method", FILTERS)
+@pytest.mark.parametrize(("shape", "crop", "size"), CROPS.values(), ids=CROPS)
+def test_resized_crop_equals_pillow_on_uint8_images(shape, crop, size, method):
+    # Black and white noise: the bicubic overshoots everywhere. Pillow rounds to 8 bits after each pass: the first error
+    # (0.5) passes through weights whose absolute values sum to at most 1.3, the second adds 0.5. The passes are two
+    # calls here, columns first: Pillow 13 takes a high, narrow crop's rows first (pull request 9549); none before did.
+    image = np.where(uint8_image(*shape) > 127, 255, 0).astype(np.uint8)
+    top, left, height, width = crop
+    cut = Image.fromarray(image).crop((left, top, left + width, top + height))
+    want = np.asarray(cut.resize((size, height), FILTERS[method]).resize((size, size), FILTERS[method]))
+    got = resized_crop(jax.vmap(augment.to_float)(image[None])[0], *map(jnp.int32, crop), size, method)
+    np.testing.assert_allclose(255 * got, want, rtol=0, atol=1.2)
+    assert got.min() >= 0
+    assert got.max() <= 1
+
+
+def torchvision_get_params(rng, height, width, scale, ratio):
+    """RandomResizedCrop.get_params of torchvision (transforms/transforms.py), with NumPy's generator for torch's."""
+    area = height * width
+    log_ratio = np.log(ratio)
+    for _ in range(10):
+        target_area = area * rng.uniform(scale[0], scale[1])
+        aspect_ratio = math.exp(rng.uniform(log_ratio[0], log_ratio[1]))
+        w = round(math.sqrt(target_area * aspect_ratio))
+        h = round(math.sqrt(target_area / aspect_ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return rng.integers(0, height - h + 1), rng.integers(0, width - w + 1), h, w
+    in_ratio = width / height
+    if in_ratio < min(ratio):
+        w, h = width, round(width / min(ratio))
+    elif in_ratio > max(ratio):
+        w, h = round(height * max(ratio)), height
+    else:
+        w, h = width, height
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def reference_crops(n, *args):
+    rng = np.random.default_rng(1)
+    return np.array([torchvision_get_params(rng, *args) for _ in range(n)]).T
+
+
+CROP_LAWS = {  # an attempt of the third fits in one case of ten, so that the number of attempts shows
+    "simsiam": (32, 32, (0.2, 1.0), (3 / 4, 4 / 3)),
+    "replay_wide": (24, 40, (0.08, 1.0), (3 / 4, 4 / 3)),
+    "often_fallback": (32, 32, (0.4, 0.6), (2.0, 4.0)),
+}
+
+
+@pytest.mark.parametrize("law", CROP_LAWS.values(), ids=CROP_LAWS)
+def test_crop_params_follow_torchvision(law):
+    n = 20_000
+    got = np.stack(draw(lambda key: augment.crop_params(key, *law), n))
+    want = reference_crops(n, *law)
+    statistics = {
+        "area": lambda top, left, h, w: h * w,
+        "ratio": lambda top, left, h, w: w / h,
+        "height": lambda top, left, h, w: h,
+        "width": lambda top, left, h, w: w,
+        "top": lambda top, left, h, w: top,
+        "left": lambda top, left, h, w: left,
+        "offsets": lambda top, left, h, w: top - left,
+        "bottom": lambda top, left, h, w: law[0] - top - h,
+        "right": lambda top, left, h, w: law[1] - left - w,
+    }
+    for name, statistic in statistics.items():
+        assert scipy.stats.ks_2samp(statistic(*got), statistic(*want)).pvalue > UNLIKELY, name
+
+
+def test_crop_params_offsets_are_uniform_and_reach_both_ends():
+    top, left, height, width = draw(lambda key: augment.crop_params(key, 32, 32), 20_000)
+    rng = np.random.default_rng(0)
+    for offset, length in ((top, height), (left, width)):
+        assert offset.min() == 0
+        assert (offset + length).max() == 32
+        # An integer uniform in 0..m plus a uniform fraction is uniform in [0, m + 1].
+        place = (offset + rng.uniform(size=offset.size)) / (32 - length + 1)
+        assert scipy.stats.kstest(place, "uniform").pvalue > UNLIKELY
+    assert min(x.dtype == np.int32 for x in (top, left, height, width))
+
+
+def test_crop_params_default_ranges():
+    _, _, height, width = draw(lambda key: augment.crop_params(key, 256, 256), 20_000)
+    area, ratio = height * width / 256**2, width / height
+    assert 0.195 < area.min() < 0.21  # rounding of the sides moves the area by up to 0.5 / 99 + 0.5 / 131
+    assert 0.98 < area.max() <= 1
+    assert 0.745 < ratio.min() < 0.76
+    assert 1.32 < ratio.max() < 1.345
+
+
+FALLBACKS = {  # no attempt fits; what remains was worked out by hand from torchvision's fallback
+    "too_wide": (8, 32, (1.0, 1.0), (3 / 4, 4 / 3), (0, 10, 8, 11)),  # 8 * 4/3 = 10.67 -> 11 wide, (32 - 11) // 2
+    "too_high": (33, 8, (1.0, 1.0), (3 / 4, 4 / 3), (11, 0, 11, 8)),  # 8 / (3/4) = 10.67 -> 11 high, (33 - 11) // 2
+    "whole": (30, 32, (2.0, 2.0), (3 / 4, 4 / 3), (0, 0, 30, 32)),
+}
+
+
+@pytest.mark.parametrize(("height", "width", "scale", "ratio", "want"), FALLBACKS.values(), ids=FALLBACKS)
+def test_crop_params_fallback(height, width, scale, ratio, want):
+    got = np.stack(draw(lambda key: augment.crop_params(key, height, width, scale, ratio), 50))
+    np.testing.assert_array_equal(got, np.tile(np.array(want)[:, None], 50))
+
+
+def test_random_crop_cuts_any_window_of_the_padded_image():
+    image, pad, n = float_image(5, 7), 2, 5_000
+    got = draw(lambda key: augment.random_crop(key, image, pad), n)
+    padded = np.pad(image, ((pad, pad), (pad, pad), (0, 0)))
+    windows = [padded[top : top + 5, left : left + 7] for top in range(5) for left in range(5)]
+    found = np.array([[np.array_equal(x, window) for window in windows] for x in got])
+    assert (found.sum(axis=1) == 1).all()
+    assert scipy.stats.chisquare(found.sum(axis=0)).pvalue > UNLIKELY
+
+
+def test_random_crop_without_padding_is_the_image():
+    image = float_image(5, 7)
+    np.testing.assert_array_equal(augment.random_crop(jax.random.key(0), image, 0), image)
+
+
+def test_horizontal_flip():
+    image = float_image(4, 6)
+    for p in (0.0, 0.3, 1.0):
+        got = draw(functools.partial(augment.horizontal_flip, image=image, p=p), 4_000)
+        flipped = (got == image[:, ::-1]).all(axis=(1, 2, 3))
+        assert (flipped | (got == image).all(axis=(1, 2, 3))).all()
+        assert frequency_is(flipped, p) if 0 < p < 1 else (flipped == bool(p)).all()
+
+
+# Colour.
+
+ENHANCE = {
+    "brightness": (augment.adjust_brightness, ImageEnhance.Brightness),
+    "contrast": (augment.adjust_contrast, ImageEnhance.Contrast),
+    "saturation": (augment.adjust_saturation, ImageEnhance.Color),
+}
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.6, 1.0, 1.4, 2.5])
+@pytest.mark.parametrize(("op", "enhance"), ENHANCE.values(), ids=ENHANCE)
+def test_adjustments_equal_pillow_image_enhance(op, enhance, factor):
+    # torchvision's functional_pil.py calls ImageEnhance. Pillow rounds the grey image or its mean (0.5, that counts
+    # |1 - factor| times) and cuts the result down to an integer (1).
+    image = uint8_image(24, 16) // np.array([1, 2, 3], np.uint8)  # red on average: the three grey weights matter
+    want = np.asarray(enhance(Image.fromarray(image)).enhance(factor), np.float64)
+    got = 255 * np.asarray(op(image.astype(np.float32) / np.float32(255), factor), np.float64)
+    assert np.abs(got - want).max() < 1.001 + 0.5 * abs(1 - factor)
+
+
+def test_adjustments_by_hand():
+    # Greys 0.299 and 0.587 * 0.5 + 0.114 = 0.4075, mean 0.35325; blends by pencil.
+    image = jnp.asarray([[[1.0, 0.0, 0.0], [0.0, 0.5, 1.0]]])
+    brightness = [[[0.5, 0.0, 0.0], [0.0, 0.25, 0.5]]]
+    contrast = [[[0.676625, 0.176625, 0.176625], [0.176625, 0.426625, 0.676625]]]
+    saturation = [[[1.0, 0.0, 0.0], [0.0, 0.54625, 1.0]]]
+    np.testing.assert_allclose(augment.adjust_brightness(image, 0.5), brightness, atol=1e-6)
+    np.testing.assert_allclose(augment.adjust_contrast(image, 0.5), contrast, atol=1e-6)
+    np.testing.assert_allclose(augment.adjust_saturation(image, 1.5), saturation, atol=1e-6)
+
+
+def corners_and_noise():
+    """Colours with ties, greys, black and white, next to noise: float32 [5, 27, 3]."""
+    corners = np.array(list(itertools.product((0.0, 0.5, 1.0), repeat=3)), np.float32)
+    return np.concatenate([corners[None], float_image(4, 27)])
+
+
+@pytest.mark.parametrize("shift", [-0.5, -0.1, 0.0, 0.03, 0.25, 0.5])
+def test_adjust_hue_equals_colorsys(shift):
+    image = corners_and_noise()
+    want = np.empty(image.shape)
+    for i in np.ndindex(image.shape[:2]):
+        hue, saturation, value = colorsys.rgb_to_hsv(*image[i].astype(np.float64))
+        want[i] = colorsys.hsv_to_rgb((hue + shift) % 1.0, saturation, value)
+    np.testing.assert_allclose(augment.adjust_hue(image, shift), want, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("shift", [-0.4, -0.1, 0.1, 0.5])
+def test_adjust_hue_equals_torchvision_on_pil(shift):
+    # torchvision's functional_pil.adjust_hue: hue in 8 bits, plus int(255 * shift) with wrap-around at 256. One step of
+    # hue moves a channel by up to 6, and both hue and shift are cut to a step: 15 at worst, 2 on average.
+    image = uint8_image(24, 24)
+    hue, saturation, value = Image.fromarray(image).convert("HSV").split()
+    turned = (np.asarray(hue, np.int64) + int(255 * shift)) % 256
+    hsv = Image.merge("HSV", (Image.fromarray(turned.astype(np.uint8)), saturation, value))
+    got = np.asarray(augment.adjust_hue(image.astype(np.float32) / np.float32(255), shift))
+    error = np.abs(255 * got - np.asarray(hsv.convert("RGB")))
+    assert error.max() < 15
+    assert error.mean() < 2
+
+
+def test_grayscale_equals_pillow():
+    image = uint8_image(16, 16)
+    got = np.asarray(augment.grayscale(image.astype(np.float32) / np.float32(255)))
+    assert got.shape == (16, 16, 3)
+    for i in range(3):
+        # Mode 'F' is not rounded, mode 'L' is.
+        np.testing.assert_allclose(255 * got[..., i], np.asarray(Image.fromarray(image).convert("F")), rtol=1e-5)
+        assert np.abs(255 * got[..., i] - np.asarray(Image.fromarray(image).convert("L"))).max() < 0.51
+
+
+apply_jitter = jit(jax.vmap(augment.apply_jitter, in_axes=(None, 0, 0)))
+ORDERS = np.array(list(itertools.permutations(range(4))), np.int32)
+
+
+def test_apply_jitter_equals_the_four_ops_in_every_order():
+    # The four ops are checked above; here only that they come in the given order. Strong factors, so that clipping
+    # makes even brightness and saturation not commute.
+    image = corners_and_noise()
+    factors = np.array([1.7, 0.6, 2.2, 0.2], np.float32)
+    ops = [augment.adjust_brightness, augment.adjust_contrast, augment.adjust_saturation, augment.adjust_hue]
+    ops = [jit(op) for op in ops]
+    want = [functools.reduce(lambda x, op: ops[op](x, factors[op]), order, image) for order in ORDERS]
+    distances = [np.abs(a - b).max() for a, b in itertools.combinations(want, 2)]
+    assert min(distances) > 1e-3, "the factors must tell the orders apart"
+    got = apply_jitter(image, np.tile(factors, (24, 1)), ORDERS)
+    np.testing.assert_allclose(got, np.stack(want), rtol=0, atol=5e-6)
+
+
+def test_jitter_params_factors_are_uniform_and_independent():
+    strengths = (0.4, 1.5, 0.2, 0.1)
+    factors, _ = draw(lambda key: augment.jitter_params(key, *strengths), 20_000)
+    ranges = [(0.6, 1.4), (0.0, 2.5), (0.8, 1.2), (-0.1, 0.1)]  # a factor is never negative
+    for i, (low, high) in enumerate(ranges):
+        assert scipy.stats.kstest(factors[:, i], "uniform", (low, high - low)).pvalue > UNLIKELY, i
+    correlation = np.corrcoef(factors.T) - np.eye(4)
+    assert np.abs(correlation).max() < 4 / math.sqrt(20_000)
+
+
+def test_jitter_params_orders_are_equally_likely_and_independent_of_the_factors():
+    factors, orders = draw(lambda key: augment.jitter_params(key, 0.4, 0.4, 0.4, 0.1), 24_000)
+    which = (orders[:, None] == ORDERS).all(axis=2)
+    assert (which.sum(axis=1) == 1).all()
+    assert scipy.stats.chisquare(which.sum(axis=0)).pvalue > UNLIKELY
+    high = (factors > np.median(factors, axis=0)).astype(np.int64) @ np.array([1, 2, 4, 8])
+    table = np.zeros((24, 16))
+    np.add.at(table, (which.argmax(axis=1), high), 1)
+    assert scipy.stats.chi2_contingency(table).pvalue > UNLIKELY
+
+
+def test_color_jitter_draws_for_its_own_image():
+    # A grey image hides saturation and hue; with one flat colour contrast does nothing either: brightness is left.
+    flat = np.full((4, 4, 3), 0.5, np.float32)
+    got = draw(lambda key: augment.color_jitter(key, flat, 0.4, 0.0, 0.4, 0.1), 4_000)[:, 0, 0, 0]
+    assert scipy.stats.kstest(got / 0.5, "uniform", (0.6, 0.8)).pvalue > UNLIKELY
+    # And with hue alone, a red image turns by up to 0.1: the green or the blue channel rises to 6 * 0.1.
+    red = np.zeros((2, 2, 3), np.float32) + np.array([1, 0, 0], np.float32)
+    got = draw(lambda key: augment.color_jitter(key, red, 0.0, 0.0, 0.0, 0.1), 4_000)[:, 0, 0]
+    np.testing.assert_allclose(got[:, 0], 1.0, atol=1e-6)
+    assert scipy.stats.kstest(got[:, 1] - got[:, 2], "uniform", (-0.6, 1.2)).pvalue > UNLIKELY
+
+
+# Blur and scale.
+
+gaussian_blur = jit(augment.gaussian_blur, static_argnums=2)
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.7, 2.0])
+@pytest.mark.parametrize(("kernel_size", "shape"), [(1, (4, 5)), (3, (4, 5)), (7, (12, 9)), (9, (5, 20))])
+def test_gaussian_blur_equals_scipy(kernel_size, shape, sigma):
+    # torchvision's kernel: exp(-x^2 / 2 sigma^2) at integers, normalised. Its 'reflect' is SciPy's 'mirror'.
+    image = float_image(*shape)
+    taps = np.array([math.exp(-0.5 * (x / sigma) ** 2) for x in range(-(kernel_size // 2), kernel_size // 2 + 1)])
+    want = image.astype(np.float64)
+    for axis in (0, 1):
+        want = scipy.ndimage.correlate1d(want, taps / taps.sum(), axis=axis, mode="mirror")
+    np.testing.assert_allclose(gaussian_blur(image, sigma, kernel_size), want, rtol=0, atol=1e-6)
+
+
+def test_normalize_and_to_float():
+    image = np.array([[[0, 51, 255]]], np.uint8)
+    got = augment.to_float(jnp.asarray(image))
+    assert got.dtype == jnp.float32
+    np.testing.assert_allclose(got, [[[0.0, 0.2, 1.0]]], rtol=1e-6)
+    got = augment.normalize(got, (0.5, 0.1, 0.25), (0.5, 0.2, 0.25))
+    np.testing.assert_allclose(got, [[[-1.0, 0.5, 3.0]]], rtol=1e-6)
+
+
+BAD_USE = {
+    "method": lambda: augment.resized_crop(jnp.zeros((4, 4, 3)), 0, 0, 4, 4, 4, "nearest"),
+    "even_kernel": lambda: augment.gaussian_blur(jnp.zeros((9, 9, 3)), 1.0, 4),
+    "wide_kernel": lambda: augment.gaussian_blur(jnp.zeros((9, 3, 3)), 1.0, 7),
+    "float_image": lambda: augment.to_float(jnp.zeros((4, 4, 3))),
+    "one_channel": lambda: augment.to_float(jnp.zeros((4, 4, 1), jnp.uint8)),
+    "batch": lambda: augment.to_float(jnp.zeros((2, 4, 4, 3), jnp.uint8)),
+    "scale": lambda: augment.crop_params(jax.random.key(0), 8, 8, scale=(1.0, 0.2)),
+    "ratio": lambda: augment.crop_params(jax.random.key(0), 8, 8, ratio=(0.0, 1.0)),
+    "probability": lambda: augment.horizontal_flip(jax.random.key(0), jnp.zeros((4, 4, 3)), 1.5),
+    "strength": lambda: augment.jitter_params(jax.random.key(0), 0.4, -0.1, 0.4, 0.1),
+    "hue": lambda: augment.jitter_params(jax.random.key(0), 0.4, 0.4, 0.4, 0.6),
+}
+
+
+@pytest.mark.parametrize("call", BAD_USE.values(), ids=BAD_USE)
+def test_bad_use_is_refused(call):
+    with pytest.raises(ValueError, match=r"must|need"):
+        call()
+
+
+# Whole transforms.
+
+
+def views(transform, image, n, seed=0):
+    """`n` views of one image, with as many keys."""
+    images = jnp.broadcast_to(image, (n, *image.shape))
+    return np.asarray(jit(functools.partial(augment.apply, transform))(keys(n, seed), images))
+
+
+def ramp(side):
+    """Red grows down, green to the right: a resized crop of it shows where it was cut. uint8 [side, side, 3]."""
+    y, x = np.mgrid[:side, :side]
+    return np.stack([y, x, 0 * x], axis=-1).astype(np.uint8)
+
+
+SCALES = {
+    "simsiam": (augment.simsiam_view, {"jitter_p": 0.0, "gray_p": 0.0, "blur_p": 0.0}, {}, (0.2, 1.0)),
+    "simsiam_half": (augment.simsiam_view, {"jitter_p": 0.0, "gray_p": 0.0}, {"scale": (0.5, 0.6)}, (0.5, 0.6)),
+    "replay": (augment.replay_view, {}, {}, (0.08, 1.0)),
+    "replay_half": (augment.replay_view, {}, {"scale": (0.5, 0.6)}, (0.5, 0.6)),
+}
+
+
+@pytest.mark.parametrize(("view", "off", "given", "scale"), SCALES.values(), ids=SCALES)
+def test_views_crop_by_the_law_of_crop_params_and_flip(view, off, given, scale):
+    # The slope of a ramp inside a view is the length of the crop over the size of the view; its sign tells a flip.
+    side, size, n = 60, 24, 1_500
+    got = 255 * views(view(size, **off, **given, **PLAIN), ramp(side), n)
+    height = (got[:, 15, 12, 0] - got[:, 9, 12, 0]) / 6 * size
+    width = (got[:, 12, 15, 1] - got[:, 12, 9, 1]) / 6 * size
+    _, _, want_h, want_w = reference_crops(n, side, side, scale, (3 / 4, 4 / 3))
+    for a, b in ((np.round(height), want_h), (np.round(np.abs(width)), want_w)):
+        assert scipy.stats.ks_2samp(a, b).pvalue > UNLIKELY
+    assert frequency_is(width < 0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("view", "method"),
+    [(augment.simsiam_view, "bilinear"), (augment.replay_view, "bicubic")],
+    ids=["simsiam", "replay"],
+)
+def test_views_resample_as_pillow(view, method):
+    # An area of (nearly) 1 leaves the whole image; 0.6/255: Pillow rounds, twice for what overshoots.
+    image, off = (
+        uint8_image(12, 12),
+        {} if view is augment.replay_view else {"jitter_p": 0.0, "gray_p": 0.0, "blur_p": 0.0},
+    )
+    got = views(view(20, scale=(1.0, 1.0), flip=0.0, **off, **PLAIN), image, 1)[0]
+    want = np.asarray(Image.fromarray(image).resize((20, 20), FILTERS[method]))
+    np.testing.assert_allclose(255 * got, want, rtol=0, atol=1.2)
+
+
+def test_simsiam_view_makes_its_choices_with_the_given_probabilities_and_independently():
+    # A left half darker than the right one tells a flip, the mean grey a brightness jitter, equal channels grey.
+    image = np.full((8, 8, 3), (100, 60, 80), np.uint8)
+    image[:, :4] //= 2
+    chances = {"flip": 0.6, "jitter_p": 0.7, "gray_p": 0.4}
+    got = views(
+        augment.simsiam_view(8, scale=(1.0, 1.0), jitter=(0.4, 0.0, 0.0, 0.0), **chances, **PLAIN), image, 8_000
+    )
+    grey = got @ np.array([0.299, 0.587, 0.114])
+    plain = (image / 255 @ np.array([0.299, 0.587, 0.114])).mean()
+    seen = {
+        "flip": grey[:, :, :4].mean(axis=(1, 2)) > grey[:, :, 4:].mean(axis=(1, 2)),
+        "jitter_p": np.abs(grey.mean(axis=(1, 2)) - plain) > 1e-5,
+        "gray_p": np.ptp(got, axis=3).max(axis=(1, 2)) < 1e-6,
+    }
+    for name, p in chances.items():
+        assert frequency_is(seen[name], p), name
+    cells = np.bincount(seen["flip"] + 2 * seen["jitter_p"] + 4 * seen["gray_p"], minlength=8)
+    want = [math.prod(p if i >> bit & 1 else 1 - p for bit, p in enumerate(chances.values())) for i in range(8)]
+    assert scipy.stats.chisquare(cells, 8_000 * np.array(want)).pvalue > UNLIKELY
+
+
+def reference_jitter(rng, colour):
+    """torchvision's ColorJitter(0.4, 0.4, 0.4, 0.1) of an image of one colour, in plain Python."""
+
+    def blend(colour, other, factor):
+        return np.clip(factor * colour + (1 - factor) * other, 0, 1)
+
+    for op in rng.permutation(4):
+        factor = rng.uniform(0.6, 1.4)
+        if op == 0:
+            colour = blend(colour, 0, factor)
+        elif op in (1, 2):
+            colour = blend(colour, colour @ np.array([0.299, 0.587, 0.114]), factor)
+        else:
+            hue, saturation, value = colorsys.rgb_to_hsv(*colour)
+            colour = np.array(colorsys.hsv_to_rgb((hue + rng.uniform(-0.1, 0.1)) % 1, saturation, value))
+    return colour
+
+
+def test_simsiam_view_defaults():
+    # One flat colour hides crop and flip. Left untouched: (1 - 0.8) * (1 - 0.2) of all views; grey: 0.2.
+    image = np.full((8, 8, 3), (220, 150, 100), np.uint8)
+    got = views(augment.simsiam_view(8, **PLAIN), image, 8_000)[:, 0, 0]
+    grey = np.ptp(got, axis=1) < 1e-6
+    untouched = np.abs(got - image[0, 0] / 255).max(axis=1) < 1e-5
+    assert frequency_is(grey, 0.2)
+    assert frequency_is(untouched, 0.16)
+    touched = got[~grey & ~untouched].astype(np.float64)
+    rng = np.random.default_rng(0)
+    want = np.array([reference_jitter(rng, image[0, 0] / 255) for _ in range(8_000)])
+    for name, statistic in {
+        "red": lambda x: x[:, 0],
+        "green": lambda x: x[:, 1],
+        "blue": lambda x: x[:, 2],
+        "chroma": lambda x: np.ptp(x, axis=1),
+        "saturation": lambda x: np.ptp(x, axis=1) / x.max(axis=1),
+        "hue": lambda x: np.array([(colorsys.rgb_to_hsv(*y)[0] + 0.5) % 1 for y in x]),
+    }.items():
+        assert scipy.stats.ks_2samp(statistic(touched), statistic(want)).pvalue > UNLIKELY, name
+
+
+def test_simsiam_view_jitters_before_grey_and_blurs_last():
+    # A hue turned before the grey changes the grey level of a red image.
+    red = np.full((8, 8, 3), (200, 0, 0), np.uint8)
+    turn = {"scale": (1.0, 1.0), "jitter": (0.0, 0.0, 0.0, 0.5), "jitter_p": 1.0, "gray_p": 1.0}
+    assert np.ptp(views(augment.simsiam_view(8, **turn, **PLAIN), red, 50)) > 0.2
+    # Brightness clips the white squares before the blur: a mean of a bright view above (1 + 0) / 2 would need it after.
+    board = np.repeat((np.indices((40, 40)).sum(axis=0) % 2 * 230)[..., None], 3, axis=-1).astype(np.uint8)
+    bright = {"scale": (1.0, 1.0), "jitter": (1.0, 0.0, 0.0, 0.0), "jitter_p": 1.0, "gray_p": 0.0, "blur_p": 1.0}
+    mean = views(augment.simsiam_view(40, **bright, **PLAIN), board, 100).mean(axis=(1, 2, 3))
+    assert 0.49 < mean.max() < 0.51
+
+
+def blur_views(size, n, **settings):
+    """Views of a white line on black, and how much the line has lost of its height."""
+    image = np.zeros((size, size, 3), np.uint8)
+    image[:, size // 2] = 255
+    off = {"scale": (1.0, 1.0), "flip": 0.0, "jitter_p": 0.0, "gray_p": 0.0}
+    return views(augment.simsiam_view(size, **off, **settings, **PLAIN), image, n)[:, size // 2, :, 0]
+
+
+def test_simsiam_view_blurs_only_large_images_unless_told():
+    # A sigma of 0.2 takes 4e-6 from the line, of 0.25 takes 3e-4: what shows at 1e-4 is a sigma above s.
+    s = math.sqrt(0.5 / math.log(2e4))
+    visible = (2.0 - s) / (2.0 - 0.1)
+    image = jnp.zeros((32, 32, 3), jnp.uint8)
+    default, never = (augment.simsiam_view(32, **settings, **PLAIN) for settings in ({}, {"blur_p": 0.0}))
+    default, never = (str(jax.make_jaxpr(view)(jax.random.key(0), image)) for view in (default, never))
+    assert default == never
+    assert frequency_is(blur_views(33, 1_000).max(axis=1) < 1 - 1e-4, 0.5 * visible)
+    assert frequency_is(blur_views(32, 1_000, blur_p=0.3).max(axis=1) < 1 - 1e-4, 0.3 * visible)
+
+
+def test_simsiam_view_draws_sigma_and_sizes_its_kernel():
+    # 64 // 20 * 2 + 1 = 7 taps: the line spreads to 3 pixels on each side, and the ratio of two neighbours gives sigma.
+    lines = blur_views(64, 1_500, blur_p=1.0)
+    assert (lines[:, 32 + 3] > 1e-6).mean() > 0.5
+    assert (lines[:, 32 + 4] == 0).all()
+    sigma = np.sqrt(0.5 / np.log(lines[:, 32] / np.maximum(lines[:, 33], 1e-30)))
+    visible = sigma > 0.3
+    assert frequency_is(visible, 1.7 / 1.9)
+    assert scipy.stats.kstest(sigma[visible], "uniform", (0.3, 1.7)).pvalue > UNLIKELY
+
+
+def test_views_are_normalised_last():
+    image = np.full((8, 8, 3), (200, 100, 50), np.uint8)
+    want = (image / 255 - np.array(MEAN)) / np.array(STD)
+    off = {"jitter_p": 0.0, "gray_p": 0.0}
+    for transform in (augment.simsiam_view(8, **off, mean=MEAN, std=STD), augment.replay_view(8, mean=MEAN, std=STD)):
+        np.testing.assert_allclose(views(transform, image, 1)[0], want, rtol=0, atol=3e-6)
+    np.testing.assert_allclose(augment.eval_view(MEAN, STD)(jnp.asarray(image)), want, rtol=0, atol=3e-6)
+    grey = views(augment.simsiam_view(8, jitter_p=0.0, gray_p=1.0, mean=MEAN, std=STD), image, 1)[0]
+    level = (image / 255) @ np.array([0.299, 0.587, 0.114])
+    np.testing.assert_allclose(grey, (level[..., None] - np.array(MEAN)) / np.array(STD), rtol=0, atol=3e-6)
+
+
+def test_ops_with_probability_zero_are_not_compiled():
+    image = jnp.zeros((40, 40, 3), jnp.uint8)
+
+    def equations(**settings):
+        view = augment.simsiam_view(40, **settings, **PLAIN)
+        return str(jax.make_jaxpr(view)(jax.random.key(0), image))
+
+    nothing = dict.fromkeys(("flip", "jitter_p", "gray_p", "blur_p"), 0.0)
+    assert "bernoulli" not in equations(**nothing)
+    for name in nothing:
+        assert "bernoulli" in equations(**{**nothing, name: 0.5}), name
+
+
+# Batches.
+
+
+@functools.cache
+def batch_views():
+    transform = augment.simsiam_view(16, mean=MEAN, std=STD)
+    return jit(functools.partial(augment.two_views, transform)), transform
+
+
+def batch(n):
+    return keys(n, seed=3), jnp.stack([jnp.asarray(uint8_image(20, 20, seed)) for seed in range(n)])
+
+
+def test_two_views_are_views_under_two_keys_of_the_example():
+    make, transform = batch_views()
+    example_keys, images = batch(8)
+    got = make(example_keys, images)
+    one = jit(transform)
+    for i, (key, image) in enumerate(zip(example_keys, images)):
+        for view, view_key in zip(got, jax.random.split(key)):
+            assert view.shape == (8, 16, 16, 3)
+            assert view.dtype == jnp.float32
+            np.testing.assert_allclose(view[i], one(view_key, image), rtol=0, atol=2e-5)
+
+
+def test_an_example_does_not_depend_on_its_neighbours_or_its_place():
+    make, _ = batch_views()
+    example_keys, images = batch(8)
+    whole, again = make(example_keys, images), make(example_keys, images)
+    order = jnp.asarray([7, 2, 5, 0, 1, 6, 3, 4])
+    shuffled = make(example_keys[order], images[order])
+    other = make(example_keys, images.at[1:].set(0))
+    for i in range(2):
+        np.testing.assert_array_equal(whole[i], again[i])
+        np.testing.assert_allclose(shuffled[i], whole[i][order], rtol=0, atol=2e-5)
+        np.testing.assert_allclose(other[i][0], whole[i][0], rtol=0, atol=2e-5)
+
+
+def test_two_views_are_independent():
+    # Flips of the two views of 4000 examples: all four pairs equally likely.
+    transform = augment.replay_view(8, **PLAIN)
+    images = jnp.broadcast_to(ramp(8), (4_000, 8, 8, 3))
+    first, second = jit(functools.partial(augment.two_views, transform))(keys(4_000), images)
+    flips = [np.asarray(x[:, 4, 2, 1] > x[:, 4, 5, 1]) for x in (first, second)]
+    assert scipy.stats.chisquare(np.bincount(flips[0] + 2 * flips[1], minlength=4)).pvalue > UNLIKELY
+    tops = [np.asarray(x[:, 0, 0, 0]) for x in (first, second)]
+    assert abs(np.corrcoef(*tops)[0, 1]) < 4 / math.sqrt(4_000)
+
+
+def test_pmap_gives_what_one_device_gives():
+    make = functools.partial(augment.two_views, augment.replay_view(16, mean=MEAN, std=STD))
+    example_keys, images = batch(8)
+    got = jax.pmap(make)(example_keys.reshape(4, 2), images.reshape(4, 2, 20, 20, 3))
+    for a, b in zip(got, jit(make)(example_keys, images)):
+        np.testing.assert_allclose(a.reshape(b.shape), b, rtol=0, atol=2e-5)

@@ -1,0 +1,149 @@
+"""The direction of imports, and what pure modules do without."""
+
+import ast
+import fnmatch
+import pathlib
+
+import pytest
+
+import ucl_jax
+
+ROOT = pathlib.Path(ucl_jax.__file__).parent
+
+# From the bottom to the top: a module may import from lines above its own only. A pattern stands for the modules that
+# no line above names, so that a new method or network needs no line here.
+LAYERS = [
+    ["ucl_jax"],
+    ["types", "errors", "data", "data.benchmarks"],
+    ["collectives", "augment", "knn", "metrics", "mixup", "replay"],
+    ["losses", "models"],
+    ["models.layers"],
+    ["models.*"],
+    ["objectives"],
+    ["methods.base"],
+    ["methods.*"],
+    ["methods"],
+    ["train_step"],
+    ["parallel", "experiment"],
+    ["data.digits", "data.tiny_imagenet"],  # TFDS builders
+    ["data.prepare"],
+    ["data.source"],
+    ["data.stream"],
+    ["evaluate"],
+    ["train"],
+    ["checkpoint", "logging", "cli"],
+    ["report"],
+    ["run"],
+]
+PURE = [
+    "types",
+    "collectives",
+    "losses",
+    "mixup",
+    "augment",
+    "replay",
+    "knn",
+    "metrics",
+    "models",
+    "models.*",
+    "objectives",
+    "methods",
+    "methods.*",
+    "train_step",
+]
+FORBIDDEN = {"tensorflow", "tensorflow_datasets", "orbax", "absl", "os", "time"}
+# For any module: what the package does not depend on, or depends on only inside a function (an extra, a slow import).
+NEVER_AT_THE_TOP = {"tensorflow", "torch", "wandb"}
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts) or "ucl_jax"
+
+
+MODULES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
+
+
+def layer(module):
+    for pattern_of in (lambda p: p == module, lambda p: "*" in p and fnmatch.fnmatch(module, p)):
+        found = [number for number, patterns in enumerate(LAYERS) if any(map(pattern_of, patterns))]
+        if found:
+            assert len(found) == 1
+            return found[0]
+    raise AssertionError(f"ucl_jax/{module.replace('.', '/')} is in no layer of tests/test_imports.py")
+
+
+def imported(tree):
+    """Dotted names of what a module imports anywhere in it; `from a import b` gives a.b."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def project_modules(tree):
+    """The modules of this package that a module imports, without the prefix."""
+    for name in imported(tree):
+        if name.split(".")[0] != "ucl_jax":
+            continue
+        inner = name.removeprefix("ucl_jax").lstrip(".")
+        while inner and inner not in MODULES:  # an attribute of a module
+            inner = inner.rpartition(".")[0]
+        yield inner or "ucl_jax"
+
+
+def parse(module):
+    return ast.parse(MODULES[module].read_text())
+
+
+def test_every_layer_names_modules_that_exist():
+    for patterns in LAYERS + [PURE]:
+        for pattern in patterns:
+            assert fnmatch.filter(MODULES, pattern), f"{pattern} names nothing"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_one_way(module):
+    for other in project_modules(parse(module)):
+        assert layer(other) < layer(module), f"{module} imports {other}, which is not below it"
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if any(fnmatch.fnmatch(m, p) for p in PURE)])
+def test_pure_modules_do_without_io_and_clocks(module):
+    assert not {name.split(".")[0] for name in imported(parse(module))} & FORBIDDEN
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("methods.")])
+def test_methods_hold_no_collective_and_no_device(module):
+    assert not set(project_modules(parse(module))) & {"collectives", "parallel"}
+    names = {node.id for node in ast.walk(parse(module)) if isinstance(node, ast.Name)}
+    attributes = {node.attr for node in ast.walk(parse(module)) if isinstance(node, ast.Attribute)}
+    assert not (names | attributes) & {"axis_name", "pmean", "psum", "all_gather", "axis_index", "pmap"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_extras_are_imported_inside_functions_only(module):
+    top = ast.Module([node for node in parse(module).body if isinstance(node, ast.Import | ast.ImportFrom)], [])
+    assert not {name.split(".")[0] for name in imported(top)} & NEVER_AT_THE_TOP
+
+
+SAMPLE = """
+import os.path
+import ucl_jax.data
+from ucl_jax import __version__, augment
+from ucl_jax.methods import METHODS
+from ucl_jax.models.heads import Network
+def f():
+    from time import sleep
+"""
+
+
+def test_the_reading_of_imports_on_a_sample():
+    tree = ast.parse(SAMPLE)
+    assert list(project_modules(tree)) == ["data", "ucl_jax", "augment", "methods", "models.heads"]
+    assert {name.split(".")[0] for name in imported(tree)} == {"os", "ucl_jax", "time"}
+    assert layer("types") < layer("losses") < layer("methods.lump") < layer("methods") < layer("train") < layer("run")
+    with pytest.raises(AssertionError, match="brand_new"):
+        layer("brand_new")

@@ -1,0 +1,96 @@
+"""Average accuracy and forgetting of accuracy matrices worked by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from ucl_jax import metrics
+
+NAN = float("nan")
+
+# Rows: after task t. Columns: task i. Tasks not learned yet were not evaluated.
+LOWER = [
+    [90.0, None, None],
+    [80.0, 70.0, None],
+    [84.0, 60.0, 50.0],
+]
+# The same, with all tasks evaluated after each: what is above the diagonal, however high, is not forgotten.
+FULL = [
+    [90.0, 99.0, 98.0],
+    [80.0, 70.0, 97.0],
+    [84.0, 60.0, 50.0],
+]
+# Accuracy on task 0 peaks after task 1, and the last row is the best on task 1.
+LATE_PEAK = [
+    [60.0, None, None, None],
+    [95.0, 70.0, None, None],
+    [80.0, 65.0, 88.0, None],
+    [75.0, 90.0, 80.0, 40.0],
+]
+BY_HAND = {
+    # task 0: 90 - 84 = 6; task 1: 70 - 60 = 10; task 2: 0
+    "lower": (LOWER, {"max": 8.0, "first": 8.0, "with_last": 16 / 3}, (84 + 60 + 50) / 3),
+    "full": (FULL, {"max": 8.0, "first": 8.0, "with_last": 16 / 3}, (84 + 60 + 50) / 3),
+    # max: 95 - 75 = 20, 90 - 90 = 0, 88 - 80 = 8, and 0; first: 60 - 75 = -15, 70 - 90 = -20, 88 - 80 = 8
+    "late_peak": (LATE_PEAK, {"max": 28 / 3, "first": -9.0, "with_last": 7.0}, (75 + 90 + 80 + 40) / 4),
+}
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_every_definition_by_hand(name):
+    matrix, forgetting, average = BY_HAND[name]
+    assert metrics.average_accuracy(matrix) == pytest.approx(average)
+    for definition, expected in forgetting.items():
+        assert metrics.forgetting(matrix, definition) == pytest.approx(expected), definition
+    assert metrics.forgetting(matrix) == pytest.approx(forgetting["max"])  # the paper's is the default
+    summary = metrics.summarise(matrix)
+    assert summary["average_accuracy"] == pytest.approx(average)
+    assert summary["forgetting"] == pytest.approx(forgetting)
+
+
+def test_nan_means_the_same_as_none():
+    matrix = [[NAN if a is None else a for a in row] for row in LOWER]
+    assert metrics.summarise(matrix) == metrics.summarise(LOWER)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("matrix", [LOWER, FULL], ids=["lower", "full"])
+def test_partial_run(matrix, rows):
+    """A run that was stopped after one or two of three tasks."""
+    partial = matrix[:rows]
+    # After two tasks: task 0 lost 90 - 80 = 10; with_last adds 0 for task 1 and divides by 2.
+    expected = {1: dict.fromkeys(("max", "first", "with_last")), 2: {"max": 10.0, "first": 10.0, "with_last": 5.0}}
+    assert metrics.summarise(partial)["forgetting"] == expected[rows]
+    # The average is over the tasks evaluated in the last row, by the words of its docstring.
+    averages = {
+        (1, "lower"): 90.0,
+        (2, "lower"): 75.0,
+        (1, "full"): (90 + 99 + 98) / 3,
+        (2, "full"): (80 + 70 + 97) / 3,
+    }
+    name = "lower" if matrix is LOWER else "full"
+    assert metrics.average_accuracy(partial) == pytest.approx(averages[rows, name])
+
+
+def test_joint_training_has_an_average_and_no_forgetting():
+    summary = metrics.summarise([[95.0, 96.0, 97.0]])
+    assert summary == {"average_accuracy": 96.0, "forgetting": {"max": None, "first": None, "with_last": None}}
+
+
+def test_nothing_evaluated_yet():
+    assert metrics.summarise([]) == {
+        "average_accuracy": None,
+        "forgetting": {"max": None, "first": None, "with_last": None},
+    }
+
+
+def test_unknown_definition_is_an_error_that_lists_the_known_ones():
+    with pytest.raises(ValueError, match=r"'mean'.*max, first, with_last"):
+        metrics.forgetting(LOWER, "mean")
+
+
+def test_as_array():
+    array = metrics.as_array(LOWER)
+    assert array.dtype == np.float64
+    assert [[None if math.isnan(a) else a for a in row] for row in array.tolist()] == LOWER

@@ -1,0 +1,298 @@
+"""Objectives on small real networks, against calls one after the other and NumPy."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from ucl_jax import augment, objectives
+from ucl_jax.models.heads import Network, Predictor, Projector
+from ucl_jax.models.resnet import BasicBlock, ResNet18
+from ucl_jax.types import Batch
+
+DEVICES, SIZE, EXAMPLES, OFF_DIAGONAL = 4, 8, 8, 0.3
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # half the time
+
+
+class Backbone(nn.Module):
+    """A block of ResNet-18 and the spatial mean: every kind of layer, quick to compile."""
+
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x, train):
+        return jnp.mean(BasicBlock(4, 2, axis_name=self.axis_name, name="block")(x, train), axis=(1, 2))
+
+
+# Cheap to compute by hand: a view is the image times a number of the key, the weak view the image minus one.
+AUGMENTATION = objectives.Augmentation(
+    view=lambda key, image: image.astype(jnp.float32) / 255.0 * jax.random.uniform(key, minval=0.5, maxval=2.0),
+    replay_view=lambda key, image: image.astype(jnp.float32) / 255.0 - jax.random.uniform(key),
+    eval_view=lambda image: image.astype(jnp.float32) / 255.0 - 0.5,
+)
+
+
+def make_objective(name, axis_name=None):
+    if name == "simsiam":
+        settings = {"hidden_dim": 12, "output_dim": 6, "predictor_dim": 5}
+    else:
+        settings = {"hidden_dim": 12, "output_dim": 6, "off_diagonal": OFF_DIAGONAL}
+    return objectives.OBJECTIVES[name](Backbone(axis_name), AUGMENTATION, **settings, axis_name=axis_name)
+
+
+def make_network(name):
+    return Network(Backbone(), Projector(12, 6), Predictor(5) if name == "simsiam" else None)
+
+
+def make_batch(seed=0, count=EXAMPLES):
+    image = np.random.default_rng(seed).integers(0, 256, (count, SIZE, SIZE, 3), dtype=np.uint8)
+    return Batch(jnp.asarray(image), jnp.arange(count, dtype=jnp.int32), jnp.ones(count, bool))
+
+
+def keys(seed=0, count=EXAMPLES):
+    return jax.random.split(jax.random.key(seed), count)
+
+
+def make_views(seed=0, shape=(EXAMPLES, SIZE, SIZE, 3), views=2):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=(views, *shape)), jnp.float32)
+
+
+def shaken(tree, seed=0):
+    """A tree of parameters or statistics away from its start, where scales are 1 and biases 0."""
+    leaves, structure = jax.tree.flatten(tree)
+    rng = np.random.default_rng(seed)
+    return structure.unflatten([leaf + jnp.asarray(rng.uniform(0, 0.2, leaf.shape), jnp.float32) for leaf in leaves])
+
+
+def one_after_the_other(network, params, model_state, views):
+    outputs = []
+    for view in views:
+        variables = {"params": params, "batch_stats": model_state}
+        out, updated = network.apply(variables, view, train=True, mutable=["batch_stats"])
+        outputs.append(out)
+        model_state = updated["batch_stats"]
+    return outputs, model_state
+
+
+def assert_trees_close(a, b, **tolerance):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **tolerance), a, b)
+
+
+# Two views in one pass.
+
+
+@pytest.mark.parametrize(("kind", "count"), [("block", 2), ("block", 3), ("resnet18", 2)])
+def test_forward_views_equals_calls_one_after_the_other(kind, count):
+    backbone = Backbone() if kind == "block" else ResNet18(width=4)
+    network = Network(backbone, Projector(12, 6), Predictor(5))
+    views = make_views(views=count) * jnp.arange(1.0, count + 1.0).reshape(-1, 1, 1, 1, 1)  # the order matters
+    variables = shaken(quick_jit(lambda: network.init(jax.random.key(0), views[0], train=True))())
+    params, model_state = variables["params"], variables["batch_stats"]
+
+    out, state = quick_jit(functools.partial(objectives.forward_views, network))(params, model_state, views)
+    expected, expected_state = quick_jit(functools.partial(one_after_the_other, network))(params, model_state, views)
+    for view in range(count):
+        assert_trees_close(jax.tree.map(lambda x, v=view: x[v], out), expected[view], rtol=1e-3, atol=1e-4)
+    assert_trees_close(state, expected_state, rtol=1e-4, atol=1e-5)
+
+
+def test_feature_std_equals_numpy():
+    features = np.random.default_rng(0).normal(1.0, 2.0, size=(40, 6))
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    expected = np.mean(unit.std(axis=0)) * np.sqrt(6)
+    np.testing.assert_allclose(objectives.feature_std(jnp.asarray(features, jnp.float32)), expected, rtol=1e-5)
+
+
+def test_feature_std_is_0_on_collapse_and_about_1_when_spread():
+    """Chen & He 2021, section 4.1: a deviation of 1 / sqrt(D) for an isotropic Gaussian, which is 1 here."""
+    direction = jnp.asarray([[3.0, -1.0, 2.0, 0.5]])
+    collapsed = direction * jnp.arange(1.0, 9.0)[:, None]  # lengths do not count
+    np.testing.assert_allclose(objectives.feature_std(collapsed), 0.0, atol=1e-6)
+    np.testing.assert_allclose(objectives.feature_std(jnp.zeros((5, 4))), 0.0)
+    spread = jax.random.normal(jax.random.key(0), (2000, 64))
+    np.testing.assert_allclose(objectives.feature_std(spread), 1.0, atol=0.01)
+
+
+def test_feature_std_of_bfloat16_is_computed_in_float32():
+    features = jnp.asarray(np.random.default_rng(0).normal(size=(40, 6)), jnp.bfloat16)
+    expected = objectives.feature_std(features.astype(jnp.float32))
+    assert expected.dtype == objectives.feature_std(features).dtype == jnp.float32
+    np.testing.assert_array_equal(objectives.feature_std(features), expected)
+
+
+# Losses.
+
+
+def unit(x):
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def simsiam_by_hand(first, second):
+    one = -np.mean(np.sum(unit(first.prediction) * unit(second.projection), axis=1))
+    two = -np.mean(np.sum(unit(second.prediction) * unit(first.projection), axis=1))
+    return one / 2 + two / 2
+
+
+def barlow_twins_by_hand(first, second):
+    a, b = ((x - x.mean(0)) / x.std(0, ddof=1) for x in (first.projection, second.projection))
+    return sum(
+        (1.0 if i == j else OFF_DIAGONAL) * (np.sum(a[:, i] * b[:, j]) / len(a) - float(i == j)) ** 2
+        for i in range(a.shape[1])
+        for j in range(a.shape[1])
+    )
+
+
+BY_HAND = {"simsiam": simsiam_by_hand, "barlow_twins": barlow_twins_by_hand}
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_loss_equals_the_formula_on_outputs_of_two_calls(name):
+    objective, network = make_objective(name), make_network(name)
+    params, model_state = map(shaken, quick_jit(objective.init)(jax.random.key(0), make_batch().image))
+    views = make_views()
+    value, aux = quick_jit(objective.loss)(params, model_state, tuple(views))
+    outputs, expected_state = quick_jit(functools.partial(one_after_the_other, network))(params, model_state, views)
+    outputs = jax.tree.map(lambda x: np.asarray(x, np.float64), outputs)
+    np.testing.assert_allclose(value, BY_HAND[name](*outputs), rtol=1e-4)
+    assert_trees_close(aux.model_state, expected_state, rtol=1e-4, atol=1e-5)
+    assert list(aux.metrics) == ["feature_std"]
+    expected = np.mean(unit(outputs[0].features).std(axis=0)) * np.sqrt(4)
+    np.testing.assert_allclose(aux.metrics["feature_std"], expected, rtol=1e-4)
+    assert aux.extras == ()
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_gradient_equals_that_of_two_calls(name):
+    objective, network = make_objective(name), make_network(name)
+    params, model_state = map(shaken, quick_jit(objective.init)(jax.random.key(0), make_batch().image))
+    views = make_views()
+
+    def reference(params):
+        (first, second), _ = one_after_the_other(network, params, model_state, views)
+
+        def correlation(a, b):
+            a, b = ((x - x.mean(0, keepdims=True)) / x.std(0, ddof=1, keepdims=True) for x in (a, b))
+            return jnp.matmul(a.T, b, precision="highest") / a.shape[0]
+
+        if name == "simsiam":
+            rows = [
+                jnp.sum(p * jax.lax.stop_gradient(z), 1)
+                / jnp.linalg.norm(p, axis=1)
+                / jax.lax.stop_gradient(jnp.linalg.norm(z, axis=1))
+                for p, z in ((first.prediction, second.projection), (second.prediction, first.projection))
+            ]
+            return -jnp.mean(jnp.stack(rows))
+        eye = jnp.eye(6)
+        difference = jnp.square(correlation(first.projection, second.projection) - eye)
+        return jnp.sum(jnp.where(eye == 1.0, difference, OFF_DIAGONAL * difference))
+
+    gradient = quick_jit(jax.grad(lambda p: objective.loss(p, model_state, tuple(views))[0]))(params)
+    assert_trees_close(gradient, quick_jit(jax.grad(reference))(params), rtol=1e-2, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_over_devices_equals_one_device(name):
+    """Value, gradient and running statistics, with the batch split over four devices."""
+    one, many = make_objective(name), make_objective(name, "devices")
+    params, model_state = map(shaken, quick_jit(one.init)(jax.random.key(0), make_batch().image))
+    views = make_views()
+
+    def step(objective, params, model_state, first, second):
+        def loss(params):
+            value, aux = objective.loss(params, model_state, (first, second))
+            return value, aux.model_state
+
+        (value, state), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+        return value, state, gradient
+
+    def device_step(params, model_state, first, second):
+        value, state, gradient = step(many, params, model_state, first, second)
+        return *jax.lax.pmean((value, gradient), "devices"), state
+
+    value, state, gradient = quick_jit(functools.partial(step, one))(params, model_state, *views)
+    shares = views.reshape(2, DEVICES, EXAMPLES // DEVICES, SIZE, SIZE, 3)
+    mapped = jax.pmap(device_step, axis_name="devices", in_axes=(None, None, 0, 0))
+    values, gradients, states = mapped(params, model_state, *shares)
+    for device in range(DEVICES):
+        mine = jax.tree.map(lambda x, d=device: x[d], (values, gradients, states))
+        np.testing.assert_allclose(mine[0], value, rtol=1e-4)
+        assert_trees_close(mine[1], gradient, rtol=1e-2, atol=1e-4)
+        assert_trees_close(mine[2], state, rtol=1e-4, atol=1e-5)
+
+
+# Start, views, features.
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_init_depends_on_the_key_and_not_on_the_images(name):
+    objective = make_objective(name)
+    init = quick_jit(objective.init)
+    params, model_state = init(jax.random.key(0), make_batch(0).image)
+    one_image = init(jax.random.key(0), make_batch(1).image[:1])  # as train_step.init_state does
+    assert_trees_close((params, model_state), one_image, rtol=0, atol=0)
+    network = make_network(name)
+    expected = quick_jit(lambda key: network.init(key, jnp.zeros((2, SIZE, SIZE, 3)), True)["params"])
+    assert_trees_close(params, expected(jax.random.key(0)), rtol=1e-5, atol=1e-6)
+    for path, leaf in jax.tree.leaves_with_path(model_state):
+        np.testing.assert_array_equal(leaf, np.full(leaf.shape, 1.0 if path[-1].key == "var" else 0.0))
+
+
+def test_views_are_two_draws_an_example_from_its_own_key():
+    objective, batch = make_objective("simsiam"), make_batch()
+    first, second = objective.views(keys(), batch)
+    image = np.asarray(batch.image, np.float32) / 255
+    for b, key in enumerate(keys()):
+        one, two = (jax.random.uniform(k, minval=0.5, maxval=2.0) for k in jax.random.split(key))
+        np.testing.assert_allclose(first[b], image[b] * one, rtol=1e-6)
+        np.testing.assert_allclose(second[b], image[b] * two, rtol=1e-6)
+
+
+def test_replay_views_are_a_weak_view_and_the_frozen_one_untouched():
+    objective, batch = make_objective("simsiam"), make_batch()
+    frozen = make_views()[0]
+    weak, kept = objective.replay_views(keys(), batch, frozen)
+    np.testing.assert_array_equal(kept, frozen)
+    image = np.asarray(batch.image, np.float32) / 255
+    for b, key in enumerate(keys()):
+        np.testing.assert_allclose(weak[b], image[b] - jax.random.uniform(key), atol=1e-6)
+
+
+def test_views_and_replay_views_with_the_real_augmentations():
+    mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
+    view = augment.simsiam_view(SIZE, jitter_p=0.0, gray_p=0.0, mean=mean, std=std)
+    weak = augment.replay_view(SIZE, mean=mean, std=std)
+    augmentation = objectives.Augmentation(view, weak, augment.eval_view(mean, std))
+    objective = objectives.barlow_twins(Backbone(), augmentation, hidden_dim=4, output_dim=4, off_diagonal=0.1)
+    batch, frozen = make_batch(count=2), make_views(shape=(2, SIZE, SIZE, 3))[0]
+    example_keys = keys(count=2)
+    pairs = jax.vmap(jax.random.split)(example_keys)
+    views = quick_jit(objective.views)(example_keys, batch)
+    replayed = quick_jit(objective.replay_views)(example_keys, batch, frozen)
+    view, weak = quick_jit(view), quick_jit(weak)
+    for b in range(2):
+        for v in range(2):
+            np.testing.assert_allclose(views[v][b], view(pairs[b, v], batch.image[b]), atol=1e-5)
+        np.testing.assert_allclose(replayed[0][b], weak(example_keys[b], batch.image[b]), atol=1e-5)
+    np.testing.assert_array_equal(replayed[1], frozen)
+
+
+def test_features_are_the_backbones_in_evaluation_mode_and_each_images_own():
+    objective, network = make_objective("simsiam"), make_network("simsiam")
+    params, model_state = map(shaken, quick_jit(objective.init)(jax.random.key(0), make_batch().image))
+    images = make_batch().image
+    features = quick_jit(objective.features)
+    out = features(params, model_state, images)
+    assert out.shape == (EXAMPLES, 4)
+    assert out.dtype == jnp.float32
+    shown = np.asarray(images, np.float32) / 255 - 0.5
+    expected = network.apply({"params": params, "batch_stats": model_state}, jnp.asarray(shown), False).features
+    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-6)
+    # The rest of the batch does not count: a probe may pad it with anything.
+    others = jnp.where((jnp.arange(EXAMPLES) % 3 == 0).reshape(-1, 1, 1, 1), images, 255 - images)
+    np.testing.assert_allclose(features(params, model_state, others)[::3], out[::3], rtol=1e-5)
+    single = features(params, model_state, images[3:4])
+    np.testing.assert_allclose(single[0], out[3], rtol=1e-5)

@@ -1,0 +1,128 @@
+"""The number of devices changes no number beyond rounding, and each function compiles once."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from ucl_jax import parallel, train
+from ucl_jax.data.stream import open_stream
+from ucl_jax.errors import UsageError
+from ucl_jax.experiment import make_experiment
+
+# 20 steps of float32 sums in another order. Parameters are of the order of 0.1 to 1, the loss of 1 (SimSiam) or 30.
+TOLERANCE = {"rtol": 2e-3, "atol": 2e-4}
+
+
+def run_on(devices: int, objective: str, data_dir: str):
+    """20 steps over the border of two tasks: losses, the last state, the rows of the accuracy matrix."""
+    config = tiny.config("lump", f"digits,{objective}", method__buffer_size=24)
+    experiment = make_experiment(config, parallel.AXIS)
+    compiled = parallel.parallelise(
+        experiment.train_step, experiment.objective.features, parallel.choose_devices(devices, 16)
+    )
+    state = jax.device_put(experiment.init(), compiled.sharding)
+    losses, rows = [], []
+    with open_stream(config.benchmark, data_dir) as stream:
+        for event in train.train(config, experiment, compiled, stream, state, 0, 0):
+            if isinstance(event, train.StepDone):
+                losses.append(float(event.metrics["loss"]))
+            elif isinstance(event, train.TaskDone):
+                rows.append(event.rows)
+    assert len(losses) == 20
+    return np.array(losses), jax.device_get(event.state), rows
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("tfds"))
+
+
+@pytest.mark.parametrize("objective", ["simsiam", "barlow_twins"])
+def test_one_two_and_four_devices_agree(objective, data_dir):
+    losses, state, _ = run_on(1, objective, data_dir)
+    assert int(state.memory.task) == 2
+    for devices in (2, 4):
+        other_losses, other_state, _ = run_on(devices, objective, data_dir)
+        np.testing.assert_allclose(other_losses, losses, **TOLERANCE)
+        # What was stored, where, and in which order is the same to the bit; frozen views are computed per device.
+        stored, other_stored = state.memory.buffer, other_state.memory.buffer
+        for one, two in zip(jax.tree.leaves(stored.items.batch), jax.tree.leaves(other_stored.items.batch)):
+            np.testing.assert_array_equal(two, one)
+        assert other_stored.seen == stored.seen == 20 * 16
+        np.testing.assert_allclose(other_stored.items.frozen, stored.items.frozen, atol=1e-5)
+        for name in ("params", "model_state", "opt_state"):
+            ours, theirs = getattr(state, name), getattr(other_state, name)
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(b, a, **TOLERANCE), ours, theirs)
+
+
+def test_train_step_and_features_compile_once(data_dir):
+    compiled_functions = []
+
+    def listen(event, duration, **details):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled_functions.append(details)
+
+    config = tiny.config("lump")
+    experiment = make_experiment(config, parallel.AXIS)
+    traces = []
+
+    def counted(*arguments):
+        traces.append(1)
+        return experiment.train_step(*arguments)
+
+    compiled = parallel.parallelise(counted, experiment.objective.features, parallel.choose_devices(2, 16))
+    state = jax.device_put(experiment.init(), compiled.sharding)
+    with open_stream(config.benchmark, data_dir) as stream:
+        image, label = stream.training(0)
+        from ucl_jax.types import Batch
+
+        batch = Batch(image[:16], label[:16], np.ones(16, bool))
+        for step in range(4):
+            if step == 1:
+                jax.monitoring.register_event_duration_secs_listener(listen)
+            state, metrics = compiled.train_step(state, batch, experiment.key)
+        jax.block_until_ready(metrics)
+    assert len(traces) == 1
+    assert compiled_functions == []
+    # The listener does hear compilations.
+    jax.jit(lambda x: x * 3.5)(jnp.ones(3)).block_until_ready()
+    assert len(compiled_functions) >= 1
+
+
+def test_state_is_donated(data_dir):
+    config = tiny.config("finetune")
+    experiment = make_experiment(config, parallel.AXIS)
+    compiled = parallel.parallelise(experiment.train_step, experiment.objective.features, jax.local_devices()[:2])
+    state = jax.device_put(experiment.init(), compiled.sharding)
+    with open_stream(config.benchmark, data_dir) as stream:
+        image, label = stream.training(0)
+    from ucl_jax.types import Batch
+
+    compiled.train_step(state, Batch(image[:16], label[:16], np.ones(16, bool)), experiment.key)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+
+
+def test_features_on_four_devices_are_those_of_one(data_dir):
+    config = tiny.config("finetune")
+    experiment = make_experiment(config, parallel.AXIS)
+    with open_stream(config.benchmark, data_dir) as stream:
+        image = stream.training(0)[0][:32]
+    features = []
+    for count in (1, 4):
+        compiled = parallel.parallelise(
+            experiment.train_step, experiment.objective.features, jax.local_devices()[:count]
+        )
+        state = jax.device_put(experiment.init(), compiled.sharding)
+        features.append(np.asarray(compiled.features(state.params, state.model_state, image)))
+    assert features[0].shape == (32, 32)
+    np.testing.assert_allclose(features[1], features[0], rtol=1e-5, atol=1e-6)
+
+
+def test_batch_that_does_not_divide_is_refused():
+    with pytest.raises(UsageError, match=r"config\.train\.batch_size=18 does not divide by the 4 devices"):
+        parallel.choose_devices(0, 18)
+    with pytest.raises(UsageError, match=r"config\.train\.devices is 5, but this machine has 4"):
+        parallel.choose_devices(5, 20)
+    assert len(parallel.choose_devices(3, 18)) == 3

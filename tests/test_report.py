@@ -1,0 +1,101 @@
+"""Tables against numbers worked by hand; pictures against the pixels that they show."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ucl_jax import report
+from ucl_jax.logging import MetricsFile, read_metrics
+
+
+def results(recipe, matrix, joint=False, finished=True):
+    probe = {"matrix": matrix, "chance": 50.0, "random_init": [60.0, 70.0], "settings": {}}
+    config = {
+        "recipe": recipe,
+        "objective": {"name": "simsiam"},
+        "eval": {"forgetting": "max"},
+        "benchmark": {"joint": joint},
+    }
+    return {"finished": finished, "config": config, "probes": {"knn_task": probe, "knn_all": probe | {"chance": 25.0}}}
+
+
+LUMP = results("lump", [[90.0, None], [80.0, 97.0]])
+JOINT = results("multitask", [[98.0, 99.0]], joint=True)
+
+
+def pixels(path):
+    """A picture as int [H, W, 3]."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB")).astype(int)
+
+
+def test_table():
+    lines = report.table([LUMP, JOINT]).splitlines()
+    cells = [line.split() for line in lines[2:]]
+    assert cells[0] == ["lump", "(simsiam)", "88.50", "10.00", "88.50", "10.00"]
+    assert cells[1] == ["multitask", "(simsiam)", "98.50", "-", "98.50", "-"]
+    assert cells[2] == ["random", "network", "65.00", "-", "65.00", "-"]
+    assert cells[3] == ["chance", "50.00", "-", "25.00", "-"]
+    assert len(set(map(len, lines))) == 1
+
+
+def test_table_says_what_is_not_finished():
+    assert "lump (simsiam), not finished" in report.table([results("lump", [[90.0, None]], finished=False)])
+
+
+def test_plots_of_a_folder(tmp_path):
+    (tmp_path / "results.json").write_text(json.dumps(LUMP))
+    with (tmp_path / "metrics.jsonl").open("w") as file:
+        for step in range(1, 9):
+            file.write(json.dumps({"step": step, "task": step // 5, "loss": -step / 8}) + "\n")
+    report.plot_run(tmp_path)
+    for name in ("accuracy_matrix", "average_accuracy", "loss"):
+        picture = pixels(tmp_path / "plots" / f"{name}.png")
+        assert min(picture.shape[:2]) > 150
+        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 20
+
+
+def test_buffer_picture_shows_the_images_ordered_by_task(tmp_path):
+    # Plain red of task 2 stored before plain blue of task 1: blue must come first.
+    images = np.zeros((2, 8, 8, 3), np.uint8)
+    images[0, ..., 0], images[1, ..., 2] = 255, 255
+    report.plot_buffer(tmp_path / "b.png", images, np.array([3, 0]), [(0, 1), (2, 3)])
+    picture = pixels(tmp_path / "b.png")
+    where = {}
+    for name, colour in {"red": (255, 0, 0), "blue": (0, 0, 255)}.items():
+        mask = (np.abs(picture - colour) < 8).all(-1)
+        assert mask.sum() > 1000
+        where[name] = np.argwhere(mask).mean(0)
+    assert where["blue"].sum() < where["red"].sum()
+
+
+def test_missing_results_are_a_line(tmp_path, capsys):
+    assert report.main([str(tmp_path)]) == 2
+    assert "holds no results.json" in capsys.readouterr().err
+
+
+def test_command_prints_the_table_and_draws(tmp_path, capsys):
+    for name, content in {"a": LUMP, "b": JOINT}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.json").write_text(json.dumps(content))
+    assert report.main([str(tmp_path / "a"), str(tmp_path / "b"), f"--out={tmp_path}/both.png"]) == 0
+    assert report.table([LUMP, JOINT]) in capsys.readouterr().out
+    assert pixels(tmp_path / "both.png").shape[1] > 500
+
+
+def test_resumed_metrics_drop_what_came_after_the_checkpoint(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')  # cut off by a kill
+    file = MetricsFile(path, 2)
+    file.write({"step": 3, "again": True})
+    file.close()
+    assert read_metrics(path) == [{"step": 1}, {"step": 2}, {"step": 3, "again": True}]
+
+
+def test_unknown_definition_of_forgetting():
+    from ucl_jax import metrics
+
+    with pytest.raises(ValueError, match="known: max, first, with_last"):
+        metrics.forgetting(LUMP["probes"]["knn_task"]["matrix"], "last")

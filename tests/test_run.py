@@ -1,0 +1,258 @@
+"""Whole runs in real processes: records, exact resume after SIGKILL, signals, errors a person can act on."""
+
+import json
+import os
+import pathlib
+import signal
+import struct
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tiny
+from tensorboardX.proto import event_pb2
+
+ROOT = pathlib.Path(__file__).parent.parent
+TIMINGS = ("seconds", "images_per_second")
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """One device, a data folder and a compilation cache of the test's own."""
+    folder = tmp_path_factory.mktemp("runs")
+    return os.environ | {
+        "XLA_FLAGS": "",
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "TFDS_DATA_DIR": str(folder / "tfds"),
+    }
+
+
+def command(recipe: str, workdir: pathlib.Path, **more) -> list[str]:
+    return [sys.executable, "launch.py", f"--config=configs/{recipe}", f"--workdir={workdir}", *tiny.flags(**more)]
+
+
+def launch(environment, recipe, workdir, **more) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        command(recipe, workdir, **more), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+def launch_until(environment, step, recipe, workdir, **more) -> subprocess.Popen:
+    """Starts a run and returns when its metrics show `step`."""
+    process = subprocess.Popen(
+        command(recipe, workdir, **more), cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 240
+    while True:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        if (records := read_metrics(workdir)) and records[-1]["step"] >= step:
+            return process
+        time.sleep(0.005)
+
+
+def read_metrics(workdir: pathlib.Path) -> list[dict]:
+    path = workdir / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().split("\n")[:-1]] if path.exists() else []
+
+
+def comparable(workdir: pathlib.Path) -> dict:
+    """results.json without timings and without what names the folder."""
+    results = json.loads((workdir / "results.json").read_text())
+    return {k: v for k, v in results.items() if k not in (*TIMINGS, "command")}
+
+
+def final_arrays(workdir: pathlib.Path) -> list[tuple[str, np.ndarray]]:
+    """Every array of the last checkpoint, read without the project's code."""
+    from orbax.checkpoint.experimental import v1 as ocp
+
+    step = max(int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit())
+    import jax
+
+    tree = ocp.load_checkpointables((workdir / "checkpoints" / str(step)).absolute())["state"]
+    flat = jax.tree_util.tree_leaves_with_path(tree)
+    return [(jax.tree_util.keystr(path), np.asarray(leaf)) for path, leaf in flat]
+
+
+LONG = {"train__epochs": 12, "benchmark__num_tasks": 2}  # 60 steps a task
+
+
+@pytest.fixture(scope="module")
+def undisturbed(environment, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("undisturbed") / "run"
+    done = launch(environment, "lump.py:digits", workdir, **LONG)
+    assert done.returncode == 0, done.stderr
+    return workdir, done
+
+
+def test_records_of_a_run(undisturbed):
+    workdir, done = undisturbed
+    results = json.loads((workdir / "results.json").read_text())
+    assert results["finished"] is True
+    assert results["config"]["method"]["name"] == "lump"
+    assert results["command"].startswith("python launch.py --config=configs/lump.py:digits")
+    assert set(results["versions"]) >= {"python", "jax", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets"}
+    assert results["device"].startswith("1 x cpu")
+    assert results["seconds"] > 0
+    assert results["images_per_second"] > 0
+    for name in ("knn_task", "knn_all"):
+        probe = results["probes"][name]
+        (a00, a01), (a10, a11) = probe["matrix"]
+        assert a01 is None
+        assert probe["average_accuracy"] == pytest.approx((a10 + a11) / 2)
+        assert probe["forgetting"] == pytest.approx(
+            {"max": max(a00, a10) - a10, "first": a00 - a10, "with_last": (max(a00, a10) - a10) / 2}
+        )
+        assert probe["settings"]["k_used"] == [[5, None], [5, 5]]
+        assert probe["settings"]["clipped"] is False
+        assert len(probe["random_init"]) == 2
+        assert f"{probe['average_accuracy']:.2f}" in done.stdout
+    assert results["probes"]["knn_task"]["chance"] == 50.0
+    assert results["probes"]["knn_all"]["chance"] == 25.0
+
+    records = read_metrics(workdir)
+    assert [r["step"] for r in records] == list(range(1, 121))
+    assert [r["task"] for r in records] == [0] * 60 + [1] * 60
+    assert [r["epoch"] for r in records] == [step // 5 % 12 for step in range(120)]
+
+    plots = {path.name for path in (workdir / "plots").iterdir()}
+    assert plots == {
+        "accuracy_matrix.png",
+        "average_accuracy.png",
+        "loss.png",
+        "buffer_task1.png",
+        "buffer_task2.png",
+    }
+    assert "task 1/2 epoch" in done.stderr  # plain lines: there is no terminal
+
+
+def test_tensorboard_holds_what_metrics_hold(undisturbed):
+    workdir, _ = undisturbed
+    losses = {}
+    for path in (workdir / "tensorboard").iterdir():
+        data = path.read_bytes()
+        while data:  # the TFRecord format: length, its checksum, record, its checksum
+            (length,) = struct.unpack("<Q", data[:8])
+            event = event_pb2.Event.FromString(data[12 : 12 + length])
+            losses |= {event.step: value.simple_value for value in event.summary.value if value.tag == "loss"}
+            data = data[16 + length :]
+    assert losses == pytest.approx({r["step"]: r["loss"] for r in read_metrics(workdir)}, rel=1e-6)
+
+
+def test_killed_and_resumed_is_the_undisturbed_run_to_the_bit(environment, undisturbed, tmp_path):
+    workdir, _ = undisturbed
+    resumed_dir = tmp_path / "run"
+    process = launch_until(environment, 80, "lump.py:digits", resumed_dir, **LONG)  # in the middle of task 2
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not json.loads((resumed_dir / "results.json").read_text())["finished"]
+    steps = [int(p.name) for p in (resumed_dir / "checkpoints").iterdir() if p.name.isdigit()]
+    assert 60 < max(steps) < 120
+
+    done = launch(environment, "lump.py:digits", resumed_dir, **LONG)
+    assert done.returncode == 0, done.stderr
+    assert f"resuming {resumed_dir} at step {max(steps)} of 120" in done.stderr
+    assert comparable(resumed_dir) == comparable(workdir)
+    for (name, ours), (other_name, theirs) in zip(final_arrays(resumed_dir), final_arrays(workdir), strict=True):
+        assert name == other_name
+        np.testing.assert_array_equal(ours, theirs, err_msg=name)
+    drop = ("images_per_second",)
+    assert [{k: v for k, v in r.items() if k not in drop} for r in read_metrics(resumed_dir)] == [
+        {k: v for k, v in r.items() if k not in drop} for r in read_metrics(workdir)
+    ]
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_save_first(environment, tmp_path, signum, code):
+    workdir = tmp_path / "run"
+    more = LONG | {"checkpoint__every_steps": 1000}  # only the signal saves
+    process = launch_until(environment, 20, "lump.py:digits", workdir, **more)
+    process.send_signal(signum)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == code
+    (step,) = (int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit())
+    assert step >= 20
+    assert f"stopped by {signum.name} at step {step}; saved" in stderr
+    assert "Traceback" not in stderr
+    done = launch(environment, "lump.py:digits", workdir, **more)
+    assert f"at step {step} of 120" in done.stderr
+
+
+def test_finished_run_is_not_run_again(environment, undisturbed):
+    workdir, _ = undisturbed
+    before = (workdir / "results.json").read_bytes()
+    done = launch(environment, "lump.py:digits", workdir, **LONG)
+    assert done.returncode == 0
+    assert "finished; nothing to do" in done.stdout
+    assert (workdir / "results.json").read_bytes() == before
+
+
+def refused(done: subprocess.CompletedProcess) -> str:
+    """The one line of a run that was refused before it began."""
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    return stopped(done)
+
+
+def stopped(done: subprocess.CompletedProcess) -> str:
+    """The last line of a run that ended with an error a person can act on."""
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    line = done.stderr.strip().splitlines()[-1]
+    assert line.startswith("error: ")
+    return line
+
+
+def test_folder_of_another_run_is_refused(environment, undisturbed):
+    workdir, _ = undisturbed
+    before = (workdir / "results.json").read_bytes()
+    line = refused(launch(environment, "lump.py:digits", workdir, **LONG | {"seed": 7, "method__alpha": 0.4}))
+    assert "method.alpha (0.1 there, 0.4 here), seed (0 there, 7 here)" in line
+    assert (workdir / "results.json").read_bytes() == before
+
+
+def test_loss_that_is_not_finite_stops_the_run(environment, tmp_path):
+    workdir = tmp_path / "run"
+    line = stopped(launch(environment, "finetune.py:digits", workdir, train__learning_rate=1e25))
+    assert "not finite in task 1, step " in line
+    assert "the last good checkpoint is kept" in line
+
+
+@pytest.mark.parametrize(
+    ("recipe", "more", "message"),
+    [
+        ("lump.py:cifar9", {}, "unknown benchmark 'cifar9', did you mean 'cifar10'? known: cifar10, cifar100"),
+        ("lump.py:digits,simsam", {}, "unknown objective 'simsam', did you mean 'simsiam'?"),
+        ("lump.py:digits,simsiam,x", {}, "it is benchmark[,objective]"),
+        ("nothing.py", {}, "there is no recipe 'configs/nothing.py'"),
+        ("lump.py:digits", {"method__name": "lumb"}, "unknown config.method.name 'lumb', did you mean 'lump'?"),
+        ("lump.py:digits", {"train__epoch": 2}, "unknown key --config.train.epoch, did you mean --config.train.epochs?"),
+        ("lump.py:digits", {"train__epochs": "many"}, "invalid literal for int()"),
+        ("lump.py:digits", {"method__buffer_size": 0}, "config.method.buffer_size is 0; it must be at least 1"),
+        ("lump.py:digits", {"eval__knn_k": 0}, "config.eval.knn_k is 0; it must be at least 1"),
+        ("lump.py:digits", {"model__dtype": "float8"}, "unknown config.model.dtype 'float8'; known: float32, bfloat16"),
+        ("lump.py:digits", {"train__devices": 3}, "config.train.devices is 3, but this machine has 1"),
+        ("lump.py:cifar10", {}, "pip install 'ucl_jax[prepare]' (TensorFlow, needed this once)"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(environment, tmp_path, recipe, more, message):
+    assert message in refused(launch(environment, recipe, tmp_path / "run", **more))
+    assert not (tmp_path / "run").exists()
+
+
+def test_batch_that_does_not_divide_by_the_devices(environment, tmp_path):
+    four = environment | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    line = refused(launch(four, "lump.py:digits", tmp_path / "run", train__batch_size=18))
+    assert "config.train.batch_size=18 does not divide by the 4 devices" in line
+
+
+def test_two_processes_do_not_share_a_folder(environment, tmp_path):
+    workdir = tmp_path / "run"
+    first = launch_until(environment, 5, "lump.py:digits", workdir, **LONG)
+    try:
+        assert "another process is training in" in refused(launch(environment, "lump.py:digits", workdir, **LONG))
+    finally:
+        first.kill()
+        first.wait()

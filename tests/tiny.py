@@ -1,0 +1,37 @@
+"""The shipped recipes, shrunk until a step takes milliseconds. What is not named here is as in `configs/`."""
+
+import importlib
+
+SHRUNK = {
+    "benchmark.num_tasks": 2,
+    "benchmark.examples_per_task": 80,
+    "benchmark.test_examples_per_task": 40,
+    "model.width": 4,
+    "objective.hidden_dim": 32,
+    "objective.output_dim": 32,
+    "train.epochs": 2,
+    "train.batch_size": 16,
+    "eval.batch_size": 64,
+    "eval.knn_k": 5,
+    "log.every_steps": 1,
+    "checkpoint.every_steps": 3,
+}
+
+
+def overrides(**more) -> dict:
+    """SHRUNK with further keys, `section__name=value`."""
+    return SHRUNK | {key.replace("__", "."): value for key, value in more.items()}
+
+
+def config(recipe: str, arg: str = "digits", **more):
+    """The config tree of a recipe, shrunk."""
+    tree = importlib.import_module(f"configs.{recipe}").get_config(arg)
+    for key, value in overrides(**more).items():
+        section, _, name = key.rpartition(".")
+        (tree[section] if section else tree)[name] = value
+    return tree
+
+
+def flags(**more) -> list[str]:
+    """The same as command-line flags."""
+    return [f"--config.{key}={value}" for key, value in overrides(**more).items()]

@@ -1,0 +1,385 @@
+"""Random views of an image, computed on the device.
+
+Every op takes one float32 image [H, W, 3] in [0, 1]; `apply` and `two_views` map a composed transform over a
+batch. Shapes are static, and whatever is random is a function of one typed key, so that the same example with the
+same key gives the same view on any device, in any batch.
+
+The reference is torchvision working on PIL images, without its rounding to eight bits between two ops. Arguments that
+are Python numbers (probabilities, strengths, sizes) are static; an op with probability 0 leaves no trace in the
+compiled step.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+Scalar = Any  # a number, traced or not
+Transform = Callable[[Array, Array], Array]  # key [], uint8 [H, W, 3] -> float32 [size, size, 3]
+
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # the ops of a colour jitter, as torchvision numbers them
+
+
+def to_float(image: Array) -> Array:
+    """Gives a uint8 image [H, W, 3] as float32 in [0, 1] (torchvision's `to_tensor`, channels last).
+
+    Raises:
+      ValueError: if `image` is not uint8 [H, W, 3].
+    """
+    if image.dtype != jnp.uint8 or image.ndim != 3 or image.shape[-1] != 3:
+        raise ValueError(f"need a uint8 image [H, W, 3], got {image.dtype} {list(image.shape)}")
+    return image.astype(jnp.float32) / 255.0
+
+
+def normalize(image: Array, mean: Sequence[float], std: Sequence[float]) -> Array:
+    """Gives (image - mean) / std, channel by channel: float32 [H, W, 3]; `mean` and `std` hold 3 numbers each."""
+    mean, std = (jnp.asarray(x, jnp.float32).reshape(1, 1, 3) for x in (mean, std))
+    return (image - mean) / std
+
+
+# Where to look: crops and flips.
+
+
+def crop_params(
+    key: Array,
+    height: int,
+    width: int,
+    scale: tuple[float, float] = (0.2, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+) -> tuple[Array, Array, Array, Array]:
+    """Draws a crop of an image of `height` x `width` as torchvision's `RandomResizedCrop.get_params` does.
+
+    An attempt draws an area uniform in `scale` (a part of the image's) and a ratio width / height log-uniform in
+    `ratio`. The first of ten attempts that fits is placed uniformly; if none fits, the largest central crop with a
+    ratio within `ratio` is taken.
+
+    Returns:
+      top, left, height, width: int32 scalars with 0 <= top <= H - height, and left likewise.
+
+    Raises:
+      ValueError: unless 0 < scale[0] <= scale[1] and 0 < ratio[0] <= ratio[1].
+    """
+    if not (0 < scale[0] <= scale[1] and 0 < ratio[0] <= ratio[1]):
+        raise ValueError(f"scale and ratio must be positive, increasing ranges, got {scale} and {ratio}")
+    attempt_key, place_key = jax.random.split(key)
+    part, shape = jax.random.uniform(attempt_key, (2, 10))
+    area = height * width * (scale[0] + (scale[1] - scale[0]) * part)
+    aspect = ratio[0] * (ratio[1] / ratio[0]) ** shape
+    attempts_h = jnp.round(jnp.sqrt(area / aspect)).astype(jnp.int32)
+    attempts_w = jnp.round(jnp.sqrt(area * aspect)).astype(jnp.int32)
+    fits = (attempts_h > 0) & (attempts_h <= height) & (attempts_w > 0) & (attempts_w <= width)
+
+    found, first = fits.any(), jnp.argmax(fits)
+    crop_h = jnp.where(found, attempts_h[first], min(height, round(width / ratio[0])))
+    crop_w = jnp.where(found, attempts_w[first], min(width, round(height * ratio[1])))
+    spare = jnp.stack([height - crop_h, width - crop_w])
+    top, left = jnp.where(found, jax.random.randint(place_key, (2,), 0, spare + 1), spare // 2)
+    return top, left, crop_h, crop_w
+
+
+def _triangle(x: Array) -> Array:
+    return jnp.maximum(0.0, 1.0 - jnp.abs(x))
+
+
+def _keys_cubic(x: Array, a: float = -0.5) -> Array:
+    x = jnp.abs(x)
+    near = ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
+    far = (((x - 5.0) * x + 8.0) * x - 4.0) * a
+    return jnp.where(x < 1.0, near, jnp.where(x < 2.0, far, 0.0))
+
+
+_KERNELS = {"bilinear": _triangle, "bicubic": _keys_cubic}
+
+
+def _resample_weights(kernel: Callable, extent: int, start: Scalar, length: Scalar, size: int) -> Array:
+    """Gives the weights [size, extent] of input pixels in output pixels: zero outside the crop, rows sum to 1."""
+    start, length = jnp.asarray(start, jnp.float32), jnp.asarray(length, jnp.float32)
+    scale = length / size
+    pixel = jnp.arange(extent, dtype=jnp.float32) + 0.5 - start  # centres of input pixels, from the crop's edge
+    centre = (jnp.arange(size, dtype=jnp.float32) + 0.5) * scale  # centres of output pixels
+    weights = kernel((pixel[None, :] - centre[:, None]) / jnp.maximum(scale, 1.0))
+    weights = jnp.where(((pixel > 0.0) & (pixel < length))[None, :], weights, 0.0)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def _separable(image: Array, rows: Array, columns: Array) -> Array:
+    """Mixes columns, then rows; [out, H] and [out, W] weights. As Pillow, clips to [0, 1] after each of the two."""
+    exact = jax.lax.Precision.HIGHEST  # not TF32 or bfloat16, whose steps are as coarse as those of eight bits
+    image = jnp.clip(jnp.einsum("ow,hwc->hoc", columns, image, precision=exact), 0.0, 1.0)
+    return jnp.clip(jnp.einsum("oh,hwc->owc", rows, image, precision=exact), 0.0, 1.0)
+
+
+def resized_crop(
+    image: Array, top: Scalar, left: Scalar, height: Scalar, width: Scalar, size: int, method: str = "bilinear"
+) -> Array:
+    """Crops `image` and resizes the crop to [size, size, 3], as Pillow's `crop` followed by `resize` does.
+
+    Follows Pillow's `Resample.c`: a triangle ('bilinear') or Keys' cubic with a = -0.5 ('bicubic'), widened when it
+    shrinks the image (antialias), and each of the two passes clipped to [0, 1]. Pixels outside the crop do not count.
+
+    Args:
+      image: float32 [H, W, 3] in [0, 1].
+      top: first row of the crop, an integer.
+      left: first column of the crop, an integer.
+      height: rows of the crop, at least 1; the crop must lie inside the image.
+      width: columns of the crop, likewise.
+      size: static side of the result.
+      method: 'bilinear' or 'bicubic'.
+
+    Raises:
+      ValueError: if `method` is neither.
+    """
+    if method not in _KERNELS:
+        raise ValueError(f"method must be one of {sorted(_KERNELS)}, got {method!r}")
+    rows = _resample_weights(_KERNELS[method], image.shape[0], top, height, size)
+    columns = _resample_weights(_KERNELS[method], image.shape[1], left, width, size)
+    return _separable(image, rows, columns)
+
+
+def random_crop(key: Array, image: Array, padding: int) -> Array:
+    """Pads `image` [H, W, 3] with `padding` zeros a side and cuts [H, W, 3] anywhere (torchvision's `RandomCrop`)."""
+    padded = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
+    top, left = jax.random.randint(key, (2,), 0, 2 * padding + 1)
+    return jax.lax.dynamic_slice(padded, (top, left, 0), image.shape)
+
+
+def _sometimes(key: Array, p: float, op: Transform, image: Array) -> Array:
+    """Gives op(key, image) with probability `p`, else `image` (torchvision's `RandomApply`)."""
+    if not 0 <= p <= 1:
+        raise ValueError(f"a probability must be in [0, 1], got {p}")
+    if p == 0:
+        return image
+    coin_key, op_key = jax.random.split(key)
+    return jnp.where(jax.random.bernoulli(coin_key, p), op(op_key, image), image)
+
+
+def horizontal_flip(key: Array, image: Array, p: float) -> Array:
+    """Mirrors `image` [H, W, 3] left to right with probability `p` (torchvision's `RandomHorizontalFlip`)."""
+    return _sometimes(key, p, lambda _, x: x[:, ::-1], image)
+
+
+# Colour.
+
+
+def _luma(image: Array) -> Array:
+    """Gives the brightness [H, W, 1] of an RGB image: ITU-R 601-2, as Pillow's `convert('L')`."""
+    return 0.299 * image[..., 0:1] + 0.587 * image[..., 1:2] + 0.114 * image[..., 2:3]
+
+
+def _blend(image: Array, other: Array | float, factor: Scalar) -> Array:
+    """Goes from `other` (factor 0) to `image` (factor 1) and beyond, clipped to [0, 1]."""
+    return jnp.clip(factor * image + (1.0 - factor) * other, 0.0, 1.0)
+
+
+def grayscale(image: Array) -> Array:
+    """Gives `image` [H, W, 3] in grey: three equal channels (torchvision's `Grayscale(3)`)."""
+    return jnp.broadcast_to(_luma(image), image.shape)
+
+
+def adjust_brightness(image: Array, factor: Scalar) -> Array:
+    """Blends `image` [H, W, 3] with black; `factor` >= 0, where 1 keeps it (Pillow's `ImageEnhance.Brightness`)."""
+    return _blend(image, 0.0, factor)
+
+
+def adjust_contrast(image: Array, factor: Scalar) -> Array:
+    """Blends `image` [H, W, 3] with its mean grey; `factor` as for brightness (Pillow's `ImageEnhance.Contrast`)."""
+    return _blend(image, _luma(image).mean(), factor)
+
+
+def adjust_saturation(image: Array, factor: Scalar) -> Array:
+    """Blends `image` [H, W, 3] with itself in grey; `factor` as for brightness (Pillow's `ImageEnhance.Color`)."""
+    return _blend(image, _luma(image), factor)
+
+
+def adjust_hue(image: Array, shift: Scalar) -> Array:
+    """Turns the hue of `image` [H, W, 3] by `shift` turns, in [-0.5, 0.5] (torchvision's `adjust_hue`, through HSV).
+
+    The way back from HSV is the closed form v - c * clip(min(k, 4 - k), 0, 1) with k = (n + 6 * hue) mod 6 and
+    n = 5, 3, 1 for red, green and blue: no branch on the sextant.
+    """
+    red, green, blue = image[..., 0], image[..., 1], image[..., 2]
+    value = jnp.maximum(jnp.maximum(red, green), blue)
+    chroma = value - jnp.minimum(jnp.minimum(red, green), blue)
+    safe = jnp.where(chroma == 0.0, 1.0, chroma)
+    sextant = jnp.where(green >= blue, (blue - red) / safe + 2.0, (red - green) / safe + 4.0)
+    sextant = jnp.where((red >= green) & (red >= blue), (green - blue) / safe, sextant)
+
+    def channel(n: float) -> Array:
+        turns = (sextant + n) / 6.0 + shift
+        k = 6.0 * (turns - jnp.floor(turns))
+        return value - chroma * jnp.clip(jnp.minimum(k, 4.0 - k), 0.0, 1.0)
+
+    return jnp.stack([channel(5.0), channel(3.0), channel(1.0)], axis=-1)
+
+
+def jitter_params(key: Array, brightness: float, contrast: float, saturation: float, hue: float) -> tuple[Array, Array]:
+    """Draws what a colour jitter does, as torchvision's `ColorJitter.get_params`.
+
+    Returns:
+      factors: float32 [4]: brightness, contrast and saturation uniform in [max(0, 1 - x), 1 + x] for a strength x,
+        and the turn of the hue, uniform in [-hue, hue].
+      order: int32 [4], a permutation of (BRIGHTNESS, CONTRAST, SATURATION, HUE), all 24 equally likely.
+
+    Raises:
+      ValueError: if a strength is negative, or `hue` above 0.5.
+    """
+    strengths = (brightness, contrast, saturation)
+    if min(strengths) < 0 or not 0 <= hue <= 0.5:
+        raise ValueError(f"strengths must not be negative, and hue at most 0.5, got {(*strengths, hue)}")
+    factor_key, order_key = jax.random.split(key)
+    low = jnp.asarray([max(0.0, 1.0 - x) for x in strengths] + [-hue], jnp.float32)
+    high = jnp.asarray([1.0 + x for x in strengths] + [hue], jnp.float32)
+    return jax.random.uniform(factor_key, (4,), minval=low, maxval=high), jax.random.permutation(order_key, 4)
+
+
+def apply_jitter(image: Array, factors: Array, order: Array) -> Array:
+    """Applies the four adjustments to `image` [H, W, 3] in the given order; arguments as `jitter_params` returns them.
+
+    A mapped `lax.switch` would compute four ops at each of four places, sixteen in all. But three of them are one blend
+    that differs in what it blends with, and a blend with factor 1 changes nothing. So: three blends before the hue, the
+    hue once, three blends after it, with factor 1 at the places that belong to the other side.
+    """
+
+    def blend(image: Array, op: Array, active: Array) -> Array:
+        grey = _luma(image)
+        other = jnp.where(op == SATURATION, grey, jnp.where(op == CONTRAST, grey.mean(), 0.0))
+        return _blend(image, other, jnp.where(active, factors[op], 1.0))
+
+    hue_place = jnp.argmax(order == HUE)
+    for place in (0, 1, 2):
+        image = blend(image, order[place], place < hue_place)
+    image = adjust_hue(image, factors[HUE])
+    for place in (1, 2, 3):
+        image = blend(image, order[place], place > hue_place)
+    return image
+
+
+def color_jitter(key: Array, image: Array, brightness: float, contrast: float, saturation: float, hue: float) -> Array:
+    """Jitters the colours of `image` [H, W, 3] (torchvision's `ColorJitter`); strengths and errors: `jitter_params`."""
+    return apply_jitter(image, *jitter_params(key, brightness, contrast, saturation, hue))
+
+
+def gaussian_blur(image: Array, sigma: Scalar, kernel_size: int) -> Array:
+    """Blurs `image` [H, W, 3] with a Gaussian of `sigma` > 0 pixels, cut to `kernel_size` taps, edges reflected.
+
+    As torchvision's `gaussian_blur`, but by two matrix products: every image of a batch has a kernel of its own, and a
+    convolution would fall apart into as many groups.
+
+    Raises:
+      ValueError: unless `kernel_size` is odd, positive and below twice the image's shorter side.
+    """
+    half = kernel_size // 2
+    if kernel_size < 1 or kernel_size % 2 == 0 or half >= min(image.shape[:2]):
+        raise ValueError(f"kernel_size must be odd and fit {list(image.shape)} with edges reflected, got {kernel_size}")
+
+    def weights(extent: int) -> Array:
+        place = jnp.arange(extent, dtype=jnp.float32)
+        output, pixel, last = place[:, None], place[None, :], extent - 1
+
+        def tap(offset: Array) -> Array:
+            return jnp.where(jnp.abs(offset) <= half, jnp.exp(-0.5 * jnp.square(offset / sigma)), 0.0)
+
+        # A pixel also counts as its mirror images beyond the two edges; the first and the last pixel have but one.
+        before = jnp.where(pixel > 0.0, tap(-pixel - output), 0.0)
+        after = jnp.where(pixel < last, tap(2.0 * last - pixel - output), 0.0)
+        total = tap(pixel - output) + before + after
+        return total / total.sum(axis=1, keepdims=True)
+
+    return _separable(image, weights(image.shape[0]), weights(image.shape[1]))
+
+
+# Whole transforms. Each is a closure over its settings.
+
+
+def _random_resized_crop(key: Array, image: Array, size: int, scale: tuple[float, float], method: str) -> Array:
+    return resized_crop(image, *crop_params(key, *image.shape[:2], scale), size, method)
+
+
+def simsiam_view(
+    size: int,
+    *,
+    scale: tuple[float, float] = (0.2, 1.0),
+    flip: float = 0.5,
+    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1),
+    jitter_p: float = 0.8,
+    gray_p: float = 0.2,
+    blur_p: float | None = None,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Transform:
+    """Makes the strong view of SimSiam: bilinear crop, flip, colour jitter, grey, blur, normalise.
+
+    Chen & He 2021 (arXiv 2011.10566), with the settings of the UCL code.
+
+    Args:
+      size: side of the view.
+      scale: range of the crop's area, a part of the image's.
+      flip: probability of a mirror image.
+      jitter: strengths of brightness, contrast, saturation and hue.
+      jitter_p: probability of the jitter.
+      gray_p: probability of grey.
+      blur_p: probability of a blur of size // 20 * 2 + 1 taps, sigma uniform in [0.1, 2]; None: 0.5 above 32, else 0.
+      mean: of the three channels, for `normalize`.
+      std: likewise.
+
+    Returns:
+      A function of a key and a uint8 image [H, W, 3] that gives float32 [size, size, 3]; it raises what its ops raise.
+    """
+    blur_p = (0.5 if size > 32 else 0.0) if blur_p is None else blur_p
+
+    def blur(key: Array, view: Array) -> Array:
+        return gaussian_blur(view, jax.random.uniform(key, minval=0.1, maxval=2.0), size // 20 * 2 + 1)
+
+    def transform(key: Array, image: Array) -> Array:
+        crop_key, flip_key, jitter_key, gray_key, blur_key = jax.random.split(key, 5)
+        view = _random_resized_crop(crop_key, to_float(image), size, scale, "bilinear")
+        view = horizontal_flip(flip_key, view, flip)
+        view = _sometimes(jitter_key, jitter_p, lambda key, x: color_jitter(key, x, *jitter), view)
+        view = _sometimes(gray_key, gray_p, lambda _, x: grayscale(x), view)
+        view = _sometimes(blur_key, blur_p, blur, view)
+        return normalize(view, mean, std)
+
+    return transform
+
+
+def replay_view(
+    size: int,
+    *,
+    scale: tuple[float, float] = (0.08, 1.0),
+    flip: float = 0.5,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Transform:
+    """Makes the weak view that the UCL code gives to replayed images: bicubic crop, flip, normalise.
+
+    Arguments, result and errors as for `simsiam_view`.
+    """
+
+    def transform(key: Array, image: Array) -> Array:
+        crop_key, flip_key = jax.random.split(key)
+        view = _random_resized_crop(crop_key, to_float(image), size, scale, "bicubic")
+        return normalize(horizontal_flip(flip_key, view, flip), mean, std)
+
+    return transform
+
+
+def eval_view(mean: Sequence[float], std: Sequence[float]) -> Callable[[Array], Array]:
+    """Makes the view of an image under test: a function of a uint8 image [H, W, 3] that only normalises it."""
+    return lambda image: normalize(to_float(image), mean, std)
+
+
+# Batches.
+
+
+def apply(transform: Transform, keys: Array, images: Array) -> Array:
+    """Gives a view of every image: keys [B], uint8 [B, H, W, 3] -> float32 [B, size, size, 3]."""
+    return jax.vmap(transform)(keys, images)
+
+
+def two_views(transform: Transform, keys: Array, images: Array) -> tuple[Array, Array]:
+    """Gives two independent views of every image; shapes as for `apply`. View i uses key i of `split(keys[b])`."""
+    pairs = jax.vmap(jax.random.split)(keys)
+    first, second = jax.vmap(apply, in_axes=(None, 1, None))(transform, pairs, images)
+    return first, second

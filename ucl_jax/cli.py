@@ -1,0 +1,81 @@
+"""The command line's manners: one clear line and exit code 2 for bad input, 128 + n after signal n."""
+
+import difflib
+import functools
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import flags
+from ml_collections import config_flags
+
+from ucl_jax.errors import Stopped, UsageError
+
+
+def fail(message: object, code: int = 2) -> None:
+    """Prints one line and exits."""
+    print(f"error: {' '.join(str(message).split())}" if code == 2 else message, file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
+def exit_codes(main: Callable) -> Callable:
+    """`main`, with UsageError and Stopped as exit codes."""
+
+    @functools.wraps(main)
+    def wrapped(*arguments):
+        try:
+            return main(*arguments)
+        except UsageError as error:
+            fail(error)
+        except Stopped as stopped:
+            fail(stopped, 128 + stopped.signum)
+
+    return wrapped
+
+
+def parse_flags(argv: Sequence[str]) -> list[str]:
+    """Parses absl flags with a config file in `--config`; returns what is left, as absl does."""
+    recipe = _recipe(argv).partition(":")[0]
+    if recipe and not pathlib.Path(recipe).is_file():
+        fail(f"there is no recipe {recipe!r}; recipes are the files of configs/, such as configs/lump.py")
+    try:
+        return flags.FLAGS(argv)
+    except (UsageError, flags.Error) as error:
+        fail(error)
+    except (AttributeError, KeyError, TypeError):
+        if (message := _unknown_key(argv)) is None:
+            raise
+        fail(message)
+
+
+def _recipe(argv: Sequence[str]) -> str:
+    """The value of --config, given as --config=VALUE or --config VALUE."""
+    for place, argument in enumerate(argv):
+        name, equals, value = argument.lstrip("-").partition("=")
+        if name == "config" and argument.startswith("-"):
+            return value if equals else next(iter(argv[place + 1 :]), "")
+    return ""
+
+
+def _unknown_key(argv: Sequence[str]) -> str | None:
+    """What is wrong with the first override that names no key of the recipe's tree."""
+    values = flags.FlagValues()
+    arguments = ["", f"--config={_recipe(argv)}"]
+    holder = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments)
+    values(arguments)
+    known = keys(holder.value.to_dict())
+    for argument in argv:
+        name = argument.lstrip("-").partition("=")[0]
+        if name.startswith("config.") and (key := name.removeprefix("config.")) not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
+            return f"unknown key --config.{key}, did you mean --config.{near}? Every key is in configs/base.py"
+    return None
+
+
+def keys(tree: dict, prefix: str = "") -> list[str]:
+    """The dotted names of all leaves of a nested dict."""
+    return [
+        name
+        for key, value in tree.items()
+        for name in (keys(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key])
+    ]

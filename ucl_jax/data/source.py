@@ -1,0 +1,196 @@
+"""Reading TFDS data sets: labels of a whole split without decoding, images of an index set as one array.
+
+Examples are read as the serialised `tf.train.Example` that TFDS writes, so that one path serves ArrayRecord
+(random access, no TensorFlow) and TFRecord (through TensorFlow, held in memory as encoded bytes). Pixels are decoded
+with Pillow whatever else is installed: the same files give the same pixels everywhere.
+"""
+
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+from tensorflow_datasets.core.file_adapters import FileFormat
+from tensorflow_datasets.proto import tf_example_pb2
+
+from ucl_jax.data import prepare
+from ucl_jax.errors import UsageError
+
+BUNDLED = ("digits",)  # prepared on first use: their source is an installed package
+CHUNK = 1000  # records read in one call; more do not make it faster
+
+
+class Records(NamedTuple):
+    """Serialised examples of one split: `size` of them, and `get(indices)` to read some."""
+
+    size: int
+    get: Callable[[Sequence[int]], Sequence[bytes]]
+
+
+class Split(NamedTuple):
+    """One split, opened: labels are in memory, images are decoded on demand.
+
+    name: data set and split, for messages.
+    labels: int32 [N], values in [0, num_classes), or -1 where TFDS has no label.
+    """
+
+    name: str
+    records: Records
+    labels: np.ndarray
+    num_classes: int
+    image_key: str
+    image_size: int
+    fit: str
+
+    def images(self, indices: np.ndarray) -> np.ndarray:
+        """Images of the given examples: uint8 [len(indices), S, S, 3], grey repeated over the channels.
+
+        Raises:
+            UsageError: an image does not go into S x S by the split's `fit`.
+        """
+        size = self.image_size
+        out = np.empty((len(indices), size, size, 3), np.uint8)
+        for place, example in enumerate(_examples(self.records, indices)):
+            with Image.open(io.BytesIO(example[self.image_key].bytes_list.value[0])) as image:
+                try:
+                    out[place] = FITS[self.fit](image.convert("RGB"), size)
+                except ValueError as error:
+                    raise UsageError(f"{self.name}: {error}") from error
+        return out
+
+
+def load_builder(tfds_name: str, data_dir: str | None = None) -> prepare.Builder:
+    """The prepared data set in `data_dir` (default: the folder of TFDS). `BUNDLED` ones are prepared on first use.
+
+    Raises:
+        UsageError: unknown name, or not prepared; the message says how to prepare it.
+    """
+    if builder := prepare.find_prepared(tfds_name, data_dir):
+        return builder
+    prepare.check_known(tfds_name)
+    if prepare.base_name(tfds_name) in BUNDLED:
+        return _prepare_bundled(tfds_name, data_dir)
+    data_dir = prepare.resolve_data_dir(data_dir)
+    own = prepare.base_name(tfds_name) in prepare.OWN
+    tensorflow = "" if own else "pip install 'ucl_jax[prepare]' (TensorFlow, needed this once) and then "
+    raise UsageError(
+        f"'{tfds_name}' is not prepared in {data_dir}: run {tensorflow}"
+        f"python -m ucl_jax.data.prepare {tfds_name} --data_dir={data_dir}"
+    )
+
+
+def open_split(
+    builder: prepare.Builder, split: str, image_key: str, label_key: str, image_size: int, fit: str
+) -> Split:
+    """Open a split and read its labels.
+
+    Args:
+        builder: from `load_builder`.
+        split: a split of the data set or an expression of TFDS such as 'train[:50%]'.
+        image_key: a feature of type `tfds.features.Image`, uint8.
+        label_key: a feature of type `tfds.features.ClassLabel`.
+        image_size: S of the images [S, S, 3].
+        fit: 'none', 'pad' or 'resize'.
+
+    Raises:
+        UsageError: one of these does not exist (the message lists the known ones), or the file format needs
+            TensorFlow and there is none.
+    """
+    name, features = builder.info.name, builder.info.features
+    images = [key for key, f in features.items() if isinstance(f, tfds.features.Image) and f.np_dtype == np.uint8]
+    labels = [key for key, f in features.items() if isinstance(f, tfds.features.ClassLabel)]
+    _check_choice(name, "image_key", image_key, images)
+    _check_choice(name, "label_key", label_key, labels)
+    _check_choice(name, "fit", fit, list(FITS))
+    try:
+        _ = builder.info.splits[split]
+    except (KeyError, ValueError):
+        _check_choice(name, "split", split, list(builder.info.splits))
+        raise
+    records = _records(builder, split)
+    found = (example[label_key].int64_list.value[0] for example in _examples(records, range(records.size)))
+    return Split(
+        name=f"'{name}' split '{split}'",
+        records=records,
+        labels=np.fromiter(found, np.int32, records.size),
+        num_classes=features[label_key].num_classes,
+        image_key=image_key,
+        image_size=image_size,
+        fit=fit,
+    )
+
+
+def _prepare_bundled(tfds_name: str, data_dir: str | None) -> prepare.Builder:
+    """Prepare; where another process was faster, take its result."""
+    tfds.disable_progress_bar()
+    try:
+        return prepare.prepare(tfds_name, data_dir)
+    except UsageError:
+        if builder := prepare.find_prepared(tfds_name, data_dir):
+            return builder
+        raise
+
+
+def _check_choice(name: str, setting: str, value: str, known: list[str]) -> None:
+    if value not in known:
+        raise UsageError(f"'{name}' has no {setting} '{value}'; known: {', '.join(sorted(known)) or 'none'}")
+
+
+def _records(builder: prepare.Builder, split: str) -> Records:
+    """Serialised examples of a split in stored order, from whichever format lies on disk."""
+    formats = builder.info.available_file_formats()
+    if FileFormat.ARRAY_RECORD in formats:
+        raw = tfds.decode.DeserializeMethod.RAW_BYTES
+        source = builder.as_data_source(split, deserialize_method=raw, file_format=FileFormat.ARRAY_RECORD)
+        return Records(len(source), source.__getitems__)
+    if FileFormat.TFRECORD in formats and prepare.has_tensorflow():
+        stored = _read_tfrecord(builder.info.splits[split].file_instructions)
+        return Records(len(stored), lambda indices: [stored[i] for i in indices])
+    name, written = builder.info.full_name.rpartition("/")[0], "/".join(sorted(f.value for f in formats))
+    ways = [f"prepare it anew elsewhere: python -m ucl_jax.data.prepare {name} --data_dir=OTHER_DIR"]
+    if FileFormat.TFRECORD in formats:
+        ways.insert(0, "install TensorFlow to read it as it is: pip install 'ucl_jax[prepare]'")
+    raise UsageError(f"'{name}' in {builder.data_path} is stored as {written}, not array_record: {'; or '.join(ways)}")
+
+
+def _read_tfrecord(file_instructions: list) -> list[bytes]:
+    import tensorflow as tf
+
+    return [
+        record
+        for part in file_instructions
+        for record in tf.data.TFRecordDataset(part.filename).skip(part.skip).take(part.take).as_numpy_iterator()
+    ]
+
+
+def _examples(records: Records, indices: Sequence[int]) -> Iterator[Mapping[str, Any]]:
+    """Yield the features of the examples at `indices`: a mapping of key to `tf.train.Feature`."""
+    indices = [int(i) for i in indices]
+    for start in range(0, len(indices), CHUNK):
+        for record in records.get(indices[start : start + CHUNK]):
+            yield tf_example_pb2.Example.FromString(record).features.feature
+
+
+def _same(image: Image.Image, size: int) -> Image.Image:
+    if image.size != (size, size):
+        width, height = image.size
+        raise ValueError(f"image of {width}x{height} pixels, image_size is {size}: set fit to 'pad' or 'resize'")
+    return image
+
+
+def _pad(image: Image.Image, size: int) -> Image.Image:
+    width, height = image.size
+    if max(width, height) > size:
+        raise ValueError(f"image of {width}x{height} pixels cannot be padded to {size}: set fit to 'resize'")
+    padded = Image.new("RGB", (size, size))
+    padded.paste(image, ((size - width) // 2, (size - height) // 2))
+    return padded
+
+
+def _resize(image: Image.Image, size: int) -> Image.Image:
+    return image.resize((size, size), Image.Resampling.BILINEAR)  # antialiased; the aspect ratio is not kept
+
+
+FITS: dict[str, Callable[[Image.Image, int], Image.Image]] = {"none": _same, "pad": _pad, "resize": _resize}

@@ -1,0 +1,38 @@
+"""The one exception that a person can act on."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+class UsageError(Exception):
+    """Bad input. The message is one line that says what is wrong and what to do; `launch.py` exits with 2."""
+
+
+def unknown(what: str, value: object, known: Iterable[str]) -> UsageError:
+    """The error for a word that is not among the known ones; lists them and names the nearest."""
+    known = list(known)
+    near = difflib.get_close_matches(str(value), known, n=1)
+    hint = f", did you mean {near[0]!r}?" if near else ";"
+    return UsageError(f"unknown {what} {value!r}{hint} known: {', '.join(known)}")
+
+
+def choose(what: str, value: str, options: Mapping[str, Any]) -> Any:
+    """`options[value]`; raises UsageError that lists the options when there is none of that name."""
+    if value not in options:
+        raise unknown(what, value, options)
+    return options[value]
+
+
+def require(condition: bool, message: str) -> None:
+    """Raises UsageError(message) unless `condition` holds."""
+    if not condition:
+        raise UsageError(message)
+
+
+class Stopped(Exception):
+    """A signal stopped a run after it was saved; `launch.py` exits with 128 + signum."""
+
+    def __init__(self, message: str, signum: int):
+        super().__init__(message)
+        self.signum = signum

@@ -1,0 +1,113 @@
+"""Features -> probes -> one row of the accuracy matrix."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from ucl_jax import knn
+from ucl_jax.errors import choose, require
+from ucl_jax.types import Array
+
+
+class TaskFeatures(NamedTuple):
+    """Frozen features of one task: bank [N, F] with labels int32 [N], queries [Q, F] with labels int32 [Q]."""
+
+    bank: np.ndarray
+    bank_label: np.ndarray
+    query: np.ndarray
+    query_label: np.ndarray
+
+
+class Row(NamedTuple):
+    """One row of an accuracy matrix: per cent for each task (None: not evaluated), and the k that each entry used."""
+
+    accuracy: list[float | None]
+    k: list[int | None]
+
+
+class KnnSettings(NamedTuple):
+    """k: neighbours, at least 1. k_rule: "fixed", or "tasks_seen" for min(k, tasks seen). temperature: above 0."""
+
+    k: int
+    k_rule: str
+    temperature: float
+
+
+# The release takes k from the number of tasks that it evaluates.
+K_RULES = {"fixed": lambda k, seen: k, "tasks_seen": min}
+
+
+def check(settings: KnnSettings) -> None:
+    """Raises UsageError for settings out of range."""
+    require(settings.k >= 1, f"config.eval.knn_k is {settings.k}; it must be at least 1")
+    require(settings.temperature > 0, f"config.eval.knn_temperature is {settings.temperature}; it must be above 0")
+    choose("config.eval.knn_k_rule", settings.k_rule, K_RULES)
+
+
+def extract(features: Callable[[np.ndarray], Array], images: np.ndarray, batch_size: int) -> np.ndarray:
+    """Features [N, F] of images uint8 [N, H, W, C], in full batches of `batch_size`; the last one is padded."""
+    chunks = []
+    for start in range(0, len(images), batch_size):
+        chunk = images[start : start + batch_size]
+        padding = [(0, batch_size - len(chunk))] + [(0, 0)] * (images.ndim - 1)
+        chunks.append(features(np.pad(chunk, padding)))
+    return np.concatenate([np.asarray(chunk) for chunk in chunks])[: len(images)]
+
+
+@partial(jax.jit, static_argnames=("num_classes", "k"))
+def _predict(queries, bank, labels, valid, temperature, *, num_classes, k):
+    return knn.predict(queries, bank, labels, valid, num_classes=num_classes, k=k, temperature=temperature)
+
+
+def knn_accuracy(
+    task: TaskFeatures, bank: np.ndarray, label: np.ndarray, k: int, temperature: float, num_classes: int
+) -> float:
+    """Accuracy in per cent of the queries of a task against a bank; queries in chunks, so that memory is bounded."""
+    chunk, grain = 512, 1024
+    padding = -len(bank) % grain  # banks of similar size share one compiled program
+    valid = np.arange(len(bank) + padding) < len(bank)
+    bank, label = jax.device_put((np.pad(bank, [(0, padding), (0, 0)]), np.pad(label, (0, padding))))
+    predictions = [
+        _predict(np.pad(q, [(0, chunk - len(q)), (0, 0)]), bank, label, valid, temperature, num_classes=num_classes, k=k)
+        for q in np.array_split(task.query, range(chunk, len(task.query), chunk))
+    ]
+    predicted = np.concatenate([np.asarray(p) for p in predictions])[: len(task.query)]
+    return 100.0 * float(np.mean(predicted == task.query_label))
+
+
+def knn_task(tasks: Sequence[TaskFeatures | None], seen: int, settings: KnnSettings, num_classes: int) -> Row:
+    """The paper's probe: kNN of each task's queries in the bank of that task alone."""
+
+    def bank(task):
+        return (task.bank, task.bank_label) if task is not None else None
+
+    return _knn_row(tasks, [bank(task) for task in tasks], seen, settings, num_classes)
+
+
+def knn_all(tasks: Sequence[TaskFeatures | None], seen: int, settings: KnnSettings, num_classes: int) -> Row:
+    """kNN of each task's queries in the bank of all tasks seen; tasks not seen yet have no classes there."""
+    bank = tuple(np.concatenate([getattr(task, name) for task in tasks[:seen]]) for name in ("bank", "bank_label"))
+    return _knn_row(tasks, [bank if i < seen else None for i in range(len(tasks))], seen, settings, num_classes)
+
+
+def _knn_row(tasks, banks, seen, settings, num_classes):
+    accuracy, used = [], []
+    for task, bank in zip(tasks, banks):
+        k = None if bank is None else min(K_RULES[settings.k_rule](settings.k, seen), len(bank[0]))
+        used.append(k)
+        accuracy.append(None if k is None else knn_accuracy(task, *bank, k, settings.temperature, num_classes))
+    return Row(accuracy, used)
+
+
+PROBES = {"knn_task": knn_task, "knn_all": knn_all}
+
+
+def chance(classes: Sequence[Sequence[int]]) -> dict[str, float]:
+    """Accuracy of guessing, in per cent, by probe: 100 / classes a task, and 100 / all classes."""
+    return {
+        "knn_task": float(np.mean([100.0 / len(task) for task in classes])),
+        "knn_all": 100.0 / sum(len(task) for task in classes),
+    }

@@ -1,0 +1,44 @@
+"""Weighted k-nearest-neighbour classification (Wu et al. 2018, section 3.4), the paper's probe."""
+
+import jax
+import jax.numpy as jnp
+
+from ucl_jax.types import Array
+
+
+def normalise(features: Array) -> Array:
+    """Rows of [N, D] scaled to unit length in float32 (norms below 1e-12 are not scaled up, as in PyTorch)."""
+    features = features.astype(jnp.float32)
+    squared = jnp.sum(jnp.square(features), axis=-1, keepdims=True)
+    return features * jax.lax.rsqrt(jnp.maximum(squared, 1e-24))
+
+
+def votes(
+    queries: Array, bank: Array, labels: Array, valid: Array, *, num_classes: int, k: int, temperature: float
+) -> Array:
+    """Votes of the k most similar bank entries, each weighted exp(cosine / temperature).
+
+    Args:
+      queries: [Q, D] features.
+      bank: [N, D] features.
+      labels: int32 [N] in [0, num_classes).
+      valid: bool [N], False marks padding of the bank, which never votes.
+      num_classes: C.
+      k: neighbours, 1 <= k <= N; where fewer entries are valid, those vote.
+      temperature: above 0; the paper's is 0.1.
+
+    Returns:
+      float32 [Q, C], at least 0.
+    """
+    # Similarities near 1 differ in the last digits: no tf32 or bf16 passes here.
+    similarity = jnp.matmul(normalise(queries), normalise(bank).T, precision=jax.lax.Precision.HIGHEST)
+    similarity = jnp.where(valid[None, :], similarity, -jnp.inf)
+    nearest, index = jax.lax.top_k(similarity, k)
+    weight = jnp.exp(nearest / temperature)
+    one_hot = jax.nn.one_hot(labels[index], num_classes, dtype=weight.dtype)
+    return jnp.einsum("qk,qkc->qc", weight, one_hot, precision=jax.lax.Precision.HIGHEST)
+
+
+def predict(queries: Array, bank: Array, labels: Array, valid: Array, **settings) -> Array:
+    """The class with the most votes, int32 [Q]; arguments as `votes`. Equal votes go to the lowest class."""
+    return jnp.argmax(votes(queries, bank, labels, valid, **settings), axis=-1).astype(jnp.int32)

@@ -1,0 +1,120 @@
+"""Records at the edge: metrics.jsonl (the source of truth), TensorBoard, Weights & Biases, and the console."""
+
+import json
+import pathlib
+import sys
+import time
+from typing import Any
+
+import tqdm
+
+
+class MetricsFile:
+    """One JSON object a line, flushed at once. A run that resumes drops what was written after `step`."""
+
+    def __init__(self, path: pathlib.Path, step: int):
+        kept = [r for r in read_metrics(path) if r["step"] <= step] if path.exists() else []
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        temporary.replace(path)
+        self._file = path.open("a")
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Appends a record."""
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The records of a metrics.jsonl; a last line that was cut off by a kill is left out."""
+    lines = path.read_text().split("\n")
+    return [json.loads(line) for line in lines[:-1]]
+
+
+class TensorBoard:
+    """Event files without TensorFlow. A run that resumes hides what was written after `step`."""
+
+    def __init__(self, folder: pathlib.Path, step: int):
+        import tensorboardX
+
+        self._writer = tensorboardX.SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Writes every number of a record as a scalar."""
+        for name, value in record.items():
+            if isinstance(value, float):
+                self._writer.add_scalar(name, value, record["step"])
+
+    def close(self) -> None:
+        """Writes what is left and closes the file."""
+        self._writer.close()
+
+
+class WeightsAndBiases:
+    """A Weights & Biases run, resumed by the id that is kept in the run folder. Needs `pip install ucl_jax[wandb]`."""
+
+    def __init__(self, folder: pathlib.Path, config: dict[str, Any]):
+        import wandb
+
+        identity = folder / "wandb_id"
+        if not identity.exists():
+            identity.write_text(wandb.util.generate_id())
+        self._run = wandb.init(
+            project="ucl_jax", name=folder.name, dir=folder, config=config, id=identity.read_text(), resume="allow"
+        )
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Logs the numbers of a record."""
+        self._run.log({k: v for k, v in record.items() if isinstance(v, int | float)}, step=record["step"])
+
+    def close(self) -> None:
+        """Ends the run."""
+        self._run.finish()
+
+
+class Console:
+    """A progress bar where there is a terminal, else a plain line about every `seconds` seconds."""
+
+    def __init__(self, total: int, step: int, tasks: int, epochs: int, seconds: float = 10.0, stream=sys.stderr):
+        self._tasks, self._epochs, self._seconds, self._stream = tasks, epochs, seconds, stream
+        self._started, self._first, self._total, self._last = time.monotonic(), step, total, -float("inf")
+        self._bar = None
+        if stream.isatty():
+            self._bar = tqdm.tqdm(total=total, initial=step, file=stream, unit="step", dynamic_ncols=True)
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Shows a step record: task, epoch, loss, images/s, time left."""
+        text = (
+            f"task {record['task'] + 1}/{self._tasks} epoch {record['epoch'] + 1}/{self._epochs} "
+            f"loss {record['loss']:.4f} {record['images_per_second']:.0f} images/s"
+        )
+        if self._bar is not None:
+            self._bar.set_description_str(text, refresh=False)
+            self._bar.update(record["step"] - self._bar.n)
+        elif time.monotonic() - self._last >= self._seconds:
+            self._last = time.monotonic()
+            done = record["step"] - self._first
+            left = (self._last - self._started) / done * (self._total - record["step"])
+            self.say(f"step {record['step']}/{self._total} {text} {_clock(left)} left")
+
+    def say(self, text: str) -> None:
+        """Prints a line, above the bar where there is one."""
+        if self._bar is not None:
+            self._bar.write(text, file=self._stream)
+        else:
+            print(text, file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """Leaves the bar as it is."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"

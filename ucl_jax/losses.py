@@ -1,0 +1,65 @@
+"""Losses as pure functions of embeddings. Reduced over the local batch; the caller averages over devices."""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from ucl_jax import collectives
+from ucl_jax.types import Array
+
+
+def negative_cosine(prediction: Array, target: Array, epsilon: float = 1e-8) -> Array:
+    """Mean negative cosine similarity, without gradient through the target.
+
+    The `D(p, z)` of SimSiam (Chen & He 2021, eq. 1), computed in float32.
+
+    Args:
+      prediction: [B, D].
+      target: [B, D].
+      epsilon: lower bound of either norm, as in PyTorch's `cosine_similarity`.
+
+    Returns:
+      Scalar in [-1, 1].
+    """
+    chex.assert_rank([prediction, target], 2)
+    chex.assert_equal_shape([prediction, target])
+    target = jax.lax.stop_gradient(target)
+    return -jnp.mean(jnp.sum(_unit(prediction, epsilon) * _unit(target, epsilon), axis=-1))
+
+
+def _unit(x: Array, epsilon: float) -> Array:
+    x = x.astype(jnp.float32)
+    squared = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
+    return x * jax.lax.rsqrt(jnp.maximum(squared, epsilon**2))
+
+
+def barlow_twins(first: Array, second: Array, off_diagonal: float = 5e-3, axis_name: str | None = None) -> Array:
+    """Cross-correlation loss of Barlow Twins (Zbontar et al. 2021, eq. 1), not scaled, computed in float32.
+
+    Embeddings are standardised over the batch with the unbiased deviation and correlations are divided by the batch
+    size, as in the official UCL code: the diagonal of a perfect correlation is (B - 1) / B.
+
+    Args:
+      first: [B, D] embeddings of the first view.
+      second: [B, D] embeddings of the second view.
+      off_diagonal: weight of the redundancy term (lambda).
+      axis_name: statistics are over the global batch of this axis; None means the local batch is all.
+
+    Returns:
+      Scalar, at least 0; the same on every device of the axis.
+    """
+    chex.assert_rank([first, second], 2)
+    chex.assert_equal_shape([first, second])
+    first, second = (_standardise(x.astype(jnp.float32), axis_name) for x in (first, second))
+    correlation = collectives.mean(first.T @ second / first.shape[0], axis_name)
+    identity = jnp.eye(correlation.shape[0], dtype=correlation.dtype)
+    weight = identity + off_diagonal * (1.0 - identity)
+    return jnp.sum(weight * jnp.square(correlation - identity))
+
+
+def _standardise(x: Array, axis_name: str | None) -> Array:
+    """Zero mean and unit unbiased deviation over the global batch."""
+    count = x.shape[0] * collectives.size(axis_name)
+    x = x - collectives.mean(jnp.mean(x, axis=0, keepdims=True), axis_name)
+    variance = collectives.mean(jnp.mean(jnp.square(x), axis=0, keepdims=True), axis_name) * (count / (count - 1))
+    return x * jax.lax.rsqrt(variance)

@@ -1,0 +1,16 @@
+"""Finetune: learn each task as it comes and keep nothing. The lower bound of the paper's tables."""
+
+from ucl_jax.methods.base import Method
+from ucl_jax.objectives import Objective
+
+
+def finetune(objective: Objective) -> Method:
+    """The objective on the present batch alone."""
+
+    def init(batch, params):
+        return ()
+
+    def loss(params, model_state, memory, batch, past, keys):
+        return objective.loss(params, model_state, objective.views(keys.example, batch))
+
+    return Method(init, loss)

@@ -1,0 +1,57 @@
+"""Accuracy matrix -> average accuracy and forgetting. Plain NumPy over saved matrices.
+
+`matrix[t][i]` is the accuracy in per cent on task i after learning task t; None or NaN where it was not evaluated.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+Matrix = Sequence[Sequence[float | None]]
+
+
+def as_array(matrix: Matrix) -> np.ndarray:
+    """float64 [rows, tasks] with NaN for None."""
+    return np.array([[np.nan if a is None else a for a in row] for row in matrix], dtype=np.float64)
+
+
+def average_accuracy(matrix: Matrix) -> float | None:
+    """Mean of the last row over the tasks evaluated there (the paper's A); None for an empty matrix."""
+    return float(np.nanmean(as_array(matrix)[-1])) if len(matrix) else None
+
+
+def forgetting(matrix: Matrix, definition: str = "max") -> float | None:
+    """How much accuracy on earlier tasks was lost, in points; positive means lost.
+
+    Args:
+      matrix: T rows of T tasks.
+      definition: `max` is the paper's: mean over i < T of max over t >= i of a[t, i], minus a[T, i].
+        `first` is the official release's: a[i, i], the accuracy right after learning, instead of the maximum.
+        `with_last` is an earlier script's: the sum of `max` over all T tasks, divided by T.
+
+    Returns:
+      None where it has no meaning: fewer than two tasks learned, or joint training.
+
+    Raises:
+      ValueError: unknown definition.
+    """
+    if definition not in FORGETTING:
+        raise ValueError(f"unknown definition of forgetting {definition!r}; known: {', '.join(FORGETTING)}")
+    a = as_array(matrix)
+    tasks = len(a)
+    if tasks < 2:
+        return None
+    drops = [FORGETTING[definition](a[i:, i]) - a[-1, i] for i in range(tasks)]
+    return float(np.mean(drops if definition == "with_last" else drops[:-1]))
+
+
+# The reference accuracy that the last one is compared with, from a task's column after it was learned.
+FORGETTING = {"max": np.max, "first": lambda column: column[0], "with_last": np.max}
+
+
+def summarise(matrix: Matrix) -> dict:
+    """The two numbers of a run: `average_accuracy` and `forgetting` by each definition."""
+    return {
+        "average_accuracy": average_accuracy(matrix),
+        "forgetting": {definition: forgetting(matrix, definition) for definition in FORGETTING},
+    }

@@ -1,0 +1,67 @@
+"""Projector and predictor, and the network that joins them to a backbone."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from ucl_jax.models.layers import BatchNorm, Dense
+from ucl_jax.types import Array
+
+
+class Projector(nn.Module):
+    """Two affine layers with batch norm after each; no ReLU on the output (Chen & He 2021, UCL's two-layer form)."""
+
+    hidden_dim: int = 2048
+    output_dim: int = 2048
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """[B, D] -> [B, output_dim]."""
+        x = Dense(self.hidden_dim, self.dtype, name="hidden")(x)
+        x = nn.relu(BatchNorm(self.axis_name, self.dtype, name="hidden_norm")(x, train))
+        x = Dense(self.output_dim, self.dtype, name="output")(x)
+        return BatchNorm(self.axis_name, self.dtype, name="output_norm")(x, train)
+
+
+class Predictor(nn.Module):
+    """SimSiam's bottleneck: affine, batch norm, ReLU, affine back to the input's dimension."""
+
+    hidden_dim: int = 512
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """[B, D] -> [B, D]."""
+        y = Dense(self.hidden_dim, self.dtype, name="hidden")(x)
+        y = nn.relu(BatchNorm(self.axis_name, self.dtype, name="hidden_norm")(y, train))
+        return Dense(x.shape[-1], self.dtype, name="output")(y)
+
+
+class Embedding(NamedTuple):
+    """features [B, F] of the backbone; projection [B, D]; prediction [B, D], or () without a predictor."""
+
+    features: Array
+    projection: Array
+    prediction: Array | tuple
+
+
+class Network(nn.Module):
+    """Backbone, projector and, for SimSiam, predictor."""
+
+    backbone: nn.Module
+    projector: nn.Module
+    predictor: nn.Module | None = None
+
+    def __call__(self, images: Array, train: bool) -> Embedding:
+        """[B, H, W, 3] normalised images -> Embedding."""
+        features = self.backbone(images, train)
+        projection = self.projector(features, train)
+        return Embedding(features, projection, self.predictor(projection, train) if self.predictor else ())
+
+    def features(self, images: Array) -> Array:
+        """[B, H, W, 3] normalised images -> [B, F] frozen features, from the running statistics."""
+        return self.backbone(images, False)

@@ -1,0 +1,55 @@
+"""ResNet-18 for small images (He et al. 2016), as in the official code: 3x3 stride-1 stem, no max-pool."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from ucl_jax.models.layers import BatchNorm, Conv
+from ucl_jax.types import Array
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with a shortcut, projected where the shape changes."""
+
+    features: int
+    stride: int = 1
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), features]."""
+
+        def conv_norm(y, name, kernel=3, stride=1):
+            y = Conv(self.features, kernel, stride, self.dtype, name=name)(y)
+            return BatchNorm(self.axis_name, self.dtype, name=f"{name}_norm")(y, train)
+
+        y = nn.relu(conv_norm(x, "first", stride=self.stride))
+        y = conv_norm(y, "second")
+        if x.shape != y.shape:
+            x = conv_norm(x, "shortcut", kernel=1, stride=self.stride)
+        return nn.relu(x + y)
+
+
+class ResNet18(nn.Module):
+    """Four stages of two blocks with `width`, 2, 4 and 8 `width` channels, then the spatial mean.
+
+    `width=64` is the paper's: 512 features and 11.2 million parameters.
+    """
+
+    width: int = 64
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """[B, H, W, 3] -> float32 [B, 8 * width]."""
+        x = Conv(self.width, dtype=self.dtype, name="stem")(x)
+        x = nn.relu(BatchNorm(self.axis_name, self.dtype, name="stem_norm")(x, train))
+        for stage in range(4):
+            for block in range(2):
+                stride = 2 if stage > 0 and block == 0 else 1
+                name = f"stage{stage + 1}_block{block + 1}"
+                x = BasicBlock(self.width * 2**stage, stride, self.dtype, self.axis_name, name=name)(x, train)
+        return jnp.mean(x.astype(jnp.float32), axis=(1, 2))

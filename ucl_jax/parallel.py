@@ -1,0 +1,76 @@
+"""The one place that knows about devices: pmap, its axis, and how arrays come to lie on it."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from ucl_jax import collectives
+from ucl_jax.errors import require
+from ucl_jax.types import Array, Batch, PyTree, TrainState
+
+AXIS = "devices"
+
+
+class Parallel(NamedTuple):
+    """The compiled functions of a run. State is one logical replicated value; batches are split over the devices.
+
+    train_step: state (donated), host Batch [B, ...], key -> state, metrics.
+    features: params, model_state, host images uint8 [N, H, W, C], N a multiple of the devices -> float32 [N, F].
+    sharding: of everything that is the same on every device.
+    """
+
+    train_step: Callable[[TrainState, Batch, Array], tuple[TrainState, dict[str, Array]]]
+    features: Callable[[PyTree, PyTree, np.ndarray], Array]
+    sharding: NamedSharding
+
+
+def choose_devices(count: int, batch_size: int) -> list[jax.Device]:
+    """The first `count` local devices, 0 for all.
+
+    Raises:
+      UsageError: there are fewer, or `batch_size` is not a multiple of their number.
+    """
+    available = jax.local_devices()
+    require(
+        0 <= count <= len(available),
+        f"config.train.devices is {count}, but this machine has {len(available)}; 0 takes all",
+    )
+    devices = available[: count or len(available)]
+    require(
+        batch_size % len(devices) == 0,
+        f"config.train.batch_size={batch_size} does not divide by the {len(devices)} devices; "
+        f"take a multiple of {len(devices)}, or set config.train.devices",
+    )
+    return devices
+
+
+def parallelise(train_step: Callable, features: Callable, devices: list[jax.Device]) -> Parallel:
+    """Compiles `train_step` (made with axis_name=AXIS) and `features` for the devices; one code path for one or many."""
+    count = len(devices)
+    step = jax.pmap(
+        train_step,
+        axis_name=AXIS,
+        in_axes=(None, 0, None),
+        out_axes=(None, None),
+        donate_argnums=0,
+        devices=devices,
+    )
+
+    def gathered_features(params, model_state, images):
+        return collectives.gather(features(params, model_state, images), AXIS)
+
+    extract = jax.pmap(gathered_features, axis_name=AXIS, in_axes=(None, None, 0), out_axes=None, devices=devices)
+
+    def split(tree):
+        return jax.tree.map(lambda x: x.reshape(count, x.shape[0] // count, *x.shape[1:]), tree)
+
+    # States start where the step leaves them: one compiled program, and donation that finds its buffers.
+    sharding = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec())
+    return Parallel(
+        train_step=lambda state, batch, key: step(state, split(batch), key),
+        features=lambda params, model_state, images: extract(params, model_state, split(images)),
+        sharding=sharding,
+    )

@@ -1,0 +1,180 @@
+"""Plots and tables of finished or running runs, from what lies in their folders.
+
+    python -m ucl_jax.report runs/a runs/b [--out=runs/compared.png]
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ucl_jax import metrics
+from ucl_jax.errors import UsageError, require
+from ucl_jax.logging import read_metrics
+
+PROBE_TITLES = {"knn_task": "kNN within the task", "knn_all": "kNN over all classes seen"}
+STYLE = {"dpi": 130, "bbox_inches": "tight"}
+
+
+def load_results(workdir: pathlib.Path) -> dict[str, Any]:
+    """`results.json` of a run folder; UsageError when there is none."""
+    path = pathlib.Path(workdir) / "results.json"
+    require(path.exists(), f"{workdir} holds no results.json: no run there has finished a task")
+    return json.loads(path.read_text())
+
+
+def run_name(results: dict[str, Any]) -> str:
+    """Such as "lump (simsiam)"."""
+    return f"{results['config']['recipe']} ({results['config']['objective']['name']})"
+
+
+def table(runs: Sequence[dict[str, Any]]) -> str:
+    """Average accuracy and forgetting of runs side by side, in per cent and points, with chance and the random network.
+
+    The random network's and chance's rows are those of the first run that has them.
+    """
+    definition = runs[0]["config"]["eval"]["forgetting"]
+    probes = list(runs[0]["probes"])
+    header = ["", *(cell for name in probes for cell in (PROBE_TITLES[name], "forgetting"))]
+    rows = []
+    for results in runs:
+        cells = []
+        for name in probes:
+            matrix = results["probes"][name]["matrix"]
+            cells += [_number(metrics.average_accuracy(matrix)), _number(metrics.forgetting(matrix, definition))]
+        rows.append([run_name(results) + ("" if results["finished"] else ", not finished"), *cells])
+    initial = next((r for r in runs if all(p["random_init"] for p in r["probes"].values())), None)
+    if initial is not None:
+        means = [_number(float(np.mean(initial["probes"][name]["random_init"]))) for name in probes]
+        rows.append(["random network", *(cell for mean in means for cell in (mean, "-"))])
+    rows.append(["chance", *(c for name in probes for c in (_number(runs[0]["probes"][name]["chance"]), "-"))])
+    widths = [max(map(len, column)) for column in zip(header, *rows)]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:]))]) for row in [header, *rows]
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def plot_run(workdir: pathlib.Path) -> None:
+    """Draws accuracy_matrix.png, average_accuracy.png and loss.png into `workdir/plots`."""
+    results, folder = load_results(workdir), workdir / "plots"
+    folder.mkdir(exist_ok=True)
+    plot_matrices(folder / "accuracy_matrix.png", results)
+    plot_average_accuracy(folder / "average_accuracy.png", [results])
+    plot_loss(folder / "loss.png", read_metrics(workdir / "metrics.jsonl"))
+
+
+def plot_matrices(path: pathlib.Path, results: dict[str, Any]) -> None:
+    """The accuracy matrix of every probe as a heat map."""
+    probes = results["probes"]
+    shapes = [metrics.as_array(probe["matrix"]).shape for probe in probes.values()]
+    rows, columns = shapes[0]
+    figure = Figure(figsize=(len(probes) * max(3.6, 0.5 * columns + 1.6), max(1.9, 0.42 * rows + 1.5)), layout="constrained")
+    for axis, (name, probe) in zip(figure.subplots(1, len(probes), squeeze=False)[0], probes.items()):
+        matrix = metrics.as_array(probe["matrix"])
+        image = axis.imshow(matrix, vmin=probe["chance"], vmax=100, cmap="viridis", aspect="auto")
+        for (t, i), value in np.ndenumerate(matrix):
+            if np.isfinite(value):
+                dark = value < (probe["chance"] + 100) / 2
+                axis.text(i, t, f"{value:.0f}", ha="center", va="center", fontsize=8, color="w" if dark else "k")
+        axis.set_xticks(range(columns), range(1, columns + 1))
+        joint = results["config"]["benchmark"]["joint"]
+        axis.set_yticks(range(rows), ["all"] if joint else range(1, rows + 1))
+        axis.set(xlabel="task", ylabel="after learning task", title=PROBE_TITLES[name])
+        figure.colorbar(image, ax=axis, label="accuracy, %")
+    figure.suptitle(run_name(results))
+    figure.savefig(path, **STYLE)
+
+
+def plot_average_accuracy(path: pathlib.Path, runs: Sequence[dict[str, Any]]) -> None:
+    """Average accuracy over the tasks seen, after each task; joint training and chance as lines."""
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    probes = list(runs[0]["probes"])
+    for axis, name in zip(figure.subplots(1, len(probes), squeeze=False)[0], probes):
+        for results in runs:
+            averages = [float(np.nanmean(row)) for row in metrics.as_array(results["probes"][name]["matrix"])]
+            if results["config"]["benchmark"]["joint"]:
+                axis.axhline(averages[-1], ls="--", color="0.4", label=run_name(results))
+            else:
+                axis.plot(range(1, len(averages) + 1), averages, marker="o", label=run_name(results))
+        axis.axhline(runs[0]["probes"][name]["chance"], ls=":", color="0.7", label="chance, all tasks")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.set(xlabel="tasks learned", ylabel="average accuracy, %", title=PROBE_TITLES[name])
+    axis.legend(fontsize=8)
+    figure.savefig(path, **STYLE)
+
+
+def plot_loss(path: pathlib.Path, records: Sequence[dict[str, Any]]) -> None:
+    """Training loss over steps, with the borders of tasks."""
+    figure = Figure(figsize=(7, 3), layout="constrained")
+    axis = figure.subplots()
+    axis.plot([r["step"] for r in records], [r["loss"] for r in records], lw=1)
+    for before, after in zip(records, records[1:]):
+        if before["task"] != after["task"]:
+            axis.axvline((before["step"] + after["step"]) / 2, color="0.7", lw=1, ls=":")
+    axis.set(xlabel="step", ylabel="loss", title="training loss (dotted: a new task)")
+    figure.savefig(path, **STYLE)
+
+
+def plot_buffer(
+    path: pathlib.Path, images: np.ndarray, labels: np.ndarray, classes: Sequence[Sequence[int]], most: int = 256
+) -> None:
+    """What a buffer holds: a grid of images uint8 [S, H, W, C] ordered by task, and how many are of each task.
+
+    Args:
+      path: of the picture.
+      images: stored images.
+      labels: their labels [S].
+      classes: labels of each task.
+      most: images to show, evenly chosen where more are stored.
+    """
+    task_of = {label: task for task, labels_of in enumerate(classes) for label in labels_of}
+    tasks = np.array([task_of[int(label)] for label in labels], dtype=int)
+    order = np.argsort(tasks, kind="stable")
+    shown = order[np.linspace(0, len(order) - 1, min(most, len(order))).astype(int)]
+    columns = max(1, int(np.ceil(np.sqrt(1.6 * len(shown)))))
+    rows = max(1, -(-len(shown) // columns))
+    height, width = images.shape[1:3]
+    grid = np.full((rows * (height + 1), columns * (width + 1), 3), 255, np.uint8)
+    for place, index in enumerate(shown):
+        row, column = divmod(place, columns)
+        grid[row * (height + 1) :, column * (width + 1) :][:height, :width] = images[index]
+    counts = np.bincount(tasks, minlength=len(classes))
+    figure = Figure(figsize=(8, 8 * grid.shape[0] / grid.shape[1] + 0.5), layout="constrained")
+    axis = figure.subplots()
+    axis.imshow(grid, interpolation="nearest")
+    axis.axis("off")
+    held = ", ".join(f"task {task + 1}: {count}" for task, count in enumerate(counts) if count)
+    axis.set_title(f"{len(images)} images in the buffer ({held})", fontsize=9, wrap=True)
+    figure.savefig(path, **STYLE)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prints the table of runs; with --out also draws their average accuracies."""
+    parser = argparse.ArgumentParser(prog="python -m ucl_jax.report", description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="+", type=pathlib.Path, metavar="RUN", help="a run folder")
+    parser.add_argument("--out", type=pathlib.Path, help="a PNG file for average accuracy over tasks, all runs in one")
+    arguments = parser.parse_args(argv)
+    try:
+        runs = [load_results(workdir) for workdir in arguments.runs]
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(table(runs))
+    if arguments.out:
+        plot_average_accuracy(arguments.out, runs)
+        print(f"plot: {arguments.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

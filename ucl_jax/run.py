@@ -1,0 +1,376 @@
+"""One run in one folder: restore, train, record, save. All I/O of a run is here and in the modules it calls."""
+
+import collections
+import contextlib
+import fcntl
+import importlib.metadata
+import json
+import math
+import os
+import pathlib
+import platform
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+
+from ucl_jax import evaluate, metrics, parallel, report, train
+from ucl_jax.checkpoint import Checkpoints
+from ucl_jax.data.stream import TaskStream, open_stream
+from ucl_jax.errors import Stopped, UsageError, choose, require
+from ucl_jax.experiment import Experiment, make_experiment
+from ucl_jax.logging import Console, MetricsFile, TensorBoard, WeightsAndBiases
+
+# Keys that may differ between a run and its continuation, for they change no number.
+NEUTRAL = ("data_dir", "log.", "checkpoint.")
+# How many steps the host runs ahead of the metrics that it reads: the device always has work.
+LAG = 2
+PACKAGES = (
+    "ucl_jax",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "chex",
+    "ml-collections",
+    "tensorflow-datasets",
+    "numpy",
+)
+
+
+class Progress(NamedTuple):
+    """What a run has found so far, beside its state: kept in every checkpoint as JSON.
+
+    rows: a probe's name -> the rows of its accuracy matrix; k: likewise, the neighbours that each entry used.
+    seconds: wall time of the whole run; train_seconds and train_steps: of timed training steps, without compilation.
+    """
+
+    rows: dict[str, list[list[float | None]]]
+    k: dict[str, list[list[int | None]]]
+    seconds: float = 0.0
+    train_seconds: float = 0.0
+    train_steps: int = 0
+
+    @property
+    def tasks_done(self) -> int:
+        """Training tasks learned and evaluated."""
+        return len(next(iter(self.rows.values())))
+
+    def with_rows(self, rows: train.Rows) -> "Progress":
+        """With one more row for each probe."""
+        return self._replace(
+            rows={name: [*self.rows[name], row.accuracy] for name, row in rows.items()},
+            k={name: [*self.k[name], row.k] for name, row in rows.items()},
+        )
+
+
+def default_workdir(config) -> pathlib.Path:
+    """`runs/<recipe>-<benchmark>-<objective>-seed<n>`."""
+    return pathlib.Path("runs") / f"{config.recipe}-{config.benchmark.name}-{config.objective.name}-seed{config.seed}"
+
+
+def run(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
+    """Runs the experiment of `config` in `workdir`, from where an earlier run there was left.
+
+    Returns:
+      What is in `results.json`.
+
+    Raises:
+      UsageError: bad settings, data that is not there, a folder that holds another run, a loss that is not finite.
+      Stopped: a signal came; the state was saved first.
+    """
+    if (finished := finished_results(config, workdir)) is not None:
+        print(f"{workdir} holds this run, finished; nothing to do", flush=True)
+        return finished
+    check(config)
+    devices = parallel.choose_devices(config.train.devices, config.train.batch_size)
+    require(config.eval.batch_size % len(devices) == 0, f"config.eval.batch_size does not divide by {len(devices)} devices")
+    experiment = make_experiment(config, parallel.AXIS)
+    compiled = parallel.parallelise(experiment.train_step, experiment.objective.features, devices)
+    with contextlib.ExitStack() as stack:
+        stream = stack.enter_context(contextlib.closing(open_stream(config.benchmark, config.data_dir)))
+        stack.enter_context(_claim(config, workdir))
+        checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", config.checkpoint.keep))
+        stop = stack.enter_context(_StopRequest())
+        return _Run(config, workdir, command, devices, experiment, compiled, stream, checkpoints, stop).finish()
+
+
+def check(config) -> None:
+    """Raises UsageError for settings that nothing else checks before the first step."""
+    evaluate.check(train.knn_settings(config))
+    choose("config.eval.tasks", config.eval.tasks, {"seen": 0, "all": 0})
+    choose("config.eval.forgetting", config.eval.forgetting, metrics.FORGETTING)
+    for section, name in (("eval", "batch_size"), ("checkpoint", "every_steps"), ("checkpoint", "keep"), ("log", "every_steps")):
+        require(config[section][name] >= 1, f"config.{section}.{name} is {config[section][name]}; it must be at least 1")
+
+
+class _Run:
+    """The state of one call of `run`."""
+
+    def __init__(self, config, workdir, command, devices, experiment, compiled, stream, checkpoints, stop):
+        self.config, self.workdir, self.command, self.devices = config, workdir, command, devices
+        self.experiment: Experiment = experiment
+        self.compiled: parallel.Parallel = compiled
+        self.stream: TaskStream = stream
+        self.checkpoints: Checkpoints = checkpoints
+        self.stop: _StopRequest = stop
+        self.began = time.monotonic()
+        self.schedule = train.make_schedule(stream.train_sizes, config.train.epochs, config.train.batch_size)
+        self.pending: collections.deque[train.StepDone] = collections.deque()
+        self.settled_at: float | None = None
+
+    def finish(self) -> dict[str, Any]:
+        """Restores, trains to the end, and returns the results."""
+        state = jax.device_put(self.experiment.init(), self.compiled.sharding)
+        self.progress = Progress({name: [] for name in evaluate.PROBES}, {name: [] for name in evaluate.PROBES})
+        step = 0
+        if (restored := self.checkpoints.restore(state)) is not None:
+            state, record = restored
+            step = int(state.step)
+            self.progress = Progress(**record)
+        self.seconds_before = self.progress.seconds
+        config = self.config
+        with contextlib.ExitStack() as stack:
+            self.console = Console(self.schedule.total, step, len(self.stream.train_sizes), config.train.epochs)
+            sinks = [self.console, MetricsFile(self.workdir / "metrics.jsonl", step)]
+            if config.log.tensorboard:
+                sinks.append(TensorBoard(self.workdir / "tensorboard", step))
+            if config.log.wandb:
+                sinks.append(WeightsAndBiases(self.workdir, config.to_dict()))
+            for sink in sinks:
+                stack.callback(sink.close)
+            self.sinks = sinks
+            if step:
+                self.console.say(f"resuming {self.workdir} at step {step} of {self.schedule.total}")
+            events = train.train(
+                config, self.experiment, self.compiled, self.stream, state, step, self.progress.tasks_done
+            )
+            for event in events:
+                self._handle(event)
+            results = self._results(self._random_init(), finished=True)
+        _write_json(self.workdir / "results.json", results)
+        report.plot_run(self.workdir)
+        return results
+
+    def _handle(self, event) -> None:
+        match event:
+            case train.StepDone():
+                self.pending.append(event)
+                if len(self.pending) > LAG:
+                    self._settle(self.pending.popleft())
+                # The end of a task is saved once it was evaluated.
+                if event.step % self.config.checkpoint.every_steps == 0 and event.step not in self.schedule.starts:
+                    self._save(event)
+            case train.TaskDone():
+                self._settle_all()
+                self.progress = self.progress.with_rows(event.rows)
+                self._save(event)
+                _write_json(self.workdir / "results.json", self._results(None, finished=False))
+                self._show_task(event)
+        if self.stop.signum is not None:
+            self._save(event)
+            self.checkpoints.wait()
+            name = signal.Signals(self.stop.signum).name
+            raise Stopped(f"stopped by {name} at step {event.step}; saved, the same command goes on", self.stop.signum)
+
+    def _settle(self, done: train.StepDone) -> None:
+        """Reads the metrics of a step, which has been computed by now or will be next."""
+        values = {name: float(value) for name, value in jax.device_get(done.metrics).items()}
+        if not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])):
+            raise UsageError(
+                f"the loss is not finite in task {done.task + 1}, step {done.step} (loss {values['loss']}, gradient norm "
+                f"{values['grad_norm']}): lower config.train.learning_rate; the last good checkpoint is kept"
+            )
+        now = time.monotonic()
+        if self.settled_at is not None:  # else: compilation, or an evaluation lies between
+            spent, steps = self.progress.train_seconds + now - self.settled_at, self.progress.train_steps + 1
+            self.progress = self.progress._replace(train_seconds=spent, train_steps=steps)
+        self.settled_at = now
+        if done.step % self.config.log.every_steps == 0 or done.step == self.schedule.total:
+            record = {
+                "step": done.step,
+                "task": done.task,
+                "epoch": done.epoch,
+                **values,
+                "images_per_second": self._images_per_second(),
+            }
+            for sink in self.sinks:
+                sink.write(record)
+
+    def _settle_all(self) -> None:
+        while self.pending:
+            self._settle(self.pending.popleft())
+        self.settled_at = None
+
+    def _save(self, event) -> None:
+        """Saves a state whose every step is known to be good."""
+        self._settle_all()
+        self.progress = self.progress._replace(seconds=self._seconds())
+        self.checkpoints.save(event.step, event.state, self.progress._asdict())
+
+    def _seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.began
+
+    def _images_per_second(self) -> float:
+        steps, seconds = self.progress.train_steps, self.progress.train_seconds
+        return self.config.train.batch_size * steps / seconds if steps else 0.0
+
+    def _show_task(self, event: train.TaskDone) -> None:
+        summary = {name: metrics.summarise(rows) for name, rows in self.progress.rows.items()}
+        means = ", ".join(f"{name} {s['average_accuracy']:.2f} %" for name, s in summary.items())
+        self.console.say(f"task {event.task + 1}/{len(self.stream.train_sizes)} learned: {means}")
+        if self.experiment.method.stored is not None:
+            batch, filled = jax.device_get(self.experiment.method.stored(event.state.memory))
+            path = self.workdir / "plots" / f"buffer_task{event.task + 1}.png"
+            report.plot_buffer(path, batch.image[filled], batch.label[filled], self.stream.classes)
+
+    def _random_init(self) -> train.Rows | None:
+        """The probes on the network before training, on all tasks."""
+        if not self.config.eval.random_init:
+            return None
+        state = jax.device_put(self.experiment.init(), self.compiled.sharding)
+        features = [
+            train.task_features(
+                self.config, self.compiled, self.stream, state.params, state.model_state, task
+            )
+            for task in range(self.stream.num_tasks)
+        ]
+        return train.probe(self.config, features, self.stream.num_tasks, self.stream.num_classes)
+
+    def _results(self, random_init: train.Rows | None, finished: bool) -> dict[str, Any]:
+        settings = train.knn_settings(self.config)._asdict()
+        chance = evaluate.chance(self.stream.classes)
+        probes = {}
+        for name, rows in self.progress.rows.items():
+            used = self.progress.k[name]
+            clipped = any(k is not None and k < settings["k"] for row in used for k in row)
+            probes[name] = {
+                "settings": {**settings, "k_used": used, "clipped": clipped},
+                "matrix": rows,
+                **metrics.summarise(rows),
+                "chance": chance[name],
+                "random_init": random_init and random_init[name].accuracy,
+            }
+        return {
+            "finished": finished,
+            "config": json.loads(self.config.to_json()),
+            "command": self.command,
+            "commit": commit(),
+            "versions": versions(),
+            "device": device_name(self.devices),
+            "seconds": self._seconds(),
+            "images_per_second": self._images_per_second(),
+            "classes": self.stream.classes,
+            "probes": probes,
+        }
+
+
+class _StopRequest:
+    """Remembers the first SIGINT or SIGTERM; a second one acts at once."""
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self):
+        self.signum: int | None = None
+
+    def __enter__(self):
+        self._before = {signum: signal.signal(signum, self._request) for signum in self.SIGNALS}
+        return self
+
+    def __exit__(self, *exception):
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+
+    def _request(self, signum, frame):
+        self.signum = signum
+        for each in self.SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+
+
+def finished_results(config, workdir: pathlib.Path) -> dict[str, Any] | None:
+    """The results of a run of this config that is finished in `workdir`.
+
+    Raises:
+      UsageError: the folder holds a run with another config; names the keys.
+    """
+    if not (workdir / "config.json").exists():
+        return None
+    stored = _flatten(json.loads((workdir / "config.json").read_text()))
+    given = _flatten(json.loads(config.to_json()))
+    differing = [
+        f"{key} ({json.dumps(stored.get(key))} there, {json.dumps(given.get(key))} here)"
+        for key in sorted(stored.keys() | given.keys())
+        if stored.get(key) != given.get(key) and not key.startswith(NEUTRAL)
+    ]
+    require(
+        not differing,
+        f"{workdir} holds a run with another config: {', '.join(differing)}; "
+        "take another --workdir, or remove that folder",
+    )
+    path = workdir / "results.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    return results if results.get("finished") else None
+
+
+@contextlib.contextmanager
+def _claim(config, workdir: pathlib.Path) -> Iterator[None]:
+    """Makes the folder this process's own and writes the config into it, once all settings were found good."""
+    try:
+        (workdir / "plots").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot write to the run folder {workdir}: {error.strerror}; take another --workdir") from error
+    with (workdir / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"another process is training in {workdir}; wait for it, or take another --workdir") from None
+        _write_json(workdir / "config.json", json.loads(config.to_json()))
+        yield
+
+
+def _write_json(path: pathlib.Path, content: Any) -> None:
+    """Whole or not at all."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    temporary.replace(path)
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        flat.update(_flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return flat
+
+
+def commit() -> str | None:
+    """The git commit of this code, with `+changes` where the tree differs from it; None outside a git checkout."""
+    root = pathlib.Path(__file__).parent.parent
+
+    def git(*arguments):
+        return subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that numbers depend on."""
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def device_name(devices: list[jax.Device]) -> str:
+    """Such as "1 x NVIDIA H100" or "1 x cpu (AMD EPYC, 2 cores)"."""
+    kind = devices[0].device_kind
+    if devices[0].platform == "cpu":
+        cpuinfo = pathlib.Path("/proc/cpuinfo")
+        lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        kind = f"{kind} ({names[0] if names else platform.machine()}, {os.cpu_count()} cores)"
+    return f"{len(devices)} x {kind}"
+

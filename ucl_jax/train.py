@@ -1,0 +1,138 @@
+"""The loop over tasks, epochs and steps. It yields what happened and does no I/O: the caller logs and saves."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ucl_jax import evaluate
+from ucl_jax.data.stream import TaskStream, batch_indices
+from ucl_jax.experiment import Experiment
+from ucl_jax.parallel import Parallel
+from ucl_jax.types import Array, Batch, PyTree, TrainState
+
+Rows = dict[str, evaluate.Row]
+
+
+class Schedule(NamedTuple):
+    """Where each task begins, in steps: `starts[t]` to `starts[t + 1]`; `steps_per_epoch[t]` steps an epoch."""
+
+    starts: tuple[int, ...]
+    steps_per_epoch: tuple[int, ...]
+
+    @property
+    def total(self) -> int:
+        """Steps of the whole run."""
+        return self.starts[-1]
+
+
+class StepDone(NamedTuple):
+    """After every step. `state` lives until the next step takes it; `metrics` are arrays that may still be computed."""
+
+    step: int
+    task: int
+    epoch: int
+    state: TrainState
+    metrics: dict[str, Array]
+
+
+class Evaluating(NamedTuple):
+    """Before each task's features are taken: the state is unchanged meanwhile."""
+
+    step: int
+    task: int
+    state: TrainState
+
+
+class TaskDone(NamedTuple):
+    """A task was learned, evaluated and closed: the next one starts from `state`."""
+
+    step: int
+    task: int
+    state: TrainState
+    rows: Rows
+
+
+def make_schedule(sizes: Sequence[int], epochs: int, batch_size: int) -> Schedule:
+    """Steps of tasks with `sizes` training images each: ceil(size / batch_size) an epoch."""
+    steps_per_epoch = tuple(-(-size // batch_size) for size in sizes)
+    starts = (0, *np.cumsum([epochs * steps for steps in steps_per_epoch]).tolist())
+    return Schedule(starts, steps_per_epoch)
+
+
+def train(
+    config, experiment: Experiment, parallel: Parallel, stream: TaskStream, state: TrainState, step: int, tasks_done: int
+) -> Iterator[StepDone | Evaluating | TaskDone]:
+    """Trains and evaluates task after task from any place of the run on.
+
+    Everything random is a function of the seed and the step, so that a run that starts here from a saved state is the
+    run that was never interrupted.
+
+    Args:
+      config: the config tree.
+      experiment: its pure functions.
+      parallel: the same, compiled.
+      stream: the tasks.
+      state: after `step` steps.
+      step: steps done.
+      tasks_done: tasks learned, evaluated and closed.
+
+    Yields:
+      StepDone after every step, Evaluating before the features of each task, TaskDone after every task.
+    """
+    batch_size = config.train.batch_size
+    schedule = make_schedule(stream.train_sizes, config.train.epochs, batch_size)
+    tasks = len(stream.train_sizes)
+    for task in range(tasks_done, tasks):
+        image, label = stream.training(task)
+        if task + 1 < tasks:
+            stream.prefetch(task + 1)
+        for epoch, first, index in _batches(config.seed, task, schedule, step, len(label), batch_size):
+            state, metrics = parallel.train_step(state, Batch(image[index], label[index], first), experiment.key)
+            step += 1
+            yield StepDone(step, task, epoch, state, metrics)
+
+        features: list = [None] * stream.num_tasks
+        seen = stream.num_tasks if len(stream.train_sizes) == 1 else task + 1
+        for i in range(stream.num_tasks if config.eval.tasks == "all" else seen):
+            yield Evaluating(step, i, state)
+            features[i] = task_features(config, parallel, stream, state.params, state.model_state, i)
+        rows = probe(config, features, seen, stream.num_classes)
+        state = state.replace(memory=experiment.method.end_task(state.memory, state.params))
+        yield TaskDone(step, task, state, rows)
+
+
+def _batches(seed, task, schedule, step, size, batch_size):
+    """What is left of a task after `step` steps: (epoch, first, indices) of each batch."""
+    done = step - schedule.starts[task]
+    per_epoch = schedule.steps_per_epoch[task]
+    epochs = (schedule.starts[task + 1] - schedule.starts[task]) // per_epoch
+    for epoch in range(done // per_epoch, epochs):
+        indices, first = batch_indices(seed, task, epoch, size, batch_size)
+        for place in range(max(done - epoch * per_epoch, 0), per_epoch):
+            yield epoch, first[place], indices[place]
+
+
+def task_features(
+    config, parallel: Parallel, stream: TaskStream, params: PyTree, model_state: PyTree, task: int
+) -> evaluate.TaskFeatures:
+    """Frozen features of a task's training images (the bank) and test images (the queries)."""
+    data = stream.task(task)
+
+    def extract(images):
+        return evaluate.extract(lambda x: parallel.features(params, model_state, x), images, config.eval.batch_size)
+
+    return evaluate.TaskFeatures(
+        extract(data.train_image), data.train_label, extract(data.test_image), data.test_label
+    )
+
+
+def probe(config, features: Sequence[evaluate.TaskFeatures | None], seen: int, num_classes: int) -> Rows:
+    """Every probe's row from the features of the tasks that are evaluated."""
+    settings = knn_settings(config)
+    return {name: p(features, seen, settings, num_classes) for name, p in evaluate.PROBES.items()}
+
+
+def knn_settings(config) -> evaluate.KnnSettings:
+    """The kNN settings of `config.eval`."""
+    return evaluate.KnnSettings(config.eval.knn_k, config.eval.knn_k_rule, config.eval.knn_temperature)
