@@ -52,6 +52,8 @@ def get_config(arg: str, method: str, recipe: str | None = None, joint: bool = F
     config.seed = 0
     config.data_dir = ""  # "" is TFDS's own default: $TFDS_DATA_DIR, else ~/tensorflow_datasets
 
+    config.compilation_cache = "~/.cache/ucl_jax"  # compiled programs, kept between runs; "" keeps none
+
     config.benchmark = dict(
         name=name,
         tfds_name=facts.tfds_name,  # any TFDS image classification data set
@@ -71,7 +73,7 @@ def get_config(arg: str, method: str, recipe: str | None = None, joint: bool = F
         joint=joint,  # one training task made of all
     )
     config.augment = dict(
-        crop_scale=(0.2, 1.0),
+        crop_scale=(0.6, 1.0) if small else (0.2, 1.0),
         flip=0.0 if small else 0.5,
         jitter=(0.4, 0.4, 0.4, 0.1),  # brightness, contrast, saturation, hue
         jitter_p=0.8,
@@ -79,7 +81,7 @@ def get_config(arg: str, method: str, recipe: str | None = None, joint: bool = F
         blur_p=0.5 if facts.image_size > 32 else 0.0,
         mean=facts.mean,
         std=facts.std,
-        replay_crop_scale=(0.08, 1.0),  # the weak view of replayed images
+        replay_crop_scale=(0.6, 1.0) if small else (0.08, 1.0),  # the weak view of replayed images
         replay_mean=facts.replay_mean,
         replay_std=facts.replay_std,
     )
@@ -112,7 +114,7 @@ def get_config(arg: str, method: str, recipe: str | None = None, joint: bool = F
     if tiny and "alpha" in config.method:
         config.method.alpha = 0.4
     if small:
-        config.train.update(epochs=30, batch_size=64)
+        config.train.update(epochs=40, batch_size=64, learning_rate=0.5)
         config.objective.update(hidden_dim=256, output_dim=256)
         if "predictor_dim" in config.objective:
             config.objective.predictor_dim = 64

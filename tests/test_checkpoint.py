@@ -16,7 +16,6 @@ def experiment():
     return make_experiment(tiny.config("lump"), parallel.AXIS)
 
 
-
 def test_saved_while_the_state_is_donated(experiment, tmp_path):
     state = experiment.init()
     host = jax.device_get(jax.tree.map(jnp.copy, state))

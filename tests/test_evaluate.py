@@ -95,7 +95,11 @@ def test_chance():
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"k": 0}, "knn_k is 0"), ({"temperature": 0.0}, "knn_temperature"), ({"k_rule": "all"}, "known: fixed, tasks_seen")],
+    [
+        ({"k": 0}, "knn_k is 0"),
+        ({"temperature": 0.0}, "knn_temperature"),
+        ({"k_rule": "all"}, "known: fixed, tasks_seen"),
+    ],
 )
 def test_bad_settings(change, message):
     with pytest.raises(UsageError, match=message):

@@ -38,11 +38,20 @@ AUGMENTATION = objectives.Augmentation(
 )
 OBJECTIVE = objectives.simsiam(Backbone(), AUGMENTATION, hidden_dim=12, output_dim=6, predictor_dim=5)
 FINETUNE = METHODS["finetune"](OBJECTIVE)
-objective_loss = quick_jit(OBJECTIVE.loss)
+objective_loss, make_views_of = quick_jit(OBJECTIVE.loss), quick_jit(OBJECTIVE.views)
+finetune_loss = quick_jit(FINETUNE.loss)
 
 
+@functools.cache
 def lump(**changes):
-    return METHODS["lump"](OBJECTIVE, **(DEFAULTS | changes))
+    """LUMP with its functions compiled, once for each setting."""
+    method = METHODS["lump"](OBJECTIVE, **(DEFAULTS | changes))
+    return method._replace(
+        init=quick_jit(method.init),
+        loss=quick_jit(method.loss),
+        recall=quick_jit(method.recall, static_argnums=2),
+        observe=quick_jit(method.observe),
+    )
 
 
 def make_batch(seed=0, first=True):
@@ -63,7 +72,7 @@ def start():
 
 
 def make_views(batch, seed):
-    return OBJECTIVE.views(jax.random.split(jax.random.key(1000 + seed), EXAMPLES), batch)
+    return make_views_of(jax.random.split(jax.random.key(1000 + seed), EXAMPLES), batch)
 
 
 def observe(method, memory, *seeds, first=True):
@@ -92,8 +101,8 @@ def test_finetune_is_the_objective_on_views_of_the_present_and_keeps_nothing(sta
     batch, keys = make_batch(), make_keys()
     memory = FINETUNE.init(batch, start[0])
     assert memory == FINETUNE.recall(memory, jax.random.key(0), EXAMPLES) == ()
-    value, aux = quick_jit(FINETUNE.loss)(*start, memory, batch, (), keys)
-    expected, expected_aux = objective_loss(*start, OBJECTIVE.views(keys.example, batch))
+    value, aux = finetune_loss(*start, memory, batch, (), keys)
+    expected, expected_aux = objective_loss(*start, make_views_of(keys.example, batch))
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     assert set(aux.metrics) == {"feature_std"}
     np.testing.assert_allclose(aux.metrics["feature_std"], expected_aux.metrics["feature_std"], rtol=1e-5)
@@ -126,8 +135,8 @@ def test_lump_with_an_empty_buffer_is_finetune_exactly(start, replay_pair, mix_p
     method, batch, keys = lump(replay_pair=replay_pair, mix_per=mix_per), make_batch(), make_keys()
     memory = method.init(batch, start[0])
     past = method.recall(memory, jax.random.key(0), EXAMPLES)
-    value, aux = quick_jit(method.loss)(*start, memory, batch, past, keys)
-    expected, expected_aux = quick_jit(FINETUNE.loss)(*start, (), batch, (), keys)
+    value, aux = method.loss(*start, memory, batch, past, keys)
+    expected, expected_aux = finetune_loss(*start, (), batch, (), keys)
     assert value == expected
     jax.tree.map(np.testing.assert_array_equal, aux.model_state, expected_aux.model_state)
     assert aux.metrics["lambda"] == 1.0
@@ -135,11 +144,11 @@ def test_lump_with_an_empty_buffer_is_finetune_exactly(start, replay_pair, mix_p
 
 def by_hand(past, keys, batch, replay_pair, mix_per, alpha):
     """The views of LUMP's step, mixed one example at a time in NumPy, and the mean weight."""
-    present = OBJECTIVE.views(keys.example, batch)
+    present = make_views_of(keys.example, batch)
     if replay_pair == "frozen":
         recalled = OBJECTIVE.replay_views(keys.past, past.batch, past.frozen)
     else:
-        recalled = OBJECTIVE.views(keys.past, past.batch)
+        recalled = make_views_of(keys.past, past.batch)
     if mix_per == "batch":
         weight = np.full(EXAMPLES, mixup.sample_lambda(keys.batch, alpha), np.float64)
     else:
@@ -159,7 +168,7 @@ def test_lump_with_a_filled_buffer_equals_a_step_by_hand(start, replay_pair, mix
     method, batch, keys = lump(replay_pair=replay_pair, mix_per=mix_per), make_batch(9), make_keys(5)
     memory = observe(method, method.init(batch, start[0]), 1, 2)
     past = method.recall(memory, jax.random.key(3), EXAMPLES)
-    value, aux = quick_jit(method.loss)(*start, memory, batch, past, keys)
+    value, aux = method.loss(*start, memory, batch, past, keys)
 
     views, weight = by_hand(past, keys, batch, replay_pair, mix_per, DEFAULTS["alpha"])
     expected, expected_aux = objective_loss(*start, views)
@@ -169,19 +178,17 @@ def test_lump_with_a_filled_buffer_equals_a_step_by_hand(start, replay_pair, mix
     close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
     jax.tree.map(close, aux.model_state, expected_aux.model_state)
     # What `observe` gets are the views of the present alone, not the mixed ones.
-    jax.tree.map(close, aux.extras, OBJECTIVE.views(keys.example, batch))
+    jax.tree.map(close, aux.extras, make_views_of(keys.example, batch))
 
 
-def test_alpha_is_beta_s_parameter(start):
-    """Small values mix little: with alpha = 0.1 most weights are near 0 or 1."""
-    batch, keys = make_batch(9), make_keys(5)
-    for alpha in (0.1, 5.0):
-        method = lump(alpha=alpha, mix_per="example")
-        memory = observe(method, method.init(batch, start[0]), 1)
-        past = method.recall(memory, jax.random.key(3), EXAMPLES)
-        _, aux = quick_jit(method.loss)(*start, memory, batch, past, keys)
-        expected = np.mean([mixup.sample_lambda(key, alpha) for key in keys.method])
-        np.testing.assert_allclose(aux.metrics["lambda"], expected, rtol=1e-5)
+def test_alpha_is_betas_parameter(start):
+    batch, keys, method = make_batch(9), make_keys(5), lump(alpha=0.1, mix_per="example")
+    memory = observe(method, method.init(batch, start[0]), 1)
+    past = method.recall(memory, jax.random.key(3), EXAMPLES)
+    _, aux = method.loss(*start, memory, batch, past, keys)
+    weights, others = ([float(mixup.sample_lambda(key, alpha)) for key in keys.method] for alpha in (0.1, 1.0))
+    assert abs(np.mean(weights) - np.mean(others)) > 0.01
+    np.testing.assert_allclose(aux.metrics["lambda"], np.mean(weights), rtol=1e-5)
 
 
 # LUMP: the memory.
@@ -219,15 +226,14 @@ def test_recall_gives_each_stored_example_with_its_own_frozen_view(start):
 
 def test_past_tasks_mixes_with_earlier_tasks_only(start):
     method, batch, keys = lump(mix_with="past_tasks", buffer_size=4 * EXAMPLES), make_batch(9), make_keys(5)
-    loss = quick_jit(method.loss)
     memory = observe(method, method.init(batch, start[0]), 1, 2)
 
     # Task 0: there is no earlier one, so the step is finetune's and nothing is recalled, though the buffer has items.
     past = method.recall(memory, jax.random.key(3), EXAMPLES)
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(past))
-    value, aux = loss(*start, memory, batch, past, keys)
+    value, aux = method.loss(*start, memory, batch, past, keys)
     assert aux.metrics["lambda"] == 1.0
-    np.testing.assert_array_equal(value, quick_jit(FINETUNE.loss)(*start, (), batch, (), keys)[0])
+    np.testing.assert_array_equal(value, finetune_loss(*start, (), batch, (), keys)[0])
 
     # Task 1: examples of batches 1 and 2, never of batch 3, which belongs to task 1 itself.
     memory = observe(method, method.end_task(memory, start[0]), 3)
@@ -236,7 +242,7 @@ def test_past_tasks_mixes_with_earlier_tasks_only(start):
         assert len(set(labels)) == EXAMPLES
         assert set(labels // 100) <= {1, 2}
     past = method.recall(memory, jax.random.key(3), EXAMPLES)
-    value, aux = loss(*start, memory, batch, past, keys)
+    value, aux = method.loss(*start, memory, batch, past, keys)
     views, weight = by_hand(past, keys, batch, "frozen", "batch", DEFAULTS["alpha"])
     np.testing.assert_allclose(value, objective_loss(*start, views)[0], rtol=1e-4)
     np.testing.assert_allclose(aux.metrics["lambda"], weight, rtol=1e-6)

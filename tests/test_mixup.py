@@ -37,7 +37,7 @@ def test_weight_1_keeps_the_present_and_weight_0_the_past_exactly(shape):
     np.testing.assert_array_equal(mixup(present, past, jnp.zeros(shape)), past)
 
 
-@pytest.mark.parametrize("alpha", [0.1, 0.4, 1.0, 3.0])
+@pytest.mark.parametrize("alpha", [0.1, 0.4, 3.0])
 def test_sample_lambda_is_beta(alpha):
     draws = np.asarray(sample_lambda(jax.random.key(0), alpha, (10_000,)), np.float64)
     assert sample_lambda(jax.random.key(0), alpha).shape == ()

@@ -324,6 +324,23 @@ def test_batch_norm_over_devices_equals_one_device():
         )
 
 
+def test_batch_norm_does_not_cancel_far_from_zero():
+    """The mean of squares minus the square of the mean would have no digit left here, in float32."""
+    x = np.random.default_rng(0).normal(5000.0, 0.5, size=(64, 3)).astype(np.float32)
+    variables = BatchNorm().init(jax.random.key(0), x, True)
+    wide = x.astype(np.float64)
+    expected = (wide - wide.mean(0)) / np.sqrt(wide.var(0) + 1e-5)
+
+    def normalise(x, axis_name):
+        return BatchNorm(axis_name).apply(variables, x, True, mutable=["batch_stats"])
+
+    out, updated = normalise(x, None)
+    outs, updates = jax.pmap(lambda x: normalise(x, "devices"), axis_name="devices")(x.reshape(4, 16, 3))
+    for got, statistics in ((out, updated), (outs.reshape(64, 3), jax.tree.map(lambda s: s[2], updates))):
+        np.testing.assert_allclose(got, expected, atol=5e-3)
+        np.testing.assert_allclose(statistics["batch_stats"]["var"], 0.9 + 0.1 * wide.var(0, ddof=1), rtol=1e-4)
+
+
 @pytest.mark.parametrize(("kernel", "stride", "size"), [(3, 1, 5), (3, 2, 6), (3, 2, 5), (1, 2, 6)])
 def test_convolution_equals_scipy_with_symmetric_padding(kernel, stride, size):
     rng = np.random.default_rng(0)

@@ -10,28 +10,39 @@ from ucl_jax import parallel, train
 from ucl_jax.data.stream import open_stream
 from ucl_jax.errors import UsageError
 from ucl_jax.experiment import make_experiment
+from ucl_jax.types import Batch
 
-# 20 steps of float32 sums in another order. Parameters are of the order of 0.1 to 1, the loss of 1 (SimSiam) or 30.
-TOLERANCE = {"rtol": 2e-3, "atol": 2e-4}
+# Learning rates at which 20 steps stay near the start. Sums in another order differ by 1e-7, and the distance between
+# two runs was measured as 1e-5 of the way travelled, on six seeds and both objectives, unless one of some 10,000
+# activations near 0 falls on the other side of a ReLU: then up to 4e-2 (two of twelve runs). A mistake such as local
+# instead of global statistics, or keys from the place on a device, makes it 0.5 to 1.4 (seen).
+LEARNING_RATE = {"simsiam": 0.01, "barlow_twins": 0.0001}
+FIRST_STEPS, LATER_STEPS, WAY = 1e-4, 5e-2, 0.1
 
 
 def run_on(devices: int, objective: str, data_dir: str):
-    """20 steps over the border of two tasks: losses, the last state, the rows of the accuracy matrix."""
-    config = tiny.config("lump", f"digits,{objective}", method__buffer_size=24)
+    """20 steps of LUMP over the border of two tasks: losses, the first state and the last."""
+    config = tiny.config(
+        "lump", f"digits,{objective}", seed=1, method__buffer_size=24, train__learning_rate=LEARNING_RATE[objective]
+    )
     experiment = make_experiment(config, parallel.AXIS)
     compiled = parallel.parallelise(
         experiment.train_step, experiment.objective.features, parallel.choose_devices(devices, 16)
     )
     state = jax.device_put(experiment.init(), compiled.sharding)
-    losses, rows = [], []
+    start, losses = jax.device_get(state), []
     with open_stream(config.benchmark, data_dir) as stream:
         for event in train.train(config, experiment, compiled, stream, state, 0, 0):
             if isinstance(event, train.StepDone):
                 losses.append(float(event.metrics["loss"]))
-            elif isinstance(event, train.TaskDone):
-                rows.append(event.rows)
     assert len(losses) == 20
-    return np.array(losses), jax.device_get(event.state), rows
+    return np.array(losses), start, jax.device_get(event.state)
+
+
+def distance(one, other) -> float:
+    """Euclidean distance of two pytrees."""
+    squares = jax.tree.map(lambda a, b: np.sum(np.square(a - b, dtype=np.float64)), one, other)
+    return float(np.sqrt(sum(jax.tree.leaves(squares))))
 
 
 @pytest.fixture(scope="module")
@@ -41,20 +52,22 @@ def data_dir(tmp_path_factory):
 
 @pytest.mark.parametrize("objective", ["simsiam", "barlow_twins"])
 def test_one_two_and_four_devices_agree(objective, data_dir):
-    losses, state, _ = run_on(1, objective, data_dir)
+    losses, start, state = run_on(1, objective, data_dir)
     assert int(state.memory.task) == 2
     for devices in (2, 4):
-        other_losses, other_state, _ = run_on(devices, objective, data_dir)
-        np.testing.assert_allclose(other_losses, losses, **TOLERANCE)
-        # What was stored, where, and in which order is the same to the bit; frozen views are computed per device.
-        stored, other_stored = state.memory.buffer, other_state.memory.buffer
-        for one, two in zip(jax.tree.leaves(stored.items.batch), jax.tree.leaves(other_stored.items.batch)):
-            np.testing.assert_array_equal(two, one)
-        assert other_stored.seen == stored.seen == 20 * 16
-        np.testing.assert_allclose(other_stored.items.frozen, stored.items.frozen, atol=1e-5)
-        for name in ("params", "model_state", "opt_state"):
-            ours, theirs = getattr(state, name), getattr(other_state, name)
-            jax.tree.map(lambda a, b: np.testing.assert_allclose(b, a, **TOLERANCE), ours, theirs)
+        other_losses, other_start, other = run_on(devices, objective, data_dir)
+        assert distance(other_start.params, start.params) == 0
+        np.testing.assert_allclose(other_losses[:5], losses[:5], rtol=FIRST_STEPS, atol=FIRST_STEPS)
+        np.testing.assert_allclose(other_losses, losses, rtol=LATER_STEPS, atol=LATER_STEPS)
+        for name in ("params", "model_state"):
+            way = distance(getattr(state, name), getattr(start, name))
+            assert distance(getattr(other, name), getattr(state, name)) < WAY * way, name
+        # What is stored, and where, is the same to the bit; frozen views are computed, each on its example's device.
+        ours, theirs = state.memory.buffer, other.memory.buffer
+        assert theirs.seen == ours.seen == 20 * 16
+        np.testing.assert_array_equal(theirs.items.task, ours.items.task)
+        jax.tree.map(np.testing.assert_array_equal, theirs.items.batch, ours.items.batch)
+        np.testing.assert_allclose(theirs.items.frozen, ours.items.frozen, atol=1e-5)
 
 
 def test_train_step_and_features_compile_once(data_dir):
@@ -76,8 +89,6 @@ def test_train_step_and_features_compile_once(data_dir):
     state = jax.device_put(experiment.init(), compiled.sharding)
     with open_stream(config.benchmark, data_dir) as stream:
         image, label = stream.training(0)
-        from ucl_jax.types import Batch
-
         batch = Batch(image[:16], label[:16], np.ones(16, bool))
         for step in range(4):
             if step == 1:
@@ -98,8 +109,6 @@ def test_state_is_donated(data_dir):
     state = jax.device_put(experiment.init(), compiled.sharding)
     with open_stream(config.benchmark, data_dir) as stream:
         image, label = stream.training(0)
-    from ucl_jax.types import Batch
-
     compiled.train_step(state, Batch(image[:16], label[:16], np.ones(16, bool)), experiment.key)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
 

@@ -10,15 +10,16 @@ import scipy.stats
 
 from ucl_jax import replay
 
+add, sample, write = jax.jit(replay.add), jax.jit(replay.sample, static_argnums=2), jax.jit(replay.write)
 UNLIKELY = 1e-4  # keys are fixed, so a test that passes once passes always; a wrong law gives p-values far below
 
 
 def items(numbers):
     """Items that carry a number in every leaf, of different ranks and dtypes; 0 stands for an empty slot."""
-    number = jnp.asarray(numbers, jnp.int32)
+    number = np.asarray(numbers, np.int32)
     return {
-        "image": jnp.broadcast_to(number[:, None, None].astype(jnp.uint8), (len(number), 2, 3)),
-        "view": (number.astype(jnp.float32)[:, None] * jnp.ones((1, 4)), number),
+        "image": np.broadcast_to(number[:, None, None].astype(np.uint8), (len(number), 2, 3)),
+        "view": (number.astype(np.float32)[:, None] * np.ones((1, 4), np.float32), number),
         "flag": number > 0,
     }
 
@@ -98,10 +99,9 @@ def test_examples_that_are_not_eligible_get_no_slot_and_no_position():
 # Writes.
 
 
-@pytest.mark.parametrize(("size", "batch"), [(4, 30), (16, 5), (1, 9), (7, 7)])
+@pytest.mark.parametrize(("size", "batch"), [(4, 30), (16, 5), (1, 9)])
 def test_write_equals_a_loop_with_many_duplicates(size, batch):
     rng = np.random.default_rng(size)
-    write = jax.jit(replay.write)
     for _ in range(20):
         slot = rng.integers(0, size + 2, batch).astype(np.int32)  # size and above write nothing
         old, new = rng.integers(1, 100, size), rng.integers(100, 200, batch)
@@ -112,21 +112,34 @@ def test_write_equals_a_loop_with_many_duplicates(size, batch):
         np.testing.assert_array_equal(numbers(write(items(old), items(new), slot)), expected)
 
 
+def test_write_never_gives_a_scatter_two_writers_of_one_place():
+    """XLA applies duplicates in no defined order; on a CPU, in order, so that results do not tell."""
+    slot = jnp.asarray([1, 1, 5, 0, 1, 9, 3, 3], jnp.int32)
+    arguments = {"n": jnp.zeros(4)}, {"n": jnp.arange(8.0)}, slot
+    closed = jax.make_jaxpr(replay.write)(*arguments)
+    (scatter,) = (equation for equation in closed.jaxpr.eqns if equation.primitive.name == "scatter")
+    indices = closed.jaxpr.replace(outvars=[scatter.invars[1]])
+    (target,) = jax.core.eval_jaxpr(indices, closed.consts, *jax.tree.leaves(arguments))
+    target = np.ravel(target)
+    assert len(set(target)) == 8
+    # Places of the last writers; whatever else is beyond the 4 slots, where `mode="drop"` drops it.
+    assert {int(j): int(place) for j, place in enumerate(target) if place < 4} == {3: 0, 4: 1, 7: 3}
+
+
 # Adding.
 
 
 def test_add_fills_in_order_across_batches_and_only_what_is_eligible():
     buffer = replay.init(items([1]), 6)
-    buffer = replay.add(buffer, jax.random.key(0), items([11, 12, 13]), jnp.asarray([True, False, True]))
+    buffer = add(buffer, jax.random.key(0), items([11, 12, 13]), jnp.asarray([True, False, True]))
     np.testing.assert_array_equal(numbers(buffer.items), [11, 13, 0, 0, 0, 0])
     np.testing.assert_array_equal(replay.filled(buffer), [True, True, False, False, False, False])
-    buffer = replay.add(buffer, jax.random.key(1), items([14, 15, 16]))
+    buffer = add(buffer, jax.random.key(1), items([14, 15, 16]))
     np.testing.assert_array_equal(numbers(buffer.items), [11, 13, 14, 15, 16, 0])
     assert buffer.seen == 5
 
 
-@pytest.mark.parametrize(("size", "batch", "steps"), [(4, 7, 4), (9, 3, 8)])
-@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize(("size", "batch", "steps", "skip"), [(4, 7, 4, False), (9, 3, 8, False), (4, 7, 4, True)])
 def test_every_item_offered_is_kept_with_the_same_probability(size, batch, steps, skip):
     """Capacity below and above the batch. With `skip`, every third example is not offered and must never appear."""
     runs, total = 4_000, batch * steps
@@ -155,15 +168,15 @@ def test_every_item_offered_is_kept_with_the_same_probability(size, batch, steps
 
 
 def test_add_is_jitted_with_donation_and_keeps_shapes_and_dtypes():
-    add = jax.jit(replay.add, donate_argnums=0)
+    donating_add = jax.jit(replay.add, donate_argnums=0)
     before = jax.eval_shape(lambda: replay.init(items([1]), 6))
     buffer = jax.tree.map(jnp.copy, replay.init(items([1]), 6))
     for step in range(3):
         given = buffer
-        buffer = add(given, jax.random.key(step), items(range(10 * step + 1, 10 * step + 5)))
+        buffer = donating_add(given, jax.random.key(step), items(range(10 * step + 1, 10 * step + 5)))
         assert all(leaf.is_deleted() for leaf in jax.tree.leaves(given.items))
         assert jax.eval_shape(lambda b: b, buffer) == before
-    assert add._cache_size() == 1
+    assert donating_add._cache_size() == 1
     assert buffer.seen == 12
     assert set(numbers(buffer.items)) <= {1, 2, 3, 4, 11, 12, 13, 14, 21, 22, 23, 24}
     assert len(set(numbers(buffer.items))) == 6
@@ -178,7 +191,7 @@ def many_samples(allowed, *, size, stored, count, draws=2_000):
     return jax.vmap(lambda key: replay.sample(buffer, key, count, allowed))(keys(draws))["view"][1]
 
 
-@pytest.mark.parametrize(("size", "stored", "count"), [(8, 8, 5), (8, 6, 6), (12, 7, 3)])
+@pytest.mark.parametrize(("size", "stored", "count"), [(8, 8, 5), (12, 7, 7)])
 def test_sample_is_without_replacement_and_uniform(size, stored, count):
     drawn = np.asarray(many_samples(None, size=size, stored=stored, count=count))
     assert all(len(set(row)) == count for row in drawn)
@@ -188,7 +201,7 @@ def test_sample_is_without_replacement_and_uniform(size, stored, count):
         assert scipy.stats.chisquare(np.bincount(column, minlength=stored + 1)[1:]).pvalue > UNLIKELY
 
 
-@pytest.mark.parametrize(("stored", "count"), [(3, 8), (1, 5), (4, 8)])
+@pytest.mark.parametrize(("stored", "count"), [(3, 8), (4, 8)])
 def test_where_fewer_are_stored_all_are_used_equally_often(stored, count):
     drawn = np.asarray(many_samples(None, size=6, stored=stored, count=count))
     uses = np.stack([np.bincount(row, minlength=7)[1:] for row in drawn])
@@ -207,8 +220,8 @@ def test_only_allowed_items_are_drawn_equally_often():
 
 
 def test_sample_returns_whole_items():
-    buffer = replay.add(replay.init(items([1]), 5), jax.random.key(0), items([21, 22, 23, 24, 25]))
-    drawn = numbers(replay.sample(buffer, jax.random.key(1), 5))
+    buffer = add(replay.init(items([1]), 5), jax.random.key(0), items([21, 22, 23, 24, 25]))
+    drawn = numbers(sample(buffer, jax.random.key(1), 5))
     assert sorted(drawn) == [21, 22, 23, 24, 25]
 
 
@@ -216,8 +229,8 @@ def test_sample_returns_whole_items():
 def test_sample_gives_zeros_when_there_is_nothing_to_draw_from(why):
     buffer, allowed = replay.init(items([1]), 5), None
     if why == "none_allowed":
-        buffer = replay.add(buffer, jax.random.key(0), items([21, 22, 23]))
+        buffer = add(buffer, jax.random.key(0), items([21, 22, 23]))
         allowed = jnp.asarray([False, False, False, True, True])
-    drawn = replay.sample(buffer, jax.random.key(1), 4, allowed)
+    drawn = sample(buffer, jax.random.key(1), 4, allowed)
     np.testing.assert_array_equal(numbers(drawn), np.zeros(4))
     assert jax.tree.map(lambda x: x.dtype, drawn) == jax.tree.map(lambda x: x.dtype, buffer.items)

@@ -20,12 +20,10 @@ TIMINGS = ("seconds", "images_per_second")
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """One device, a data folder and a compilation cache of the test's own."""
+    """One device and a data folder of the test's own."""
     folder = tmp_path_factory.mktemp("runs")
     return os.environ | {
         "XLA_FLAGS": "",
-        "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "TFDS_DATA_DIR": str(folder / "tfds"),
     }
 
@@ -228,7 +226,11 @@ def test_loss_that_is_not_finite_stops_the_run(environment, tmp_path):
         ("lump.py:digits,simsiam,x", {}, "it is benchmark[,objective]"),
         ("nothing.py", {}, "there is no recipe 'configs/nothing.py'"),
         ("lump.py:digits", {"method__name": "lumb"}, "unknown config.method.name 'lumb', did you mean 'lump'?"),
-        ("lump.py:digits", {"train__epoch": 2}, "unknown key --config.train.epoch, did you mean --config.train.epochs?"),
+        (
+            "lump.py:digits",
+            {"train__epoch": 2},
+            "unknown key --config.train.epoch, did you mean --config.train.epochs?",
+        ),
         ("lump.py:digits", {"train__epochs": "many"}, "invalid literal for int()"),
         ("lump.py:digits", {"method__buffer_size": 0}, "config.method.buffer_size is 0; it must be at least 1"),
         ("lump.py:digits", {"eval__knn_k": 0}, "config.eval.knn_k is 0; it must be at least 1"),

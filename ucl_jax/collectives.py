@@ -25,3 +25,10 @@ def places(count: int, axis_name: str | None) -> Array:
     """int32 [count]: the places of the local examples in the global batch."""
     local = jnp.arange(count, dtype=jnp.int32)
     return local if axis_name is None else local + count * jax.lax.axis_index(axis_name)
+
+
+def stack(tree: PyTree, axis_name: str | None) -> PyTree:
+    """Every device's leaf, stacked: [...] -> [devices, ...] in device order, on every device."""
+    if axis_name is None:
+        return jax.tree.map(lambda x: x[None], tree)
+    return jax.lax.all_gather(tree, axis_name)

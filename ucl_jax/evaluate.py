@@ -71,7 +71,9 @@ def knn_accuracy(
     valid = np.arange(len(bank) + padding) < len(bank)
     bank, label = jax.device_put((np.pad(bank, [(0, padding), (0, 0)]), np.pad(label, (0, padding))))
     predictions = [
-        _predict(np.pad(q, [(0, chunk - len(q)), (0, 0)]), bank, label, valid, temperature, num_classes=num_classes, k=k)
+        _predict(
+            np.pad(q, [(0, chunk - len(q)), (0, 0)]), bank, label, valid, temperature, num_classes=num_classes, k=k
+        )
         for q in np.array_split(task.query, range(chunk, len(task.query), chunk))
     ]
     predicted = np.concatenate([np.asarray(p) for p in predictions])[: len(task.query)]

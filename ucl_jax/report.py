@@ -1,6 +1,6 @@
 """Plots and tables of finished or running runs, from what lies in their folders.
 
-    python -m ucl_jax.report runs/a runs/b [--out=runs/compared.png]
+python -m ucl_jax.report runs/a runs/b [--out=runs/compared.png]
 """
 
 import argparse
@@ -55,7 +55,8 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
     rows.append(["chance", *(c for name in probes for c in (_number(runs[0]["probes"][name]["chance"]), "-"))])
     widths = [max(map(len, column)) for column in zip(header, *rows)]
     lines = [
-        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:]))]) for row in [header, *rows]
+        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:]))])
+        for row in [header, *rows]
     ]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
@@ -78,7 +79,9 @@ def plot_matrices(path: pathlib.Path, results: dict[str, Any]) -> None:
     probes = results["probes"]
     shapes = [metrics.as_array(probe["matrix"]).shape for probe in probes.values()]
     rows, columns = shapes[0]
-    figure = Figure(figsize=(len(probes) * max(3.6, 0.5 * columns + 1.6), max(1.9, 0.42 * rows + 1.5)), layout="constrained")
+    figure = Figure(
+        figsize=(len(probes) * max(3.6, 0.5 * columns + 1.6), max(1.9, 0.42 * rows + 1.5)), layout="constrained"
+    )
     for axis, (name, probe) in zip(figure.subplots(1, len(probes), squeeze=False)[0], probes.items()):
         matrix = metrics.as_array(probe["matrix"])
         image = axis.imshow(matrix, vmin=probe["chance"], vmax=100, cmap="viridis", aspect="auto")

@@ -25,7 +25,7 @@ from ucl_jax.experiment import Experiment, make_experiment
 from ucl_jax.logging import Console, MetricsFile, TensorBoard, WeightsAndBiases
 
 # Keys that may differ between a run and its continuation, for they change no number.
-NEUTRAL = ("data_dir", "log.", "checkpoint.")
+NEUTRAL = ("data_dir", "compilation_cache", "log.", "checkpoint.")
 # How many steps the host runs ahead of the metrics that it reads: the device always has work.
 LAG = 2
 PACKAGES = (
@@ -87,8 +87,12 @@ def run(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
         print(f"{workdir} holds this run, finished; nothing to do", flush=True)
         return finished
     check(config)
+    if config.compilation_cache and jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(config.compilation_cache).expanduser()))
     devices = parallel.choose_devices(config.train.devices, config.train.batch_size)
-    require(config.eval.batch_size % len(devices) == 0, f"config.eval.batch_size does not divide by {len(devices)} devices")
+    require(
+        config.eval.batch_size % len(devices) == 0, f"config.eval.batch_size does not divide by {len(devices)} devices"
+    )
     experiment = make_experiment(config, parallel.AXIS)
     compiled = parallel.parallelise(experiment.train_step, experiment.objective.features, devices)
     with contextlib.ExitStack() as stack:
@@ -104,8 +108,15 @@ def check(config) -> None:
     evaluate.check(train.knn_settings(config))
     choose("config.eval.tasks", config.eval.tasks, {"seen": 0, "all": 0})
     choose("config.eval.forgetting", config.eval.forgetting, metrics.FORGETTING)
-    for section, name in (("eval", "batch_size"), ("checkpoint", "every_steps"), ("checkpoint", "keep"), ("log", "every_steps")):
-        require(config[section][name] >= 1, f"config.{section}.{name} is {config[section][name]}; it must be at least 1")
+    for section, name in (
+        ("eval", "batch_size"),
+        ("checkpoint", "every_steps"),
+        ("checkpoint", "keep"),
+        ("log", "every_steps"),
+    ):
+        require(
+            config[section][name] >= 1, f"config.{section}.{name} is {config[section][name]}; it must be at least 1"
+        )
 
 
 class _Run:
@@ -234,9 +245,7 @@ class _Run:
             return None
         state = jax.device_put(self.experiment.init(), self.compiled.sharding)
         features = [
-            train.task_features(
-                self.config, self.compiled, self.stream, state.params, state.model_state, task
-            )
+            train.task_features(self.config, self.compiled, self.stream, state.params, state.model_state, task)
             for task in range(self.stream.num_tasks)
         ]
         return train.probe(self.config, features, self.stream.num_tasks, self.stream.num_classes)
@@ -322,12 +331,16 @@ def _claim(config, workdir: pathlib.Path) -> Iterator[None]:
     try:
         (workdir / "plots").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"cannot write to the run folder {workdir}: {error.strerror}; take another --workdir") from error
+        raise UsageError(
+            f"cannot write to the run folder {workdir}: {error.strerror}; take another --workdir"
+        ) from error
     with (workdir / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UsageError(f"another process is training in {workdir}; wait for it, or take another --workdir") from None
+            raise UsageError(
+                f"another process is training in {workdir}; wait for it, or take another --workdir"
+            ) from None
         _write_json(workdir / "config.json", json.loads(config.to_json()))
         yield
 
@@ -351,7 +364,9 @@ def commit() -> str | None:
     root = pathlib.Path(__file__).parent.parent
 
     def git(*arguments):
-        return subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", root, *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
         return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
@@ -373,4 +388,3 @@ def device_name(devices: list[jax.Device]) -> str:
         names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
         kind = f"{kind} ({names[0] if names else platform.machine()}, {os.cpu_count()} cores)"
     return f"{len(devices)} x {kind}"
-

@@ -61,7 +61,13 @@ def make_schedule(sizes: Sequence[int], epochs: int, batch_size: int) -> Schedul
 
 
 def train(
-    config, experiment: Experiment, parallel: Parallel, stream: TaskStream, state: TrainState, step: int, tasks_done: int
+    config,
+    experiment: Experiment,
+    parallel: Parallel,
+    stream: TaskStream,
+    state: TrainState,
+    step: int,
+    tasks_done: int,
 ) -> Iterator[StepDone | Evaluating | TaskDone]:
     """Trains and evaluates task after task from any place of the run on.
 
@@ -122,9 +128,7 @@ def task_features(
     def extract(images):
         return evaluate.extract(lambda x: parallel.features(params, model_state, x), images, config.eval.batch_size)
 
-    return evaluate.TaskFeatures(
-        extract(data.train_image), data.train_label, extract(data.test_image), data.test_label
-    )
+    return evaluate.TaskFeatures(extract(data.train_image), data.train_label, extract(data.test_image), data.test_label)
 
 
 def probe(config, features: Sequence[evaluate.TaskFeatures | None], seen: int, num_classes: int) -> Rows:

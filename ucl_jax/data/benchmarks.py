@@ -55,7 +55,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         replay_mean=(0.4802, 0.4480, 0.3975),
         replay_std=(0.2770, 0.2691, 0.2821),
     ),
-    "digits": Benchmark("digits", num_tasks=5, classes_per_task=2, image_size=16, fit="resize"),  # 8x8 as stored
+    "digits": Benchmark("digits", num_tasks=5, classes_per_task=2, image_size=8),
     "mnist": _grey("mnist", 0.1, 0.2752),
     "fashion_mnist": _grey("fashion_mnist", 0.2190, 0.3318),
     "svhn_cropped": Benchmark("svhn_cropped", num_tasks=5, classes_per_task=2, image_size=32),

@@ -1,5 +1,7 @@
 """Layers with PyTorch's initialisation and running statistics, so that official numbers carry over."""
 
+import math
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,10 +11,22 @@ from flax import linen as nn
 from ucl_jax import collectives
 from ucl_jax.types import Array
 
-# kaiming_normal_(mode="fan_out", nonlinearity="relu"), as torchvision initialises every convolution of a ResNet.
-conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-# torch.nn.Linear: weight and bias uniform in +-1/sqrt(fan_in).
-dense_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+def _draw(distribution, key: Array, shape: tuple[int, ...], dtype) -> Array:
+    """`distribution(key, shape)`, drawn flat: the same numbers, and XLA compiles it in a fraction of the time."""
+    return distribution(key, (math.prod(shape),), dtype).reshape(shape)
+
+
+def conv_init(key: Array, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
+    """Normal of variance 2 / fan_out: `kaiming_normal_(mode="fan_out")`, as torchvision initialises a ResNet."""
+    fan_out = math.prod(shape) // shape[-2]
+    return (2 / fan_out) ** 0.5 * _draw(jax.random.normal, key, shape, dtype)
+
+
+def dense_init(key: Array, shape: tuple[int, ...], dtype=jnp.float32, fan_in: int | None = None) -> Array:
+    """Uniform in +-1 / sqrt(fan_in), as `torch.nn.Linear` initialises weight and bias."""
+    bound = (fan_in or shape[0]) ** -0.5
+    return bound * (2 * _draw(jax.random.uniform, key, shape, dtype) - 1)
 
 
 class Conv(nn.Module):
@@ -47,14 +61,8 @@ class Dense(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """[..., D] -> [..., features]."""
-        bound = x.shape[-1] ** -0.5
-
-        def bias_init(key, shape, dtype):
-            return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-        return nn.Dense(
-            self.features, dtype=self.dtype, kernel_init=dense_init, bias_init=bias_init, name="dense"
-        )(x)
+        bias_init = partial(dense_init, fan_in=x.shape[-1])
+        return nn.Dense(self.features, dtype=self.dtype, kernel_init=dense_init, bias_init=bias_init, name="dense")(x)
 
 
 class BatchNorm(nn.Module):
@@ -82,9 +90,10 @@ class BatchNorm(nn.Module):
         if train:
             wide = x.astype(jnp.float32)
             axes = tuple(range(x.ndim - 1))
-            moments = jnp.stack([jnp.mean(wide, axes), jnp.mean(jnp.square(wide), axes)])
-            mean, square = collectives.mean(moments, axis_name)
-            var = jnp.maximum(square - jnp.square(mean), 0.0)
+            # Devices' moments are combined as Chan et al. 1983 do: squares of what is far from 0 would cancel.
+            means, variances = collectives.stack((jnp.mean(wide, axes), jnp.var(wide, axes)), axis_name)
+            mean = jnp.mean(means, axis=0)
+            var = jnp.mean(variances + jnp.square(means - mean[None]), axis=0)
             if not self.is_initializing():
                 count = x.size // x.shape[-1] * collectives.size(axis_name)
                 running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
