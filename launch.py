@@ -1,4 +1,7 @@
-"""Runs a recipe: python launch.py --config=configs/lump.py[:benchmark[,objective]] [--workdir=DIR] [--config.KEY=VALUE]"""
+"""Runs a recipe.
+
+python launch.py --config=configs/lump.py[:benchmark[,objective]] [--workdir=DIR] [--config.KEY=VALUE]
+"""
 
 import pathlib
 import shlex
@@ -17,7 +20,7 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Run folder; default runs/<recipe
 def main(argv: list[str]) -> None:
     """Trains, evaluates and records the run of --config; goes on where an earlier one in the folder was left."""
     if len(argv) > 1 or CONFIG.value is None:
-        raise UsageError(f"give a recipe and nothing else unnamed: {__doc__.split(': ', 1)[1]}")
+        raise UsageError(f"give a recipe and nothing else unnamed: {__doc__.splitlines()[2]}")
     logging.set_verbosity(logging.WARNING)  # Orbax tells every step of every save
     from ucl_jax import report, run  # heavy: not for --help
 

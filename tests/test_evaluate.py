@@ -9,7 +9,10 @@ from ucl_jax.errors import UsageError
 
 def numpy_knn(queries, bank, labels, k, temperature, classes):
     """Weighted kNN by a plain loop."""
-    unit = lambda x: x / np.linalg.norm(x)
+
+    def unit(x):
+        return x / np.linalg.norm(x)
+
     predictions = []
     for query in queries:
         similarity = np.array([unit(query) @ unit(entry) for entry in bank])

@@ -27,6 +27,12 @@ class Checkpoints:
     def __exit__(self, *exception) -> None:
         self._checkpointer.close()
 
+    @property
+    def latest_step(self) -> int | None:
+        """The step of the latest checkpoint, None when there is none."""
+        latest = self._checkpointer.latest
+        return None if latest is None else latest.step
+
     def save(self, step: int, state: TrainState, record: dict) -> None:
         """Saves in the background. `record` is JSON: what the run has found so far.
 
@@ -36,9 +42,8 @@ class Checkpoints:
             return
         self.wait()
         copied = jax.block_until_ready(jax.tree.map(jnp.copy, state))
-        again = self._checkpointer.latest is not None and self._checkpointer.latest.step == step
         self._checkpointer.save_checkpointables_async(
-            step, {"state": copied}, custom_metadata=record, overwrite=again, force=True
+            step, {"state": copied}, custom_metadata=record, overwrite=self.latest_step == step, force=True
         )
         self._saved = (step, record)
 
@@ -51,8 +56,7 @@ class Checkpoints:
 
         `like` is a state or its ShapeDtypeStructs; their shardings say where the arrays go.
         """
-        latest = self._checkpointer.latest
-        if latest is None:
+        if (step := self.latest_step) is None:
             return None
-        state = self._checkpointer.load_checkpointables(latest.step, {"state": like})["state"]
-        return state, self._checkpointer.metadata(latest.step).custom_metadata
+        state = self._checkpointer.load_checkpointables(step, {"state": like})["state"]
+        return state, self._checkpointer.metadata(step).custom_metadata

@@ -48,7 +48,7 @@ def choose_devices(count: int, batch_size: int) -> list[jax.Device]:
 
 
 def parallelise(train_step: Callable, features: Callable, devices: list[jax.Device]) -> Parallel:
-    """Compiles `train_step` (made with axis_name=AXIS) and `features` for the devices; one code path for one or many."""
+    """Compiles `train_step` (made with axis_name=AXIS) and `features` for one device or many, on one code path."""
     count = len(devices)
     step = jax.pmap(
         train_step,

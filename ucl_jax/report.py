@@ -4,6 +4,7 @@ python -m ucl_jax.report runs/a runs/b [--out=runs/compared.png]
 """
 
 import argparse
+import itertools
 import json
 import pathlib
 import sys
@@ -121,7 +122,7 @@ def plot_loss(path: pathlib.Path, records: Sequence[dict[str, Any]]) -> None:
     figure = Figure(figsize=(7, 3), layout="constrained")
     axis = figure.subplots()
     axis.plot([r["step"] for r in records], [r["loss"] for r in records], lw=1)
-    for before, after in zip(records, records[1:]):
+    for before, after in itertools.pairwise(records):
         if before["task"] != after["task"]:
             axis.axvline((before["step"] + after["step"]) / 2, color="0.7", lw=1, ls=":")
     axis.set(xlabel="step", ylabel="loss", title="training loss (dotted: a new task)")

@@ -192,9 +192,11 @@ class _Run:
         """Reads the metrics of a step, which has been computed by now or will be next."""
         values = {name: float(value) for name, value in jax.device_get(done.metrics).items()}
         if not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])):
+            kept = self.checkpoints.latest_step
             raise UsageError(
-                f"the loss is not finite in task {done.task + 1}, step {done.step} (loss {values['loss']}, gradient norm "
-                f"{values['grad_norm']}): lower config.train.learning_rate; the last good checkpoint is kept"
+                f"the loss is not finite in task {done.task + 1}, step {done.step} (loss {values['loss']}, gradient "
+                f"norm {values['grad_norm']}): lower config.train.learning_rate; "
+                + ("nothing was saved before" if kept is None else f"the checkpoint of step {kept} is kept")
             )
         now = time.monotonic()
         if self.settled_at is not None:  # else: compilation, or an evaluation lies between
