@@ -19,15 +19,16 @@ def features(seed, count=BANK):
 
 
 def reference_votes(queries, bank, labels, valid, num_classes, k, temperature):
-    """Wu et al. 2018, section 3.4, one query and one neighbour at a time, in float64."""
+    """Wu et al. 2018, section 3.4, one query and one neighbour at a time, in float64; the nearest has weight 1."""
     result = np.zeros((len(queries), num_classes))
     for q, query in enumerate(queries.astype(np.float64)):
         scored = []
         for entry, label, ok in zip(bank.astype(np.float64), labels, valid):
             if ok:
                 scored.append((query @ entry / (np.linalg.norm(query) * np.linalg.norm(entry)), label))
-        for similarity, label in sorted(scored, key=lambda pair: -pair[0])[:k]:
-            result[q, label] += np.exp(similarity / temperature)
+        scored = sorted(scored, key=lambda pair: -pair[0])[:k]
+        for similarity, label in scored:
+            result[q, label] += np.exp((similarity - scored[0][0]) / temperature)
     return result
 
 
@@ -55,7 +56,15 @@ def test_padding_never_votes_even_when_it_is_the_query_itself():
     valid = np.arange(2 * QUERIES) >= QUERIES
     votes = run(knn.votes, queries, bank, labels, valid, num_classes=CLASSES, k=2 * QUERIES, temperature=0.1)
     np.testing.assert_array_equal(votes[:, :3], np.zeros((QUERIES, 3)))
-    assert votes[:, 3].min() >= np.exp(-10.0) * 0.999  # exp(cosine / temperature) of the opposite vector alone
+    assert votes[:, 3].min() >= 1.0  # the nearest valid entry's own vote
+
+
+def test_no_temperature_overflows_or_vanishes():
+    # exp(1 / 0.001) is no float32, exp(-1 / 0.001) is 0: the nearest must win all the same.
+    bank = np.array([[0.95, 0.3122], [1.0, 0.0]], np.float32)
+    queries = np.array([[1.0, 0.0], [-1.0, 0.0]], np.float32)
+    settings = {"num_classes": 2, "k": 2, "temperature": 0.001}
+    assert run(knn.predict, queries, bank, np.array([0, 1]), np.ones(2, bool), **settings).tolist() == [1, 0]
 
 
 def test_one_neighbour_agrees_with_scikit_learn():

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from ucl_jax import augment
-from ucl_jax.errors import choose, require
+from ucl_jax.errors import UsageError, choose, require
 from ucl_jax.methods import METHODS, Method
 from ucl_jax.models.resnet import ResNet18
 from ucl_jax.objectives import OBJECTIVES, Augmentation, Objective
@@ -40,8 +40,8 @@ def make_experiment(config, axis_name: str | None) -> Experiment:
     """
     dtype = choose("config.model.dtype", config.model.dtype, DTYPES)
     train = config.train
-    for name in ("epochs", "batch_size"):
-        require(train[name] >= 1, f"config.train.{name} is {train[name]}; it must be at least 1")
+    require(train.epochs >= 1, f"config.train.epochs is {train.epochs}; it must be at least 1")
+    require(train.batch_size >= 2, f"config.train.batch_size is {train.batch_size}; batch norm needs at least 2")
     require(config.model.width >= 1, f"config.model.width is {config.model.width}; it must be at least 1")
 
     backbone = ResNet18(config.model.width, dtype, axis_name)
@@ -66,9 +66,13 @@ def make_experiment(config, axis_name: str | None) -> Experiment:
 
 
 def make_augmentation(config) -> Augmentation:
-    """The views of `config.augment` at `config.benchmark.image_size`."""
+    """The views of `config.augment` at `config.benchmark.image_size`.
+
+    Raises:
+      UsageError: a setting out of its range.
+    """
     a, size = config.augment, config.benchmark.image_size
-    return Augmentation(
+    augmentation = Augmentation(
         view=augment.simsiam_view(
             size,
             scale=a.crop_scale,
@@ -85,6 +89,14 @@ def make_augmentation(config) -> Augmentation:
         ),
         eval_view=augment.eval_view(a.mean, a.std),
     )
+    image = jnp.zeros((size, size, 3), jnp.uint8)
+    try:
+        for view in (augmentation.view, augmentation.replay_view):
+            jax.eval_shape(view, jax.random.key(0), image)
+        jax.eval_shape(augmentation.eval_view, image)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"config.augment: {error}") from error
+    return augmentation
 
 
 def _settings(section) -> dict:

@@ -18,6 +18,8 @@ def votes(
 ) -> Array:
     """Votes of the k most similar bank entries, each weighted exp(cosine / temperature).
 
+    Weights are relative to the nearest entry's, which has 1, so that no temperature overflows; the winner is the same.
+
     Args:
       queries: [Q, D] features.
       bank: [N, D] features.
@@ -28,13 +30,13 @@ def votes(
       temperature: above 0; the paper's is 0.1.
 
     Returns:
-      float32 [Q, C], at least 0.
+      float32 [Q, C], in [0, k].
     """
     # Similarities near 1 differ in the last digits: no tf32 or bf16 passes here.
     similarity = jnp.matmul(normalise(queries), normalise(bank).T, precision=jax.lax.Precision.HIGHEST)
     similarity = jnp.where(valid[None, :], similarity, -jnp.inf)
     nearest, index = jax.lax.top_k(similarity, k)
-    weight = jnp.exp(nearest / temperature)
+    weight = jnp.exp((nearest - nearest[:, :1]) / temperature)
     one_hot = jax.nn.one_hot(labels[index], num_classes, dtype=weight.dtype)
     return jnp.einsum("qk,qkc->qc", weight, one_hot, precision=jax.lax.Precision.HIGHEST)
 

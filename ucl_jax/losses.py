@@ -37,7 +37,8 @@ def barlow_twins(first: Array, second: Array, off_diagonal: float = 5e-3, axis_n
     """Cross-correlation loss of Barlow Twins (Zbontar et al. 2021, eq. 1), not scaled, computed in float32.
 
     Embeddings are standardised over the batch with the unbiased deviation and correlations are divided by the batch
-    size, as in the official UCL code: the diagonal of a perfect correlation is (B - 1) / B.
+    size, as in the official UCL code: the diagonal of a perfect correlation is (B - 1) / B, and a dimension that is
+    constant over the batch gives NaN.
 
     Args:
       first: [B, D] embeddings of the first view.
@@ -51,7 +52,9 @@ def barlow_twins(first: Array, second: Array, off_diagonal: float = 5e-3, axis_n
     chex.assert_rank([first, second], 2)
     chex.assert_equal_shape([first, second])
     first, second = (_standardise(x.astype(jnp.float32), axis_name) for x in (first, second))
-    correlation = collectives.mean(first.T @ second / first.shape[0], axis_name)
+    # Not TF32, the default of recent GPUs.
+    product = jnp.matmul(first.T, second, precision=jax.lax.Precision.HIGHEST)
+    correlation = collectives.mean(product / first.shape[0], axis_name)
     identity = jnp.eye(correlation.shape[0], dtype=correlation.dtype)
     weight = identity + off_diagonal * (1.0 - identity)
     return jnp.sum(weight * jnp.square(correlation - identity))

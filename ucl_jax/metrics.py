@@ -16,7 +16,7 @@ def as_array(matrix: Matrix) -> np.ndarray:
 
 
 def average_accuracy(matrix: Matrix) -> float | None:
-    """Mean of the last row over the tasks evaluated there (the paper's A); None for an empty matrix."""
+    """Mean of the last row over the tasks evaluated there, at least one (the paper's A); None for an empty matrix."""
     return float(np.nanmean(as_array(matrix)[-1])) if len(matrix) else None
 
 
@@ -24,7 +24,7 @@ def forgetting(matrix: Matrix, definition: str = "max") -> float | None:
     """How much accuracy on earlier tasks was lost, in points; positive means lost.
 
     Args:
-      matrix: T rows of T tasks.
+      matrix: T rows, each with at least T tasks, of which t are evaluated in row t.
       definition: `max` is the paper's: mean over i < T of max over t >= i of a[t, i], minus a[T, i].
         `first` is the official release's: a[i, i], the accuracy right after learning, instead of the maximum.
         `with_last` is an earlier script's: the sum of `max` over all T tasks, divided by T.

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import fcntl
 import importlib.metadata
+import importlib.util
 import json
 import math
 import os
@@ -105,8 +106,10 @@ def run(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
 
 def check(config) -> None:
     """Raises UsageError for settings that nothing else checks before the first step."""
+    if config.log.wandb and importlib.util.find_spec("wandb") is None:
+        raise UsageError("config.log.wandb needs Weights & Biases: pip install 'ucl_jax[wandb]'")
     evaluate.check(train.knn_settings(config))
-    choose("config.eval.tasks", config.eval.tasks, {"seen": 0, "all": 0})
+    choose("config.eval.tasks", config.eval.tasks, train.EVALUATED)
     choose("config.eval.forgetting", config.eval.forgetting, metrics.FORGETTING)
     for section, name in (
         ("eval", "batch_size"),
@@ -184,9 +187,13 @@ class _Run:
                 self._show_task(event)
         if self.stop.signum is not None:
             self._save(event)
-            self.checkpoints.wait()
-            name = signal.Signals(self.stop.signum).name
-            raise Stopped(f"stopped by {name} at step {event.step}; saved, the same command goes on", self.stop.signum)
+            self._stop(event.step)
+
+    def _stop(self, step: int) -> None:
+        """Leaves, once everything is saved."""
+        self.checkpoints.wait()
+        name = signal.Signals(self.stop.signum).name
+        raise Stopped(f"stopped by {name} at step {step}; saved, the same command goes on", self.stop.signum)
 
     def _settle(self, done: train.StepDone) -> None:
         """Reads the metrics of a step, which has been computed by now or will be next."""
@@ -246,10 +253,13 @@ class _Run:
         if not self.config.eval.random_init:
             return None
         state = jax.device_put(self.experiment.init(), self.compiled.sharding)
-        features = [
-            train.task_features(self.config, self.compiled, self.stream, state.params, state.model_state, task)
-            for task in range(self.stream.num_tasks)
-        ]
+        features = []
+        for task in range(self.stream.num_tasks):
+            if self.stop.signum is not None:
+                self._stop(self.schedule.total)
+            features.append(
+                train.task_features(self.config, self.compiled, self.stream, state.params, state.model_state, task)
+            )
         return train.probe(self.config, features, self.stream.num_tasks, self.stream.num_classes)
 
     def _results(self, random_init: train.Rows | None, finished: bool) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from ucl_jax.parallel import Parallel
 from ucl_jax.types import Array, Batch, PyTree, TrainState
 
 Rows = dict[str, evaluate.Row]
+# config.eval.tasks -> how many tasks are evaluated when `seen` of all are learned.
+EVALUATED = {"seen": lambda seen, tasks: seen, "all": lambda seen, tasks: tasks}
 
 
 class Schedule(NamedTuple):
@@ -100,7 +102,7 @@ def train(
 
         features: list = [None] * stream.num_tasks
         seen = stream.num_tasks if len(stream.train_sizes) == 1 else task + 1
-        for i in range(stream.num_tasks if config.eval.tasks == "all" else seen):
+        for i in range(EVALUATED[config.eval.tasks](seen, stream.num_tasks)):
             yield Evaluating(step, i, state)
             features[i] = task_features(config, parallel, stream, state.params, state.model_state, i)
         rows = probe(config, features, seen, stream.num_classes)

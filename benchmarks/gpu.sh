@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# One GPU: checks, step times, then LUMP and finetune on Split CIFAR-10 at full size against Table 1.
+#
+#     OUT=results-gpu bash benchmarks/gpu.sh
+#
+# Needs JAX with CUDA, this project's dependencies, and CIFAR-10 prepared for TFDS ($TFDS_DATA_DIR or
+# ~/tensorflow_datasets). Results are written as they come; run again after a time limit, it goes on where it was.
+# Wheels in .whl/ (see ../.library/device on the development machine) are installed first when there are any.
+set -eu
+cd "$(dirname "$0")/.."
+OUT=${OUT:-results-gpu}
+RUNS=${RUNS:-runs/gpu}
+DTYPE=${DTYPE:-bfloat16}
+mkdir -p "$OUT"
+if ls .whl/*.whl >/dev/null 2>&1; then python3 -m pip install --quiet --no-deps .whl/*.whl; fi
+export PYTHONPATH=$PWD
+
+collect() { for run in "$RUNS"/*/; do for file in results.json metrics.jsonl; do
+    if [ -f "$run$file" ]; then cp "$run$file" "$OUT/$(basename "$run")-$file"; fi; done; done; }
+trap collect EXIT
+
+python3 -c 'import jax; print(jax.__version__, jax.devices())' | tee "$OUT/device.txt"
+for dtype in float32 bfloat16; do
+    if [ ! -s "$OUT/step-$dtype.txt" ]; then
+        python3 -m benchmarks.step --dtype=$dtype --repeats=50 | tee "$OUT/step-$dtype.part"
+        mv "$OUT/step-$dtype.part" "$OUT/step-$dtype.txt"
+    fi
+done
+for recipe in lump finetune; do
+    python3 launch.py --config=configs/$recipe.py:cifar10 --config.model.dtype="$DTYPE" --workdir="$RUNS/$recipe-$DTYPE"
+    collect
+done
+python3 -m ucl_jax.report "$RUNS"/*-"$DTYPE" | tee "$OUT/table.txt"
