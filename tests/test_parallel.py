@@ -13,7 +13,7 @@ from ucl_jax.experiment import make_experiment
 from ucl_jax.types import Batch
 
 # Learning rates at which 20 steps stay near the start. Sums in another order differ by 1e-7, and the distance between
-# two runs was measured as 1e-5 of the way travelled, on six seeds and both objectives, unless one of some 10,000
+# two runs was measured as 1e-5 of the way travelled, on three seeds and both objectives, unless one of some 10,000
 # activations near 0 falls on the other side of a ReLU: then up to 4e-2 (two of twelve runs). Local
 # instead of global statistics, gradients that are not averaged, or keys from the place on a device make it 2 to 12, and
 # change the first five losses by 5e-2 (each was tried).

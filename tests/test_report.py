@@ -87,11 +87,16 @@ def test_command_prints_the_table_and_draws(tmp_path, capsys):
 
 def test_resumed_metrics_drop_what_came_after_the_checkpoint(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')  # cut off by a kill
-    file = MetricsFile(path, 2)
-    file.write({"step": 3, "again": True})
+    steps = [{"step": step, "task": step // 3, "loss": -step / 9} for step in (1, 2, 3, 4)]
+    tasks = [{"step": 2, "task": 0, "knn": 1.0}, {"step": 4, "task": 1, "knn": 2.0}]
+    lines = [steps[0], steps[1], tasks[0], steps[2], steps[3], tasks[1]]
+    path.write_text("".join(json.dumps(record) + "\n" for record in lines) + '{"st')  # cut off by a kill
+    file = MetricsFile(path, step=4, tasks_done=1)  # saved after step 4, before task 1 was evaluated
+    file.write({"step": 4, "task": 1, "again": True})
     file.close()
-    assert read_metrics(path) == [{"step": 1}, {"step": 2}, {"step": 3, "again": True}]
+    assert read_metrics(path) == [*lines[:5], {"step": 4, "task": 1, "again": True}]
+    MetricsFile(path, step=2, tasks_done=1).close()
+    assert read_metrics(path) == lines[:3]
 
 
 def test_unknown_definition_of_forgetting():

@@ -10,10 +10,15 @@ import tqdm
 
 
 class MetricsFile:
-    """One JSON object a line, flushed at once. A run that resumes drops what was written after `step`."""
+    """One JSON object a line, flushed at once.
 
-    def __init__(self, path: pathlib.Path, step: int):
-        kept = [r for r in read_metrics(path) if r["step"] <= step] if path.exists() else []
+    A step record has a loss, a task record has not. A run that resumes drops the records of steps after `step`, and of
+    tasks that are not among the `tasks_done`.
+    """
+
+    def __init__(self, path: pathlib.Path, step: int, tasks_done: int):
+        records = read_metrics(path) if path.exists() else []
+        kept = [r for r in records if (r["step"] <= step if "loss" in r else r["task"] < tasks_done)]
         temporary = path.with_suffix(".tmp")
         temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
         temporary.replace(path)

@@ -119,6 +119,7 @@ def plot_average_accuracy(path: pathlib.Path, runs: Sequence[dict[str, Any]]) ->
 
 def plot_loss(path: pathlib.Path, records: Sequence[dict[str, Any]]) -> None:
     """Training loss over steps, with the borders of tasks."""
+    records = [record for record in records if "loss" in record]
     figure = Figure(figsize=(7, 3), layout="constrained")
     axis = figure.subplots()
     axis.plot([r["step"] for r in records], [r["loss"] for r in records], lw=1)

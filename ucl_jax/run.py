@@ -150,12 +150,12 @@ class _Run:
         config = self.config
         with contextlib.ExitStack() as stack:
             self.console = Console(self.schedule.total, step, len(self.stream.train_sizes), config.train.epochs)
-            sinks = [self.console, MetricsFile(self.workdir / "metrics.jsonl", step)]
+            sinks = [MetricsFile(self.workdir / "metrics.jsonl", step, self.progress.tasks_done)]
             if config.log.tensorboard:
                 sinks.append(TensorBoard(self.workdir / "tensorboard", step))
             if config.log.wandb:
                 sinks.append(WeightsAndBiases(self.workdir, config.to_dict()))
-            for sink in sinks:
+            for sink in (self.console, *sinks):
                 stack.callback(sink.close)
             self.sinks = sinks
             if step:
@@ -182,9 +182,9 @@ class _Run:
             case train.TaskDone():
                 self._settle_all()
                 self.progress = self.progress.with_rows(event.rows)
+                self._record_task(event)
                 self._save(event)
                 _write_json(self.workdir / "results.json", self._results(None, finished=False))
-                self._show_task(event)
         if self.stop.signum is not None:
             self._save(event)
             self._stop(event.step)
@@ -218,7 +218,7 @@ class _Run:
                 **values,
                 "images_per_second": self._images_per_second(),
             }
-            for sink in self.sinks:
+            for sink in (self.console, *self.sinks):
                 sink.write(record)
 
     def _settle_all(self) -> None:
@@ -239,9 +239,15 @@ class _Run:
         steps, seconds = self.progress.train_steps, self.progress.train_seconds
         return self.config.train.batch_size * steps / seconds if steps else 0.0
 
-    def _show_task(self, event: train.TaskDone) -> None:
-        summary = {name: metrics.summarise(rows) for name, rows in self.progress.rows.items()}
-        means = ", ".join(f"{name} {s['average_accuracy']:.2f} %" for name, s in summary.items())
+    def _record_task(self, event: train.TaskDone) -> None:
+        record = {"step": event.step, "task": event.task}
+        for name, rows in self.progress.rows.items():
+            record[f"{name}/average_accuracy"] = metrics.average_accuracy(rows)
+            if (forgotten := metrics.forgetting(rows, self.config.eval.forgetting)) is not None:
+                record[f"{name}/forgetting"] = forgotten
+        for sink in self.sinks:
+            sink.write(record)
+        means = ", ".join(f"{name} {record[f'{name}/average_accuracy']:.2f} %" for name in self.progress.rows)
         self.console.say(f"task {event.task + 1}/{len(self.stream.train_sizes)} learned: {means}")
         if self.experiment.method.stored is not None:
             batch, filled = jax.device_get(self.experiment.method.stored(event.state.memory))
