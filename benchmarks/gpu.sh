@@ -5,7 +5,7 @@
 #
 # Needs JAX with CUDA, this project's dependencies, and CIFAR-10 prepared for TFDS ($TFDS_DATA_DIR or
 # ~/tensorflow_datasets). Results are written as they come; run again after a time limit, it goes on where it was.
-# Wheels in .whl/ (see ../.library/device on the development machine) are installed first when there are any.
+# Wheels in .whl/ are installed first when there are any.
 set -eu
 cd "$(dirname "$0")/.."
 OUT=${OUT:-results-gpu}

@@ -78,7 +78,7 @@ def get_config(arg: str, method: str, recipe: str | None = None, joint: bool = F
         jitter=(0.4, 0.4, 0.4, 0.1),  # brightness, contrast, saturation, hue
         jitter_p=0.8,
         gray_p=0.2,
-        blur_p=0.5 if facts.image_size > 32 else 0.0,
+        blur_p=-1.0,  # -1 is 0.5 above 32 pixels, else 0
         mean=facts.mean,
         std=facts.std,
         replay_crop_scale=(0.6, 1.0) if small else (0.08, 1.0),  # the weak view of replayed images

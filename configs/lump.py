@@ -2,7 +2,7 @@
 
     python launch.py --config=configs/lump.py                        # Split CIFAR-10, SimSiam: the paper's main run
     python launch.py --config=configs/lump.py:cifar100,barlow_twins
-    python launch.py --config=configs/lump.py:digits                 # embedded data, two minutes on two CPU cores
+    python launch.py --config=configs/lump.py:digits                 # embedded data, a minute on two CPU cores
 
 Table 1, accuracy / forgetting within the task, 3 seeds:
     cifar10         simsiam 91.00±0.40 / 2.92±0.53    barlow_twins 90.31±0.30 / 1.13±0.18

@@ -56,7 +56,6 @@ def test_same_step_again_with_more_in_the_record(experiment, tmp_path):
     with Checkpoints(tmp_path / "checkpoints", keep=2) as checkpoints:
         assert checkpoints.restore(state) is None
         checkpoints.save(4, state, {"rows": []})
-        checkpoints.save(4, state, {"rows": []})
         checkpoints.save(4, state, {"rows": [1]})
         checkpoints.wait()
         assert checkpoints.restore(state)[1] == {"rows": [1]}

@@ -70,12 +70,15 @@ def test_unseen_tasks_count_for_knn_task_only():
 def test_k_is_clipped_to_the_bank_and_recorded():
     row = evaluate.knn_task(TASKS, 3, SETTINGS._replace(k=35), 6)
     assert row.k == [35, 30, 35]
+    assert row.clipped
+    assert not evaluate.knn_task(TASKS, 3, SETTINGS._replace(k=30), 6).clipped
     assert row.accuracy[1] == pytest.approx(accuracy(TASKS[1], TASKS[1].bank, TASKS[1].bank_label, k=30), abs=1e-4)
 
 
 def test_k_rule_of_the_release():
     row = evaluate.knn_task(TASKS, 2, SETTINGS._replace(k_rule="tasks_seen"), 6)
     assert row.k == [2, 2, 2]
+    assert not row.clipped
     assert row.accuracy[0] == pytest.approx(accuracy(TASKS[0], TASKS[0].bank, TASKS[0].bank_label, k=2), abs=1e-4)
 
 

@@ -72,35 +72,43 @@ def test_one_two_and_four_devices_agree(objective, data_dir):
 
 
 def test_train_step_and_features_compile_once(data_dir):
-    compiled_functions = []
+    """Over the border of two tasks, their evaluations, and a state that comes from the host like a restored one."""
+    config = tiny.config("lump", train__epochs=1)
+    experiment = make_experiment(config, parallel.AXIS)
+    calls = []
+
+    def counted(name, function):
+        def wrapped(*arguments):
+            calls.append(name)
+            return function(*arguments)
+
+        return wrapped
+
+    compiled = parallel.parallelise(
+        counted("step", experiment.train_step),
+        counted("features", experiment.objective.features),
+        parallel.choose_devices(2, 16),
+    )
+    compilations = []
 
     def listen(event, duration, **details):
         if event == "/jax/core/compile/backend_compile_duration":
-            compiled_functions.append(details)
+            compilations.append(details)
 
-    config = tiny.config("lump")
-    experiment = make_experiment(config, parallel.AXIS)
-    traces = []
+    def run():
+        state = jax.device_put(jax.device_get(experiment.init()), compiled.sharding)
+        with open_stream(config.benchmark, data_dir) as stream:
+            return list(train.train(config, experiment, compiled, stream, state, 0, 0))
 
-    def counted(*arguments):
-        traces.append(1)
-        return experiment.train_step(*arguments)
-
-    compiled = parallel.parallelise(counted, experiment.objective.features, parallel.choose_devices(2, 16))
-    state = jax.device_put(experiment.init(), compiled.sharding)
-    with open_stream(config.benchmark, data_dir) as stream:
-        image, label = stream.training(0)
-        batch = Batch(image[:16], label[:16], np.ones(16, bool))
-        for step in range(4):
-            if step == 1:
-                jax.monitoring.register_event_duration_secs_listener(listen)
-            state, metrics = compiled.train_step(state, batch, experiment.key)
-        jax.block_until_ready(metrics)
-    assert len(traces) == 1
-    assert compiled_functions == []
+    assert [type(event).__name__ for event in run()].count("TaskDone") == 2
+    assert sorted(calls) == ["features", "step"]
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    run()
+    assert sorted(calls) == ["features", "step"]
+    assert compilations == []
     # The listener does hear compilations.
     jax.jit(lambda x: x * 3.5)(jnp.ones(3)).block_until_ready()
-    assert len(compiled_functions) >= 1
+    assert len(compilations) >= 1
 
 
 def test_state_is_donated(data_dir):

@@ -72,9 +72,9 @@ def test_tasks_are_disjoint_in_class_and_complete(open_digits):
     assert set(seen) == set(label_of)
 
 
-def test_default_digits_are_enlarged_to_16(data_dir):
+def test_default_digits_are_as_stored(data_dir):
     with stream.open_stream(stream_config("digits"), data_dir) as tasks:
-        assert tasks.task(4).train_image.shape[1:] == (16, 16, 3)
+        assert tasks.task(4).train_image.shape[1:] == (8, 8, 3)
 
 
 def test_another_data_set_by_config_alone(data_dir):

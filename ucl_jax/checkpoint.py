@@ -19,7 +19,6 @@ class Checkpoints:
             preservation_policy=ocp.training.preservation_policies.LatestN(keep),
             cleanup_tmp_directories=True,  # what a killed process left half-written
         )
-        self._saved: tuple[int, dict] | None = None
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -38,14 +37,11 @@ class Checkpoints:
 
         The arrays are copied first, for the next step takes (donates) the state's own.
         """
-        if self._saved == (step, record):
-            return
         self.wait()
         copied = jax.block_until_ready(jax.tree.map(jnp.copy, state))
         self._checkpointer.save_checkpointables_async(
             step, {"state": copied}, custom_metadata=record, overwrite=self.latest_step == step, force=True
         )
-        self._saved = (step, record)
 
     def wait(self) -> None:
         """Until the last save is on disk; raises what went wrong with it."""

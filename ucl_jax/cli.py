@@ -29,6 +29,8 @@ def exit_codes(main: Callable) -> Callable:
             fail(error)
         except Stopped as stopped:
             fail(stopped, 128 + stopped.signum)
+        except KeyboardInterrupt:  # before there was anything to save
+            fail("interrupted", 130)
 
     return wrapped
 

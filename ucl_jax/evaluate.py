@@ -22,10 +22,16 @@ class TaskFeatures(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One row of an accuracy matrix: per cent for each task (None: not evaluated), and the k that each entry used."""
+    """One row of an accuracy matrix.
+
+    accuracy: per cent for each task, None where not evaluated.
+    k: the neighbours that each entry used.
+    clipped: whether a bank was too small for the k that was asked for.
+    """
 
     accuracy: list[float | None]
     k: list[int | None]
+    clipped: bool
 
 
 class KnnSettings(NamedTuple):
@@ -96,12 +102,13 @@ def knn_all(tasks: Sequence[TaskFeatures | None], seen: int, settings: KnnSettin
 
 
 def _knn_row(tasks, banks, seen, settings, num_classes):
-    accuracy, used = [], []
-    for task, bank in zip(tasks, banks):
-        k = None if bank is None else min(K_RULES[settings.k_rule](settings.k, seen), len(bank[0]))
-        used.append(k)
-        accuracy.append(None if k is None else knn_accuracy(task, *bank, k, settings.temperature, num_classes))
-    return Row(accuracy, used)
+    asked = K_RULES[settings.k_rule](settings.k, seen)
+    used = [None if bank is None else min(asked, len(bank[0])) for bank in banks]
+    accuracy = [
+        None if k is None else knn_accuracy(task, *bank, k, settings.temperature, num_classes)
+        for task, bank, k in zip(tasks, banks, used)
+    ]
+    return Row(accuracy, used, any(k is not None and k < asked for k in used))
 
 
 PROBES = {"knn_task": knn_task, "knn_all": knn_all}

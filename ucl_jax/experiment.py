@@ -1,5 +1,8 @@
 """Config -> the pure functions of a run."""
 
+import functools
+import inspect
+import operator
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -40,15 +43,19 @@ def make_experiment(config, axis_name: str | None) -> Experiment:
     """
     dtype = choose("config.model.dtype", config.model.dtype, DTYPES)
     train = config.train
-    require(train.epochs >= 1, f"config.train.epochs is {train.epochs}; it must be at least 1")
     require(train.batch_size >= 2, f"config.train.batch_size is {train.batch_size}; batch norm needs at least 2")
-    require(config.model.width >= 1, f"config.model.width is {config.model.width}; it must be at least 1")
+    at_least(
+        config, {"seed": 0, "train.epochs": 1, "train.weight_decay": 0, "model.width": 1, "benchmark.image_size": 1}
+    )
+    at_least(config, {f"objective.{key}": 1 for key in config.objective if key.endswith("_dim")})
+    require(train.learning_rate > 0, f"config.train.learning_rate is {train.learning_rate}; it must be above 0")
+    require(0 <= train.momentum < 1, f"config.train.momentum is {train.momentum}; it must be in [0, 1)")
 
     backbone = ResNet18(config.model.width, dtype, axis_name)
-    objective = choose("config.objective.name", config.objective.name, OBJECTIVES)(
-        backbone, make_augmentation(config), dtype=dtype, axis_name=axis_name, **_settings(config.objective)
+    objective = _make(
+        "objective", config, OBJECTIVES, backbone, make_augmentation(config), dtype=dtype, axis_name=axis_name
     )
-    method = choose("config.method.name", config.method.name, METHODS)(objective, **_settings(config.method))
+    method = _make("method", config, METHODS, objective)
     optimizer = optax.chain(
         optax.add_decayed_weights(train.weight_decay),
         optax.sgd(train.learning_rate * train.batch_size / 256, train.momentum),
@@ -63,6 +70,13 @@ def make_experiment(config, axis_name: str | None) -> Experiment:
         train_step=make_train_step(method, optimizer, axis_name),
         key=key,
     )
+
+
+def at_least(config, bounds: dict[str, float]) -> None:
+    """Raises UsageError for the first of the keys whose value is below its bound."""
+    for key, bound in bounds.items():
+        value = functools.reduce(operator.getitem, key.split("."), config)
+        require(value >= bound, f"config.{key} is {value}; it must be at least {bound}")
 
 
 def make_augmentation(config) -> Augmentation:
@@ -80,7 +94,7 @@ def make_augmentation(config) -> Augmentation:
             jitter=a.jitter,
             jitter_p=a.jitter_p,
             gray_p=a.gray_p,
-            blur_p=a.blur_p,
+            blur_p=None if a.blur_p == -1 else a.blur_p,
             mean=a.mean,
             std=a.std,
         ),
@@ -94,10 +108,21 @@ def make_augmentation(config) -> Augmentation:
         for view in (augmentation.view, augmentation.replay_view):
             jax.eval_shape(view, jax.random.key(0), image)
         jax.eval_shape(augmentation.eval_view, image)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, IndexError) as error:
         raise UsageError(f"config.augment: {error}") from error
     return augmentation
 
 
-def _settings(section) -> dict:
-    return {key: value for key, value in section.items() if key != "name"}
+def _make(section: str, config, known: dict[str, Callable], *arguments, **keywords):
+    """The objective or method that a section of the config names, made with the settings of that section."""
+    settings = dict(config[section])
+    name = settings.pop("name")
+    make = choose(f"config.{section}.name", name, known)
+    try:
+        inspect.signature(make).bind(*arguments, **keywords, **settings)
+    except TypeError as error:
+        raise UsageError(
+            f"config.{section} holds the settings of another {section} than {name!r} ({error}); "
+            "choose it by the recipe or its argument, not by its name alone"
+        ) from None
+    return make(*arguments, **keywords, **settings)

@@ -46,7 +46,7 @@ class TensorBoard:
     def __init__(self, folder: pathlib.Path, step: int):
         import tensorboardX
 
-        self._writer = tensorboardX.SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+        self._writer = tensorboardX.SummaryWriter(str(folder), purge_step=step + 1)
 
     def write(self, record: dict[str, Any]) -> None:
         """Writes every number of a record as a scalar."""

@@ -18,11 +18,12 @@ from typing import Any, NamedTuple
 
 import jax
 
-from ucl_jax import evaluate, metrics, parallel, report, train
+from ucl_jax import __version__, evaluate, metrics, parallel, report, train
 from ucl_jax.checkpoint import Checkpoints
+from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.data.stream import TaskStream, open_stream
 from ucl_jax.errors import Stopped, UsageError, choose, require
-from ucl_jax.experiment import Experiment, make_experiment
+from ucl_jax.experiment import Experiment, at_least, make_experiment
 from ucl_jax.logging import Console, MetricsFile, TensorBoard, WeightsAndBiases
 
 # Keys that may differ between a run and its continuation, for they change no number.
@@ -30,7 +31,6 @@ NEUTRAL = ("data_dir", "compilation_cache", "log.", "checkpoint.")
 # How many steps the host runs ahead of the metrics that it reads: the device always has work.
 LAG = 2
 PACKAGES = (
-    "ucl_jax",
     "jax",
     "jaxlib",
     "flax",
@@ -46,12 +46,11 @@ PACKAGES = (
 class Progress(NamedTuple):
     """What a run has found so far, beside its state: kept in every checkpoint as JSON.
 
-    rows: a probe's name -> the rows of its accuracy matrix; k: likewise, the neighbours that each entry used.
+    rows: a probe's name -> the rows of its accuracy matrix, `evaluate.Row` as dicts.
     seconds: wall time of the whole run; train_seconds and train_steps: of timed training steps, without compilation.
     """
 
-    rows: dict[str, list[list[float | None]]]
-    k: dict[str, list[list[int | None]]]
+    rows: dict[str, list[dict[str, Any]]]
     seconds: float = 0.0
     train_seconds: float = 0.0
     train_steps: int = 0
@@ -61,12 +60,13 @@ class Progress(NamedTuple):
         """Training tasks learned and evaluated."""
         return len(next(iter(self.rows.values())))
 
+    def matrix(self, probe: str) -> list[list[float | None]]:
+        """The accuracy matrix of a probe so far."""
+        return [row["accuracy"] for row in self.rows[probe]]
+
     def with_rows(self, rows: train.Rows) -> "Progress":
         """With one more row for each probe."""
-        return self._replace(
-            rows={name: [*self.rows[name], row.accuracy] for name, row in rows.items()},
-            k={name: [*self.k[name], row.k] for name, row in rows.items()},
-        )
+        return self._replace(rows={name: [*self.rows[name], row._asdict()] for name, row in rows.items()})
 
 
 def default_workdir(config) -> pathlib.Path:
@@ -85,7 +85,8 @@ def run(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
       Stopped: a signal came; the state was saved first.
     """
     if (finished := finished_results(config, workdir)) is not None:
-        print(f"{workdir} holds this run, finished; nothing to do", flush=True)
+        print(f"{workdir} holds this run, finished; nothing to do but its plots", flush=True)
+        report.plot_run(workdir)
         return finished
     check(config)
     if config.compilation_cache and jax.config.jax_compilation_cache_dir is None:
@@ -111,15 +112,13 @@ def check(config) -> None:
     evaluate.check(train.knn_settings(config))
     choose("config.eval.tasks", config.eval.tasks, train.EVALUATED)
     choose("config.eval.forgetting", config.eval.forgetting, metrics.FORGETTING)
-    for section, name in (
-        ("eval", "batch_size"),
-        ("checkpoint", "every_steps"),
-        ("checkpoint", "keep"),
-        ("log", "every_steps"),
-    ):
-        require(
-            config[section][name] >= 1, f"config.{section}.{name} is {config[section][name]}; it must be at least 1"
-        )
+    at_least(config, {"eval.batch_size": 1, "checkpoint.every_steps": 1, "checkpoint.keep": 2, "log.every_steps": 1})
+    name, tfds_name = config.benchmark.name, config.benchmark.tfds_name
+    require(
+        name not in BENCHMARKS or BENCHMARKS[name].tfds_name == tfds_name.partition(":")[0],
+        f"config.benchmark.name is {name!r}, but config.benchmark.tfds_name is {tfds_name!r}: take the benchmark by "
+        f"the recipe's argument, as in configs/lump.py:{name}, or give your own another name",
+    )
 
 
 class _Run:
@@ -136,11 +135,12 @@ class _Run:
         self.schedule = train.make_schedule(stream.train_sizes, config.train.epochs, config.train.batch_size)
         self.pending: collections.deque[train.StepDone] = collections.deque()
         self.settled_at: float | None = None
+        self.saved: tuple[int, int] | None = None  # step, tasks done
 
     def finish(self) -> dict[str, Any]:
         """Restores, trains to the end, and returns the results."""
         state = jax.device_put(self.experiment.init(), self.compiled.sharding)
-        self.progress = Progress({name: [] for name in evaluate.PROBES}, {name: [] for name in evaluate.PROBES})
+        self.progress = Progress({name: [] for name in evaluate.PROBES})
         step = 0
         if (restored := self.checkpoints.restore(state)) is not None:
             state, record = restored
@@ -174,7 +174,8 @@ class _Run:
         match event:
             case train.StepDone():
                 self.pending.append(event)
-                if len(self.pending) > LAG:
+                # The first step of a stretch (compilation, an evaluation before it) is where timing starts.
+                if len(self.pending) > LAG or self.settled_at is None:
                     self._settle(self.pending.popleft())
                 # The end of a task is saved once it was evaluated.
                 if event.step % self.config.checkpoint.every_steps == 0 and event.step not in self.schedule.starts:
@@ -202,11 +203,11 @@ class _Run:
             kept = self.checkpoints.latest_step
             raise UsageError(
                 f"the loss is not finite in task {done.task + 1}, step {done.step} (loss {values['loss']}, gradient "
-                f"norm {values['grad_norm']}): lower config.train.learning_rate; "
+                f"norm {values['grad_norm']}): lower config.train.learning_rate in another --workdir; "
                 + ("nothing was saved before" if kept is None else f"the checkpoint of step {kept} is kept")
             )
         now = time.monotonic()
-        if self.settled_at is not None:  # else: compilation, or an evaluation lies between
+        if self.settled_at is not None:
             spent, steps = self.progress.train_seconds + now - self.settled_at, self.progress.train_steps + 1
             self.progress = self.progress._replace(train_seconds=spent, train_steps=steps)
         self.settled_at = now
@@ -229,8 +230,10 @@ class _Run:
     def _save(self, event) -> None:
         """Saves a state whose every step is known to be good."""
         self._settle_all()
-        self.progress = self.progress._replace(seconds=self._seconds())
-        self.checkpoints.save(event.step, event.state, self.progress._asdict())
+        if self.saved != (event.step, self.progress.tasks_done):
+            self.saved = event.step, self.progress.tasks_done
+            self.progress = self.progress._replace(seconds=self._seconds())
+            self.checkpoints.save(event.step, event.state, self.progress._asdict())
 
     def _seconds(self) -> float:
         return self.seconds_before + time.monotonic() - self.began
@@ -241,9 +244,10 @@ class _Run:
 
     def _record_task(self, event: train.TaskDone) -> None:
         record = {"step": event.step, "task": event.task}
-        for name, rows in self.progress.rows.items():
-            record[f"{name}/average_accuracy"] = metrics.average_accuracy(rows)
-            if (forgotten := metrics.forgetting(rows, self.config.eval.forgetting)) is not None:
+        for name in self.progress.rows:
+            matrix = self.progress.matrix(name)
+            record[f"{name}/average_accuracy"] = metrics.average_accuracy(matrix)
+            if (forgotten := metrics.forgetting(matrix, self.config.eval.forgetting)) is not None:
                 record[f"{name}/forgetting"] = forgotten
         for sink in self.sinks:
             sink.write(record)
@@ -273,12 +277,12 @@ class _Run:
         chance = evaluate.chance(self.stream.classes)
         probes = {}
         for name, rows in self.progress.rows.items():
-            used = self.progress.k[name]
-            clipped = any(k is not None and k < settings["k"] for row in used for k in row)
+            used, clipped = [row["k"] for row in rows], any(row["clipped"] for row in rows)
+            matrix = self.progress.matrix(name)
             probes[name] = {
                 "settings": {**settings, "k_used": used, "clipped": clipped},
-                "matrix": rows,
-                **metrics.summarise(rows),
+                "matrix": matrix,
+                **metrics.summarise(matrix),
                 "chance": chance[name],
                 "random_init": random_init and random_init[name].accuracy,
             }
@@ -348,11 +352,12 @@ def _claim(config, workdir: pathlib.Path) -> Iterator[None]:
     """Makes the folder this process's own and writes the config into it, once all settings were found good."""
     try:
         (workdir / "plots").mkdir(parents=True, exist_ok=True)
+        lock = (workdir / "lock").open("w")
     except OSError as error:
         raise UsageError(
             f"cannot write to the run folder {workdir}: {error.strerror}; take another --workdir"
         ) from error
-    with (workdir / "lock").open("w") as lock:
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -394,7 +399,8 @@ def commit() -> str | None:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that numbers depend on."""
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
+    own = {"python": platform.python_version(), "ucl_jax": __version__}
+    return own | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def device_name(devices: list[jax.Device]) -> str:
