@@ -83,7 +83,7 @@ def knn_accuracy(
         for q in np.array_split(task.query, range(chunk, len(task.query), chunk))
     ]
     predicted = np.concatenate([np.asarray(p) for p in predictions])[: len(task.query)]
-    return 100.0 * float(np.mean(predicted == task.query_label))
+    return 100.0 * int(np.sum(predicted == task.query_label)) / len(predicted)
 
 
 def knn_task(tasks: Sequence[TaskFeatures | None], seen: int, settings: KnnSettings, num_classes: int) -> Row:
