@@ -14,6 +14,7 @@ def results(recipe, matrix, joint=False, finished=True):
     probe = {"matrix": matrix, "chance": 50.0, "random_init": [60.0, 70.0], "settings": {}}
     config = {
         "recipe": recipe,
+        "seed": 0,
         "objective": {"name": "simsiam"},
         "eval": {"forgetting": "max"},
         "benchmark": {"joint": joint},
@@ -34,15 +35,15 @@ def pixels(path):
 def test_table():
     lines = report.table([LUMP, JOINT]).splitlines()
     cells = [line.split() for line in lines[2:]]
-    assert cells[0] == ["lump", "(simsiam)", "88.50", "10.00", "88.50", "10.00"]
-    assert cells[1] == ["multitask", "(simsiam)", "98.50", "-", "98.50", "-"]
+    assert cells[0] == ["lump", "(simsiam,", "seed", "0)", "88.50", "10.00", "88.50", "10.00"]
+    assert cells[1] == ["multitask", "(simsiam,", "seed", "0)", "98.50", "-", "98.50", "-"]
     assert cells[2] == ["random", "network", "65.00", "-", "65.00", "-"]
     assert cells[3] == ["chance", "50.00", "-", "25.00", "-"]
     assert len(set(map(len, lines))) == 1
 
 
 def test_table_says_what_is_not_finished():
-    assert "lump (simsiam), not finished" in report.table([results("lump", [[90.0, None]], finished=False)])
+    assert "lump (simsiam, seed 0), not finished" in report.table([results("lump", [[90.0, None]], finished=False)])
 
 
 def test_plots_of_a_folder(tmp_path):
@@ -73,7 +74,7 @@ def test_buffer_picture_shows_the_images_ordered_by_task(tmp_path):
 
 def test_missing_results_are_a_line(tmp_path, capsys):
     assert report.main([str(tmp_path)]) == 2
-    assert "holds no results.json" in capsys.readouterr().err
+    assert "is no run folder with a results.json" in capsys.readouterr().err
 
 
 def test_command_prints_the_table_and_draws(tmp_path, capsys):

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from orbax.checkpoint.experimental import v1 as ocp
 
+from ucl_jax.errors import UsageError
 from ucl_jax.types import TrainState
 
 
@@ -13,6 +14,7 @@ class Checkpoints:
     """The checkpoints of a run folder. A context manager: leaving it waits for the last save."""
 
     def __init__(self, folder: pathlib.Path, keep: int):
+        self._folder = folder
         self._checkpointer = ocp.training.Checkpointer(
             folder.absolute(),
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
@@ -51,8 +53,18 @@ class Checkpoints:
         """The latest state and record, None when there is none.
 
         `like` is a state or its ShapeDtypeStructs; their shardings say where the arrays go.
+
+        Raises:
+          UsageError: the files are damaged.
         """
         if (step := self.latest_step) is None:
             return None
-        state = self._checkpointer.load_checkpointables(step, {"state": like})["state"]
-        return state, self._checkpointer.metadata(step).custom_metadata
+        try:
+            state = self._checkpointer.load_checkpointables(step, {"state": like})["state"]
+            return state, self._checkpointer.metadata(step).custom_metadata
+        except Exception as error:  # whatever Orbax meets in damaged files
+            folder = self._folder / str(step)
+            raise UsageError(
+                f"the checkpoint {folder} cannot be read ({type(error).__name__}); "
+                "remove that folder to go on from the one before"
+            ) from error

@@ -38,7 +38,8 @@ def exit_codes(main: Callable) -> Callable:
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """Parses absl flags with a config file in `--config`; returns what is left, as absl does."""
     recipe = _recipe(argv).partition(":")[0]
-    if recipe and not pathlib.Path(recipe).is_file():
+    given = any(argument.lstrip("-").partition("=")[0] == "config" for argument in argv if argument.startswith("-"))
+    if given and not (recipe.endswith(".py") and pathlib.Path(recipe).is_file()):
         fail(f"there is no recipe {recipe!r}; recipes are the files of configs/, such as configs/lump.py")
     try:
         return flags.FLAGS(argv)

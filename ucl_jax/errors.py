@@ -1,6 +1,8 @@
 """The one exception that a person can act on."""
 
 import difflib
+import json
+import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -22,6 +24,16 @@ def choose(what: str, value: str, options: Mapping[str, Any]) -> Any:
     if value not in options:
         raise unknown(what, value, options)
     return options[value]
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """The JSON object in a file; raises UsageError when it holds none."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} is damaged ({error}); put it right, or take another folder") from error
+    require(isinstance(content, dict), f"{path} is damaged (no JSON object); put it right, or take another folder")
+    return content
 
 
 def require(condition: bool, message: str) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import tqdm
 
+from ucl_jax.errors import UsageError
+
 
 class MetricsFile:
     """One JSON object a line, flushed at once.
@@ -35,9 +37,18 @@ class MetricsFile:
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The records of a metrics.jsonl; a last line that was cut off by a kill is left out."""
-    lines = path.read_text().split("\n")
-    return [json.loads(line) for line in lines[:-1]]
+    """The records of a metrics.jsonl; a last line that was cut off by a kill is left out.
+
+    Raises:
+      UsageError: another line is damaged.
+    """
+    records = []
+    for number, line in enumerate(path.read_text().split("\n")[:-1], start=1):
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:
+            raise UsageError(f"{path}, line {number} is damaged ({error}); mend or remove that line") from error
+    return records
 
 
 class TensorBoard:
@@ -86,7 +97,8 @@ class Console:
 
     def __init__(self, total: int, step: int, tasks: int, epochs: int, seconds: float = 10.0, stream=sys.stderr):
         self._tasks, self._epochs, self._seconds, self._stream = tasks, epochs, seconds, stream
-        self._started, self._first, self._total, self._last = time.monotonic(), step, total, -float("inf")
+        self._total, self._last = total, -float("inf")
+        self._start: tuple[float, int] | None = None  # time and step of the first record, after compilation
         self._bar = None
         if stream.isatty():
             self._bar = tqdm.tqdm(total=total, initial=step, file=stream, unit="step", dynamic_ncols=True)
@@ -100,11 +112,11 @@ class Console:
         if self._bar is not None:
             self._bar.set_description_str(text, refresh=False)
             self._bar.update(record["step"] - self._bar.n)
-        elif time.monotonic() - self._last >= self._seconds:
-            self._last = time.monotonic()
-            done = record["step"] - self._first
-            left = (self._last - self._started) / done * (self._total - record["step"])
-            self.say(f"step {record['step']}/{self._total} {text} {_clock(left)} left")
+        elif (now := time.monotonic()) - self._last >= self._seconds:
+            self._last = now
+            began, first = self._start = self._start or (now, record["step"])
+            rest = (now - began) / max(record["step"] - first, 1) * (self._total - record["step"])
+            self.say(f"step {record['step']}/{self._total} {text}" + (f" {_clock(rest)} left" if now > began else ""))
 
     def say(self, text: str) -> None:
         """Prints a line, above the bar where there is one."""

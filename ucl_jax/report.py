@@ -5,7 +5,6 @@ python -m ucl_jax.report runs/a runs/b [--out=runs/compared.png]
 
 import argparse
 import itertools
-import json
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ucl_jax import metrics
-from ucl_jax.errors import UsageError, require
+from ucl_jax.errors import UsageError, read_json, require
 from ucl_jax.logging import read_metrics
 
 PROBE_TITLES = {"knn_task": "kNN within the task", "knn_all": "kNN over all classes seen"}
@@ -25,13 +24,16 @@ STYLE = {"dpi": 130, "bbox_inches": "tight"}
 def load_results(workdir: pathlib.Path) -> dict[str, Any]:
     """`results.json` of a run folder; UsageError when there is none."""
     path = pathlib.Path(workdir) / "results.json"
-    require(path.exists(), f"{workdir} holds no results.json: no run there has finished a task")
-    return json.loads(path.read_text())
+    require(path.exists(), f"{workdir} is no run folder with a results.json, or no run there has finished a task")
+    results = read_json(path)
+    require({"config", "finished", "probes"} <= results.keys(), f"{path} is damaged: it lacks what a run writes")
+    return results
 
 
 def run_name(results: dict[str, Any]) -> str:
-    """Such as "lump (simsiam)"."""
-    return f"{results['config']['recipe']} ({results['config']['objective']['name']})"
+    """Such as "lump (simsiam, seed 0)"."""
+    config = results["config"]
+    return f"{config['recipe']} ({config['objective']['name']}, seed {config['seed']})"
 
 
 def table(runs: Sequence[dict[str, Any]]) -> str:
@@ -71,7 +73,8 @@ def plot_run(workdir: pathlib.Path) -> None:
     results, folder = load_results(workdir), workdir / "plots"
     folder.mkdir(exist_ok=True)
     plot_matrices(folder / "accuracy_matrix.png", results)
-    plot_average_accuracy(folder / "average_accuracy.png", [results])
+    if not results["config"]["benchmark"]["joint"]:
+        plot_average_accuracy(folder / "average_accuracy.png", [results])
     plot_loss(folder / "loss.png", read_metrics(workdir / "metrics.jsonl"))
 
 
@@ -110,6 +113,8 @@ def plot_average_accuracy(path: pathlib.Path, runs: Sequence[dict[str, Any]]) ->
                 axis.axhline(averages[-1], ls="--", color="0.4", label=run_name(results))
             else:
                 axis.plot(range(1, len(averages) + 1), averages, marker="o", label=run_name(results))
+        if (untrained := runs[0]["probes"][name]["random_init"]) is not None:
+            axis.axhline(float(np.mean(untrained)), ls="-.", color="0.6", label="random network, all tasks")
         axis.axhline(runs[0]["probes"][name]["chance"], ls=":", color="0.7", label="chance, all tasks")
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.set(xlabel="tasks learned", ylabel="average accuracy, %", title=PROBE_TITLES[name])
@@ -171,13 +176,17 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     try:
         runs = [load_results(workdir) for workdir in arguments.runs]
+        out = arguments.out
+        require(
+            out is None or (out.suffix == ".png" and out.parent.is_dir()), f"--out={out} is no NAME.png in a folder"
+        )
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(table(runs))
-    if arguments.out:
-        plot_average_accuracy(arguments.out, runs)
-        print(f"plot: {arguments.out}")
+    if out:
+        plot_average_accuracy(out, runs)
+        print(f"plot: {out}")
     return 0
 
 

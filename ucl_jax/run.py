@@ -22,7 +22,7 @@ from ucl_jax import __version__, evaluate, metrics, parallel, report, train
 from ucl_jax.checkpoint import Checkpoints
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.data.stream import TaskStream, open_stream
-from ucl_jax.errors import Stopped, UsageError, choose, require
+from ucl_jax.errors import Stopped, UsageError, choose, read_json, require
 from ucl_jax.experiment import Experiment, at_least, make_experiment
 from ucl_jax.logging import Console, MetricsFile, TensorBoard, WeightsAndBiases
 
@@ -199,7 +199,7 @@ class _Run:
     def _settle(self, done: train.StepDone) -> None:
         """Reads the metrics of a step, which has been computed by now or will be next."""
         values = {name: float(value) for name, value in jax.device_get(done.metrics).items()}
-        if not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])):
+        if not all(math.isfinite(values[name]) for name in ("loss", "grad_norm", "param_norm")):
             kept = self.checkpoints.latest_step
             raise UsageError(
                 f"the loss is not finite in task {done.task + 1}, step {done.step} (loss {values['loss']}, gradient "
@@ -326,11 +326,16 @@ def finished_results(config, workdir: pathlib.Path) -> dict[str, Any] | None:
     """The results of a run of this config that is finished in `workdir`.
 
     Raises:
-      UsageError: the folder holds a run with another config; names the keys.
+      UsageError: the folder holds a run with another config (names the keys), or one that cannot be read.
     """
-    if not (workdir / "config.json").exists():
-        return None
-    stored = _flatten(json.loads((workdir / "config.json").read_text()))
+    checkpoints = workdir / "checkpoints"
+    if not (workdir / "results.json").exists() and not (checkpoints.is_dir() and any(checkpoints.iterdir())):
+        return None  # nothing in there that could be lost or go on
+    require(
+        (workdir / "config.json").exists(),
+        f"{workdir} holds a run but not its config.json, so that nobody can tell what it is; take another --workdir",
+    )
+    stored = _flatten(read_json(workdir / "config.json"))
     given = _flatten(json.loads(config.to_json()))
     differing = [
         f"{key} ({json.dumps(stored.get(key))} there, {json.dumps(given.get(key))} here)"
@@ -342,9 +347,10 @@ def finished_results(config, workdir: pathlib.Path) -> dict[str, Any] | None:
         f"{workdir} holds a run with another config: {', '.join(differing)}; "
         "take another --workdir, or remove that folder",
     )
-    path = workdir / "results.json"
-    results = json.loads(path.read_text()) if path.exists() else {}
-    return results if results.get("finished") else None
+    if not (workdir / "results.json").exists():
+        return None
+    results = report.load_results(workdir)
+    return results if results["finished"] else None
 
 
 @contextlib.contextmanager

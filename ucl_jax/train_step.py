@@ -53,7 +53,12 @@ def make_train_step(
 
         everything = Step(*collectives.gather((batch, aux.extras), axis_name), grads, params)
         memory = method.observe(state.memory, everything, observe_key)
-        metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads), **metrics}
+        metrics = {
+            "loss": loss,
+            "grad_norm": optax.tree.norm(grads),
+            "param_norm": optax.tree.norm(params),  # after the update: finite when the new state is
+            **metrics,
+        }
         return TrainState(state.step + 1, params, aux.model_state, opt_state, memory), metrics
 
     return train_step

@@ -73,6 +73,8 @@ def prepare(tfds_name: str, data_dir: str | None = None, manual_dir: str | None 
         UsageError: unknown name; TensorFlow is needed and missing; the source is out of reach or wrong.
     """
     data_dir = resolve_data_dir(data_dir)
+    if manual_dir and not os.path.isdir(os.path.expanduser(manual_dir)):
+        raise UsageError(f"--manual_dir {manual_dir} is no folder")
     if builder := find_prepared(tfds_name, data_dir):
         return builder
     check_known(tfds_name)
