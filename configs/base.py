@@ -114,7 +114,7 @@ def get_config(arg: str, method: str, recipe: str | None = None, joint: bool = F
     if tiny and "alpha" in config.method:
         config.method.alpha = 0.4
     if small:
-        config.train.update(epochs=40, batch_size=64, learning_rate=0.25)
+        config.train.update(epochs=60, batch_size=64, learning_rate=0.25)
         config.objective.update(hidden_dim=256, output_dim=256)
         if "predictor_dim" in config.objective:
             config.objective.predictor_dim = 64
