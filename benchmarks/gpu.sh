@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One GPU: checks, step times, then LUMP and finetune on Split CIFAR-10 at full size against Table 1.
+# One GPU: step times, then LUMP and finetune on Split CIFAR-10 at full size against Table 1.
 #
 #     OUT=results-gpu bash benchmarks/gpu.sh
 #
