@@ -75,10 +75,8 @@ def _unknown_key(argv: Sequence[str]) -> str | None:
     return None
 
 
-def keys(tree: dict, prefix: str = "") -> list[str]:
+def keys(tree: dict) -> list[str]:
     """The dotted names of all leaves of a nested dict."""
-    return [
-        name
-        for key, value in tree.items()
-        for name in (keys(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key])
-    ]
+    from flax.traverse_util import flatten_dict  # heavy, and wanted only to explain an error
+
+    return list(flatten_dict(tree, sep="."))

@@ -3,7 +3,7 @@
 import difflib
 import json
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -11,18 +11,12 @@ class UsageError(Exception):
     """Bad input. The message is one line that says what is wrong and what to do; `launch.py` exits with 2."""
 
 
-def unknown(what: str, value: object, known: Iterable[str]) -> UsageError:
-    """The error for a word that is not among the known ones; lists them and names the nearest."""
-    known = list(known)
-    near = difflib.get_close_matches(str(value), known, n=1)
-    hint = f", did you mean {near[0]!r}?" if near else ";"
-    return UsageError(f"unknown {what} {value!r}{hint} known: {', '.join(known)}")
-
-
 def choose(what: str, value: str, options: Mapping[str, Any]) -> Any:
-    """`options[value]`; raises UsageError that lists the options when there is none of that name."""
+    """`options[value]`; raises UsageError that lists the options, and names the nearest, when there is none."""
     if value not in options:
-        raise unknown(what, value, options)
+        near = difflib.get_close_matches(str(value), options, n=1)
+        hint = f", did you mean {near[0]!r}?" if near else ";"
+        raise UsageError(f"unknown {what} {value!r}{hint} known: {', '.join(options)}")
     return options[value]
 
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
+from flax.traverse_util import flatten_dict
 
 from ucl_jax import __version__, evaluate, metrics, parallel, report, train
 from ucl_jax.checkpoint import Checkpoints
@@ -98,7 +99,7 @@ def run(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
     experiment = make_experiment(config, parallel.AXIS)
     compiled = parallel.parallelise(experiment.train_step, experiment.objective.features, devices)
     with contextlib.ExitStack() as stack:
-        stream = stack.enter_context(contextlib.closing(open_stream(config.benchmark, config.data_dir)))
+        stream = stack.enter_context(open_stream(config.benchmark, config.data_dir))
         stack.enter_context(_claim(config, workdir))
         checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", config.checkpoint.keep))
         stop = stack.enter_context(_StopRequest())
@@ -335,8 +336,8 @@ def finished_results(config, workdir: pathlib.Path) -> dict[str, Any] | None:
         (workdir / "config.json").exists(),
         f"{workdir} holds a run but not its config.json, so that nobody can tell what it is; take another --workdir",
     )
-    stored = _flatten(read_json(workdir / "config.json"))
-    given = _flatten(json.loads(config.to_json()))
+    stored = flatten_dict(read_json(workdir / "config.json"), sep=".")
+    given = flatten_dict(json.loads(config.to_json()), sep=".")
     differing = [
         f"{key} ({json.dumps(stored.get(key))} there, {json.dumps(given.get(key))} here)"
         for key in sorted(stored.keys() | given.keys())
@@ -379,13 +380,6 @@ def _write_json(path: pathlib.Path, content: Any) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(content, indent=1) + "\n")
     temporary.replace(path)
-
-
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in tree.items():
-        flat.update(_flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
-    return flat
 
 
 def commit() -> str | None:
