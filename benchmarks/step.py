@@ -38,7 +38,7 @@ def main() -> None:
     config.benchmark.image_size = arguments.image
     devices = parallel.choose_devices(0, arguments.batch)
     experiment = make_experiment(config, parallel.AXIS)
-    compiled = parallel.parallelise(experiment.train_step, experiment.objective.features, devices)
+    compiled = parallel.compile_stages(experiment.stages, devices)[0]
     state = jax.device_put(experiment.init(), compiled.sharding)
     shape = (arguments.batch, arguments.image, arguments.image, 3)
     rng = np.random.default_rng(0)
@@ -47,10 +47,10 @@ def main() -> None:
     )
     keys = jax.random.split(jax.random.key(0), arguments.batch)
 
-    objective = experiment.objective
+    objective = experiment.stages[0].objective
     views = jax.jit(objective.views)
     replay_views = jax.jit(objective.replay_views)
-    loss = make_experiment(config, None).objective.loss  # the same without an axis
+    loss = make_experiment(config, None).stages[0].objective.loss  # the same without an axis
     gradient = jax.jit(jax.grad(loss, has_aux=True))
     shown = jax.block_until_ready(views(keys, batch))
     params, model_state = jax.tree.map(jax.numpy.copy, (state.params, state.model_state))

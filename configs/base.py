@@ -8,32 +8,85 @@ from ml_collections import ConfigDict
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.errors import choose, require
 
+# Settings of each objective.
 OBJECTIVES = {
     "simsiam": dict(hidden_dim=2048, output_dim=2048, predictor_dim=512),
     # off_diagonal is lambda, the weight of the redundancy term; the loss is not scaled.
     "barlow_twins": dict(hidden_dim=2048, output_dim=2048, off_diagonal=5e-3),
-}
-
-METHODS = {
-    "finetune": {},
-    "lump": dict(
-        buffer_size=256,
-        alpha=0.1,  # Beta(alpha, alpha) of the mixup weight; 0.4 on Tiny-ImageNet
-        replay_pair="frozen",  # frozen | fresh: is the second replayed view the stored one, or made anew as in the text
-        mix_with="buffer",  # buffer | past_tasks: all that is stored, or earlier tasks only as in the text
-        mix_per="batch",  # batch | example: one mixup weight for each
-        count="presentations",  # presentations | examples: what the reservoir counts
+    "supervised": dict(
+        classes=100,  # outputs of the linear head, on every data set
+        projector=False,  # True: the projector of the other objectives between backbone and head
+        hidden_dim=2048,  # of that projector
+        output_dim=2048,
     ),
 }
 
+REHEARSAL = dict(
+    buffer_size=256,
+    replay_from="buffer",  # buffer | past_tasks: all that is stored, or examples of earlier tasks only
+    count="presentations",  # presentations | examples: what the reservoir counts
+)
 
-def get_config(arg: str, method: str, recipe: str | None = None, joint: bool = False, **settings) -> ConfigDict:
+# Settings of each method.
+METHODS = {
+    "finetune": {},
+    "si": dict(
+        c=0.1,  # strength of the penalty
+        xi=1.0,  # damping
+        form="release",  # release | path_integral | submission: how importance is measured, see methods/si.py
+        rate=0.03,  # of the forms release and submission: importance is rate * grad^2
+        clip=1.0,  # of gradients, by value; 0 does not clip
+        protect="backbone",  # backbone | all: which parameters are held back
+    ),
+    "agem": dict(REHEARSAL, replay_from="past_tasks"),
+    "gss": dict(
+        buffer_size=256,
+        compare=10,  # stored examples whose gradients a new one's is compared with
+    ),
+    "er": dict(REHEARSAL),
+    "der": dict(
+        REHEARSAL,
+        alpha=0.1,  # weight of the error between outputs now and then
+        beta=0.0,  # above 0 it is DER++: weight of the objective itself on replayed examples
+        target="features",  # features | output: of the backbone, or projections / logits
+    ),
+    "lump": dict(
+        REHEARSAL,
+        alpha=0.1,  # Beta(alpha, alpha) of the mixup weight
+        replay_pair="frozen",  # frozen | fresh: is the second replayed view the stored one, or made anew as in the text
+        mix_per="batch",  # batch | example: one mixup weight for each
+        mix_labels="lambda",  # lambda | release: labels mixed as images are, or by the official code's formula
+    ),
+}
+
+# What the paper has for one data set; (method, key) or (architecture, "width").
+TUNED = {
+    "cifar10": {("si", "c"): 100.0, ("progressive", "width"): 64},
+    "cifar100": {("si", "c"): 0.1, ("progressive", "width"): 12},
+    "tiny_imagenet": {
+        ("lump", "alpha"): 0.4,
+        ("si", "c"): 0.01,
+        ("der", "alpha"): 0.01,
+        ("progressive", "width"): 8,
+    },
+}
+
+
+def get_config(
+    arg: str,
+    method: str,
+    recipe: str | None = None,
+    architecture: str = "resnet18",
+    joint: bool = False,
+    **settings,
+) -> ConfigDict:
     """The default tree for `arg`, locked: a misspelt override fails.
 
     Args:
       arg: `benchmark[,objective]`, such as "cifar10" or "cifar100,barlow_twins".
       method: name in `ucl_jax.methods.METHODS`.
       recipe: name of the recipe, for the run folder; None takes the method's.
+      architecture: name in `ucl_jax.architectures.ARCHITECTURES`.
       joint: train on all tasks at once (multitask).
       **settings: of the method, over those in METHODS above.
 
@@ -44,12 +97,13 @@ def get_config(arg: str, method: str, recipe: str | None = None, joint: bool = F
     require(len(words) <= 2, f"config argument {arg!r} has {len(words)} words; it is benchmark[,objective]")
     name, objective = (words + ["simsiam"])[:2]
     facts = choose("benchmark", name, BENCHMARKS)
-    tiny = name == "tiny_imagenet"
+    supervised = objective == "supervised"
     small = name == "digits"  # the embedded data set: sized so that two CPU cores need a minute
 
     config = ConfigDict()
     config.recipe = recipe or method
     config.seed = 0
+    config.init_from = ""  # a .pth file of the official code, to start from; with train.epochs=0 it is only evaluated
     config.data_dir = ""  # "" is TFDS's own default: $TFDS_DATA_DIR, else ~/tensorflow_datasets
 
     config.compilation_cache = "~/.cache/ucl_jax"  # compiled programs, kept between runs; "" keeps none
@@ -73,6 +127,8 @@ def get_config(arg: str, method: str, recipe: str | None = None, joint: bool = F
         joint=joint,  # one training task made of all
     )
     config.augment = dict(
+        crop="padded" if supervised else "resized",  # resized | padded: a part of the image, or all of it moved
+        crop_padding=1 if small else 4,  # of padded crops, zeros a side
         crop_scale=(0.6, 1.0) if small else (0.2, 1.0),
         flip=0.0 if small else 0.5,
         jitter=(0.4, 0.4, 0.4, 0.1),  # brightness, contrast, saturation, hue
@@ -86,15 +142,17 @@ def get_config(arg: str, method: str, recipe: str | None = None, joint: bool = F
         replay_std=facts.replay_std,
     )
     config.model = dict(
-        width=16 if small else 64,  # channels of the first stage; features are 8 times as many
+        name=architecture,  # resnet18 | progressive: one network, or a column a task (PNN)
+        width=8 if small else 64,  # channels of the first stage; features are 8 times as many
         dtype="float32",  # float32 | bfloat16: of the computation; parameters and statistics are float32
     )
     config.objective = dict(name=objective, **choose("objective", objective, OBJECTIVES))
-    config.method = dict(name=method, **METHODS.get(method, {}) | settings)
+    config.method = dict(name=method, **METHODS.get(method, {}))
     config.train = dict(
-        epochs=200,  # a task
-        batch_size=256,  # over all devices
-        learning_rate=0.03,  # at batch 256; scaled by batch_size / 256, constant over time
+        epochs=50 if supervised else 200,  # a task; 0 only evaluates
+        batch_size=32 if supervised else 256,  # over all devices
+        # At batch 256: it is scaled by batch_size / 256, and constant over time. Supervised: 0.03 at batch 32.
+        learning_rate=0.24 if supervised else 0.03,
         momentum=0.9,
         weight_decay=5e-4,  # on every parameter
         devices=0,  # 0 is all of this machine
@@ -111,10 +169,17 @@ def get_config(arg: str, method: str, recipe: str | None = None, joint: bool = F
     config.checkpoint = dict(every_steps=1000, keep=2)
     config.log = dict(every_steps=10, tensorboard=True, wandb=False)
 
-    if tiny and "alpha" in config.method:
-        config.method.alpha = 0.4
+    if method == "der" and supervised:
+        config.method.target = "output"
+    for (owner, key), value in TUNED.get(name, {}).items():
+        if owner == method:
+            config.method[key] = value
+        elif owner == architecture:
+            config.model[key] = value
+    config.method.update(settings)
     if small:
-        config.train.update(epochs=60, batch_size=64, learning_rate=0.25)
+        config.train.update(epochs=15 if supervised else 60, batch_size=32 if supervised else 64)
+        config.train.learning_rate = 0.24 if supervised else 0.25
         config.objective.update(hidden_dim=256, output_dim=256)
         if "predictor_dim" in config.objective:
             config.objective.predictor_dim = 64

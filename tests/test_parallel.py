@@ -27,10 +27,8 @@ def run_on(devices: int, objective: str, data_dir: str):
         "lump", f"digits,{objective}", seed=1, method__buffer_size=24, train__learning_rate=LEARNING_RATE[objective]
     )
     experiment = make_experiment(config, parallel.AXIS)
-    compiled = parallel.parallelise(
-        experiment.train_step, experiment.objective.features, parallel.choose_devices(devices, 16)
-    )
-    state = jax.device_put(experiment.init(), compiled.sharding)
+    compiled = parallel.compile_stages(experiment.stages, parallel.choose_devices(devices, 16))
+    state = jax.device_put(experiment.init(), compiled[0].sharding)
     start, losses = jax.device_get(state), []
     with open_stream(config.benchmark, data_dir) as stream:
         for event in train.train(config, experiment, compiled, stream, state, 0, 0):
@@ -68,7 +66,7 @@ def test_one_two_and_four_devices_agree(objective, data_dir):
         assert theirs.seen == ours.seen == 20 * 16
         np.testing.assert_array_equal(theirs.items.task, ours.items.task)
         jax.tree.map(np.testing.assert_array_equal, theirs.items.batch, ours.items.batch)
-        np.testing.assert_allclose(theirs.items.frozen, ours.items.frozen, atol=1e-5)
+        np.testing.assert_allclose(theirs.items.kept, ours.items.kept, atol=1e-5)
 
 
 def test_train_step_and_features_compile_once(data_dir):
@@ -85,8 +83,8 @@ def test_train_step_and_features_compile_once(data_dir):
         return wrapped
 
     compiled = parallel.parallelise(
-        counted("step", experiment.train_step),
-        counted("features", experiment.objective.features),
+        counted("step", experiment.stages[0].train_step),
+        counted("features", experiment.stages[0].objective.features),
         parallel.choose_devices(2, 16),
     )
     compilations = []
@@ -98,7 +96,7 @@ def test_train_step_and_features_compile_once(data_dir):
     def run():
         state = jax.device_put(jax.device_get(experiment.init()), compiled.sharding)
         with open_stream(config.benchmark, data_dir) as stream:
-            return list(train.train(config, experiment, compiled, stream, state, 0, 0))
+            return list(train.train(config, experiment, [compiled], stream, state, 0, 0))
 
     assert [type(event).__name__ for event in run()].count("TaskDone") == 2
     assert sorted(calls) == ["features", "step"]
@@ -114,7 +112,7 @@ def test_train_step_and_features_compile_once(data_dir):
 def test_state_is_donated(data_dir):
     config = tiny.config("finetune")
     experiment = make_experiment(config, parallel.AXIS)
-    compiled = parallel.parallelise(experiment.train_step, experiment.objective.features, jax.local_devices()[:2])
+    compiled = parallel.compile_stages(experiment.stages, jax.local_devices()[:2])[0]
     state = jax.device_put(experiment.init(), compiled.sharding)
     with open_stream(config.benchmark, data_dir) as stream:
         image, label = stream.training(0)
@@ -129,11 +127,9 @@ def test_features_on_four_devices_are_those_of_one(data_dir):
         image = stream.training(0)[0][:32]
     features = []
     for count in (1, 4):
-        compiled = parallel.parallelise(
-            experiment.train_step, experiment.objective.features, jax.local_devices()[:count]
-        )
+        compiled = parallel.compile_stages(experiment.stages, jax.local_devices()[:count])[0]
         state = jax.device_put(experiment.init(), compiled.sharding)
-        features.append(np.asarray(compiled.features(state.params, state.model_state, image)))
+        features.append(np.asarray(compiled.features(state.params, state.model_state, image).features))
     assert features[0].shape == (32, 32)
     np.testing.assert_allclose(features[1], features[0], rtol=1e-5, atol=1e-6)
 

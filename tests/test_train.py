@@ -43,7 +43,7 @@ def test_what_is_left_is_the_tail_of_the_whole():
 def test_events_and_the_shape_of_the_matrix(recipe, tasks, matrix, tmp_path):
     config = tiny.config(recipe, eval__tasks=tasks, train__epochs=1)
     experiment = make_experiment(config, parallel.AXIS)
-    compiled = parallel.parallelise(experiment.train_step, experiment.objective.features, jax.local_devices()[:1])
+    compiled = parallel.compile_stages(experiment.stages, jax.local_devices()[:1])
     state = jax.device_put(experiment.init(), compiled.sharding)
     with open_stream(config.benchmark, str(tmp_path)) as stream:
         events = [

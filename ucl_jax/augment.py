@@ -294,7 +294,12 @@ def gaussian_blur(image: Array, sigma: Scalar, kernel_size: int) -> Array:
 # Whole transforms. Each is a closure over its settings.
 
 
-def _random_resized_crop(key: Array, image: Array, size: int, scale: tuple[float, float], method: str) -> Array:
+def _crop(
+    key: Array, image: Array, size: int, scale: tuple[float, float], method: str, padding: int | None
+) -> Array:
+    """A crop of the padded image where `padding` is a number, else a resized one."""
+    if padding is not None:
+        return random_crop(key, image, padding)
     return resized_crop(image, *crop_params(key, *image.shape[:2], scale), size, method)
 
 
@@ -302,6 +307,7 @@ def simsiam_view(
     size: int,
     *,
     scale: tuple[float, float] = (0.2, 1.0),
+    padding: int | None = None,
     flip: float = 0.5,
     jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1),
     jitter_p: float = 0.8,
@@ -317,6 +323,8 @@ def simsiam_view(
     Args:
       size: side of the view.
       scale: range of the crop's area, a part of the image's.
+      padding: None for resized crops; else crops are as large as the image, from the image with so many zeros a side
+        (the UCL code's view for supervised learning).
       flip: probability of a mirror image.
       jitter: strengths of brightness, contrast, saturation and hue.
       jitter_p: probability of the jitter.
@@ -339,7 +347,7 @@ def simsiam_view(
         def blurred(view: Array) -> Array:
             return gaussian_blur(view, jax.random.uniform(blur_key, minval=0.1, maxval=2.0), size // 20 * 2 + 1)
 
-        view = _random_resized_crop(crop_key, to_float(image), size, scale, "bilinear")
+        view = _crop(crop_key, to_float(image), size, scale, "bilinear", padding)
         view = horizontal_flip(flip_key, view, flip)
         view = _sometimes(jitter_coin, jitter_p, jittered, view)
         view = _sometimes(gray_coin, gray_p, grayscale, view)
@@ -353,6 +361,7 @@ def replay_view(
     size: int,
     *,
     scale: tuple[float, float] = (0.08, 1.0),
+    padding: int | None = None,
     flip: float = 0.5,
     mean: Sequence[float],
     std: Sequence[float],
@@ -364,7 +373,7 @@ def replay_view(
 
     def transform(key: Array, image: Array) -> Array:
         crop_key, flip_key = jax.random.split(key)
-        view = _random_resized_crop(crop_key, to_float(image), size, scale, "bicubic")
+        view = _crop(crop_key, to_float(image), size, scale, "bicubic", padding)
         return normalize(horizontal_flip(flip_key, view, flip), mean, std)
 
     return transform

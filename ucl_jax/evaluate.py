@@ -9,29 +9,34 @@ import numpy as np
 
 from ucl_jax import knn
 from ucl_jax.errors import choose, require
-from ucl_jax.types import Array
+from ucl_jax.types import PyTree
 
 
 class TaskFeatures(NamedTuple):
-    """Frozen features of one task: bank [N, F] with labels int32 [N], queries [Q, F] with labels int32 [Q]."""
+    """What the network makes of one task.
+
+    bank [N, F] and query [Q, F]: frozen features of the training and test images, with their labels int32 [N] and [Q].
+    logits: [Q, C] of the test images, () without a linear head.
+    """
 
     bank: np.ndarray
     bank_label: np.ndarray
     query: np.ndarray
     query_label: np.ndarray
+    logits: np.ndarray | tuple = ()
 
 
 class Row(NamedTuple):
     """One row of an accuracy matrix.
 
     accuracy: per cent for each task, None where not evaluated.
-    k: the neighbours that each entry used.
+    k: the neighbours that each entry used; None for a probe without neighbours.
     clipped: whether a bank was too small for the k that was asked for.
     """
 
     accuracy: list[float | None]
-    k: list[int | None]
-    clipped: bool
+    k: list[int | None] | None = None
+    clipped: bool = False
 
 
 class KnnSettings(NamedTuple):
@@ -53,14 +58,14 @@ def check(settings: KnnSettings) -> None:
     choose("config.eval.knn_k_rule", settings.k_rule, K_RULES)
 
 
-def extract(features: Callable[[np.ndarray], Array], images: np.ndarray, batch_size: int) -> np.ndarray:
-    """Features [N, F] of images uint8 [N, H, W, C], in full batches of `batch_size`; the last one is padded."""
+def extract(features: Callable[[np.ndarray], PyTree], images: np.ndarray, batch_size: int) -> PyTree:
+    """`features` (leaves [N, ...]) of images uint8 [N, H, W, C], in full batches of `batch_size`; the last is padded."""
     chunks = []
     for start in range(0, len(images), batch_size):
         chunk = images[start : start + batch_size]
         padding = [(0, batch_size - len(chunk))] + [(0, 0)] * (images.ndim - 1)
         chunks.append(features(np.pad(chunk, padding)))
-    return np.concatenate([np.asarray(chunk) for chunk in chunks])[: len(images)]
+    return jax.tree.map(lambda *parts: np.concatenate([np.asarray(part) for part in parts])[: len(images)], *chunks)
 
 
 @partial(jax.jit, static_argnames=("num_classes", "k"))
@@ -86,22 +91,27 @@ def knn_accuracy(
     return 100.0 * int(np.sum(predicted == task.query_label)) / len(predicted)
 
 
-def knn_task(tasks: Sequence[TaskFeatures | None], seen: int, settings: KnnSettings, num_classes: int) -> Row:
+Tasks = Sequence[TaskFeatures | None]
+Classes = Sequence[Sequence[int]]
+
+
+def knn_task(tasks: Tasks, seen: int, settings: KnnSettings, classes: Classes) -> Row:
     """The paper's probe: kNN of each task's queries in the bank of that task alone."""
 
     def bank(task):
         return (task.bank, task.bank_label) if task is not None else None
 
-    return _knn_row(tasks, [bank(task) for task in tasks], seen, settings, num_classes)
+    return _knn_row(tasks, [bank(task) for task in tasks], seen, settings, classes)
 
 
-def knn_all(tasks: Sequence[TaskFeatures | None], seen: int, settings: KnnSettings, num_classes: int) -> Row:
+def knn_all(tasks: Tasks, seen: int, settings: KnnSettings, classes: Classes) -> Row:
     """kNN of each task's queries in the bank of all tasks seen; tasks not seen yet have no classes there."""
     bank = tuple(np.concatenate([getattr(task, name) for task in tasks[:seen]]) for name in ("bank", "bank_label"))
-    return _knn_row(tasks, [bank if i < seen else None for i in range(len(tasks))], seen, settings, num_classes)
+    return _knn_row(tasks, [bank if i < seen else None for i in range(len(tasks))], seen, settings, classes)
 
 
-def _knn_row(tasks, banks, seen, settings, num_classes):
+def _knn_row(tasks, banks, seen, settings, classes):
+    num_classes = 1 + max(map(max, classes))
     asked = K_RULES[settings.k_rule](settings.k, seen)
     used = [None if bank is None else min(asked, len(bank[0])) for bank in banks]
     accuracy = [
@@ -111,12 +121,54 @@ def _knn_row(tasks, banks, seen, settings, num_classes):
     return Row(accuracy, used, any(k is not None and k < asked for k in used))
 
 
-PROBES = {"knn_task": knn_task, "knn_all": knn_all}
+def head_task(tasks: Tasks, seen: int, settings: KnnSettings, classes: Classes) -> Row:
+    """The linear head, asked for the classes of each task alone."""
+    return Row([None if task is None else _head_accuracy(task, own) for task, own in zip(tasks, classes)])
 
 
-def chance(classes: Sequence[Sequence[int]]) -> dict[str, float]:
-    """Accuracy of guessing, in per cent, by probe: 100 / classes a task, and 100 / all classes."""
-    return {
-        "knn_task": float(np.mean([100.0 / len(task) for task in classes])),
-        "knn_all": 100.0 / sum(len(task) for task in classes),
-    }
+def head_all(tasks: Tasks, seen: int, settings: KnnSettings, classes: Classes) -> Row:
+    """The linear head, asked for the classes of all tasks seen."""
+    known = [label for own in classes[:seen] for label in own]
+    return Row([_head_accuracy(task, known) if i < seen else None for i, task in enumerate(tasks)])
+
+
+def _head_accuracy(task: TaskFeatures, known: Sequence[int]) -> float:
+    predicted = np.asarray(known)[np.argmax(task.logits[:, known], axis=1)]
+    return 100.0 * int(np.sum(predicted == task.query_label)) / len(predicted)
+
+
+class Probe(NamedTuple):
+    """A way to judge a network.
+
+    row: features of the tasks, tasks seen, settings, classes of the tasks -> a row of the accuracy matrix.
+    chance: classes of the tasks -> the accuracy of guessing, in per cent.
+    own_stage: whether each task is shown to the network of the stage in which it was learned, for the probe is told
+      the task; else all are shown to the present one.
+    head: whether it needs a linear head.
+    """
+
+    row: Callable[[Tasks, int, KnnSettings, Classes], Row]
+    chance: Callable[[Classes], float]
+    own_stage: bool
+    head: bool
+
+
+def _chance_task(classes: Classes) -> float:
+    return float(np.mean([100.0 / len(task) for task in classes]))
+
+
+def _chance_all(classes: Classes) -> float:
+    return 100.0 / sum(map(len, classes))
+
+
+PROBES = {
+    "knn_task": Probe(knn_task, _chance_task, own_stage=True, head=False),
+    "knn_all": Probe(knn_all, _chance_all, own_stage=False, head=False),
+    "head_task": Probe(head_task, _chance_task, own_stage=True, head=True),
+    "head_all": Probe(head_all, _chance_all, own_stage=False, head=True),
+}
+
+
+def probes_of(labelled: bool) -> dict[str, Probe]:
+    """The probes of an objective with a linear head, or of one without."""
+    return {name: probe for name, probe in PROBES.items() if labelled or not probe.head}

@@ -11,65 +11,95 @@ import jax.numpy as jnp
 import optax
 
 from ucl_jax import augment
+from ucl_jax.architectures import ARCHITECTURES
 from ucl_jax.errors import UsageError, choose, require
 from ucl_jax.methods import METHODS, Method
-from ucl_jax.models.resnet import ResNet18
 from ucl_jax.objectives import OBJECTIVES, Augmentation, Objective
 from ucl_jax.train_step import init_state, make_train_step
-from ucl_jax.types import Array, Batch, TrainState
+from ucl_jax.types import Array, Batch, PyTree, TrainState
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+class Stage(NamedTuple):
+    """The pure functions of one stage of a run: all of it, or a task of an architecture that grows.
+
+    train_step: state, batch, key -> state, metrics; to be mapped over the axis it was made for.
+    """
+
+    objective: Objective
+    method: Method
+    train_step: Callable[[TrainState, Batch, Array], tuple[TrainState, dict[str, Array]]]
 
 
 class Experiment(NamedTuple):
     """The pure functions that a config describes, and the key that everything random is a function of.
 
-    init: -> the state before the first step.
-    train_step: state, batch, key -> state, metrics; to be mapped over `axis_name`.
+    stages: one for all tasks, or one for each; their states have one structure.
+    init: params and model_state to start from, or None for fresh ones -> the state before the first step.
     """
 
-    objective: Objective
-    method: Method
-    init: Callable[[], TrainState]
-    train_step: Callable[[TrainState, Batch, Array], tuple[TrainState, dict[str, Array]]]
+    stages: tuple[Stage, ...]
+    init: Callable[[tuple[PyTree, PyTree] | None], TrainState]
     key: Array
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the objective has a linear head."""
+        return self.stages[0].objective.classes is not None
+
+    def stage(self, task: int) -> int:
+        """The number of the stage in which a task is learned; a task before the first (-1) belongs to the first."""
+        return min(max(task, 0), len(self.stages) - 1)
 
 
 def make_experiment(config, axis_name: str | None) -> Experiment:
     """The experiment of a config tree (`configs/base.py`).
 
     Raises:
-      UsageError: an unknown objective, method or dtype, or a setting out of range.
+      UsageError: an unknown objective, method, architecture or dtype, or a setting out of range.
     """
     dtype = choose("config.model.dtype", config.model.dtype, DTYPES)
-    train = config.train
+    train, benchmark = config.train, config.benchmark
     require(train.batch_size >= 2, f"config.train.batch_size is {train.batch_size}; batch norm needs at least 2")
     at_least(
-        config, {"seed": 0, "train.epochs": 1, "train.weight_decay": 0, "model.width": 1, "benchmark.image_size": 1}
+        config, {"seed": 0, "train.epochs": 0, "train.weight_decay": 0, "model.width": 1, "benchmark.image_size": 1}
     )
     at_least(config, {f"objective.{key}": 1 for key in config.objective if key.endswith("_dim")})
     require(train.learning_rate > 0, f"config.train.learning_rate is {train.learning_rate}; it must be above 0")
     require(0 <= train.momentum < 1, f"config.train.momentum is {train.momentum}; it must be in [0, 1)")
 
-    backbone = ResNet18(config.model.width, dtype, axis_name)
-    objective = _make(
-        "objective", config, OBJECTIVES, backbone, make_augmentation(config), dtype=dtype, axis_name=axis_name
-    )
-    method = _make("method", config, METHODS, objective)
+    make_architecture = choose("config.model.name", config.model.name, ARCHITECTURES)
+    tasks = 1 if benchmark.joint else benchmark.num_tasks
+    augmentation = make_augmentation(config)
     optimizer = optax.chain(
         optax.add_decayed_weights(train.weight_decay),
         optax.sgd(train.learning_rate * train.batch_size / 256, train.momentum),
     )
-    init_key, key = jax.random.split(jax.random.key(config.seed))
-    size = config.benchmark.image_size
-    example = Batch(jnp.zeros((1, size, size, 3), jnp.uint8), jnp.zeros(1, jnp.int32), jnp.zeros(1, bool))
-    return Experiment(
-        objective,
-        method,
-        init=jax.jit(lambda: init_state(init_key, objective, method, optimizer, example)),
-        train_step=make_train_step(method, optimizer, axis_name),
-        key=key,
+
+    def stage(architecture):
+        objective = _make(
+            "objective", config, OBJECTIVES, architecture, augmentation, dtype=dtype, axis_name=axis_name
+        )
+        method = _make("method", config, METHODS, objective)
+        return Stage(objective, method, make_train_step(method, optimizer, axis_name, objective.active))
+
+    stages = tuple(map(stage, make_architecture(tasks, config.model.width, dtype, axis_name)))
+    first, needed = stages[0], benchmark.num_tasks * benchmark.classes_per_task
+    require(
+        first.objective.classes is None or first.objective.classes >= needed,
+        f"config.objective.classes is {first.objective.classes}, but the tasks have {needed} classes",
     )
+    init_key, key = jax.random.split(jax.random.key(config.seed))
+    size = benchmark.image_size
+    example = Batch(jnp.zeros((1, size, size, 3), jnp.uint8), jnp.zeros(1, jnp.int32), jnp.zeros(1, bool))
+
+    @jax.jit
+    def init(start=None):
+        params, model_state = first.objective.init(init_key, example.image) if start is None else start
+        return init_state(params, model_state, first.method, optimizer, example)
+
+    return Experiment(stages, init, key)
 
 
 def at_least(config, bounds: dict[str, float]) -> None:
@@ -86,10 +116,13 @@ def make_augmentation(config) -> Augmentation:
       UsageError: a setting out of its range.
     """
     a, size = config.augment, config.benchmark.image_size
+    choose("config.augment.crop", a.crop, dict.fromkeys(("resized", "padded")))
+    padding = a.crop_padding if a.crop == "padded" else None
     augmentation = Augmentation(
         view=augment.simsiam_view(
             size,
             scale=a.crop_scale,
+            padding=padding,
             flip=a.flip,
             jitter=a.jitter,
             jitter_p=a.jitter_p,
@@ -99,7 +132,7 @@ def make_augmentation(config) -> Augmentation:
             std=a.std,
         ),
         replay_view=augment.replay_view(
-            size, scale=a.replay_crop_scale, flip=a.flip, mean=a.replay_mean, std=a.replay_std
+            size, scale=a.replay_crop_scale, padding=padding, flip=a.flip, mean=a.replay_mean, std=a.replay_std
         ),
         eval_view=augment.eval_view(a.mean, a.std),
     )

@@ -60,6 +60,21 @@ def barlow_twins(first: Array, second: Array, off_diagonal: float = 5e-3, axis_n
     return jnp.sum(weight * jnp.square(correlation - identity))
 
 
+def cross_entropy(logits: Array, label: Array) -> Array:
+    """Mean cross-entropy with soft labels, computed in float32. Linear in the label.
+
+    Args:
+      logits: [B, C].
+      label: [B, C], one-hot or any weights of the classes, which need not sum to 1.
+
+    Returns:
+      Scalar, at least 0 for weights that are.
+    """
+    chex.assert_rank([logits, label], 2)
+    chex.assert_equal_shape([logits, label])
+    return -jnp.mean(jnp.sum(label * jax.nn.log_softmax(logits.astype(jnp.float32)), axis=-1))
+
+
 def _standardise(x: Array, axis_name: str | None) -> Array:
     """Zero mean and unit unbiased deviation over the global batch."""
     count = x.shape[0] * collectives.size(axis_name)

@@ -1,6 +1,6 @@
 """The one place that knows about devices: pmap, its axis, and how arrays come to lie on it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -18,13 +18,18 @@ class Parallel(NamedTuple):
     """The compiled functions of a run. State is one logical replicated value; batches are split over the devices.
 
     train_step: state (donated), host Batch [B, ...], key -> state, metrics.
-    features: params, model_state, host images uint8 [N, H, W, C], N a multiple of the devices -> float32 [N, F].
+    features: params, model_state, host images uint8 [N, H, W, C], N a multiple of the devices -> Readout of [N, ...].
     sharding: of everything that is the same on every device.
     """
 
     train_step: Callable[[TrainState, Batch, Array], tuple[TrainState, dict[str, Array]]]
-    features: Callable[[PyTree, PyTree, np.ndarray], Array]
+    features: Callable[[PyTree, PyTree, np.ndarray], PyTree]
     sharding: NamedSharding
+
+
+def compile_stages(stages: Sequence, devices: list[jax.Device]) -> list[Parallel]:
+    """`parallelise` for every stage of an experiment."""
+    return [parallelise(stage.train_step, stage.objective.features, devices) for stage in stages]
 
 
 def choose_devices(count: int, batch_size: int) -> list[jax.Device]:

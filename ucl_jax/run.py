@@ -19,13 +19,14 @@ from typing import Any, NamedTuple
 import jax
 from flax.traverse_util import flatten_dict
 
-from ucl_jax import __version__, evaluate, metrics, parallel, report, train
+from ucl_jax import __version__, convert, evaluate, metrics, parallel, report, train
 from ucl_jax.checkpoint import Checkpoints
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.data.stream import TaskStream, open_stream
 from ucl_jax.errors import Stopped, UsageError, choose, read_json, require
 from ucl_jax.experiment import Experiment, at_least, make_experiment
 from ucl_jax.logging import Console, MetricsFile, TensorBoard, WeightsAndBiases
+from ucl_jax.types import PyTree
 
 # Keys that may differ between a run and its continuation, for they change no number.
 NEUTRAL = ("data_dir", "compilation_cache", "log.", "checkpoint.")
@@ -97,7 +98,7 @@ def run(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
         config.eval.batch_size % len(devices) == 0, f"config.eval.batch_size does not divide by {len(devices)} devices"
     )
     experiment = make_experiment(config, parallel.AXIS)
-    compiled = parallel.parallelise(experiment.train_step, experiment.objective.features, devices)
+    compiled = parallel.compile_stages(experiment.stages, devices)
     with contextlib.ExitStack() as stack:
         stream = stack.enter_context(open_stream(config.benchmark, config.data_dir))
         stack.enter_context(_claim(config, workdir))
@@ -128,7 +129,8 @@ class _Run:
     def __init__(self, config, workdir, command, devices, experiment, compiled, stream, checkpoints, stop):
         self.config, self.workdir, self.command, self.devices = config, workdir, command, devices
         self.experiment: Experiment = experiment
-        self.compiled: parallel.Parallel = compiled
+        self.compiled: list[parallel.Parallel] = compiled
+        self.probes = evaluate.probes_of(experiment.labelled)
         self.stream: TaskStream = stream
         self.checkpoints: Checkpoints = checkpoints
         self.stop: _StopRequest = stop
@@ -140,8 +142,8 @@ class _Run:
 
     def finish(self) -> dict[str, Any]:
         """Restores, trains to the end, and returns the results."""
-        state = jax.device_put(self.experiment.init(), self.compiled.sharding)
-        self.progress = Progress({name: [] for name in evaluate.PROBES})
+        state = jax.device_put(self.experiment.init(self._start()), self.compiled[0].sharding)
+        self.progress = Progress({name: [] for name in self.probes})
         step = 0
         if (restored := self.checkpoints.restore(state)) is not None:
             state, record = restored
@@ -170,6 +172,13 @@ class _Run:
         _write_json(self.workdir / "results.json", results)
         report.plot_run(self.workdir)
         return results
+
+    def _start(self) -> tuple[PyTree, PyTree] | None:
+        """Parameters and statistics of `config.init_from`; None to start from fresh ones or go on."""
+        if not self.config.init_from or self.checkpoints.latest_step is not None:
+            return None
+        fresh = jax.eval_shape(self.experiment.init)
+        return convert.load(pathlib.Path(self.config.init_from), fresh.params, fresh.model_state)
 
     def _handle(self, event) -> None:
         match event:
@@ -254,8 +263,9 @@ class _Run:
             sink.write(record)
         means = ", ".join(f"{name} {record[f'{name}/average_accuracy']:.2f} %" for name in self.progress.rows)
         self.console.say(f"task {event.task + 1}/{len(self.stream.train_sizes)} learned: {means}")
-        if self.experiment.method.stored is not None:
-            batch, filled = jax.device_get(self.experiment.method.stored(event.state.memory))
+        stored = self.experiment.stages[0].method.stored
+        if stored is not None:
+            batch, filled = jax.device_get(stored(event.state.memory))
             path = self.workdir / "plots" / f"buffer_task{event.task + 1}.png"
             report.plot_buffer(path, batch.image[filled], batch.label[filled], self.stream.classes)
 
@@ -263,28 +273,29 @@ class _Run:
         """The probes on the network before training, on all tasks."""
         if not self.config.eval.random_init:
             return None
-        state = jax.device_put(self.experiment.init(), self.compiled.sharding)
+        state = jax.device_put(self.experiment.init(), self.compiled[0].sharding)
         features = []
         for task in range(self.stream.num_tasks):
             if self.stop.signum is not None:
                 self._stop(self.schedule.total)
             features.append(
-                train.task_features(self.config, self.compiled, self.stream, state.params, state.model_state, task)
+                train.task_features(self.config, self.experiment, self.compiled, self.stream, state, task, learned=-1)
             )
-        return train.probe(self.config, features, self.stream.num_tasks, self.stream.num_classes)
+        return train.probe(
+            self.config, self.experiment, features, -1, self.stream.num_tasks, self.stream.classes
+        )
 
     def _results(self, random_init: train.Rows | None, finished: bool) -> dict[str, Any]:
         settings = train.knn_settings(self.config)._asdict()
-        chance = evaluate.chance(self.stream.classes)
         probes = {}
         for name, rows in self.progress.rows.items():
             used, clipped = [row["k"] for row in rows], any(row["clipped"] for row in rows)
             matrix = self.progress.matrix(name)
             probes[name] = {
-                "settings": {**settings, "k_used": used, "clipped": clipped},
+                "settings": {} if self.probes[name].head else {**settings, "k_used": used, "clipped": clipped},
                 "matrix": matrix,
                 **metrics.summarise(matrix),
-                "chance": chance[name],
+                "chance": self.probes[name].chance(self.stream.classes),
                 "random_init": random_init and random_init[name].accuracy,
             }
         return {

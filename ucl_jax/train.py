@@ -1,6 +1,7 @@
 """The loop over tasks, epochs and steps. It yields what happened and does no I/O: the caller logs and saves."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ from ucl_jax import evaluate
 from ucl_jax.data.stream import TaskStream, batch_indices
 from ucl_jax.experiment import Experiment
 from ucl_jax.parallel import Parallel
-from ucl_jax.types import Array, Batch, PyTree, TrainState
+from ucl_jax.types import Array, Batch, TrainState
 
 Rows = dict[str, evaluate.Row]
 # config.eval.tasks -> how many tasks are evaluated when `seen` of all are learned.
@@ -65,7 +66,7 @@ def make_schedule(sizes: Sequence[int], epochs: int, batch_size: int) -> Schedul
 def train(
     config,
     experiment: Experiment,
-    parallel: Parallel,
+    compiled: Sequence[Parallel],
     stream: TaskStream,
     state: TrainState,
     step: int,
@@ -79,7 +80,7 @@ def train(
     Args:
       config: the config tree.
       experiment: its pure functions.
-      parallel: the same, compiled.
+      compiled: its stages, compiled.
       stream: the tasks.
       state: after `step` steps.
       step: steps done.
@@ -92,11 +93,12 @@ def train(
     schedule = make_schedule(stream.train_sizes, config.train.epochs, batch_size)
     tasks = len(stream.train_sizes)
     for task in range(tasks_done, tasks):
+        stage = experiment.stage(task)
         image, label = stream.training(task)
         if task + 1 < tasks:
             stream.prefetch(task + 1)
         for epoch, first, index in _batches(config.seed, task, schedule, step, len(label), batch_size):
-            state, metrics = parallel.train_step(state, Batch(image[index], label[index], first), experiment.key)
+            state, metrics = compiled[stage].train_step(state, Batch(image[index], label[index], first), experiment.key)
             step += 1
             yield StepDone(step, task, epoch, state, metrics)
 
@@ -104,9 +106,9 @@ def train(
         seen = stream.num_tasks if len(stream.train_sizes) == 1 else task + 1
         for i in range(EVALUATED[config.eval.tasks](seen, stream.num_tasks)):
             yield Evaluating(step, i, state)
-            features[i] = task_features(config, parallel, stream, state.params, state.model_state, i)
-        rows = probe(config, features, seen, stream.num_classes)
-        state = state.replace(memory=experiment.method.end_task(state.memory, state.params))
+            features[i] = task_features(config, experiment, compiled, stream, state, i, task)
+        rows = probe(config, experiment, features, task, seen, stream.classes)
+        state = state.replace(memory=experiment.stages[stage].method.end_task(state.memory, state.params))
         yield TaskDone(step, task, state, rows)
 
 
@@ -122,21 +124,48 @@ def _batches(seed, task, schedule, step, size, batch_size):
 
 
 def task_features(
-    config, parallel: Parallel, stream: TaskStream, params: PyTree, model_state: PyTree, task: int
-) -> evaluate.TaskFeatures:
-    """Frozen features of a task's training images (the bank) and test images (the queries)."""
+    config,
+    experiment: Experiment,
+    compiled: Sequence[Parallel],
+    stream: TaskStream,
+    state: TrainState,
+    task: int,
+    learned: int,
+) -> dict[int, evaluate.TaskFeatures]:
+    """Frozen features of a task's training images (the bank) and test images (the queries), by number of stage.
+
+    The stages are the one in which the task was learned and the present one, `learned` being the last task learned
+    (-1 for none): the same but for an architecture that grows.
+    """
     data = stream.task(task)
 
-    def extract(images):
-        return evaluate.extract(lambda x: parallel.features(params, model_state, x), images, config.eval.batch_size)
+    def features(stage):
+        def extract(images):
+            show = partial(compiled[stage].features, state.params, state.model_state)
+            return evaluate.extract(show, images, config.eval.batch_size)
 
-    return evaluate.TaskFeatures(extract(data.train_image), data.train_label, extract(data.test_image), data.test_label)
+        bank, query = extract(data.train_image), extract(data.test_image)
+        return evaluate.TaskFeatures(bank.features, data.train_label, query.features, data.test_label, query.logits)
+
+    return {stage: features(stage) for stage in {experiment.stage(min(task, learned)), experiment.stage(learned)}}
 
 
-def probe(config, features: Sequence[evaluate.TaskFeatures | None], seen: int, num_classes: int) -> Rows:
+def probe(
+    config,
+    experiment: Experiment,
+    features: Sequence[dict[int, evaluate.TaskFeatures] | None],
+    learned: int,
+    seen: int,
+    classes: Sequence[Sequence[int]],
+) -> Rows:
     """Every probe's row from the features of the tasks that are evaluated."""
     settings = knn_settings(config)
-    return {name: p(features, seen, settings, num_classes) for name, p in evaluate.PROBES.items()}
+    rows = {}
+    for name, one in evaluate.probes_of(experiment.labelled).items():
+        stages = [experiment.stage(min(i, learned) if one.own_stage else learned) for i in range(len(features))]
+        shown = [None if of_task is None else of_task[stage] for of_task, stage in zip(features, stages)]
+        rows[name] = one.row(shown, seen, settings, classes)
+    return rows
 
 
 def knn_settings(config) -> evaluate.KnnSettings:

@@ -8,29 +8,31 @@ import optax
 
 from ucl_jax import collectives
 from ucl_jax.methods.base import Method, Step
-from ucl_jax.objectives import Objective
-from ucl_jax.types import Array, Batch, Keys, TrainState
+from ucl_jax.types import Array, Batch, Keys, PyTree, TrainState
 
 
 def init_state(
-    key: Array, objective: Objective, method: Method, optimizer: optax.GradientTransformation, batch: Batch
+    params: PyTree, model_state: PyTree, method: Method, optimizer: optax.GradientTransformation, batch: Batch
 ) -> TrainState:
     """The state before the first step. `batch` gives shapes and dtypes; one example is enough."""
-    params, model_state = objective.init(key, batch.image)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         model_state=model_state,
         opt_state=optimizer.init(params),
-        memory=method.init(batch, params),
+        memory=method.init(batch, params, model_state),
     )
 
 
 def make_train_step(
-    method: Method, optimizer: optax.GradientTransformation, axis_name: str | None = None
+    method: Method,
+    optimizer: optax.GradientTransformation,
+    axis_name: str | None = None,
+    active: Callable[[PyTree], PyTree] = lambda tree: tree,
 ) -> Callable[[TrainState, Batch, Array], tuple[TrainState, dict[str, Array]]]:
     """The step as a pure function (state, batch, key) -> (state, metrics).
 
+    `active` (`Objective.active`) puts zeros where nothing is trained: those parameters stay as they are to the bit.
     The key is the run's: everything random is a function of it, `state.step` and places in the global batch. Under
     `axis_name` the batch is the device's share, in order, and state and metrics are the same on every device.
     """
@@ -46,16 +48,19 @@ def make_train_step(
         (loss, aux), grads = jax.value_and_grad(method.loss, has_aux=True)(
             state.params, state.model_state, state.memory, batch, past, keys
         )
-        loss, metrics, grads = collectives.mean((loss, aux.metrics, grads), axis_name)
-        grads = method.project(state.memory, grads)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        reference = ()
+        if method.reference is not None:
+            reference = jax.grad(method.reference)(state.params, state.model_state, state.memory, past, keys)
+        loss, metrics, grads, reference = collectives.mean((loss, aux.metrics, grads, reference), axis_name)
+        projected = active(method.project(state.memory, grads, reference))
+        updates, opt_state = optimizer.update(projected, state.opt_state, active(state.params))
+        params = optax.apply_updates(state.params, active(updates))
 
-        everything = Step(*collectives.gather((batch, aux.extras), axis_name), grads, params)
+        everything = Step(*collectives.gather((batch, aux.extras), axis_name), grads, state.params, params)
         memory = method.observe(state.memory, everything, observe_key)
         metrics = {
             "loss": loss,
-            "grad_norm": optax.tree.norm(grads),
+            "grad_norm": optax.tree.norm(projected),
             "param_norm": optax.tree.norm(params),  # after the update: finite when the new state is
             **metrics,
         }

@@ -1,9 +1,17 @@
-"""Methods: how the past is kept. To add one, write its file, name it here and give it a recipe in `configs/`."""
+"""Methods: how the past is kept. To add one, write its file, name it here and give it a recipe in `configs/`.
 
+PNN is not among them: it is an architecture (`ucl_jax.architectures`), on which any method runs.
+"""
+
+from ucl_jax.methods.agem import agem
 from ucl_jax.methods.base import Method, Step
+from ucl_jax.methods.der import der
+from ucl_jax.methods.er import er
 from ucl_jax.methods.finetune import finetune
+from ucl_jax.methods.gss import gss
 from ucl_jax.methods.lump import lump
+from ucl_jax.methods.si import si
 
-METHODS = {"finetune": finetune, "lump": lump}
+METHODS = {"finetune": finetune, "si": si, "agem": agem, "gss": gss, "er": er, "der": der, "lump": lump}
 
 __all__ = ["METHODS", "Method", "Step"]

@@ -42,26 +42,40 @@ class Predictor(nn.Module):
 
 
 class Embedding(NamedTuple):
-    """features [B, F] of the backbone; projection [B, D]; prediction [B, D], or () without a predictor."""
+    """What a network makes of images; () where it has no such head.
+
+    features: [B, F] of the backbone.
+    projection: [B, D] of the projector.
+    prediction: [B, D] of the predictor.
+    logits: float32 [B, classes] of the linear head.
+    """
 
     features: Array
-    projection: Array
+    projection: Array | tuple
     prediction: Array | tuple
+    logits: Array | tuple
+
+    @property
+    def output(self) -> Array:
+        """The logits of a supervised network, the projection of another."""
+        return self.projection if isinstance(self.logits, tuple) else self.logits
 
 
 class Network(nn.Module):
-    """Backbone, projector and, for SimSiam, predictor."""
+    """A backbone, and what of projector, predictor (SimSiam) and linear head (supervised) its objective has."""
 
     backbone: nn.Module
-    projector: nn.Module
+    projector: nn.Module | None = None
     predictor: nn.Module | None = None
+    head: nn.Module | None = None
 
     def __call__(self, images: Array, train: bool) -> Embedding:
         """[B, H, W, 3] normalised images -> Embedding."""
-        features = self.backbone(images, train)
-        projection = self.projector(features, train)
-        return Embedding(features, projection, self.predictor(projection, train) if self.predictor else ())
+        return self.embed(self.backbone(images, train), train)
 
-    def features(self, images: Array) -> Array:
-        """[B, H, W, 3] normalised images -> [B, F] frozen features, from the running statistics."""
-        return self.backbone(images, False)
+    def embed(self, features: Array, train: bool) -> Embedding:
+        """[B, F] features -> Embedding."""
+        projection = self.projector(features, train) if self.projector else ()
+        prediction = self.predictor(projection, train) if self.predictor else ()
+        logits = self.head(projection if self.projector else features).astype(jnp.float32) if self.head else ()
+        return Embedding(features, projection, prediction, logits)

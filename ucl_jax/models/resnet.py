@@ -42,14 +42,34 @@ class ResNet18(nn.Module):
     dtype: Any = jnp.float32
     axis_name: str | None = None
 
-    @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
-        """[B, H, W, 3] -> float32 [B, 8 * width]."""
-        x = Conv(self.width, dtype=self.dtype, name="stem")(x)
-        x = nn.relu(BatchNorm(self.axis_name, self.dtype, name="stem_norm")(x, train))
+    def setup(self):
+        """Stem and blocks, by the names that parameters have."""
+        self.stem = Conv(self.width, dtype=self.dtype)
+        self.stem_norm = BatchNorm(self.axis_name, self.dtype)
         for stage in range(4):
             for block in range(2):
                 stride = 2 if stage > 0 and block == 0 else 1
-                name = f"stage{stage + 1}_block{block + 1}"
-                x = BasicBlock(self.width * 2**stage, stride, self.dtype, self.axis_name, name=name)(x, train)
-        return jnp.mean(x.astype(jnp.float32), axis=(1, 2))
+                made = BasicBlock(self.width * 2**stage, stride, self.dtype, self.axis_name)
+                setattr(self, f"stage{stage + 1}_block{block + 1}", made)
+
+    def begin(self, x: Array, train: bool) -> Array:
+        """[B, H, W, 3] -> [B, H, W, width], the stem."""
+        return nn.relu(self.stem_norm(self.stem(x), train))
+
+    def stage(self, number: int, x: Array, train: bool) -> Array:
+        """[B, H, W, C] -> the map of stage 1, 2, 3 or 4; all but the first halve H and W."""
+        for block in (1, 2):
+            x = getattr(self, f"stage{number}_block{block}")(x, train)
+        return x
+
+    def __call__(self, x: Array, train: bool) -> Array:
+        """[B, H, W, 3] -> float32 [B, 8 * width]."""
+        x = self.begin(x, train)
+        for number in (1, 2, 3, 4):
+            x = self.stage(number, x, train)
+        return spatial_mean(x)
+
+
+def spatial_mean(x: Array) -> Array:
+    """[B, H, W, C] -> float32 [B, C]."""
+    return jnp.mean(x.astype(jnp.float32), axis=(1, 2))

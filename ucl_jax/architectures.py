@@ -1,0 +1,46 @@
+"""Architectures: networks for all tasks, or a stage of the run for each."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from flax import linen as nn
+
+from ucl_jax.models.heads import Network
+from ucl_jax.models.progressive import Column, Progressive
+from ucl_jax.models.resnet import ResNet18
+from ucl_jax.types import PyTree
+
+
+class Architecture(NamedTuple):
+    """How the network of one stage of a run is put together.
+
+    build: () -> heads of `Network`, called as often as heads are needed -> the network, called as network(images, train).
+    active: a tree like the parameters -> the same, with zeros where this stage trains nothing.
+    """
+
+    build: Callable[[Callable[[], dict[str, nn.Module]]], nn.Module]
+    active: Callable[[PyTree], PyTree] = lambda tree: tree
+
+
+def resnet18(tasks: int, width: int, dtype: Any, axis_name: str | None) -> tuple[Architecture, ...]:
+    """One ResNet-18 for all tasks."""
+    return (Architecture(lambda heads: Network(ResNet18(width, dtype, axis_name), **heads())),)
+
+
+def progressive(tasks: int, width: int, dtype: Any, axis_name: str | None) -> tuple[Architecture, ...]:
+    """PNN (Rusu et al. 2016): a stage a task, each trains a column of its own beside the earlier ones, frozen.
+
+    The official code never adds a column nor freezes one; this is built from the paper.
+    """
+
+    def stage(column):
+        def build(heads):
+            networks = tuple(Network(Column(width, dtype, axis_name), **heads()) for _ in range(tasks))
+            return Progressive(networks, column)
+
+        return Architecture(build, Progressive((), column).active)
+
+    return tuple(map(stage, range(tasks)))
+
+
+ARCHITECTURES = {"resnet18": resnet18, "progressive": progressive}

@@ -1,0 +1,43 @@
+"""A-GEM: a step may not raise the loss on a sample of the past, to first order (Chaudhry et al. 2019, eq. 11)."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ucl_jax.methods.base import Method
+from ucl_jax.methods.rehearsal import rehearsal
+from ucl_jax.objectives import Objective
+
+
+def agem(objective: Objective, *, buffer_size: int, replay_from: str, count: str) -> Method:
+    """Takes the gradient's part against the gradient of stored examples away.
+
+    Built from the paper: in the official code stored images pass through a wrong conversion and come from the last
+    task only. The gradient on the past is taken in training mode and leaves the running statistics alone.
+
+    Args:
+      objective: for the present and for the past.
+      buffer_size: slots of the reservoir, at least 1.
+      replay_from: "past_tasks" as in the paper, or "buffer" (see `rehearsal`).
+      count: see `rehearsal`.
+    """
+    store = rehearsal(buffer_size, replay_from=replay_from, count=count)
+
+    def loss(params, model_state, memory, batch, past, keys):
+        value, aux = objective.loss(params, model_state, objective.views(keys.example, batch))
+        return value, aux._replace(extras=())
+
+    def reference(params, model_state, memory, past, keys):
+        return objective.loss(params, model_state, objective.views(keys.past, past.batch))[0]
+
+    def step(memory, grads, reference):
+        return jax.tree.map(lambda g, p: jnp.where(store.any(memory), p, g), grads, project(grads, reference))
+
+    return Method(loss=loss, reference=reference, project=step, **store.parts)
+
+
+def project(grads, reference):
+    """`grads` without its part along `reference` where the two point apart: the nearest with no negative product."""
+    along = optax.tree.vdot(grads, reference)
+    share = jnp.minimum(along, 0.0) / jnp.maximum(optax.tree.vdot(reference, reference), 1e-30)
+    return jax.tree.map(lambda g, r: g - share * r, grads, reference)

@@ -1,0 +1,112 @@
+"""What rehearsal methods share: a reservoir of examples, each with what the method keeps beside it."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from ucl_jax import replay
+from ucl_jax.errors import choose, require
+from ucl_jax.types import Array, Batch, PyTree
+
+
+class Item(NamedTuple):
+    """Stored examples, what is kept beside them (leaves [S, ...]), and the tasks they came in, int32 [S]."""
+
+    batch: Batch
+    kept: PyTree
+    task: Array
+
+
+@flax.struct.dataclass
+class Memory:
+    """The buffer of Items, and the number of the task being learned."""
+
+    buffer: replay.Reservoir
+    task: Array
+
+
+class Rehearsal(NamedTuple):
+    """The functions of a `Method` that are the same for all of them, and two for their losses.
+
+    allowed: memory -> bool [S], the slots that are replayed from.
+    any: memory -> bool [], whether there is anything to replay.
+    """
+
+    init: Callable
+    recall: Callable
+    observe: Callable
+    end_task: Callable
+    stored: Callable
+    allowed: Callable[[Memory], Array]
+    any: Callable[[Memory], Array]
+
+    @property
+    def parts(self) -> dict[str, Callable]:
+        """For `Method(loss=..., **parts)`."""
+        return {name: getattr(self, name) for name in ("init", "recall", "observe", "end_task", "stored")}
+
+
+REPLAYED = {
+    "buffer": lambda memory: replay.filled(memory.buffer),
+    "past_tasks": lambda memory: replay.filled(memory.buffer) & (memory.buffer.items.task < memory.task),
+}
+COUNTED = {"presentations": lambda batch: jnp.ones_like(batch.first), "examples": lambda batch: batch.first}
+
+
+def rehearsal(
+    buffer_size: int,
+    *,
+    replay_from: str = "buffer",
+    count: str = "presentations",
+    keep: Callable[[Batch, PyTree, PyTree], PyTree] = lambda batch, params, model_state: (),
+) -> Rehearsal:
+    """A reservoir over all presentations, to which `observe` offers every batch with the loss's extras beside it.
+
+    Args:
+      buffer_size: slots, at least 1; 256 in the paper.
+      replay_from: "buffer": all that is stored, from the second batch on; "past_tasks": examples of earlier tasks only.
+      count: "presentations": an image is offered each time it is shown; "examples": once.
+      keep: batch, params, model_state -> something like the extras of the loss; only shapes and dtypes are used.
+
+    Raises:
+      UsageError: a setting out of its range.
+    """
+    require(buffer_size >= 1, f"config.method.buffer_size is {buffer_size}; it must be at least 1")
+    allowed = choose("config.method.replay_from", replay_from, REPLAYED)
+    eligible = choose("config.method.count", count, COUNTED)
+
+    def item(batch, kept, task):
+        return Item(batch, kept, jnp.full(batch.label.shape, task))
+
+    def init(batch, params, model_state):
+        task = jnp.zeros((), jnp.int32)
+        kept = jax.eval_shape(keep, batch, params, model_state)
+        return Memory(replay.init(item(batch, kept, task), buffer_size), task)
+
+    def recall(memory, key, n):
+        return replay.sample(memory.buffer, key, n, allowed(memory))
+
+    def observe(memory, step, key):
+        new = item(step.batch, step.extras, memory.task)
+        return memory.replace(buffer=replay.add(memory.buffer, key, new, eligible(step.batch)))
+
+    def end_task(memory, params):
+        return memory.replace(task=memory.task + 1)
+
+    def stored(memory):
+        return memory.buffer.items.batch, replay.filled(memory.buffer)
+
+    return Rehearsal(init, recall, observe, end_task, stored, allowed, lambda memory: jnp.any(allowed(memory)))
+
+
+def past_or_present(past: PyTree, present: PyTree, anything: Array) -> PyTree:
+    """Views of the past, or those of the present while there is none: no loss ever sees empty images."""
+    return jax.tree.map(lambda x, y: jnp.where(anything, x, y), past, present)
+
+
+def beside(present: PyTree, past: PyTree) -> PyTree:
+    """Two batches of views as one, [2 B, ...]."""
+    return jax.tree.map(lambda x, y: jnp.concatenate([x, y]), present, past)

@@ -1,0 +1,86 @@
+"""SI: parameters that earlier tasks needed are held back (Zenke et al. 2017)."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from ucl_jax.errors import choose, require
+from ucl_jax.methods.base import Method
+from ucl_jax.objectives import Objective
+from ucl_jax.types import PyTree
+
+NOT_PROTECTED = ("projector", "predictor")  # of the official code: it protects the backbone, with its linear head
+
+
+@flax.struct.dataclass
+class Memory:
+    """Trees like the parameters: importances of past tasks, what the present one adds, and where the last one ended."""
+
+    omega: PyTree
+    path: PyTree
+    anchor: PyTree
+
+
+def si(objective: Objective, *, c: float, xi: float, form: str, rate: float, clip: float, protect: str) -> Method:
+    """Adds c * sum of omega * (params - anchor)^2 to the loss; at the end of a task omega += path / (moved^2 + xi).
+
+    Args:
+      objective: for the present.
+      c: strength, at least 0.
+      xi: damping, above 0.
+      form: what a step adds to path, and how. "release" (official code): rate * grad^2, of clipped gradients with the
+        penalty. "path_integral" (paper of SI, eq. 3): -grad * change, without the penalty, not below 0 at the end.
+        "submission": the official code at the time of the paper: as "release", but the penalty is subtracted and omega
+        overwritten.
+      rate: of the official forms, which take the base learning rate (0.03).
+      clip: gradients are clipped to [-clip, clip] by value; 0 does not clip. 1 in the official code.
+      protect: "backbone", with its linear head where there is one (official code), or "all" parameters.
+
+    Raises:
+      UsageError: a setting out of its range.
+    """
+    require(c >= 0 and xi > 0 and clip >= 0, f"config.method: c={c} and clip={clip} must be at least 0, xi={xi} above 0")
+    choose("config.method.form", form, dict.fromkeys(("release", "path_integral", "submission")))
+    skipped = choose("config.method.protect", protect, {"backbone": NOT_PROTECTED, "all": ()})
+    sign = -1.0 if form == "submission" else 1.0
+
+    def protected(tree):
+        def keep(path, leaf):
+            return jnp.zeros_like(leaf) if any(getattr(k, "key", None) in skipped for k in path) else leaf
+
+        return jax.tree_util.tree_map_with_path(keep, tree)
+
+    def init(batch, params, model_state):
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return Memory(zeros, zeros, jax.tree.map(jnp.copy, params))
+
+    def penalty(params, memory):
+        terms = jax.tree.map(lambda o, p, a: jnp.sum(o * jnp.square(p - a)), memory.omega, params, memory.anchor)
+        return sign * c * sum(jax.tree.leaves(terms))
+
+    def loss(params, model_state, memory, batch, past, keys):
+        value, aux = objective.loss(params, model_state, objective.views(keys.example, batch))
+        held = penalty(params, memory)
+        return value + held, aux._replace(extras=(), metrics=aux.metrics | {"penalty": held})
+
+    def project(memory, grads, reference):
+        return jax.tree.map(lambda g: jnp.clip(g, -clip, clip) if clip else g, grads)
+
+    def observe(memory, step, key):
+        if form == "path_integral":
+            pulls = jax.grad(penalty)(step.previous, memory)
+            moved = jax.tree.map(jnp.subtract, step.params, step.previous)
+            added = jax.tree.map(lambda g, p, m: -(g - p) * m, step.grads, pulls, moved)
+        else:
+            added = jax.tree.map(lambda g: rate * jnp.square(g), project(memory, step.grads, ()))
+        return memory.replace(path=jax.tree.map(jnp.add, memory.path, protected(added)))
+
+    def end_task(memory, params):
+        def importance(old, path, p, anchor):
+            new = jnp.maximum(path, 0.0) / (jnp.square(p - anchor) + xi)
+            return new if form == "submission" else old + new
+
+        omega = jax.tree.map(importance, memory.omega, memory.path, params, memory.anchor)
+        return Memory(omega, jax.tree.map(jnp.zeros_like, params), jax.tree.map(jnp.copy, params))
+
+    return Method(init, loss, project=project, observe=observe, end_task=end_task)
