@@ -1,6 +1,7 @@
 """Plots and tables of finished or running runs, from what lies in their folders.
 
 python -m ucl_jax.report runs/a runs/b [--out=runs/compared.png]
+python -m ucl_jax.report --seeds --format=markdown results/*.json      # mean and deviation over seeds
 """
 
 import argparse
@@ -17,13 +18,19 @@ from ucl_jax import metrics
 from ucl_jax.errors import UsageError, read_json, require
 from ucl_jax.logging import read_metrics
 
-PROBE_TITLES = {"knn_task": "kNN within the task", "knn_all": "kNN over all classes seen"}
+PROBE_TITLES = {
+    "knn_task": "kNN within the task",
+    "knn_all": "kNN over all classes seen",
+    "head_task": "head within the task",
+    "head_all": "head over all classes seen",
+}
 STYLE = {"dpi": 130, "bbox_inches": "tight"}
 
 
 def load_results(workdir: pathlib.Path) -> dict[str, Any]:
-    """`results.json` of a run folder; UsageError when there is none."""
-    path = pathlib.Path(workdir) / "results.json"
+    """`results.json` of a run folder, or such a file by its own name; UsageError when there is none."""
+    path = pathlib.Path(workdir)
+    path = path if path.suffix == ".json" else path / "results.json"
     require(path.exists(), f"{workdir} is no run folder with a results.json, or no run there has finished a task")
     results = read_json(path)
     require({"config", "finished", "probes"} <= results.keys(), f"{path} is damaged: it lacks what a run writes")
@@ -36,36 +43,98 @@ def run_name(results: dict[str, Any]) -> str:
     return f"{config['recipe']} ({config['objective']['name']}, seed {config['seed']})"
 
 
-def table(runs: Sequence[dict[str, Any]]) -> str:
+def table(runs: Sequence[dict[str, Any]], markup: str = "text") -> str:
     """Average accuracy and forgetting of runs side by side, in per cent and points, with chance and the random network.
 
     The random network's and chance's rows are those of the first run that has them.
     """
     definition = runs[0]["config"]["eval"]["forgetting"]
-    probes = list(runs[0]["probes"])
-    header = ["", *(cell for name in probes for cell in (PROBE_TITLES[name], "forgetting"))]
-    rows = []
-    for results in runs:
-        cells = []
-        for name in probes:
-            matrix = results["probes"][name]["matrix"]
-            cells += [_number(metrics.average_accuracy(matrix)), _number(metrics.forgetting(matrix, definition))]
-        rows.append([run_name(results) + ("" if results["finished"] else ", not finished"), *cells])
+    probes = _probes(runs)
+    rows = [
+        [run_name(results) + ("" if results["finished"] else ", not finished"), *_cells([results], probes, definition)]
+        for results in runs
+    ]
     initial = next((r for r in runs if all(p["random_init"] for p in r["probes"].values())), None)
     if initial is not None:
-        means = [_number(float(np.mean(initial["probes"][name]["random_init"]))) for name in probes]
-        rows.append(["random network", *(cell for mean in means for cell in (mean, "-"))])
-    rows.append(["chance", *(c for name in probes for c in (_number(runs[0]["probes"][name]["chance"]), "-"))])
-    widths = [max(map(len, column)) for column in zip(header, *rows)]
+        rows.append(["random network", *_flat((_untrained(initial, name), None) for name in probes)])
+    rows.append(["chance", *_flat((_chance(runs, name), None) for name in probes)])
+    return render([_header(probes), *rows], markup)
+
+
+def table_of_seeds(runs: Sequence[dict[str, Any]], markup: str = "text") -> str:
+    """As `table`, with a row for each objective and recipe: mean±deviation over the runs, which differ in their seed.
+
+    The deviation is the unbiased one; the column n is the number of runs. The untrained network has a row for each
+    objective, from all of its runs but those of an architecture that grows.
+    """
+    definition = runs[0]["config"]["eval"]["forgetting"]
+    probes = _probes(runs)
+    rows = []
+    for objective in dict.fromkeys(r["config"]["objective"]["name"] for r in runs):
+        of_objective = [r for r in runs if r["config"]["objective"]["name"] == objective]
+        for recipe in dict.fromkeys(r["config"]["recipe"] for r in of_objective):
+            group = [r for r in of_objective if r["config"]["recipe"] == recipe]
+            rows.append([objective, recipe, str(len(group)), *_cells(group, probes, definition)])
+        plain = {r["config"]["seed"]: r for r in of_objective if r["config"]["model"]["name"] == "resnet18"}
+        untrained = [[_untrained(r, name) for r in plain.values()] for name in probes]
+        if plain and all(r["probes"]["knn_task"]["random_init"] for r in plain.values()):
+            cells = [cell for values in untrained for cell in (_mean(values), "-")]
+            rows.append([objective, "random network", str(len(plain)), *cells])
+    rows.append(["", "chance", "", *_flat((_chance(runs, name), None) for name in probes)])
+    return render([["objective", "recipe", "n", *_header(probes)[1:]], *rows], markup, left=2)
+
+
+def render(rows: Sequence[Sequence[str]], markup: str = "text", left: int = 1) -> str:
+    """Cells as lines, the first row being the header; `left` columns are words. `markup` is "text" or "markdown"."""
+    if markup == "markdown":
+        rule = ["---"] * left + ["---:"] * (len(rows[0]) - left)
+        return "\n".join("| " + " | ".join(row) + " |" for row in [rows[0], rule, *rows[1:]])
+    widths = [max(map(len, column)) for column in zip(*rows)]
     lines = [
-        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:]))])
-        for row in [header, *rows]
+        "  ".join(c.ljust(w) if place < left else c.rjust(w) for place, (c, w) in enumerate(zip(row, widths)))
+        for row in rows
     ]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+def _probes(runs: Sequence[dict[str, Any]]) -> list[str]:
+    """The probes of any of the runs, in the order of PROBE_TITLES."""
+    return [name for name in PROBE_TITLES if any(name in results["probes"] for results in runs)]
+
+
+def _header(probes: Sequence[str]) -> list[str]:
+    return ["", *(cell for name in probes for cell in (PROBE_TITLES[name], "forgetting"))]
+
+
+def _cells(runs: Sequence[dict[str, Any]], probes: Sequence[str], definition: str) -> list[str]:
+    """Average accuracy and forgetting by each probe, of one run or over several."""
+    cells = []
+    for name in probes:
+        matrices = [results["probes"][name]["matrix"] for results in runs if name in results["probes"]]
+        cells.append(_mean([metrics.average_accuracy(matrix) for matrix in matrices]))
+        cells.append(_mean([metrics.forgetting(matrix, definition) for matrix in matrices]))
+    return cells
+
+
+def _mean(values: Sequence[float | None]) -> str:
+    """`mean±deviation`, the number alone when there is one, `-` when there is none."""
+    if not values or None in values:
+        return "-"
+    spread = f"±{np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.2f}{spread}"
+
+
+def _flat(pairs) -> list[str]:
+    return [_mean([] if value is None else [value]) for pair in pairs for value in pair]
+
+
+def _untrained(results: dict[str, Any], name: str) -> float | None:
+    initial = results["probes"].get(name, {}).get("random_init")
+    return None if initial is None else float(np.mean(initial))
+
+
+def _chance(runs: Sequence[dict[str, Any]], name: str) -> float:
+    return next(results["probes"][name]["chance"] for results in runs if name in results["probes"])
 
 
 def plot_run(workdir: pathlib.Path) -> None:
@@ -171,7 +240,9 @@ def plot_buffer(
 def main(argv: Sequence[str]) -> int:
     """Prints the table of runs; with --out also draws their average accuracies."""
     parser = argparse.ArgumentParser(prog="python -m ucl_jax.report", description=__doc__.splitlines()[0])
-    parser.add_argument("runs", nargs="+", type=pathlib.Path, metavar="RUN", help="a run folder")
+    parser.add_argument("runs", nargs="+", type=pathlib.Path, metavar="RUN", help="a run folder, or its results.json")
+    parser.add_argument("--seeds", action="store_true", help="one row for runs that differ in their seed")
+    parser.add_argument("--format", choices=("text", "markdown"), default="text")
     parser.add_argument("--out", type=pathlib.Path, help="a PNG file for average accuracy over tasks, all runs in one")
     arguments = parser.parse_args(argv)
     try:
@@ -183,7 +254,7 @@ def main(argv: Sequence[str]) -> int:
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(table(runs))
+    print((table_of_seeds if arguments.seeds else table)(runs, arguments.format))
     if out:
         plot_average_accuracy(out, runs)
         print(f"plot: {out}")

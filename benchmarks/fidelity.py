@@ -1,0 +1,117 @@
+"""The measured effect of every choice in which the paper's code, its text and the mathematics differ: digits, 3 seeds.
+
+python -m benchmarks.table1        # the defaults
+python -m benchmarks.fidelity      # the other choices; results go to benchmarks/results/fidelity-digits
+python -m benchmarks.tables        # puts them into docs/fidelity.md
+"""
+
+import sys
+from typing import NamedTuple
+
+import numpy as np
+
+from benchmarks import runner
+from ucl_jax import metrics, report
+
+TINY_MEAN, TINY_STD = "(0.4802,0.4480,0.3975)", "(0.2770,0.2691,0.2821)"
+
+
+class Choice(NamedTuple):
+    """A point of the ledger, and the run in which it is changed."""
+
+    point: str
+    recipe: str
+    objective: str
+    overrides: tuple[str, ...]
+
+    def name(self, seed: int) -> str:
+        """Of the results file."""
+        words = "-".join(pair.partition(".")[2].replace("=", "_") for pair in self.overrides[:1])
+        return f"{self.recipe}-{self.objective}-{words}-seed{seed}".replace("(", "").replace(")", "").replace(",", "_")
+
+
+CHOICES = (
+    Choice("1", "lump", "simsiam", ("eval.knn_k_rule=tasks_seen",)),
+    Choice("3", "lump", "simsiam", ("method.replay_pair=fresh",)),
+    Choice("4", "lump", "simsiam", ("method.replay_from=past_tasks",)),
+    Choice("5", "lump", "simsiam", ("method.mix_per=example",)),
+    Choice("6", "lump", "simsiam", ("method.count=examples",)),
+    Choice("7", "lump", "supervised", ("method.mix_labels=release",)),
+    Choice("8", "si", "simsiam", ("method.form=path_integral",)),
+    Choice("8", "si", "simsiam", ("method.form=submission",)),
+    Choice("8", "si", "simsiam", ("method.clip=0.0",)),
+    Choice("8", "si", "simsiam", ("method.protect=all",)),
+    Choice("9", "der", "simsiam", ("method.target=output",)),
+    Choice("11", "agem", "simsiam", ("method.replay_from=buffer",)),
+    Choice("14", "lump", "simsiam", (f"augment.replay_mean={TINY_MEAN}", f"augment.replay_std={TINY_STD}")),
+    Choice("16", "finetune", "supervised", ("train.learning_rate=0.03",)),
+    Choice("17", "finetune", "supervised", ("objective.projector=True",)),
+    Choice("18", "finetune", "supervised", ("objective.classes=10",)),
+)
+
+
+def load(study: str, names: list[str]) -> list[dict]:
+    """Results of a study by name."""
+    return [report.load_results(runner.ROOT / "benchmarks" / "results" / study / f"{name}.json") for name in names]
+
+
+def numbers(runs: list[dict]) -> dict[str, np.ndarray]:
+    """[A, F] within the task and [A, F] over all classes of each run, [2, runs]."""
+    return {
+        probe: np.array(
+            [
+                [f(run["probes"][probe]["matrix"]) for run in runs]
+                for f in (metrics.average_accuracy, metrics.forgetting)
+            ]
+        )
+        for probe in ("knn_task", "knn_all")
+    }
+
+
+def table() -> str:
+    """A row for each choice: the default, the other, the paired difference, and whether seeds hide it.
+
+    The difference of two runs of one seed is what the change did; |mean| below two standard errors is called hidden.
+    """
+    rows = [["point", "run", "other choice", "probe", "default A / F", "other A / F", "difference of A", "of F"]]
+    for choice in CHOICES:
+        seeds = range(3)
+        defaults = numbers(load("table1-digits", [f"{choice.recipe}-{choice.objective}-seed{s}" for s in seeds]))
+        others = numbers(load("fidelity-digits", [choice.name(s) for s in seeds]))
+        for probe, title in (("knn_task", "task"), ("knn_all", "all")):
+            one, other = defaults[probe], others[probe]
+            first = title == "task"
+            rows.append(
+                [
+                    choice.point if first else "",
+                    f"{choice.recipe}, {choice.objective}" if first else "",
+                    f"`{choice.overrides[0]}`" if first else "",
+                    title,
+                    *(
+                        " / ".join(f"{m:.2f}±{s:.2f}" for m, s in zip(x.mean(1), x.std(1, ddof=1)))
+                        for x in (one, other)
+                    ),
+                    *map(_difference, other - one),
+                ]
+            )
+    return report.render(rows, "markdown", left=4)
+
+
+def _difference(values: np.ndarray) -> str:
+    mean, error = values.mean(), values.std(ddof=1) / len(values) ** 0.5
+    return f"{mean:+.2f}" + (" (hidden by the spread)" if abs(mean) < 2 * error else "")
+
+
+def main() -> int:
+    """Runs what is missing."""
+    given = runner.make_parser(__doc__.splitlines()[0]).parse_args()
+    cells = [
+        runner.Cell(c.name(seed), c.recipe, f"digits,{c.objective}", seed, c.overrides)
+        for seed in range(given.seeds)
+        for c in CHOICES
+    ]
+    return runner.run_all("fidelity-digits", cells, given)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

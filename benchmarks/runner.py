@@ -1,0 +1,79 @@
+"""Runs many small experiments, each in its own process on a core of its own, and keeps their results.json.
+
+What is done already is not done again; a run that was interrupted goes on where it was. A cell that fails is told at
+the end, and the exit code is 1 then.
+"""
+
+import argparse
+import concurrent.futures
+import os
+import pathlib
+import queue
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+class Cell(NamedTuple):
+    """One run: configs/`recipe`.py:`arg` with overrides (KEY=VALUE, without --config.), and the name of its results."""
+
+    name: str
+    recipe: str
+    arg: str
+    seed: int
+    overrides: tuple[str, ...] = ()
+
+
+def make_parser(description: str) -> argparse.ArgumentParser:
+    """The command line that all studies share."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--seeds", type=int, default=3, help="0 .. SEEDS-1")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes at a time, a core each")
+    parser.add_argument("--only", default="", help="cells whose name contains this")
+    parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="for every cell")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would run")
+    return parser
+
+
+def run_all(study: str, cells: Sequence[Cell], given: argparse.Namespace) -> int:
+    """Runs what has no benchmarks/results/STUDY/NAME.json yet, in runs/STUDY/NAME; returns the exit code."""
+    results, runs = ROOT / "benchmarks" / "results" / study, ROOT / "runs" / study
+    missing = [c for c in cells if given.only in c.name and not (results / f"{c.name}.json").exists()]
+    print(f"{len(cells)} cells, {len(missing)} to run, {given.jobs} at a time", flush=True)
+    if given.dry_run:
+        print("\n".join(cell.name for cell in missing))
+        return 0
+    results.mkdir(parents=True, exist_ok=True)
+    cores: queue.Queue[int] = queue.Queue()
+    for core in range(given.jobs):
+        cores.put(core % os.cpu_count())
+
+    def run(cell: Cell) -> bool:
+        core, began = cores.get(), time.monotonic()
+        workdir = runs / cell.name
+        workdir.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "launch.py", f"--config=configs/{cell.recipe}.py:{cell.arg}", f"--workdir={workdir}"]
+        command += [f"--config.{pair}" for pair in (f"seed={cell.seed}", *cell.overrides, *given.override)]
+        environment = os.environ | {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
+        with (workdir / "output.txt").open("w") as output:
+            done = subprocess.run(
+                ["taskset", "-c", str(core), *command], cwd=ROOT, env=environment, stdout=output, stderr=output
+            )
+        cores.put(core)
+        if done.returncode == 0:
+            shutil.copy(workdir / "results.json", results / f"{cell.name}.json")
+        seconds = time.monotonic() - began
+        print(f"{cell.name}: {'done' if done.returncode == 0 else 'FAILED'} in {seconds:.0f} s", flush=True)
+        return done.returncode == 0
+
+    with concurrent.futures.ThreadPoolExecutor(given.jobs) as pool:
+        outcomes = list(pool.map(run, missing))
+    failed = [cell.name for cell, good in zip(missing, outcomes) if not good]
+    for name in failed:
+        print(f"failed: {name}, see {runs / name / 'output.txt'}")
+    return 1 if failed else 0

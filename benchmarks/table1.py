@@ -1,0 +1,44 @@
+"""All rows of Table 1, and ER and DER++ beside them, on a small data set: digits in three seeds by default.
+
+    python -m benchmarks.table1                                         # embedded digits, two CPU cores: see README
+    python -m benchmarks.table1 --benchmark=cifar10 --objectives=simsiam --seeds=1 --override=train.epochs=4 ...
+
+Results go to benchmarks/results/table1-<benchmark>; `python -m benchmarks.tables` puts them into README.md.
+"""
+
+import sys
+
+from benchmarks import runner
+
+UNLABELLED = ("finetune", "si", "der", "lump", "multitask", "pnn")
+# The rows of the paper, and those that it does not have.
+ROWS = {
+    "supervised": ("finetune", "si", "agem", "gss", "der", "multitask", "pnn"),
+    "simsiam": UNLABELLED,
+    "barlow_twins": UNLABELLED,
+}
+MORE = {
+    "supervised": ("er", "lump", "derpp"),
+    "simsiam": ("er", "derpp", "agem", "gss"),
+    "barlow_twins": ("er", "derpp", "agem"),
+}
+
+
+def main() -> int:
+    """Runs what is missing."""
+    parser = runner.make_parser(__doc__.splitlines()[0])
+    parser.add_argument("--benchmark", default="digits")
+    parser.add_argument("--objectives", default=",".join(ROWS))
+    given = parser.parse_args()
+    cells = [
+        runner.Cell(f"{recipe}-{objective}-seed{seed}", recipe, f"{given.benchmark},{objective}", seed)
+        for rows in (ROWS, MORE)
+        for seed in range(given.seeds)
+        for objective in given.objectives.split(",")
+        for recipe in rows[objective]
+    ]
+    return runner.run_all(f"table1-{given.benchmark}", cells, given)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
