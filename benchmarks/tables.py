@@ -5,6 +5,7 @@
 A table stands between `<!-- table NAME -->` and `<!-- end -->`; NAME is a key of TABLES.
 """
 
+import json
 import pathlib
 import re
 from collections.abc import Callable
@@ -34,10 +35,43 @@ def table1(benchmark: str) -> str:
     return report.table_of_seeds(sorted(load(f"table1-{benchmark}"), key=place), "markdown")
 
 
+# What each recipe is, and what it keeps.
+METHODS = {
+    "finetune": ("the present alone; the lower bound", "nothing"),
+    "multitask": ("joint training on all tasks; the upper bound", "nothing (all data)"),
+    "si": ("synaptic intelligence, Zenke et al. 2017", "3 trees of the parameters' size"),
+    "agem": ("averaged GEM, Chaudhry et al. 2019", "256 images"),
+    "gss": ("gradient-based sample selection, greedy, Aljundi et al. 2019", "256 images, a score each"),
+    "er": ("experience replay, Chaudhry et al. 2019 (tiny memories)", "256 images"),
+    "der": ("dark experience replay, Buzzega et al. 2020", "256 images, an output each"),
+    "derpp": ("DER++, Buzzega et al. 2020", "256 images, an output each"),
+    "lump": ("mixup with the past, Madaan et al. 2022", "256 images, a view (or label) each"),
+    "pnn": ("progressive networks, Rusu et al. 2016", "a network a task"),
+}
+
+
+def methods() -> str:
+    """Every recipe with its paper, what it stores, and its measured cost."""
+    cost = json.loads((RESULTS / "cost.json").read_text())
+    rows = [["recipe", "method", "stores", "step time, finetune = 1"]]
+    for recipe, (what, stores) in METHODS.items():
+        ratio = cost["ratio"].get("finetune" if recipe == "multitask" else recipe)
+        told = "1 (the same step)" if recipe == "multitask" else f"{ratio['median']:.2f}"
+        rows.append([f"[{recipe}](configs/{recipe}.py)", what, stores, told])
+    s = cost["settings"]
+    note = (
+        f"Step time: `python -m benchmarks.cost`, width {s['width']}, batch {s['batch']}, {s['image']}x{s['image']}, "
+        f"{s['objective']}, float32; median of {s['repeats']} alternating rounds; {cost['device']}, JAX {cost['jax']}; "
+        f"finetune {cost['finetune_seconds']:.2f} s. PNN in its fifth column, of the same width."
+    )
+    return report.render(rows, "markdown", left=4) + "\n\n" + note
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "table1-digits": lambda: table1("digits"),
     "table1-cifar10": lambda: table1("cifar10"),
     "fidelity": fidelity.table,
+    "methods": methods,
 }
 
 

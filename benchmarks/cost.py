@@ -1,0 +1,86 @@
+"""Time of a training step of every recipe, relative to finetune's.
+
+    python -m benchmarks.cost [--width=16 --batch=64 --image=32 --repeats=5]
+
+Random images, one device. The recipes alternate; the ratio of each round is taken, and the median of the ratios.
+The buffer is filled and the second task begun before the measurement; PNN is measured in its last of five columns.
+Writes benchmarks/results/cost.json; `python -m benchmarks.tables` puts it into README.md.
+"""
+
+import argparse
+import importlib
+import json
+import statistics
+import time
+
+import jax
+import numpy as np
+
+from benchmarks.runner import ROOT
+from ucl_jax import parallel
+from ucl_jax.experiment import make_experiment
+from ucl_jax.run import commit, device_name
+from ucl_jax.types import Batch
+
+RECIPES = ("finetune", "si", "agem", "gss", "er", "der", "derpp", "lump", "pnn")
+RESULT = ROOT / "benchmarks" / "results" / "cost.json"
+
+
+def make_step(recipe: str, given: argparse.Namespace):
+    """A function of no arguments that takes one step and waits for it."""
+    config = importlib.import_module(f"configs.{recipe}").get_config(f"cifar10,{given.objective}")
+    config.model.width = given.width
+    config.train.batch_size = given.batch
+    config.benchmark.image_size = given.image
+    experiment = make_experiment(config, parallel.AXIS)
+    devices = parallel.choose_devices(1, given.batch)
+    compiled = parallel.compile_stages(experiment.stages[-1:], devices)[0]
+    state = jax.device_put(experiment.init(), compiled.sharding)
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (given.batch, given.image, given.image, 3), np.uint8)
+    batch = Batch(image, np.zeros(given.batch, np.int32), np.ones(given.batch, bool))
+
+    def step():
+        nonlocal state
+        state, metrics = compiled.train_step(state, batch, experiment.key)
+        jax.block_until_ready(metrics)
+
+    step()
+    state = state.replace(memory=jax.device_put(experiment.stages[-1].method.end_task(state.memory, state.params)))
+    state = jax.device_put(state, compiled.sharding)
+    step()
+    return step
+
+
+def main() -> None:
+    """Measures and writes."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--image", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--objective", default="simsiam")
+    given = parser.parse_args()
+    steps = {recipe: make_step(recipe, given) for recipe in RECIPES}
+    seconds = {recipe: [] for recipe in RECIPES}
+    for _ in range(given.repeats):
+        for recipe, step in steps.items():
+            began = time.perf_counter()
+            step()
+            seconds[recipe].append(time.perf_counter() - began)
+    ratios = {r: [one / base for one, base in zip(times, seconds["finetune"])] for r, times in seconds.items()}
+    result = {
+        "settings": vars(given),
+        "device": device_name(jax.local_devices()[:1]),
+        "jax": jax.__version__,
+        "commit": commit(),
+        "finetune_seconds": statistics.median(seconds["finetune"]),
+        "ratio": {r: {"median": statistics.median(x), "least": min(x), "most": max(x)} for r, x in ratios.items()},
+    }
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
