@@ -5,9 +5,8 @@
     python launch.py --config=configs/agem.py:digits,supervised                 # embedded data
 
 Table 1, accuracy / forgetting within the task, 3 seeds:
-    cifar10         supervised 82.41±1.24 / 13.82±1.27
-    cifar100        supervised 59.81±1.07 / 30.08±0.91
-    tiny_imagenet   supervised 60.45±0.24 / 24.94±1.24
+                  cifar10                   cifar100                  tiny_imagenet
+    supervised    82.41±1.24 / 13.82±1.27   59.81±1.07 / 30.08±0.91   60.45±0.24 / 24.94±1.24
 Not yet reproduced here at full size: see the table of results in README.md.
 """
 

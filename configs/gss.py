@@ -6,9 +6,8 @@
 Not with barlow_twins: its loss is a correlation over a batch, so that one example has no gradient.
 
 Table 1, accuracy / forgetting within the task, 3 seeds:
-    cifar10         supervised 89.49±1.75 / 7.50±1.52
-    cifar100        supervised 70.78±1.67 / 21.28±1.52
-    tiny_imagenet   supervised 70.96±0.72 / 14.76±1.22
+                  cifar10                   cifar100                  tiny_imagenet
+    supervised    89.49±1.75 / 7.50±1.52    70.78±1.67 / 21.28±1.52   70.96±0.72 / 14.76±1.22
 Not yet reproduced here at full size: see the table of results in README.md.
 """
 

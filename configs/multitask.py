@@ -7,9 +7,10 @@ The official code has none: here the union of all tasks is trained for as many e
 as many presentations as the sequence has.
 
 Table 1, accuracy / forgetting within the task, 3 seeds:
-    cifar10         supervised 97.77±0.15   simsiam 95.76±0.08   barlow_twins 95.48±0.14
-    cifar100        supervised 93.89±0.78   simsiam 86.31±0.38   barlow_twins 87.16±0.52
-    tiny_imagenet   supervised 91.79±0.46   simsiam 82.89±0.49   barlow_twins 82.42±0.74
+                  cifar10                   cifar100                  tiny_imagenet
+    supervised    97.77±0.15                93.89±0.78                91.79±0.46
+    simsiam       95.76±0.08                86.31±0.38                82.89±0.49
+    barlow_twins  95.48±0.14                87.16±0.52                82.42±0.74
 Not yet reproduced here at full size: see the table of results in README.md.
 """
 

@@ -8,9 +8,10 @@ Each task is judged by its own column where the probe knows the task, all tasks 
 The official code never adds a column; its widths are 64, 12 and 8.
 
 Table 1, accuracy / forgetting within the task, 3 seeds:
-    cifar10         supervised 82.74±2.12   simsiam 90.93±0.22   barlow_twins 87.52±0.33
-    cifar100        supervised 66.05±0.86   simsiam 66.58±1.00   barlow_twins 57.93±2.98
-    tiny_imagenet   supervised 64.38±0.92   simsiam 62.15±1.35   barlow_twins 48.70±2.59
+                  cifar10                   cifar100                  tiny_imagenet
+    supervised    82.74±2.12                66.05±0.86                64.38±0.92
+    simsiam       90.93±0.22                66.58±1.00                62.15±1.35
+    barlow_twins  87.52±0.33                57.93±2.98                48.70±2.59
 Not yet reproduced here at full size: see the table of results in README.md.
 """
 

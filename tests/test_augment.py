@@ -416,6 +416,65 @@ def test_views_resample_as_pillow(view, method):
     np.testing.assert_allclose(255 * got, want, rtol=0, atol=1.2)
 
 
+PADDED = {  # settings that leave the crop alone
+    "simsiam": (augment.simsiam_view, {"jitter_p": 0.0, "gray_p": 0.0}),
+    "replay": (augment.replay_view, {}),
+}
+
+
+@pytest.mark.parametrize(("view", "off"), PADDED.values(), ids=PADDED)
+def test_padded_views_are_windows_of_the_image_with_zeros_around_it(view, off):
+    # The zeros are black before the normalisation, as torchvision's RandomCrop before ToTensor. All 81 places.
+    image, n = uint8_image(8, 8), 6_000
+    got = views(view(8, padding=4, flip=0.0, **off, mean=MEAN, std=STD), image, n)
+    padded = (np.pad(image, ((4, 4), (4, 4), (0, 0))) / 255 - np.array(MEAN)) / np.array(STD)
+    windows = np.stack([padded[top : top + 8, left : left + 8] for top in range(9) for left in range(9)])
+    distance = np.abs(got.reshape(n, 1, -1)[:, :, ::7] - windows.reshape(1, 81, -1)[:, :, ::7]).max(axis=2)
+    place = distance.argmin(axis=1)
+    np.testing.assert_allclose(got, windows[place], rtol=0, atol=3e-6)
+    assert ((distance < 1e-3).sum(axis=1) == 1).all()
+    counts = np.bincount(place, minlength=81)
+    assert counts.min() > 0
+    assert scipy.stats.chisquare(counts).pvalue > UNLIKELY
+
+
+@pytest.mark.parametrize(("view", "off"), PADDED.values(), ids=PADDED)
+def test_padded_views_flip_by_a_coin_that_does_not_know_the_place(view, off):
+    # A ramp shows its slope and its corner: the sign of the first tells a flip, the rest where it was cut.
+    n, image = 6_000, 1 + ramp(8)
+    got = np.round(255 * views(view(8, padding=2, **off, **PLAIN), image, n)).astype(int)
+    flipped = got[:, 4, 3, 1] > got[:, 4, 4, 1]
+    assert frequency_is(flipped, 0.5)
+    upright = np.where(flipped[:, None, None, None], got[:, :, ::-1], got)
+    top, left = upright[:, 4, 4, 0] - 3, upright[:, 4, 4, 1] - 3  # of the padded image, 0 to 4
+    padded = np.pad(image, ((2, 2), (2, 2), (0, 0)))
+    for i in range(0, n, 500):
+        np.testing.assert_array_equal(upright[i], padded[top[i] : top[i] + 8, left[i] : left[i] + 8])
+    table = np.zeros((2, 25))
+    np.add.at(table, (flipped.astype(int), top * 5 + left), 1)
+    assert scipy.stats.chi2_contingency(table).pvalue > UNLIKELY
+
+
+def test_padded_views_of_size_0_padding_are_the_image_and_scale_does_not_count():
+    image = uint8_image(8, 8)
+    for view, off in PADDED.values():
+        got = views(view(8, padding=0, scale=(0.1, 0.2), flip=0.0, **off, **PLAIN), image, 3)
+        np.testing.assert_allclose(got, np.broadcast_to(image / 255, got.shape), rtol=0, atol=1e-6)
+
+
+def test_padded_simsiam_view_jitters_after_the_crop():
+    # Brightness moves the image, not the zeros; the contrast's mean grey is that of the view, zeros included.
+    image = np.full((8, 8, 3), 120, np.uint8)
+    settings = {"padding": 4, "flip": 0.0, "gray_p": 0.0, "jitter_p": 1.0}
+    got = views(augment.simsiam_view(8, jitter=(0.4, 0.0, 0.0, 0.0), **settings, **PLAIN), image, 300)
+    levels = [np.unique(np.round(view, 5)) for view in got]
+    assert all(len(level) <= 2 and (len(level) == 1 or level[0] == 0) for level in levels)
+    assert {len(level) for level in levels} == {1, 2}
+    assert np.ptp([level[-1] for level in levels]) > 0.3
+    lifted = views(augment.simsiam_view(8, jitter=(0.0, 0.4, 0.0, 0.0), **settings, **PLAIN), image, 300)
+    assert np.mean(lifted.min(axis=(1, 2, 3)) > 0.01) > 0.3  # less contrast lifts zeros to the mean
+
+
 def test_simsiam_view_makes_its_choices_with_the_given_probabilities_and_independently():
     # A left half darker than the right one tells a flip, the mean grey a brightness jitter, equal channels grey.
     image = np.full((8, 8, 3), (100, 60, 80), np.uint8)

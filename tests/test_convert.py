@@ -34,7 +34,7 @@ SETTINGS = {
     "supervised": {"classes": CLASSES, "projector": False, "hidden_dim": HIDDEN, "output_dim": OUTPUT},
 }
 # With which no input of a ReLU, in any step, is so near 0 that float32 and float64 could differ in its sign.
-SEEDS = {"simsiam": 2, "barlow_twins": 4, "supervised": 12}
+SEEDS = {"simsiam": 1, "barlow_twins": 4, "supervised": 12}
 
 
 def make_objective(name, width=WIDTH, **changes):
@@ -556,6 +556,7 @@ def test_what_a_pickle_can_reach_cannot_be_changed(tmp_path):
         tensor_pickle(0, (3, 3), (4, 1)),
         tensor_pickle(-1, (2,), (1,)),
         tensor_pickle(7, (2,), (-1,)),
+        tensor_pickle(0, (9,), (0,)),
         tensor_pickle(0, (10**12,), (0,)),
         tensor_pickle(0, (-1,), (1,)),
         tensor_pickle(0, (2, 2), (1,)),

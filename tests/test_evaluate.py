@@ -35,6 +35,7 @@ def make_task(seed, classes, bank=40, queries=600):
     return evaluate.TaskFeatures(clusters(rng, bank_label), bank_label, clusters(rng, query_label), query_label)
 
 
+CLASSES = [(0, 1), (2, 3), (4, 5)]
 TASKS = [make_task(1, [0, 1]), make_task(2, [2, 3], bank=30), make_task(3, [4, 5])]
 SETTINGS = evaluate.KnnSettings(k=7, k_rule="fixed", temperature=0.1)
 
@@ -44,7 +45,7 @@ def accuracy(task, bank, labels, k=7, temperature=0.1):
 
 
 def test_knn_task_is_numpy_in_each_tasks_own_bank():
-    row = evaluate.knn_task(TASKS, 3, SETTINGS, 6)
+    row = evaluate.knn_task(TASKS, 3, SETTINGS, CLASSES)
     expected = [accuracy(task, task.bank, task.bank_label) for task in TASKS]
     assert row.accuracy == pytest.approx(expected, abs=1e-4)
     assert 55 < np.mean(expected) < 99
@@ -52,7 +53,7 @@ def test_knn_task_is_numpy_in_each_tasks_own_bank():
 
 
 def test_knn_all_takes_the_bank_of_all_tasks_seen():
-    row = evaluate.knn_all([TASKS[0], TASKS[1], None], 2, SETTINGS, 6)
+    row = evaluate.knn_all([TASKS[0], TASKS[1], None], 2, SETTINGS, CLASSES)
     bank = np.concatenate([TASKS[0].bank, TASKS[1].bank])
     labels = np.concatenate([TASKS[0].bank_label, TASKS[1].bank_label])
     assert row.accuracy == pytest.approx([*(accuracy(task, bank, labels) for task in TASKS[:2])] + [None], abs=1e-4)
@@ -61,22 +62,22 @@ def test_knn_all_takes_the_bank_of_all_tasks_seen():
 
 def test_unseen_tasks_count_for_knn_task_only():
     # eval.tasks=all: features of every task are there although one was seen.
-    assert None not in evaluate.knn_task(TASKS, 1, SETTINGS, 6).accuracy
-    row = evaluate.knn_all(TASKS, 1, SETTINGS, 6)
-    assert row.accuracy[0] == evaluate.knn_task(TASKS, 1, SETTINGS, 6).accuracy[0]
+    assert None not in evaluate.knn_task(TASKS, 1, SETTINGS, CLASSES).accuracy
+    row = evaluate.knn_all(TASKS, 1, SETTINGS, CLASSES)
+    assert row.accuracy[0] == evaluate.knn_task(TASKS, 1, SETTINGS, CLASSES).accuracy[0]
     assert row.accuracy[1:] == [None, None]
 
 
 def test_k_is_clipped_to_the_bank_and_recorded():
-    row = evaluate.knn_task(TASKS, 3, SETTINGS._replace(k=35), 6)
+    row = evaluate.knn_task(TASKS, 3, SETTINGS._replace(k=35), CLASSES)
     assert row.k == [35, 30, 35]
     assert row.clipped
-    assert not evaluate.knn_task(TASKS, 3, SETTINGS._replace(k=30), 6).clipped
+    assert not evaluate.knn_task(TASKS, 3, SETTINGS._replace(k=30), CLASSES).clipped
     assert row.accuracy[1] == pytest.approx(accuracy(TASKS[1], TASKS[1].bank, TASKS[1].bank_label, k=30), abs=1e-4)
 
 
 def test_k_rule_of_the_release():
-    row = evaluate.knn_task(TASKS, 2, SETTINGS._replace(k_rule="tasks_seen"), 6)
+    row = evaluate.knn_task(TASKS, 2, SETTINGS._replace(k_rule="tasks_seen"), CLASSES)
     assert row.k == [2, 2, 2]
     assert not row.clipped
     assert row.accuracy[0] == pytest.approx(accuracy(TASKS[0], TASKS[0].bank, TASKS[0].bank_label, k=2), abs=1e-4)
@@ -94,9 +95,95 @@ def test_extract_pads_the_last_batch_and_drops_the_padding():
     assert shapes == [(3, 2, 2, 3)] * 3
 
 
+def test_extract_of_several_outputs_and_of_one_that_is_not_there():
+    images = np.arange(5 * 2 * 2 * 3, dtype=np.uint8).reshape(5, 2, 2, 3)
+
+    def features(batch):
+        return {"mean": batch.mean(axis=(1, 2, 3)), "corner": (batch[:, 0, 0], ())}
+
+    out = evaluate.extract(features, images, 2)
+    np.testing.assert_array_equal(out["mean"], images.reshape(5, -1).mean(axis=1))
+    np.testing.assert_array_equal(out["corner"][0], images[:, 0, 0])
+    assert out["corner"][1] == ()
+
+
+# The linear head. Logits are noise over eight classes with the label lifted, and classes 6 and 7, of no task, highest:
+# an argmax over all classes would never be right.
+
+HEAD_CLASSES = [(4, 1), (0, 5), (2, 3)]  # as of a shuffled class order
+
+
+def with_logits(seed, classes, queries=200):
+    rng = np.random.default_rng(seed)
+    label = rng.choice(classes, queries).astype(np.int32)
+    logits = rng.normal(size=(queries, 8)).astype(np.float32)
+    logits[np.arange(queries), label] += 1.0
+    logits[:, 6:] += 20.0
+    empty = np.zeros((0, 3), np.float32)
+    return evaluate.TaskFeatures(empty, empty[:, 0].astype(np.int32), np.zeros((queries, 3)), label, logits)
+
+
+HEAD_TASKS = [with_logits(seed, classes) for seed, classes in enumerate(HEAD_CLASSES)]
+
+
+def head_by_hand(task, allowed):
+    right = 0
+    for logits, label in zip(task.logits, task.query_label):
+        best = max(allowed, key=lambda c: logits[c])
+        right += best == label
+    return 100 * right / len(task.query_label)
+
+
+def test_head_task_chooses_among_the_classes_of_each_task():
+    expected = [head_by_hand(task, classes) for task, classes in zip(HEAD_TASKS, HEAD_CLASSES)]
+    row = evaluate.head_task(HEAD_TASKS, 3, SETTINGS, HEAD_CLASSES)
+    assert row == evaluate.Row(pytest.approx(expected), None, False)
+    assert 60 < np.mean(expected) < 90
+    # Not seen but evaluated (eval.tasks=all) counts; not evaluated is None.
+    assert evaluate.head_task(HEAD_TASKS, 1, SETTINGS, HEAD_CLASSES).accuracy == pytest.approx(expected)
+    row = evaluate.head_task([HEAD_TASKS[0], None, HEAD_TASKS[2]], 1, SETTINGS, HEAD_CLASSES)
+    assert row.accuracy == [pytest.approx(expected[0]), None, pytest.approx(expected[2])]
+
+
+@pytest.mark.parametrize("seen", [1, 2, 3])
+def test_head_all_chooses_among_the_classes_of_all_tasks_seen(seen):
+    allowed = [label for classes in HEAD_CLASSES[:seen] for label in classes]
+    expected = [head_by_hand(task, allowed) for task in HEAD_TASKS[:seen]]
+    row = evaluate.head_all(HEAD_TASKS, seen, SETTINGS, HEAD_CLASSES)
+    assert row.accuracy[:seen] == pytest.approx(expected)
+    assert row.accuracy[seen:] == [None] * (3 - seen)
+    assert (row.k, row.clipped) == (None, False)
+    if seen > 1:
+        assert row.accuracy[0] < head_by_hand(HEAD_TASKS[0], HEAD_CLASSES[0])
+    # As the loop hands it over: tasks not seen have no features.
+    tasks = [*HEAD_TASKS[:seen], *[None] * (3 - seen)]
+    assert evaluate.head_all(tasks, seen, SETTINGS, HEAD_CLASSES) == row
+
+
 def test_chance():
-    assert evaluate.chance([(0, 1), (2, 3), (4, 5), (6, 7), (8, 9)]) == {"knn_task": 50.0, "knn_all": 10.0}
-    assert evaluate.chance([tuple(range(5))] * 20) == {"knn_task": 20.0, "knn_all": 1.0}
+    def chance(classes):
+        return {name: probe.chance(classes) for name, probe in evaluate.PROBES.items()}
+
+    assert chance([(0, 1), (2, 3), (4, 5), (6, 7), (8, 9)]) == {
+        "knn_task": 50.0,
+        "knn_all": 10.0,
+        "head_task": 50.0,
+        "head_all": 10.0,
+    }
+    assert chance([tuple(range(5))] * 20) == {"knn_task": 20.0, "knn_all": 1.0, "head_task": 20.0, "head_all": 1.0}
+    # Tasks of two and of three classes: the mean of 50 and 33.3; one class of five.
+    assert chance([(0, 1), (2, 3, 4)])["head_task"] == pytest.approx(41.6667, abs=1e-4)
+    assert chance([(0, 1), (2, 3, 4)])["head_all"] == 20.0
+
+
+def test_probes_of_an_objective_with_a_head_and_of_one_without():
+    assert list(evaluate.probes_of(labelled=False)) == ["knn_task", "knn_all"]
+    assert evaluate.probes_of(labelled=True) == evaluate.PROBES
+    assert list(evaluate.PROBES) == ["knn_task", "knn_all", "head_task", "head_all"]
+    for name, probe in evaluate.PROBES.items():
+        assert probe.row is getattr(evaluate, name)
+        # A probe that is told the task may take the network of that task's stage.
+        assert probe.own_stage == name.endswith("_task")
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,15 @@ ROOT = pathlib.Path(ucl_jax.__file__).parent
 LAYERS = [
     ["ucl_jax"],
     ["types", "errors", "data", "data.benchmarks"],
-    ["collectives", "augment", "knn", "metrics", "mixup", "replay"],
+    ["collectives", "augment", "knn", "metrics", "mixup", "replay", "convert"],
     ["losses", "models"],
     ["models.layers"],
+    ["models.resnet", "models.heads"],
     ["models.*"],
+    ["architectures"],
     ["objectives"],
     ["methods.base"],
+    ["methods.rehearsal"],
     ["methods.*"],
     ["methods"],
     ["train_step"],
@@ -46,6 +49,7 @@ PURE = [
     "metrics",
     "models",
     "models.*",
+    "architectures",
     "objectives",
     "methods",
     "methods.*",
@@ -144,6 +148,8 @@ def test_the_reading_of_imports_on_a_sample():
     tree = ast.parse(SAMPLE)
     assert list(project_modules(tree)) == ["data", "ucl_jax", "augment", "methods", "models.heads"]
     assert {name.split(".")[0] for name in imported(tree)} == {"os", "ucl_jax", "time"}
+    assert layer("models.layers") < layer("models.resnet") < layer("models.progressive") < layer("architectures")
+    assert layer("methods.base") < layer("methods.rehearsal") < layer("methods.lump")
     assert layer("types") < layer("losses") < layer("methods.lump") < layer("methods") < layer("train") < layer("run")
     with pytest.raises(AssertionError, match="brand_new"):
         layer("brand_new")

@@ -113,7 +113,7 @@ def test_barlow_twins_over_devices_equals_one_device(off_diagonal):
     np.testing.assert_allclose(value, np.full(DEVICES, BARLOW[off_diagonal][0]), rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["negative_cosine", "barlow_twins"])
+@pytest.mark.parametrize("name", ["negative_cosine", "barlow_twins", "cross_entropy"])
 def test_averaged_gradient_over_devices_equals_that_of_one_device(name):
     """The way of the training step: parameters shared, each device differentiates its own loss, gradients averaged."""
     weight = float32(wave((5, 6), 3.0))
@@ -122,6 +122,8 @@ def test_averaged_gradient_over_devices_equals_that_of_one_device(name):
         first, second = (jnp.matmul(x, weight, precision="highest") for x in (first, second))
         if name == "barlow_twins":
             return losses.barlow_twins(first, second, 0.3, axis_name)
+        if name == "cross_entropy":
+            return losses.cross_entropy(first, jax.lax.stop_gradient(jax.nn.softmax(second)))
         return losses.negative_cosine(first, second)
 
     def step(weight, first, second):
@@ -134,6 +136,69 @@ def test_averaged_gradient_over_devices_equals_that_of_one_device(name):
     np.testing.assert_allclose(values, np.full(DEVICES, value), rtol=1e-5)
     for device in gradients:
         np.testing.assert_allclose(device, gradient, rtol=1e-4, atol=1e-5)
+
+
+# Cross-entropy.
+
+
+def cross_entropy_by_hand(logits, label):
+    """-sum of label * log softmax, a loop over float64."""
+    logits, label = np.asarray(logits, np.float64), np.asarray(label, np.float64)
+    rows = [-sum(w * (x - row.max() - np.log(np.exp(row - row.max()).sum())) for w, x in zip(weights, row))
+            for weights, row in zip(label, logits)]  # fmt: skip
+    return sum(rows) / len(rows)
+
+
+LABELS = {
+    "one_hot": np.eye(5)[[0, 4, 2, 2, 1, 3, 0, 4]],
+    "mixed": 0.7 * np.eye(5)[[0, 4, 2, 2, 1, 3, 0, 4]] + 0.3 * np.eye(5)[[1, 1, 0, 2, 3, 3, 4, 2]],
+    "weights": np.abs(wave((8, 5), 4.0)),  # rows that sum to anything
+}
+
+
+@pytest.mark.parametrize("labels", LABELS)
+def test_cross_entropy_equals_numpy(labels):
+    logits, label = float32(3.0 * wave((8, 5), 1.0)), float32(LABELS[labels])
+    loss, gradient = jax.value_and_grad(losses.cross_entropy)(logits, label)
+    np.testing.assert_allclose(loss, cross_entropy_by_hand(logits, label), rtol=1e-5)
+    # The gradient: (softmax * sum of the row's label - label) / B.
+    x, weights = np.asarray(logits, np.float64), np.asarray(label, np.float64)
+    softmax = np.exp(x) / np.exp(x).sum(1, keepdims=True)
+    np.testing.assert_allclose(gradient, (softmax * weights.sum(1, keepdims=True) - weights) / 8, rtol=1e-4, atol=1e-6)
+
+
+def test_cross_entropy_by_pencil():
+    # Equal logits: log 4. A logit of log 3 among three zeros: p = 1/2 for it, 1/6 for the others.
+    each = jax.vmap(lambda x, y: losses.cross_entropy(x[None], y[None]))
+    logits = float32([[7.0] * 4, [np.log(3.0), 0.0, 0.0, 0.0], [np.log(3.0), 0.0, 0.0, 0.0]])
+    label = float32([[0.0, 1.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.5, 0.0, 0.0, 0.5]])
+    np.testing.assert_allclose(each(logits, label), [np.log(4), np.log(2), np.log(12) / 2], rtol=1e-6)
+
+
+def test_cross_entropy_of_large_logits_does_not_overflow():
+    logits = float32([[1e4, 0.0, -1e4], [-3e38, 0.0, 5.0], [1000.0, 1000.0, 0.0]])
+    label = float32([[0.0, 0.0, 1.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
+    loss, gradient = jax.value_and_grad(losses.cross_entropy)(logits, label)
+    np.testing.assert_allclose(loss, (2e4 + np.log1p(np.exp(-5.0)) + np.log(2)) / 3, rtol=1e-6)
+    expected = [[1.0, 0.0, -1.0], [0.0, 1 / (1 + np.exp(5)), -1 / (1 + np.exp(5))], [-0.5, 0.5, 0.0]]
+    np.testing.assert_allclose(gradient, np.array(expected) / 3, rtol=1e-4, atol=1e-7)
+
+
+def test_cross_entropy_of_bfloat16_is_computed_in_float32():
+    logits, label = float32(6.0 * wave((8, 5), 1.0)).astype(jnp.bfloat16), float32(LABELS["mixed"])
+    loss = losses.cross_entropy(logits, label)
+    assert loss.dtype == jnp.float32
+    expected = cross_entropy_by_hand(logits.astype(jnp.float32), label)
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)  # a bfloat16 softmax is off by 1e-3
+
+
+def test_cross_entropy_is_linear_in_the_label():
+    """So that mixing two losses is the loss of mixed labels."""
+    logits, a, b = (float32(x) for x in (wave((8, 5), 1.0), LABELS["one_hot"], LABELS["weights"]))
+    mixed = losses.cross_entropy(logits, 0.3 * a - 1.7 * b)
+    np.testing.assert_allclose(
+        mixed, 0.3 * losses.cross_entropy(logits, a) - 1.7 * losses.cross_entropy(logits, b), rtol=1e-5
+    )
 
 
 # Collectives.

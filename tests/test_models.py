@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 import scipy.signal
 import scipy.stats
+from flax import linen as nn
 from flax import traverse_util
 
 from ucl_jax import losses
+from ucl_jax.architectures import ARCHITECTURES
 from ucl_jax.models.heads import Network, Predictor, Projector
 from ucl_jax.models.layers import BatchNorm, Conv, Dense
+from ucl_jax.models.progressive import Column, Lateral, Progressive
 from ucl_jax.models.resnet import ResNet18
 
 WIDTH, HIDDEN, OUTPUT, BOTTLENECK = 4, 24, 16, 8  # of the golden network
@@ -135,8 +138,8 @@ def test_evaluation_mode_equals_pytorch(golden):
     np.testing.assert_allclose(out.features[0, :6], EVAL_FEATURES, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(out.projection[1, :6], EVAL_PROJECTION, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(out.prediction[2, :6], EVAL_PREDICTION, rtol=1e-4, atol=1e-4)
-    features = quick_jit(lambda images: network.apply(golden, images, method="features"))(golden_views()[0])
-    np.testing.assert_allclose(features[0, :6], EVAL_FEATURES, rtol=1e-4, atol=1e-4)
+    assert out.logits == ()
+    np.testing.assert_array_equal(out.output, out.projection)
 
 
 def test_training_mode_equals_pytorch(trained):
@@ -168,6 +171,31 @@ def test_without_a_predictor_there_is_no_prediction_and_the_rest_is_the_same(gol
     out = quick_jit(lambda images: network.apply(variables, images, False))(golden_views()[0])
     assert out.prediction == ()
     np.testing.assert_allclose(out.projection[1, :6], EVAL_PROJECTION, rtol=1e-4, atol=1e-4)
+
+
+class Mean(nn.Module):
+    """A backbone without parameters: the mean colour."""
+
+    def __call__(self, x, train):
+        return jnp.mean(x, axis=(1, 2))
+
+
+@pytest.mark.parametrize("projector", [False, True])
+def test_a_linear_head_reads_the_projection_or_else_the_features(projector):
+    mlp = {"projector": Projector(5, 4)} if projector else {}
+    network = Network(Mean(), **mlp, head=Dense(7, jnp.bfloat16))
+    images = jnp.asarray(wave((6, 2, 2, 3), 1.0), jnp.float32)
+    variables = jax.tree.map(lambda x: x + 0.1, network.init(jax.random.key(0), images, True))
+    out = network.apply(variables, images, False)
+    np.testing.assert_allclose(out.features, images.mean(axis=(1, 2)), rtol=1e-5)
+    assert out.prediction == ()
+    assert isinstance(out.projection, tuple) == (not projector)
+    weight = jax.tree.map(np.asarray, variables["params"]["head"]["dense"])
+    x = np.asarray(out.projection if projector else out.features)
+    # bfloat16 has 8 bits; what leaves the head is float32 whatever it computes in.
+    np.testing.assert_allclose(out.logits, x @ weight["kernel"] + weight["bias"], rtol=0.03, atol=0.02)
+    assert out.logits.dtype == jnp.float32
+    np.testing.assert_array_equal(out.output, out.logits)
 
 
 # Sizes.
@@ -222,6 +250,219 @@ def test_sizes_of_the_heads():
 
 def named_shapes(tree):
     return {torch_name(path): leaf for path, leaf in traverse_util.flatten_dict(tree).items()}
+
+
+# Progressive networks.
+
+COLUMNS, NARROW = 3, 2
+
+
+def progressive(column):
+    return Progressive(tuple(Network(Column(NARROW), Projector(6, 5)) for _ in range(COLUMNS)), column)
+
+
+@functools.cache
+def columns():
+    """Parameters and statistics of all columns, as after a while of training."""
+    network = progressive(0)
+    variables = quick_jit(lambda: network.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), True))()
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda x: np.asarray(x) + rng.uniform(0, 0.2, x.shape).astype(np.float32), variables)
+
+
+def some_images():
+    return jnp.asarray(wave((4, 8, 8, 3), 3.0), jnp.float32)
+
+
+@functools.cache
+def running(column):
+    """The compiled training-mode pass: variables -> Embedding, statistics after."""
+
+    def forward(variables):
+        out, updated = progressive(column).apply(variables, some_images(), True, mutable=["batch_stats"])
+        return out, updated["batch_stats"]
+
+    return quick_jit(forward)
+
+
+def moved(variables, column, collection="params"):
+    """The same, with every number of one column moved."""
+    name = f"networks_{column}"
+    branch = jax.tree.map(lambda x: 1.3 * x + 0.05, variables[collection][name])
+    return {**variables, collection: {**variables[collection], name: branch}}
+
+
+def assert_same(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_a_column_depends_on_those_before_it_and_on_none_after():
+    variables, forward = columns(), running(1)
+    out, _ = forward(variables)
+    assert np.abs(out.features).max() > 0.1
+    for collection in ("params", "batch_stats"):
+        changed, _ = forward(moved(variables, 0, collection))
+        assert np.abs(changed.features - out.features).max() > 1e-3, collection
+        assert_same(forward(moved(variables, 2, collection))[0], out)
+    assert np.abs(forward(moved(variables, 1))[0].features - out.features).max() > 1e-3
+    # Its own running statistics do not count in training mode: it has those of the batch.
+    assert_same(forward(moved(variables, 1, "batch_stats"))[0], out)
+
+
+def test_only_the_column_in_use_updates_its_statistics_and_those_before_keep_theirs_to_the_bit():
+    variables = columns()
+    _, state = running(1)(variables)
+    before = variables["batch_stats"]
+    assert jax.tree.structure(state) == jax.tree.structure(before)
+    for column in ("networks_0", "networks_2"):
+        assert_same(state[column], before[column])
+    flat, old = (traverse_util.flatten_dict(tree["networks_1"]) for tree in (state, before))
+    assert len(flat) == 2 * (20 + 2)  # of the ResNet-18 and of the projector
+    for path, value in flat.items():
+        assert (np.asarray(value) != old[path]).all(), path
+
+
+def test_a_column_reads_the_earlier_ones_through_its_laterals_alone():
+    """With the scales of the laterals at 0 it is a ResNet-18 of its own; so is the first, which has no laterals."""
+    variables = columns()
+    (first, _), (second, _) = running(0)(variables), running(1)(variables)
+    images = some_images()
+
+    @quick_jit
+    def alone(params, state):
+        variables = {"params": params, "batch_stats": state}
+        return Network(ResNet18(NARROW), Projector(6, 5)).apply(variables, images, True, mutable=["batch_stats"])[0]
+
+    def network(column):
+        both = (variables[c][f"networks_{column}"] for c in ("params", "batch_stats"))
+        return [{**tree, "backbone": tree["backbone"]["resnet"]} for tree in both]
+
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), first, alone(*network(0)))
+    own = alone(*network(1))
+    assert np.abs(second.features - own.features).max() > 1e-2
+    branch = variables["params"]["networks_1"]
+    silent = {
+        name: {**value, "scale": np.zeros(1, np.float32)} if name.startswith("laterals") else value
+        for name, value in branch["backbone"].items()
+    }
+    assert sum(name.startswith("laterals") for name in silent) == 3
+    params = {**variables["params"], "networks_1": {**branch, "backbone": silent}}
+    quiet, _ = running(1)({**variables, "params": params})
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), quiet, own)
+
+
+def test_a_column_equals_stages_of_a_resnet_with_laterals_added():
+    """Put together here from ResNet18 and Lateral; the column before runs with its running statistics."""
+    variables = columns()
+    out, _ = running(1)(variables)
+
+    def column(params, state, earlier, train):
+        network = {"params": params["backbone"]["resnet"], "batch_stats": state["backbone"]["resnet"]}
+
+        def run(*args, method):
+            return ResNet18(NARROW).apply(network, *args, train, method=method, mutable=["batch_stats"])[0]
+
+        maps = [run(1, run(some_images(), method="begin"), method="stage")]
+        for number in (2, 3, 4):
+            x = run(number, maps[-1], method="stage")
+            if earlier:
+                weights = {"params": params["backbone"][f"laterals_{number - 2}"]}
+                added = Lateral(NARROW * 2 ** (number - 1)).apply(weights, [earlier[number - 2]])
+                x = jnp.maximum(x + added, 0.0)
+            maps.append(x)
+        return maps
+
+    @quick_jit
+    def both(params, state):
+        first = column(params["networks_0"], state["networks_0"], None, False)
+        return column(params["networks_1"], state["networks_1"], first, True)
+
+    maps = both(variables["params"], variables["batch_stats"])
+    assert [x.shape for x in maps] == [(4, 8, 8, 2), (4, 4, 4, 4), (4, 2, 2, 8), (4, 1, 1, 16)]
+    np.testing.assert_allclose(out.features, np.mean(maps[-1], axis=(1, 2)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_lateral_equals_numpy(count):
+    rng = np.random.default_rng(0)
+    maps = rng.normal(size=(count, 2, 5, 6, 2))
+    scale, reduce, project = rng.normal(size=count), rng.normal(size=(2 * count, 2)), rng.normal(size=(3, 3, 2, 4))
+    params = {
+        "scale": scale,
+        "reduce": {"conv": {"kernel": reduce[None, None]}},
+        "project": {"conv": {"kernel": project}},
+    }
+    initial = Lateral(4).init(jax.random.key(0), [jnp.zeros(maps.shape[1:])] * count)["params"]
+    assert jax.tree.map(np.shape, initial) == jax.tree.map(np.shape, params)
+    assert ((np.asarray(initial["scale"]) > 0) & (np.asarray(initial["scale"]) < 0.1)).all()
+    float32 = functools.partial(jnp.asarray, dtype=jnp.float32)
+    out = Lateral(4).apply({"params": jax.tree.map(float32, params)}, [float32(x) for x in maps])
+
+    hidden = np.zeros((2, 5, 6, 2))
+    for k in range(count):
+        hidden += np.einsum("bhwc,cd->bhwd", scale[k] * maps[k], reduce[2 * k : 2 * k + 2])
+    hidden = np.pad(np.maximum(hidden, 0.0), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    expected = np.zeros((2, 3, 3, 4))
+    for y in range(3):
+        for x in range(3):
+            window = hidden[:, 2 * y : 2 * y + 3, 2 * x : 2 * x + 3]
+            expected[:, y, x] = np.einsum("bhwc,hwcd->bd", window, project)
+    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_stage_trains_its_own_column():
+    params = columns()["params"]
+    stages = ARCHITECTURES["progressive"](COLUMNS, NARROW, jnp.float32, None)
+    assert len(stages) == COLUMNS
+    for stage, architecture in enumerate(stages):
+        active = architecture.active(params)
+        assert jax.tree.structure(active) == jax.tree.structure(params)
+        for column in range(COLUMNS):
+            name = f"networks_{column}"
+            assert_same(active[name], params[name] if column == stage else jax.tree.map(np.zeros_like, params[name]))
+        network = architecture.build(lambda: {"projector": Projector(6, 5)})
+        assert network == progressive(stage)
+    # One network for all tasks, that trains all of it.
+    (only,) = ARCHITECTURES["resnet18"](COLUMNS, NARROW, jnp.float32, None)
+    assert only.active(params) is params
+    assert only.build(lambda: {"projector": Projector(6, 5)}) == Network(ResNet18(NARROW), Projector(6, 5))
+
+
+def test_sizes_and_names_of_all_columns():
+    """Every stage has them all from the start, so that the states of a run have one structure."""
+    width, tasks = 64, 3
+
+    def build(heads):
+        return [stage.build(heads) for stage in ARCHITECTURES["progressive"](tasks, width, jnp.float32, None)]
+
+    networks = build(lambda: {"head": Dense(100)})
+    shapes = [jax.eval_shape(lambda n=n: n.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), True)) for n in networks]
+    assert shapes[0] == shapes[1] == shapes[2]
+    assert set(shapes[0]["params"]) == set(shapes[0]["batch_stats"]) == {f"networks_{t}" for t in range(tasks)}
+    for column in range(tasks):
+        branch = shapes[0]["params"][f"networks_{column}"]
+        assert set(branch) == {"backbone", "head"}
+        names = {"resnet", "laterals_0", "laterals_1", "laterals_2"} if column else {"resnet"}
+        assert set(branch["backbone"]) == names
+        count = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(branch))
+        # The official ResNet-18 (above) and its head; a lateral into stage 2, 3, 4 has k scales, a 1x1 convolution from
+        # k * c to c channels and a 3x3 one to 2 c.
+        laterals = sum(column + column * c * c + 9 * c * 2 * c for c in (64, 128, 256)) if column else 0
+        assert count == 11_168_832 + 512 * 100 + 100 + laterals
+        statistics = jax.tree.leaves(shapes[0]["batch_stats"][f"networks_{column}"])
+        assert sum(int(np.prod(leaf.shape)) for leaf in statistics) == 2 * 5 * (64 + 128 + 256 + 512)
+
+
+def test_columns_start_with_numbers_of_their_own():
+    variables = quick_jit(lambda: progressive(1).init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), True))()
+    kernels = [
+        np.ravel(
+            variables["params"][f"networks_{column}"]["backbone"]["resnet"]["stage4_block2"]["first"]["conv"]["kernel"]
+        )
+        for column in range(COLUMNS)
+    ]
+    assert np.abs(np.corrcoef(kernels) - np.eye(COLUMNS)).max() < 0.1
 
 
 # Initialisation.

@@ -10,11 +10,12 @@ from ucl_jax import report
 from ucl_jax.logging import MetricsFile, read_metrics
 
 
-def results(recipe, matrix, joint=False, finished=True):
+def results(recipe, matrix, joint=False, finished=True, seed=0):
     probe = {"matrix": matrix, "chance": 50.0, "random_init": [60.0, 70.0], "settings": {}}
     config = {
         "recipe": recipe,
-        "seed": 0,
+        "seed": seed,
+        "model": {"name": "progressive" if recipe == "pnn" else "resnet18"},
         "objective": {"name": "simsiam"},
         "eval": {"forgetting": "max"},
         "benchmark": {"joint": joint},
@@ -44,6 +45,40 @@ def test_table():
 
 def test_table_says_what_is_not_finished():
     assert "lump (simsiam, seed 0), not finished" in report.table([results("lump", [[90.0, None]], finished=False)])
+
+
+def test_table_of_seeds_is_mean_and_deviation():
+    runs = [LUMP, results("lump", [[90.0, None], [86.0, 95.0]], seed=1), results("pnn", [[90.0, None], [90.0, 80.0]])]
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in report.table_of_seeds(runs, "markdown").splitlines()
+    ]
+    assert rows[0][:5] == ["objective", "recipe", "n", "kNN within the task", "forgetting"]
+    # 88.5 and 90.5, 10 and 4: deviations are half the difference times the square root of 2.
+    assert rows[2] == ["simsiam", "lump", "2", *["89.50±1.41", "7.00±4.24"] * 2]
+    assert rows[3] == ["simsiam", "pnn", "1", *["85.00", "0.00"] * 2]
+    assert rows[4] == ["simsiam", "random network", "2", *["65.00±0.00", "-"] * 2]  # not PNN's, which has other widths
+    assert rows[5] == ["", "chance", "", "50.00", "-", "25.00", "-"]
+
+
+def test_probes_that_only_some_runs_have():
+    labelled = results("finetune", [[90.0, None], [80.0, 97.0]])
+    labelled["probes"]["head_all"] = {
+        "matrix": [[70.0, None], [20.0, 60.0]],
+        "chance": 25.0,
+        "random_init": [10.0, 12.0],
+    }
+    lines = report.table([LUMP, labelled], "markdown").splitlines()
+    assert lines[2].endswith("| 88.50 | 10.00 | - | - |")
+    assert lines[3].endswith("| 88.50 | 10.00 | 40.00 | 50.00 |")
+
+
+def test_results_by_the_name_of_a_file(tmp_path, capsys):
+    for seed in (0, 1):
+        (tmp_path / f"lump-seed{seed}.json").write_text(json.dumps(LUMP | {"config": LUMP["config"] | {"seed": seed}}))
+    assert report.main(["--seeds", *map(str, sorted(tmp_path.glob("*.json")))]) == 0
+    assert "88.50±0.00" in capsys.readouterr().out
+    assert report.main([str(tmp_path / "none.json")]) == 2
 
 
 def test_plots_of_a_folder(tmp_path):

@@ -15,7 +15,7 @@ import pytest
 import tiny
 from tensorboardX.proto import event_pb2
 
-from ucl_jax import parallel
+from ucl_jax import convert, parallel
 from ucl_jax.checkpoint import Checkpoints
 from ucl_jax.experiment import make_experiment
 
@@ -73,9 +73,9 @@ def comparable(workdir: pathlib.Path) -> dict:
     return {k: v for k, v in results.items() if k not in (*TIMINGS, "command")}
 
 
-def final_state(workdir: pathlib.Path):
+def final_state(workdir: pathlib.Path, recipe: str = "lump", **more):
     """The last checkpoint."""
-    like = make_experiment(tiny.config("lump", **LONG), parallel.AXIS).init()
+    like = make_experiment(tiny.config(recipe, **(more or LONG)), parallel.AXIS).init()
     with Checkpoints(workdir / "checkpoints", keep=2) as checkpoints:
         return jax.device_get(checkpoints.restore(like)[0])
 
@@ -199,6 +199,35 @@ def test_finished_run_is_not_run_again(environment, undisturbed):
     assert done.returncode == 0
     assert "finished; nothing to do" in done.stdout
     assert (workdir / "results.json").read_bytes() == before
+
+
+def test_official_weights_are_only_evaluated_with_no_epochs(environment, tmp_path):
+    """`init_from` and `train.epochs=0`: every row of the matrix is the file's network, and nothing moves."""
+    torch = pytest.importorskip("torch")
+    settings = {"train__epochs": 0, "objective__predictor_dim": 8, "eval__tasks": "all"}
+    config = tiny.config("finetune", **settings)
+    fresh = jax.device_get(make_experiment(config, None).init())
+    params = jax.tree.map(lambda x: x + np.float32(0.1), fresh.params)
+    official = convert.to_official(params, fresh.model_state)
+    state_dict = {f"module.{name}": torch.from_numpy(array.copy()) for name, array in official.items()}
+    torch.save({"epoch": 200, "state_dict": state_dict}, tmp_path / "official.pth")
+
+    done = launch(environment, "finetune.py:digits", tmp_path / "run", init_from=tmp_path / "official.pth", **settings)
+    assert done.returncode == 0, done.stderr
+    probe = json.loads((tmp_path / "run" / "results.json").read_text())["probes"]["knn_task"]
+    assert probe["matrix"][0] == probe["matrix"][1] != probe["random_init"]
+    assert probe["forgetting"]["max"] == 0
+    stored = final_state(tmp_path / "run", "finetune", **settings)
+    jax.tree.map(np.testing.assert_array_equal, stored.params, params)
+    # Started again it is finished; and a file that is not there is one line.
+    assert (
+        launch(
+            environment, "finetune.py:digits", tmp_path / "run", init_from=tmp_path / "official.pth", **settings
+        ).returncode
+        == 0
+    )
+    gone = launch(environment, "finetune.py:digits", tmp_path / "other", init_from=tmp_path / "none.pth", **settings)
+    assert "none.pth" in refused(gone)
 
 
 def refused(done: subprocess.CompletedProcess) -> str:

@@ -14,7 +14,7 @@ from ucl_jax.types import PyTree
 class Architecture(NamedTuple):
     """How the network of one stage of a run is put together.
 
-    build: () -> heads of `Network`, called as often as heads are needed -> the network, called as network(images, train).
+    build: () -> heads of `Network`, called as often as heads are needed -> network(images, train) -> Embedding.
     active: a tree like the parameters -> the same, with zeros where this stage trains nothing.
     """
 

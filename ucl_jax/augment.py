@@ -294,9 +294,7 @@ def gaussian_blur(image: Array, sigma: Scalar, kernel_size: int) -> Array:
 # Whole transforms. Each is a closure over its settings.
 
 
-def _crop(
-    key: Array, image: Array, size: int, scale: tuple[float, float], method: str, padding: int | None
-) -> Array:
+def _crop(key: Array, image: Array, size: int, scale: tuple[float, float], method: str, padding: int | None) -> Array:
     """A crop of the padded image where `padding` is a number, else a resized one."""
     if padding is not None:
         return random_crop(key, image, padding)

@@ -59,7 +59,7 @@ def check(settings: KnnSettings) -> None:
 
 
 def extract(features: Callable[[np.ndarray], PyTree], images: np.ndarray, batch_size: int) -> PyTree:
-    """`features` (leaves [N, ...]) of images uint8 [N, H, W, C], in full batches of `batch_size`; the last is padded."""
+    """`features` (leaves [N, ...]) of images uint8 [N, H, W, C] in batches of `batch_size`; the last one is padded."""
     chunks = []
     for start in range(0, len(images), batch_size):
         chunk = images[start : start + batch_size]

@@ -78,9 +78,7 @@ def make_experiment(config, axis_name: str | None) -> Experiment:
     )
 
     def stage(architecture):
-        objective = _make(
-            "objective", config, OBJECTIVES, architecture, augmentation, dtype=dtype, axis_name=axis_name
-        )
+        objective = _make("objective", config, OBJECTIVES, architecture, augmentation, dtype=dtype, axis_name=axis_name)
         method = _make("method", config, METHODS, objective)
         return Stage(objective, method, make_train_step(method, optimizer, axis_name, objective.active))
 

@@ -173,7 +173,9 @@ def supervised(
             augment.apply(augmentation.replay_view, keys, batch.image), frozen
         ),
         loss=loss,
-        eval_loss=lambda params, model_state, views: criterion(embed(params, model_state, views.image, False)[0], views),
+        eval_loss=lambda params, model_state, views: criterion(
+            embed(params, model_state, views.image, False)[0], views
+        ),
         embed=embed,
         features=_reader(embed, augmentation),
         active=architecture.active,

@@ -281,9 +281,7 @@ class _Run:
             features.append(
                 train.task_features(self.config, self.experiment, self.compiled, self.stream, state, task, learned=-1)
             )
-        return train.probe(
-            self.config, self.experiment, features, -1, self.stream.num_tasks, self.stream.classes
-        )
+        return train.probe(self.config, self.experiment, features, -1, self.stream.num_tasks, self.stream.classes)
 
     def _results(self, random_init: train.Rows | None, finished: bool) -> dict[str, Any]:
         settings = train.knn_settings(self.config)._asdict()

@@ -39,7 +39,9 @@ def si(objective: Objective, *, c: float, xi: float, form: str, rate: float, cli
     Raises:
       UsageError: a setting out of its range.
     """
-    require(c >= 0 and xi > 0 and clip >= 0, f"config.method: c={c} and clip={clip} must be at least 0, xi={xi} above 0")
+    require(
+        c >= 0 and xi > 0 and clip >= 0, f"config.method: c={c} and clip={clip} must be at least 0, xi={xi} above 0"
+    )
     choose("config.method.form", form, dict.fromkeys(("release", "path_integral", "submission")))
     skipped = choose("config.method.protect", protect, {"backbone": NOT_PROTECTED, "all": ()})
     sign = -1.0 if form == "submission" else 1.0

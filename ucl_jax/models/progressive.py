@@ -78,6 +78,4 @@ class Progressive(nn.Module):
     def active(self, tree):
         """A tree like the parameters, with zeros where the column in use is not concerned."""
         name = f"networks_{self.column}"
-        return {
-            key: branch if key == name else jax.tree.map(jnp.zeros_like, branch) for key, branch in tree.items()
-        }
+        return {key: branch if key == name else jax.tree.map(jnp.zeros_like, branch) for key, branch in tree.items()}

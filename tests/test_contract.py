@@ -1,0 +1,202 @@
+"""What every method owes to the rest, with every objective: two tiny tasks of each pair.
+
+The network is a convolution or two, so that a pair compiles in seconds; everything else is as the recipes have it.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from flax import linen as nn
+
+from ucl_jax import architectures, parallel, train
+from ucl_jax.architectures import Architecture
+from ucl_jax.data.stream import open_stream
+from ucl_jax.errors import UsageError
+from ucl_jax.experiment import make_experiment
+from ucl_jax.methods import METHODS
+from ucl_jax.models.heads import Network
+from ucl_jax.models.layers import BatchNorm, Conv
+from ucl_jax.models.progressive import Lateral, Progressive
+from ucl_jax.models.resnet import spatial_mean
+from ucl_jax.objectives import OBJECTIVES
+
+RECIPES = ("finetune", "si", "agem", "gss", "er", "der", "derpp", "lump", "pnn")
+FORBIDDEN = {("gss", "barlow_twins"): "one|single examples"}
+PAIRS = [(recipe, objective) for recipe in RECIPES for objective in OBJECTIVES]
+# At these rates 10 steps stay near the start, so that rounding is not amplified (see test_parallel.py).
+LEARNING_RATE = {"simsiam": 0.01, "barlow_twins": 0.0001, "supervised": 0.01}
+
+
+class Column(nn.Module):
+    """Two convolutions with batch norm; the second also reads the first maps of earlier columns."""
+
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x, earlier, train):
+        first = nn.relu(BatchNorm(self.axis_name, name="first_norm")(Conv(4, name="first")(x), train))
+        second = BatchNorm(self.axis_name, name="second_norm")(Conv(8, stride=2, name="second")(first), train)
+        if earlier:
+            second = second + Lateral(8, name="lateral")([maps[0] for maps in earlier])
+        return [first, nn.relu(second)]
+
+
+class Backbone(nn.Module):
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x, train):
+        return spatial_mean(Column(self.axis_name, name="column")(x, (), train)[-1])
+
+
+def plain(tasks, width, dtype, axis_name):
+    return (Architecture(lambda heads: Network(Backbone(axis_name), **heads())),)
+
+
+def progressive(tasks, width, dtype, axis_name):
+    def stage(column):
+        def build(heads):
+            return Progressive(tuple(Network(Column(axis_name), **heads()) for _ in range(tasks)), column)
+
+        return Architecture(build, Progressive((), column).active)
+
+    return tuple(map(stage, range(tasks)))
+
+
+@pytest.fixture(autouse=True)
+def small_networks(monkeypatch):
+    monkeypatch.setitem(architectures.ARCHITECTURES, "resnet18", plain)
+    monkeypatch.setitem(architectures.ARCHITECTURES, "progressive", progressive)
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("tfds"))
+
+
+def pair_config(recipe, objective):
+    settings = {
+        "augment__crop": "padded", "augment__jitter_p": 0.0, "augment__gray_p": 0.0, "train__epochs": 1,
+        "train__batch_size": 16, "train__learning_rate": LEARNING_RATE[objective],
+    }  # fmt: skip
+    for name in ("buffer_size", "compare"):
+        if name in tiny.config(recipe).method:
+            settings[f"method__{name}"] = {"buffer_size": 24, "compare": 4}[name]
+    return tiny.config(recipe, f"digits,{objective}", **settings)
+
+
+class Traced:
+    """The compiled stages of an experiment on some devices, and how often each train step was traced."""
+
+    def __init__(self, config, devices):
+        self.config, self.traces = config, []
+        self.experiment = make_experiment(config, parallel.AXIS)
+        self.compiled = parallel.compile_stages(
+            [stage._replace(train_step=self._count(n, stage.train_step)) for n, stage in enumerate(self.experiment.stages)],
+            parallel.choose_devices(devices, config.train.batch_size),
+        )  # fmt: skip
+
+    def _count(self, number, function):
+        def counted(*arguments):
+            self.traces.append(number)
+            return function(*arguments)
+
+        return counted
+
+    def start(self):
+        return jax.device_put(self.experiment.init(), self.compiled[0].sharding)
+
+    def run(self, data_dir, state, step=0, tasks_done=0):
+        """(event name, step, host copy of the state, loss or rows) of all that happens from `state` on."""
+        state = jax.device_put(state, self.compiled[0].sharding)
+        events = []
+        with open_stream(self.config.benchmark, data_dir) as stream:
+            for event in train.train(self.config, self.experiment, self.compiled, stream, state, step, tasks_done):
+                if isinstance(event, train.StepDone):
+                    events.append(("step", event.step, jax.device_get(event.state), jax.device_get(event.metrics)))
+                if isinstance(event, train.TaskDone):
+                    events.append(("task", event.step, jax.device_get(event.state), event.rows))
+        return events
+
+
+def signature(tree):
+    return jax.tree.structure(tree), [(np.shape(leaf), np.asarray(leaf).dtype) for leaf in jax.tree.leaves(tree)]
+
+
+def distance(one, other):
+    squares = jax.tree.map(lambda a, b: np.sum(np.square(a - b, dtype=np.float64)), one, other)
+    return float(np.sqrt(sum(jax.tree.leaves(squares))))
+
+
+def test_the_recipes_here_are_all_methods():
+    assert {pair_config(recipe, "simsiam").method.name for recipe in RECIPES} == set(METHODS)
+
+
+@pytest.mark.parametrize(("recipe", "objective"), [pair for pair in PAIRS if pair not in FORBIDDEN])
+def test_every_pair_keeps_the_contract(recipe, objective, data_dir):
+    config = pair_config(recipe, objective)
+    one = Traced(config, 1)
+    start = jax.device_get(one.start())
+    events = one.run(data_dir, start)
+    assert [name for name, *_ in events] == (["step"] * 5 + ["task"]) * 2
+
+    # The state keeps its structure, shapes and dtypes through every step and end_task, and stays finite.
+    for name, step, state, found in events:
+        assert signature(state) == signature(start), (name, step)
+        assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(state)), (name, step)
+        if name == "step":
+            assert all(np.isfinite(value) for value in found.values()), (step, found)
+    assert distance(events[-1][2].params, start.params) > 0
+
+    # One compilation; with an architecture that grows one a task.
+    assert one.traces == list(range(len(one.experiment.stages)))
+
+    # A run that starts from the third step of the second task is the same to the bit.
+    _, step, middle, _ = events[8]
+    again = one.run(data_dir, middle, step, tasks_done=1)
+    assert len(one.traces) == len(one.experiment.stages)
+    for (name, at, state, found), (other_name, other_at, other_state, other_found) in zip(
+        events[9:], again, strict=True
+    ):
+        assert (name, at) == (other_name, other_at)
+        jax.tree.map(np.testing.assert_array_equal, other_state, state)
+        assert other_found == found
+
+    # Two devices are one device, up to rounding.
+    two = Traced(config, 2)
+    others = two.run(data_dir, start)
+    for (name, _, state, found), (_, _, other, other_found) in zip(events, others, strict=True):
+        if name == "step":
+            np.testing.assert_allclose(other_found["loss"], found["loss"], rtol=1e-3, atol=1e-3)
+    state, other = events[-1][2], others[-1][2]
+    assert distance(other.params, state.params) < 1e-2 * distance(state.params, start.params)
+    for ours, theirs in zip(jax.tree.leaves(state.memory), jax.tree.leaves(other.memory), strict=True):
+        if ours.dtype == np.float32:
+            np.testing.assert_allclose(theirs, ours, rtol=1e-2, atol=1e-3)
+        else:
+            np.testing.assert_array_equal(theirs, ours)
+
+
+@pytest.mark.parametrize(("recipe", "objective"), FORBIDDEN)
+def test_a_forbidden_pair_says_why(recipe, objective):
+    with pytest.raises(UsageError, match=FORBIDDEN[recipe, objective]):
+        make_experiment(pair_config(recipe, objective), None)
+
+
+def test_progressive_columns_are_frozen_once_learned(data_dir):
+    """PNN through the whole loop: nothing of the first column, nor what the probe finds on its task, ever changes."""
+    run = Traced(pair_config("pnn", "supervised"), 2)
+    start = jax.device_get(run.start())
+    events = run.run(data_dir, start)
+    first, last = events[5], events[11]
+    assert (first[0], last[0]) == ("task", "task")
+    for name in ("params", "model_state"):
+        learned, later = getattr(first[2], name), getattr(last[2], name)
+        jax.tree.map(np.testing.assert_array_equal, later["networks_0"], learned["networks_0"])
+        jax.tree.map(np.testing.assert_array_equal, learned["networks_1"], getattr(start, name)["networks_1"])
+        assert distance(later["networks_1"], learned["networks_1"]) > 0
+    for probe in ("knn_task", "head_task"):
+        assert last[3][probe].accuracy[0] == first[3][probe].accuracy[0]
+    assert jnp.all(jnp.asarray(last[3]["knn_all"].accuracy) >= 0)

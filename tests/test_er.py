@@ -1,0 +1,118 @@
+"""ER on a small real network, and what rehearsal methods share."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import small
+from small import EXAMPLES, make_batch, make_keys
+
+from ucl_jax.errors import UsageError
+from ucl_jax.methods import Step
+from ucl_jax.methods.rehearsal import beside, past_or_present
+
+DEFAULTS = {"buffer_size": 3 * EXAMPLES, "replay_from": "buffer", "count": "presentations"}
+close = functools.partial(small.assert_trees_close, rtol=1e-4, atol=1e-5)
+
+
+@functools.cache
+def er(learned, **changes):
+    return small.make_method("er", learned, **(DEFAULTS | changes))
+
+
+def observe(method, memory, *seeds):
+    for seed in seeds:
+        memory = method.observe(memory, Step(make_batch(seed), (), (), (), ()), jax.random.key(seed))
+    return memory
+
+
+def cross_entropy(logits, labels):
+    """In NumPy, of the classes with these numbers."""
+    logits = np.asarray(logits, np.float64)
+    log_sum = np.log(np.sum(np.exp(logits - logits.max(1, keepdims=True)), axis=1)) + logits.max(1)
+    return np.mean([total - row[label] for total, row, label in zip(log_sum, logits, labels)])
+
+
+# Helpers.
+
+
+def test_past_or_present_takes_all_of_one():
+    past, present = (
+        {"a": jnp.asarray([1.0, 2.0]), "b": jnp.ones((2, 3))},
+        {"a": jnp.zeros(2), "b": jnp.full((2, 3), 7.0)},
+    )
+    small.assert_trees_equal(past_or_present(past, present, jnp.asarray(True)), past)
+    small.assert_trees_equal(past_or_present(past, present, jnp.asarray(False)), present)
+
+
+def test_beside_puts_the_present_first():
+    joined = beside((jnp.asarray([1.0, 2.0]), jnp.ones((2, 3))), (jnp.asarray([5.0]), jnp.zeros((1, 3))))
+    small.assert_trees_equal(joined, (jnp.asarray([1.0, 2.0, 5.0]), jnp.asarray([[1.0] * 3, [1.0] * 3, [0.0] * 3])))
+
+
+# The loss.
+
+
+@pytest.mark.parametrize("learned", ["simsiam", "barlow_twins", "supervised"])
+def test_loss_is_the_objectives_on_present_and_past_views_together(learned):
+    objective, start = small.alone(learned), small.started(learned)
+    method, batch, keys = er(learned), make_batch(3), make_keys(5)
+    memory = observe(method, method.init(batch, *start), 1, 2)
+    past = method.recall(memory, jax.random.key(3), EXAMPLES)
+    value, aux = method.loss(*start, memory, batch, past, keys)
+
+    present, replayed = objective.views(keys.example, batch), objective.views(keys.past, past.batch)
+    together = jax.tree.map(lambda x, y: jnp.asarray(np.concatenate([x, y])), present, replayed)
+    expected, expected_aux = objective.loss(*start, together)
+    np.testing.assert_allclose(value, expected, rtol=1e-4)
+    close((aux.model_state, aux.metrics), (expected_aux.model_state, expected_aux.metrics))
+    assert aux.extras == ()
+    assert abs(expected - objective.loss(*start, present)[0]) > 1e-3  # the past shows
+
+    if learned == "supervised":
+        labels = [*range(300, 300 + EXAMPLES), *np.asarray(past.batch.label)]
+        assert set(np.asarray(past.batch.label) // 100) == {1, 2}
+        logits = objective.embed(*start, together.image, True)[0].logits
+        np.testing.assert_allclose(value, cross_entropy(logits, labels), rtol=1e-4)
+
+
+@pytest.mark.parametrize("learned", ["simsiam", "supervised"])
+@pytest.mark.parametrize("replay_from", ["buffer", "past_tasks"])
+def test_with_nothing_to_replay_it_is_the_objective_on_the_present_twice(learned, replay_from):
+    """Means and statistics over two copies of a batch are those of one, but for the unbiased running variance."""
+    objective, start = small.alone(learned), small.started(learned)
+    method, batch, keys = er(learned, replay_from=replay_from), make_batch(3), make_keys(5)
+    memory = method.init(batch, *start)
+    if replay_from == "past_tasks":
+        memory = observe(method, memory, 1)  # of the present task: nothing of the past
+    value, aux = method.loss(*start, memory, batch, method.recall(memory, jax.random.key(0), EXAMPLES), keys)
+    present = objective.views(keys.example, batch)
+    np.testing.assert_allclose(value, objective.loss(*start, present)[0], rtol=1e-5)
+    twice = jax.tree.map(lambda x: jnp.concatenate([x, x]), present)
+    np.testing.assert_allclose(value, objective.loss(*start, twice)[0], rtol=1e-5)
+    close(aux.model_state, objective.loss(*start, twice)[1].model_state)
+
+
+def test_past_tasks_replays_earlier_tasks_only():
+    start = small.started("simsiam")
+    method = er("simsiam", replay_from="past_tasks")
+    memory = observe(method, method.init(make_batch(), *start), 1)
+    memory = observe(method, method.end_task(memory, start[0]), 2)
+    for seed in range(5):
+        past = method.recall(memory, jax.random.key(seed), EXAMPLES)
+        assert sorted(np.asarray(past.batch.label)) == list(range(100, 100 + EXAMPLES))
+        np.testing.assert_array_equal(past.batch.image, make_batch(1).image[past.batch.label - 100])
+
+
+@pytest.mark.parametrize(("name", "value", "message"), [
+    ("buffer_size", 0, r"config\.method\.buffer_size is 0; it must be at least 1"),
+    ("replay_from", "past", r"config\.method\.replay_from 'past'.* known: buffer, past_tasks"),
+    ("count", "", r"config\.method\.count ''.* known: presentations, examples"),
+])  # fmt: skip
+@pytest.mark.parametrize("method", ["er", "agem", "der"])
+def test_settings_of_the_buffer_are_checked_for_each_method(method, name, value, message):
+    own = {"alpha": 0.1, "beta": 0.0, "target": "features"} if method == "der" else {}
+    with pytest.raises(UsageError, match=message):
+        small.make_raw(method, **(DEFAULTS | own | {name: value}))
