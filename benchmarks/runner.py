@@ -1,4 +1,6 @@
-"""Runs many small experiments, each in its own process on a core of its own, and keeps their results.json.
+"""Runs many small experiments, each in its own process, and keeps their results.json.
+
+With several jobs each process has one CPU core; with --jobs=1 it has all of them, or the accelerator.
 
 What is done already is not done again; a run that was interrupted goes on where it was. A cell that fails is told at
 the end, and the exit code is 1 then.
@@ -33,7 +35,7 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     """The command line that all studies share."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--seeds", type=int, default=3, help="0 .. SEEDS-1")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes at a time, a core each")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes at a time")
     parser.add_argument("--only", default="", help="cells whose name contains this")
     parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="for every cell")
     parser.add_argument("--dry-run", action="store_true", help="only say what would run")
@@ -59,11 +61,12 @@ def run_all(study: str, cells: Sequence[Cell], given: argparse.Namespace) -> int
         workdir.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "launch.py", f"--config=configs/{cell.recipe}.py:{cell.arg}", f"--workdir={workdir}"]
         command += [f"--config.{pair}" for pair in (f"seed={cell.seed}", *cell.overrides, *given.override)]
-        environment = os.environ | {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
+        environment = dict(os.environ)
+        if given.jobs > 1:
+            command = [*(["taskset", "-c", str(core)] if shutil.which("taskset") else []), *command]
+            environment["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
         with (workdir / "output.txt").open("w") as output:
-            done = subprocess.run(
-                ["taskset", "-c", str(core), *command], cwd=ROOT, env=environment, stdout=output, stderr=output
-            )
+            done = subprocess.run(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
         cores.put(core)
         if done.returncode == 0:
             shutil.copy(workdir / "results.json", results / f"{cell.name}.json")

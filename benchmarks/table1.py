@@ -1,9 +1,10 @@
 """All rows of Table 1, and ER and DER++ beside them, on a small data set: digits in three seeds by default.
 
     python -m benchmarks.table1                                         # embedded digits, two CPU cores: see README
-    python -m benchmarks.table1 --benchmark=cifar10 --objectives=simsiam --seeds=1 --override=train.epochs=4 ...
+    python -m benchmarks.table1 --benchmark=cifar10 --jobs=1            # the paper's, for an accelerator
+    bash benchmarks/cifar10_small.sh                                    # shrunk for two CPU cores
 
-Results go to benchmarks/results/table1-<benchmark>; `python -m benchmarks.tables` puts them into README.md.
+Results go to benchmarks/results/NAME; `python -m benchmarks.tables` puts them into README.md.
 """
 
 import sys
@@ -28,6 +29,7 @@ def main() -> int:
     """Runs what is missing."""
     parser = runner.make_parser(__doc__.splitlines()[0])
     parser.add_argument("--benchmark", default="digits")
+    parser.add_argument("--name", help="of the study; default table1-BENCHMARK")
     parser.add_argument("--objectives", default=",".join(ROWS))
     given = parser.parse_args()
     cells = [
@@ -37,7 +39,7 @@ def main() -> int:
         for objective in given.objectives.split(",")
         for recipe in rows[objective]
     ]
-    return runner.run_all(f"table1-{given.benchmark}", cells, given)
+    return runner.run_all(given.name or f"table1-{given.benchmark}", cells, given)
 
 
 if __name__ == "__main__":

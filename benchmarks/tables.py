@@ -23,7 +23,7 @@ def load(study: str) -> list[dict]:
     return [report.load_results(path) for path in sorted((RESULTS / study).glob("*.json"))]
 
 
-def table1(benchmark: str) -> str:
+def table1(study: str) -> str:
     """Rows in the order of METHODS of the paper's table, mean and deviation over seeds."""
     order = ("finetune", "pnn", "si", "agem", "gss", "er", "der", "derpp", "lump", "multitask")
     objectives = ("supervised", "simsiam", "barlow_twins")
@@ -32,7 +32,7 @@ def table1(benchmark: str) -> str:
         config = run["config"]
         return objectives.index(config["objective"]["name"]), order.index(config["recipe"]), config["seed"]
 
-    return report.table_of_seeds(sorted(load(f"table1-{benchmark}"), key=place), "markdown")
+    return report.table_of_seeds(sorted(load(study), key=place), "markdown")
 
 
 # What each recipe is, and what it keeps.
@@ -68,8 +68,8 @@ def methods() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "table1-digits": lambda: table1("digits"),
-    "table1-cifar10": lambda: table1("cifar10"),
+    "table1-digits": lambda: table1("table1-digits"),
+    "table1-cifar10-small": lambda: table1("table1-cifar10-small"),
     "fidelity": fidelity.table,
     "methods": methods,
 }

@@ -93,10 +93,8 @@ class Traced:
     def __init__(self, config, devices):
         self.config, self.traces = config, []
         self.experiment = make_experiment(config, parallel.AXIS)
-        self.compiled = parallel.compile_stages(
-            [stage._replace(train_step=self._count(n, stage.train_step)) for n, stage in enumerate(self.experiment.stages)],
-            parallel.choose_devices(devices, config.train.batch_size),
-        )  # fmt: skip
+        counted = [s._replace(train_step=self._count(n, s.train_step)) for n, s in enumerate(self.experiment.stages)]
+        self.compiled = parallel.compile_stages(counted, parallel.choose_devices(devices, config.train.batch_size))
 
     def _count(self, number, function):
         def counted(*arguments):
@@ -167,7 +165,7 @@ def test_every_pair_keeps_the_contract(recipe, objective, data_dir):
     # Two devices are one device, up to rounding.
     two = Traced(config, 2)
     others = two.run(data_dir, start)
-    for (name, _, state, found), (_, _, other, other_found) in zip(events, others, strict=True):
+    for (name, _, _, found), (_, _, _, other_found) in zip(events, others, strict=True):
         if name == "step":
             np.testing.assert_allclose(other_found["loss"], found["loss"], rtol=1e-3, atol=1e-3)
     state, other = events[-1][2], others[-1][2]
