@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One GPU: step times, then LUMP and finetune on Split CIFAR-10 at full size against Table 1.
+# One GPU: step times, then LUMP, finetune and every other row of Table 1 on Split CIFAR-10 at full size.
 #
 #     OUT=results-gpu bash benchmarks/gpu.sh
 #
@@ -9,7 +9,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 OUT=${OUT:-results-gpu}
-RUNS=${RUNS:-runs/gpu}
+RUNS=runs/table1-cifar10
 DTYPE=${DTYPE:-bfloat16}
 mkdir -p "$OUT"
 if ls .whl/*.whl >/dev/null 2>&1; then python3 -m pip install --quiet --no-deps .whl/*.whl; fi
@@ -26,8 +26,10 @@ for dtype in float32 bfloat16; do
         mv "$OUT/step-$dtype.part" "$OUT/step-$dtype.txt"
     fi
 done
-for recipe in lump finetune; do
-    python3 launch.py --config=configs/$recipe.py:cifar10 --config.model.dtype="$DTYPE" --workdir="$RUNS/$recipe-$DTYPE"
+# The paper's main comparison first, then every other row of Table 1 on CIFAR-10.
+for only in lump-simsiam finetune-simsiam ""; do
+    python3 -m benchmarks.table1 --benchmark=cifar10 --jobs=1 --seeds="${SEEDS:-1}" --only="$only" \
+        --override=model.dtype="$DTYPE"
     collect
+    python3 -m ucl_jax.report --seeds benchmarks/results/table1-cifar10/*.json | tee "$OUT/table.txt"
 done
-python3 -m ucl_jax.report "$RUNS"/*-"$DTYPE" | tee "$OUT/table.txt"
