@@ -40,7 +40,7 @@ METHODS = {
     ),
     "agem": dict(REHEARSAL, replay_from="past_tasks"),
     "gss": dict(
-        buffer_size=256,
+        REHEARSAL,
         compare=10,  # stored examples whose gradients a new one's is compared with
     ),
     "er": dict(REHEARSAL),

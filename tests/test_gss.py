@@ -14,12 +14,16 @@ from small import EXAMPLES, make_batch, make_keys
 from ucl_jax import replay
 from ucl_jax.errors import UsageError
 from ucl_jax.methods import METHODS, Step
-from ucl_jax.methods.gss import choose_slots
 from ucl_jax.models.heads import Network, Predictor, Projector
 from ucl_jax.models.layers import Dense
 
-DEFAULTS = {"buffer_size": 2 * EXAMPLES, "compare": 4}
-choose = jax.jit(choose_slots)
+DEFAULTS = {"buffer_size": 2 * EXAMPLES, "compare": 4, "replay_from": "buffer", "count": "presentations"}
+SIZES = ("buffer_size", "compare")
+
+
+@jax.jit
+def choose(key, stored, seen, offered):
+    return replay.greedy_slots(key, seen, stored, offered, jnp.ones(offered.shape, bool))
 
 
 @functools.cache
@@ -31,7 +35,7 @@ def gss(learned="simsiam", **changes):
 
 
 def one_by_one(key, stored, seen, offered):
-    """The same draws as `choose_slots`, in a plain loop."""
+    """The same draws as `greedy_slots`, in a plain loop."""
     score, slots = np.array(stored, np.float32), []
     for mine, turn_key in zip(np.asarray(offered, np.float32), jax.random.split(key, len(offered))):
         draw, coin = jax.random.split(turn_key)
@@ -51,15 +55,14 @@ def one_by_one(key, stored, seen, offered):
 
 @pytest.mark.parametrize("seen", [0, 3, 5, 200])
 @pytest.mark.parametrize("seed", range(3))
-def test_choose_slots_equals_a_plain_loop(seen, seed):
+def test_greedy_slots_equal_a_plain_loop(seen, seed):
     rng = np.random.default_rng([seen, seed])
     stored = np.where(np.arange(5) < seen, rng.uniform(0.05, 1.8, 5), 0.0).astype(np.float32)
     offered = rng.uniform(0.0, 1.5, 16).astype(np.float32)
-    slots, score = choose(jax.random.key(seed), jnp.asarray(stored), jnp.asarray(seen), jnp.asarray(offered))
-    expected_slots, expected_score = one_by_one(jax.random.key(seed), stored, seen, offered)
+    slots = choose(jax.random.key(seed), jnp.asarray(stored), jnp.asarray(seen), jnp.asarray(offered))
+    expected_slots, _ = one_by_one(jax.random.key(seed), stored, seen, offered)
     assert slots.dtype == jnp.int32
     np.testing.assert_array_equal(slots, expected_slots)
-    np.testing.assert_array_equal(score, expected_score)
     kept = np.asarray(slots) < 5
     assert kept.any()
     assert not kept[(offered >= 1) & (seen + np.arange(16) >= 5)].any()
@@ -67,11 +70,10 @@ def test_choose_slots_equals_a_plain_loop(seen, seed):
 
 def test_free_slots_are_filled_first_in_order_whatever_the_scores():
     offered = jnp.asarray([1.9, 1.0, 0.2, 2.0, 1.2])
-    slots, score = choose(jax.random.key(0), jnp.asarray([0.7, 0.0, 0.0, 0.0]), jnp.asarray(1), offered)
+    slots = choose(jax.random.key(0), jnp.asarray([0.7, 0.0, 0.0, 0.0]), jnp.asarray(1), offered)
     np.testing.assert_array_equal(
         slots, [1, 2, 3, 4, 4]
     )  # 4 is no slot: the last two come too late, and are not below 1
-    np.testing.assert_array_equal(score, np.asarray([0.7, 1.9, 1.0, 0.2], np.float32))
 
 
 def test_a_place_is_taken_as_often_as_the_paper_says():
@@ -79,9 +81,7 @@ def test_a_place_is_taken_as_often_as_the_paper_says():
     stored, mine, count = np.array([0.2, 1.4, 0.6]), 0.5, 20_000
 
     def trial(key):
-        return choose_slots(key, jnp.asarray(stored, jnp.float32), jnp.asarray(99), jnp.asarray([mine], jnp.float32))[
-            0
-        ][0]
+        return choose(key, jnp.asarray(stored, jnp.float32), jnp.asarray(99), jnp.asarray([mine], jnp.float32))[0]
 
     slots = np.asarray(jax.jit(jax.vmap(trial))(jax.random.split(jax.random.key(1), count)))
     expected = stored / stored.sum() * stored / (stored + mine)
@@ -94,10 +94,9 @@ def test_scores_of_the_batch_count_at_once():
     """The second example meets the score of the first, which took the only slot."""
     wins = 0
     for seed in range(200):
-        slots, score = choose(jax.random.key(seed), jnp.asarray([1e6]), jnp.asarray(1), jnp.asarray([1e-6, 0.9]))
+        slots = choose(jax.random.key(seed), jnp.asarray([1e6]), jnp.asarray(1), jnp.asarray([1e-6, 0.9]))
         assert slots[0] == 0
         wins += int(slots[1] == 0)
-        np.testing.assert_allclose(score, [0.9 if slots[1] == 0 else 1e-6], rtol=1e-6)
     assert wins == 0  # 1e-6 / (1e-6 + 0.9); against 1e6 it would always win
 
 
@@ -109,17 +108,17 @@ def test_the_last_writer_of_a_slot_wins_in_images_as_in_scores():
         memory = method.observe(memory, step(1, [0.9] * EXAMPLES), jax.random.key(100 + seed))
         scores = np.linspace(0.1, 0.9, EXAMPLES).astype(np.float32)
         after = method.observe(memory, step(2, scores), jax.random.key(seed))
-        slots, expected = one_by_one(jax.random.key(seed), memory.score, EXAMPLES, scores)
-        np.testing.assert_array_equal(after.score, expected)
+        slots, expected = one_by_one(jax.random.key(seed), memory.buffer.items.kept, EXAMPLES, scores)
+        np.testing.assert_array_equal(after.buffer.items.kept, expected)
         assert after.buffer.seen == 2 * EXAMPLES
         for slot in range(2):
             writers = [place for place, taken in enumerate(slots) if taken == slot]
             twice += len(writers) > 1
-            stored, before = ([x[slot] for x in jax.tree.leaves(m.buffer.items)] for m in (after, memory))
+            stored, before = ([x[slot] for x in jax.tree.leaves(m.buffer.items.batch)] for m in (after, memory))
             expected = [x[writers[-1]] for x in jax.tree.leaves(make_batch(2))] if writers else before
             small.assert_trees_equal(stored, expected)
             if writers:
-                assert after.score[slot] == scores[writers[-1]]
+                assert after.buffer.items.kept[slot] == scores[writers[-1]]
     assert twice > 5
 
 
@@ -136,7 +135,13 @@ def test_a_free_slot_takes_the_example_and_its_score():
     batch, filled = method.stored(memory)
     np.testing.assert_array_equal(filled, np.arange(2 * EXAMPLES) < EXAMPLES)
     small.assert_trees_equal(jax.tree.map(lambda x: x[:EXAMPLES], batch), make_batch(1))
-    np.testing.assert_array_equal(memory.score, [*scores, *[0] * EXAMPLES])
+    np.testing.assert_array_equal(memory.buffer.items.kept, [*scores, *[0] * EXAMPLES])
+
+
+def test_examples_that_are_not_eligible_take_no_slot_and_no_turn():
+    offered, eligible = jnp.asarray([0.1, 0.2, 0.3, 0.4]), jnp.asarray([True, False, True, False])
+    slots = replay.greedy_slots(jax.random.key(0), jnp.asarray(0), jnp.zeros(3), offered, eligible)
+    np.testing.assert_array_equal(slots, [0, 3, 1, 3])
 
 
 # Similarities.
@@ -189,7 +194,7 @@ def test_scores_equal_gradients_taken_one_by_one(learned):
     memory = filled_memory(method, learned)
     past = method.recall(memory, jax.random.key(3), EXAMPLES)
     value, aux = method.loss(*start, memory, batch, past, keys)
-    others = replay.sample(memory.buffer, keys.batch, DEFAULTS["compare"])
+    others = replay.sample(memory.buffer, keys.batch, DEFAULTS["compare"]).batch
     assert len(set(np.asarray(others.label))) == DEFAULTS["compare"]
     expected = scores_by_hand(learned, *start, batch, others)
     assert np.ptp(expected) > 0.01
@@ -197,7 +202,7 @@ def test_scores_equal_gradients_taken_one_by_one(learned):
 
     # It learns as ER does.
     objective = small.alone(learned)
-    views = objective.views(keys.example, batch), objective.views(keys.past, past)
+    views = objective.views(keys.example, batch), objective.views(keys.past, past.batch)
     together = jax.tree.map(lambda x, y: jnp.concatenate([x, y]), *views)
     expected, expected_aux = objective.loss(*start, together)
     np.testing.assert_allclose(value, expected, rtol=1e-4)
@@ -213,7 +218,7 @@ def test_only_what_is_trained_is_compared():
     memory = filled_memory(method, "simsiam")
     past = method.recall(memory, jax.random.key(3), EXAMPLES)
     _, aux = method.loss(*start, memory, batch, past, keys)
-    others = replay.sample(memory.buffer, keys.batch, DEFAULTS["compare"])
+    others = replay.sample(memory.buffer, keys.batch, DEFAULTS["compare"]).batch
     expected = scores_by_hand("simsiam", *start, batch, others, lambda grads: grads["projector"])
     np.testing.assert_allclose(aux.extras, expected, rtol=1e-3, atol=1e-3)
     assert np.abs(np.subtract(expected, scores_by_hand("simsiam", *start, batch, others))).max() > 0.01
@@ -225,14 +230,14 @@ def test_through_the_train_step_the_first_batch_scores_a_tenth_and_the_second_wh
     train_step = small.make_step(method, optimizer)
     before = small.start_state(method, optimizer, small.started("simsiam"))
     first, _ = train_step(before, make_batch(1))
-    np.testing.assert_allclose(first.memory.score, [0.1] * EXAMPLES + [0.0] * EXAMPLES, rtol=1e-6)
+    np.testing.assert_allclose(first.memory.buffer.items.kept, [0.1] * EXAMPLES + [0.0] * EXAMPLES, rtol=1e-6)
     second, _ = train_step(first, make_batch(2))
     _, _, keys = small.step_keys(first.step)
-    others = replay.sample(first.memory.buffer, keys.batch, DEFAULTS["compare"])
+    others = replay.sample(first.memory.buffer, keys.batch, DEFAULTS["compare"]).batch
     # By the parameters before the update.
     expected = scores_by_hand("simsiam", first.params, first.model_state, make_batch(2), others)
-    np.testing.assert_allclose(second.memory.score, [0.1] * EXAMPLES + expected, rtol=1e-3, atol=1e-3)
-    np.testing.assert_array_equal(second.memory.buffer.items.label, [*make_batch(1).label, *make_batch(2).label])
+    np.testing.assert_allclose(second.memory.buffer.items.kept, [0.1] * EXAMPLES + expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_array_equal(second.memory.buffer.items.batch.label, [*make_batch(1).label, *make_batch(2).label])
     # Scores do not feed back into the loss: the first step is that of the present beside itself.
     _, _, keys = small.step_keys(before.step)
     views = small.alone("simsiam").views(keys.example, make_batch(1))
@@ -252,7 +257,7 @@ def test_barlow_twins_is_refused_because_single_examples_have_no_loss():
         small.make_raw("gss", "barlow_twins", **DEFAULTS)
 
 
-@pytest.mark.parametrize("name", DEFAULTS)
+@pytest.mark.parametrize("name", SIZES)
 def test_sizes_below_1_are_refused(name):
-    with pytest.raises(UsageError, match="buffer_size and compare must be at least 1"):
+    with pytest.raises(UsageError, match=f"config.method.{name} is 0; it must be at least 1"):
         small.make_raw("gss", **(DEFAULTS | {name: 0}))

@@ -359,7 +359,7 @@ def test_train_step_equals_numbers_worked_by_hand(devices):
 
     seen = after.memory  # what `observe` was given
     close = functools.partial(small.assert_trees_close, rtol=1e-6)
-    close(seen.grads, {"a": np.array([102.5, 102.5]), "b": np.array(3.0)})  # neither projected nor made inactive
+    close(seen.grads, {"a": np.array([102.5, 102.5]), "b": np.array(0.0)})  # not projected; b is inactive
     small.assert_trees_equal(seen.previous, params)
     small.assert_trees_equal(seen.params, after.params)
     small.assert_trees_equal(seen.batch, batch)

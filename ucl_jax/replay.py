@@ -4,6 +4,8 @@ Reservoir sampling (Vitter 1985) keeps every one of the `seen` examples with the
 official code counts presentations, so that an image may sit in the buffer twice; `eligible` lets the caller decide.
 """
 
+from collections.abc import Callable
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -53,6 +55,37 @@ def slots(key: Array, seen: Array, size: int, eligible: Array) -> Array:
     return jnp.where(eligible & (slot < size), slot, size)
 
 
+def greedy_slots(key: Array, seen: Array, stored: Array, offered: Array, eligible: Array) -> Array:
+    """The slot that GSS (Aljundi et al. 2019, algorithm 2) gives to each example of a batch, in order.
+
+    Free slots are filled first. Then an example with a score below 1 challenges a stored one, drawn in proportion to
+    its score, and takes its place with probability stored / (stored + offered).
+
+    Args:
+      key: random key.
+      seen: int32 [], examples offered before this batch.
+      stored: float32 [S], scores of the slots, at least 0.
+      offered: float32 [B], scores of the examples, in [0, 2].
+      eligible: bool [B], False for examples that are not offered.
+
+    Returns:
+      int32 [B]: a slot in [0, S), or S where the example is not kept.
+    """
+    size = stored.shape[0]
+
+    def offer(score, turn):
+        place, mine, eligible, key = turn
+        draw_key, coin_key = jax.random.split(key)
+        rival = jax.random.categorical(draw_key, jnp.log(score))
+        wins = (mine < 1.0) & (jax.random.uniform(coin_key) * (score[rival] + mine) < score[rival])
+        slot = jnp.where(place < size, place, jnp.where(wins, rival, size))
+        slot = jnp.where(eligible, slot, size).astype(jnp.int32)
+        return score.at[slot].set(mine, mode="drop"), slot
+
+    places = seen + jnp.cumsum(eligible, dtype=jnp.int32) - 1
+    return jax.lax.scan(offer, stored, (places, offered, eligible, jax.random.split(key, offered.shape[0])))[1]
+
+
 def write(items: PyTree, new: PyTree, slot: Array) -> PyTree:
     """`items[slot[j]] = new[j]` for j in order, so that the last writer of a slot wins; slot >= S writes nothing.
 
@@ -66,11 +99,21 @@ def write(items: PyTree, new: PyTree, slot: Array) -> PyTree:
     return jax.tree.map(lambda old, x: old.at[target].set(x, mode="drop", unique_indices=True), items, new)
 
 
-def add(buffer: Reservoir, key: Array, new: PyTree, eligible: Array | None = None) -> Reservoir:
-    """Offers a batch of items (leaves [B, ...]) to the reservoir, one after the other."""
+def random_slots(key: Array, buffer: Reservoir, new: PyTree, eligible: Array) -> Array:
+    """`slots` for a batch of items: reservoir sampling."""
+    return slots(key, buffer.seen, capacity(buffer), eligible)
+
+
+def add(
+    buffer: Reservoir, key: Array, new: PyTree, eligible: Array | None = None, policy: Callable = random_slots
+) -> Reservoir:
+    """Offers a batch of items (leaves [B, ...]) to the buffer, one after the other.
+
+    `policy`, with the arguments of `random_slots`, says which slots they take.
+    """
     if eligible is None:
         eligible = jnp.ones(jax.tree.leaves(new)[0].shape[0], bool)
-    slot = slots(key, buffer.seen, capacity(buffer), eligible)
+    slot = policy(key, buffer, new, eligible)
     return Reservoir(write(buffer.items, new, slot), buffer.seen + jnp.sum(eligible, dtype=jnp.int32))
 
 

@@ -48,11 +48,12 @@ def make_train_step(
         (loss, aux), grads = jax.value_and_grad(method.loss, has_aux=True)(
             state.params, state.model_state, state.memory, batch, past, keys
         )
-        reference = ()
+        grads, reference = active(grads), ()
         if method.reference is not None:
             reference = jax.grad(method.reference)(state.params, state.model_state, state.memory, past, keys)
+            reference = active(reference)
         loss, metrics, grads, reference = collectives.mean((loss, aux.metrics, grads, reference), axis_name)
-        projected = active(method.project(state.memory, grads, reference))
+        projected = method.project(state.memory, grads, reference)
         updates, opt_state = optimizer.update(projected, state.opt_state, active(state.params))
         params = optax.apply_updates(state.params, active(updates))
 

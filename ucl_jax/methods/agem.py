@@ -13,7 +13,8 @@ def agem(objective: Objective, *, buffer_size: int, replay_from: str, count: str
     """Takes the gradient's part against the gradient of stored examples away.
 
     Built from the paper: in the official code stored images pass through a wrong conversion and come from the last
-    task only. The gradient on the past is taken in training mode and leaves the running statistics alone.
+    task only. The gradient on the past is taken in training mode and leaves the running statistics alone; while there
+    is no past it is one of empty images, and put aside.
 
     Args:
       objective: for the present and for the past.

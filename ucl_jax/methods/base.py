@@ -11,7 +11,7 @@ class Step(NamedTuple):
 
     batch: the examples of the step, leaves [B, ...].
     extras: `Aux.extras` of the loss, leaves [B, ...].
-    grads: gradients of the loss, before `Method.project`.
+    grads: gradients of the loss, before `Method.project`; zeros where nothing is trained.
     previous: parameters before the update.
     params: parameters after the update.
     """

@@ -62,6 +62,7 @@ def rehearsal(
     replay_from: str = "buffer",
     count: str = "presentations",
     keep: Callable[[Batch, PyTree, PyTree], PyTree] = lambda batch, params, model_state: (),
+    policy: Callable = replay.random_slots,
 ) -> Rehearsal:
     """A reservoir over all presentations, to which `observe` offers every batch with the loss's extras beside it.
 
@@ -70,6 +71,7 @@ def rehearsal(
       replay_from: "buffer": all that is stored, from the second batch on; "past_tasks": examples of earlier tasks only.
       count: "presentations": an image is offered each time it is shown; "examples": once.
       keep: batch, params, model_state -> something like the extras of the loss; only shapes and dtypes are used.
+      policy: which examples take which slots, see `replay.add`.
 
     Raises:
       UsageError: a setting out of its range.
@@ -91,7 +93,7 @@ def rehearsal(
 
     def observe(memory, step, key):
         new = item(step.batch, step.extras, memory.task)
-        return memory.replace(buffer=replay.add(memory.buffer, key, new, eligible(step.batch)))
+        return memory.replace(buffer=replay.add(memory.buffer, key, new, eligible(step.batch), policy))
 
     def end_task(memory, params):
         return memory.replace(task=memory.task + 1)

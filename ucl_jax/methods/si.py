@@ -32,16 +32,15 @@ def si(objective: Objective, *, c: float, xi: float, form: str, rate: float, cli
         penalty. "path_integral" (paper of SI, eq. 3): -grad * change, without the penalty, not below 0 at the end.
         "submission": the official code at the time of the paper: as "release", but the penalty is subtracted and omega
         overwritten.
-      rate: of the official forms, which take the base learning rate (0.03).
+      rate: of the official forms, above 0; they take the base learning rate, 0.03.
       clip: gradients are clipped to [-clip, clip] by value; 0 does not clip. 1 in the official code.
       protect: "backbone", with its linear head where there is one (official code), or "all" parameters.
 
     Raises:
       UsageError: a setting out of its range.
     """
-    require(
-        c >= 0 and xi > 0 and clip >= 0, f"config.method: c={c} and clip={clip} must be at least 0, xi={xi} above 0"
-    )
+    require(c >= 0 and clip >= 0, f"config.method: c={c} and clip={clip} must be at least 0")
+    require(xi > 0 and rate > 0, f"config.method: xi={xi} and rate={rate} must be above 0")
     choose("config.method.form", form, dict.fromkeys(("release", "path_integral", "submission")))
     skipped = choose("config.method.protect", protect, {"backbone": NOT_PROTECTED, "all": ()})
     sign = -1.0 if form == "submission" else 1.0
