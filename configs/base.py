@@ -183,7 +183,7 @@ def get_config(
         config.train.learning_rate = 0.24 if supervised else 0.25
         config.objective.update(hidden_dim=256, output_dim=256)
         if "predictor_dim" in config.objective:
-            config.objective.predictor_dim = 64
+            config.objective.predictor_dim = 128
         config.eval.knn_k = 20
         config.checkpoint.every_steps = 100
     return config.lock()
