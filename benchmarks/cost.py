@@ -45,9 +45,10 @@ def make_step(recipe: str, given: argparse.Namespace):
         state, metrics = compiled.train_step(state, batch, experiment.key)
         jax.block_until_ready(metrics)
 
-    step()
-    state = state.replace(memory=jax.device_put(experiment.stages[-1].method.end_task(state.memory, state.params)))
-    state = jax.device_put(state, compiled.sharding)
+    for _ in range(-(-256 // given.batch)):
+        step()
+    memory = experiment.stages[-1].method.end_task(state.memory, state.params)
+    state = jax.device_put(state.replace(memory=memory), compiled.sharding)
     step()
     return step
 

@@ -9,10 +9,12 @@ import sys
 from typing import NamedTuple
 
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from benchmarks import runner
 from ucl_jax import metrics, report
 
+STUDENT = 4.30  # of t with two degrees of freedom, 95 %, two-sided: three runs
 TINY_MEAN, TINY_STD = "(0.4802,0.4480,0.3975)", "(0.2770,0.2691,0.2821)"
 
 
@@ -39,20 +41,32 @@ CHOICES = (
     Choice("7", "lump", "supervised", ("method.mix_labels=release",)),
     Choice("8", "si", "simsiam", ("method.form=path_integral",)),
     Choice("8", "si", "simsiam", ("method.form=submission",)),
-    Choice("8", "si", "simsiam", ("method.clip=0.0",)),
-    Choice("8", "si", "simsiam", ("method.protect=all",)),
+    Choice("8", "si", "simsiam", ("method.form=overwrite",)),
+    Choice("8a", "si", "simsiam", ("method.clip=0.0",)),
+    Choice("8a", "si", "simsiam", ("method.protect=all",)),
     Choice("9", "der", "simsiam", ("method.target=output",)),
     Choice("11", "agem", "simsiam", ("method.replay_from=buffer",)),
     Choice("14", "lump", "simsiam", (f"augment.replay_mean={TINY_MEAN}", f"augment.replay_std={TINY_STD}")),
     Choice("16", "finetune", "supervised", ("train.learning_rate=0.03",)),
     Choice("17", "finetune", "supervised", ("objective.projector=True",)),
     Choice("18", "finetune", "supervised", ("objective.classes=10",)),
+    Choice("24", "er", "supervised", ("method.replay_view=strong",)),
 )
 
 
 def load(study: str, names: list[str]) -> list[dict]:
-    """Results of a study by name."""
-    return [report.load_results(runner.ROOT / "benchmarks" / "results" / study / f"{name}.json") for name in names]
+    """Results of a study by name; those that are there."""
+    paths = [runner.ROOT / "benchmarks" / "results" / study / f"{name}.json" for name in names]
+    return [report.load_results(path) for path in paths if path.exists()]
+
+
+def require_same_config(runs: list[dict], but: set[str]) -> None:
+    """Raises ValueError when configs differ in more than their seeds and the keys of `but`."""
+    trees = [flatten_dict(run["config"], sep=".") for run in runs]
+    for key in sorted(set().union(*trees) - but - {"seed"}):
+        values = [tree.get(key) for tree in trees]
+        if any(value != values[0] for value in values):
+            raise ValueError(f"saved runs of {runs[0]['config']['recipe']} differ in {key}: {values}; run them anew")
 
 
 def numbers(runs: list[dict]) -> dict[str, np.ndarray]:
@@ -71,13 +85,23 @@ def numbers(runs: list[dict]) -> dict[str, np.ndarray]:
 def table() -> str:
     """A row for each choice: the default, the other, the paired difference, and whether seeds hide it.
 
-    The difference of two runs of one seed is what the change did; |mean| below two standard errors is called hidden.
+    The difference of two runs of one seed is what the change did. It is called hidden when its 95 % interval, by
+    Student's t, holds 0.
+
+    Raises:
+      ValueError: two runs differ in more than the choice.
     """
     rows = [["point", "run", "other choice", "probe", "default A / F", "other A / F", "difference of A", "of F"]]
     for choice in CHOICES:
         seeds = range(3)
-        defaults = numbers(load("table1-digits", [f"{choice.recipe}-{choice.objective}-seed{s}" for s in seeds]))
-        others = numbers(load("fidelity-digits", [choice.name(s) for s in seeds]))
+        before = load("table1-digits", [f"{choice.recipe}-{choice.objective}-seed{s}" for s in seeds])
+        after = load("fidelity-digits", [choice.name(s) for s in seeds])
+        if not len(before) == len(after) == len(seeds):
+            told = [choice.point, f"{choice.recipe}, {choice.objective}", f"`{choice.overrides[0]}`"]
+            rows.append([*told, "", "not measured", "", "", ""])
+            continue
+        require_same_config(before + after, {pair.partition("=")[0] for pair in choice.overrides})
+        defaults, others = numbers(before), numbers(after)
         for probe, title in (("knn_task", "task"), ("knn_all", "all")):
             one, other = defaults[probe], others[probe]
             first = title == "task"
@@ -97,9 +121,23 @@ def table() -> str:
     return report.render(rows, "markdown", left=4)
 
 
+def forgetting_table() -> str:
+    """Forgetting within the task and over all classes by each definition, from the same runs."""
+    rows = [["run", *(f"{title}, `{d}`" for title in ("task", "all") for d in metrics.FORGETTING)]]
+    for recipe, objective in (("finetune", "supervised"), ("finetune", "simsiam"), ("lump", "simsiam")):
+        runs = load("table1-digits", [f"{recipe}-{objective}-seed{seed}" for seed in range(3)])
+        cells = [
+            f"{np.mean([metrics.forgetting(run['probes'][probe]['matrix'], d) for run in runs]):.2f}"
+            for probe in ("knn_task", "knn_all")
+            for d in metrics.FORGETTING
+        ]
+        rows.append([f"{recipe}, {objective}", *cells])
+    return report.render(rows, "markdown")
+
+
 def _difference(values: np.ndarray) -> str:
     mean, error = values.mean(), values.std(ddof=1) / len(values) ** 0.5
-    return f"{mean:+.2f}" + (" (hidden by the spread)" if abs(mean) < 2 * error else "")
+    return f"{mean:+.2f}" + (" (hidden by the spread)" if abs(mean) < STUDENT * error else "")
 
 
 def main() -> int:

@@ -65,9 +65,11 @@ def run_all(study: str, cells: Sequence[Cell], given: argparse.Namespace) -> int
         if given.jobs > 1:
             command = [*(["taskset", "-c", str(core)] if shutil.which("taskset") else []), *command]
             environment["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
-        with (workdir / "output.txt").open("w") as output:
-            done = subprocess.run(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
-        cores.put(core)
+        try:
+            with (workdir / "output.txt").open("w") as output:
+                done = subprocess.run(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
+        finally:
+            cores.put(core)
         if done.returncode == 0:
             shutil.copy(workdir / "results.json", results / f"{cell.name}.json")
         seconds = time.monotonic() - began

@@ -5,6 +5,7 @@
 A table stands between `<!-- table NAME -->` and `<!-- end -->`; NAME is a key of TABLES.
 """
 
+import itertools
 import json
 import pathlib
 import re
@@ -24,7 +25,7 @@ def load(study: str) -> list[dict]:
 
 
 def table1(study: str) -> str:
-    """Rows in the order of METHODS of the paper's table, mean and deviation over seeds."""
+    """Rows in the order of the paper's table, mean and deviation over seeds that differ in nothing else."""
     order = ("finetune", "pnn", "si", "agem", "gss", "er", "der", "derpp", "lump", "multitask")
     objectives = ("supervised", "simsiam", "barlow_twins")
 
@@ -32,7 +33,10 @@ def table1(study: str) -> str:
         config = run["config"]
         return objectives.index(config["objective"]["name"]), order.index(config["recipe"]), config["seed"]
 
-    return report.table_of_seeds(sorted(load(study), key=place), "markdown")
+    runs = sorted(load(study), key=place)
+    for _, group in itertools.groupby(runs, key=lambda run: place(run)[:2]):
+        fidelity.require_same_config(list(group), set())
+    return report.table_of_seeds(runs, "markdown")
 
 
 # What each recipe is, and what it keeps.
@@ -71,6 +75,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "table1-digits": lambda: table1("table1-digits"),
     "table1-cifar10-small": lambda: table1("table1-cifar10-small"),
     "fidelity": fidelity.table,
+    "forgetting": fidelity.forgetting_table,
     "methods": methods,
 }
 

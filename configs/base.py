@@ -33,17 +33,19 @@ METHODS = {
     "si": dict(
         c=0.1,  # strength of the penalty
         xi=1.0,  # damping
-        form="release",  # release | path_integral | submission: how importance is measured, see methods/si.py
+        form="release",  # release | path_integral | submission | overwrite: how importance is measured, methods/si.py
         rate=0.03,  # of the forms release and submission: importance is rate * grad^2
         clip=1.0,  # of gradients, by value; 0 does not clip
         protect="backbone",  # backbone | all: which parameters are held back
     ),
-    "agem": dict(REHEARSAL, replay_from="past_tasks"),
+    "agem": dict(REHEARSAL, replay_from="past_tasks", replay_view="strong"),
     "gss": dict(
         REHEARSAL,
+        replay_view="strong",
         compare=10,  # stored examples whose gradients a new one's is compared with
     ),
-    "er": dict(REHEARSAL),
+    # strong | weak: stored images are shown as present ones are, or cropped and flipped only; with labels weak.
+    "er": dict(REHEARSAL, replay_view="strong"),
     "der": dict(
         REHEARSAL,
         alpha=0.1,  # weight of the error between outputs now and then
@@ -170,8 +172,10 @@ def get_config(
     config.checkpoint = dict(every_steps=1000, keep=2)
     config.log = dict(every_steps=10, tensorboard=True, wandb=False)
 
-    if method == "der" and supervised:
+    if supervised and method == "der":
         config.method.target = "output"
+    if supervised and "replay_view" in config.method:
+        config.method.replay_view = "weak"
     for (owner, key), value in TUNED.get(name, {}).items():
         if owner == method:
             config.method[key] = value

@@ -13,7 +13,9 @@ from small import EXAMPLES, make_batch
 
 from ucl_jax.methods.agem import project
 
-DEFAULTS = {"buffer_size": 10 * EXAMPLES, "replay_from": "past_tasks", "count": "presentations"}
+DEFAULTS = {
+    "buffer_size": 10 * EXAMPLES, "replay_from": "past_tasks", "count": "presentations", "replay_view": "strong",
+}  # fmt: skip
 LEARNING_RATE = 0.3
 OPTIMIZER = optax.sgd(LEARNING_RATE)
 

@@ -41,6 +41,15 @@ def test_fidelity_names_are_different_and_its_recipes_exist():
         assert choice.recipe in table1.ROWS[choice.objective] + table1.MORE[choice.objective]
 
 
+def test_runs_that_differ_in_more_than_their_seed_are_not_averaged():
+    runs = [{"config": {"recipe": "lump", "seed": seed, "train": {"epochs": 40}}} for seed in (0, 1)]
+    fidelity.require_same_config(runs, set())
+    runs.append({"config": {"recipe": "lump", "seed": 2, "train": {"epochs": 60}}})
+    with pytest.raises(ValueError, match=r"lump differ in train\.epochs: \[40, 40, 60\]"):
+        fidelity.require_same_config(runs, {"train.batch_size"})
+    fidelity.require_same_config(runs, {"train.epochs"})
+
+
 def test_what_has_results_is_not_run_and_a_failure_is_told(tmp_path, monkeypatch, capsys):
     """Real processes, of a launch.py that only pretends to train."""
     (tmp_path / "launch.py").write_text(

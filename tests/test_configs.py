@@ -129,10 +129,13 @@ def test_settings_of_the_paper_for_si_der_and_pnn(benchmark, objective, c, alpha
 @pytest.mark.parametrize("benchmark", PAPER)
 def test_buffers_of_the_other_rehearsal_methods(benchmark):
     reservoir = {"buffer_size": 256, "count": "presentations"}
-    assert agem.get_config(benchmark).method.to_dict() == {"name": "agem", "replay_from": "past_tasks", **reservoir}
-    assert er.get_config(benchmark).method.to_dict() == {"name": "er", "replay_from": "buffer", **reservoir}
+    for objective, view in (("simsiam", "strong"), ("barlow_twins", "strong"), ("supervised", "weak")):
+        arg = f"{benchmark},{objective}"
+        shown = {"replay_view": view, **reservoir}
+        assert agem.get_config(arg).method.to_dict() == {"name": "agem", "replay_from": "past_tasks", **shown}
+        assert er.get_config(arg).method.to_dict() == {"name": "er", "replay_from": "buffer", **shown}
     assert gss.get_config(benchmark).method.to_dict() == {
-        "name": "gss", "compare": 10, "replay_from": "buffer", **reservoir,
+        "name": "gss", "compare": 10, "replay_from": "buffer", "replay_view": "strong", **reservoir,
     }  # fmt: skip
 
 

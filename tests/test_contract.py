@@ -3,6 +3,9 @@
 The network is a convolution or two, so that a pair compiles in seconds; everything else is as the recipes have it.
 """
 
+from functools import partial
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +21,7 @@ from ucl_jax.experiment import make_experiment
 from ucl_jax.methods import METHODS
 from ucl_jax.models.heads import Network
 from ucl_jax.models.layers import BatchNorm, Conv
-from ucl_jax.models.progressive import Lateral, Progressive
+from ucl_jax.models.progressive import Lateral
 from ucl_jax.models.resnet import spatial_mean
 from ucl_jax.objectives import OBJECTIVES
 
@@ -32,6 +35,8 @@ LEARNING_RATE = {"simsiam": 0.01, "barlow_twins": 0.0001, "supervised": 0.01}
 class Column(nn.Module):
     """Two convolutions with batch norm; the second also reads the first maps of earlier columns."""
 
+    width: int = 4
+    dtype: Any = jnp.float32
     axis_name: str | None = None
 
     @nn.compact
@@ -48,27 +53,17 @@ class Backbone(nn.Module):
 
     @nn.compact
     def __call__(self, x, train):
-        return spatial_mean(Column(self.axis_name, name="column")(x, (), train)[-1])
+        return spatial_mean(Column(axis_name=self.axis_name, name="column")(x, (), train)[-1])
 
 
 def plain(tasks, width, dtype, axis_name):
     return (Architecture(lambda heads: Network(Backbone(axis_name), **heads())),)
 
 
-def progressive(tasks, width, dtype, axis_name):
-    def stage(column):
-        def build(heads):
-            return Progressive(tuple(Network(Column(axis_name), **heads()) for _ in range(tasks)), column)
-
-        return Architecture(build, Progressive((), column).active)
-
-    return tuple(map(stage, range(tasks)))
-
-
 @pytest.fixture(autouse=True)
 def small_networks(monkeypatch):
     monkeypatch.setitem(architectures.ARCHITECTURES, "resnet18", plain)
-    monkeypatch.setitem(architectures.ARCHITECTURES, "progressive", progressive)
+    monkeypatch.setitem(architectures.ARCHITECTURES, "progressive", partial(architectures.progressive, column=Column))
 
 
 @pytest.fixture(scope="module")

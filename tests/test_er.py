@@ -11,9 +11,10 @@ from small import EXAMPLES, make_batch, make_keys
 
 from ucl_jax.errors import UsageError
 from ucl_jax.methods import Step
-from ucl_jax.methods.rehearsal import beside, past_or_present
+from ucl_jax.methods.rehearsal import past_or_present
 
-DEFAULTS = {"buffer_size": 3 * EXAMPLES, "replay_from": "buffer", "count": "presentations"}
+BUFFER = {"buffer_size": 3 * EXAMPLES, "replay_from": "buffer", "count": "presentations"}
+DEFAULTS = BUFFER | {"replay_view": "strong"}
 close = functools.partial(small.assert_trees_close, rtol=1e-4, atol=1e-5)
 
 
@@ -47,23 +48,27 @@ def test_past_or_present_takes_all_of_one():
     small.assert_trees_equal(past_or_present(past, present, jnp.asarray(False)), present)
 
 
-def test_beside_puts_the_present_first():
-    joined = beside((jnp.asarray([1.0, 2.0]), jnp.ones((2, 3))), (jnp.asarray([5.0]), jnp.zeros((1, 3))))
-    small.assert_trees_equal(joined, (jnp.asarray([1.0, 2.0, 5.0]), jnp.asarray([[1.0] * 3, [1.0] * 3, [0.0] * 3])))
-
-
 # The loss.
 
 
-@pytest.mark.parametrize("learned", ["simsiam", "barlow_twins", "supervised"])
-def test_loss_is_the_objectives_on_present_and_past_views_together(learned):
+@pytest.mark.parametrize(("learned", "replay_view"), [
+    ("simsiam", "strong"), ("barlow_twins", "strong"), ("supervised", "strong"), ("simsiam", "weak"),
+    ("supervised", "weak"),
+])  # fmt: skip
+def test_loss_is_the_objectives_on_present_and_past_views_together(learned, replay_view):
     objective, start = small.alone(learned), small.started(learned)
-    method, batch, keys = er(learned), make_batch(3), make_keys(5)
+    method, batch, keys = er(learned, replay_view=replay_view), make_batch(3), make_keys(5)
     memory = observe(method, method.init(batch, *start), 1, 2)
     past = method.recall(memory, jax.random.key(3), EXAMPLES)
     value, aux = method.loss(*start, memory, batch, past, keys)
 
     present, replayed = objective.views(keys.example, batch), objective.views(keys.past, past.batch)
+    if replay_view == "weak":  # the image minus a number of the key, as small.AUGMENTATION has it
+        pairs = jax.vmap(jax.random.split)(keys.past)
+        image = np.asarray(past.batch.image, np.float32) / 255
+        shown = [image - np.array([jax.random.uniform(k) for k in some]).reshape(-1, 1, 1, 1)
+                 for some in ([keys.past] if learned == "supervised" else [pairs[:, 0], pairs[:, 1]])]  # fmt: skip
+        replayed = replayed._replace(image=shown[0]) if learned == "supervised" else tuple(shown)
     together = jax.tree.map(lambda x, y: jnp.asarray(np.concatenate([x, y])), present, replayed)
     expected, expected_aux = objective.loss(*start, together)
     np.testing.assert_allclose(value, expected, rtol=1e-4)
@@ -113,6 +118,13 @@ def test_past_tasks_replays_earlier_tasks_only():
 ])  # fmt: skip
 @pytest.mark.parametrize("method", ["er", "agem", "der"])
 def test_settings_of_the_buffer_are_checked_for_each_method(method, name, value, message):
-    own = {"alpha": 0.1, "beta": 0.0, "target": "features"} if method == "der" else {}
+    own = {"alpha": 0.1, "beta": 0.0, "target": "features"} if method == "der" else {"replay_view": "strong"}
     with pytest.raises(UsageError, match=message):
-        small.make_raw(method, **(DEFAULTS | own | {name: value}))
+        small.make_raw(method, **(BUFFER | own | {name: value}))
+
+
+@pytest.mark.parametrize("method", ["er", "agem", "gss"])
+def test_how_the_past_is_shown_is_checked(method):
+    own = {"compare": 3} if method == "gss" else {}
+    with pytest.raises(UsageError, match=r"config\.method\.replay_view 'week', did you mean 'weak'"):
+        small.make_raw(method, **(BUFFER | own | {"replay_view": "week"}))

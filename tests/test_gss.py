@@ -17,7 +17,10 @@ from ucl_jax.methods import METHODS, Step
 from ucl_jax.models.heads import Network, Predictor, Projector
 from ucl_jax.models.layers import Dense
 
-DEFAULTS = {"buffer_size": 2 * EXAMPLES, "compare": 4, "replay_from": "buffer", "count": "presentations"}
+DEFAULTS = {
+    "buffer_size": 2 * EXAMPLES, "compare": 4, "replay_view": "strong", "replay_from": "buffer",
+    "count": "presentations",
+}  # fmt: skip
 SIZES = ("buffer_size", "compare")
 
 
@@ -245,6 +248,25 @@ def test_through_the_train_step_the_first_batch_scores_a_tenth_and_the_second_wh
     _, grads = small.value_and_grad("simsiam")(before.params, before.model_state, twice)
     moved = jax.tree.map(lambda p, g: p - 0.1 * g, before.params, grads)
     small.assert_trees_close(first.params, moved, rtol=1e-4, atol=1e-5)
+
+
+def test_opposite_gradients_score_0_and_no_less():
+    """A score that rounding leaves below 0 has no logarithm: nothing would ever take that slot."""
+    start, keys = small.started("simsiam"), make_keys(5)
+    batch = jax.tree.map(lambda x: x[jnp.zeros(EXAMPLES, jnp.int32)], make_batch(3))
+    objective = small.objective("simsiam")
+    signs = iter([1.0, -1.0])  # the batch's gradients, then those of the past
+
+    def turned(params, model_state, views):
+        sign = next(signs)
+        return sign * objective.eval_loss(params, model_state, views)
+
+    method = METHODS["gss"](objective._replace(eval_loss=turned), **(DEFAULTS | {"compare": 1}))
+    memory = method.observe(method.init(batch, *start), Step(batch, jnp.full(EXAMPLES, 0.1), (), (), ()), keys.batch)
+    past = method.recall(memory, jax.random.key(3), EXAMPLES)
+    _, aux = small.quick_jit(method.loss)(*start, memory, batch, past, keys)
+    np.testing.assert_allclose(aux.extras, 0.0, atol=1e-5)
+    assert np.all(np.asarray(aux.extras) >= 0)
 
 
 # Settings.

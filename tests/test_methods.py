@@ -17,7 +17,7 @@ from ucl_jax.errors import UsageError
 from ucl_jax.methods import METHODS, Method, Step
 from ucl_jax.models.heads import Network
 from ucl_jax.models.layers import BatchNorm, Conv
-from ucl_jax.models.progressive import Lateral, Progressive
+from ucl_jax.models.progressive import Lateral, Progressive, only_column
 from ucl_jax.types import Aux, Batch
 
 BUFFER = 10
@@ -393,7 +393,7 @@ class Column(nn.Module):
 def stage(column, columns=3):
     return Architecture(
         lambda heads: Progressive(tuple(Network(Column(), **heads()) for _ in range(columns)), column),
-        Progressive((), column).active,
+        functools.partial(only_column, column),
     )
 
 

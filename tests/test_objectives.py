@@ -12,7 +12,7 @@ from ucl_jax import objectives
 from ucl_jax.architectures import Architecture
 from ucl_jax.models.heads import Network, Predictor, Projector
 from ucl_jax.models.layers import Dense
-from ucl_jax.models.progressive import Lateral, Progressive
+from ucl_jax.models.progressive import Lateral, Progressive, only_column
 from ucl_jax.models.resnet import BasicBlock, ResNet18
 from ucl_jax.types import Batch
 
@@ -494,7 +494,7 @@ def stage_of(name, column, tasks=3):
     def build(heads):
         return Progressive(tuple(Network(Column(), **heads()) for _ in range(tasks)), column)
 
-    architecture = Architecture(build, Progressive((), column).active)
+    architecture = Architecture(build, functools.partial(only_column, column))
     return objectives.OBJECTIVES[name](architecture, AUGMENTATION, **SETTINGS[name])
 
 

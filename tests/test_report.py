@@ -73,6 +73,15 @@ def test_probes_that_only_some_runs_have():
     assert lines[3].endswith("| 88.50 | 10.00 | 40.00 | 50.00 |")
 
 
+def test_average_accuracy_of_runs_with_different_probes(tmp_path):
+    labelled = results("finetune", [[90.0, None], [80.0, 97.0]])
+    labelled["probes"]["head_all"] = labelled["probes"]["knn_all"]
+    for number, runs in enumerate(([LUMP, labelled], [labelled, LUMP])):
+        report.plot_average_accuracy(tmp_path / f"{number}.png", runs)
+    assert pixels(tmp_path / "0.png").shape[1] > 1.2 * pixels(tmp_path / "1.png").shape[0]
+    assert pixels(tmp_path / "0.png").shape == pixels(tmp_path / "1.png").shape
+
+
 def test_results_by_the_name_of_a_file(tmp_path, capsys):
     for seed in (0, 1):
         (tmp_path / f"lump-seed{seed}.json").write_text(json.dumps(LUMP | {"config": LUMP["config"] | {"seed": seed}}))

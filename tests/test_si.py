@@ -16,7 +16,7 @@ from ucl_jax.methods import METHODS, Step
 TASKS, STEPS, LEARNING_RATE, MOMENTUM = 3, 2, 0.1, 0.9
 # Not the values of the paper: such that the penalty, the clipping and the damping all show in a few steps.
 DEFAULTS = {"c": 100.0, "xi": 1e-4, "form": "release", "rate": 0.3, "clip": 0.01, "protect": "backbone"}
-FORMS = ["release", "path_integral", "submission"]
+FORMS = ["release", "path_integral", "submission", "overwrite"]
 close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-7)
 
 
@@ -61,8 +61,9 @@ def compare(found, expected):
 
 
 @pytest.mark.parametrize("changes", [
-    {}, {"form": "path_integral"}, {"form": "submission"}, {"protect": "all"}, {"clip": 0.0, "rate": 0.003},
-], ids=["release", "path_integral", "submission", "all", "no_clip"])  # fmt: skip
+    {}, {"form": "path_integral"}, {"form": "submission"}, {"form": "overwrite"}, {"protect": "all"},
+    {"clip": 0.0, "rate": 0.003},
+], ids=["release", "path_integral", "submission", "overwrite", "all", "no_clip"])  # fmt: skip
 def test_three_tasks_equal_importances_accumulated_by_hand(changes):
     setting = DEFAULTS | changes
     steps, ends = run(**changes)
@@ -110,7 +111,7 @@ def test_three_tasks_equal_importances_accumulated_by_hand(changes):
             for n in omega:
                 negative |= bool(np.any(path[n] < -0.01 * largest(path)))
                 new = np.where(path[n] > 0, path[n], 0) / ((now[n] - anchor[n]) ** 2 + setting["xi"])
-                omega[n] = new if setting["form"] == "submission" else omega[n] + new
+                omega[n] = new if setting["form"] in ("submission", "overwrite") else omega[n] + new
                 path[n] = np.zeros_like(path[n])
             anchor = now
             memory = ends[task].memory

@@ -1,12 +1,13 @@
 """Architectures: networks for all tasks, or a stage of the run for each."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from flax import linen as nn
 
 from ucl_jax.models.heads import Network
-from ucl_jax.models.progressive import Column, Progressive
+from ucl_jax.models.progressive import Column, Progressive, only_column
 from ucl_jax.models.resnet import ResNet18
 from ucl_jax.types import PyTree
 
@@ -27,18 +28,21 @@ def resnet18(tasks: int, width: int, dtype: Any, axis_name: str | None) -> tuple
     return (Architecture(lambda heads: Network(ResNet18(width, dtype, axis_name), **heads())),)
 
 
-def progressive(tasks: int, width: int, dtype: Any, axis_name: str | None) -> tuple[Architecture, ...]:
+def progressive(
+    tasks: int, width: int, dtype: Any, axis_name: str | None, column: Callable[..., nn.Module] = Column
+) -> tuple[Architecture, ...]:
     """PNN (Rusu et al. 2016): a stage a task, each trains a column of its own beside the earlier ones, frozen.
 
-    The official code never adds a column nor freezes one; this is built from the paper.
+    The official code never adds a column nor freezes one; this is built from the paper. `column` is made from width,
+    dtype and axis_name, and called as a Column is.
     """
 
-    def stage(column):
+    def stage(task):
         def build(heads):
-            networks = tuple(Network(Column(width, dtype, axis_name), **heads()) for _ in range(tasks))
-            return Progressive(networks, column)
+            networks = tuple(Network(column(width, dtype, axis_name), **heads()) for _ in range(tasks))
+            return Progressive(networks, task)
 
-        return Architecture(build, Progressive((), column).active)
+        return Architecture(build, partial(only_column, task))
 
     return tuple(map(stage, range(tasks)))
 

@@ -65,7 +65,9 @@ def make_experiment(config, axis_name: str | None) -> Experiment:
     at_least(
         config, {"seed": 0, "train.epochs": 0, "train.weight_decay": 0, "model.width": 1, "benchmark.image_size": 1}
     )
+    at_least(config, {"benchmark.num_tasks": 1, "benchmark.classes_per_task": 1})
     at_least(config, {f"objective.{key}": 1 for key in config.objective if key.endswith("_dim")})
+    at_least(config, {f"objective.{key}": 0 for key in config.objective if key == "off_diagonal"})
     require(train.learning_rate > 0, f"config.train.learning_rate is {train.learning_rate}; it must be above 0")
     require(0 <= train.momentum < 1, f"config.train.momentum is {train.momentum}; it must be in [0, 1)")
 

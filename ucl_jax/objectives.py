@@ -50,6 +50,7 @@ class Objective(NamedTuple):
     views: keys [B], batch -> views, each augmented afresh.
     plain_views: batch -> views, none augmented.
     weak_view: keys [B], images uint8 [B, H, W, C] -> float [B, H, W, C], as replayed images are shown.
+    weak_views: keys [B], batch -> views, each weakly augmented afresh.
     replay_views: keys [B], batch, frozen [B, ...] -> views, the first weakly augmented, the last the frozen one.
     loss: params, model_state, views -> scalar (its mean over devices is the loss of the global batch), Aux with the
       first view's Embedding as extras.
@@ -65,6 +66,7 @@ class Objective(NamedTuple):
     views: Callable[[Array, Batch], Views]
     plain_views: Callable[[Batch], Views]
     weak_view: Callable[[Array, Array], Array]
+    weak_views: Callable[[Array, Batch], Views]
     replay_views: Callable[[Array, Batch, Array], Views]
     loss: Callable[[PyTree, PyTree, Views], tuple[Array, Aux]]
     eval_loss: Callable[[PyTree, PyTree, Views], Array] | None
@@ -169,6 +171,9 @@ def supervised(
         views=lambda keys, batch: labelled(augment.apply(augmentation.view, keys, batch.image), batch.label),
         plain_views=lambda batch: labelled(_show(augmentation, batch.image), batch.label),
         weak_view=partial(augment.apply, augmentation.replay_view),
+        weak_views=lambda keys, batch: labelled(
+            augment.apply(augmentation.replay_view, keys, batch.image), batch.label
+        ),
         replay_views=lambda keys, batch, frozen: Labelled(
             augment.apply(augmentation.replay_view, keys, batch.image), frozen
         ),
@@ -204,6 +209,7 @@ def _two_view_objective(
         views=lambda keys, batch: augment.two_views(augmentation.view, keys, batch.image),
         plain_views=lambda batch: (_show(augmentation, batch.image),) * 2,
         weak_view=partial(augment.apply, augmentation.replay_view),
+        weak_views=lambda keys, batch: augment.two_views(augmentation.replay_view, keys, batch.image),
         replay_views=lambda keys, batch, frozen: (
             augment.apply(augmentation.replay_view, keys, batch.image),
             frozen,

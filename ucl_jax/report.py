@@ -173,18 +173,19 @@ def plot_matrices(path: pathlib.Path, results: dict[str, Any]) -> None:
 
 def plot_average_accuracy(path: pathlib.Path, runs: Sequence[dict[str, Any]]) -> None:
     """Average accuracy over the tasks seen, after each task; joint training and chance as lines."""
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
-    probes = list(runs[0]["probes"])
+    probes = _probes(runs)
+    figure = Figure(figsize=(4.5 * len(probes), 3.4), layout="constrained")
     for axis, name in zip(figure.subplots(1, len(probes), squeeze=False)[0], probes):
-        for results in runs:
+        having = [results for results in runs if name in results["probes"]]
+        for results in having:
             averages = [float(np.nanmean(row)) for row in metrics.as_array(results["probes"][name]["matrix"])]
             if results["config"]["benchmark"]["joint"]:
                 axis.axhline(averages[-1], ls="--", color="0.4", label=run_name(results))
             else:
                 axis.plot(range(1, len(averages) + 1), averages, marker="o", label=run_name(results))
-        if (untrained := runs[0]["probes"][name]["random_init"]) is not None:
-            axis.axhline(float(np.mean(untrained)), ls="-.", color="0.6", label="random network, all tasks")
-        axis.axhline(runs[0]["probes"][name]["chance"], ls=":", color="0.7", label="chance, all tasks")
+        if (untrained := _untrained(having[0], name)) is not None:
+            axis.axhline(untrained, ls="-.", color="0.6", label="random network, all tasks")
+        axis.axhline(having[0]["probes"][name]["chance"], ls=":", color="0.7", label="chance, all tasks")
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.set(xlabel="tasks learned", ylabel="average accuracy, %", title=PROBE_TITLES[name])
     axis.legend(fontsize=8)

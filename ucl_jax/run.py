@@ -99,12 +99,15 @@ def run(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
     )
     experiment = make_experiment(config, parallel.AXIS)
     compiled = parallel.compile_stages(experiment.stages, devices)
+    official = _official(config, workdir, experiment)
     with contextlib.ExitStack() as stack:
         stream = stack.enter_context(open_stream(config.benchmark, config.data_dir))
         stack.enter_context(_claim(config, workdir))
         checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", config.checkpoint.keep))
         stop = stack.enter_context(_StopRequest())
-        return _Run(config, workdir, command, devices, experiment, compiled, stream, checkpoints, stop).finish()
+        return _Run(
+            config, workdir, command, devices, experiment, compiled, official, stream, checkpoints, stop
+        ).finish()
 
 
 def check(config) -> None:
@@ -126,10 +129,11 @@ def check(config) -> None:
 class _Run:
     """The state of one call of `run`."""
 
-    def __init__(self, config, workdir, command, devices, experiment, compiled, stream, checkpoints, stop):
+    def __init__(self, config, workdir, command, devices, experiment, compiled, official, stream, checkpoints, stop):
         self.config, self.workdir, self.command, self.devices = config, workdir, command, devices
         self.experiment: Experiment = experiment
         self.compiled: list[parallel.Parallel] = compiled
+        self.official: tuple[PyTree, PyTree] | None = official
         self.probes = evaluate.probes_of(experiment.labelled)
         self.stream: TaskStream = stream
         self.checkpoints: Checkpoints = checkpoints
@@ -142,7 +146,7 @@ class _Run:
 
     def finish(self) -> dict[str, Any]:
         """Restores, trains to the end, and returns the results."""
-        state = jax.device_put(self.experiment.init(self._start()), self.compiled[0].sharding)
+        state = jax.device_put(self.experiment.init(self.official), self.compiled[0].sharding)
         self.progress = Progress({name: [] for name in self.probes})
         step = 0
         if (restored := self.checkpoints.restore(state)) is not None:
@@ -172,13 +176,6 @@ class _Run:
         _write_json(self.workdir / "results.json", results)
         report.plot_run(self.workdir)
         return results
-
-    def _start(self) -> tuple[PyTree, PyTree] | None:
-        """Parameters and statistics of `config.init_from`; None to start from fresh ones or go on."""
-        if not self.config.init_from or self.checkpoints.latest_step is not None:
-            return None
-        fresh = jax.eval_shape(self.experiment.init)
-        return convert.load(pathlib.Path(self.config.init_from), fresh.params, fresh.model_state)
 
     def _handle(self, event) -> None:
         match event:
@@ -308,6 +305,15 @@ class _Run:
             "classes": self.stream.classes,
             "probes": probes,
         }
+
+
+def _official(config, workdir: pathlib.Path, experiment: Experiment) -> tuple[PyTree, PyTree] | None:
+    """Parameters and statistics of `config.init_from`; None to start from fresh ones, or to go on."""
+    checkpoints = workdir / "checkpoints"
+    if not config.init_from or (checkpoints.is_dir() and any(checkpoints.iterdir())):
+        return None
+    fresh = jax.eval_shape(experiment.init)
+    return convert.load(pathlib.Path(config.init_from).expanduser(), fresh.params, fresh.model_state)
 
 
 class _StopRequest:

@@ -92,6 +92,8 @@ def train(
     batch_size = config.train.batch_size
     schedule = make_schedule(stream.train_sizes, config.train.epochs, batch_size)
     tasks = len(stream.train_sizes)
+    features: list = [None] * stream.num_tasks
+    evaluated_at = None
     for task in range(tasks_done, tasks):
         stage = experiment.stage(task)
         image, label = stream.training(task)
@@ -102,11 +104,13 @@ def train(
             step += 1
             yield StepDone(step, task, epoch, state, metrics)
 
-        features: list = [None] * stream.num_tasks
+        if step != evaluated_at or len(experiment.stages) > 1:  # the same network has the same features
+            features, evaluated_at = [None] * stream.num_tasks, step
         seen = stream.num_tasks if len(stream.train_sizes) == 1 else task + 1
         for i in range(EVALUATED[config.eval.tasks](seen, stream.num_tasks)):
             yield Evaluating(step, i, state)
-            features[i] = task_features(config, experiment, compiled, stream, state, i, task)
+            if features[i] is None:
+                features[i] = task_features(config, experiment, compiled, stream, state, i, task)
         rows = probe(config, experiment, features, task, seen, stream.classes)
         state = state.replace(memory=experiment.stages[stage].method.end_task(state.memory, state.params))
         yield TaskDone(step, task, state, rows)

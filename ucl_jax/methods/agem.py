@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import optax
 
 from ucl_jax.methods.base import Method
-from ucl_jax.methods.rehearsal import rehearsal
+from ucl_jax.methods.rehearsal import rehearsal, replayed_views
 from ucl_jax.objectives import Objective
 
 
-def agem(objective: Objective, *, buffer_size: int, replay_from: str, count: str) -> Method:
+def agem(objective: Objective, *, buffer_size: int, replay_view: str, replay_from: str, count: str) -> Method:
     """Takes the gradient's part against the gradient of stored examples away.
 
     Built from the paper: in the official code stored images pass through a wrong conversion and come from the last
@@ -19,9 +19,11 @@ def agem(objective: Objective, *, buffer_size: int, replay_from: str, count: str
     Args:
       objective: for the present and for the past.
       buffer_size: slots of the reservoir, at least 1.
+      replay_view: see `replayed_views`.
       replay_from: "past_tasks" as in the paper, or "buffer" (see `rehearsal`).
       count: see `rehearsal`.
     """
+    past_views = replayed_views(objective, replay_view)
     store = rehearsal(buffer_size, replay_from=replay_from, count=count)
 
     def loss(params, model_state, memory, batch, past, keys):
@@ -29,12 +31,12 @@ def agem(objective: Objective, *, buffer_size: int, replay_from: str, count: str
         return value, aux._replace(extras=())
 
     def reference(params, model_state, memory, past, keys):
-        return objective.loss(params, model_state, objective.views(keys.past, past.batch))[0]
+        return objective.loss(params, model_state, past_views(keys.past, past.batch))[0]
 
-    def step(memory, grads, reference):
+    def project_if_any(memory, grads, reference):
         return jax.tree.map(lambda g, p: jnp.where(store.any(memory), p, g), grads, project(grads, reference))
 
-    return Method(loss=loss, reference=reference, project=step, **store.parts)
+    return Method(loss=loss, reference=reference, project=project_if_any, **store.parts)
 
 
 def project(grads, reference):

@@ -29,9 +29,10 @@ def der(
       UsageError: a setting out of its range.
     """
     require(alpha >= 0 and beta >= 0, f"config.method.alpha={alpha} and beta={beta} must be at least 0")
-    outputs = choose(
-        "config.method.target", target, {"features": lambda out: out.features, "output": lambda out: out.output}
-    )
+    chosen = choose("config.method.target", target, {"features": "features", "output": "output"})
+
+    def outputs(embedding):
+        return getattr(embedding, chosen).astype(jnp.float32)
 
     def keep(batch, params, model_state):
         view = jax.tree.leaves(objective.plain_views(batch))[0]

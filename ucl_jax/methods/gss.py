@@ -6,21 +6,25 @@ import jax.numpy as jnp
 from ucl_jax import replay
 from ucl_jax.errors import require
 from ucl_jax.methods.base import Method
-from ucl_jax.methods.rehearsal import beside, past_or_present, rehearsal
+from ucl_jax.methods.rehearsal import rehearsal, replaying_loss
 from ucl_jax.objectives import Objective
 
 
-def gss(objective: Objective, *, buffer_size: int, compare: int, replay_from: str, count: str) -> Method:
+def gss(
+    objective: Objective, *, buffer_size: int, compare: int, replay_view: str, replay_from: str, count: str
+) -> Method:
     """Replays as ER does; an example takes a slot when its gradient points away from those of stored examples.
 
     The score kept with an example is 1 + the largest cosine of its gradient with those of `compare` stored ones, in
     [0, 2]; `replay.greedy_slots` decides by it. Gradients are of single examples, not augmented, with running
-    statistics; those of a batch are compared with one sample of the buffer, as in the official code.
+    statistics; those of a batch are compared with one sample of the buffer, as in the official code. They are taken
+    with the parameters before the step's update, each device its share; there with those after it.
 
     Args:
       objective: must give single examples a loss.
       buffer_size: slots, at least 1.
       compare: stored examples that a gradient is compared with, at least 1; 10 in the paper of GSS.
+      replay_view: see `replayed_views`.
       replay_from, count: see `rehearsal`.
 
     Raises:
@@ -52,14 +56,15 @@ def gss(objective: Objective, *, buffer_size: int, compare: int, replay_from: st
         ),
     )
 
+    learn = replaying_loss(objective, store, replay_view)
+
     def loss(params, model_state, memory, batch, past, keys):
-        views = objective.views(keys.example, batch)
-        past_views = past_or_present(objective.views(keys.past, past.batch), views, store.any(memory))
-        value, aux = objective.loss(params, model_state, beside(views, past_views))
+        value, aux = learn(params, model_state, memory, batch, past, keys)
         fixed, others = jax.lax.stop_gradient(params), replay.sample(memory.buffer, keys.batch, compare).batch
         cosine = cosines(*(gradients(fixed, model_state, x) for x in (batch, others)))
-        # The official code's score of the first batch, which there is nothing to compare with.
-        scores = jnp.where(memory.buffer.seen > 0, 1.0 + jnp.max(cosine, axis=1), 0.1)
+        # 0.1 is the official code's score of the first batch, which there is nothing to compare with.
+        scores = jnp.clip(1.0 + jnp.max(cosine, axis=1), 0.0, 2.0)  # rounding may leave the range
+        scores = jnp.where(memory.buffer.seen > 0, scores, 0.1)
         return value, aux._replace(extras=scores)
 
     return Method(loss=loss, **store.parts)

@@ -75,5 +75,5 @@ def _frozen(views):
 
 def _mix_as_released(present, past, weight):
     """Images mixed; of the labels CE(present) + (1 - weight) CE(past), where the first weight is missing."""
-    past_share = mixup(jnp.zeros_like(past.label), past.label, weight)
+    past_share = mixup(jnp.zeros_like(past.label), past.label, weight)  # (1 - weight) * past
     return mixup(present, past, weight)._replace(label=present.label + past_share)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from ucl_jax import replay
 from ucl_jax.errors import choose, require
+from ucl_jax.objectives import Objective
 from ucl_jax.types import Array, Batch, PyTree
 
 
@@ -64,7 +65,7 @@ def rehearsal(
     keep: Callable[[Batch, PyTree, PyTree], PyTree] = lambda batch, params, model_state: (),
     policy: Callable = replay.random_slots,
 ) -> Rehearsal:
-    """A reservoir over all presentations, to which `observe` offers every batch with the loss's extras beside it.
+    """A buffer to which `observe` offers every batch, with the loss's extras beside it.
 
     Args:
       buffer_size: slots, at least 1; 256 in the paper.
@@ -104,11 +105,29 @@ def rehearsal(
     return Rehearsal(init, recall, observe, end_task, stored, allowed, lambda memory: jnp.any(allowed(memory)))
 
 
+def replayed_views(objective: Objective, replay_view: str) -> Callable[[Array, Batch], PyTree]:
+    """How stored examples are shown: "strong", as the present ones; "weak", as the official code does with labels.
+
+    Raises:
+      UsageError: another word.
+    """
+    return choose("config.method.replay_view", replay_view, {"strong": objective.views, "weak": objective.weak_views})
+
+
+def replaying_loss(objective: Objective, store: Rehearsal, replay_view: str) -> Callable:
+    """A `Method.loss`: the objective on one batch of present and past; the present twice while there is no past."""
+    views_of = replayed_views(objective, replay_view)
+
+    def loss(params, model_state, memory, batch, past, keys):
+        views = objective.views(keys.example, batch)
+        past_views = past_or_present(views_of(keys.past, past.batch), views, store.any(memory))
+        together = jax.tree.map(lambda x, y: jnp.concatenate([x, y]), views, past_views)
+        value, aux = objective.loss(params, model_state, together)
+        return value, aux._replace(extras=())
+
+    return loss
+
+
 def past_or_present(past: PyTree, present: PyTree, anything: Array) -> PyTree:
-    """Views of the past, or those of the present while there is none: no loss ever sees empty images."""
+    """Views of the past, or those of the present while there is none: no update comes from empty images."""
     return jax.tree.map(lambda x, y: jnp.where(anything, x, y), past, present)
-
-
-def beside(present: PyTree, past: PyTree) -> PyTree:
-    """Two batches of views as one, [2 B, ...]."""
-    return jax.tree.map(lambda x, y: jnp.concatenate([x, y]), present, past)

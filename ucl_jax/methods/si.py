@@ -30,8 +30,8 @@ def si(objective: Objective, *, c: float, xi: float, form: str, rate: float, cli
       xi: damping, above 0.
       form: what a step adds to path, and how. "release" (official code): rate * grad^2, of clipped gradients with the
         penalty. "path_integral" (paper of SI, eq. 3): -grad * change, without the penalty, not below 0 at the end.
-        "submission": the official code at the time of the paper: as "release", but the penalty is subtracted and omega
-        overwritten.
+        "submission" (official code at the time of the paper): as "release", but the penalty is subtracted, and omega
+        overwritten at the end of a task. "overwrite" (that code with the sign put right, until October 2022).
       rate: of the official forms, above 0; they take the base learning rate, 0.03.
       clip: gradients are clipped to [-clip, clip] by value; 0 does not clip. 1 in the official code.
       protect: "backbone", with its linear head where there is one (official code), or "all" parameters.
@@ -41,7 +41,7 @@ def si(objective: Objective, *, c: float, xi: float, form: str, rate: float, cli
     """
     require(c >= 0 and clip >= 0, f"config.method: c={c} and clip={clip} must be at least 0")
     require(xi > 0 and rate > 0, f"config.method: xi={xi} and rate={rate} must be above 0")
-    choose("config.method.form", form, dict.fromkeys(("release", "path_integral", "submission")))
+    choose("config.method.form", form, dict.fromkeys(("release", "path_integral", "submission", "overwrite")))
     skipped = choose("config.method.protect", protect, {"backbone": NOT_PROTECTED, "all": ()})
     sign = -1.0 if form == "submission" else 1.0
 
@@ -79,7 +79,7 @@ def si(objective: Objective, *, c: float, xi: float, form: str, rate: float, cli
     def end_task(memory, params):
         def importance(old, path, p, anchor):
             new = jnp.maximum(path, 0.0) / (jnp.square(p - anchor) + xi)
-            return new if form == "submission" else old + new
+            return new if form in ("submission", "overwrite") else old + new
 
         omega = jax.tree.map(importance, memory.omega, memory.path, params, memory.anchor)
         return Memory(omega, jax.tree.map(jnp.zeros_like, params), jax.tree.map(jnp.copy, params))

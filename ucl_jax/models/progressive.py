@@ -10,7 +10,7 @@ from flax import linen as nn
 from ucl_jax.models.heads import Embedding, Network
 from ucl_jax.models.layers import Conv
 from ucl_jax.models.resnet import ResNet18, spatial_mean
-from ucl_jax.types import Array
+from ucl_jax.types import Array, PyTree
 
 
 class Lateral(nn.Module):
@@ -32,7 +32,11 @@ class Lateral(nn.Module):
 
 
 class Column(nn.Module):
-    """A ResNet-18 whose stages 2, 3 and 4 also read what earlier columns have there."""
+    """A ResNet-18 whose stages 2, 3 and 4 also read what earlier columns had before them.
+
+    Laterals are added to a stage's output, and the sum is rectified; Rusu et al., whose layers are single ones, add
+    before the only ReLU. Heads have no laterals.
+    """
 
     width: int = 64
     dtype: Any = jnp.float32
@@ -75,7 +79,8 @@ class Progressive(nn.Module):
             earlier.append(maps)
         return embedding
 
-    def active(self, tree):
-        """A tree like the parameters, with zeros where the column in use is not concerned."""
-        name = f"networks_{self.column}"
-        return {key: branch if key == name else jax.tree.map(jnp.zeros_like, branch) for key, branch in tree.items()}
+
+def only_column(column: int, tree: PyTree) -> PyTree:
+    """A tree like the parameters of a Progressive, with zeros in all columns but one."""
+    name = f"networks_{column}"
+    return {key: branch if key == name else jax.tree.map(jnp.zeros_like, branch) for key, branch in tree.items()}
