@@ -1,5 +1,6 @@
 PYTHON ?= python3
 VENV ?= .venv
+JOBS ?= 2
 BIN = $(VENV)/bin
 
 .PHONY: demo test lint format clean
@@ -24,8 +25,9 @@ lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# A file of tests is the work of one process; XLA compiles on one core.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadfile
 
 format: $(VENV)/ready
 	$(BIN)/ruff check --fix .

@@ -33,20 +33,20 @@ class Choice(NamedTuple):
 
 
 CHOICES = (
-    Choice("1", "lump", "simsiam", ("eval.knn_k_rule=tasks_seen",)),
-    Choice("3", "lump", "simsiam", ("method.replay_pair=fresh",)),
-    Choice("4", "lump", "simsiam", ("method.replay_from=past_tasks",)),
-    Choice("5", "lump", "simsiam", ("method.mix_per=example",)),
-    Choice("6", "lump", "simsiam", ("method.count=examples",)),
+    Choice("1", "lump", "barlow_twins", ("eval.knn_k_rule=tasks_seen",)),
+    Choice("3", "lump", "barlow_twins", ("method.replay_pair=fresh",)),
+    Choice("4", "lump", "barlow_twins", ("method.replay_from=past_tasks",)),
+    Choice("5", "lump", "barlow_twins", ("method.mix_per=example",)),
+    Choice("6", "lump", "barlow_twins", ("method.count=examples",)),
     Choice("7", "lump", "supervised", ("method.mix_labels=release",)),
-    Choice("8", "si", "simsiam", ("method.form=path_integral",)),
-    Choice("8", "si", "simsiam", ("method.form=submission",)),
-    Choice("8", "si", "simsiam", ("method.form=overwrite",)),
-    Choice("8a", "si", "simsiam", ("method.clip=0.0",)),
-    Choice("8a", "si", "simsiam", ("method.protect=all",)),
-    Choice("9", "der", "simsiam", ("method.target=output",)),
-    Choice("11", "agem", "simsiam", ("method.replay_from=buffer",)),
-    Choice("14", "lump", "simsiam", (f"augment.replay_mean={TINY_MEAN}", f"augment.replay_std={TINY_STD}")),
+    Choice("8", "si", "barlow_twins", ("method.form=path_integral",)),
+    Choice("8", "si", "barlow_twins", ("method.form=submission",)),
+    Choice("8", "si", "barlow_twins", ("method.form=overwrite",)),
+    Choice("8a", "si", "barlow_twins", ("method.clip=0.0",)),
+    Choice("8a", "si", "barlow_twins", ("method.protect=all",)),
+    Choice("9", "der", "barlow_twins", ("method.target=output",)),
+    Choice("11", "agem", "barlow_twins", ("method.replay_from=buffer",)),
+    Choice("14", "lump", "barlow_twins", (f"augment.replay_mean={TINY_MEAN}", f"augment.replay_std={TINY_STD}")),
     Choice("16", "finetune", "supervised", ("train.learning_rate=0.03",)),
     Choice("17", "finetune", "supervised", ("objective.projector=True",)),
     Choice("18", "finetune", "supervised", ("objective.classes=10",)),
@@ -124,7 +124,7 @@ def table() -> str:
 def forgetting_table() -> str:
     """Forgetting within the task and over all classes by each definition, from the same runs."""
     rows = [["run", *(f"{title}, `{d}`" for title in ("task", "all") for d in metrics.FORGETTING)]]
-    for recipe, objective in (("finetune", "supervised"), ("finetune", "simsiam"), ("lump", "simsiam")):
+    for recipe, objective in (("finetune", "supervised"), ("finetune", "barlow_twins"), ("lump", "barlow_twins")):
         runs = load("table1-digits", [f"{recipe}-{objective}-seed{seed}" for seed in range(3)])
         cells = [
             f"{np.mean([metrics.forgetting(run['probes'][probe]['matrix'], d) for run in runs]):.2f}"
