@@ -11,9 +11,11 @@ import pathlib
 import re
 from collections.abc import Callable
 
+import numpy as np
+
 from benchmarks import fidelity
 from benchmarks.runner import ROOT
-from ucl_jax import report
+from ucl_jax import metrics, report
 
 PAGES = ("README.md", "docs/fidelity.md")
 RESULTS = ROOT / "benchmarks" / "results"
@@ -24,19 +26,49 @@ def load(study: str) -> list[dict]:
     return [report.load_results(path) for path in sorted((RESULTS / study).glob("*.json"))]
 
 
-def table1(study: str) -> str:
-    """Rows in the order of the paper's table, mean and deviation over seeds that differ in nothing else."""
-    order = ("finetune", "pnn", "si", "agem", "gss", "er", "der", "derpp", "lump", "multitask")
-    objectives = ("supervised", "simsiam", "barlow_twins")
+RECIPES = ("finetune", "pnn", "si", "agem", "gss", "er", "der", "derpp", "lump", "multitask")
+OBJECTIVES = ("supervised", "simsiam", "barlow_twins")
+
+
+def _row(run: dict) -> tuple[str, str]:
+    return run["config"]["objective"]["name"], run["config"]["recipe"]
+
+
+def _ordered(study: str) -> list[dict]:
+    """Runs in the order of the paper's table, then by seed."""
 
     def place(run):
-        config = run["config"]
-        return objectives.index(config["objective"]["name"]), order.index(config["recipe"]), config["seed"]
+        objective, recipe = _row(run)
+        return OBJECTIVES.index(objective), RECIPES.index(recipe), run["config"]["seed"]
 
-    runs = sorted(load(study), key=place)
-    for _, group in itertools.groupby(runs, key=lambda run: place(run)[:2]):
+    return sorted(load(study), key=place)
+
+
+def table1(study: str) -> str:
+    """Rows in the order of the paper's table, mean and deviation over seeds that differ in nothing else."""
+    runs = _ordered(study)
+    for _, group in itertools.groupby(runs, key=_row):
         fidelity.require_same_config(list(group), set())
     return report.table_of_seeds(runs, "markdown")
+
+
+def learned(study: str) -> str:
+    """kNN within the task: the untrained network, right after learning a task, and after the last one."""
+    rows = [["objective", "recipe", "untrained", "a task just learned", "after the last task"]]
+    for (objective, recipe), group in itertools.groupby(_ordered(study), key=_row):
+        probes = [run["probes"]["knn_task"] for run in group]
+        cells = [
+            f"{np.mean(values):.2f}"
+            for values in (
+                [p["random_init"] for p in probes],
+                [metrics.learning_accuracy(p["matrix"]) for p in probes if len(p["matrix"]) > 1],
+                [metrics.average_accuracy(p["matrix"]) for p in probes],
+            )
+            if values
+        ]
+        if len(cells) == 3:
+            rows.append([objective, recipe, *cells])
+    return report.render(rows, "markdown", left=2)
 
 
 # What each recipe is, and what it keeps.
@@ -73,6 +105,7 @@ def methods() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "table1-digits": lambda: table1("table1-digits"),
+    "learned-digits": lambda: learned("table1-digits"),
     "table1-cifar10-small": lambda: table1("table1-cifar10-small"),
     "fidelity": fidelity.table,
     "forgetting": fidelity.forgetting_table,

@@ -146,7 +146,7 @@ def get_config(
     )
     config.model = dict(
         name=architecture,  # resnet18 | progressive: one network, or a column a task (PNN)
-        # Channels of the first stage; features are 8 times as many. SimSiam at width 8 fails on some seeds of the digits.
+        # Channels of the first stage; features are 8 times as many. Digits: SimSiam fails on some seeds at width 8.
         width=(12 if objective == "simsiam" else 8) if small else 64,
         dtype="float32",  # float32 | bfloat16: of the computation; parameters and statistics are float32
     )

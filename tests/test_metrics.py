@@ -94,3 +94,9 @@ def test_as_array():
     array = metrics.as_array(LOWER)
     assert array.dtype == np.float64
     assert [[None if math.isnan(a) else a for a in row] for row in array.tolist()] == LOWER
+
+
+def test_learning_accuracy_is_the_mean_of_the_diagonal():
+    assert metrics.learning_accuracy([[90.0, None, None], [80.0, 70.0, None], [60.0, 65.0, 95.0]]) == 85.0
+    assert metrics.learning_accuracy([[90.0, 80.0]]) is None  # joint training
+    assert metrics.learning_accuracy([]) is None

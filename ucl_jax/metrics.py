@@ -20,6 +20,12 @@ def average_accuracy(matrix: Matrix) -> float | None:
     return float(np.nanmean(as_array(matrix)[-1])) if len(matrix) else None
 
 
+def learning_accuracy(matrix: Matrix) -> float | None:
+    """Mean over tasks of a[t, t], the accuracy right after learning each; None for joint training or no row."""
+    a = as_array(matrix)
+    return float(np.mean(np.diagonal(a))) if len(a) and len(a) == a.shape[1] else None
+
+
 def forgetting(matrix: Matrix, definition: str = "max") -> float | None:
     """How much accuracy on earlier tasks was lost, in points; positive means lost.
 
