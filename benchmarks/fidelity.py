@@ -9,7 +9,6 @@ import sys
 from typing import NamedTuple
 
 import numpy as np
-from flax.traverse_util import flatten_dict
 
 from benchmarks import runner
 from ucl_jax import metrics, report
@@ -60,15 +59,6 @@ def load(study: str, names: list[str]) -> list[dict]:
     return [report.load_results(path) for path in paths if path.exists()]
 
 
-def require_same_config(runs: list[dict], but: set[str]) -> None:
-    """Raises ValueError when configs differ in more than their seeds and the keys of `but`."""
-    trees = [flatten_dict(run["config"], sep=".") for run in runs]
-    for key in sorted(set().union(*trees) - but - {"seed"}):
-        values = [tree.get(key) for tree in trees]
-        if any(value != values[0] for value in values):
-            raise ValueError(f"saved runs of {runs[0]['config']['recipe']} differ in {key}: {values}; run them anew")
-
-
 def numbers(runs: list[dict]) -> dict[str, np.ndarray]:
     """[A, F] within the task and [A, F] over all classes of each run, [2, runs]."""
     return {
@@ -89,7 +79,7 @@ def table() -> str:
     Student's t, holds 0.
 
     Raises:
-      ValueError: two runs differ in more than the choice.
+      UsageError: two runs differ in more than the choice.
     """
     rows = [["point", "run", "other choice", "probe", "default A / F", "other A / F", "difference of A", "of F"]]
     for choice in CHOICES:
@@ -100,7 +90,7 @@ def table() -> str:
             told = [choice.point, f"{choice.recipe}, {choice.objective}", f"`{choice.overrides[0]}`"]
             rows.append([*told, "", "not measured", "", "", ""])
             continue
-        require_same_config(before + after, {pair.partition("=")[0] for pair in choice.overrides})
+        report.require_same_config(before + after, {pair.partition("=")[0] for pair in choice.overrides})
         defaults, others = numbers(before), numbers(after)
         for probe, title in (("knn_task", "task"), ("knn_all", "all")):
             one, other = defaults[probe], others[probe]

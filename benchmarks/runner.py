@@ -8,9 +8,11 @@ the end, and the exit code is 1 then.
 
 import argparse
 import concurrent.futures
+import json
 import os
 import pathlib
 import queue
+import shlex
 import shutil
 import subprocess
 import sys
@@ -31,21 +33,48 @@ class Cell(NamedTuple):
     overrides: tuple[str, ...] = ()
 
 
+def _positive(word: str) -> int:
+    if int(word) < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return int(word)
+
+
 def make_parser(description: str) -> argparse.ArgumentParser:
     """The command line that all studies share."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--seeds", type=int, default=3, help="0 .. SEEDS-1")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes at a time")
+    parser.add_argument("--jobs", type=_positive, default=os.cpu_count(), help="processes at a time")
     parser.add_argument("--only", default="", help="cells whose name contains this")
     parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="for every cell")
     parser.add_argument("--dry-run", action="store_true", help="only say what would run")
     return parser
 
 
+def _command(cell: Cell, given: argparse.Namespace) -> list[str]:
+    """The flags of a run that say what it is."""
+    pairs = (f"seed={cell.seed}", *cell.overrides, *given.override)
+    return [f"--config=configs/{cell.recipe}.py:{cell.arg}", *(f"--config.{pair}" for pair in pairs)]
+
+
+def _flags(command: str | list[str]) -> set[str]:
+    """The flags of a command that numbers depend on."""
+    words = shlex.split(command) if isinstance(command, str) else command
+    return {word for word in words if word.startswith("--config") and not word.startswith("--config.log.")}
+
+
 def run_all(study: str, cells: Sequence[Cell], given: argparse.Namespace) -> int:
     """Runs what has no benchmarks/results/STUDY/NAME.json yet, in runs/STUDY/NAME; returns the exit code."""
     results, runs = ROOT / "benchmarks" / "results" / study, ROOT / "runs" / study
-    missing = [c for c in cells if given.only in c.name and not (results / f"{c.name}.json").exists()]
+    missing = []
+    for cell in cells:
+        saved = results / f"{cell.name}.json"
+        if given.only in cell.name and not saved.exists():
+            missing.append(cell)
+        elif given.only in cell.name and _flags(json.loads(saved.read_text())["command"]) != _flags(
+            _command(cell, given)
+        ):
+            print(f"error: {saved} is of other overrides; move it away, or give those of its command", file=sys.stderr)
+            return 2
     print(f"{len(cells)} cells, {len(missing)} to run, {given.jobs} at a time", flush=True)
     if given.dry_run:
         print("\n".join(cell.name for cell in missing))
@@ -59,8 +88,7 @@ def run_all(study: str, cells: Sequence[Cell], given: argparse.Namespace) -> int
         core, began = cores.get(), time.monotonic()
         workdir = runs / cell.name
         workdir.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "launch.py", f"--config=configs/{cell.recipe}.py:{cell.arg}", f"--workdir={workdir}"]
-        command += [f"--config.{pair}" for pair in (f"seed={cell.seed}", *cell.overrides, *given.override)]
+        command = [sys.executable, "launch.py", f"--workdir={workdir}", *_command(cell, given)]
         environment = dict(os.environ)
         if given.jobs > 1:
             command = [*(["taskset", "-c", str(core)] if shutil.which("taskset") else []), *command]

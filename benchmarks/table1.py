@@ -32,6 +32,8 @@ def main() -> int:
     parser.add_argument("--name", help="of the study; default table1-BENCHMARK")
     parser.add_argument("--objectives", default=",".join(ROWS))
     given = parser.parse_args()
+    if unknown := set(given.objectives.split(",")) - set(ROWS):
+        parser.error(f"unknown objective {', '.join(map(repr, sorted(unknown)))}; known: {', '.join(ROWS)}")
     cells = [
         runner.Cell(f"{recipe}-{objective}-seed{seed}", recipe, f"{given.benchmark},{objective}", seed)
         for rows in (ROWS, MORE)

@@ -6,6 +6,8 @@ import pathlib
 import pytest
 
 from benchmarks import fidelity, runner, table1, tables
+from ucl_jax import report
+from ucl_jax.errors import UsageError
 
 ROOT = pathlib.Path(runner.__file__).parent.parent
 PAPER = [("supervised", 7), ("simsiam", 6), ("barlow_twins", 6)]  # rows of Table 1
@@ -42,12 +44,15 @@ def test_fidelity_names_are_different_and_its_recipes_exist():
 
 
 def test_runs_that_differ_in_more_than_their_seed_are_not_averaged():
-    runs = [{"config": {"recipe": "lump", "seed": seed, "train": {"epochs": 40}}} for seed in (0, 1)]
-    fidelity.require_same_config(runs, set())
-    runs.append({"config": {"recipe": "lump", "seed": 2, "train": {"epochs": 60}}})
-    with pytest.raises(ValueError, match=r"lump differ in train\.epochs: \[40, 40, 60\]"):
-        fidelity.require_same_config(runs, {"train.batch_size"})
-    fidelity.require_same_config(runs, {"train.epochs"})
+    runs = [
+        {"config": {"recipe": "lump", "seed": seed, "objective": {"name": "simsiam"}, "train": {"epochs": 40}}}
+        for seed in (0, 1)
+    ]
+    report.require_same_config(runs)
+    runs.append({"config": runs[0]["config"] | {"seed": 2, "train": {"epochs": 60}}})
+    with pytest.raises(UsageError, match=r"runs of lump .* differ in train\.epochs \(40, 40, 60\)"):
+        report.require_same_config(runs, {"train.batch_size"})
+    report.require_same_config(runs, {"train.epochs"})
 
 
 def test_what_has_results_is_not_run_and_a_failure_is_told(tmp_path, monkeypatch, capsys):
@@ -56,6 +61,7 @@ def test_what_has_results_is_not_run_and_a_failure_is_told(tmp_path, monkeypatch
         "import json, pathlib, sys\n"
         "flags = dict(word.split('=', 1) for word in sys.argv[1:])\n"
         "if 'bad' in flags['--config']: sys.exit(2)\n"
+        "flags['command'] = ' '.join(sys.argv)\n"
         "pathlib.Path(flags['--workdir'], 'results.json').write_text(json.dumps(flags))\n"
     )
     monkeypatch.setattr(runner, "ROOT", tmp_path)
@@ -74,3 +80,13 @@ def test_what_has_results_is_not_run_and_a_failure_is_told(tmp_path, monkeypatch
     assert [flags[f"--config.{key}"] for key in ("seed", "c", "a.b")] == ["1", "d", "1"]
     runner.run_all("study", cells, given)
     assert "4 cells, 2 to run" in capsys.readouterr().out
+    # What is saved counts for the same overrides only; how a run is logged changes no number.
+    given.override = ["a.b=1", "log.tensorboard=False"]
+    assert runner.run_all("study", cells[:1], given) == 0
+    given.override = ["a.b=2"]
+    assert runner.run_all("study", cells, given) == 2
+    assert "good-0.json is of other overrides" in capsys.readouterr().err
+
+
+def test_the_readme_shows_a_method_as_it_is():
+    assert f"```python\n{(ROOT / 'ucl_jax/methods/er.py').read_text()}```" in (ROOT / "README.md").read_text()

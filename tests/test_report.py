@@ -61,6 +61,17 @@ def test_table_of_seeds_is_mean_and_deviation():
     assert rows[5] == ["", "chance", "", "50.00", "-", "25.00", "-"]
 
 
+def test_runs_that_differ_in_more_than_their_seed_share_no_row(tmp_path, capsys):
+    files = []
+    for number, changes in enumerate(({}, {"seed": 1, "eval": {"forgetting": "first"}})):
+        files.append(tmp_path / f"{number}.json")
+        files[-1].write_text(json.dumps(LUMP | {"config": LUMP["config"] | changes}))
+    assert report.main(["--seeds", *map(str, files)]) == 2
+    assert "differ in eval.forgetting (max, first)" in capsys.readouterr().err
+    assert report.main(["--seeds", str(files[0]), str(files[0])]) == 2
+    assert "two runs of lump (simsiam) have one seed: [0, 0]" in capsys.readouterr().err
+
+
 def test_probes_that_only_some_runs_have():
     labelled = results("finetune", [[90.0, None], [80.0, 97.0]])
     labelled["probes"]["head_all"] = {

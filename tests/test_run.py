@@ -290,6 +290,13 @@ def test_loss_that_is_not_finite_stops_the_run(environment, tmp_path):
         ("lump.py:digits", {"init_from": "none.pth"}, "cannot read none.pth (No such file or directory)"),
         ("lump.py:digits,barlow_twins", {"objective__off_diagonal": -1}, "config.objective.off_diagonal is -1"),
         ("lump.py:digits,supervised", {"objective__classes": 3}, "config.objective.classes is 3, but the tasks have 4"),
+        ("lump.py:digits", {"seed": 99999999999}, "config.seed is 99999999999; it must be below 2**31"),
+        (
+            "lump.py:digits",
+            {"augment__std": "(0,1,1)"},
+            "config.augment.std is (0.0, 1.0, 1.0); its numbers must be above",
+        ),
+        ("derpp.py:digits", {"method__beta": "inf"}, "config.method.beta is inf; it must be finite"),
         ("gss.py:digits,barlow_twins", {}, "GSS compares gradients of single examples"),
         ("lump.py:digits", {"augment__crop": "round"}, "unknown config.augment.crop 'round'; known: resized, padded"),
         ("lump.py:digits", {"augment__flip": 1.5}, "config.augment: a probability must be in [0, 1], got 1.5"),

@@ -163,10 +163,10 @@ def test_clip_is_by_value_and_0_does_not_clip():
 
 
 @pytest.mark.parametrize(("name", "value", "message"), [
-    ("c", -0.1, r"c=-0\.1 .*must be at least 0"),
-    ("xi", 0.0, r"xi=0\.0 and .* must be above 0"),
-    ("rate", 0.0, r"rate=0\.0 must be above 0"),
-    ("clip", -1.0, r"clip=-1\.0 must be at least 0"),
+    ("c", -0.1, r"config\.method\.c is -0\.1; it must be at least 0"),
+    ("xi", 0.0, r"config\.method\.xi is 0\.0; it must be above 0"),
+    ("rate", 0.0, r"config\.method\.rate is 0\.0; it must be above 0"),
+    ("clip", -1.0, r"config\.method\.clip is -1\.0; it must be at least 0"),
     ("form", "releas", r"config\.method\.form 'releas', did you mean 'release'\?"),
     ("protect", "head", r"config\.method\.protect 'head'.* known: backbone, all"),
 ])  # fmt: skip

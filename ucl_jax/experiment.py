@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import math
 import operator
 from collections.abc import Callable
 from typing import NamedTuple
@@ -65,6 +66,7 @@ def make_experiment(config, axis_name: str | None) -> Experiment:
     at_least(
         config, {"seed": 0, "train.epochs": 0, "train.weight_decay": 0, "model.width": 1, "benchmark.image_size": 1}
     )
+    require(config.seed < 2**31, f"config.seed is {config.seed}; it must be below 2**31")
     at_least(config, {"benchmark.num_tasks": 1, "benchmark.classes_per_task": 1})
     at_least(config, {f"objective.{key}": 1 for key in config.objective if key.endswith("_dim")})
     at_least(config, {f"objective.{key}": 0 for key in config.objective if key == "off_diagonal"})
@@ -117,6 +119,8 @@ def make_augmentation(config) -> Augmentation:
     """
     a, size = config.augment, config.benchmark.image_size
     choose("config.augment.crop", a.crop, dict.fromkeys(("resized", "padded")))
+    for key in ("std", "replay_std"):
+        require(min(a[key], default=0) > 0, f"config.augment.{key} is {a[key]}; its numbers must be above 0")
     padding = a.crop_padding if a.crop == "padded" else None
     augmentation = Augmentation(
         view=augment.simsiam_view(
@@ -150,6 +154,8 @@ def _make(section: str, config, known: dict[str, Callable], *arguments, **keywor
     """The objective or method that a section of the config names, made with the settings of that section."""
     settings = dict(config[section])
     name = settings.pop("name")
+    for key, value in settings.items():
+        require(value not in (math.inf, -math.inf), f"config.{section}.{key} is {value}; it must be finite")
     make = choose(f"config.{section}.name", name, known)
     try:
         inspect.signature(make).bind(*arguments, **keywords, **settings)

@@ -8,10 +8,11 @@ import argparse
 import itertools
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
+from flax.traverse_util import flatten_dict
 from matplotlib.figure import Figure
 
 from ucl_jax import metrics
@@ -24,6 +25,8 @@ PROBE_TITLES = {
     "head_task": "head within the task",
     "head_all": "head over all classes seen",
 }
+# Keys in which runs of one experiment may differ, for they change no number.
+NEUTRAL = ("data_dir", "compilation_cache", "log.", "checkpoint.")
 STYLE = {"dpi": 130, "bbox_inches": "tight"}
 
 
@@ -74,6 +77,9 @@ def table_of_seeds(runs: Sequence[dict[str, Any]], markup: str = "text") -> str:
         of_objective = [r for r in runs if r["config"]["objective"]["name"] == objective]
         for recipe in dict.fromkeys(r["config"]["recipe"] for r in of_objective):
             group = [r for r in of_objective if r["config"]["recipe"] == recipe]
+            require_same_config(group)
+            seeds = [r["config"]["seed"] for r in group]
+            require(len(set(seeds)) == len(seeds), f"two runs of {recipe} ({objective}) have one seed: {seeds}")
             rows.append([objective, recipe, str(len(group)), *_cells(group, probes, definition)])
         plain = {r["config"]["seed"]: r for r in of_objective if r["config"]["model"]["name"] == "resnet18"}
         untrained = [[_untrained(r, name) for r in plain.values()] for name in probes]
@@ -82,6 +88,18 @@ def table_of_seeds(runs: Sequence[dict[str, Any]], markup: str = "text") -> str:
             rows.append([objective, "random network", str(len(plain)), *cells])
     rows.append(["", "chance", "", *_flat((_chance(runs, name), None) for name in probes)])
     return render([["objective", "recipe", "n", *_header(probes)[1:]], *rows], markup, left=2)
+
+
+def require_same_config(runs: Sequence[dict[str, Any]], but: Collection[str] = ()) -> None:
+    """Raises UsageError when configs differ in more than seeds, the keys of `but`, and what changes no number."""
+    trees = [flatten_dict(run["config"], sep=".") for run in runs]
+    for key in sorted(set().union(*trees) - {"seed", *but}):
+        values = [tree.get(key) for tree in trees]
+        require(
+            key.startswith(NEUTRAL) or all(value == values[0] for value in values),
+            f"runs of {run_name(runs[0])} and others of its row differ in {key} ({', '.join(map(str, values))}); "
+            "give only runs that differ in their seed",
+        )
 
 
 def render(rows: Sequence[Sequence[str]], markup: str = "text", left: int = 1) -> str:
@@ -252,10 +270,11 @@ def main(argv: Sequence[str]) -> int:
         require(
             out is None or (out.suffix == ".png" and out.parent.is_dir()), f"--out={out} is no NAME.png in a folder"
         )
+        text = (table_of_seeds if arguments.seeds else table)(runs, arguments.format)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print((table_of_seeds if arguments.seeds else table)(runs, arguments.format))
+    print(text)
     if out:
         plot_average_accuracy(out, runs)
         print(f"plot: {out}")

@@ -28,8 +28,6 @@ from ucl_jax.experiment import Experiment, at_least, make_experiment
 from ucl_jax.logging import Console, MetricsFile, TensorBoard, WeightsAndBiases
 from ucl_jax.types import PyTree
 
-# Keys that may differ between a run and its continuation, for they change no number.
-NEUTRAL = ("data_dir", "compilation_cache", "log.", "checkpoint.")
 # How many steps the host runs ahead of the metrics that it reads: the device always has work.
 LAG = 2
 PACKAGES = (
@@ -356,7 +354,7 @@ def finished_results(config, workdir: pathlib.Path) -> dict[str, Any] | None:
     differing = [
         f"{key} ({json.dumps(stored.get(key))} there, {json.dumps(given.get(key))} here)"
         for key in sorted(stored.keys() | given.keys())
-        if stored.get(key) != given.get(key) and not key.startswith(NEUTRAL)
+        if stored.get(key) != given.get(key) and not key.startswith(report.NEUTRAL)
     ]
     require(
         not differing,

@@ -28,7 +28,8 @@ def der(
     Raises:
       UsageError: a setting out of its range.
     """
-    require(alpha >= 0 and beta >= 0, f"config.method.alpha={alpha} and beta={beta} must be at least 0")
+    for name, value in (("alpha", alpha), ("beta", beta)):
+        require(value >= 0, f"config.method.{name} is {value}; it must be at least 0")
     chosen = choose("config.method.target", target, {"features": "features", "output": "output"})
 
     def outputs(embedding):

@@ -39,8 +39,10 @@ def si(objective: Objective, *, c: float, xi: float, form: str, rate: float, cli
     Raises:
       UsageError: a setting out of its range.
     """
-    require(c >= 0 and clip >= 0, f"config.method: c={c} and clip={clip} must be at least 0")
-    require(xi > 0 and rate > 0, f"config.method: xi={xi} and rate={rate} must be above 0")
+    for name, value in (("c", c), ("clip", clip)):
+        require(value >= 0, f"config.method.{name} is {value}; it must be at least 0")
+    for name, value in (("xi", xi), ("rate", rate)):
+        require(value > 0, f"config.method.{name} is {value}; it must be above 0")
     choose("config.method.form", form, dict.fromkeys(("release", "path_integral", "submission", "overwrite")))
     skipped = choose("config.method.protect", protect, {"backbone": NOT_PROTECTED, "all": ()})
     sign = -1.0 if form == "submission" else 1.0
