@@ -294,7 +294,7 @@ def test_loss_that_is_not_finite_stops_the_run(environment, tmp_path):
         (
             "lump.py:digits",
             {"augment__std": "(0,1,1)"},
-            "config.augment.std is (0.0, 1.0, 1.0); its numbers must be above",
+            "config.augment.std is (0, 1, 1); its numbers must be above 0",
         ),
         ("derpp.py:digits", {"method__beta": "inf"}, "config.method.beta is inf; it must be finite"),
         ("gss.py:digits,barlow_twins", {}, "GSS compares gradients of single examples"),
