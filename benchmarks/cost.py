@@ -16,14 +16,14 @@ import time
 import jax
 import numpy as np
 
-from benchmarks.runner import ROOT
+from benchmarks.runner import RESULTS
 from ucl_jax import parallel
 from ucl_jax.experiment import make_experiment
 from ucl_jax.run import commit, device_name
 from ucl_jax.types import Batch
 
 RECIPES = ("finetune", "si", "agem", "gss", "er", "der", "derpp", "lump", "pnn")
-RESULT = ROOT / "benchmarks" / "results" / "cost.json"
+RESULT = RESULTS / "cost.json"
 
 
 def make_step(recipe: str, given: argparse.Namespace):

@@ -55,7 +55,7 @@ CHOICES = (
 
 def load(study: str, names: list[str]) -> list[dict]:
     """Results of a study by name; those that are there."""
-    paths = [runner.ROOT / "benchmarks" / "results" / study / f"{name}.json" for name in names]
+    paths = [runner.RESULTS / study / f"{name}.json" for name in names]
     return [report.load_results(path) for path in paths if path.exists()]
 
 
@@ -86,20 +86,17 @@ def table() -> str:
         seeds = range(3)
         before = load("table1-digits", [f"{choice.recipe}-{choice.objective}-seed{s}" for s in seeds])
         after = load("fidelity-digits", [choice.name(s) for s in seeds])
+        told = [choice.point, f"{choice.recipe}, {choice.objective}", f"`{choice.overrides[0]}`"]
         if not len(before) == len(after) == len(seeds):
-            told = [choice.point, f"{choice.recipe}, {choice.objective}", f"`{choice.overrides[0]}`"]
             rows.append([*told, "", "not measured", "", "", ""])
             continue
         report.require_same_config(before + after, {pair.partition("=")[0] for pair in choice.overrides})
         defaults, others = numbers(before), numbers(after)
         for probe, title in (("knn_task", "task"), ("knn_all", "all")):
             one, other = defaults[probe], others[probe]
-            first = title == "task"
             rows.append(
                 [
-                    choice.point if first else "",
-                    f"{choice.recipe}, {choice.objective}" if first else "",
-                    f"`{choice.overrides[0]}`" if first else "",
+                    *(told if title == "task" else [""] * 3),
                     title,
                     *(
                         " / ".join(f"{m:.2f}±{s:.2f}" for m, s in zip(x.mean(1), x.std(1, ddof=1)))

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
 
 
 class Cell(NamedTuple):
@@ -64,7 +65,7 @@ def _flags(command: str | list[str]) -> set[str]:
 
 def run_all(study: str, cells: Sequence[Cell], given: argparse.Namespace) -> int:
     """Runs what has no benchmarks/results/STUDY/NAME.json yet, in runs/STUDY/NAME; returns the exit code."""
-    results, runs = ROOT / "benchmarks" / "results" / study, ROOT / "runs" / study
+    results, runs = RESULTS / study, ROOT / "runs" / study
     missing = []
     for cell in cells:
         saved = results / f"{cell.name}.json"

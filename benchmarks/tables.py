@@ -14,11 +14,10 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks import fidelity
-from benchmarks.runner import ROOT
+from benchmarks.runner import RESULTS, ROOT
 from ucl_jax import metrics, report
 
 PAGES = ("README.md", "docs/fidelity.md")
-RESULTS = ROOT / "benchmarks" / "results"
 
 
 def load(study: str) -> list[dict]:

@@ -65,6 +65,7 @@ def test_what_has_results_is_not_run_and_a_failure_is_told(tmp_path, monkeypatch
         "pathlib.Path(flags['--workdir'], 'results.json').write_text(json.dumps(flags))\n"
     )
     monkeypatch.setattr(runner, "ROOT", tmp_path)
+    monkeypatch.setattr(runner, "RESULTS", tmp_path / "benchmarks/results")
     given = runner.make_parser("").parse_args(["--jobs=2", "--override=a.b=1"])
     cells = [
         runner.Cell(f"{name}-{seed}", name, "digits", seed, ("c=d",)) for name in ("good", "bad") for seed in (0, 1)

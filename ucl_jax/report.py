@@ -8,7 +8,7 @@ import argparse
 import itertools
 import pathlib
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,8 +59,8 @@ def table(runs: Sequence[dict[str, Any]], markup: str = "text") -> str:
     ]
     initial = next((r for r in runs if all(p["random_init"] for p in r["probes"].values())), None)
     if initial is not None:
-        rows.append(["random network", *_flat((_untrained(initial, name), None) for name in probes)])
-    rows.append(["chance", *_flat((_chance(runs, name), None) for name in probes)])
+        rows.append(["random network", *_unforgotten([_untrained(initial, name)] for name in probes)])
+    rows.append(["chance", *_unforgotten([_chance(runs, name)] for name in probes)])
     return render([_header(probes), *rows], markup)
 
 
@@ -82,11 +82,10 @@ def table_of_seeds(runs: Sequence[dict[str, Any]], markup: str = "text") -> str:
             require(len(set(seeds)) == len(seeds), f"two runs of {recipe} ({objective}) have one seed: {seeds}")
             rows.append([objective, recipe, str(len(group)), *_cells(group, probes, definition)])
         plain = {r["config"]["seed"]: r for r in of_objective if r["config"]["model"]["name"] == "resnet18"}
-        untrained = [[_untrained(r, name) for r in plain.values()] for name in probes]
         if plain and all(r["probes"]["knn_task"]["random_init"] for r in plain.values()):
-            cells = [cell for values in untrained for cell in (_mean(values), "-")]
+            cells = _unforgotten([_untrained(r, name) for r in plain.values()] for name in probes)
             rows.append([objective, "random network", str(len(plain)), *cells])
-    rows.append(["", "chance", "", *_flat((_chance(runs, name), None) for name in probes)])
+    rows.append(["", "chance", "", *_unforgotten([_chance(runs, name)] for name in probes)])
     return render([["objective", "recipe", "n", *_header(probes)[1:]], *rows], markup, left=2)
 
 
@@ -142,8 +141,9 @@ def _mean(values: Sequence[float | None]) -> str:
     return f"{np.mean(values):.2f}{spread}"
 
 
-def _flat(pairs) -> list[str]:
-    return [_mean([] if value is None else [value]) for pair in pairs for value in pair]
+def _unforgotten(values_of_probes: Iterable[Sequence[float | None]]) -> list[str]:
+    """Cells of accuracies by each probe to which no forgetting belongs."""
+    return [cell for values in values_of_probes for cell in (_mean(values), "-")]
 
 
 def _untrained(results: dict[str, Any], name: str) -> float | None:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import optax
 
 from ucl_jax.methods.base import Method
-from ucl_jax.methods.rehearsal import rehearsal, replayed_views
+from ucl_jax.methods.rehearsal import past_or_present, rehearsal, replayed_views
 from ucl_jax.objectives import Objective
 
 
@@ -34,7 +34,7 @@ def agem(objective: Objective, *, buffer_size: int, replay_view: str, replay_fro
         return objective.loss(params, model_state, past_views(keys.past, past.batch))[0]
 
     def project_if_any(memory, grads, reference):
-        return jax.tree.map(lambda g, p: jnp.where(store.any(memory), p, g), grads, project(grads, reference))
+        return past_or_present(project(grads, reference), grads, store.any(memory))
 
     return Method(loss=loss, reference=reference, project=project_if_any, **store.parts)
 

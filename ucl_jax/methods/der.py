@@ -30,10 +30,10 @@ def der(
     """
     for name, value in (("alpha", alpha), ("beta", beta)):
         require(value >= 0, f"config.method.{name} is {value}; it must be at least 0")
-    chosen = choose("config.method.target", target, {"features": "features", "output": "output"})
+    choose("config.method.target", target, dict.fromkeys(("features", "output")))
 
     def outputs(embedding):
-        return getattr(embedding, chosen).astype(jnp.float32)
+        return getattr(embedding, target).astype(jnp.float32)
 
     def keep(batch, params, model_state):
         view = jax.tree.leaves(objective.plain_views(batch))[0]
@@ -50,12 +50,12 @@ def der(
         weak = objective.weak_view(keys.past, past[0].batch.image)
         now, after = objective.embed(params, aux.model_state, weak, True)
         penalty = jnp.where(some, alpha * jnp.mean(jnp.square(outputs(now) - past[0].kept)), 0.0)
-        model_state = jax.tree.map(lambda new, old: jnp.where(some, new, old), after, aux.model_state)
+        model_state = past_or_present(after, aux.model_state, some)
         if beta > 0:
             again = past_or_present(objective.views(keys.method, past[1].batch), views, some)
             replayed, last = objective.loss(params, model_state, again)
             penalty += jnp.where(some, beta * replayed, 0.0)
-            model_state = jax.tree.map(lambda new, old: jnp.where(some, new, old), last.model_state, model_state)
+            model_state = past_or_present(last.model_state, model_state, some)
         aux = aux._replace(model_state=model_state, extras=outputs(aux.extras))
         return value + penalty, aux._replace(metrics=aux.metrics | {"penalty": penalty})
 

@@ -129,5 +129,8 @@ def replaying_loss(objective: Objective, store: Rehearsal, replay_view: str) -> 
 
 
 def past_or_present(past: PyTree, present: PyTree, anything: Array) -> PyTree:
-    """Views of the past, or those of the present while there is none: no update comes from empty images."""
+    """What comes of the past (views, statistics, gradients), or its present counterpart while there is no past.
+
+    So no update comes from empty images.
+    """
     return jax.tree.map(lambda x, y: jnp.where(anything, x, y), past, present)
