@@ -170,7 +170,8 @@ def get_config(
         batch_size=512,
         random_init=True,  # probe the network before training too
     )
-    config.checkpoint = dict(every_steps=1000, keep=2)
+    # To go on from: every so many steps, the last so many. For analysis: the network after every task.
+    config.checkpoint = dict(every_steps=1000, keep=2, networks=True)
     config.log = dict(every_steps=10, tensorboard=True, wandb=False)
 
     if supervised and method == "der":

@@ -1,4 +1,4 @@
-"""Checkpoints with Orbax (v1 API): asynchronous, whole, and exact."""
+"""Checkpoints with Orbax (v1 API): of training, asynchronous, whole and exact; and the network alone, for analysis."""
 
 import pathlib
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from orbax.checkpoint.experimental import v1 as ocp
 
 from ucl_jax.errors import UsageError
-from ucl_jax.types import TrainState
+from ucl_jax.types import PyTree, TrainState
 
 
 class Checkpoints:
@@ -68,3 +68,40 @@ class Checkpoints:
                 f"the checkpoint {folder} cannot be read ({type(error).__name__}); "
                 "remove that folder to go on from the one before"
             ) from error
+
+
+class Networks:
+    """The network after every task, without optimiser and buffer: `FOLDER/<tasks learned>`."""
+
+    def __init__(self, folder: pathlib.Path):
+        self._folder = folder
+
+    def learned(self) -> list[int]:
+        """After how many tasks there is a network, ascending."""
+        found = self._folder.iterdir() if self._folder.is_dir() else ()
+        return sorted(int(path.name) for path in found if path.name.isdigit())
+
+    def save(self, learned: int, params: PyTree, model_state: PyTree) -> None:
+        """Saves what `learned` tasks made of the network, whole or not at all, over an earlier one."""
+        path = self._folder.absolute() / str(learned)
+        ocp.save(path, {"params": params, "model_state": model_state}, overwrite=True)
+
+    def load(self, learned: int, like: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
+        """Parameters and statistics after `learned` tasks.
+
+        `like` are such trees or their ShapeDtypeStructs; their shardings say where the arrays go.
+
+        Raises:
+          UsageError: it was not kept, or its files are damaged.
+        """
+        path = self._folder.absolute() / str(learned)
+        if not path.is_dir():
+            kept = ", ".join(map(str, self.learned())) or "none"
+            raise UsageError(f"there is no network after {learned} tasks in {self._folder}; kept: {kept}")
+        try:
+            loaded = ocp.load(path, {"params": like[0], "model_state": like[1]})
+        except Exception as error:  # whatever Orbax meets in damaged files
+            raise UsageError(
+                f"the network {path} cannot be read ({type(error).__name__}); remove that folder to do without it"
+            ) from error
+        return loaded["params"], loaded["model_state"]

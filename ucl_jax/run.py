@@ -20,7 +20,7 @@ import jax
 from flax.traverse_util import flatten_dict
 
 from ucl_jax import __version__, convert, evaluate, metrics, parallel, report, train
-from ucl_jax.checkpoint import Checkpoints
+from ucl_jax.checkpoint import Checkpoints, Networks
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.data.stream import TaskStream, open_stream
 from ucl_jax.errors import Stopped, UsageError, choose, read_json, require
@@ -89,8 +89,7 @@ def run(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
         report.plot_run(workdir)
         return finished
     check(config)
-    if config.compilation_cache and jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(config.compilation_cache).expanduser()))
+    parallel.keep_compiled(config.compilation_cache)
     devices = parallel.choose_devices(config.train.devices, config.train.batch_size)
     require(
         config.eval.batch_size % len(devices) == 0, f"config.eval.batch_size does not divide by {len(devices)} devices"
@@ -100,7 +99,8 @@ def run(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
     official = _official(config, workdir, experiment)
     with contextlib.ExitStack() as stack:
         stream = stack.enter_context(open_stream(config.benchmark, config.data_dir))
-        stack.enter_context(_claim(config, workdir))
+        stack.enter_context(claim(workdir))
+        write_json(workdir / "config.json", json.loads(config.to_json()))
         checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", config.checkpoint.keep))
         stop = stack.enter_context(_StopRequest())
         return _Run(
@@ -135,6 +135,7 @@ class _Run:
         self.probes = evaluate.probes_of(experiment.labelled)
         self.stream: TaskStream = stream
         self.checkpoints: Checkpoints = checkpoints
+        self.networks = Networks(workdir / "networks")
         self.stop: _StopRequest = stop
         self.began = time.monotonic()
         self.schedule = train.make_schedule(stream.train_sizes, config.train.epochs, config.train.batch_size)
@@ -171,7 +172,7 @@ class _Run:
             for event in events:
                 self._handle(event)
             results = self._results(self._random_init(), finished=True)
-        _write_json(self.workdir / "results.json", results)
+        self._write(results)
         report.plot_run(self.workdir)
         return results
 
@@ -189,8 +190,10 @@ class _Run:
                 self._settle_all()
                 self.progress = self.progress.with_rows(event.rows)
                 self._record_task(event)
+                if self.config.checkpoint.networks:
+                    self.networks.save(self.progress.tasks_done, event.state.params, event.state.model_state)
                 self._save(event)
-                _write_json(self.workdir / "results.json", self._results(None, finished=False))
+                self._write(self._results(None, finished=False))
         if self.stop.signum is not None:
             self._save(event)
             self._stop(event.step)
@@ -277,6 +280,13 @@ class _Run:
                 train.task_features(self.config, self.experiment, self.compiled, self.stream, state, task, learned=-1)
             )
         return train.probe(self.config, self.experiment, features, -1, self.stream.num_tasks, self.stream.classes)
+
+    def _write(self, results: dict[str, Any]) -> None:
+        """Writes results.json, with what probes of saved networks have left there."""
+        path = self.workdir / "results.json"
+        if path.exists() and (analysis := read_json(path).get("analysis")):
+            results["analysis"] = analysis
+        write_json(path, results)
 
     def _results(self, random_init: train.Rows | None, finished: bool) -> dict[str, Any]:
         settings = train.knn_settings(self.config)._asdict()
@@ -368,8 +378,12 @@ def finished_results(config, workdir: pathlib.Path) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def _claim(config, workdir: pathlib.Path) -> Iterator[None]:
-    """Makes the folder this process's own and writes the config into it, once all settings were found good."""
+def claim(workdir: pathlib.Path) -> Iterator[None]:
+    """Makes a run folder this process's own.
+
+    Raises:
+      UsageError: it cannot be written to, or is another process's.
+    """
     try:
         (workdir / "plots").mkdir(parents=True, exist_ok=True)
         lock = (workdir / "lock").open("w")
@@ -384,11 +398,10 @@ def _claim(config, workdir: pathlib.Path) -> Iterator[None]:
             raise UsageError(
                 f"another process is training in {workdir}; wait for it, or take another --workdir"
             ) from None
-        _write_json(workdir / "config.json", json.loads(config.to_json()))
         yield
 
 
-def _write_json(path: pathlib.Path, content: Any) -> None:
+def write_json(path: pathlib.Path, content: Any) -> None:
     """Whole or not at all."""
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(content, indent=1) + "\n")
