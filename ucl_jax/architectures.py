@@ -17,10 +17,12 @@ class Architecture(NamedTuple):
 
     build: () -> heads of `Network`, called as often as heads are needed -> network(images, train) -> Embedding.
     active: a tree like the parameters -> the same, with zeros where this stage trains nothing.
+    backbone: a tree like the parameters -> the branch of the backbone in use.
     """
 
     build: Callable[[Callable[[], dict[str, nn.Module]]], nn.Module]
     active: Callable[[PyTree], PyTree] = lambda tree: tree
+    backbone: Callable[[PyTree], PyTree] = lambda tree: tree["backbone"]
 
 
 def resnet18(tasks: int, width: int, dtype: Any, axis_name: str | None) -> tuple[Architecture, ...]:
@@ -42,7 +44,7 @@ def progressive(
             networks = tuple(Network(column(width, dtype, axis_name), **heads()) for _ in range(tasks))
             return Progressive(networks, task)
 
-        return Architecture(build, partial(only_column, task))
+        return Architecture(build, partial(only_column, task), lambda tree: tree[f"networks_{task}"]["backbone"])
 
     return tuple(map(stage, range(tasks)))
 

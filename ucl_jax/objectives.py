@@ -11,14 +11,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.traverse_util import flatten_dict
 
 from ucl_jax import augment, losses
 from ucl_jax.architectures import Architecture
 from ucl_jax.models.heads import Embedding, Predictor, Projector
 from ucl_jax.models.layers import BatchNorm, Dense
+from ucl_jax.models.resnet import MAPS
 from ucl_jax.types import Array, Aux, Batch, PyTree
 
 Views = PyTree
+STAGES = ("stem", "stage1", "stage2", "stage3", "stage4")
 
 
 class Augmentation(NamedTuple):
@@ -58,6 +61,8 @@ class Objective(NamedTuple):
       depend on each other; None where they always do.
     embed: params, model_state, view float [B, H, W, C], train -> Embedding, model_state.
     features: params, model_state, images uint8 [B, H, W, C] -> Readout.
+    maps: params, model_state, images uint8 [B, H, W, C] -> name of a stage, "stem" to "stage4" -> [B, H', W', C'].
+    backbone: a tree like params -> the branch of the backbone in use.
     active: a tree like params -> the same, with zeros where this stage of the run trains nothing.
     classes: outputs of the linear head, None without labels.
     """
@@ -72,6 +77,8 @@ class Objective(NamedTuple):
     eval_loss: Callable[[PyTree, PyTree, Views], Array] | None
     embed: Callable[[PyTree, PyTree, Array, bool], tuple[Embedding, PyTree]]
     features: Callable[[PyTree, PyTree, Array], Readout]
+    maps: Callable[[PyTree, PyTree, Array], dict[str, Array]]
+    backbone: Callable[[PyTree], PyTree]
     active: Callable[[PyTree], PyTree]
     classes: int | None = None
 
@@ -183,6 +190,8 @@ def supervised(
         ),
         embed=embed,
         features=_reader(embed, augmentation),
+        maps=_mapper(network, architecture, augmentation),
+        backbone=architecture.backbone,
         active=architecture.active,
         classes=classes,
     )
@@ -218,6 +227,8 @@ def _two_view_objective(
         eval_loss=eval_loss,
         embed=embed,
         features=_reader(embed, augmentation),
+        maps=_mapper(network, architecture, augmentation),
+        backbone=architecture.backbone,
         active=architecture.active,
     )
 
@@ -245,6 +256,21 @@ def _embedding(network: nn.Module) -> Callable:
         return out, updated["batch_stats"]
 
     return embed
+
+
+def _mapper(network: nn.Module, architecture: Architecture, augmentation: Augmentation) -> Callable:
+    """`Objective.maps`. What a column of a growing architecture has in a part of its own (the stem) is found too."""
+
+    def maps(params, model_state, images):
+        variables = {"params": params, "batch_stats": model_state}
+        _, left = network.apply(variables, _show(augmentation, images), train=False, mutable=[MAPS])
+        found = {
+            path[-1].removesuffix("_map"): value
+            for path, (value,) in flatten_dict(architecture.backbone(left[MAPS])).items()
+        }
+        return {name: found[name] for name in STAGES}
+
+    return maps
 
 
 def _reader(embed: Callable, augmentation: Augmentation) -> Callable:

@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from ucl_jax.models.heads import Embedding, Network
 from ucl_jax.models.layers import Conv
-from ucl_jax.models.resnet import ResNet18, spatial_mean
+from ucl_jax.models.resnet import ResNet18, keep_map, spatial_mean
 from ucl_jax.types import Array, PyTree
 
 
@@ -55,6 +55,8 @@ class Column(nn.Module):
             if earlier:
                 x = nn.relu(x + lateral([column[number - 2] for column in earlier]))
             maps.append(x)
+        for number, x in enumerate(maps, start=1):
+            keep_map(self, f"stage{number}", x)
         return maps
 
 

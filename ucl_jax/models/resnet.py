@@ -8,6 +8,15 @@ from flax import linen as nn
 from ucl_jax.models.layers import BatchNorm, Conv
 from ucl_jax.types import Array
 
+# The collection in which backbones leave what they have after the stem and each stage.
+MAPS = "maps"
+
+
+def keep_map(module: nn.Module, name: str, x: Array) -> None:
+    """Leaves a map as `NAME_map` in MAPS for a caller that makes it mutable; nothing otherwise."""
+    if not module.is_initializing():
+        module.sow(MAPS, f"{name}_map", x)
+
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions with a shortcut, projected where the shape changes."""
@@ -54,7 +63,9 @@ class ResNet18(nn.Module):
 
     def begin(self, x: Array, train: bool) -> Array:
         """[B, H, W, 3] -> [B, H, W, width], the stem."""
-        return nn.relu(self.stem_norm(self.stem(x), train))
+        x = nn.relu(self.stem_norm(self.stem(x), train))
+        keep_map(self, "stem", x)
+        return x
 
     def stage(self, number: int, x: Array, train: bool) -> Array:
         """[B, H, W, C] -> the map of stage 1, 2, 3 or 4; all but the first halve H and W."""
@@ -67,6 +78,7 @@ class ResNet18(nn.Module):
         x = self.begin(x, train)
         for number in (1, 2, 3, 4):
             x = self.stage(number, x, train)
+            keep_map(self, f"stage{number}", x)
         return spatial_mean(x)
 
 
