@@ -35,7 +35,8 @@ def votes(
     # Similarities near 1 differ in the last digits: no tf32 or bf16 passes here.
     similarity = jnp.matmul(normalise(queries), normalise(bank).T, precision=jax.lax.Precision.HIGHEST)
     similarity = jnp.where(valid[None, :], similarity, -jnp.inf)
-    nearest, index = jax.lax.top_k(similarity, k)
+    # Without the barrier XLA's CPU backend merges slices of the result into top_k and sorts the bank: 13 times slower.
+    nearest, index = jax.lax.optimization_barrier(jax.lax.top_k(similarity, k))
     weight = jnp.exp((nearest - nearest[:, :1]) / temperature)
     one_hot = jax.nn.one_hot(labels[index], num_classes, dtype=weight.dtype)
     return jnp.einsum("qk,qkc->qc", weight, one_hot, precision=jax.lax.Precision.HIGHEST)
