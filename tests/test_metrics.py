@@ -1,4 +1,4 @@
-"""Average accuracy and forgetting of accuracy matrices worked by hand."""
+"""Average accuracy, forgetting and transfer of accuracy matrices worked by hand."""
 
 import math
 
@@ -100,3 +100,42 @@ def test_learning_accuracy_is_the_mean_of_the_diagonal():
     assert metrics.learning_accuracy([[90.0, None, None], [80.0, 70.0, None], [60.0, 65.0, 95.0]]) == 85.0
     assert metrics.learning_accuracy([[90.0, 80.0]]) is None  # joint training
     assert metrics.learning_accuracy([]) is None
+
+
+@pytest.mark.parametrize(
+    ("matrix", "expected"),
+    [
+        (LOWER, -8.0),  # 84 - 90 = -6, 60 - 70 = -10
+        (FULL, -8.0),
+        (LATE_PEAK, 9.0),  # 75 - 60 = 15, 90 - 70 = 20, 80 - 88 = -8
+        (LOWER[:2], -10.0),  # stopped after two tasks
+        (LOWER[:1], None),
+        ([], None),
+        ([[95.0, 96.0, 97.0]], None),  # joint training
+        ([[90.0, None], [None, 70.0]], None),
+    ],
+)
+def test_backward_transfer_by_hand(matrix, expected):
+    value = metrics.backward_transfer(matrix)
+    assert value == (None if expected is None else pytest.approx(expected))
+    if expected is not None:
+        assert value == pytest.approx(-metrics.forgetting(matrix, "first"))
+
+
+@pytest.mark.parametrize(
+    ("matrix", "baseline", "expected"),
+    [
+        (FULL, [50.0, 60.0, 70.0], 33.0),  # 99 - 60 = 39, 97 - 70 = 27; 98 is two tasks ahead
+        (FULL, [None, 60.0, 70.0], 33.0),  # nothing comes before the first task
+        (FULL, [50.0, 100.0, 100.0], -2.0),  # -1 and -3
+        (FULL[:2], [50.0, 60.0, 70.0], 39.0),  # stopped after two tasks
+        (FULL, [50.0, None, 70.0], None),
+        (LOWER, [50.0, 60.0, 70.0], None),
+        (FULL[:1], [50.0, 60.0, 70.0], None),  # one task learned, or joint training
+        ([[90.0]], [50.0], None),
+        ([], [], None),
+    ],
+)
+def test_forward_transfer_by_hand(matrix, baseline, expected):
+    value = metrics.forward_transfer(matrix, baseline)
+    assert value == (None if expected is None else pytest.approx(expected))

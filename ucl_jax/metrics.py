@@ -1,4 +1,4 @@
-"""Accuracy matrix -> average accuracy and forgetting. Plain NumPy over saved matrices.
+"""Accuracy matrix -> average accuracy, forgetting and transfer. Plain NumPy over saved matrices.
 
 `matrix[t][i]` is the accuracy in per cent on task i after learning task t; None or NaN where it was not evaluated.
 """
@@ -53,6 +53,36 @@ def forgetting(matrix: Matrix, definition: str = "max") -> float | None:
 
 # The reference accuracy that the last one is compared with, from a task's column after it was learned.
 FORGETTING = {"max": np.max, "first": lambda column: column[0], "with_last": np.max}
+
+
+def backward_transfer(matrix: Matrix) -> float | None:
+    """How much later tasks changed the accuracy on earlier ones, in points (Lopez-Paz and Ranzato 2017).
+
+    The mean over i < T of a[T, i] - a[i, i]; None for fewer than two tasks learned, or joint training.
+    """
+    a = as_array(matrix)
+    return _mean([a[-1, i] - a[i, i] for i in range(len(a) - 1)])
+
+
+def forward_transfer(matrix: Matrix, baseline: Sequence[float | None]) -> float | None:
+    """How much earlier tasks help on one not learned yet, in points (Lopez-Paz and Ranzato 2017).
+
+    Args:
+      matrix: T rows; tasks must have been evaluated before they were learned.
+      baseline: accuracy in per cent of the randomly initialised network on each task.
+
+    Returns:
+      The mean over i > 1 of a[i - 1, i] - baseline[i]; None where one of these was not evaluated, for fewer than two
+      tasks learned, or joint training.
+    """
+    a = as_array(matrix)
+    start = as_array([baseline])[0]
+    return _mean([a[i - 1, i] - start[i] for i in range(1, len(a))])
+
+
+def _mean(differences: list[float]) -> float | None:
+    """None without differences, or where one of them has no value."""
+    return float(np.mean(differences)) if differences and not np.isnan(differences).any() else None
 
 
 def summarise(matrix: Matrix) -> dict:
