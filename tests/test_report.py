@@ -1,6 +1,9 @@
 """Tables against numbers worked by hand; pictures against the pixels that they show."""
 
+import csv
+import io
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -18,7 +21,7 @@ def results(recipe, matrix, joint=False, finished=True, seed=0):
         "model": {"name": "progressive" if recipe == "pnn" else "resnet18"},
         "objective": {"name": "simsiam"},
         "eval": {"forgetting": "max"},
-        "benchmark": {"joint": joint},
+        "benchmark": {"name": "digits", "joint": joint},
     }
     return {"finished": finished, "config": config, "probes": {"knn_task": probe, "knn_all": probe | {"chance": 25.0}}}
 
@@ -125,6 +128,115 @@ def test_buffer_picture_shows_the_images_ordered_by_task(tmp_path):
         assert mask.sum() > 1000
         where[name] = np.argwhere(mask).mean(0)
     assert where["blue"].sum() < where["red"].sum()
+
+
+ROWS = [["recipe", "accuracy", "forgetting"], ["a_b & 50%", "90.00±1.50", "-"], ["x|y", "80.00", "1.25"]]
+
+
+def test_markdown_keeps_a_bar_inside_its_cell():
+    assert report.render(ROWS, "markdown").splitlines() == [
+        "| recipe | accuracy | forgetting |",
+        "| --- | ---: | ---: |",
+        "| a_b & 50% | 90.00±1.50 | - |",
+        "| x\\|y | 80.00 | 1.25 |",
+    ]
+
+
+def test_latex_escapes_and_needs_no_package():
+    assert report.render(ROWS, "latex").splitlines() == [
+        r"\begin{tabular}{lrr}",
+        r"\hline",
+        r"recipe & accuracy & forgetting \\",
+        r"\hline",
+        r"a\_b \& 50\% & 90.00$\pm$1.50 & - \\",
+        r"x\textbar{}y & 80.00 & 1.25 \\",
+        r"\hline",
+        r"\end{tabular}",
+    ]
+    every = report.render([["\\~^$#{}"], ["<a>"]], "latex").splitlines()
+    assert every[2] == r"\textbackslash{}\textasciitilde{}\textasciicircum{}\$\#\{\} \\"
+    assert every[4] == r"\textless{}a\textgreater{} \\"
+
+
+def test_csv_has_a_column_of_deviations_and_no_dashes():
+    rows = [*ROWS, ['with, comma and "quote"', "70.00±2.00", "-1.00"]]
+    assert list(csv.reader(io.StringIO(report.render(rows, "csv")))) == [
+        ["recipe", "accuracy", "accuracy deviation", "forgetting"],
+        ["a_b & 50%", "90.00", "1.50", ""],
+        ["x|y", "80.00", "", "1.25"],
+        ['with, comma and "quote"', "70.00", "2.00", "-1.00"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("definition", "header", "lost"),
+    # Task 1: 80, 90, 85; task 2: 95, 97. max: (90 - 85 + 0) / 2; first: (80 - 85 + 95 - 97) / 2; with_last: 5 / 3.
+    [
+        ("max", "forgetting", "2.50"),
+        ("first", "forgetting (first)", "-3.50"),
+        ("with_last", "forgetting (with_last)", "1.67"),
+    ],
+)
+def test_another_definition_of_forgetting_needs_no_run(tmp_path, capsys, definition, header, lost):
+    run = results("lump", [[80.0, None, None], [90.0, 95.0, None], [85.0, 97.0, 99.0]])
+    (tmp_path / "a.json").write_text(json.dumps(run))
+    for seeds in ([], ["--seeds"]):
+        assert report.main([str(tmp_path / "a.json"), "--format=csv", f"--forgetting={definition}", *seeds]) == 0
+        head, row, *_ = list(csv.reader(io.StringIO(capsys.readouterr().out)))
+        assert (head[-1], row[-1], row[-2]) == (header, lost, "93.67")
+
+
+def test_runs_of_different_definitions_need_one(tmp_path, capsys):
+    files = []
+    for seed, definition in enumerate(("max", "first")):
+        changed = {"seed": seed, "eval": {"forgetting": definition}}
+        files.append(str(tmp_path / f"{seed}.json"))
+        pathlib.Path(files[-1]).write_text(json.dumps(LUMP | {"config": LUMP["config"] | changed}))
+    assert report.main(files) == 2
+    assert "differ in eval.forgetting (max, first); choose one, --forgetting=" in capsys.readouterr().err
+    for seeds in ([], ["--seeds"]):
+        assert report.main([*files, "--forgetting=first", *seeds]) == 0
+        assert "10.00" in capsys.readouterr().out
+    assert report.main([*files, "--forgetting=first", f"--out={tmp_path}/page"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--format=html"], "unknown format 'html'; known: text, markdown, latex, csv"),
+        (["--forgetting=frist"], "unknown definition of forgetting 'frist', did you mean 'first'?"),
+        (["--out={}/notes.txt"], "notes.txt is neither NAME.png, for a picture, nor a folder"),
+        (["--out={}/page.html"], "page.html is neither NAME.png, for a picture, nor a folder"),
+        (["--out={}/none/a.png"], "a.png is no NAME.png in a folder: there is no"),
+        (["--out={}/notes.txt/page/"], "cannot write"),
+        (["--colour"], "unrecognized arguments: --colour"),
+        (["{}/notes.txt"], "is no run folder with a results.json"),
+    ],
+)
+def test_bad_input_is_a_line(tmp_path, capsys, arguments, told):
+    (tmp_path / "a.json").write_text(json.dumps(LUMP))
+    (tmp_path / "notes.txt").write_text("mine")
+    assert report.main([str(tmp_path / "a.json"), *(a.format(tmp_path) for a in arguments)]) == 2
+    out, err = capsys.readouterr()
+    assert told in err
+    assert (out, err.count("\n")) == ("", 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "notes.txt"]
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_page_leaves_other_files_alone(tmp_path, capsys):
+    (tmp_path / "a.json").write_text(json.dumps(LUMP))
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page/mine.txt").write_text("mine")
+    (tmp_path / "page/index.html").write_text("old")
+    for out in ("page", "new/er/"):
+        assert report.main([str(tmp_path / "a.json"), f"--out={tmp_path}/{out}", "--format=csv"]) == 0
+        told = capsys.readouterr()
+        assert f"page: {tmp_path}/{out.rstrip('/')}/index.html" in told.err
+        assert "page:" not in told.out
+    assert sorted(path.name for path in (tmp_path / "page").iterdir()) == ["index.html", "mine.txt"]
+    assert (tmp_path / "page/index.html").read_text().startswith("<!DOCTYPE html>")
+    assert (tmp_path / "new/er/index.html").read_text() == (tmp_path / "page/index.html").read_text()
 
 
 def test_missing_results_are_a_line(tmp_path, capsys):

@@ -1,0 +1,405 @@
+"""Results of runs -> tables, as rows of cells and as text. Pure functions over what `results.json` holds.
+
+Accuracy and forgetting are computed from the saved matrices, so that another definition of forgetting needs no run.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from flax.traverse_util import flatten_dict
+
+from ucl_jax import metrics, paper
+from ucl_jax.errors import UsageError, choose, require
+
+PROBE_TITLES = {
+    "knn_task": "kNN within the task",
+    "knn_all": "kNN over all classes seen",
+    "head_task": "head within the task",
+    "head_all": "head over all classes seen",
+}
+# Keys in which runs of one experiment may differ, for they change no number.
+NEUTRAL = ("data_dir", "compilation_cache", "log.", "checkpoint.")
+
+Run = dict[str, Any]  # what results.json holds
+Rows = list[list[str]]
+
+
+class Experiment(NamedTuple):
+    """Runs that differ in their seed alone.
+
+    recipe: its name, and the settings in which it differs from others of the same recipe and objective.
+    """
+
+    benchmark: str
+    objective: str
+    recipe: str
+    runs: list[Run]
+
+    @property
+    def name(self) -> str:
+        """Such as "lump (simsiam)"."""
+        return f"{self.recipe} ({self.objective})"
+
+
+class Table(NamedTuple):
+    """A title, rows of which the first is the header, and how many columns on the left are words."""
+
+    title: str
+    rows: Rows
+    left: int
+
+
+def run_name(results: Run) -> str:
+    """Such as "lump (simsiam, seed 0)"."""
+    config = results["config"]
+    return f"{config['recipe']} ({config['objective']['name']}, seed {config['seed']})"
+
+
+def forgetting_of(runs: Sequence[Run], given: str | None = None) -> str:
+    """The definition of forgetting to use: the given one, else that of the runs' configs.
+
+    Raises:
+      UsageError: there is no such definition, or none is given and the runs have different ones.
+    """
+    names = [given] if given else list(dict.fromkeys(run["config"]["eval"]["forgetting"] for run in runs))
+    require(
+        len(names) == 1, f"the runs differ in eval.forgetting ({', '.join(names)}); choose one, --forgetting=DEFINITION"
+    )
+    choose("definition of forgetting", names[0], metrics.FORGETTING)
+    return names[0]
+
+
+def table(runs: Sequence[Run], markup: str = "text", forgetting: str | None = None) -> str:
+    """Average accuracy and forgetting of runs side by side, in per cent and points, with chance and the random network.
+
+    The random network's and chance's rows are those of the first run that has them.
+    """
+    return render(every_run(runs, forgetting_of(runs, forgetting)), markup)
+
+
+def every_run(runs: Sequence[Run], definition: str) -> Rows:
+    """The rows of `table`."""
+    probes = probes_of(runs)
+    rows = [
+        [run_name(results) + ("" if results["finished"] else ", not finished"), *_cells([results], probes, definition)]
+        for results in runs
+    ]
+    initial = next((r for r in runs if all(p["random_init"] for p in r["probes"].values())), None)
+    if initial is not None:
+        rows.append(["random network", *_unforgotten([untrained(initial, name)] for name in probes)])
+    rows.append(["chance", *_unforgotten([_chance(runs, name)] for name in probes)])
+    return [["", *_header(probes, definition)], *rows]
+
+
+def table_of_seeds(runs: Sequence[Run], markup: str = "text", forgetting: str | None = None) -> str:
+    """As `table`, with a row for each objective and recipe: mean±deviation over the runs, which differ in their seed.
+
+    The deviation is the unbiased one; the column n is the number of runs. The untrained network has a row for each
+    objective, from all of its runs but those of an architecture that grows.
+    """
+    definition = forgetting_of(runs, forgetting)
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        groups.setdefault((run["config"]["objective"]["name"], run["config"]["recipe"]), []).append(run)
+    for group in groups.values():
+        require_same_config(group, {"eval.forgetting"} if forgetting else ())
+    return render(_seeds([Experiment("", *key, group) for key, group in groups.items()], definition), markup, left=2)
+
+
+def against_paper(experiments: Sequence[Experiment], definition: str) -> list[Table]:
+    """A table for each benchmark: the rows of `table_of_seeds`, and the paper's numbers beside the paper's probe."""
+    names = dict.fromkeys(e.benchmark for e in experiments)
+    return [
+        Table(name, _seeds([e for e in experiments if e.benchmark == name], definition, beside=True), left=2)
+        for name in names
+    ]
+
+
+def _seeds(experiments: Sequence[Experiment], definition: str, beside: bool = False) -> Rows:
+    """Rows of experiments on one benchmark; with `beside`, the paper's numbers after those of the first probe."""
+    runs = [run for experiment in experiments for run in experiment.runs]
+    probes = probes_of(runs)
+    rows = []
+
+    def row(words: Sequence[str], cells: list[str], published: Sequence[str] = ("-", "-")) -> None:
+        rows.append([*words, *cells[:2], *(published if beside else ()), *cells[2:]])
+
+    row(["objective", "recipe", "n"], _header(probes, definition), ["the paper's accuracy", "the paper's forgetting"])
+    for objective in dict.fromkeys(e.objective for e in experiments):
+        of_objective = [e for e in experiments if e.objective == objective]
+        for e in of_objective:
+            seeds = [r["config"]["seed"] for r in e.runs]
+            require(len(set(seeds)) == len(seeds), f"two runs of {e.name} have one seed: {seeds}; give each run once")
+            pending = sum(not r["finished"] for r in e.runs)
+            recipe = e.recipe + (f", {pending} not finished" if pending else "")
+            row([objective, recipe, str(len(seeds))], _cells(e.runs, probes, definition), _published(e))
+        plain = {
+            r["config"]["seed"]: r for e in of_objective for r in e.runs if r["config"]["model"]["name"] == "resnet18"
+        }
+        if plain and all(r["probes"]["knn_task"]["random_init"] for r in plain.values()):
+            cells = _unforgotten([untrained(r, name) for r in plain.values()] for name in probes)
+            row([objective, "random network", str(len(plain))], cells)
+    row(["", "chance", ""], _unforgotten([_chance(runs, name)] for name in probes))
+    return rows
+
+
+def _published(experiment: Experiment) -> list[str]:
+    """The paper's accuracy and forgetting, `-` where it has none."""
+    config = experiment.runs[0]["config"]
+    numbers = paper.TABLE1.get((experiment.benchmark, experiment.objective, config["recipe"]))
+    pairs = (None, None) if numbers is None else (numbers.accuracy, numbers.forgetting)
+    return ["-" if pair is None else f"{pair[0]:.2f}±{pair[1]:.2f}" for pair in pairs]
+
+
+def experiments_of(runs: Sequence[Run], but: Collection[str] = ()) -> list[Experiment]:
+    """Runs by their settings, in the order given; the keys of `but` do not tell them apart."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(json.dumps(_settings(run, but), sort_keys=True), []).append(run)
+
+    def key(run):
+        return tuple(run["config"][part]["name"] for part in ("benchmark", "objective")) + (run["config"]["recipe"],)
+
+    experiments = []
+    for group in groups.values():
+        alike = [_settings(other[0], but) for other in groups.values() if key(other[0]) == key(group[0])]
+        own = _settings(group[0], but)
+        varied = [f"{name}={own[name]}" for name in differing(alike) if name in own]
+        benchmark, objective, recipe = key(group[0])
+        experiments.append(Experiment(benchmark, objective, ", ".join([recipe, *varied]), group))
+    return experiments
+
+
+def _settings(run: Run, but: Collection[str] = ()) -> dict[str, Any]:
+    """The config as "a.b" -> value, without the seed, the keys of `but`, and what changes no number."""
+    flat = flatten_dict(run["config"], sep=".")
+    return {k: v for k, v in flat.items() if k != "seed" and k not in but and not k.startswith(NEUTRAL)}
+
+
+def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys in which any of the settings differ or which one lacks, sorted."""
+    missing = object()
+    keys = sorted(set().union(*settings))
+    return [k for k in keys if any(s.get(k, missing) != settings[0].get(k, missing) for s in settings)]
+
+
+def settings_that_differ(experiments: Sequence[Experiment]) -> Rows:
+    """A row for each setting that is not the same everywhere, a column for each experiment; "-" where it has none."""
+    settings = [_settings(e.runs[0]) for e in experiments]
+    header = ["setting", *(f"{e.name}, {e.benchmark}" for e in experiments)]
+    return [header, *([key, *(str(s.get(key, "-")) for s in settings)] for key in differing(settings))]
+
+
+def require_same_config(runs: Sequence[Run], but: Collection[str] = ()) -> None:
+    """Raises UsageError when configs differ in more than seeds, the keys of `but`, and what changes no number."""
+    trees = [_settings(run, but) for run in runs]
+    if keys := differing(trees):
+        values = ", ".join(str(tree.get(keys[0])) for tree in trees)
+        raise UsageError(
+            f"runs of {run_name(runs[0])} and others of its row differ in {keys[0]} ({values}); "
+            "give only runs that differ in their seed"
+        )
+
+
+def analysis_tables(experiments: Sequence[Experiment]) -> list[Table]:
+    """Numbers of the analysis records: a table for each probe, a row for each experiment, checkpoint and setting.
+
+    Over several seeds a cell is mean±deviation. A probe whose records are pictures has no table.
+    """
+    records = [record for e in experiments for run in e.runs for record in run.get("analysis", [])]
+    told_apart = {
+        probe: _varied([record["settings"] for record in records if record["probe"] == probe])
+        for probe in dict.fromkeys(record["probe"] for record in records)
+    }
+    # probe -> (place of the experiment, tasks learned, settings...) -> seed -> numbers
+    found: dict[str, dict[tuple, dict[int, dict[str, float | None]]]] = {}
+    for place, experiment in enumerate(experiments):
+        for run in experiment.runs:
+            for record in run.get("analysis", []):
+                after = "-" if record["after"] is None else str(record["after"])
+                for settings, numbers in _observations(record, told_apart[record["probe"]]):
+                    seeds = found.setdefault(record["probe"], {}).setdefault((place, after, *settings.items()), {})
+                    seeds[run["config"]["seed"]] = numbers
+    tables = []
+    for probe, rows in found.items():
+        words = list(dict.fromkeys(name for key in rows for name, _ in key[2:]))
+        columns = list(dict.fromkeys(name for seeds in rows.values() for n in seeds.values() for name in n))
+        table = [["experiment", "tasks learned", *words, "n", *columns]]
+        for (place, after, *settings), seeds in rows.items():
+            cells = [_mean_or_count([n.get(column) for n in seeds.values()]) for column in columns]
+            given = dict(settings)
+            table.append([experiments[place].name, after, *(given.get(w, "-") for w in words), str(len(seeds)), *cells])
+        tables.append(Table(ANALYSES.get(probe, probe), table, left=2 + len(words)))
+    return tables
+
+
+ANALYSES = {
+    "knn": "kNN with other settings, accuracy in %",
+    "linear": "Linear probe, accuracy in %",
+    "ood": "Other data sets, accuracy in %",
+    "finetune": "Fine-tuning on other data sets, accuracy in %",
+    "transfer": "Transfer between tasks, in % and points",
+    "geometry": "Geometry of parameters and features",
+}
+PICTURES = ("cka", "feature_maps", "loss_landscape", "embedding")
+
+
+def _varied(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys but the seed that hold different single values in those that have them."""
+    values: dict[str, set[str]] = {}
+    for key, value in ((k, v) for each in settings for k, v in each.items()):
+        if key != "seed" and not isinstance(value, list | dict):
+            values.setdefault(key, set()).add(str(value))
+    return [key for key, found in values.items() if len(found) > 1]
+
+
+def _observations(
+    record: Mapping[str, Any], differ: Sequence[str]
+) -> Iterator[tuple[dict[str, str], dict[str, float | None]]]:
+    """(settings to tell rows apart by, numbers) of an analysis record; of an unknown probe, whatever is a number.
+
+    The settings are those that say what was measured, and those in which records of the probe differ.
+    """
+    probe, settings, values = record["probe"], record["settings"], record["values"]
+
+    def words(*names):
+        shown = [name for name in dict.fromkeys([*names, *differ]) if name in settings]
+        return {name.replace("_", " "): str(settings[name]) for name in shown}
+
+    def over_tasks(row):
+        return {"within the task": _mean_of(row["task"]), "all classes": _mean_of(row["all"])}
+
+    if probe == "knn":
+        for row in values["rows"]:
+            yield {"k": str(row["k"]), "temperature": str(row["temperature"])} | words(), over_tasks(row)
+    elif probe == "linear":
+        yield words("solver", "fraction"), over_tasks(values)
+    elif probe == "transfer":
+        random = {"random network": _mean_of(values["random_init"])}
+        yield words(), {n.replace("_", " "): values[n] for n in ("learning_accuracy", "forward", "backward")} | random
+    elif probe not in PICTURES:
+        scalars = {n.replace("_", " "): v for n, v in values.items() if v is None or isinstance(v, int | float)}
+        yield words("dataset", "epochs", "learning_rate"), scalars
+
+
+def _mean_or_count(values: Sequence[float | None]) -> str:
+    """As `mean`; a count that is the same for all, such as of images, as it is."""
+    same = len(set(values)) == 1 and isinstance(values[0], int)
+    return str(values[0]) if same else mean(values)
+
+
+def _mean_of(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def render(rows: Sequence[Sequence[str]], markup: str = "text", left: int = 1) -> str:
+    """Cells as lines, the first row being the header; `left` columns are words.
+
+    Args:
+      rows: cells; the other columns hold numbers, `mean±deviation` or `-`.
+      markup: "text"; "markdown"; "latex", a plain `tabular` with \\hline that needs no package; or "csv", where a
+        deviation has a column of its own and a number that is not there is an empty cell.
+      left: columns of words.
+
+    Raises:
+      UsageError: there is no such markup.
+    """
+    return choose("format", markup, FORMATS)(rows, left)
+
+
+def _text(rows, left):
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = [
+        "  ".join(c.ljust(w) if place < left else c.rjust(w) for place, (c, w) in enumerate(zip(row, widths)))
+        for row in rows
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def _markdown(rows, left):
+    rule = ["---"] * left + ["---:"] * (len(rows[0]) - left)
+    return "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in [rows[0], rule, *rows[1:]])
+
+
+LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "±": r"$\pm$",
+}
+
+
+def _latex(rows, left):
+    lines = [" & ".join(c.translate(str.maketrans(LATEX)) for c in row) + r" \\" for row in rows]
+    columns = "l" * left + "r" * (len(rows[0]) - left)
+    begin, end = f"\\begin{{tabular}}{{{columns}}}", r"\end{tabular}"
+    return "\n".join([begin, r"\hline", lines[0], r"\hline", *lines[1:], r"\hline", end])
+
+
+def _csv(rows, left):
+    columns = []
+    for place, (name, *cells) in enumerate(zip(*rows)):
+        if place < left:
+            columns.append([name, *cells])
+            continue
+        parts = [("" if cell == "-" else cell).partition("±") for cell in cells]
+        columns.append([name, *(number for number, _, _ in parts)])
+        if any(sign for _, sign, _ in parts):
+            columns.append([f"{name} deviation", *(deviation for _, _, deviation in parts)])
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(zip(*columns))
+    return text.getvalue().removesuffix("\n")
+
+
+FORMATS = {"text": _text, "markdown": _markdown, "latex": _latex, "csv": _csv}
+
+
+def probes_of(runs: Sequence[Run]) -> list[str]:
+    """The probes of any of the runs, in the order of PROBE_TITLES."""
+    return [name for name in PROBE_TITLES if any(name in results["probes"] for results in runs)]
+
+
+def _header(probes: Sequence[str], definition: str) -> list[str]:
+    forgotten = "forgetting" if definition == "max" else f"forgetting ({definition})"
+    return [cell for name in probes for cell in (PROBE_TITLES[name], forgotten)]
+
+
+def _cells(runs: Sequence[Run], probes: Sequence[str], definition: str) -> list[str]:
+    """Average accuracy and forgetting by each probe, of one run or over several."""
+    cells = []
+    for name in probes:
+        matrices = [results["probes"][name]["matrix"] for results in runs if name in results["probes"]]
+        cells.append(mean([metrics.average_accuracy(matrix) for matrix in matrices]))
+        cells.append(mean([metrics.forgetting(matrix, definition) for matrix in matrices]))
+    return cells
+
+
+def mean(values: Sequence[float | None]) -> str:
+    """`mean±deviation`, the number alone when there is one, `-` when there is none or one is missing."""
+    if not values or None in values:
+        return "-"
+    spread = f"±{np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.2f}{spread}"
+
+
+def _unforgotten(values_of_probes: Iterable[Sequence[float | None]]) -> list[str]:
+    """Cells of accuracies by each probe to which no forgetting belongs."""
+    return [cell for values in values_of_probes for cell in (mean(values), "-")]
+
+
+def untrained(results: Run, name: str) -> float | None:
+    """Average accuracy of the network before training by a probe; None where it was not measured."""
+    initial = results["probes"].get(name, {}).get("random_init")
+    return None if initial is None else float(np.mean(initial))
+
+
+def _chance(runs: Sequence[Run], name: str) -> float:
+    return next(results["probes"][name]["chance"] for results in runs if name in results["probes"])
