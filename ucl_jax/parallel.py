@@ -1,5 +1,6 @@
 """The one place that knows about devices: pmap, its axis, and how arrays come to lie on it."""
 
+import pathlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -30,6 +31,12 @@ class Parallel(NamedTuple):
 def compile_stages(stages: Sequence, devices: list[jax.Device]) -> list[Parallel]:
     """`parallelise` for every stage of an experiment."""
     return [parallelise(stage.train_step, stage.objective.features, devices) for stage in stages]
+
+
+def keep_compiled(folder: str) -> None:
+    """Keeps compiled programs in a folder between processes, unless JAX was told where already; "" keeps none."""
+    if folder and jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(folder).expanduser()))
 
 
 def choose_devices(count: int, batch_size: int) -> list[jax.Device]:

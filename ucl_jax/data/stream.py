@@ -33,6 +33,7 @@ class TaskStream:
     num_classes: of the data set, used or not (the width of a one-hot label).
     num_tasks: of evaluation tasks.
     train_sizes: the number of training images of each training task; a joint stream has one training task.
+    test_sizes: the number of test images of each task.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class TaskStream:
         self.num_tasks = len(classes)
         self._parts = [range(self.num_tasks)] if joint else [[task] for task in range(self.num_tasks)]
         self.train_sizes = tuple(sum(len(train_indices[task]) for task in part) for part in self._parts)
+        self.test_sizes = tuple(map(len, test_indices))
         self._splits = train, test
         self._indices = train_indices, test_indices
         self._decoded: dict[int, Future[TaskData]] = {}

@@ -1,0 +1,198 @@
+"""Probes of saved networks; what they find is added to the run's results.json, its pictures to RUN/analysis.
+
+python -m ucl_jax.probe --workdir=RUN --probes=knn,linear,ood [--after=last|all|0,1,5] [--set=linear.fraction=0.1]
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from ucl_jax import figures, parallel, report
+from ucl_jax.errors import UsageError, choose, read_json, require
+from ucl_jax.probes import PROBES, Probe
+from ucl_jax.run import claim, write_json
+from ucl_jax.subject import Subject
+
+Record = dict[str, Any]
+
+
+def probe(
+    workdir: pathlib.Path, names: Sequence[str], after: str, changes: Sequence[str], data_dir: str = ""
+) -> list[pathlib.Path]:
+    """Makes the records that are not there yet, one after the other, each saved before the next is begun.
+
+    Args:
+      workdir: a run folder.
+      names: of PROBES.
+      after: "last", "all", or numbers of tasks learned with commas between; 0 is the untrained network.
+      changes: settings over the defaults, as PROBE.KEY=VALUE; lists with commas.
+      data_dir: of TFDS; "" takes the run's.
+
+    Returns:
+      The pictures of the records asked for.
+
+    Raises:
+      UsageError: an unknown name, a setting out of range, a network that was not kept, data that is not there.
+    """
+    probes = {name: choose("probe", name, PROBES) for name in names}
+    settings = {name: one.settings | _changes(name, one, changes) for name, one in probes.items()}
+    for change in changes:
+        owner = change.partition(".")[0]
+        require(owner in probes, f"--set={change}: {owner!r} is not among --probes={','.join(names)}")
+    report.load_results(workdir)
+    pictures = []
+    with Subject(workdir, data_dir) as subject, claim(workdir):
+        parallel.keep_compiled(subject.config.compilation_cache)
+        chosen = _chosen(after, subject)
+        for name, one in probes.items():
+            for case in one.cases(subject, settings[name]):
+                for learned in [None] if one.whole else chosen:
+                    record = {"probe": name, "after": learned, "settings": json.loads(json.dumps(case))}
+                    saved = find(report.load_results(workdir), record)
+                    if saved is None:
+                        print(f"{title(record)} ...", flush=True)
+                        saved = record | {"values": one.measure(subject, learned, case)}
+                        add(workdir, saved)
+                    print(f"{title(record)}: {summary(saved)}", flush=True)
+                    stem = workdir / "analysis" / stem_of(saved)
+                    pictures += figures.draw_record(stem, saved)
+    return pictures
+
+
+def find(results: Record, like: Record) -> Record | None:
+    """The record of results that was made of the same network in the same way, None when there is none."""
+    same = [record for record in results.get("analysis", ()) if _identity(record) == _identity(like)]
+    return same[0] if same else None
+
+
+def add(workdir: pathlib.Path, record: Record) -> None:
+    """Puts a record into results.json, in an order that does not depend on which was made first."""
+    path = workdir / "results.json"
+    results = read_json(path)
+    results["analysis"] = sorted([*results.get("analysis", ()), record], key=_identity)
+    write_json(path, results)
+
+
+def _identity(record: Record) -> tuple:
+    after = record["after"]
+    return record["probe"], -1 if after is None else after, json.dumps(record["settings"], sort_keys=True)
+
+
+def title(record: Record) -> str:
+    """Such as "linear after task 5 (fraction=0.1, solver=ridge)": the settings that are not the defaults, and cases."""
+    default = PROBES[record["probe"]].settings
+    changed = {
+        key: value
+        for key, value in record["settings"].items()
+        if json.dumps(value) != json.dumps(default.get(key)) or key in ("dataset",)
+    }
+    after = {None: "", 0: " untrained"}.get(record["after"], f" after task {record['after']}")
+    told = ", ".join(f"{key}={value}" for key, value in sorted(changed.items()))
+    return f"{record['probe']}{after}" + (f" ({told})" if told else "")
+
+
+def stem_of(record: Record) -> str:
+    """The name of a record's pictures: its title as a file name."""
+    kept = "".join(letter if letter.isalnum() or letter in "._=" else "-" for letter in title(record))
+    return "-".join(word for word in kept.split("-") if word)
+
+
+def summary(record: Record) -> str:
+    """The numbers of a record that fit into a line."""
+    values = record["values"]
+    told = [f"{key} {value:.2f}" for key, value in values.items() if isinstance(value, float)]
+    rows = values.get("rows", [values] if "task" in values and "all" in values else [])
+    for row in rows:
+        asked = f"k={row['k']} " if "k" in row else ""
+        means = (f"{key} {_mean(row[key]):.2f} %" for key in ("task", "all"))
+        told.append(asked + ", ".join(means))
+    return "; ".join(told) or "done"
+
+
+def _mean(row: Sequence[float | None]) -> float:
+    known = [value for value in row if value is not None]
+    return sum(known) / len(known)
+
+
+def _chosen(after: str, subject: Subject) -> list[int]:
+    known = subject.checkpoints
+    if after in ("last", "all"):
+        return known[-1:] if after == "last" else known
+    words = after.split(",")
+    require(all(word.isdigit() for word in words), f"--after={after} is neither last, all, nor numbers with commas")
+    missing = [word for word in words if int(word) not in known]
+    require(
+        not missing,
+        f"--after={after}: there is no network after {', '.join(missing)} tasks; known: {', '.join(map(str, known))}",
+    )
+    return sorted(map(int, words))
+
+
+def _changes(name: str, one: Probe, changes: Sequence[str]) -> dict[str, Any]:
+    """The settings of a probe that are given otherwise than by default."""
+    changed = {}
+    for change in changes:
+        target, equals, text = change.partition("=")
+        owner, _, key = target.partition(".")
+        require(bool(equals and key), f"--set={change} is not PROBE.KEY=VALUE")
+        if owner == name:
+            default = choose(f"setting of {name}", key, one.settings)
+            changed[key] = _parse(change, default, text)
+    return changed
+
+
+def _parse(change: str, default: Any, text: str) -> Any:
+    """A value as its default is: a list where that is one, or where there are commas."""
+    if isinstance(default, tuple) or "," in text:
+        return tuple(_word(word) for word in text.split(",") if word)
+    value = _word(text)
+    kinds = {int: int, float: (int, float), str: str}
+    require(isinstance(value, kinds[type(default)]), f"--set={change}: it is such as {default!r}")
+    return type(default)(value)
+
+
+def _word(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the probes that the command line asks for."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ucl_jax.probe",
+        description=__doc__.splitlines()[0],
+        epilog="Settings and defaults: "
+        + "; ".join(
+            f"{name}: {', '.join(f'{key}={value}' for key, value in one.settings.items()) or 'none'}"
+            for name, one in PROBES.items()
+        ),
+    )
+    parser.add_argument("--workdir", type=pathlib.Path, required=True, help="a run folder")
+    parser.add_argument("--probes", required=True, help=f"names with commas between: {', '.join(PROBES)}")
+    parser.add_argument("--after", default="last", help="last, all, or numbers of tasks learned; 0 is untrained")
+    parser.add_argument("--set", action="append", default=[], metavar="PROBE.KEY=VALUE", help="a setting")
+    parser.add_argument("--data_dir", default="", help="of TFDS; default: the run's")
+    given = parser.parse_args(argv)
+    try:
+        pictures = probe(given.workdir, given.probes.split(","), given.after, given.set, given.data_dir)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; what is finished is saved, the same command goes on", file=sys.stderr)
+        return 130
+    print(
+        f"results: {given.workdir / 'results.json'}" + (f", pictures: {given.workdir / 'analysis'}" if pictures else "")
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,26 @@
+"""Probes of saved networks, by name."""
+
+from ucl_jax.probes.base import Probe
+from ucl_jax.probes.cka import cka
+from ucl_jax.probes.embedding import embedding
+from ucl_jax.probes.feature_maps import feature_maps
+from ucl_jax.probes.finetune import finetune
+from ucl_jax.probes.geometry import geometry
+from ucl_jax.probes.knn import knn
+from ucl_jax.probes.linear import linear
+from ucl_jax.probes.loss_landscape import loss_landscape
+from ucl_jax.probes.ood import ood
+from ucl_jax.probes.transfer import transfer
+
+PROBES: dict[str, Probe] = {
+    "knn": knn,
+    "linear": linear,
+    "ood": ood,
+    "finetune": finetune,
+    "transfer": transfer,
+    "cka": cka,
+    "geometry": geometry,
+    "feature_maps": feature_maps,
+    "loss_landscape": loss_landscape,
+    "embedding": embedding,
+}

@@ -1,0 +1,74 @@
+"""Linear CKA between networks, stage by stage (Kornblith et al. 2019), of minibatches (Nguyen et al. 2021)."""
+
+import functools
+import pathlib
+
+import jax
+import numpy as np
+
+from ucl_jax import geometry
+from ucl_jax.errors import require
+from ucl_jax.objectives import STAGES
+from ucl_jax.probes.base import Probe, Settings
+from ucl_jax.subject import Subject
+
+
+def _measure(subject: Subject, after: None, settings: Settings) -> dict:
+    batch_size = settings["batch_size"]
+    require(batch_size >= 4, f"cka.batch_size is {batch_size}; the unbiased estimator needs at least 4")
+    images, _, _ = subject.test_images(settings["images"])
+    count = len(images) // batch_size
+    require(count > 0, f"there are {len(images)} test images, fewer than cka.batch_size ({batch_size})")
+    order = np.random.default_rng(settings["seed"]).permutation(len(images))[: count * batch_size]
+    batches = images[order].reshape(count, batch_size, *images.shape[1:])
+    rows = grams(subject, batches)
+    if not settings["other"]:
+        other, columns = subject, rows
+    else:
+        with Subject(pathlib.Path(settings["other"]), subject.data_dir) as other:
+            one, two = subject.config.benchmark, other.config.benchmark
+            require(one.image_size == two.image_size, f"{settings['other']} was trained on images of another size")
+            columns = grams(other, batches)
+    return {
+        "checkpoints": subject.checkpoints,
+        "other_checkpoints": other.checkpoints,
+        "cka": {name: _compare(rows[name], columns[name]) for name in STAGES if name in rows and name in columns},
+    }
+
+
+def grams(subject: Subject, batches: np.ndarray) -> dict[str, np.ndarray]:
+    """Gram matrices of each stage's maps by every network: float32 [networks, batches, B, B].
+
+    batches: uint8 [batches, B, H, W, C].
+    """
+    found: dict[str, list] = {}
+    for after in subject.checkpoints:
+        of_batches = [_grams(subject.objective(after).maps, *subject.network(after), batch) for batch in batches]
+        for name in of_batches[0]:
+            found.setdefault(name, []).append(np.stack([np.asarray(one[name]) for one in of_batches]))
+    return {name: np.stack(of_networks) for name, of_networks in found.items()}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _grams(maps, params, model_state, images):
+    return jax.tree.map(geometry.gram, maps(params, model_state, images))
+
+
+def _compare(rows: np.ndarray, columns: np.ndarray) -> list[list[float | None]]:
+    """CKA of every pair of networks from Gram matrices [networks, batches, B, B]; None for constant maps."""
+    sums = geometry.minibatch_init(len(rows), len(columns))
+    for batch in range(rows.shape[1]):
+        sums = geometry.minibatch_add(sums, rows[:, batch], columns[:, batch])
+    return [[None if np.isnan(x) else float(x) for x in row] for row in geometry.minibatch_cka(sums).round(6)]
+
+
+cka = Probe(
+    settings={
+        "other": "",  # another run folder, whose networks are the columns
+        "images": 1024,  # test images of all tasks
+        "batch_size": 256,
+        "seed": 0,
+    },
+    measure=_measure,
+    whole=True,
+)

@@ -1,0 +1,39 @@
+"""A picture of the features in two dimensions."""
+
+import numpy as np
+
+from ucl_jax.errors import choose, require
+from ucl_jax.probes.base import Probe, Settings
+from ucl_jax.subject import Subject
+
+
+def pca(features: np.ndarray, seed: int) -> np.ndarray:
+    """The first two principal components [N, 2]; signs make the largest entry of each direction positive."""
+    centred = features - features.mean(0)
+    _, _, directions = np.linalg.svd(centred, full_matrices=False)
+    directions = directions[:2]
+    largest = np.abs(directions).argmax(1)
+    return centred @ (directions * np.sign(directions[np.arange(2), largest])[:, None]).T
+
+
+def tsne(features: np.ndarray, seed: int) -> np.ndarray:
+    """t-SNE (van der Maaten & Hinton 2008) by scikit-learn, started from the principal components: [N, 2]."""
+    from sklearn.manifold import TSNE  # slow to import
+
+    return TSNE(init="pca", perplexity=min(30.0, (len(features) - 1) / 3), random_state=seed).fit_transform(features)
+
+
+METHODS = {"pca": pca, "tsne": tsne}
+
+
+def _measure(subject: Subject, after: int, settings: Settings) -> dict:
+    project = choose("embedding.method", settings["method"], METHODS)
+    images, label, task = subject.test_images(settings["images"])
+    require(len(images) >= 4, f"embedding.images is {settings['images']}; it must be at least 4")
+    features = np.asarray(subject.reader(after)(images).features, np.float64)
+    features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)  # kNN sees directions only
+    points = project(features, settings["seed"])
+    return {"points": points.round(4).tolist(), "task": task.tolist(), "label": label.tolist()}
+
+
+embedding = Probe(settings={"method": "tsne", "images": 500, "seed": 0}, measure=_measure)

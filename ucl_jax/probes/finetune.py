@@ -1,0 +1,79 @@
+"""The whole network trained on with the labels of another data set."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ucl_jax import evaluate, losses
+from ucl_jax.data.stream import batch_indices
+from ucl_jax.errors import require
+from ucl_jax.probes.base import Probe, Settings, accuracy
+from ucl_jax.probes.ood import datasets
+from ucl_jax.subject import Subject
+from ucl_jax.types import Batch
+
+
+def _measure(subject: Subject, after: int, settings: Settings) -> dict:
+    name, epochs, batch_size = settings["dataset"], settings["epochs"], settings["batch_size"]
+    require(epochs >= 1 and batch_size >= 2, "finetune.epochs must be at least 1 and finetune.batch_size at least 2")
+    with subject.other_data(name, settings["train_images"], settings["test_images"]) as stream:
+        data = stream.task(0)
+        num_classes = len(stream.classes[0])
+    seeing = subject.seeing(name)
+    objective = seeing.stages[seeing.stage(after - 1)].objective
+    params, model_state = subject.network(after)
+    optimizer = optax.sgd(settings["learning_rate"], settings["momentum"])
+
+    def logits(trained, model_state, images, train):
+        shown = objective.plain_views(Batch(images, jnp.zeros(len(images), jnp.int32), jnp.zeros(len(images), bool)))
+        out, model_state = objective.embed(trained["network"], model_state, jax.tree.leaves(shown)[0], train)
+        return out.features.astype(jnp.float32) @ trained["weight"] + trained["bias"][None], model_state
+
+    @jax.jit
+    def step(trained, model_state, opt_state, images, labels):
+        def loss(trained):
+            out, updated = logits(trained, model_state, images, True)
+            return losses.cross_entropy(out, jax.nn.one_hot(labels, num_classes)), updated
+
+        grads, model_state = jax.grad(loss, has_aux=True)(trained)
+        updates, opt_state = optimizer.update(grads, opt_state)
+        return optax.apply_updates(trained, updates), model_state, opt_state
+
+    @jax.jit
+    def predict(trained, model_state, images):
+        return jnp.argmax(logits(trained, model_state, images, False)[0], axis=1)
+
+    def test(*network):
+        show = partial(predict, *network)
+        return accuracy(evaluate.extract(show, data.test_image, subject.config.eval.batch_size), data.test_label)
+
+    width = jax.eval_shape(objective.features, params, model_state, data.test_image[:1]).features.shape[1]
+    trained = {"network": params, "weight": jnp.zeros((width, num_classes)), "bias": jnp.zeros(num_classes)}
+    opt_state = optimizer.init(trained)
+    by_epoch = []
+    for epoch in range(epochs):
+        indices, _ = batch_indices(settings["seed"], 0, epoch, len(data.train_label), batch_size)
+        for index in indices:
+            trained, model_state, opt_state = step(
+                trained, model_state, opt_state, data.train_image[index], data.train_label[index]
+            )
+        by_epoch.append(test(trained, model_state))
+    return {"accuracy": by_epoch[-1], "by_epoch": by_epoch, "chance": 100.0 / num_classes}
+
+
+finetune = Probe(
+    settings={
+        "dataset": "available",
+        "train_images": 0,  # 0 is all
+        "test_images": 0,
+        "epochs": 5,
+        "batch_size": 128,
+        "learning_rate": 0.02,
+        "momentum": 0.9,
+        "seed": 0,  # of the order of images
+    },
+    measure=_measure,
+    cases=datasets,
+)

@@ -1,0 +1,28 @@
+"""Where a network is, and whether its features collapse."""
+
+import numpy as np
+
+from ucl_jax import geometry as shapes
+from ucl_jax.probes.base import Probe, Settings
+from ucl_jax.subject import Subject
+
+
+def _measure(subject: Subject, after: int, settings: Settings) -> dict:
+    backbone = subject.objective(after).backbone
+    here = backbone(subject.network(after)[0])
+
+    def distance(other):
+        return shapes.l2_distance(here, backbone(subject.network(other)[0]))
+
+    before = max((one for one in subject.checkpoints if one < after), default=None)
+    features = np.concatenate([task.query for task in subject.features(after, own_stage=False)])
+    return {
+        "l2_from_random": distance(0),
+        "l2_from_previous": None if before is None else distance(before),
+        "effective_rank": shapes.effective_rank(features),
+        "dimensions": features.shape[1],
+        "deviation": [round(float(x), 6) for x in shapes.deviation(features)],
+    }
+
+
+geometry = Probe(settings={}, measure=_measure)

@@ -1,0 +1,41 @@
+"""kNN on frozen features with other numbers of neighbours and temperatures than the run's own (Wu et al. 2018)."""
+
+import itertools
+
+from ucl_jax import evaluate
+from ucl_jax.errors import require
+from ucl_jax.probes.base import Probe, Settings
+from ucl_jax.subject import Subject
+
+
+def _measure(subject: Subject, after: int, settings: Settings) -> dict:
+    seen, classes = subject.seen(after), subject.stream.classes
+    own, present = (subject.features(after, own_stage) for own_stage in (True, False))
+    rows = []
+    for asked, temperature in itertools.product(settings["k"], settings["temperature"]):
+        k = neighbours(subject, after, asked)
+        require(temperature > 0, f"knn.temperature is {temperature}; it must be above 0")
+        one = evaluate.KnnSettings(k, "fixed", temperature)
+        rows.append(
+            {
+                "k": k,
+                "temperature": temperature,
+                "task": evaluate.knn_task(own, seen, one, classes).accuracy,
+                "all": evaluate.knn_all(present, seen, one, classes).accuracy,
+            }
+        )
+    return {"rows": rows}
+
+
+def neighbours(subject: Subject, after: int, asked: int | str) -> int:
+    """A number of neighbours: itself, "run" for the run's own, or "tasks" for the tasks seen (the official release).
+
+    Raises:
+      UsageError: it is none of these.
+    """
+    k = {"run": subject.config.eval.knn_k, "tasks": subject.seen(after)}.get(asked, asked)
+    require(isinstance(k, int) and k >= 1, f"k is {asked!r}; it must be a number above 0, 'run' or 'tasks'")
+    return k
+
+
+knn = Probe(settings={"k": ("run", "tasks"), "temperature": (0.1,)}, measure=_measure)

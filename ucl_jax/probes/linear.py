@@ -1,0 +1,87 @@
+"""Linear classifiers on frozen features, with all labels or a part of them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ucl_jax import linear as classifiers
+from ucl_jax.errors import choose, require
+from ucl_jax.evaluate import TaskFeatures
+from ucl_jax.probes.base import Probe, Settings, accuracy, each
+from ucl_jax.subject import Subject
+
+
+def _measure(subject: Subject, after: int, settings: Settings) -> dict:
+    require(0 < settings["fraction"] <= 1, f"linear.fraction is {settings['fraction']}; it must be in (0, 1]")
+    seen = subject.seen(after)
+
+    def judge(tasks: Sequence[TaskFeatures]):
+        """One classifier for all of the tasks: its accuracy on each, and its penalty."""
+        banks = [bank_of(task, settings) for task in tasks]
+        bank, label = (np.concatenate(parts) for parts in zip(*banks))
+        query = np.concatenate([task.query for task in tasks])
+        predicted, penalty = predict(bank, label, query, settings)
+        borders = np.cumsum([len(task.query_label) for task in tasks])[:-1]
+        parts = np.split(predicted, borders)
+        return [accuracy(part, task.query_label) for part, task in zip(parts, tasks)], penalty
+
+    alone = [judge([task]) for task in subject.features(after, own_stage=True)]
+    present = subject.features(after, own_stage=False)
+    together, penalty = judge(present[:seen])
+    return {
+        "task": [row[0] for row, _ in alone],
+        "all": together + [None] * (len(present) - seen),
+        "penalty_task": [chosen for _, chosen in alone],
+        "penalty_all": penalty,
+    }
+
+
+def bank_of(task: TaskFeatures, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
+    """The part of a task's training features and labels that the classifier may see."""
+    index = classifiers.subset(task.bank_label, settings["fraction"], settings["seed"])
+    return task.bank[index], task.bank_label[index]
+
+
+def predict(
+    bank: np.ndarray, label: np.ndarray, query: np.ndarray, settings: Settings
+) -> tuple[np.ndarray, float | None]:
+    """The classes [Q] of query features [Q, F], and the penalty that ridge regression chose."""
+    return choose("linear.solver", settings["solver"], SOLVERS)(bank, label, query, settings)
+
+
+def _ridge(bank, label, query, settings):
+    return classifiers.ridge(bank, label, query, penalties=settings["penalties"], seed=settings["seed"])
+
+
+def _sgd(bank, label, query, settings):
+    return classifiers.sgd(bank, label, query, seed=settings["seed"], **{key: settings[key] for key in OF_SGD}), None
+
+
+def _cases(subject: Subject, settings: Settings) -> list[Settings]:
+    """A case for each solver and fraction, with the settings of that solver alone."""
+    others = {"ridge": OF_SGD, "sgd": ("penalties",)}
+    return [
+        {key: value for key, value in case.items() if key not in others.get(case["solver"], ())}
+        for case in each("solver", "fraction")(subject, settings)
+    ]
+
+
+SOLVERS = {"ridge": _ridge, "sgd": _sgd}
+OF_SGD = ("epochs", "batch_size", "learning_rate", "momentum", "weight_decay")
+PENALTIES = tuple(10.0**power for power in range(-4, 6))
+
+linear = Probe(
+    settings={
+        "solver": ("ridge", "sgd"),
+        "fraction": (0.01, 0.1, 1.0),  # of the labels
+        "penalties": PENALTIES,  # of ridge regression, to choose from
+        "epochs": 100,  # of SGD, and what follows
+        "batch_size": 256,
+        "learning_rate": 0.1,
+        "momentum": 0.9,
+        "weight_decay": 0.0,
+        "seed": 0,
+    },
+    measure=_measure,
+    cases=_cases,
+)

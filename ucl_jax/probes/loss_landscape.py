@@ -1,0 +1,88 @@
+"""The loss around a network on a plane of two random, filter-normalised directions (Li et al. 2018; fig. 5)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ucl_jax import losses
+from ucl_jax.errors import choose, require
+from ucl_jax.probes.base import Probe, Settings, each
+from ucl_jax.subject import Subject
+from ucl_jax.types import Array, Batch, PyTree
+
+
+def filter_normalised(key: Array, params: PyTree) -> PyTree:
+    """A random direction in which every filter has the length of that filter of `params` (Li et al. 2018, section 4).
+
+    A filter is what makes one output: a slice of the last axis. Biases, and scales and shifts of batch norm, stay.
+    """
+    leaves, structure = jax.tree.flatten(params)
+
+    def normalised(key, leaf):
+        if leaf.ndim < 2:
+            return jnp.zeros_like(leaf)
+        axes = tuple(range(leaf.ndim - 1))
+        random = jax.random.normal(key, leaf.shape, leaf.dtype)
+        length = jnp.sqrt(jnp.sum(jnp.square(leaf), axes, keepdims=True))
+        return random * length / jnp.sqrt(jnp.sum(jnp.square(random), axes, keepdims=True))
+
+    keys = jax.random.split(key, len(leaves))
+    return jax.tree.unflatten(structure, [normalised(k, leaf) for k, leaf in zip(keys, leaves)])
+
+
+def _classifier_loss(objective, model_state, batch, classes, key):
+    """Cross-entropy of a random linear classifier of the task's classes on frozen features, the paper's."""
+    place = jnp.argmax(batch.label[:, None] == jnp.asarray(classes)[None, :], axis=1)
+    target = jax.nn.one_hot(place, len(classes))
+
+    def loss(params):
+        features = objective.features(params, model_state, batch.image).features
+        weight = jax.random.normal(key, (features.shape[1], len(classes))) / features.shape[1] ** 0.5
+        return losses.cross_entropy(features @ weight, target)
+
+    return loss
+
+
+def _objective_loss(objective, model_state, batch, classes, key):
+    """The objective itself, on views and batch statistics as in training; the same views everywhere on the plane."""
+    views = objective.views(jax.random.split(key, len(batch.label)), batch)
+    return lambda params: objective.loss(params, model_state, views)[0]
+
+
+LOSSES = {"classifier": _classifier_loss, "objective": _objective_loss}
+
+
+def _measure(subject: Subject, after: int, settings: Settings) -> dict:
+    make = choose("loss_landscape.loss", settings["loss"], LOSSES)
+    task, points = settings["task"], settings["points"]
+    require(0 <= task < subject.stream.num_tasks, f"loss_landscape.task is {task}; there is no such task")
+    require(points >= 3 and points % 2 == 1, f"loss_landscape.points is {points}; it must be odd, from 3 on")
+    data = subject.stream.task(task)
+    index = np.random.default_rng(settings["seed"]).permutation(len(data.train_label))[: settings["images"]]
+    batch = Batch(data.train_image[index], data.train_label[index], np.ones(len(index), bool))
+    params, model_state = subject.network(after)
+    one, two, key = jax.random.split(jax.random.key(settings["seed"]), 3)
+    directions = filter_normalised(one, params), filter_normalised(two, params)
+    loss = make(subject.objective(after), model_state, batch, subject.stream.classes[task], key)
+
+    @jax.jit
+    def at(x, y):
+        return loss(jax.tree.map(lambda p, a, b: p + x * a + y * b, params, *directions))
+
+    steps = np.linspace(-settings["span"], settings["span"], points, dtype=np.float32)
+    values = [[float(at(x, y)) for x in steps] for y in steps]
+    return {"steps": steps.round(6).tolist(), "loss": values, "images": len(index)}
+
+
+loss_landscape = Probe(
+    settings={
+        "loss": ("classifier", "objective"),
+        "task": (0,),
+        "points": 11,  # a side
+        "span": 1.0,  # in lengths of the filters
+        "images": 256,
+        "seed": 0,  # of the directions: the same for every network of one shape
+    },
+    measure=_measure,
+    cases=each("loss", "task"),
+)

@@ -1,0 +1,69 @@
+"""Frozen features on other data sets than the run's: kNN as in the paper's Table 2, and a linear classifier."""
+
+from ucl_jax.data import prepare
+from ucl_jax.data.benchmarks import BENCHMARKS
+from ucl_jax.data.source import BUNDLED
+from ucl_jax.errors import require
+from ucl_jax.evaluate import TaskFeatures, knn_accuracy
+from ucl_jax.probes.base import Probe, Settings, accuracy, each
+from ucl_jax.probes.knn import neighbours
+from ucl_jax.probes.linear import PENALTIES, predict
+from ucl_jax.subject import Subject
+
+# The paper's, in its order.
+DATASETS = ("mnist", "fashion_mnist", "svhn_cropped", "cifar10", "cifar100")
+
+
+def _measure(subject: Subject, after: int, settings: Settings) -> dict:
+    name = settings["dataset"]
+    with subject.other_data(name, settings["train_images"], settings["test_images"]) as stream:
+        data = stream.task(0)
+        num_classes = len(stream.classes[0])
+    read = subject.reader(after, subject.seeing(name))
+    bank, query = (read(images).features for images in (data.train_image, data.test_image))
+    task = TaskFeatures(bank, data.train_label, query, data.test_label)
+    k = min(neighbours(subject, after, settings["k"]), len(bank))
+    solver = {"solver": "ridge", "penalties": settings["penalties"], "seed": settings["seed"]}
+    predicted, penalty = predict(bank, data.train_label, query, solver)
+    return {
+        "knn": knn_accuracy(task, bank, data.train_label, k, settings["temperature"], num_classes),
+        "k": k,
+        "linear": accuracy(predicted, data.test_label),
+        "penalty": penalty,
+        "chance": 100.0 / num_classes,
+        "train_images": len(bank),
+        "test_images": len(query),
+    }
+
+
+def datasets(subject: Subject, settings: Settings) -> list[Settings]:
+    """A case for each data set; "available" are those of DATASETS that are prepared here, but the run's own."""
+    if settings["dataset"] == "available":
+        found = [
+            name
+            for name in DATASETS
+            if name != subject.config.benchmark.name
+            and (name in BUNDLED or prepare.find_prepared(BENCHMARKS[name].tfds_name, subject.data_dir))
+        ]
+        require(
+            bool(found),
+            f"none of {', '.join(DATASETS)} is prepared in {prepare.resolve_data_dir(subject.data_dir)}: "
+            "python -m ucl_jax.data.prepare mnist",
+        )
+        settings = settings | {"dataset": tuple(found)}
+    return each("dataset")(subject, settings)
+
+
+ood = Probe(
+    settings={
+        "dataset": "available",
+        "train_images": 0,  # 0 is all
+        "test_images": 0,
+        "k": "run",
+        "temperature": 0.1,
+        "penalties": PENALTIES,
+        "seed": 0,
+    },
+    measure=_measure,
+    cases=datasets,
+)
