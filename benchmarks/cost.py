@@ -16,7 +16,7 @@ import time
 import jax
 import numpy as np
 
-from benchmarks.runner import RESULTS
+from benchmarks.fidelity import RESULTS
 from ucl_jax import parallel
 from ucl_jax.experiment import make_experiment
 from ucl_jax.run import commit, device_name

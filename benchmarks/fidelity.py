@@ -1,18 +1,22 @@
 """The measured effect of every choice in which the paper's code, its text and the mathematics differ: digits, 3 seeds.
 
-python -m benchmarks.table1        # the defaults
+python -m ucl_jax.reproduce table1 --recipes=all --save=benchmarks/results/table1-digits        # the defaults
 python -m benchmarks.fidelity      # the other choices; results go to benchmarks/results/fidelity-digits
 python -m benchmarks.tables        # puts them into docs/fidelity.md
 """
 
+import argparse
+import pathlib
 import sys
 from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks import runner
-from ucl_jax import metrics, report
+from ucl_jax import cells, cli, metrics, report
 
+ROOT = pathlib.Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+STUDY = "fidelity-digits"
 STUDENT = 4.30  # of t with two degrees of freedom, 95 %, two-sided: three runs
 TINY_MEAN, TINY_STD = "(0.4802,0.4480,0.3975)", "(0.2770,0.2691,0.2821)"
 
@@ -55,7 +59,7 @@ CHOICES = (
 
 def load(study: str, names: list[str]) -> list[dict]:
     """Results of a study by name; those that are there."""
-    paths = [runner.RESULTS / study / f"{name}.json" for name in names]
+    paths = [RESULTS / study / f"{name}.json" for name in names]
     return [report.load_results(path) for path in paths if path.exists()]
 
 
@@ -127,16 +131,33 @@ def _difference(values: np.ndarray) -> str:
     return f"{mean:+.2f}" + (" (hidden by the spread)" if abs(mean) < STUDENT * error else "")
 
 
-def main() -> int:
+@cli.exit_codes
+def main(argv: list[str]) -> int:
     """Runs what is missing."""
-    given = runner.make_parser(__doc__.splitlines()[0]).parse_args()
-    cells = [
-        runner.Cell(c.name(seed), c.recipe, f"digits,{c.objective}", seed, c.overrides)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=3, help="0 .. SEEDS-1")
+    parser.add_argument("--jobs", type=int, help="processes at a time; default one a GPU, else one a core")
+    parser.add_argument("--only", default="", help="cells whose name contains this")
+    parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="for every cell")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would run")
+    given = parser.parse_args(argv)
+    runs, kept = ROOT / "runs" / STUDY, RESULTS / STUDY
+    wanted = [
+        cells.Cell(name, runs / name, "digits", c.recipe, c.objective, seed, (*c.overrides, *given.override))
         for seed in range(given.seeds)
         for c in CHOICES
+        if given.only in (name := c.name(seed))
     ]
-    return runner.run_all("fidelity-digits", cells, given)
+    cells.check(wanted)
+    plan, slots = cells.make_plan(wanted, runs, kept), cells.make_slots(given.jobs)
+    cells.tell_plan(plan, len(slots))
+    if given.dry_run:
+        return 0
+    failed = cells.train(plan, slots)
+    cells.keep(wanted, kept)
+    cells.tell_failures(failed)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -9,7 +9,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 OUT=${OUT:-results-gpu}
-RUNS=runs/table1-cifar10
+RUNS=runs/reproduce/cifar10
 DTYPE=${DTYPE:-bfloat16}
 mkdir -p "$OUT"
 if ls .whl/*.whl >/dev/null 2>&1; then python3 -m pip install --quiet --no-deps .whl/*.whl; fi
@@ -27,9 +27,10 @@ for dtype in float32 bfloat16; do
     fi
 done
 # The paper's main comparison first, then every other row of Table 1 on CIFAR-10.
-for only in lump-simsiam finetune-simsiam ""; do
-    python3 -m benchmarks.table1 --benchmark=cifar10 --jobs=1 --seeds="${SEEDS:-1}" --only="$only" \
-        --override=model.dtype="$DTYPE"
+for rows in "--recipes=lump --objectives=simsiam" "--recipes=finetune --objectives=simsiam" "--recipes=all"; do
+    # shellcheck disable=SC2086  # two words
+    python3 -m ucl_jax.reproduce table1 --benchmarks=cifar10 --jobs=1 --seeds="${SEEDS:-1}" $rows \
+        --override=model.dtype="$DTYPE" --save=benchmarks/results/table1-cifar10
     collect
     python3 -m ucl_jax.report --seeds benchmarks/results/table1-cifar10/*.json | tee "$OUT/table.txt"
 done

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks import fidelity
-from benchmarks.runner import RESULTS, ROOT
+from benchmarks.fidelity import RESULTS, ROOT
 from ucl_jax import metrics, report
 
 PAGES = ("README.md", "docs/fidelity.md")

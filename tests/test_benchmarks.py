@@ -1,23 +1,22 @@
 """Studies: what is run, what is left out, and that the pages show what the saved results say."""
 
-import json
 import pathlib
 
 import pytest
 
-from benchmarks import fidelity, runner, table1, tables
-from ucl_jax import report
+from benchmarks import fidelity, tables
+from ucl_jax import cells, report, reproduce
 from ucl_jax.errors import UsageError
 
-ROOT = pathlib.Path(runner.__file__).parent.parent
+ROOT = pathlib.Path(fidelity.__file__).parent.parent
 PAPER = [("supervised", 7), ("simsiam", 6), ("barlow_twins", 6)]  # rows of Table 1
 
 
 def test_the_rows_are_those_of_table_1():
-    assert [(objective, len(table1.ROWS[objective])) for objective, _ in PAPER] == PAPER
-    for objective in table1.ROWS:
-        assert not set(table1.ROWS[objective]) & set(table1.MORE[objective])
-    recipes = {recipe for rows in (table1.ROWS, table1.MORE) for row in rows.values() for recipe in row}
+    assert [(objective, len(reproduce.ROWS[objective])) for objective, _ in PAPER] == PAPER
+    for objective in reproduce.ROWS:
+        assert not set(reproduce.ROWS[objective]) & set(reproduce.MORE[objective])
+    recipes = {recipe for rows in (reproduce.ROWS, reproduce.MORE) for row in rows.values() for recipe in row}
     assert (
         recipes == set(tables.METHODS) == {path.stem for path in (ROOT / "configs").glob("*.py")} - {"base", "__init__"}
     )
@@ -40,7 +39,7 @@ def test_fidelity_names_are_different_and_its_recipes_exist():
     names = [choice.name(seed) for choice in fidelity.CHOICES for seed in range(3)]
     assert len(set(names)) == len(names)
     for choice in fidelity.CHOICES:
-        assert choice.recipe in table1.ROWS[choice.objective] + table1.MORE[choice.objective]
+        assert choice.recipe in reproduce.ROWS[choice.objective] + reproduce.MORE[choice.objective]
 
 
 def test_runs_that_differ_in_more_than_their_seed_are_not_averaged():
@@ -55,38 +54,43 @@ def test_runs_that_differ_in_more_than_their_seed_are_not_averaged():
     report.require_same_config(runs, {"train.epochs"})
 
 
-def test_what_has_results_is_not_run_and_a_failure_is_told(tmp_path, monkeypatch, capsys):
+def test_saved_results_are_those_of_their_commands():
+    """What benchmarks/results holds counts as finished, so that nobody trains it again."""
+    kept = fidelity.RESULTS / "table1-digits"
+    given = reproduce.parse(["table1", "--recipes=all"])
+    named = {cell.name: cell for cell in reproduce.STUDIES["table1"].cells(given, "digits")}
+    assert {path.stem for path in kept.glob("*.json")} <= named.keys()
+    for path in kept.glob("*.json"):
+        assert cells.saved_results(named[path.stem], kept)["finished"]
+
+
+def test_the_other_choices_run_and_are_kept(tmp_path, monkeypatch, capsys):
     """Real processes, of a launch.py that only pretends to train."""
     (tmp_path / "launch.py").write_text(
         "import json, pathlib, sys\n"
         "flags = dict(word.split('=', 1) for word in sys.argv[1:])\n"
-        "if 'bad' in flags['--config']: sys.exit(2)\n"
-        "flags['command'] = ' '.join(sys.argv)\n"
-        "pathlib.Path(flags['--workdir'], 'results.json').write_text(json.dumps(flags))\n"
+        "if '/er.py' in flags['--config']: sys.exit('error: no luck')\n"
+        "results = {'finished': True, 'command': ' '.join(sys.argv)}\n"
+        "pathlib.Path(flags['--workdir'], 'results.json').write_text(json.dumps(results))\n"
     )
-    monkeypatch.setattr(runner, "ROOT", tmp_path)
-    monkeypatch.setattr(runner, "RESULTS", tmp_path / "benchmarks/results")
-    given = runner.make_parser("").parse_args(["--jobs=2", "--override=a.b=1"])
-    cells = [
-        runner.Cell(f"{name}-{seed}", name, "digits", seed, ("c=d",)) for name in ("good", "bad") for seed in (0, 1)
-    ]
-    assert runner.run_all("study", cells, given) == 1
-    told = capsys.readouterr().out
-    assert "4 cells, 4 to run" in told
-    assert "failed: bad-0" in told
-    saved = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "benchmarks/results/study").iterdir()}
-    assert set(saved) == {"good-0", "good-1"}
-    flags = saved["good-1"]
-    assert flags["--config"] == "configs/good.py:digits"
-    assert [flags[f"--config.{key}"] for key in ("seed", "c", "a.b")] == ["1", "d", "1"]
-    runner.run_all("study", cells, given)
-    assert "4 cells, 2 to run" in capsys.readouterr().out
-    # What is saved counts for the same overrides only; how a run is logged changes no number.
-    given.override = ["a.b=1", "log.tensorboard=False"]
-    assert runner.run_all("study", cells[:1], given) == 0
-    given.override = ["a.b=2"]
-    assert runner.run_all("study", cells, given) == 2
-    assert "good-0.json is of other overrides" in capsys.readouterr().err
+    monkeypatch.setattr(cells, "LAUNCH", tmp_path / "launch.py")
+    monkeypatch.setattr(fidelity, "ROOT", tmp_path)
+    monkeypatch.setattr(fidelity, "RESULTS", tmp_path / "results")
+    some = [choice for choice in fidelity.CHOICES if choice.point in ("9", "11", "24")]
+    monkeypatch.setattr(fidelity, "CHOICES", some)
+    arguments = ["--seeds=2", "--jobs=2", "--override=train.epochs=3"]
+    assert fidelity.main([*arguments, "--dry-run"]) == 0
+    assert "6 runs: 0 finished, 6 to run" in capsys.readouterr().out
+    assert fidelity.main(arguments) == 1
+    assert "failed: digits/er-supervised-replay_view_strong-seed0: error: no luck" in capsys.readouterr().out
+    kept = sorted(path.stem for path in (tmp_path / "results/fidelity-digits").iterdir())
+    names = ("agem-supervised-replay_from_buffer", "der-barlow_twins-target_output")
+    assert kept == [f"{name}-seed{seed}" for name in names for seed in (0, 1)]
+    command = (tmp_path / "runs/fidelity-digits/der-barlow_twins-target_output-seed1/output.txt").read_text()
+    flags = "--config.seed=1 --config.method.target=output --config.train.epochs=3"
+    assert f"--config=configs/der.py:digits,barlow_twins {flags} " in command
+    assert fidelity.main([*arguments, "--only=der"]) == 0
+    assert "2 runs: 2 finished, 0 to run" in capsys.readouterr().out
 
 
 def test_the_readme_shows_a_method_as_it_is():

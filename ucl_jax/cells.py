@@ -1,0 +1,456 @@
+"""Cells of a study, each one run in a folder and a process of its own: what is missing, how long it takes, running it.
+
+Nothing here imports JAX: a plan is made in a moment, and the processes have the devices to themselves.
+"""
+
+import contextlib
+import ctypes
+import difflib
+import fcntl
+import importlib
+import json
+import os
+import pathlib
+import shlex
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import ucl_jax
+from ucl_jax.errors import Stopped, UsageError, read_json, require
+
+LAUNCH = pathlib.Path(ucl_jax.__file__).parent.parent / "launch.py"
+# Keys in which runs of one cell may differ: those of `tables.NEUTRAL`, whose import takes seconds.
+NEUTRAL = ("data_dir", "compilation_cache", "log.", "checkpoint.")
+# Seconds of a run where none was finished yet: measured on one core of an AMD EPYC, mean over the rows of Table 1.
+MEASURED = {"digits": 90.0}
+POLL = 0.05  # seconds between two looks at the processes
+
+
+class Cell(NamedTuple):
+    """One run: configs/`recipe`.py:`benchmark`,`objective` with overrides (KEY=VALUE), in its folder.
+
+    name: of the folder, and of the results where they are kept elsewhere.
+    """
+
+    name: str
+    folder: pathlib.Path
+    benchmark: str
+    recipe: str
+    objective: str
+    seed: int
+    overrides: tuple[str, ...] = ()
+
+    def flags(self) -> list[str]:
+        """The flags of `launch.py` that say what it is."""
+        pairs = (f"seed={self.seed}", *self.overrides)
+        config = f"--config=configs/{self.recipe}.py:{self.benchmark},{self.objective}"
+        return [config, *(f"--config.{pair}" for pair in pairs)]
+
+    def command(self) -> list[str]:
+        """What is run, in the folder of `launch.py`."""
+        return [sys.executable, LAUNCH.name, *self.flags(), f"--workdir={self.folder.absolute()}"]
+
+
+def settings(command: str | Sequence[str]) -> dict[str, str]:
+    """The --config flags of a command that numbers depend on; of a flag given twice the last one."""
+    words = shlex.split(command) if isinstance(command, str) else command
+    pairs = (word.partition("=")[::2] for word in words if word.startswith("--config"))
+    return {flag: value for flag, value in pairs if not flag.removeprefix("--config.").startswith(NEUTRAL)}
+
+
+def saved_results(cell: Cell, kept: pathlib.Path | None = None) -> dict[str, Any] | None:
+    """What is there of a cell: its results.json, first from the folder `kept`, as NAME.json; None where nothing is.
+
+    Raises:
+      UsageError: what is there is of other settings, or cannot be read.
+    """
+    paths = [*([kept / f"{cell.name}.json"] if kept else []), cell.folder / "results.json"]
+    path = next((path for path in paths if path.exists()), None)
+    if path is None:
+        output = cell.folder / "output.txt"
+        if (cell.folder / "config.json").exists() and output.exists():  # killed in the first task
+            with output.open(errors="replace") as lines:
+                _require_same(cell, cell.folder, lines.readline().removeprefix("$ "))
+        return None
+    results = read_json(path)
+    require({"command", "finished"} <= results.keys(), f"{path} is damaged: it lacks what a run writes")
+    _require_same(cell, cell.folder if path.name == "results.json" else path, results["command"])
+    return results
+
+
+def _require_same(cell: Cell, place: pathlib.Path, command: str) -> None:
+    there, here = settings(command), settings(cell.flags())
+    pairs = [
+        (flag, there.get(flag, "the default"), here.get(flag, "the default")) for flag in sorted({**there, **here})
+    ]
+    differing = [f"{flag.removeprefix('--config.')} ({a} there, {b} here)" for flag, a, b in pairs if a != b]
+    require(
+        not differing,
+        f"{place} holds a run with other settings: {', '.join(differing)}; take another folder for this study "
+        "(--root), or remove that one",
+    )
+
+
+def check(cells: Iterable[Cell]) -> None:
+    """Raises UsageError where `launch.py` is not there, or an override names no key of a cell's recipe."""
+    require(
+        LAUNCH.exists(),
+        f"{LAUNCH} is not there: runs are started with launch.py and configs/ of a checkout of ucl_jax; "
+        "clone it and install it with pip install -e .",
+    )
+    if not (LAUNCH.parent / "configs").is_dir():
+        return
+    if str(LAUNCH.parent) not in sys.path:
+        sys.path.insert(0, str(LAUNCH.parent))
+    for recipe, arg, overrides in dict.fromkeys((c.recipe, f"{c.benchmark},{c.objective}", c.overrides) for c in cells):
+        known = _keys(importlib.import_module(f"configs.{recipe}").get_config(arg).to_dict())
+        for key in (pair.partition("=")[0] for pair in overrides):
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
+                raise UsageError(f"configs/{recipe}.py:{arg} has no key {key!r} to override, did you mean {near!r}?")
+
+
+def _keys(tree: dict, prefix: str = "") -> list[str]:
+    return [
+        leaf
+        for key, value in tree.items()
+        for leaf in (_keys(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"])
+    ]
+
+
+class Slot(NamedTuple):
+    """Where a process runs: what its environment has more, and its CPU cores (None: all)."""
+
+    environment: dict[str, str]
+    cores: tuple[int, ...] | None = None
+
+
+def gpus() -> list[str]:
+    """The NVIDIA GPUs that a process here may use, found without JAX."""
+    if os.environ.get("JAX_PLATFORMS", "").startswith("cpu"):
+        return []
+    if (given := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [word for word in given.split(",") if word and not word.startswith("-")]
+    found = [path.name.removeprefix("nvidia") for path in pathlib.Path("/dev").glob("nvidia[0-9]*")]
+    return sorted(found, key=lambda word: (len(word), word))
+
+
+def make_slots(jobs: int | None = None) -> list[Slot]:
+    """Places for `jobs` processes: each has one GPU, or without one its share of the CPU cores.
+
+    None is one a device: a GPU, else a core. A process with one core computes in one thread; one alone on a machine
+    without GPU has all of it.
+    """
+    devices = gpus()
+    if devices:
+        jobs = jobs or len(devices)
+        sharing = -(-jobs // len(devices))
+        memory = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 / sharing:.2f}"} if sharing > 1 else {}
+        return [Slot({"CUDA_VISIBLE_DEVICES": devices[place % len(devices)], **memory}) for place in range(jobs)]
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    jobs = jobs or len(cores)
+    if jobs == 1:
+        return [Slot({})]
+    shares = [tuple(cores[place::jobs]) or (cores[place % len(cores)],) for place in range(jobs)]
+    one = {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()}
+    return [Slot(one if len(share) == 1 else {}, share) for share in shares]
+
+
+class Job(NamedTuple):
+    """A process to run: its name in messages, the folder that nobody else may work in, and its output's name there."""
+
+    name: str
+    folder: pathlib.Path
+    command: tuple[str, ...]
+    output: str = "output.txt"
+
+    @property
+    def log(self) -> pathlib.Path:
+        """What it prints, below its command."""
+        return self.folder / self.output
+
+    def last_line(self) -> str:
+        """Of what it printed."""
+        lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines()[1:] if line.strip()]
+        return lines[-1] if lines else "it printed nothing"
+
+
+def run_jobs(jobs: Sequence[Job], slots: Sequence[Slot], ended: Callable[[Job, int], None]) -> None:
+    """Runs all jobs in order, one in a slot at a time, and calls `ended` with the exit code of each.
+
+    One starts once nobody holds its folder's lock, such as a run that is still saving itself after its parent was
+    killed. All processes end with this one: they get SIGTERM, upon which runs save themselves.
+
+    Raises:
+      Stopped: SIGINT or SIGTERM came; every process has ended by then.
+    """
+    waiting, free, told = list(jobs), list(slots), set()
+    running: dict[subprocess.Popen, tuple[Job, Slot]] = {}
+    with _stop_request() as stop:
+        try:
+            while (waiting or running) and not stop:
+                for process in [process for process in running if process.poll() is not None]:
+                    job, slot = running.pop(process)
+                    free.append(slot)
+                    ended(job, process.returncode)
+                busy = {job.folder for job, _ in running.values()}
+                for job in list(waiting):
+                    if not free:
+                        break
+                    if job.folder in busy:
+                        continue
+                    if _locked(job.folder):
+                        if job.folder not in told:
+                            print(f"{job.name} waits for another process in {job.folder}", flush=True)
+                        told.add(job.folder)
+                        continue
+                    waiting.remove(job)
+                    busy.add(job.folder)
+                    slot = free.pop(0)
+                    running[_start(job, slot)] = job, slot
+                time.sleep(POLL)
+        finally:
+            for process in running:
+                process.terminate()
+            for process in running:
+                process.wait()
+    if stop:
+        name = signal.Signals(stop[0]).name
+        raise Stopped(f"stopped by {name}; what was running is saved, the same command goes on", stop[0])
+
+
+def _start(job: Job, slot: Slot) -> subprocess.Popen:
+    job.folder.mkdir(parents=True, exist_ok=True)
+    parent = os.getpid()
+
+    def prepare() -> None:  # in the child
+        if PRCTL is not None:
+            PRCTL(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+            if os.getppid() != parent:
+                os._exit(1)
+        if slot.cores is not None and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, slot.cores)
+
+    with job.log.open("w") as output:
+        print(f"$ {shlex.join(job.command)}", file=output, flush=True)
+        return subprocess.Popen(
+            job.command,
+            cwd=LAUNCH.parent,
+            env=os.environ | slot.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            preexec_fn=prepare,
+            process_group=0,  # Ctrl-C reaches this process only: a second signal would end a run before it is saved
+        )
+
+
+PRCTL = getattr(ctypes.CDLL(None), "prctl", None) if sys.platform == "linux" else None
+
+
+def _locked(folder: pathlib.Path) -> bool:
+    """Whether a process is training in a folder, see `run.run`."""
+    if not (folder / "lock").exists():
+        return False
+    with (folder / "lock").open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+@contextlib.contextmanager
+def _stop_request() -> Iterator[list[int]]:
+    """A list that holds the first SIGINT or SIGTERM once it came; a second one acts at once."""
+    came: list[int] = []
+
+    def request(signum, frame):
+        came.append(signum)
+        for each in before:
+            signal.signal(each, signal.SIG_DFL)
+
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    for signum in before:
+        signal.signal(signum, request)
+    try:
+        yield came
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+class Times(NamedTuple):
+    """Seconds of runs, by what they are: what is closest to a cell tells how long it takes."""
+
+    seconds: dict[tuple, list[float]]
+
+    @classmethod
+    def of(cls, root: pathlib.Path) -> "Times":
+        """From the finished runs under a folder."""
+        times = cls({})
+        for path in sorted({*root.glob("*/results.json"), *root.glob("*/*/results.json")}):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # somebody else's
+                times.add(json.loads(path.read_text()))
+        return times
+
+    def add(self, results: dict[str, Any]) -> None:
+        """Takes in one run, if it is finished."""
+        config = results["config"]
+        examples = config["benchmark"]["examples_per_task"]
+        of = config["benchmark"]["name"], config["objective"]["name"], config["recipe"], str(examples)
+        if results["finished"]:
+            for length in range(1, 5):
+                self.seconds.setdefault(of[:length], []).append(float(results["seconds"]))
+
+    def estimate(self, cell: Cell) -> float | None:
+        """Of the same recipe, objective and number of images, else of fewer of these; None where nothing is known."""
+        pairs = dict(pair.partition("=")[::2] for pair in cell.overrides)
+        of = cell.benchmark, cell.objective, cell.recipe, pairs.get("benchmark.examples_per_task", "0")
+        known = next((self.seconds[of[:length]] for length in (4, 3, 2, 1) if of[:length] in self.seconds), None)
+        return statistics.fmean(known) if known else MEASURED.get(cell.benchmark)
+
+
+def left(times: Times, cells: Sequence[Cell], spent: dict[str, float], jobs: int) -> str:
+    """How long cells take on `jobs` slots, in words; `spent` seconds of some, by benchmark/name."""
+    each = [times.estimate(cell) for cell in cells]
+    if None in each:
+        return "time not known until a first run is finished"
+    rest = [max(0.0, seconds - spent.get(_path(cell), 0.0)) for cell, seconds in zip(cells, each)]
+    return f"about {duration(max(max(rest, default=0.0), sum(rest) / jobs))}"
+
+
+def duration(seconds: float) -> str:
+    """Such as "40 s", "12 min" or "3.5 h"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _path(cell: Cell) -> str:
+    """The name that tells a cell from those of other benchmarks."""
+    return f"{cell.benchmark}/{cell.name}"
+
+
+class Plan(NamedTuple):
+    """The cells of a study that are not finished, with the seconds that each had already, and what is known of time."""
+
+    cells: tuple[Cell, ...]
+    missing: tuple[Cell, ...]
+    spent: dict[str, float]
+    times: Times
+
+
+def make_plan(cells: Sequence[Cell], root: pathlib.Path, kept: pathlib.Path | None = None) -> Plan:
+    """Looks at what is there.
+
+    Args:
+      cells: in the order in which to run them.
+      root: the folder whose finished runs tell how long one takes.
+      kept: a folder with results of finished cells, as NAME.json.
+
+    Raises:
+      UsageError: a folder holds a run with other settings; nothing was started.
+    """
+    missing, spent = [], {}
+    for cell in cells:
+        results = saved_results(cell, kept)
+        if results is None or not results["finished"]:
+            missing.append(cell)
+        if results is not None and not results["finished"]:
+            spent[_path(cell)] = float(results.get("seconds", 0.0))
+    return Plan(tuple(cells), tuple(missing), spent, Times.of(root))
+
+
+def tell_plan(plan: Plan, jobs: int) -> None:
+    """Prints a line for each cell that is to run, and how long it all takes."""
+    for cell in plan.missing:
+        begun = _path(cell) in plan.spent or (cell.folder / "config.json").exists()
+        print(f"  {_path(cell)}: {'unfinished, will go on' if begun else 'missing'}")
+    line = f"{len(plan.cells)} runs: {len(plan.cells) - len(plan.missing)} finished, {len(plan.missing)} to run"
+    if plan.missing:
+        line += f", {jobs} at a time: {left(plan.times, plan.missing, plan.spent, jobs)}"
+        # A constant that was measured elsewhere is no estimate of this machine.
+        if not plan.times.seconds and all(cell.benchmark in MEASURED for cell in plan.missing):
+            line += " (by runs on one core of an AMD EPYC)"
+    print(line, flush=True)
+
+
+def train(plan: Plan, slots: Sequence[Slot]) -> dict[str, str]:
+    """Runs the cells that are missing; tells progress; returns why some failed, by benchmark/name.
+
+    Raises:
+      Stopped: see `run_jobs`.
+    """
+    todo = {_path(cell): cell for cell in plan.missing}
+    total, failed = len(todo), {}
+
+    def ended(job: Job, code: int) -> None:
+        cell = todo.pop(job.name)
+        results = None
+        if code == 0:
+            with contextlib.suppress(UsageError):  # told as a failure
+                results = saved_results(cell)
+        if results is None or not results["finished"]:
+            failed[job.name] = f"{job.last_line()} (see {job.log})"
+        else:
+            with contextlib.suppress(KeyError, TypeError):
+                plan.times.add(results)
+        word = f"FAILED, exit code {code}" if job.name in failed else "done"
+        rest = f"; left: {left(plan.times, tuple(todo.values()), plan.spent, len(slots))}" if todo else ""
+        print(f"[{total - len(todo)}/{total}] {job.name}: {word}{rest}", flush=True)
+
+    run_jobs([Job(name, cell.folder, tuple(cell.command())) for name, cell in todo.items()], slots, ended)
+    return failed
+
+
+def keep(cells: Sequence[Cell], folder: pathlib.Path) -> None:
+    """Copies results.json of finished cells into a folder, as NAME.json; what is there stays as it is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for cell in cells:
+        source, kept = cell.folder / "results.json", folder / f"{cell.name}.json"
+        if not kept.exists() and source.exists() and read_json(source)["finished"]:
+            shutil.copy(source, kept.with_suffix(".tmp"))
+            kept.with_suffix(".tmp").replace(kept)
+
+
+def tell_failures(failed: dict[str, str]) -> None:
+    """One line for each."""
+    for name, why in failed.items():
+        print(f"failed: {name}: {why}", flush=True)
+
+
+def slurm_script(name: str, cells: Sequence[Cell], jobs: int) -> str:
+    """An array job of Slurm: one cell an index, one GPU each, at most `jobs` at a time.
+
+    A run that meets its time limit saves itself first, so that the script can be submitted again.
+    """
+    lines = [
+        "#!/usr/bin/env bash",
+        f"#SBATCH --job-name={name}",
+        f"#SBATCH --array=0-{len(cells) - 1}%{jobs}",
+        "#SBATCH --gres=gpu:1",
+        "# What a run prints is in its folder, output.txt.",
+        "#SBATCH --output=/dev/null",
+        "# Two minutes to save before the time limit; submitted again it goes on.",
+        "#SBATCH --signal=B:TERM@120",
+        "set -eu",
+        f"cd {shlex.quote(str(LAUNCH.parent))}",
+        'case "$SLURM_ARRAY_TASK_ID" in',
+    ]
+    for place, cell in enumerate(cells):
+        folder, command = shlex.quote(str(cell.folder.absolute())), shlex.join(cell.command())
+        lines += [
+            f"{place})",
+            f"    mkdir -p {folder}",
+            f"    echo {shlex.quote('$ ' + command)} >{folder}/output.txt",
+            f"    exec {command} >>{folder}/output.txt 2>&1",
+            "    ;;",
+        ]
+    return "\n".join([*lines, "esac", ""])
