@@ -157,12 +157,22 @@ def test_cka_is_that_of_the_definition(subject):
         np.testing.assert_allclose(values["cka"][stage], np.transpose(values["cka"][stage]), atol=1e-6)
 
 
+def test_cka_tells_the_distance_of_parameters(subject):
+    found = measure(subject, "cka", images=20, batch_size=20)["l2"]
+    flat = [
+        np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(subject.network(after)[0]["backbone"])])
+        for after in (0, 1, 2)
+    ]
+    np.testing.assert_allclose(found, [[np.linalg.norm(a - b) for b in flat] for a in flat], atol=1e-3)
+
+
 def test_cka_with_another_run(subject, pnn, lump):
     itself = measure(subject, "cka", images=40, batch_size=20, other=str(lump))
     assert itself["cka"] == measure(subject, "cka", images=40, batch_size=20)["cka"]
     grown = measure(subject, "cka", images=40, batch_size=20, other=str(pnn))
     assert np.shape(grown["cka"]["stage4"]) == (3, 3)
     assert np.max(grown["cka"]["stage4"]) < 0.999
+    assert grown["l2"] == [[None] * 3] * 3
 
 
 def test_maps_lead_to_the_features(subject, pnn):

@@ -1,4 +1,7 @@
-"""Linear CKA between networks, stage by stage (Kornblith et al. 2019), of minibatches (Nguyen et al. 2021)."""
+"""Linear CKA between networks, stage by stage (Kornblith et al. 2019), of minibatches (Nguyen et al. 2021).
+
+Beside it the l2 distance of the backbones' parameters, as the paper's fig. 3 has it.
+"""
 
 import functools
 import pathlib
@@ -11,6 +14,7 @@ from ucl_jax.errors import require
 from ucl_jax.objectives import STAGES
 from ucl_jax.probes.base import Probe, Settings
 from ucl_jax.subject import Subject
+from ucl_jax.types import PyTree
 
 
 def _measure(subject: Subject, after: None, settings: Settings) -> dict:
@@ -33,7 +37,20 @@ def _measure(subject: Subject, after: None, settings: Settings) -> dict:
         "checkpoints": subject.checkpoints,
         "other_checkpoints": other.checkpoints,
         "cka": {name: _compare(rows[name], columns[name]) for name in STAGES if name in rows and name in columns},
+        "l2": [[_distance(one, two) for two in _backbones(other)] for one in _backbones(subject)],
     }
+
+
+def _backbones(subject: Subject) -> list[PyTree]:
+    """The parameters of the backbone in use of every network."""
+    return [subject.objective(after).backbone(subject.network(after)[0]) for after in subject.checkpoints]
+
+
+def _distance(one: PyTree, two: PyTree) -> float | None:
+    """None for backbones of different shapes."""
+    if jax.tree.map(np.shape, one) != jax.tree.map(np.shape, two):
+        return None
+    return round(geometry.l2_distance(one, two), 4)
 
 
 def grams(subject: Subject, batches: np.ndarray) -> dict[str, np.ndarray]:
