@@ -22,11 +22,11 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1 or CONFIG.value is None:
         raise UsageError(f"give a recipe and nothing else unnamed: {__doc__.splitlines()[2]}")
     logging.set_verbosity(logging.WARNING)  # Orbax tells every step of every save
-    from ucl_jax import report, run  # heavy: not for --help
+    from ucl_jax import run, tables  # heavy: not for --help
 
     workdir = pathlib.Path(WORKDIR.value) if WORKDIR.value else run.default_workdir(CONFIG.value)
     results = run.run(CONFIG.value, workdir, command=shlex.join(["python", *sys.argv]))
-    print(report.table([results]))
+    print(tables.table([results]))
     print(f"results: {workdir}/results.json, plots: {workdir}/plots")
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ucl_jax import cells, cli, metrics, report
+from ucl_jax import cells, cli, metrics, report, tables
 
 ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -94,7 +94,7 @@ def table() -> str:
         if not len(before) == len(after) == len(seeds):
             rows.append([*told, "", "not measured", "", "", ""])
             continue
-        report.require_same_config(before + after, {pair.partition("=")[0] for pair in choice.overrides})
+        tables.require_same_config(before + after, {pair.partition("=")[0] for pair in choice.overrides})
         defaults, others = numbers(before), numbers(after)
         for probe, title in (("knn_task", "task"), ("knn_all", "all")):
             one, other = defaults[probe], others[probe]
@@ -109,7 +109,7 @@ def table() -> str:
                     *map(_difference, other - one),
                 ]
             )
-    return report.render(rows, "markdown", left=4)
+    return tables.render(rows, "markdown", left=4)
 
 
 def forgetting_table() -> str:
@@ -123,7 +123,7 @@ def forgetting_table() -> str:
             for d in metrics.FORGETTING
         ]
         rows.append([f"{recipe}, {objective}", *cells])
-    return report.render(rows, "markdown")
+    return tables.render(rows, "markdown")
 
 
 def _difference(values: np.ndarray) -> str:

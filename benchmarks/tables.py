@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks import fidelity
 from benchmarks.fidelity import RESULTS, ROOT
-from ucl_jax import metrics, report
+from ucl_jax import metrics, report, tables
 
 PAGES = ("README.md", "docs/fidelity.md")
 
@@ -45,7 +45,7 @@ def _ordered(study: str) -> list[dict]:
 
 def table1(study: str) -> str:
     """Rows in the order of the paper's table, mean and deviation over seeds that differ in nothing else."""
-    return report.table_of_seeds(_ordered(study), "markdown")
+    return tables.table_of_seeds(_ordered(study), "markdown")
 
 
 def learned(study: str) -> str:
@@ -64,7 +64,7 @@ def learned(study: str) -> str:
         ]
         if len(cells) == 3:
             rows.append([objective, recipe, *cells])
-    return report.render(rows, "markdown", left=2)
+    return tables.render(rows, "markdown", left=2)
 
 
 # What each recipe is, and what it keeps.
@@ -92,7 +92,7 @@ def methods() -> str:
         if recipe != "multitask":
             told = f"{cost['ratio'][recipe]['median']:.2f}" if cost else "not measured yet"
         rows.append([f"[{recipe}](configs/{recipe}.py)", what, stores, told])
-    table = report.render(rows, "markdown", left=4)
+    table = tables.render(rows, "markdown", left=4)
     if cost is None:
         return table
     s = cost["settings"]

@@ -5,8 +5,9 @@ import pathlib
 import pytest
 
 from benchmarks import fidelity, tables
-from ucl_jax import cells, report, reproduce
+from ucl_jax import cells, reproduce
 from ucl_jax.errors import UsageError
+from ucl_jax.tables import require_same_config
 
 ROOT = pathlib.Path(fidelity.__file__).parent.parent
 PAPER = [("supervised", 7), ("simsiam", 6), ("barlow_twins", 6)]  # rows of Table 1
@@ -47,11 +48,11 @@ def test_runs_that_differ_in_more_than_their_seed_are_not_averaged():
         {"config": {"recipe": "lump", "seed": seed, "objective": {"name": "simsiam"}, "train": {"epochs": 40}}}
         for seed in (0, 1)
     ]
-    report.require_same_config(runs)
+    require_same_config(runs)
     runs.append({"config": runs[0]["config"] | {"seed": 2, "train": {"epochs": 60}}})
     with pytest.raises(UsageError, match=r"runs of lump .* differ in train\.epochs \(40, 40, 60\)"):
-        report.require_same_config(runs, {"train.batch_size"})
-    report.require_same_config(runs, {"train.epochs"})
+        require_same_config(runs, {"train.batch_size"})
+    require_same_config(runs, {"train.epochs"})
 
 
 def test_saved_results_are_those_of_their_commands():

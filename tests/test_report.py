@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ucl_jax import report
+from ucl_jax import figures, report, tables
 from ucl_jax.logging import MetricsFile, read_metrics
 
 
@@ -37,7 +37,7 @@ def pixels(path):
 
 
 def test_table():
-    lines = report.table([LUMP, JOINT]).splitlines()
+    lines = tables.table([LUMP, JOINT]).splitlines()
     cells = [line.split() for line in lines[2:]]
     assert cells[0] == ["lump", "(simsiam,", "seed", "0)", "88.50", "10.00", "88.50", "10.00"]
     assert cells[1] == ["multitask", "(simsiam,", "seed", "0)", "98.50", "-", "98.50", "-"]
@@ -47,14 +47,14 @@ def test_table():
 
 
 def test_table_says_what_is_not_finished():
-    assert "lump (simsiam, seed 0), not finished" in report.table([results("lump", [[90.0, None]], finished=False)])
+    assert "lump (simsiam, seed 0), not finished" in tables.table([results("lump", [[90.0, None]], finished=False)])
 
 
 def test_table_of_seeds_is_mean_and_deviation():
     runs = [LUMP, results("lump", [[90.0, None], [86.0, 95.0]], seed=1), results("pnn", [[90.0, None], [90.0, 80.0]])]
     rows = [
         [cell.strip() for cell in line.split("|")[1:-1]]
-        for line in report.table_of_seeds(runs, "markdown").splitlines()
+        for line in tables.table_of_seeds(runs, "markdown").splitlines()
     ]
     assert rows[0][:5] == ["objective", "recipe", "n", "kNN within the task", "forgetting"]
     # 88.5 and 90.5, 10 and 4: deviations are half the difference times the square root of 2.
@@ -82,7 +82,7 @@ def test_probes_that_only_some_runs_have():
         "chance": 25.0,
         "random_init": [10.0, 12.0],
     }
-    lines = report.table([LUMP, labelled], "markdown").splitlines()
+    lines = tables.table([LUMP, labelled], "markdown").splitlines()
     assert lines[2].endswith("| 88.50 | 10.00 | - | - |")
     assert lines[3].endswith("| 88.50 | 10.00 | 40.00 | 50.00 |")
 
@@ -91,7 +91,7 @@ def test_average_accuracy_of_runs_with_different_probes(tmp_path):
     labelled = results("finetune", [[90.0, None], [80.0, 97.0]])
     labelled["probes"]["head_all"] = labelled["probes"]["knn_all"]
     for number, runs in enumerate(([LUMP, labelled], [labelled, LUMP])):
-        report.plot_average_accuracy(tmp_path / f"{number}.png", runs)
+        figures.plot_average_accuracy(tmp_path / f"{number}.png", runs)
     assert pixels(tmp_path / "0.png").shape[1] > 1.2 * pixels(tmp_path / "1.png").shape[0]
     assert pixels(tmp_path / "0.png").shape == pixels(tmp_path / "1.png").shape
 
@@ -120,7 +120,7 @@ def test_buffer_picture_shows_the_images_ordered_by_task(tmp_path):
     # Plain red of task 2 stored before plain blue of task 1: blue must come first.
     images = np.zeros((2, 8, 8, 3), np.uint8)
     images[0, ..., 0], images[1, ..., 2] = 255, 255
-    report.plot_buffer(tmp_path / "b.png", images, np.array([3, 0]), [(0, 1), (2, 3)])
+    figures.plot_buffer(tmp_path / "b.png", images, np.array([3, 0]), [(0, 1), (2, 3)])
     picture = pixels(tmp_path / "b.png")
     where = {}
     for name, colour in {"red": (255, 0, 0), "blue": (0, 0, 255)}.items():
@@ -134,7 +134,7 @@ ROWS = [["recipe", "accuracy", "forgetting"], ["a_b & 50%", "90.00±1.50", "-"],
 
 
 def test_markdown_keeps_a_bar_inside_its_cell():
-    assert report.render(ROWS, "markdown").splitlines() == [
+    assert tables.render(ROWS, "markdown").splitlines() == [
         "| recipe | accuracy | forgetting |",
         "| --- | ---: | ---: |",
         "| a_b & 50% | 90.00±1.50 | - |",
@@ -143,7 +143,7 @@ def test_markdown_keeps_a_bar_inside_its_cell():
 
 
 def test_latex_escapes_and_needs_no_package():
-    assert report.render(ROWS, "latex").splitlines() == [
+    assert tables.render(ROWS, "latex").splitlines() == [
         r"\begin{tabular}{lrr}",
         r"\hline",
         r"recipe & accuracy & forgetting \\",
@@ -153,14 +153,14 @@ def test_latex_escapes_and_needs_no_package():
         r"\hline",
         r"\end{tabular}",
     ]
-    every = report.render([["\\~^$#{}"], ["<a>"]], "latex").splitlines()
+    every = tables.render([["\\~^$#{}"], ["<a>"]], "latex").splitlines()
     assert every[2] == r"\textbackslash{}\textasciitilde{}\textasciicircum{}\$\#\{\} \\"
     assert every[4] == r"\textless{}a\textgreater{} \\"
 
 
 def test_csv_has_a_column_of_deviations_and_no_dashes():
     rows = [*ROWS, ['with, comma and "quote"', "70.00±2.00", "-1.00"]]
-    assert list(csv.reader(io.StringIO(report.render(rows, "csv")))) == [
+    assert list(csv.reader(io.StringIO(tables.render(rows, "csv")))) == [
         ["recipe", "accuracy", "accuracy deviation", "forgetting"],
         ["a_b & 50%", "90.00", "1.50", ""],
         ["x|y", "80.00", "", "1.25"],
@@ -234,7 +234,9 @@ def test_a_page_leaves_other_files_alone(tmp_path, capsys):
         told = capsys.readouterr()
         assert f"page: {tmp_path}/{out.rstrip('/')}/index.html" in told.err
         assert "page:" not in told.out
-    assert sorted(path.name for path in (tmp_path / "page").iterdir()) == ["index.html", "mine.txt"]
+    assert sorted(path.name for path in (tmp_path / "page").iterdir()) == ["figures", "index.html", "mine.txt"]
+    drawn = json.loads((tmp_path / "page/figures/accuracy_matrices-knn_task.json").read_text())
+    assert [run["matrix"] for run in drawn["runs"]] == [LUMP["probes"]["knn_task"]["matrix"]]
     assert (tmp_path / "page/index.html").read_text().startswith("<!DOCTYPE html>")
     assert (tmp_path / "new/er/index.html").read_text() == (tmp_path / "page/index.html").read_text()
 
@@ -249,7 +251,7 @@ def test_command_prints_the_table_and_draws(tmp_path, capsys):
         (tmp_path / name).mkdir()
         (tmp_path / name / "results.json").write_text(json.dumps(content))
     assert report.main([str(tmp_path / "a"), str(tmp_path / "b"), f"--out={tmp_path}/both.png"]) == 0
-    assert report.table([LUMP, JOINT]) in capsys.readouterr().out
+    assert tables.table([LUMP, JOINT]) in capsys.readouterr().out
     assert pixels(tmp_path / "both.png").shape[1] > 500
 
 

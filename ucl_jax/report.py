@@ -15,15 +15,6 @@ from ucl_jax import figures, metrics, page, tables
 from ucl_jax.errors import UsageError, choose, read_json, require
 from ucl_jax.logging import read_metrics
 
-NEUTRAL = tables.NEUTRAL
-render = tables.render
-require_same_config = tables.require_same_config
-run_name = tables.run_name
-table = tables.table
-table_of_seeds = tables.table_of_seeds
-plot_average_accuracy = figures.plot_average_accuracy
-plot_buffer = figures.plot_buffer
-
 
 def load_results(workdir: pathlib.Path) -> dict[str, Any]:
     """`results.json` of a run folder, or such a file by its own name; UsageError when there is none."""
@@ -41,7 +32,7 @@ def plot_run(workdir: pathlib.Path) -> None:
     folder.mkdir(exist_ok=True)
     figures.plot_matrices(folder / "accuracy_matrix.png", results)
     if not results["config"]["benchmark"]["joint"]:
-        plot_average_accuracy(folder / "average_accuracy.png", [results])
+        figures.plot_average_accuracy(folder / "average_accuracy.png", [results])
     figures.plot_loss(folder / "loss.png", read_metrics(workdir / "metrics.jsonl"))
 
 
@@ -67,7 +58,9 @@ def _tasks_learned(results: dict[str, Any]) -> int:
 
 
 def write_page(folder: pathlib.Path, sources: Sequence[page.Source], forgetting: str | None = None) -> pathlib.Path:
-    """Writes folder/index.html, whole or not at all; what else is in there stays. Makes the folder where there is none.
+    """Writes folder/index.html, whole or not at all, which needs no other file; what else is in there stays.
+
+    The accuracy matrices of all runs are drawn to folder/figures beside it, with their numbers.
 
     Raises:
       UsageError: the folder cannot be written to; one run is given twice; the runs' definitions of forgetting differ.
@@ -78,6 +71,9 @@ def write_page(folder: pathlib.Path, sources: Sequence[page.Source], forgetting:
         folder.mkdir(parents=True, exist_ok=True)
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
+        runs = [source.results for source in sources]
+        for probe in tables.probes_of(runs):
+            figures.accuracy_matrices(folder / "figures" / f"accuracy_matrices-{probe}", runs, probe)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}; give another --out") from error
     return path
@@ -116,13 +112,14 @@ def main(argv: Sequence[str]) -> int:
             choose("definition of forgetting", arguments.forgetting, metrics.FORGETTING)
         as_page = arguments.out is not None and _is_page(arguments.out)
         runs = [load_results(workdir) for workdir in arguments.runs]
-        text = (table_of_seeds if arguments.seeds else table)(runs, arguments.format, arguments.forgetting)
+        tell = tables.table_of_seeds if arguments.seeds else tables.table
+        text = tell(runs, arguments.format, arguments.forgetting)
         written = []
         if as_page:
             sources = [load_source(workdir) for workdir in arguments.runs]
             written = [f"page: {write_page(pathlib.Path(arguments.out), sources, arguments.forgetting)}"]
         elif arguments.out is not None:
-            plot_average_accuracy(pathlib.Path(arguments.out), runs)
+            figures.plot_average_accuracy(pathlib.Path(arguments.out), runs)
             written = [f"plot: {arguments.out}"]
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 from flax.traverse_util import flatten_dict
 
-from ucl_jax import __version__, convert, evaluate, metrics, parallel, report, train
+from ucl_jax import __version__, convert, evaluate, figures, metrics, parallel, report, tables, train
 from ucl_jax.checkpoint import Checkpoints, Networks
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.data.stream import TaskStream, open_stream
@@ -265,7 +265,7 @@ class _Run:
         if stored is not None:
             batch, filled = jax.device_get(stored(event.state.memory))
             path = self.workdir / "plots" / f"buffer_task{event.task + 1}.png"
-            report.plot_buffer(path, batch.image[filled], batch.label[filled], self.stream.classes)
+            figures.plot_buffer(path, batch.image[filled], batch.label[filled], self.stream.classes)
 
     def _random_init(self) -> train.Rows | None:
         """The probes on the network before training, on all tasks."""
@@ -364,7 +364,7 @@ def finished_results(config, workdir: pathlib.Path) -> dict[str, Any] | None:
     differing = [
         f"{key} ({json.dumps(stored.get(key))} there, {json.dumps(given.get(key))} here)"
         for key in sorted(stored.keys() | given.keys())
-        if stored.get(key) != given.get(key) and not key.startswith(report.NEUTRAL)
+        if stored.get(key) != given.get(key) and not key.startswith(tables.NEUTRAL)
     ]
     require(
         not differing,
