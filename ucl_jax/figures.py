@@ -117,7 +117,7 @@ def landscape(stem: pathlib.Path, panels: dict[str, dict], title: str) -> list[p
     levels = (np.geomspace if steep else np.linspace)(low, high, 25)
     levels[[0, -1]] = low, high  # not beside them by rounding
     norm = (LogNorm if steep else Normalize)(low, high)
-    figure, places = _grid(len(panels), width=3.3, height=3.0, most=3)
+    figure, places = _grid(len(panels), width=3.3, height=3.0, most=4)
     for axis, (name, panel) in zip(places, panels.items()):
         steps, loss = panel["steps"], np.ma.masked_invalid(losses[name])
         if loss.count():

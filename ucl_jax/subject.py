@@ -18,7 +18,7 @@ from ucl_jax.data.stream import TaskStream, open_stream
 from ucl_jax.errors import choose, read_json, require
 from ucl_jax.experiment import Experiment, make_experiment
 from ucl_jax.objectives import Objective, Readout
-from ucl_jax.types import PyTree
+from ucl_jax.types import PyTree, TrainState
 
 
 class Subject:
@@ -99,8 +99,7 @@ class Subject:
         """
         kept = {key: value for key, value in self._features.items() if key[0] == after}  # of one network at a time
         self._features = kept
-        params, model_state = self.network(after)
-        state = self.experiment.init().replace(params=params, model_state=model_state)
+        state = TrainState(after, *self.network(after), opt_state=(), memory=())
         tasks, learned = range(self.stream.num_tasks), after - 1
         for task in tasks:
             if (after, task) not in kept:

@@ -70,7 +70,7 @@ def _measure(subject: Subject, after: int, settings: Settings) -> dict:
         return loss(jax.tree.map(lambda p, a, b: p + x * a + y * b, params, *directions))
 
     steps = np.linspace(-settings["span"], settings["span"], points, dtype=np.float32)
-    values = [[float(at(x, y)) for x in steps] for y in steps]
+    values = [[float(at(x, y)) for y in steps] for x in steps]  # first direction x second
     return {"steps": steps.round(6).tolist(), "loss": values, "images": len(index)}
 
 
