@@ -269,7 +269,7 @@ CKA = {"checkpoints": [0, 2], "other_checkpoints": [0, 1, 2], "cka": {"stem": PA
 DRAWN = [
     (
         {"probe": "cka", "after": None, "settings": {"other": "runs/b"}, "values": CKA},
-        "linear CKA of checkpoints with runs/b",
+        "linear CKA of checkpoints (rows) and b",
     ),
     (
         {"probe": "feature_maps", "after": 0, "settings": {"stage": "stage2"}, "values": {"items": ITEMS}},

@@ -289,17 +289,22 @@ def record_title(record: Mapping[str, Any]) -> str:
 
 
 TITLES: dict[str, Callable[[Mapping, str], str]] = {
-    "cka": lambda s, learned: f"linear CKA of checkpoints{' with ' + s['other'] if s.get('other') else ''}",
+    "cka": lambda s, learned: f"linear CKA of checkpoints{' (rows) and ' + _run_of(s) if s.get('other') else ''}",
     "feature_maps": lambda s, learned: f"feature maps {learned}{', ' + s['stage'] if 'stage' in s else ''}",
     "loss_landscape": lambda s, learned: f"loss of task {s.get('task', 0) + 1} {learned}",
     "embedding": lambda s, learned: f"features {learned} ({s.get('method', 'embedding')})",
 }
 
 
+def _run_of(settings: Mapping) -> str:
+    """The name of the run folder that a setting names."""
+    return pathlib.PurePath(settings["other"]).name
+
+
 def _draw_cka(stem, record, settings, values):
     rows, columns = (list(map(str, values[name])) for name in ("checkpoints", "other_checkpoints"))
     panels = {name: {"rows": rows, "columns": columns, "values": v} for name, v in values["cka"].items()}
-    other = f"tasks learned, {settings['other']}" if settings.get("other") else "tasks learned"
+    other = "tasks learned, other run" if settings.get("other") else "tasks learned"
     return cka(stem, panels, record_title(record), ("tasks learned", other))
 
 

@@ -14,11 +14,10 @@ def _measure(subject: Subject, after: int, settings: Settings) -> dict:
     def distance(other):
         return shapes.l2_distance(here, backbone(subject.network(other)[0]))
 
-    before = max((one for one in subject.checkpoints if one < after), default=None)
     features = np.concatenate([task.query for task in subject.features(after, own_stage=False)])
     return {
         "l2_from_random": distance(0),
-        "l2_from_previous": None if before is None else distance(before),
+        "l2_from_previous": distance(after - 1) if after - 1 in subject.checkpoints else None,
         "effective_rank": shapes.effective_rank(features),
         "dimensions": features.shape[1],
         "deviation": [round(float(x), 6) for x in shapes.deviation(features)],
