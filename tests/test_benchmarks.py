@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from benchmarks import fidelity, tables
-from ucl_jax import cells, reproduce
+from ucl_jax import cells, reproduce, studies
 from ucl_jax.errors import UsageError
 from ucl_jax.tables import require_same_config
 
@@ -14,10 +14,10 @@ PAPER = [("supervised", 7), ("simsiam", 6), ("barlow_twins", 6)]  # rows of Tabl
 
 
 def test_the_rows_are_those_of_table_1():
-    assert [(objective, len(reproduce.ROWS[objective])) for objective, _ in PAPER] == PAPER
-    for objective in reproduce.ROWS:
-        assert not set(reproduce.ROWS[objective]) & set(reproduce.MORE[objective])
-    recipes = {recipe for rows in (reproduce.ROWS, reproduce.MORE) for row in rows.values() for recipe in row}
+    assert [(objective, len(studies.ROWS[objective])) for objective, _ in PAPER] == PAPER
+    for objective in studies.ROWS:
+        assert not set(studies.ROWS[objective]) & set(studies.MORE[objective])
+    recipes = {recipe for rows in (studies.ROWS, studies.MORE) for row in rows.values() for recipe in row}
     assert (
         recipes == set(tables.METHODS) == {path.stem for path in (ROOT / "configs").glob("*.py")} - {"base", "__init__"}
     )
@@ -40,7 +40,7 @@ def test_fidelity_names_are_different_and_its_recipes_exist():
     names = [choice.name(seed) for choice in fidelity.CHOICES for seed in range(3)]
     assert len(set(names)) == len(names)
     for choice in fidelity.CHOICES:
-        assert choice.recipe in reproduce.ROWS[choice.objective] + reproduce.MORE[choice.objective]
+        assert choice.recipe in studies.ROWS[choice.objective] + studies.MORE[choice.objective]
 
 
 def test_runs_that_differ_in_more_than_their_seed_are_not_averaged():
@@ -59,7 +59,7 @@ def test_saved_results_are_those_of_their_commands():
     """What benchmarks/results holds counts as finished, so that nobody trains it again."""
     kept = fidelity.RESULTS / "table1-digits"
     given = reproduce.parse(["table1", "--recipes=all"])
-    named = {cell.name: cell for cell in reproduce.STUDIES["table1"].cells(given, "digits")}
+    named = {cell.name: cell for cell in studies.STUDIES["table1"].cells(given, "digits")}
     assert {path.stem for path in kept.glob("*.json")} <= named.keys()
     for path in kept.glob("*.json"):
         assert cells.saved_results(named[path.stem], kept)["finished"]

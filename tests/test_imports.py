@@ -49,6 +49,8 @@ LAYERS = [
     ["probes"],
     ["probe"],
     ["cells"],
+    ["asks"],
+    ["studies"],
     ["reproduce"],
 ]
 PURE = [

@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 import tiny
 
-from ucl_jax import cells, reproduce, tables
+from ucl_jax import asks, cells, reproduce, studies, tables
 from ucl_jax.cells import Cell, Job, Slot, Times
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.errors import UsageError
+from ucl_jax.paper import Value
 
 ROOT = pathlib.Path(cells.__file__).parent.parent
 
@@ -85,18 +86,18 @@ for probe, after in wanted:
     if probe == "ood":
         for place, name in enumerate(settings["dataset"].split(",")):
             kept.append({"probe": "ood", "after": after, "settings": settings | {"dataset": name},
-                "values": {"knn": 80.0 + seed + 5 * place, "linear": 70.0, "chance": 10.0}})
+                "values": {"knn": 80.0 + seed + 5 * place, "linear": 70.0, "chance": 10.0,
+                    "train_images": settings.get("train_images", 0) or 7000, "test_images": 300 + place}})
     elif probe == "loss_landscape":
         kept.append({"probe": "loss_landscape", "after": after, "settings": settings | {"points": 3},
             "values": {"steps": [-1.0, 0.0, 1.0], "loss": [[3, 2, 3], [2, after + seed, 2], [3, 2, 6]]}})
-    elif probe == "geometry":
-        kept.append({"probe": "geometry", "after": after, "settings": {}, "values": {"l2_from_random": 5.0 + seed}})
     else:
         other = settings.get("other", "")
         cka = {s: [[1.0, 0.5, 0.25], [0.5, 1.0, 0.75], [0.25, 0.125 * (seed + 1), 0.5 + 0.1 * seed]]
             for s in ("stem", "stage1", "stage2", "stage3", "stage4")}
         kept.append({"probe": "cka", "after": None, "settings": {"other": other, "images": 9},
-            "values": {"checkpoints": [0, 1, 2], "other_checkpoints": [0, 1, 2], "cka": cka}})
+            "values": {"checkpoints": [0, 1, 2], "other_checkpoints": [0, 1, 2], "cka": cka,
+                "l2": [[0.0, None, 9.0], [1.0, 2.0, 3.0], [4.0, 7.0, 5.0 + seed]]}})
 path.write_text(json.dumps(results))
 """
 
@@ -175,7 +176,6 @@ def test_a_dry_run_tells_the_plan_and_touches_nothing(fake, capsys):
 def test_planning_needs_no_jax():
     code = "import sys, ucl_jax.reproduce; sys.exit(bool({'jax', 'matplotlib', 'flax'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-    assert cells.NEUTRAL == tables.NEUTRAL
 
 
 def test_a_study_runs_what_is_missing_and_nothing_twice(fake, capfd):
@@ -268,14 +268,14 @@ def test_what_the_paper_does_not_have_is_a_dash(fake, capsys):
 
 
 def test_within_the_spread_is_decided_in_one_place():
-    paper = reproduce.Value(90.0, 0.5)
-    assert reproduce.against([90.5], paper)["within"]
-    assert not reproduce.against([90.51], paper)["within"]
+    paper = Value(90.0, 0.5)
+    assert tables.against([90.5], paper)["within"]
+    assert not tables.against([90.51], paper)["within"]
     # Two runs 91 and 92: mean 91.5, deviation sqrt(0.5); 1.5 is more than 0.5 + 0.707, but not than 0.8 + 0.707.
-    assert not reproduce.against([91.0, 92.0], paper)["within"]
-    assert reproduce.against([91.0, 92.0], reproduce.Value(90.0, 0.8))["within"]
-    assert reproduce.against([None], paper) is None
-    assert reproduce.against([90.0], None) is None
+    assert not tables.against([91.0, 92.0], paper)["within"]
+    assert tables.against([91.0, 92.0], Value(90.0, 0.8))["within"]
+    assert tables.against([None], paper) is None
+    assert tables.against([90.0], None) is None
 
 
 def test_runs_of_other_settings_are_refused_before_anything_starts(fake, capsys):
@@ -495,8 +495,8 @@ def test_few_shot_by_hand(fake, capsys):
 def test_images_a_task_are_those_of_the_data_sets():
     training = {"digits": 1442, "mnist": 60000, "fashion_mnist": 60000, "cifar10": 50000, "cifar100": 50000}
     training |= {"svhn_cropped": 73257, "tiny_imagenet": 100 * 500}  # half of its 200 classes
-    assert {name: round(n / BENCHMARKS[name].num_tasks) for name, n in training.items()} == reproduce.ALL
-    assert reproduce.ALL.keys() == BENCHMARKS.keys()
+    assert {name: round(n / BENCHMARKS[name].num_tasks) for name, n in training.items()} == studies.ALL
+    assert studies.ALL.keys() == BENCHMARKS.keys()
 
 
 def test_table_2_asks_probes_once_and_compares(fake, capsys):
@@ -511,16 +511,55 @@ def test_table_2_asks_probes_once_and_compares(fake, capsys):
         in told
     )
     assert "Chance: mnist 10.00, fashion_mnist 10.00." in told
+    assert "Images, training and test: mnist 7000 and 300, fashion_mnist 7000 and 301." in told
     asked = fake / "runs/cifar10/finetune-simsiam-seed0/asked"
     lines = asked.read_text().splitlines()
     assert len(lines) == 1
-    assert lines[0].startswith("ood 2 ")
-    assert lines[0].endswith("ood.dataset=mnist,fashion_mnist")
+    assert lines[0] == "ood 2 ood.train_images=0 ood.test_images=0 ood.dataset=mnist,fashion_mnist"
     before = files(fake, "table2")
     assert call(fake, *arguments) == 0
     assert files(fake, "table2") == before
     assert call(fake, *arguments, "--datasets=mnist,svhn_cropped") == 0
     assert asked.read_text().splitlines()[1].endswith("ood.dataset=svhn_cropped"), "only what is not there"
+
+
+def test_table_2_on_digits_takes_some_images_only(fake, capsys):
+    arguments = ("table2", "--objectives=simsiam", "--recipes=finetune", "--seeds=1", "--datasets=mnist")
+    assert call(fake, *arguments) == 0
+    assert "Images, training and test: mnist 5000 and 300." in capsys.readouterr().out
+    asked = fake / "runs/digits/finetune-simsiam-seed0/asked"
+    assert asked.read_text() == "ood 2 ood.train_images=5000 ood.test_images=1000 ood.dataset=mnist\n"
+    assert call(fake, *arguments, "--set=ood.train_images=70") == 0
+    told = capsys.readouterr().out
+    assert "Images, training and test: mnist 70 and 300." in told
+    assert "Settings of probes changed: ood.train_images=70." in told
+
+
+def test_a_plan_counts_the_probe_processes(fake, capsys):
+    arguments = ("cka", "--seeds=2", "--jobs=2")
+    for model in ("finetune-simsiam", "lump-simsiam"):
+        write_results(fake / "runs", "digits", *reversed(model.split("-")), 0, [[89.0, None], [86.0, 90.0]])
+    assert call(fake, *arguments, "--dry-run") == 0
+    # Of two seeds: four runs against themselves, three pairs; two of the runs are finished.
+    assert "then 14 probe processes (cka)" in capsys.readouterr().out
+    assert call(fake, *arguments) == 0
+    assert call(fake, *arguments, "--dry-run") == 0
+    assert "probe process" not in capsys.readouterr().out.rpartition("cka on digits, in")[2]
+    assert call(fake, "table1", "--seeds=1", "--dry-run") == 0
+    assert "probe process" not in capsys.readouterr().out
+
+
+def test_the_end_is_short(fake, capsys):
+    """In a terminal: columns that hold nothing are left out, and files in one line; what is saved has all columns."""
+    write_results(fake / "runs", "digits", "simsiam", "lump", 0, [[89.0, None], [86.0, 90.0]])
+    assert call(fake, "table1", "--objectives=simsiam", "--recipes=lump", "--seeds=1") == 0
+    table, _, end = capsys.readouterr().out.partition("Table 1 on digits\n\n")[2].partition("\n\n")
+    assert [line.split() for line in table.splitlines()[2:]] == [
+        ["simsiam", "lump", "1", "88.00", "3.00", "40.00", "20.00"]
+    ]
+    assert end.endswith(f"\nThe paper has no digits.\n\nfiles:\n  {fake}/runs/table1-digits.md, .csv, .json\n")
+    assert max(map(len, end.splitlines()[:-1])) <= 120
+    assert " | 88.00 | - | - | - | 3.00 | - | - | - | " in (fake / "runs/table1-digits.md").read_text()
 
 
 def test_table_2_takes_the_data_sets_that_are_prepared(fake, capsys):
@@ -529,7 +568,7 @@ def test_table_2_takes_the_data_sets_that_are_prepared(fake, capsys):
     assert "none of mnist, fashion_mnist, svhn_cropped, cifar10, cifar100 is prepared" in capsys.readouterr().err
     (fake / "data/mnist/3.0.1/dataset_info.json").write_text("{}")
     given = reproduce.parse(["table2", f"--data_dir={fake / 'data'}"])
-    assert reproduce.datasets(given, "digits") == ["mnist"]
+    assert studies.datasets(given, "digits") == ["mnist"]
     assert given.override == [f"data_dir={fake / 'data'}"]
 
 
@@ -544,10 +583,11 @@ def test_cka_compares_runs_of_one_seed(fake, capsys):
         "SCL-SCL | finetune, supervised | si, supervised",
         "UCL-SCL, simsiam | lump, simsiam | finetune, supervised",
     ):
-        assert f"| {words} | 2 | {similar} | 5.50±0.71 | 5.50±0.71 |" in told
+        assert f"| {words} | 2 | {similar} | 5.50±0.71 |" in told
     asked = (fake / "runs/digits/lump-simsiam-seed1/asked").read_text().splitlines()
-    assert asked[0] == "cka,geometry 2"
+    assert asked[0] == "cka 2"
     assert asked[1:] == [f"cka 2 cka.other={fake}/runs/digits/finetune-supervised-seed1"]
+    assert json.loads((fake / "runs/cka-digits.json").read_text())["rows"][0]["l2"] == [5.0, 6.0]
     figure = json.loads((fake / "runs/cka-digits-figure.json").read_text())["panels"]
     assert figure["two runs"]["values"][0] == pytest.approx([0.55] * 5)
     own = figure["lump, simsiam"]
@@ -578,6 +618,26 @@ def test_the_landscape_after_the_first_and_the_last_task(fake, capsys):
     assert list(panels) == ["si, supervised, after task 1", "si, supervised, after task 2"]
 
 
+def test_values_that_are_not_finite_are_dashes(fake, capsys):
+    landscape = {"steps": [-1.0, 0.0, 1.0], "loss": [[None, 2, 3], [2, 1, 2], [3, 2, 6]]}
+    settings = {"task": 0, "loss": "classifier"}
+    records = [{"probe": "loss_landscape", "after": a, "settings": settings, "values": landscape} for a in (1, 2)]
+    cka = {s: [[0.5]] for s in ("stem", "stage1", "stage2", "stage3")} | {"stage4": [[None]]}
+    values = {"checkpoints": [2], "other_checkpoints": [2], "cka": cka, "l2": [[None]]}
+    runs = fake / "runs"
+    for recipe, other in (("finetune", "lump"), ("lump", "finetune")):
+        near = {"probe": "cka", "after": None, "settings": {"other": f"digits/{other}-simsiam-seed0"}, "values": values}
+        own = near | {"settings": {"other": ""}}
+        task = [[89.0, None], [86.0, 90.0]]
+        write_results(runs, "digits", "simsiam", recipe, 0, task, analysis=[*records, near, own])
+    assert call(fake, "cka", "--objectives=simsiam", "--seeds=1", "--format=markdown") == 0
+    assert "| lump, simsiam | 1 | 0.50 | 0.50 | 0.50 | 0.50 | - | - |" in capsys.readouterr().out
+    figure = json.loads((runs / "cka-digits-figure.json").read_text())["panels"]
+    assert figure["two runs"]["values"] == [[0.5, 0.5, 0.5, 0.5, None]]
+    assert call(fake, "landscape", "--objectives=simsiam", "--seeds=1", "--recipes=lump", "--format=markdown") == 0
+    assert "| simsiam | lump | the last task | 1 | 1.00 | - | - |" in capsys.readouterr().out
+
+
 def test_a_failing_probe_is_told(fake, capfd):
     (fake / "probe.py").write_text("import sys; print('error: no network kept'); sys.exit(2)")
     assert call(fake, "landscape", "--objectives=supervised", "--recipes=si", "--seeds=1") == 1
@@ -586,13 +646,16 @@ def test_a_failing_probe_is_told(fake, capfd):
     assert "landscape-digits.md" in told
 
 
-def test_settings_of_records_are_compared_as_numbers():
+def test_settings_of_records_are_compared_as_numbers(tmp_path):
+    def found(probe, settings, after):
+        ask = asks.Ask(Cell("n", tmp_path, "digits", "si", "simsiam", 0), probe, settings)
+        return asks.record({"analysis": [kept]}, ask, after)
+
     kept = {"probe": "ood", "after": 5, "settings": {"dataset": "mnist", "train_images": 0, "penalties": [0.1, 1.0]}}
-    results = {"analysis": [kept]}
-    assert reproduce.record(results, "ood", {"dataset": "mnist", "train_images": "0", "penalties": ".1,1"}, 5) is kept
-    assert reproduce.record(results, "ood", {"dataset": "mnist"}, 4) is None
-    assert reproduce.record(results, "ood", {"dataset": "mnist", "train_images": "100"}, 5) is None
-    assert reproduce.record(results, "linear", {}, 5) is None
+    assert found("ood", {"dataset": "mnist", "train_images": "0", "penalties": ".1,1"}, 5) is kept
+    assert found("ood", {"dataset": "mnist"}, 4) is None
+    assert found("ood", {"dataset": "mnist", "train_images": "100"}, 5) is None
+    assert found("linear", {}, 5) is None
 
 
 @pytest.mark.parametrize(

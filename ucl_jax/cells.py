@@ -23,10 +23,9 @@ from typing import Any, NamedTuple
 
 import ucl_jax
 from ucl_jax.errors import Stopped, UsageError, read_json, require
+from ucl_jax.tables import NEUTRAL, flatten
 
 LAUNCH = pathlib.Path(ucl_jax.__file__).parent.parent / "launch.py"
-# Keys in which runs of one cell may differ: those of `tables.NEUTRAL`, whose import takes seconds.
-NEUTRAL = ("data_dir", "compilation_cache", "log.", "checkpoint.")
 # Seconds of a run where none was finished yet: measured on one core of an AMD EPYC, mean over the rows of Table 1.
 MEASURED = {"digits": 90.0}
 POLL = 0.05  # seconds between two looks at the processes
@@ -109,19 +108,11 @@ def check(cells: Iterable[Cell]) -> None:
     if str(LAUNCH.parent) not in sys.path:
         sys.path.insert(0, str(LAUNCH.parent))
     for recipe, arg, overrides in dict.fromkeys((c.recipe, f"{c.benchmark},{c.objective}", c.overrides) for c in cells):
-        known = _keys(importlib.import_module(f"configs.{recipe}").get_config(arg).to_dict())
+        known = flatten(importlib.import_module(f"configs.{recipe}").get_config(arg).to_dict())
         for key in (pair.partition("=")[0] for pair in overrides):
             if key not in known:
                 near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
                 raise UsageError(f"configs/{recipe}.py:{arg} has no key {key!r} to override, did you mean {near!r}?")
-
-
-def _keys(tree: dict, prefix: str = "") -> list[str]:
-    return [
-        leaf
-        for key, value in tree.items()
-        for leaf in (_keys(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"])
-    ]
 
 
 class Slot(NamedTuple):

@@ -44,17 +44,13 @@ def load_source(workdir: pathlib.Path) -> page.Source:
     """
     results = load_results(workdir)
     records = workdir / "metrics.jsonl"
-    buffer = workdir / "plots" / f"buffer_task{_tasks_learned(results)}.png"
+    buffer = workdir / "plots" / f"buffer_task{tables.tasks_learned(results)}.png"
     return page.Source(
         results,
         read_metrics(records) if records.exists() else [],
         buffer.read_bytes() if buffer.exists() else None,
         str(workdir),
     )
-
-
-def _tasks_learned(results: dict[str, Any]) -> int:
-    return max(len(probe["matrix"]) for probe in results["probes"].values())
 
 
 def write_page(folder: pathlib.Path, sources: Sequence[page.Source], forgetting: str | None = None) -> pathlib.Path:

@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from flax.traverse_util import flatten_dict
 
 from ucl_jax import metrics, paper
 from ucl_jax.errors import UsageError, choose, require
@@ -57,6 +56,16 @@ def run_name(results: Run) -> str:
     """Such as "lump (simsiam, seed 0)"."""
     config = results["config"]
     return f"{config['recipe']} ({config['objective']['name']}, seed {config['seed']})"
+
+
+def tasks_learned(results: Run) -> int:
+    """How many tasks a run has learned; joint training is one."""
+    return max(len(probe["matrix"]) for probe in results["probes"].values())
+
+
+def seeds(runs: Sequence[Run]) -> list[int]:
+    """Of each run."""
+    return [run["config"]["seed"] for run in runs]
 
 
 def forgetting_of(runs: Sequence[Run], given: str | None = None) -> str:
@@ -132,11 +141,11 @@ def _seeds(experiments: Sequence[Experiment], definition: str, beside: bool = Fa
     for objective in dict.fromkeys(e.objective for e in experiments):
         of_objective = [e for e in experiments if e.objective == objective]
         for e in of_objective:
-            seeds = [r["config"]["seed"] for r in e.runs]
-            require(len(set(seeds)) == len(seeds), f"two runs of {e.name} have one seed: {seeds}; give each run once")
+            own = seeds(e.runs)
+            require(len(set(own)) == len(own), f"two runs of {e.name} have one seed: {own}; give each run once")
             pending = sum(not r["finished"] for r in e.runs)
             recipe = e.recipe + (f", {pending} not finished" if pending else "")
-            row([objective, recipe, str(len(seeds))], _cells(e.runs, probes, definition), _published(e))
+            row([objective, recipe, str(len(own))], _cells(e.runs, probes, definition), _published(e))
         plain = {
             r["config"]["seed"]: r for e in of_objective for r in e.runs if r["config"]["model"]["name"] == "resnet18"
         }
@@ -152,7 +161,40 @@ def _published(experiment: Experiment) -> list[str]:
     config = experiment.runs[0]["config"]
     numbers = paper.TABLE1.get((experiment.benchmark, experiment.objective, config["recipe"]))
     pairs = (None, None) if numbers is None else (numbers.accuracy, numbers.forgetting)
-    return ["-" if pair is None else f"{pair[0]:.2f}±{pair[1]:.2f}" for pair in pairs]
+    return [published(pair) for pair in pairs]
+
+
+def published(value: paper.Value | None) -> str:
+    """A number of the paper, `-` where it has none."""
+    return "-" if value is None else f"{value.mean:.2f}±{value.deviation:.2f}"
+
+
+WITHIN = (
+    "within: |difference| <= the paper's deviation + ours, each over its runs (ours is 0 where there is one run); "
+    "difference: ours - the paper's."
+)
+BESIDE = ("paper", "difference", "within")
+
+
+def against(ours: Sequence[float | None], theirs: paper.Value | None) -> dict[str, Any] | None:
+    """Ours beside the paper's: difference of the means, and whether it is within the spread; None without either.
+
+    The one definition of "within the paper's spread", see WITHIN.
+    """
+    if not ours or theirs is None or None in ours:
+        return None
+    difference = float(np.mean(ours)) - theirs.mean
+    spread = float(np.std(ours, ddof=1)) if len(ours) > 1 else 0.0
+    within = abs(difference) <= theirs.deviation + spread + 1e-9  # of rounding
+    return {**theirs._asdict(), "difference": difference, "within": within}
+
+
+def beside(ours: Sequence[float | None], theirs: paper.Value | None) -> list[str]:
+    """Cells: ours, and those of BESIDE."""
+    compared = against(ours, theirs)
+    if compared is None:
+        return [mean(ours), published(theirs), "-", "-"]
+    return [mean(ours), published(theirs), f"{compared['difference']:+.2f}", "yes" if compared["within"] else "no"]
 
 
 def experiments_of(runs: Sequence[Run], but: Collection[str] = ()) -> list[Experiment]:
@@ -176,8 +218,16 @@ def experiments_of(runs: Sequence[Run], but: Collection[str] = ()) -> list[Exper
 
 def _settings(run: Run, but: Collection[str] = ()) -> dict[str, Any]:
     """The config as "a.b" -> value, without the seed, the keys of `but`, and what changes no number."""
-    flat = flatten_dict(run["config"], sep=".")
+    flat = flatten(run["config"])
     return {k: v for k, v in flat.items() if k != "seed" and k not in but and not k.startswith(NEUTRAL)}
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The leaves of nested dicts as "a.b" -> value."""
+    flat = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
 
 
 def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -374,12 +424,16 @@ def _header(probes: Sequence[str], definition: str) -> list[str]:
 
 def _cells(runs: Sequence[Run], probes: Sequence[str], definition: str) -> list[str]:
     """Average accuracy and forgetting by each probe, of one run or over several."""
-    cells = []
-    for name in probes:
-        matrices = [results["probes"][name]["matrix"] for results in runs if name in results["probes"]]
-        cells.append(mean([metrics.average_accuracy(matrix) for matrix in matrices]))
-        cells.append(mean([metrics.forgetting(matrix, definition) for matrix in matrices]))
-    return cells
+    return [mean(values) for name in probes for values in scores(runs, name, definition)]
+
+
+def scores(runs: Sequence[Run], probe: str, definition: str) -> tuple[list[float | None], list[float | None]]:
+    """Average accuracy, and forgetting, of each run that has the probe."""
+    matrices = [results["probes"][probe]["matrix"] for results in runs if probe in results["probes"]]
+    return (
+        [metrics.average_accuracy(matrix) for matrix in matrices],
+        [metrics.forgetting(matrix, definition) for matrix in matrices],
+    )
 
 
 def mean(values: Sequence[float | None]) -> str:
