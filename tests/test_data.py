@@ -290,7 +290,7 @@ def test_data_sets_that_are_not_there(tmp_path):
     with pytest.raises(UsageError) as error:
         source.load_builder("svhn_cropped", str(tmp_path))
     assert str(error.value) == (
-        f"'svhn_cropped' is not prepared in {tmp_path}: run pip install 'ucl_jax[prepare]' (TensorFlow, needed this "
+        f"'svhn_cropped' is not prepared in {tmp_path}: run pip install '.[prepare]' (TensorFlow, needed this "
         f"once) and then python -m ucl_jax.data.prepare svhn_cropped --data_dir={tmp_path}"
     )
     with pytest.raises(UsageError, match=r"run python -m ucl_jax.data.prepare tiny_imagenet --data_dir=") as error:
@@ -325,7 +325,7 @@ def test_tfrecord_without_tensorflow_names_both_ways_out(tmp_path, monkeypatch):
         open_benchmark("digits", "train", str(tmp_path))
     assert str(error.value) == (
         f"'digits' in {folder} is stored as tfrecord, not array_record: install TensorFlow to read it as it is: "
-        "pip install 'ucl_jax[prepare]'; or prepare it anew elsewhere: "
+        "pip install '.[prepare]'; or prepare it anew elsewhere: "
         "python -m ucl_jax.data.prepare digits --data_dir=OTHER_DIR"
     )
 
@@ -367,7 +367,7 @@ def test_command_prepares_and_says_where(tmp_path, capsys):
     ("name", "message"),
     [
         ("digitz", "error: unknown TFDS data set 'digitz': did you mean digits"),
-        ("mnist", "error: preparing 'mnist' needs TensorFlow this once: run pip install 'ucl_jax[prepare]'"),
+        ("mnist", "error: preparing 'mnist' needs TensorFlow this once: run pip install '.[prepare]'"),
         ("digits:9.9.9", "error: cannot prepare 'digits:9.9.9' in "),
     ],
 )

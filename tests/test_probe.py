@@ -61,7 +61,8 @@ def results(workdir):
 def measure(subject, name, after=2, **settings):
     """The values of one record; what is not given is the default, and the first of what is a list of cases."""
     one = PROBES[name]
-    (case, *_) = one.cases(subject, one.settings | settings)
+    given = {key: (value,) if isinstance(one.settings[key], tuple) else value for key, value in settings.items()}
+    (case, *_) = one.cases(subject, one.settings | given)
     return one.measure(subject, None if one.whole else after, case)
 
 
@@ -85,15 +86,17 @@ def test_knn_is_the_runs_own_probe(recipe, request):
             assert first["k"] == 5
             assert first["task"][:after] == own["knn_task"]["matrix"][after - 1][:after]
             assert first["all"] == own["knn_all"]["matrix"][after - 1]
-        untrained = measure(subject, "knn", 0, k=("run", 1))["rows"]
+        untrained = measure(subject, "knn", 0, k="run")["rows"]
     assert untrained[0]["task"] == own["knn_task"]["random_init"]
     assert untrained[0]["all"] == own["knn_all"]["random_init"]
-    assert untrained[1]["k"] == 1
 
 
 def test_knn_of_the_release_takes_the_tasks_seen(subject):
     assert [row["k"] for row in measure(subject, "knn", 1)["rows"]] == [5, 1]
     assert [row["k"] for row in measure(subject, "knn", 2)["rows"]] == [5, 2]
+    (row,) = measure(subject, "knn", 2, k="100")["rows"]
+    assert row["k"] == 100
+    assert row["k_used"] == {"task": [80, 80], "all": [100, 100]}  # a task has 80 training images
 
 
 def test_transfer_is_of_the_runs_own_matrix(pnn):
@@ -201,6 +204,8 @@ def test_geometry_is_that_of_numpy(subject):
     assert values["l2_from_previous"] == pytest.approx(np.linalg.norm(flat(2) - flat(1)), rel=1e-5)
     assert values["dimensions"] == len(values["deviation"]) == 32
     assert 1 < values["effective_rank"] <= 32
+    assert values["deviation_mean"] == pytest.approx(np.mean(values["deviation"]), abs=1e-5)
+    assert values["deviation_least"] == pytest.approx(min(values["deviation"]), abs=1e-5)
     untrained = measure(subject, "geometry", 0)
     assert (untrained["l2_from_random"], untrained["l2_from_previous"]) == (0, None)
 
@@ -259,7 +264,7 @@ def test_embedding_is_scikit_learns_pca(subject):
 
 
 def test_ood_is_weighted_knn_and_ridge_over_all_classes(subject):
-    values = measure(subject, "ood", dataset="digits", train_images=200, test_images=100, k=7)
+    values = measure(subject, "ood", dataset="digits", train_images=200, test_images=100, k="7")
     assert (values["train_images"], values["test_images"], values["chance"]) == (200, 100, 10)
     with subject.other_data("digits", 200, 100) as stream:
         data = stream.task(0)
@@ -352,6 +357,20 @@ def test_a_run_that_goes_on_keeps_its_analysis(tmp_path):
     assert results(folder)["analysis"] == content["analysis"]
 
 
+def test_what_was_made_of_fewer_networks_is_made_anew(workdir, capsys):
+    """A run that was probed before it was finished, and went on."""
+    shutil.move(workdir / "networks" / "2", workdir / "later")
+    words = [f"--workdir={workdir}", "--probes=cka", "--set=cka.images=20", "--set=cka.batch_size=20"]
+    assert probe.main(words) == 0
+    assert np.shape(results(workdir)["analysis"][0]["values"]["cka"]["stem"]) == (2, 2)
+    assert probe.main([f"--workdir={workdir}", "--probes=transfer"]) == 2
+    assert "transfer needs the network after each of 2 tasks, kept are 1" in capsys.readouterr().err
+    shutil.move(workdir / "later", workdir / "networks" / "2")
+    assert probe.main(words) == 0
+    (record,) = results(workdir)["analysis"]
+    assert np.shape(record["values"]["cka"]["stem"]) == (3, 3)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -359,14 +378,23 @@ def test_a_run_that_goes_on_keeps_its_analysis(tmp_path):
         (["--probes=knn", "--set=knn.kk=3"], "unknown setting of knn 'kk', did you mean 'k'?"),
         (["--probes=knn", "--set=knn.k"], "--set=knn.k is not PROBE.KEY=VALUE"),
         (["--probes=knn", "--set=ood.seed=1"], "--set=ood.seed=1: 'ood' is not among --probes=knn"),
-        (["--probes=knn", "--set=knn.k=0"], "k is 0; it must be a number above 0, 'run' or 'tasks'"),
+        (["--probes=knn", "--set=knn.k=0"], "k is '0'; it must be a number above 0, 'run' or 'tasks'"),
+        (["--probes=knn", "--set=knn.k="], "--set=knn.k= names no value"),
+        (["--probes=knn", "--set=knn.temperature=x"], "--set=knn.temperature=x: 'x' is not a number, such as 0.1"),
+        (["--probes=ood", "--set=ood.temperature=0"], "ood.temperature is 0.0; it must be above 0"),
+        (["--probes=linear", "--set=linear.seed=-1"], "linear.seed is -1; it must be at least 0"),
+        (["--probes=linear", "--set=linear.penalties=1,-1"], "linear.penalties is -1.0; it must be above 0"),
+        (["--probes=linear", "--set=linear.fraction=1.5"], "linear.fraction is 1.5; it must be in (0, 1]"),
+        (["--probes=loss_landscape", "--set=loss_landscape.points=5,7"], "'5,7' is not a whole number, such as 11"),
+        (["--probes=loss_landscape", "--set=loss_landscape.task=2"], "loss_landscape.task is 2; there is no such task"),
+        (["--probes=cka", "--set=cka.other=none"], "cka.other=none is no run folder"),
         (["--probes=knn", "--after=3"], "there is no network after 3 tasks; known: 0, 1, 2"),
         (["--probes=knn", "--after=first"], "--after=first is neither last, all, nor numbers with commas"),
-        (["--probes=cka", "--set=cka.batch_size=x"], "--set=cka.batch_size=x: it is such as 256"),
+        (["--probes=cka", "--set=cka.batch_size=x"], "--set=cka.batch_size=x: 'x' is not a whole number, such as 256"),
         (["--probes=linear", "--set=linear.solver=lasso"], "unknown linear.solver 'lasso'"),
         (["--probes=embedding", "--set=embedding.method=umap"], "unknown embedding.method 'umap'"),
         (["--probes=loss_landscape", "--set=loss_landscape.points=4"], "loss_landscape.points is 4; it must be odd"),
-        (["--probes=ood", "--set=ood.dataset=imagenet"], "unknown data set 'imagenet'"),
+        (["--probes=ood", "--set=ood.dataset=imagenet"], "unknown ood.dataset 'imagenet'"),
         (["--probes=feature_maps", "--set=feature_maps.stage=stage9"], "unknown feature_maps.stage 'stage9'"),
     ],
 )
@@ -385,7 +413,7 @@ def test_runs_that_cannot_be_probed(workdir, tmp_path, capsys):
     assert "no run folder" in capsys.readouterr().err
     with run.claim(workdir):
         assert probe.main([f"--workdir={workdir}", "--probes=knn"]) == 2
-    assert "another process is training in" in capsys.readouterr().err
+    assert "another process is at work in" in capsys.readouterr().err
     shutil.rmtree(workdir / "networks" / "2" / "state")
     assert probe.main([f"--workdir={workdir}", "--probes=geometry"]) == 2
     assert "cannot be read" in capsys.readouterr().err

@@ -301,7 +301,7 @@ def test_loss_that_is_not_finite_stops_the_run(environment, tmp_path):
         ("lump.py:digits", {"augment__crop": "round"}, "unknown config.augment.crop 'round'; known: resized, padded"),
         ("lump.py:digits", {"augment__flip": 1.5}, "config.augment: a probability must be in [0, 1], got 1.5"),
         ("lump.py:digits", {"train__devices": 3}, "config.train.devices is 3, but this machine has 1"),
-        ("lump.py:cifar10", {}, "pip install 'ucl_jax[prepare]' (TensorFlow, needed this once)"),
+        ("lump.py:cifar10", {}, "pip install '.[prepare]' (TensorFlow, needed this once)"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(environment, tmp_path, recipe, more, message):
@@ -319,7 +319,7 @@ def test_two_processes_do_not_share_a_folder(environment, tmp_path):
     workdir = tmp_path / "run"
     first = launch_until(environment, 5, "lump.py:digits", workdir, **LONG)
     try:
-        assert "another process is training in" in refused(launch(environment, "lump.py:digits", workdir, **LONG))
+        assert "another process is at work in" in refused(launch(environment, "lump.py:digits", workdir, **LONG))
     finally:
         first.kill()
         first.communicate()

@@ -1,4 +1,4 @@
-"""The one exception that a person can act on."""
+"""The one exception that a person can act on, and files that are whole or not there."""
 
 import difflib
 import json
@@ -28,6 +28,13 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
         raise UsageError(f"{path} is damaged ({error}); put it right, or take another folder") from error
     require(isinstance(content, dict), f"{path} is damaged (no JSON object); put it right, or take another folder")
     return content
+
+
+def write_whole(path: pathlib.Path, text: str) -> None:
+    """Writes a file whole or not at all, over an earlier one."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
 
 
 def require(condition: bool, message: str) -> None:

@@ -71,7 +71,7 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A Weights & Biases run, resumed by the id that is kept in the run folder. Needs `pip install ucl_jax[wandb]`."""
+    """A Weights & Biases run, resumed by the id that is kept in the run folder. Needs `pip install '.[wandb]'`."""
 
     def __init__(self, folder: pathlib.Path, config: dict[str, Any]):
         import wandb

@@ -42,17 +42,21 @@ def probe(
     for change in changes:
         owner = change.partition(".")[0]
         require(owner in probes, f"--set={change}: {owner!r} is not among --probes={','.join(names)}")
+    for name, one in probes.items():
+        one.check(name, settings[name])
     report.load_results(workdir)
     pictures = []
     with Subject(workdir, data_dir) as subject, claim(workdir):
         parallel.keep_compiled(subject.config.compilation_cache)
         chosen = _chosen(after, subject)
+        cases = {name: one.cases(subject, settings[name]) for name, one in probes.items()}
         for name, one in probes.items():
-            for case in one.cases(subject, settings[name]):
+            for case in cases[name]:
                 for learned in [None] if one.whole else chosen:
                     record = {"probe": name, "after": learned, "settings": json.loads(json.dumps(case))}
                     saved = find(report.load_results(workdir), record)
-                    if saved is None:
+                    made_of = one.made_of(subject, case)
+                    if saved is None or any(saved["values"][key] != value for key, value in made_of.items()):
                         print(f"{title(record)} ...", flush=True)
                         saved = record | {"values": one.measure(subject, learned, case)}
                         add(workdir, saved)
@@ -69,10 +73,11 @@ def find(results: Record, like: Record) -> Record | None:
 
 
 def add(workdir: pathlib.Path, record: Record) -> None:
-    """Puts a record into results.json, in an order that does not depend on which was made first."""
+    """Puts a record into results.json, over one of the same identity; the order does not depend on which was first."""
     path = workdir / "results.json"
     results = read_json(path)
-    results["analysis"] = sorted([*results.get("analysis", ()), record], key=_identity)
+    others = [old for old in results.get("analysis", ()) if _identity(old) != _identity(record)]
+    results["analysis"] = sorted([*others, record], key=_identity)
     write_json(path, results)
 
 
@@ -82,16 +87,21 @@ def _identity(record: Record) -> tuple:
 
 
 def title(record: Record) -> str:
-    """Such as "linear after task 5 (fraction=0.1, solver=ridge)": the settings that are not the defaults, and cases."""
+    """Such as "linear after task 5 (fraction=0.1, solver=ridge)": what is not by default, and the case."""
     default = PROBES[record["probe"]].settings
     changed = {
-        key: value
+        key: pathlib.PurePath(value).name if key == "other" else value
         for key, value in record["settings"].items()
-        if json.dumps(value) != json.dumps(default.get(key)) or key in ("dataset",)
+        if json.dumps(value) != json.dumps(default[key])
     }
     after = {None: "", 0: " untrained"}.get(record["after"], f" after task {record['after']}")
-    told = ", ".join(f"{key}={value}" for key, value in sorted(changed.items()))
+    told = ", ".join(f"{key}={_text(value)}" for key, value in sorted(changed.items()))
     return f"{record['probe']}{after}" + (f" ({told})" if told else "")
+
+
+def _text(value: Any) -> str:
+    """A setting as --set takes it."""
+    return ",".join(map(_text, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def stem_of(record: Record) -> str:
@@ -139,28 +149,34 @@ def _changes(name: str, one: Probe, changes: Sequence[str]) -> dict[str, Any]:
         owner, _, key = target.partition(".")
         require(bool(equals and key), f"--set={change} is not PROBE.KEY=VALUE")
         if owner == name:
+            require(bool(one.settings), f"--set={change}: {name} has no settings")
             default = choose(f"setting of {name}", key, one.settings)
-            changed[key] = _parse(change, default, text)
+            several = isinstance(default, tuple)
+            example = (default or (0,))[0] if several else default
+            words = [word for word in text.split(",") if word] if several else [text]
+            require(bool(words), f"--set={change} names no value")
+            values = tuple(_value(change, word, example) for word in words)
+            changed[key] = values if several else values[0]
     return changed
 
 
-def _parse(change: str, default: Any, text: str) -> Any:
-    """A value as its default is: a list where that is one, or where there are commas."""
-    if isinstance(default, tuple) or "," in text:
-        return tuple(_word(word) for word in text.split(",") if word)
-    value = _word(text)
-    kinds = {int: int, float: (int, float), str: str}
-    require(isinstance(value, kinds[type(default)]), f"--set={change}: it is such as {default!r}")
-    return type(default)(value)
+def _value(change: str, text: str, example: int | float | str) -> int | float | str:
+    """A word as a value of the type of `example`."""
+    kind = type(example)
+    try:
+        return kind(text)
+    except ValueError:
+        what = {int: "a whole number", float: "a number"}[kind]
+        raise UsageError(f"--set={change}: {text!r} is not {what}, such as {example}") from None
 
 
-def _word(text: str) -> int | float | str:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    return text
+def _told_settings() -> str:
+    """Every setting with its default, as --set takes it: a line for each probe."""
+    lines = (
+        f"  {name}: {'  '.join(f'{key}={_text(value)}' for key, value in one.settings.items()) or 'none'}"
+        for name, one in PROBES.items()
+    )
+    return "settings and defaults (lists with commas, as in --set=knn.k=1,run,tasks):\n" + "\n".join(lines)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -168,15 +184,13 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m ucl_jax.probe",
         description=__doc__.splitlines()[0],
-        epilog="Settings and defaults: "
-        + "; ".join(
-            f"{name}: {', '.join(f'{key}={value}' for key, value in one.settings.items()) or 'none'}"
-            for name, one in PROBES.items()
-        ),
+        epilog=_told_settings(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--workdir", type=pathlib.Path, required=True, help="a run folder")
     parser.add_argument("--probes", required=True, help=f"names with commas between: {', '.join(PROBES)}")
-    parser.add_argument("--after", default="last", help="last, all, or numbers of tasks learned; 0 is untrained")
+    after = "last (default), all, or numbers of tasks learned, 0 being untrained; transfer and cka take all"
+    parser.add_argument("--after", default="last", help=after)
     parser.add_argument("--set", action="append", default=[], metavar="PROBE.KEY=VALUE", help="a setting")
     parser.add_argument("--data_dir", default="", help="of TFDS; default: the run's")
     given = parser.parse_args(argv)

@@ -23,7 +23,7 @@ from ucl_jax import __version__, convert, evaluate, figures, metrics, parallel, 
 from ucl_jax.checkpoint import Checkpoints, Networks
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.data.stream import TaskStream, open_stream
-from ucl_jax.errors import Stopped, UsageError, choose, read_json, require
+from ucl_jax.errors import Stopped, UsageError, choose, read_json, require, write_whole
 from ucl_jax.experiment import Experiment, at_least, make_experiment
 from ucl_jax.logging import Console, MetricsFile, TensorBoard, WeightsAndBiases
 from ucl_jax.types import PyTree
@@ -111,7 +111,7 @@ def run(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
 def check(config) -> None:
     """Raises UsageError for settings that nothing else checks before the first step."""
     if config.log.wandb and importlib.util.find_spec("wandb") is None:
-        raise UsageError("config.log.wandb needs Weights & Biases: pip install 'ucl_jax[wandb]'")
+        raise UsageError("config.log.wandb needs Weights & Biases: pip install '.[wandb]'")
     evaluate.check(train.knn_settings(config))
     choose("config.eval.tasks", config.eval.tasks, train.EVALUATED)
     choose("config.eval.forgetting", config.eval.forgetting, metrics.FORGETTING)
@@ -396,16 +396,14 @@ def claim(workdir: pathlib.Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError(
-                f"another process is training in {workdir}; wait for it, or take another --workdir"
+                f"another process is at work in {workdir}; wait for it, or take another --workdir"
             ) from None
         yield
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:
     """Whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    temporary.replace(path)
+    write_whole(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def commit() -> str | None:

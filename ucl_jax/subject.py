@@ -76,6 +76,7 @@ class Subject:
     def network(self, after: int) -> tuple[PyTree, PyTree]:
         """Parameters and statistics. The untrained network is made anew, by the run's seed."""
         if after not in self._loaded:
+            self._loaded = dict(list(self._loaded.items())[-2:])  # three at a time
             if after == 0:
                 state = jax.device_put(self.experiment.init(), self._compiled[0].sharding)
                 self._loaded[after] = state.params, state.model_state

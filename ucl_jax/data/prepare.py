@@ -82,7 +82,7 @@ def prepare(tfds_name: str, data_dir: str | None = None, manual_dir: str | None 
         importlib.import_module(module)
     elif not has_tensorflow():
         raise UsageError(
-            f"preparing '{tfds_name}' needs TensorFlow this once: run pip install 'ucl_jax[prepare]' and try again"
+            f"preparing '{tfds_name}' needs TensorFlow this once: run pip install '.[prepare]' and try again"
         )
     config = tfds.download.DownloadConfig(
         manual_dir=manual_dir and os.path.expanduser(manual_dir), try_download_gcs=False

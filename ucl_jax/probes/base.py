@@ -1,11 +1,14 @@
 """What a probe is: a judgement of a saved network, made afterwards, as often as one likes."""
 
 import itertools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ucl_jax.errors import choose, require
 from ucl_jax.subject import Subject
 
 Settings = dict[str, Any]
@@ -19,32 +22,53 @@ def one_case(subject: Subject, settings: Settings) -> list[Settings]:
 class Probe(NamedTuple):
     """A record of functions over a run.
 
-    settings: every setting with its default; a tuple is a list of values.
+    settings: every setting with its default; a tuple is a list of values, of one type.
     measure: subject, tasks learned by the network (None for a probe of the whole run), settings -> values, as JSON.
     cases: subject, settings -> the settings of each record to be made.
+    least, above: of settings that are numbers, the least value, or one that they are above.
+    choices: of settings that are names, those that there are.
     whole: whether it looks at all networks of a run together.
+    made_of: subject, settings -> those of the values that tell of what a record was made: where they are others now, it
+      is made anew.
     """
 
     settings: Settings
     measure: Callable[[Subject, int | None, Settings], dict[str, Any]]
     cases: Callable[[Subject, Settings], list[Settings]] = one_case
+    least: Mapping[str, float] = MappingProxyType({})
+    above: Mapping[str, float] = MappingProxyType({})
+    choices: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
     whole: bool = False
+    made_of: Callable[[Subject, Settings], dict[str, Any]] = lambda subject, settings: {}
+
+    def check(self, name: str, settings: Settings) -> None:
+        """Raises UsageError for a setting out of range; `name` is the probe's."""
+        for bounds, word in ((self.least, "at least"), (self.above, "above")):
+            for key, bound in bounds.items():
+                values = settings[key] if isinstance(settings[key], tuple) else (settings[key],)
+                for value in values:
+                    good = value > bound or (word == "at least" and value == bound)
+                    require(good, f"{name}.{key} is {value}; it must be {word} {bound}")
+        for key, known in self.choices.items():
+            for value in settings[key] if isinstance(settings[key], tuple) else (settings[key],):
+                choose(f"{name}.{key}", value, known)
 
 
 def each(*names: str) -> Callable[[Subject, Settings], list[Settings]]:
     """`Probe.cases` for settings that are lists, of which each value is a case of its own."""
 
     def cases(subject, settings):
-        choices = itertools.product(*(_listed(settings[name]) for name in names))
+        choices = itertools.product(*(settings[name] for name in names))
         return [settings | dict(zip(names, choice)) for choice in choices]
 
     return cases
 
 
-def _listed(value: Any) -> tuple:
-    return value if isinstance(value, tuple) else (value,)
-
-
 def accuracy(predicted: np.ndarray, label: np.ndarray) -> float:
     """Per cent of [N] predictions that are right."""
     return 100.0 * int(np.sum(predicted == label)) / len(label)
+
+
+def finite(value: float, digits: int = 6) -> float | None:
+    """A number as JSON holds it, rounded; None for what is no finite number."""
+    return round(float(value), digits) if math.isfinite(value) else None

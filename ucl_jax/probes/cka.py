@@ -10,16 +10,16 @@ import jax
 import numpy as np
 
 from ucl_jax import geometry
+from ucl_jax.checkpoint import Networks
 from ucl_jax.errors import require
 from ucl_jax.objectives import STAGES
-from ucl_jax.probes.base import Probe, Settings
+from ucl_jax.probes.base import Probe, Settings, finite
 from ucl_jax.subject import Subject
 from ucl_jax.types import PyTree
 
 
 def _measure(subject: Subject, after: None, settings: Settings) -> dict:
     batch_size = settings["batch_size"]
-    require(batch_size >= 4, f"cka.batch_size is {batch_size}; the unbiased estimator needs at least 4")
     images, _, _ = subject.test_images(settings["images"])
     count = len(images) // batch_size
     require(count > 0, f"there are {len(images)} test images, fewer than cka.batch_size ({batch_size})")
@@ -34,6 +34,7 @@ def _measure(subject: Subject, after: None, settings: Settings) -> dict:
             require(one.image_size == two.image_size, f"{settings['other']} was trained on images of another size")
             columns = grams(other, batches)
     return {
+        "images": len(order),
         "checkpoints": subject.checkpoints,
         "other_checkpoints": other.checkpoints,
         "cka": {name: _compare(rows[name], columns[name]) for name in STAGES if name in rows and name in columns},
@@ -76,7 +77,20 @@ def _compare(rows: np.ndarray, columns: np.ndarray) -> list[list[float | None]]:
     sums = geometry.minibatch_init(len(rows), len(columns))
     for batch in range(rows.shape[1]):
         sums = geometry.minibatch_add(sums, rows[:, batch], columns[:, batch])
-    return [[None if np.isnan(x) else float(x) for x in row] for row in geometry.minibatch_cka(sums).round(6)]
+    return [[finite(value) for value in row] for row in geometry.minibatch_cka(sums)]
+
+
+def _resolved(subject: Subject, settings: Settings) -> list[Settings]:
+    """One name for a folder, however it was given."""
+    other = settings["other"]
+    require(not other or (pathlib.Path(other) / "config.json").exists(), f"cka.other={other} is no run folder")
+    return [settings | {"other": other and str(pathlib.Path(other).resolve())}]
+
+
+def _checkpoints(subject: Subject, settings: Settings) -> dict[str, list[int]]:
+    """The networks that there are now: a run that went on has more."""
+    networks = Networks(pathlib.Path(settings["other"]) / "networks") if settings["other"] else subject.networks
+    return {"checkpoints": subject.checkpoints, "other_checkpoints": [0, *networks.learned()]}
 
 
 cka = Probe(
@@ -87,5 +101,8 @@ cka = Probe(
         "seed": 0,
     },
     measure=_measure,
+    cases=_resolved,
+    least={"batch_size": 4, "images": 4, "seed": 0},  # the unbiased estimator needs four
     whole=True,
+    made_of=_checkpoints,
 )

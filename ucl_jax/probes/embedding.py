@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from ucl_jax.errors import choose, require
 from ucl_jax.probes.base import Probe, Settings
 from ucl_jax.subject import Subject
 
@@ -27,13 +26,17 @@ METHODS = {"pca": pca, "tsne": tsne}
 
 
 def _measure(subject: Subject, after: int, settings: Settings) -> dict:
-    project = choose("embedding.method", settings["method"], METHODS)
+    project = METHODS[settings["method"]]
     images, label, task = subject.test_images(settings["images"])
-    require(len(images) >= 4, f"embedding.images is {settings['images']}; it must be at least 4")
     features = np.asarray(subject.reader(after)(images).features, np.float64)
     features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)  # kNN sees directions only
     points = project(features, settings["seed"])
     return {"points": points.round(4).tolist(), "task": task.tolist(), "label": label.tolist()}
 
 
-embedding = Probe(settings={"method": "tsne", "images": 500, "seed": 0}, measure=_measure)
+embedding = Probe(
+    settings={"method": "tsne", "images": 500, "seed": 0},
+    measure=_measure,
+    least={"images": 4, "seed": 0},
+    choices={"method": METHODS},
+)

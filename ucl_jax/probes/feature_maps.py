@@ -4,7 +4,8 @@ import jax
 import numpy as np
 
 from ucl_jax.errors import choose, require
-from ucl_jax.probes.base import Probe, Settings
+from ucl_jax.objectives import STAGES
+from ucl_jax.probes.base import Probe, Settings, finite
 from ucl_jax.subject import Subject
 
 
@@ -27,7 +28,7 @@ def _measure(subject: Subject, after: int, settings: Settings) -> dict:
                     "label": int(label),
                     "image": image.tolist(),
                     "channels": channels.tolist(),
-                    "maps": np.moveaxis(of_image[..., channels], -1, 0).round(5).tolist(),
+                    "maps": [[[finite(x) for x in row] for row in of_image[..., channel]] for channel in channels],
                 }
             )
     return {"tasks": list(tasks), "items": items}
@@ -41,4 +42,6 @@ feature_maps = Probe(
         "channels": 8,  # those that vary most over the image
     },
     measure=_measure,
+    least={"images": 1, "channels": 1},
+    choices={"stage": dict.fromkeys(STAGES)},
 )

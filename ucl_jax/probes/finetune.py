@@ -8,16 +8,14 @@ import optax
 
 from ucl_jax import evaluate, losses
 from ucl_jax.data.stream import batch_indices
-from ucl_jax.errors import require
 from ucl_jax.probes.base import Probe, Settings, accuracy
-from ucl_jax.probes.ood import datasets
+from ucl_jax.probes.ood import KNOWN, datasets
 from ucl_jax.subject import Subject
 from ucl_jax.types import Batch
 
 
 def _measure(subject: Subject, after: int, settings: Settings) -> dict:
     name, epochs, batch_size = settings["dataset"], settings["epochs"], settings["batch_size"]
-    require(epochs >= 1 and batch_size >= 2, "finetune.epochs must be at least 1 and finetune.batch_size at least 2")
     with subject.other_data(name, settings["train_images"], settings["test_images"]) as stream:
         data = stream.task(0)
         num_classes = len(stream.classes[0])
@@ -65,7 +63,7 @@ def _measure(subject: Subject, after: int, settings: Settings) -> dict:
 
 finetune = Probe(
     settings={
-        "dataset": "available",
+        "dataset": ("mnist",),
         "train_images": 0,  # 0 is all
         "test_images": 0,
         "epochs": 5,
@@ -76,4 +74,7 @@ finetune = Probe(
     },
     measure=_measure,
     cases=datasets,
+    choices={"dataset": KNOWN},
+    least={"train_images": 0, "test_images": 0, "epochs": 1, "batch_size": 2, "momentum": 0, "seed": 0},
+    above={"learning_rate": 0},
 )

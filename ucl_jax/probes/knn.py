@@ -14,15 +14,11 @@ def _measure(subject: Subject, after: int, settings: Settings) -> dict:
     rows = []
     for asked, temperature in itertools.product(settings["k"], settings["temperature"]):
         k = neighbours(subject, after, asked)
-        require(temperature > 0, f"knn.temperature is {temperature}; it must be above 0")
         one = evaluate.KnnSettings(k, "fixed", temperature)
+        task, together = evaluate.knn_task(own, seen, one, classes), evaluate.knn_all(present, seen, one, classes)
+        used = {"task": task.k, "all": together.k}  # fewer than k where a bank is smaller
         rows.append(
-            {
-                "k": k,
-                "temperature": temperature,
-                "task": evaluate.knn_task(own, seen, one, classes).accuracy,
-                "all": evaluate.knn_all(present, seen, one, classes).accuracy,
-            }
+            {"k": k, "temperature": temperature, "task": task.accuracy, "all": together.accuracy, "k_used": used}
         )
     return {"rows": rows}
 
@@ -33,9 +29,10 @@ def neighbours(subject: Subject, after: int, asked: int | str) -> int:
     Raises:
       UsageError: it is none of these.
     """
-    k = {"run": subject.config.eval.knn_k, "tasks": subject.seen(after)}.get(asked, asked)
-    require(isinstance(k, int) and k >= 1, f"k is {asked!r}; it must be a number above 0, 'run' or 'tasks'")
-    return k
+    named = {"run": subject.config.eval.knn_k, "tasks": subject.seen(after)}
+    good = asked in named or (str(asked).isdigit() and int(asked) > 0)
+    require(good, f"k is {asked!r}; it must be a number above 0, 'run' or 'tasks'")
+    return named[asked] if asked in named else int(asked)
 
 
-knn = Probe(settings={"k": ("run", "tasks"), "temperature": (0.1,)}, measure=_measure)
+knn = Probe(settings={"k": ("run", "tasks"), "temperature": (0.1,)}, measure=_measure, above={"temperature": 0})

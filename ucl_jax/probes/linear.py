@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from ucl_jax import linear as classifiers
-from ucl_jax.errors import choose, require
+from ucl_jax.errors import require
 from ucl_jax.evaluate import TaskFeatures
 from ucl_jax.probes.base import Probe, Settings, accuracy, each
 from ucl_jax.subject import Subject
 
 
 def _measure(subject: Subject, after: int, settings: Settings) -> dict:
-    require(0 < settings["fraction"] <= 1, f"linear.fraction is {settings['fraction']}; it must be in (0, 1]")
+    require(settings["fraction"] <= 1, f"linear.fraction is {settings['fraction']}; it must be in (0, 1]")
     seen = subject.seen(after)
 
     def judge(tasks: Sequence[TaskFeatures]):
@@ -46,7 +46,7 @@ def predict(
     bank: np.ndarray, label: np.ndarray, query: np.ndarray, settings: Settings
 ) -> tuple[np.ndarray, float | None]:
     """The classes [Q] of query features [Q, F], and the penalty that ridge regression chose."""
-    return choose("linear.solver", settings["solver"], SOLVERS)(bank, label, query, settings)
+    return SOLVERS[settings["solver"]](bank, label, query, settings)
 
 
 def _ridge(bank, label, query, settings):
@@ -61,7 +61,7 @@ def _cases(subject: Subject, settings: Settings) -> list[Settings]:
     """A case for each solver and fraction, with the settings of that solver alone."""
     others = {"ridge": OF_SGD, "sgd": ("penalties",)}
     return [
-        {key: value for key, value in case.items() if key not in others.get(case["solver"], ())}
+        {key: value for key, value in case.items() if key not in others[case["solver"]]}
         for case in each("solver", "fraction")(subject, settings)
     ]
 
@@ -84,4 +84,7 @@ linear = Probe(
     },
     measure=_measure,
     cases=_cases,
+    least={"epochs": 1, "batch_size": 1, "momentum": 0, "weight_decay": 0, "seed": 0},
+    above={"fraction": 0, "penalties": 0, "learning_rate": 0},
+    choices={"solver": SOLVERS},
 )

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ucl_jax import losses
-from ucl_jax.errors import choose, require
-from ucl_jax.probes.base import Probe, Settings, each
+from ucl_jax.errors import require
+from ucl_jax.probes.base import Probe, Settings, each, finite
 from ucl_jax.subject import Subject
 from ucl_jax.types import Array, Batch, PyTree
 
@@ -53,10 +53,10 @@ LOSSES = {"classifier": _classifier_loss, "objective": _objective_loss}
 
 
 def _measure(subject: Subject, after: int, settings: Settings) -> dict:
-    make = choose("loss_landscape.loss", settings["loss"], LOSSES)
+    make = LOSSES[settings["loss"]]
     task, points = settings["task"], settings["points"]
-    require(0 <= task < subject.stream.num_tasks, f"loss_landscape.task is {task}; there is no such task")
-    require(points >= 3 and points % 2 == 1, f"loss_landscape.points is {points}; it must be odd, from 3 on")
+    require(task < subject.stream.num_tasks, f"loss_landscape.task is {task}; there is no such task")
+    require(points % 2 == 1, f"loss_landscape.points is {points}; it must be odd")
     data = subject.stream.task(task)
     index = np.random.default_rng(settings["seed"]).permutation(len(data.train_label))[: settings["images"]]
     batch = Batch(data.train_image[index], data.train_label[index], np.ones(len(index), bool))
@@ -70,7 +70,7 @@ def _measure(subject: Subject, after: int, settings: Settings) -> dict:
         return loss(jax.tree.map(lambda p, a, b: p + x * a + y * b, params, *directions))
 
     steps = np.linspace(-settings["span"], settings["span"], points, dtype=np.float32)
-    values = [[float(at(x, y)) for y in steps] for x in steps]  # first direction x second
+    values = [[finite(at(x, y)) for y in steps] for x in steps]  # first direction x second
     return {"steps": steps.round(6).tolist(), "loss": values, "images": len(index)}
 
 
@@ -85,4 +85,7 @@ loss_landscape = Probe(
     },
     measure=_measure,
     cases=each("loss", "task"),
+    least={"task": 0, "points": 3, "images": 2, "seed": 0},
+    above={"span": 0},
+    choices={"loss": LOSSES},
 )

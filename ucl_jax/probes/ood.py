@@ -2,16 +2,15 @@
 
 from ucl_jax.data import prepare
 from ucl_jax.data.benchmarks import BENCHMARKS
-from ucl_jax.data.source import BUNDLED
 from ucl_jax.errors import require
 from ucl_jax.evaluate import TaskFeatures, knn_accuracy
+from ucl_jax.paper import DATASETS
 from ucl_jax.probes.base import Probe, Settings, accuracy, each
 from ucl_jax.probes.knn import neighbours
 from ucl_jax.probes.linear import PENALTIES, predict
 from ucl_jax.subject import Subject
 
-# The paper's, in its order.
-DATASETS = ("mnist", "fashion_mnist", "svhn_cropped", "cifar10", "cifar100")
+KNOWN = {**BENCHMARKS, "available": None}
 
 
 def _measure(subject: Subject, after: int, settings: Settings) -> dict:
@@ -38,12 +37,12 @@ def _measure(subject: Subject, after: int, settings: Settings) -> dict:
 
 def datasets(subject: Subject, settings: Settings) -> list[Settings]:
     """A case for each data set; "available" are those of DATASETS that are prepared here, but the run's own."""
-    if settings["dataset"] == "available":
+    if settings["dataset"] == ("available",):
         found = [
             name
             for name in DATASETS
             if name != subject.config.benchmark.name
-            and (name in BUNDLED or prepare.find_prepared(BENCHMARKS[name].tfds_name, subject.data_dir))
+            and prepare.find_prepared(BENCHMARKS[name].tfds_name, subject.data_dir)
         ]
         require(
             bool(found),
@@ -56,7 +55,7 @@ def datasets(subject: Subject, settings: Settings) -> list[Settings]:
 
 ood = Probe(
     settings={
-        "dataset": "available",
+        "dataset": ("available",),
         "train_images": 0,  # 0 is all
         "test_images": 0,
         "k": "run",
@@ -66,4 +65,7 @@ ood = Probe(
     },
     measure=_measure,
     cases=datasets,
+    choices={"dataset": KNOWN},
+    least={"train_images": 0, "test_images": 0, "seed": 0},
+    above={"temperature": 0, "penalties": 0},
 )
