@@ -18,6 +18,7 @@ import numpy as np
 
 from benchmarks.fidelity import RESULTS
 from ucl_jax import parallel
+from ucl_jax.errors import write_whole
 from ucl_jax.experiment import make_experiment
 from ucl_jax.run import commit, device_name
 from ucl_jax.types import Batch
@@ -79,7 +80,7 @@ def main() -> None:
         "ratio": {r: {"median": statistics.median(x), "least": min(x), "most": max(x)} for r, x in ratios.items()},
     }
     RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    write_whole(RESULT, json.dumps(result, indent=1, allow_nan=False) + "\n")
     print(json.dumps(result, indent=1))
 
 

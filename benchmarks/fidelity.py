@@ -5,7 +5,6 @@ python -m benchmarks.fidelity      # the other choices; results go to benchmarks
 python -m benchmarks.tables        # puts them into docs/fidelity.md
 """
 
-import argparse
 import pathlib
 import sys
 from typing import NamedTuple
@@ -134,7 +133,7 @@ def _difference(values: np.ndarray) -> str:
 @cli.exit_codes
 def main(argv: list[str]) -> int:
     """Runs what is missing."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = cli.Parser(prog="python -m benchmarks.fidelity", description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3, help="0 .. SEEDS-1")
     parser.add_argument("--jobs", type=int, help="processes at a time; default one a GPU, else one a core")
     parser.add_argument("--only", default="", help="cells whose name contains this")

@@ -22,6 +22,8 @@ import time
 
 import numpy as np
 
+from ucl_jax.errors import write_whole
+
 ROOT = pathlib.Path(__file__).parent.parent
 
 CLASSES, TEMPERATURE = 100, 0.1
@@ -179,7 +181,7 @@ def main() -> None:
         "same_predictions_as_ours_percent": agreement,
     }
     given.out.parent.mkdir(exist_ok=True)
-    given.out.write_text(json.dumps(result, indent=1) + "\n")
+    write_whole(given.out, json.dumps(result, indent=1, allow_nan=False) + "\n")
     print(json.dumps(result, indent=1))
 
 

@@ -7,7 +7,6 @@ A table stands between `<!-- table NAME -->` and `<!-- end -->`; NAME is a key o
 
 import itertools
 import json
-import pathlib
 import re
 from collections.abc import Callable
 
@@ -16,6 +15,7 @@ import numpy as np
 from benchmarks import fidelity
 from benchmarks.fidelity import RESULTS, ROOT
 from ucl_jax import metrics, report, tables
+from ucl_jax.errors import write_whole
 
 PAGES = ("README.md", "docs/fidelity.md")
 
@@ -126,8 +126,7 @@ def filled(page: str) -> str:
 def main() -> None:
     """Rewrites the pages in place."""
     for name in PAGES:
-        page = pathlib.Path(ROOT / name)
-        page.write_text(filled(page.read_text()))
+        write_whole(ROOT / name, filled((ROOT / name).read_text()))
 
 
 if __name__ == "__main__":

@@ -94,5 +94,12 @@ def test_the_other_choices_run_and_are_kept(tmp_path, monkeypatch, capsys):
     assert "2 runs: 2 finished, 0 to run" in capsys.readouterr().out
 
 
+def test_bad_input_of_fidelity_is_one_line(capsys):
+    with pytest.raises(SystemExit) as left:
+        fidelity.main(["--sedes=2"])
+    assert left.value.code == 2
+    assert capsys.readouterr().err.startswith("error: unrecognized arguments: --sedes=2; see python -m benchmarks.fid")
+
+
 def test_the_readme_shows_a_method_as_it_is():
     assert f"```python\n{(ROOT / 'ucl_jax/methods/er.py').read_text()}```" in (ROOT / "README.md").read_text()

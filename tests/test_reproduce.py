@@ -81,6 +81,8 @@ with (path.parent / "asked").open("a") as asked:
 seed, kept = results["config"]["seed"], results.setdefault("analysis", [])
 pairs = [word.split(".", 1)[1].split("=") for word in given.set]
 settings = {key: int(value) if value.isdigit() else value for key, value in pairs}
+if "penalties" in settings:
+    settings["penalties"] = [*map(float, settings["penalties"].split(","))]
 wanted = [(probe, after) for probe in given.probes.split(",") for after in map(int, given.after.split(","))]
 for probe, after in wanted:
     if probe == "ood":
@@ -89,13 +91,13 @@ for probe, after in wanted:
                 "values": {"knn": 80.0 + seed + 5 * place, "linear": 70.0, "chance": 10.0,
                     "train_images": settings.get("train_images", 0) or 7000, "test_images": 300 + place}})
     elif probe == "loss_landscape":
-        kept.append({"probe": "loss_landscape", "after": after, "settings": settings | {"points": 3},
+        kept.append({"probe": "loss_landscape", "after": after, "settings": settings,
             "values": {"steps": [-1.0, 0.0, 1.0], "loss": [[3, 2, 3], [2, after + seed, 2], [3, 2, 6]]}})
     else:
         other = settings.get("other", "")
         cka = {s: [[1.0, 0.5, 0.25], [0.5, 1.0, 0.75], [0.25, 0.125 * (seed + 1), 0.5 + 0.1 * seed]]
             for s in ("stem", "stage1", "stage2", "stage3", "stage4")}
-        kept.append({"probe": "cka", "after": None, "settings": {"other": other, "images": 9},
+        kept.append({"probe": "cka", "after": None, "settings": {"other": other, **settings},
             "values": {"checkpoints": [0, 1, 2], "other_checkpoints": [0, 1, 2], "cka": cka,
                 "l2": [[0.0, None, 9.0], [1.0, 2.0, 3.0], [4.0, 7.0, 5.0 + seed]]}})
 path.write_text(json.dumps(results))
@@ -356,6 +358,8 @@ def test_the_script_for_slurm(fake, capsys):
     assert f"sbatch {script}" in told
     text = script.read_text()
     assert "#SBATCH --array=0-2%2\n" in text
+    assert call(fake, *SMALL[:-1], "--slurm") == 0
+    assert "#SBATCH --array=0-2\n" in script.read_text(), "the cores of this machine say nothing about the cluster"
     assert "#SBATCH --gres=gpu:1\n" in text
     assert subprocess.run(["bash", "-n", script]).returncode == 0
     assert not (fake / "runs/digits/finetune-simsiam-seed0").exists(), "it runs nothing"
@@ -484,6 +488,8 @@ def test_few_shot_by_hand(fake, capsys):
     command = (fake / "runs/digits/lump-simsiam-seed1-examples50/output.txt").read_text()
     assert "--config.benchmark.examples_per_task=50 " in command
     assert {"fewshot-digits-figure.png", "fewshot-digits-figure.svg"} < files(fake, "fewshot").keys()
+    page = (fake / "runs/fewshot-digits.md").read_text()
+    assert page.endswith("\n\n![Few-shot training, digits](fewshot-digits-figure.png)\n")
     points = json.loads((fake / "runs/fewshot-digits.json").read_text())["rows"][0]["points"]
     assert [point["images"] for point in points] == [50, 200, 288]
     assert points[0]["accuracy"] == pytest.approx([88.5, 89.5])
@@ -497,6 +503,12 @@ def test_images_a_task_are_those_of_the_data_sets():
     training |= {"svhn_cropped": 73257, "tiny_imagenet": 100 * 500}  # half of its 200 classes
     assert {name: round(n / BENCHMARKS[name].num_tasks) for name, n in training.items()} == studies.ALL
     assert studies.ALL.keys() == BENCHMARKS.keys()
+
+
+OOD = (
+    "ood.k=run ood.temperature=0.1 "
+    "ood.penalties=0.0001,0.001,0.01,0.1,1.0,10.0,100.0,1000.0,10000.0,100000.0 ood.seed=0"
+)
 
 
 def test_table_2_asks_probes_once_and_compares(fake, capsys):
@@ -515,12 +527,12 @@ def test_table_2_asks_probes_once_and_compares(fake, capsys):
     asked = fake / "runs/cifar10/finetune-simsiam-seed0/asked"
     lines = asked.read_text().splitlines()
     assert len(lines) == 1
-    assert lines[0] == "ood 2 ood.train_images=0 ood.test_images=0 ood.dataset=mnist,fashion_mnist"
+    assert lines[0] == f"ood 2 ood.dataset=mnist,fashion_mnist ood.train_images=0 ood.test_images=0 {OOD}"
     before = files(fake, "table2")
     assert call(fake, *arguments) == 0
     assert files(fake, "table2") == before
     assert call(fake, *arguments, "--datasets=mnist,svhn_cropped") == 0
-    assert asked.read_text().splitlines()[1].endswith("ood.dataset=svhn_cropped"), "only what is not there"
+    assert asked.read_text().splitlines()[1].startswith("ood 2 ood.dataset=svhn_cropped "), "only what is not there"
 
 
 def test_table_2_on_digits_takes_some_images_only(fake, capsys):
@@ -528,7 +540,7 @@ def test_table_2_on_digits_takes_some_images_only(fake, capsys):
     assert call(fake, *arguments) == 0
     assert "Images, training and test: mnist 5000 and 300." in capsys.readouterr().out
     asked = fake / "runs/digits/finetune-simsiam-seed0/asked"
-    assert asked.read_text() == "ood 2 ood.train_images=5000 ood.test_images=1000 ood.dataset=mnist\n"
+    assert asked.read_text() == f"ood 2 ood.dataset=mnist ood.train_images=5000 ood.test_images=1000 {OOD}\n"
     assert call(fake, *arguments, "--set=ood.train_images=70") == 0
     told = capsys.readouterr().out
     assert "Images, training and test: mnist 70 and 300." in told
@@ -566,7 +578,13 @@ def test_table_2_takes_the_data_sets_that_are_prepared(fake, capsys):
     (fake / "data/mnist/3.0.1").mkdir(parents=True)
     assert call(fake, "table2", f"--data_dir={fake / 'data'}", "--dry-run") == 2
     assert "none of mnist, fashion_mnist, svhn_cropped, cifar10, cifar100 is prepared" in capsys.readouterr().err
-    (fake / "data/mnist/3.0.1/dataset_info.json").write_text("{}")
+    info = fake / "data/mnist/3.0.1/dataset_info.json"
+    info.write_text("{}")  # as a preparation leaves it that was stopped
+    assert call(fake, "table2", f"--data_dir={fake / 'data'}", "--dry-run") == 2
+    info.write_text(json.dumps({"name": "mnist", "version": "3.0.1", "fileFormat": "array_record"}))
+    kind = "tensorflow_datasets.core.features.features_dict.FeaturesDict"
+    features = {"pythonClassName": kind, "featuresDict": {"features": {}}}
+    (fake / "data/mnist/3.0.1/features.json").write_text(json.dumps(features))
     given = reproduce.parse(["table2", f"--data_dir={fake / 'data'}"])
     assert studies.datasets(given, "digits") == ["mnist"]
     assert given.override == [f"data_dir={fake / 'data'}"]
@@ -585,8 +603,12 @@ def test_cka_compares_runs_of_one_seed(fake, capsys):
     ):
         assert f"| {words} | 2 | {similar} | 5.50±0.71 |" in told
     asked = (fake / "runs/digits/lump-simsiam-seed1/asked").read_text().splitlines()
-    assert asked[0] == "cka 2"
-    assert asked[1:] == [f"cka 2 cka.other={fake}/runs/digits/finetune-supervised-seed1"]
+    rest = "cka.images=1024 cka.batch_size=256 cka.seed=0"
+    assert asked == [f"cka 2 {rest}", f"cka 2 cka.other={fake}/runs/digits/finetune-supervised-seed1 {rest}"]
+    page = (fake / "runs/cka-digits.md").read_text()
+    title = "Linear CKA on digits: last networks of two runs; last and after t tasks"
+    assert page.endswith(f"\n\n![{title}](cka-digits-figure.png)\n")
+    assert "; - for backbones of different widths, which have none." in page
     assert json.loads((fake / "runs/cka-digits.json").read_text())["rows"][0]["l2"] == [5.0, 6.0]
     figure = json.loads((fake / "runs/cka-digits-figure.json").read_text())["panels"]
     assert figure["two runs"]["values"][0] == pytest.approx([0.55] * 5)
@@ -613,21 +635,24 @@ def test_the_landscape_after_the_first_and_the_last_task(fake, capsys):
             in told
         )
     asked = (fake / "runs/digits/si-supervised-seed0/asked").read_text().splitlines()
-    assert asked == ["loss_landscape 1,2 loss_landscape.loss=classifier loss_landscape.task=0"]
+    values = {"loss": "classifier", "task": 0, "points": 11, "span": 1.0, "images": 256, "seed": 0}
+    told = " ".join(f"loss_landscape.{key}={value}" for key, value in values.items())
+    assert asked == [f"loss_landscape 1,2 {told}"]
     panels = json.loads((fake / "runs/landscape-digits-figure.json").read_text())["panels"]
     assert list(panels) == ["si, supervised, after task 1", "si, supervised, after task 2"]
 
 
 def test_values_that_are_not_finite_are_dashes(fake, capsys):
     landscape = {"steps": [-1.0, 0.0, 1.0], "loss": [[None, 2, 3], [2, 1, 2], [3, 2, 6]]}
-    settings = {"task": 0, "loss": "classifier"}
+    settings = {"loss": "classifier", "task": 0, "points": 11, "span": 1.0, "images": 256, "seed": 0}
     records = [{"probe": "loss_landscape", "after": a, "settings": settings, "values": landscape} for a in (1, 2)]
     cka = {s: [[0.5]] for s in ("stem", "stage1", "stage2", "stage3")} | {"stage4": [[None]]}
     values = {"checkpoints": [2], "other_checkpoints": [2], "cka": cka, "l2": [[None]]}
     runs = fake / "runs"
     for recipe, other in (("finetune", "lump"), ("lump", "finetune")):
-        near = {"probe": "cka", "after": None, "settings": {"other": f"digits/{other}-simsiam-seed0"}, "values": values}
-        own = near | {"settings": {"other": ""}}
+        own_settings = {"other": "", "images": 1024, "batch_size": 256, "seed": 0}
+        own = {"probe": "cka", "after": None, "settings": own_settings, "values": values}
+        near = own | {"settings": own_settings | {"other": f"digits/{other}-simsiam-seed0"}}
         task = [[89.0, None], [86.0, 90.0]]
         write_results(runs, "digits", "simsiam", recipe, 0, task, analysis=[*records, near, own])
     assert call(fake, "cka", "--objectives=simsiam", "--seeds=1", "--format=markdown") == 0
@@ -651,11 +676,116 @@ def test_settings_of_records_are_compared_as_numbers(tmp_path):
         ask = asks.Ask(Cell("n", tmp_path, "digits", "si", "simsiam", 0), probe, settings)
         return asks.record({"analysis": [kept]}, ask, after)
 
-    kept = {"probe": "ood", "after": 5, "settings": {"dataset": "mnist", "train_images": 0, "penalties": [0.1, 1.0]}}
+    settings = {"dataset": "mnist", "train_images": 0, "penalties": [0.1, 1.0]}
+    kept = {"probe": "ood", "after": 5, "settings": settings, "values": {}}
     assert found("ood", {"dataset": "mnist", "train_images": "0", "penalties": ".1,1"}, 5) is kept
     assert found("ood", {"dataset": "mnist"}, 4) is None
     assert found("ood", {"dataset": "mnist", "train_images": "100"}, 5) is None
     assert found("linear", {}, 5) is None
+    assert found("ood", {"dataset": "mnist", "seed": "0"}, 5) is None, "nobody knows with what seed it was made"
+
+
+def test_every_setting_of_a_probe_is_asked_for_as_the_probe_has_it():
+    from ucl_jax.probes import PROBES
+    from ucl_jax.probes.loss_landscape import LOSSES
+
+    def text(value):
+        return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+    assert tuple(LOSSES) == asks.LOSSES
+    for name, settings in asks.SETTINGS.items():
+        defaults = {key: text(value) for key, value in PROBES[name].settings.items()}
+        if name == "loss_landscape":
+            assert settings["loss"] in defaults["loss"].split(",")  # a study is of one
+            defaults["loss"] = settings["loss"]
+        assert settings == defaults
+        assert all(key in settings for of_benchmark in asks.SETTINGS_OF.values() for key in of_benchmark.get(name, {}))
+
+
+@pytest.mark.parametrize(
+    "change", [{"points": 5}, {"images": 16}, {"span": 0.5}, {"seed": 1}, {"task": 1}, {"loss": "objective"}]
+)
+def test_a_record_that_somebody_made_otherwise_is_not_the_studys(fake, capsys, change):
+    settings = {"loss": "classifier", "task": 0, "points": 11, "span": 1.0, "images": 256, "seed": 0}
+    values = {"steps": [-1.0, 0.0, 1.0], "loss": [[9, 9, 9]] * 3}
+    own = [{"probe": "loss_landscape", "after": a, "settings": settings, "values": values} for a in (1, 2)]
+    task = [[89.0, None], [86.0, 90.0]]
+    arguments = ("landscape", "--objectives=simsiam", "--recipes=lump", "--seeds=1")
+    folder = write_results(fake / "runs", "digits", "simsiam", "lump", 0, task, analysis=own)
+    assert call(fake, *arguments, "--dry-run") == 0
+    assert "probe process" not in capsys.readouterr().out
+    results = json.loads((folder / "results.json").read_text())
+    for record in results["analysis"]:
+        record["settings"] |= change
+    (folder / "results.json").write_text(json.dumps(results))
+    assert call(fake, *arguments, "--dry-run") == 0
+    assert "then 1 probe process (loss_landscape)" in capsys.readouterr().out
+    assert call(fake, *arguments, "--format=markdown") == 0
+    assert "| the first task | 1 | 1.00 |" in capsys.readouterr().out
+    # Asked for so, it is.
+    changed = [f"--set=loss_landscape.{key}={value}" for key, value in change.items()]
+    assert call(fake, *arguments, *changed, "--format=markdown") == 0
+    assert "| the first task | 1 | 9.00 |" in capsys.readouterr().out
+    assert len((folder / "asked").read_text().splitlines()) == 1
+
+
+def test_cka_waits_for_both_runs(fake, capfd):
+    """One of a pair is not finished: it is not compared, whatever it has saved already, until it is."""
+    arguments = ("cka", "--objectives=supervised", "--seeds=1", "--jobs=1")
+    assert call(fake, *arguments, "--override=bad=1") == 1  # si fails, finetune is finished
+    folder = fake / "runs/digits/finetune-supervised-seed0"
+    assert [line.split()[2][:9] for line in (folder / "asked").read_text().splitlines()] == ["cka.image"]
+    assert call(fake, *arguments, "--override=bad=1", "--dry-run") == 0
+    assert "then 2 probe processes (cka)" in capfd.readouterr().out
+    si = json.loads((folder / "results.json").read_text())
+    si["command"] = si["command"].replace("finetune", "si")
+    si["config"]["recipe"] = "si"
+    (fake / "runs/digits/si-supervised-seed0/results.json").write_text(json.dumps(si))
+    assert call(fake, *arguments, "--override=bad=1") == 0
+    assert len((folder / "asked").read_text().splitlines()) == 2
+    assert call(fake, *arguments, "--override=bad=1", "--dry-run") == 0
+    assert "probe process" not in capfd.readouterr().out.rpartition("cka on digits, in")[2]
+
+
+def test_a_comparison_with_a_run_that_has_gone_on_since_is_made_again(tmp_path):
+    settings = {"other": "", "images": "1024", "batch_size": "256", "seed": "0"}
+    values = {"checkpoints": [0, 1, 2], "other_checkpoints": [0, 1]}
+    kept = {"probe": "cka", "after": None, "settings": settings, "values": values}
+    ask = asks.Ask(Cell("n", tmp_path, "digits", "si", "simsiam", 0), "cka", settings)
+    assert asks.record({"analysis": [kept]}, ask, 2) is None
+    values["other_checkpoints"] = [0, 1, 2]
+    assert asks.record({"analysis": [kept]}, ask, 2) is kept
+
+
+def test_what_was_lost_is_told_of_seeds_that_have_both(fake, capsys):
+    """Of seed 1 all images are finished only: its difference to seed 0 would be taken for a loss."""
+    arguments = ("fewshot", "--objectives=simsiam", "--recipes=lump", "--seeds=2", "--sizes=50,all", "--jobs=1")
+    assert call(fake, *arguments) == 0
+    missing = fake / "runs/digits/lump-simsiam-seed1-examples50"
+    (missing / "results.json").unlink()
+    (fake / "launch.py").write_text("import sys; sys.exit('error: no luck')")
+    assert call(fake, *arguments) == 1
+    row = json.loads((fake / "runs/fewshot-digits.json").read_text())["rows"][0]
+    assert [point["seeds"] for point in row["points"]] == [[0], [0, 1]]
+    assert row["lost"] == pytest.approx(3.5)
+    assert "Lost, mean over unsupervised rows: 3.50." in capsys.readouterr().out
+
+
+def test_numbers_that_are_not_finite_are_null(fake):
+    landscape = {"steps": [-1.0, 0.0, 1.0], "loss": [[2.0, 2, 3], [2, float("nan"), 2], [3, 2, float("inf")]]}
+    settings = {"loss": "classifier", "task": 0, "points": 11, "span": 1.0, "images": 256, "seed": 0}
+    records = [{"probe": "loss_landscape", "after": a, "settings": settings, "values": landscape} for a in (1, 2)]
+    write_results(
+        fake / "runs", "digits", "simsiam", "lump", 0, [[89.0, None], [86.0, 90.0]], analysis=records
+    )  # as an earlier version wrote it
+    assert call(fake, "landscape", "--objectives=simsiam", "--seeds=1", "--recipes=lump") == 0
+
+    def refuse(word):
+        raise AssertionError(f"{word} is no JSON")
+
+    rows = json.loads((fake / "runs/landscape-digits.json").read_text(), parse_constant=refuse)["rows"]
+    assert rows[0]["centre"] == [None]
+    assert rows[0]["mean"] == [None]
 
 
 @pytest.mark.parametrize(
@@ -678,13 +808,22 @@ def test_settings_of_records_are_compared_as_numbers(tmp_path):
         (["table2", "--datasets=mnits"], "did you mean 'mnist'?"),
         (["table2", "--set=odd.k=3"], "unknown probe to set 'odd'"),
         (["table2", "--set=ood"], "--set=ood is not PROBE.KEY=VALUE"),
-        (["table2", "--save=x"], "--save is for table1"),
+        (["table2", "--set=ood.k="], "--set=ood.k= is not PROBE.KEY=VALUE"),
+        (["table2", "--set=ood.train_image=70"], "unknown setting of ood 'train_image', did you mean 'train_images'?"),
+        (["table2", "--set=ood.train_images=few"], "--set=ood.train_images=few: it is such as 0"),
+        (["table2", "--set=ood.penalties=1,x"], "--set=ood.penalties=1,x: it is such as 0.0001,0.001"),
+        (["table2", "--set=ood.dataset=mnist"], "the study sets that; see --datasets"),
+        (["landscape", "--set=loss_landscape.loss=classifier,objective"], "a study has one loss at a time; give one"),
+        (["landscape", "--set=loss_landscape.task=0,1"], "a study has one task at a time; give one"),
+        (["landscape", "--set=loss_landscape.loss=clasifier"], "unknown loss 'clasifier', did you mean 'classifier'?"),
+        (["table2", "--save=x"], "--save is of table1, not of table2"),
         (["table1", "--save=x", "--benchmarks=digits,mnist"], "give one at a time"),
         (["cka", "--recipes=lump"], "leave --recipes out"),
         (["table1", "--jbos=2"], "unrecognized arguments: --jbos=2"),
     ],
 )
-def test_bad_input_is_one_line(arguments, message, fake, capsys):
+def test_bad_input_is_one_line(arguments, message, fake, capsys, monkeypatch):
+    monkeypatch.chdir(fake)  # what is not refused runs, and may do so here only
     with pytest.raises(SystemExit) as left:
         reproduce.main([*arguments])
     assert left.value.code == 2
@@ -711,9 +850,9 @@ def test_real_runs_end_with_a_table_and_a_picture(tmp_path):
     """Digits, shrunk: a run of Table 1, and its loss landscape."""
     shrunk = [f"--override={key}={value}" for key, value in tiny.overrides(log__tensorboard=False).items()]
     arguments = ["--objectives=simsiam", "--recipes=finetune", "--seeds=1", "--jobs=1", f"--root={tmp_path / 'runs'}"]
-    arguments += [*shrunk, f"--data_dir={tmp_path / 'tfds'}", "--set=loss_landscape.points=3"]
+    arguments += [*shrunk, f"--data_dir={tmp_path / 'tfds'}"]
     done = subprocess.run(
-        [sys.executable, "-m", "ucl_jax.reproduce", "landscape", *arguments],
+        [sys.executable, "-m", "ucl_jax.reproduce", "landscape", *arguments, "--set=loss_landscape.points=3"],
         cwd=tmp_path,
         env=os.environ | {"XLA_FLAGS": ""},
         capture_output=True,
@@ -729,3 +868,37 @@ def test_real_runs_end_with_a_table_and_a_picture(tmp_path):
     results = json.loads((tmp_path / "runs/digits/finetune-simsiam-seed0/results.json").read_text())
     row = json.loads((tmp_path / "runs/table1-digits.json").read_text())["rows"][0]
     assert row["task"]["accuracy"] == pytest.approx([results["probes"]["knn_task"]["average_accuracy"]])
+
+
+def test_options_of_other_studies_are_refused(capsys):
+    for words, message in (
+        (["table1", "--sizes=10"], "--sizes is of fewshot, not of table1"),
+        (["fewshot", "--datasets=mnist"], "--datasets is of table2, not of fewshot"),
+        (["landscape", "--set=ood.k=5"], "--set=ood.k=5: landscape asks loss_landscape, not ood"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            reproduce.main([*words, "--dry-run"])
+        assert stopped.value.code == 2
+        assert message in capsys.readouterr().err
+
+
+def test_data_that_is_not_there_is_told_before_any_run(tmp_path, capsys):
+    words = ["table1", "--benchmarks=cifar10", "--seeds=1", "--recipes=lump", f"--root={tmp_path / 'root'}"]
+    words.append(f"--data_dir={tmp_path / 'none'}")
+    assert reproduce.main([*words, "--dry-run"]) == 0
+    assert "note: 'cifar10' is not prepared in" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stopped:
+        reproduce.main(words)
+    assert stopped.value.code == 2
+    assert "'cifar10' is not prepared in" in capsys.readouterr().err
+    assert not list((tmp_path / "root").iterdir())
+
+
+def test_a_root_that_cannot_be_written_is_a_line(tmp_path, capsys):
+    (tmp_path / "root").write_text("a file")
+    with pytest.raises(SystemExit) as stopped:
+        reproduce.main(["table1", "--recipes=lump", "--seeds=1", f"--root={tmp_path / 'root'}"])
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: cannot write")
+    assert len(error.splitlines()) == 1

@@ -1,25 +1,45 @@
 """What probes are asked of runs, and whether their results hold it."""
 
 import argparse
+import contextlib
 import pathlib
 from typing import Any, NamedTuple
 
 from ucl_jax import tables
 from ucl_jax.cells import Cell
+from ucl_jax.errors import choose, require
 from ucl_jax.tables import Experiment, Run
 
-# What probes are asked for; --set changes it.
+# What probes are asked for: every setting, as it is given to --set, which changes it. The defaults of `ucl_jax.probes`,
+# which is not imported for that: it needs JAX. A record that lacks one of them, or has another, is not the study's.
 SETTINGS: dict[str, dict[str, str]] = {
-    "ood": {"train_images": "0", "test_images": "0"},  # all of them
-    "loss_landscape": {"loss": "classifier", "task": "0"},
-    "cka": {},
+    "ood": {
+        "dataset": "available",
+        "train_images": "0",  # all of them
+        "test_images": "0",
+        "k": "run",
+        "temperature": "0.1",
+        "penalties": "0.0001,0.001,0.01,0.1,1.0,10.0,100.0,1000.0,10000.0,100000.0",
+        "seed": "0",
+    },
+    "loss_landscape": {
+        "loss": "classifier",  # the paper's
+        "task": "0",
+        "points": "11",
+        "span": "1.0",
+        "images": "256",
+        "seed": "0",
+    },
+    "cka": {"other": "", "images": "1024", "batch_size": "256", "seed": "0"},
 }
+LOSSES = ("classifier", "objective")  # what loss_landscape.loss may be
+STUDYS = ("dataset", "other")  # settings that a study gives itself
 # By benchmark: digits is for two cores, where all images of the other data sets would take hours.
 SETTINGS_OF = {"digits": {"ood": {"train_images": "5000", "test_images": "1000"}}}
 
 
 class Ask(NamedTuple):
-    """A probe that a cell's results.json has to have, with settings as they are given to --set, or as JSON.
+    """A probe that a cell's results.json has to have, with all its settings as they are given to --set.
 
     after: `--after` of ucl_jax.probe: "last" or "first,last"; a probe of the whole run takes no notice of it.
     """
@@ -37,25 +57,58 @@ def settings(given: argparse.Namespace, probe: str, benchmark: str) -> dict[str,
     return SETTINGS[probe] | SETTINGS_OF.get(benchmark, {}).get(probe, {}) | own
 
 
+def check(change: str) -> None:
+    """Raises UsageError unless `change`, given to --set, is PROBE.KEY=VALUE of a setting that a study may have."""
+    target, _, value = change.partition("=")
+    probe, _, key = target.partition(".")
+    require(bool(key and value), f"--set={change} is not PROBE.KEY=VALUE")
+    default = choose(f"setting of {probe}", key, choose("probe to set", probe, SETTINGS))
+    require(key not in STUDYS, f"--set={change}: the study sets that; see --datasets")
+    require(
+        "," in default or "," not in value,
+        f"--set={change}: a study has one {key} at a time; give one, and run it again with the other",
+    )
+    if key == "loss":
+        choose("loss", value, dict.fromkeys(LOSSES))
+    kind = _kind(default.split(",")[0])
+    fits = all(kind in (_kind(word), str) or (kind, _kind(word)) == (float, int) for word in value.split(","))
+    require(fits, f"--set={change}: it is such as {default}")
+
+
+def _kind(word: str) -> type:
+    """What a word of a value is."""
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return type(kind(word))
+    return str
+
+
 def record(results: Run, ask: Ask, after: int) -> dict[str, Any] | None:
     """The analysis record that an ask wants of the network after so many tasks, None when there is none.
 
-    A path is compared by its last two parts, so that a folder of runs may be moved.
+    A path is compared by its last two parts, so that a folder of runs may be moved. A comparison of runs counts only
+    where it is of all tasks of both, which may not have been finished when it was made.
     """
 
-    def same(key: str, there: Any) -> bool:
-        here = ask.settings[key]
+    def same(key: str, here: str, of_record: dict[str, Any]) -> bool:
+        if key not in of_record:
+            return False
+        there = of_record[key]
         if key == "other":
             return pathlib.PurePath(there).parts[-2:] == pathlib.PurePath(here).parts[-2:]
         there = there if isinstance(there, list) else [there]
         return [*map(_number_or_word, there)] == [*map(_number_or_word, here.split(","))]
+
+    def complete(found: dict[str, Any]) -> bool:
+        return all(found[key][-1] == after for key in ("checkpoints", "other_checkpoints") if key in found)
 
     found = [
         r
         for r in results.get("analysis", ())
         if r["probe"] == ask.probe
         and r["after"] in (after, None)
-        and all(same(key, r["settings"].get(key, ask.settings[key])) for key in ask.settings)
+        and complete(r["values"])
+        and all(same(key, here, r["settings"]) for key, here in ask.settings.items())
     ]
     return found[-1] if found else None
 

@@ -12,7 +12,6 @@ import json
 import os
 import pathlib
 import shlex
-import shutil
 import signal
 import statistics
 import subprocess
@@ -22,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import ucl_jax
-from ucl_jax.errors import Stopped, UsageError, read_json, require
+from ucl_jax.errors import Stopped, UsageError, read_json, require, write_whole
 from ucl_jax.tables import NEUTRAL, flatten
 
 LAUNCH = pathlib.Path(ucl_jax.__file__).parent.parent / "launch.py"
@@ -407,8 +406,7 @@ def keep(cells: Sequence[Cell], folder: pathlib.Path) -> None:
     for cell in cells:
         source, kept = cell.folder / "results.json", folder / f"{cell.name}.json"
         if not kept.exists() and source.exists() and read_json(source)["finished"]:
-            shutil.copy(source, kept.with_suffix(".tmp"))
-            kept.with_suffix(".tmp").replace(kept)
+            write_whole(kept, source.read_text(encoding="utf-8"))
 
 
 def tell_failures(failed: dict[str, str]) -> None:
@@ -417,15 +415,15 @@ def tell_failures(failed: dict[str, str]) -> None:
         print(f"failed: {name}: {why}", flush=True)
 
 
-def slurm_script(name: str, cells: Sequence[Cell], jobs: int) -> str:
-    """An array job of Slurm: one cell an index, one GPU each, at most `jobs` at a time.
+def slurm_script(name: str, cells: Sequence[Cell], jobs: int | None = None) -> str:
+    """An array job of Slurm: one cell an index, one GPU each, at most `jobs` at a time, else as many as Slurm lets.
 
     A run that meets its time limit saves itself first, so that the script can be submitted again.
     """
     lines = [
         "#!/usr/bin/env bash",
         f"#SBATCH --job-name={name}",
-        f"#SBATCH --array=0-{len(cells) - 1}%{jobs}",
+        f"#SBATCH --array=0-{len(cells) - 1}" + (f"%{jobs}" if jobs else ""),
         "#SBATCH --gres=gpu:1",
         "# What a run prints is in its folder, output.txt.",
         "#SBATCH --output=/dev/null",

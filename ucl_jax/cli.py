@@ -1,10 +1,12 @@
 """The command line's manners: one clear line and exit code 2 for bad input, 128 + n after signal n."""
 
+import argparse
 import difflib
 import functools
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from absl import flags
 from ml_collections import config_flags
@@ -33,6 +35,27 @@ def exit_codes(main: Callable) -> Callable:
             fail("interrupted", 130)
 
     return wrapped
+
+
+def returns_exit_code(main: Callable[..., int]) -> Callable[..., int]:
+    """As `exit_codes`, for a `main` that returns its exit code and does not leave the process."""
+
+    @functools.wraps(main)
+    def wrapped(*arguments):
+        try:
+            return exit_codes(main)(*arguments)
+        except SystemExit as leaving:
+            return leaving.code or 0
+
+    return wrapped
+
+
+class Parser(argparse.ArgumentParser):
+    """Bad input is one line that names the program's help: UsageError, for `exit_codes`."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UsageError."""
+        raise UsageError(f"{message}; see {self.prog} --help")
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:

@@ -15,23 +15,18 @@ import sys
 import textwrap
 from collections.abc import Callable, Sequence
 
+from ucl_jax import asks as study_asks
 from ucl_jax import cells as study_cells
 from ucl_jax import cli, tables
-from ucl_jax.asks import SETTINGS, Ask, record
+from ucl_jax.asks import Ask, record
 from ucl_jax.cells import Cell, Job, Plan, Slot
 from ucl_jax.data.benchmarks import BENCHMARKS
-from ucl_jax.errors import UsageError, choose, require
+from ucl_jax.errors import UsageError, choose, require, write_whole
 from ucl_jax.studies import EXAMPLES, MORE, ROWS, STUDIES, Runs, Told, words
 
 PROBE = (sys.executable, "-m", "ucl_jax.probe")
+OPTIONS = {"sizes": "fewshot", "datasets": "table2", "save": "table1"}
 VARIED = ("seed", "recipe", "benchmark.name", "objective.name")
-
-
-class _Parser(argparse.ArgumentParser):
-    """Bad input is one line."""
-
-    def error(self, message):
-        raise UsageError(f"{message}; see python -m ucl_jax.reproduce --help")
 
 
 def _number(name: str) -> Callable[[str], int]:
@@ -49,7 +44,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
       UsageError: what is wrong, and what is known.
     """
     about = "".join(f"  {name:10} {study.about}\n" for name, study in STUDIES.items())
-    parser = _Parser(
+    parser = cli.Parser(
         prog="python -m ucl_jax.reproduce",
         description=f"{__doc__}\nstudies:\n{about}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -96,13 +91,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         key = pair.partition("=")[0]
         require(key not in VARIED, f"--override={pair}: {key} is what the study varies; use --seeds, --recipes ...")
         require(key != EXAMPLES or given.study != "fewshot", f"--override={pair}: fewshot varies it; use --sizes")
+    for option, owner in OPTIONS.items():
+        require(not getattr(given, option) or given.study == owner, f"--{option} is of {owner}, not of {given.study}")
     for change in given.set:
-        probe, _, rest = change.partition(".")
-        require("=" in rest, f"--set={change} is not PROBE.KEY=VALUE")
-        choose("probe to set", probe, SETTINGS)
-        require(not rest.startswith(("dataset=", "other=")), f"--set={change}: the study sets that; see --datasets")
+        study_asks.check(change)
     if given.save is not None:
-        require(given.study == "table1", f"--save is for table1: the results of {given.study} are in its runs")
         require(len(given.benchmarks) == 1, "--save=DIR is of one benchmark: give one at a time")
     return given
 
@@ -114,16 +107,22 @@ def finished(cells: Sequence[Cell], kept: pathlib.Path | None) -> Runs:
 
 
 def probe_jobs(given: argparse.Namespace, asks: Sequence[Ask], runs: Runs) -> list[Job]:
-    """A process for each finished run that lacks records, and for each pair of runs."""
+    """A process for each finished run that lacks records, and for each pair of runs of which both are finished."""
     lacking: dict[tuple, list[Ask]] = {}
     for ask in asks:
-        if ask.cell in runs:
+        if _ready(ask, runs):
             results = runs[ask.cell]
             last = tables.tasks_learned(results)
             afters = [last] if ask.after == "last" else sorted({1, last})
             if missing := [after for after in afters if record(results, ask, after) is None]:
                 lacking.setdefault((*_process(ask), tuple(missing)), []).append(ask)
     return [_probe_job(given, asked, after) for (*_, after), asked in lacking.items()]
+
+
+def _ready(ask: Ask, runs: Runs) -> bool:
+    """Whether the runs that a probe looks at are finished."""
+    other = ask.settings.get("other", "")
+    return ask.cell in runs and (not other or other in {str(cell.folder.absolute()) for cell in runs})
 
 
 def _process(ask: Ask) -> tuple[Cell, str, str]:
@@ -164,14 +163,6 @@ def _probe(jobs: Sequence[Job], slots: Sequence[Slot]) -> dict[str, str]:
     return failed
 
 
-def _write(path: pathlib.Path, text: str) -> pathlib.Path:
-    """Whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
-    return path
-
-
 def _legend(given: argparse.Namespace, told: Told, pending: int, planned: int) -> list[str]:
     """What a study says below its table, and what was asked for otherwise than by default."""
     legend = list(told.legend)
@@ -202,18 +193,24 @@ def _save(
 ) -> list[pathlib.Path]:
     """Writes table, numbers and figure; returns the files. They hold no times: a restart makes the same."""
     stem = given.root / f"{given.study}-{benchmark}"
-    page = "\n\n".join([f"# {told.title}", tables.render(told.rows, "markdown", told.left), *legend])
+    figure = told.figure if draw else None
+    shown = [f"![{figure[-1]}]({stem.name}-figure.png)"] if figure else []
+    page = "\n\n".join([f"# {told.title}", tables.render(told.rows, "markdown", told.left), *legend, *shown])
     numbers = {"study": given.study, "benchmark": benchmark, "overrides": _overrides(given), "legend": legend}
+    # What is not finite becomes null: JSON has no word for it.
+    numbers = json.loads(json.dumps({**numbers, "rows": told.numbers}), parse_constant=lambda word: None)
     texts = {
         "md": page,
         "csv": tables.render(told.rows, "csv", told.left),
-        "json": json.dumps({**numbers, "rows": told.numbers}, indent=1),
+        "json": json.dumps(numbers, indent=1, allow_nan=False),
     }
-    files = [_write(stem.with_name(f"{stem.name}.{suffix}"), f"{text}\n") for suffix, text in texts.items()]
-    if draw and told.figure is not None:
+    files = [stem.with_name(f"{stem.name}.{suffix}") for suffix in texts]
+    for path, text in zip(files, texts.values()):
+        write_whole(path, f"{text}\n")
+    if figure is not None:
         from ucl_jax import figures  # its import takes seconds
 
-        name, *arguments = told.figure
+        name, *arguments = figure
         files += getattr(figures, name)(stem.with_name(f"{stem.name}-figure"), *arguments)
     return files
 
@@ -233,8 +230,9 @@ def _tell_plan(given: argparse.Namespace, plan: Plan, asks: Sequence[Ask], slots
         if left_out := set(words(given.recipes)) - {"all", *ROWS[objective], *MORE[objective]}:
             print(f"there is no {', '.join(sorted(left_out))} with {objective}")
     study_cells.tell_plan(plan, len(slots))
-    lacking = len(probe_jobs(given, asks, finished(plan.cells, given.save)))
-    if lacking := lacking + len({_process(ask) for ask in asks if ask.cell in plan.missing}):
+    runs = finished(plan.cells, given.save)
+    later = {_process(ask) for ask in asks if not _ready(ask, runs)}
+    if lacking := len(probe_jobs(given, asks, runs)) + len(later):
         kinds = ", ".join(dict.fromkeys(ask.probe for ask in asks))
         print(f"then {lacking} probe process{'es' if lacking > 1 else ''} ({kinds})", flush=True)
 
@@ -244,6 +242,7 @@ def reproduce(given: argparse.Namespace) -> int:
 
     Raises:
       UsageError: a folder holds another run; launch.py or data is not there. Nothing was started then.
+      OSError: a file cannot be written; what is finished is kept.
       Stopped: a signal came; what was running is saved.
     """
     study = STUDIES[given.study]
@@ -252,19 +251,23 @@ def reproduce(given: argparse.Namespace) -> int:
     require(bool(cells), f"--recipes={given.recipes} leaves no run for --objectives={','.join(given.objectives)}")
     study_cells.check(cells)
     asks = study.probes(given, cells)
+    for change in given.set:
+        probe, used = change.partition(".")[0], sorted({ask.probe for ask in asks})
+        require(probe in used, f"--set={change}: {given.study} asks {', '.join(used) or 'no probe'}, not {probe}")
     slots = study_cells.make_slots(given.jobs)
     plan = study_cells.make_plan(cells, given.root, given.save)
     _tell_plan(given, plan, asks, slots)
+    unprepared = _unprepared(given, plan)
+    if given.dry_run or given.slurm:
+        print("".join(f"note: {message}\n" for message in unprepared), end="")
     if given.dry_run:
         return 0
-    try:
-        given.root.mkdir(parents=True, exist_ok=True)
-        if given.save:
-            given.save.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot write to {error.filename}: {error.strerror}; take another --root") from error
+    given.root.mkdir(parents=True, exist_ok=True)
+    if given.save:
+        given.save.mkdir(parents=True, exist_ok=True)
     if given.slurm:
-        return _slurm(given, plan, len(slots))
+        return _slurm(given, plan)
+    require(not unprepared, "; ".join(unprepared))
     failed = study_cells.train(plan, slots)
     if given.save:
         study_cells.keep(cells, given.save)
@@ -281,12 +284,28 @@ def reproduce(given: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _slurm(given: argparse.Namespace, plan: Plan, jobs: int) -> int:
+def _unprepared(given: argparse.Namespace, plan: Plan) -> list[str]:
+    """What to do about data sets of missing runs that are not on this machine."""
+    changed = dict(pair.split("=", 1) for pair in given.override)
+    if not plan.missing or "benchmark.tfds_name" in changed:
+        return []
+    from ucl_jax.data import source  # TFDS takes a second
+
+    messages = []
+    for name in dict.fromkeys(cell.benchmark for cell in plan.missing):
+        try:
+            source.load_builder(BENCHMARKS[name].tfds_name, changed.get("data_dir"))
+        except UsageError as error:
+            messages.append(str(error))
+    return messages
+
+
+def _slurm(given: argparse.Namespace, plan: Plan) -> int:
     if not plan.missing:
         print("every run is finished: the same command without --slurm makes the table")
         return 0
     path = given.root / f"reproduce-{given.study}.sh"
-    _write(path, study_cells.slurm_script(f"reproduce-{given.study}", plan.missing, jobs))
+    write_whole(path, study_cells.slurm_script(f"reproduce-{given.study}", plan.missing, given.jobs))
     print(f"submit it:  sbatch {path}")
     print("then the same command without --slurm runs the probes and makes the table")
     return 0
@@ -295,7 +314,11 @@ def _slurm(given: argparse.Namespace, plan: Plan, jobs: int) -> int:
 @cli.exit_codes
 def main(argv: Sequence[str]) -> int:
     """Plans, runs, probes and tells."""
-    return reproduce(parse(argv))
+    given = parse(argv)
+    try:
+        return reproduce(given)
+    except OSError as error:
+        raise UsageError(f"cannot write {error.filename}: {error.strerror}; take another --root") from error
 
 
 if __name__ == "__main__":

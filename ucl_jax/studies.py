@@ -4,8 +4,6 @@ Nothing here runs anything, see `ucl_jax.reproduce`. Cheap to import: a plan is 
 """
 
 import argparse
-import os
-import pathlib
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,7 +12,7 @@ from ucl_jax import asks, tables
 from ucl_jax.cells import Cell
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.errors import require
-from ucl_jax.paper import TABLE1, TABLE2
+from ucl_jax.paper import DATASETS, TABLE1, TABLE2
 from ucl_jax.tables import Experiment, Run, mean
 
 UNLABELLED = ("finetune", "si", "der", "lump", "multitask", "pnn")
@@ -37,8 +35,6 @@ EXAMPLES = "benchmark.examples_per_task"
 SIZES = {"digits": (10, 25, 50, 100)}  # else 100, 200, 500
 ALL = {"digits": 288, "mnist": 12000, "fashion_mnist": 12000, "svhn_cropped": 14651}
 ALL |= {"cifar10": 10000, "cifar100": 2500, "tiny_imagenet": 2500}
-DATASETS = ("mnist", "fashion_mnist", "svhn_cropped", "cifar10", "cifar100")
-STAGES = ("stem", "stage1", "stage2", "stage3", "stage4")
 Given = argparse.Namespace  # the command line, see `reproduce.parse`
 Runs = Mapping[Cell, Run]  # finished ones
 
@@ -179,9 +175,11 @@ def datasets(given: Given, benchmark: str) -> list[str]:
     """
     if given.datasets:
         return words(given.datasets)
-    folder = pathlib.Path(given.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    from ucl_jax.data import prepare  # TFDS, which no other study needs
+
     known = [name for name in DATASETS if name != benchmark]
-    ready = [name for name in known if any((folder / BENCHMARKS[name].tfds_name).rglob("dataset_info.json"))]
+    ready = [name for name in known if prepare.find_prepared(BENCHMARKS[name].tfds_name, given.data_dir)]
+    folder = prepare.resolve_data_dir(given.data_dir)
     require(
         bool(ready),
         f"none of {', '.join(known)} is prepared in {folder}: python -m ucl_jax.data.prepare mnist, then again; "
@@ -191,10 +189,11 @@ def datasets(given: Given, benchmark: str) -> list[str]:
 
 
 def _ask_ood(given: Given, cells: Sequence[Cell]) -> list[asks.Ask]:
+    others = {benchmark: datasets(given, benchmark) for benchmark in dict.fromkeys(cell.benchmark for cell in cells)}
     return [
         asks.Ask(cell, "ood", {**asks.settings(given, "ood", cell.benchmark), "dataset": dataset})
         for cell in cells
-        for dataset in datasets(given, cell.benchmark)
+        for dataset in others[cell.benchmark]
     ]
 
 
@@ -242,8 +241,9 @@ def _tell_fewshot(given: Given, cells: Sequence[Cell], runs: Runs) -> Told:
             points.append({**point, "seeds": tables.seeds(of_size)})
         accuracies, forgotten = ([p[key] for p in points] for key in ("accuracy", "forgetting"))
         lost = None
-        if len(sizes) > 1 and accuracies[0] and accuracies[-1]:
-            lost = statistics.fmean(accuracies[-1]) - statistics.fmean(accuracies[0])
+        fewest, most = (dict(zip(points[place]["seeds"], accuracies[place])) for place in (0, -1))
+        if len(sizes) > 1 and (both := fewest.keys() & most.keys()):  # runs of other seeds may be missing yet
+            lost = statistics.fmean(most[seed] - fewest[seed] for seed in sorted(both))
             lost_of.setdefault("supervised" if e.objective == "supervised" else "unsupervised", []).append(lost)
         count = str(max(len(p["seeds"]) for p in points))
         shown = "-" if lost is None else f"{lost:.2f}"
@@ -252,7 +252,7 @@ def _tell_fewshot(given: Given, cells: Sequence[Cell], runs: Runs) -> Told:
         series[f"{e.recipe}, {e.objective}"] = [{k: p[k] for k in ("images", "accuracy", "forgetting")} for p in points]
     legend = [
         "kNN within the task by training images a task: A is average accuracy in %, F forgetting in points; "
-        "mean±unbiased deviation over seeds. lost: A with the most images - A with the fewest.",
+        "mean±unbiased deviation over seeds. lost: A with the most images - A with the fewest, of seeds with both.",
         *(f"Lost, mean over {kind} rows: {statistics.fmean(values):.2f}." for kind, values in sorted(lost_of.items())),
         "The paper, from 2500 to 100 images on Split CIFAR-100: 15.78 without labels, 32.21 with.",
     ]
@@ -313,15 +313,16 @@ def _tell_cka(given: Given, cells: Sequence[Cell], runs: Runs) -> Told:
             seeds.setdefault(name, []).append(cell.seed)
         elif cell.seed == 0:
             own[f"{cell.recipe}, {cell.objective}"] = {
-                "rows": list(STAGES),
+                "rows": list(values["cka"]),
                 "columns": [f"t={t}" for t in values["checkpoints"]],
-                "values": [values["cka"][stage][-1] for stage in STAGES],
+                "values": [similarity[-1] for similarity in values["cka"].values()],
             }
-    rows = [["pair", "first", "second", "n", *STAGES, "l2 distance"]]
+    names = list(next(iter(found.values()))[0]["cka"]) if found else []  # all runs have the same architecture
+    rows = [["pair", "first", "second", "n", *names, "l2 distance"]]
     numbers = []
     for name, of_seeds in found.items():
         first, second = (f"{recipe}, {objective}" for recipe, objective in pairs(given)[name])
-        stages = {stage: [values["cka"][stage][-1][-1] for values in of_seeds] for stage in STAGES}
+        stages = {stage: [values["cka"][stage][-1][-1] for values in of_seeds] for stage in names}
         distance = [values["l2"][-1][-1] for values in of_seeds]
         rows.append([name, first, second, str(len(of_seeds)), *map(mean, stages.values()), mean(distance)])
         numbers.append({"pair": name, "first": first, "second": second, "seeds": seeds[name]})
@@ -330,11 +331,12 @@ def _tell_cka(given: Given, cells: Sequence[Cell], runs: Runs) -> Told:
     legend = [
         f"Linear CKA of two networks of one seed after the last task, on test images of {benchmark}, stage by stage; "
         "mean±unbiased deviation over n seeds. 1: the same up to rotation and scale.",
-        "l2 distance: of the parameters of the two backbones. The paper's: 49 to 92 without labels, 183 to 315 with.",
+        "l2 distance: of the parameters of the two backbones; - for backbones of different widths, which have none. "
+        "The paper's: 49 to 92 without labels, 183 to 315 with.",
         "Figure: these numbers, and for seed 0 of each run its last network against its own after t tasks.",
     ]
     means = [[_whole(statistics.fmean, stage) for stage in row["cka"].values()] for row in numbers]
-    panels = {"two runs": {"rows": list(found), "columns": list(STAGES), "values": means}, **own}
+    panels = {"two runs": {"rows": list(found), "columns": names, "values": means}, **own}
     title = f"Linear CKA on {benchmark}: last networks of two runs; last and after t tasks"
     figure = ("cka", panels, title) if found else None
     return Told(f"CKA on {benchmark} (fig. 3)", rows, 3, legend, numbers, figure)
