@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -25,7 +26,13 @@ PANEL = {"rows": ["0", "1"], "columns": ["0", "1", "2"], "values": [[1.0, 0.5, N
 STEPS = [-1.0, 0.0, 1.0]
 BOWL = [[2.0, 1.0, 2.0], [1.0, 0.5, float("nan")], [2.0, 1.0, None]]
 ITEMS = [
-    {"task": 0, "label": 1, "image": [[[255, 0, 0]] * 4] * 4, "maps": [[[0.0, 1.0], [2.0, 3.0]]] * 2},
+    {
+        "task": 0,
+        "label": 1,
+        "image": [[[255, 0, 0]] * 4] * 4,
+        "maps": [[[0.0, 1.0], [2.0, 3.0]]] * 2,
+        "channels": [5, 9],
+    },
     {"task": 3, "label": 7, "image": [[[0, 0, 255]] * 4] * 4, "maps": [[[4.0, 5.0], [6.0, 7.0]]]},
 ]
 POINTS, TASK, LABEL = [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]], [0, 0, 1], [3, 4, 5]
@@ -84,10 +91,10 @@ FIGURES = {
     ),
     "feature_maps": (
         lambda stem: figures.feature_maps(stem, ITEMS, "t"),
-        ["item", "task", "label", "map", "y", "x", "value"],
+        ["item", "task", "label", "map", "channel", "y", "x", "value"],
         [
-            *(["0", "0", "1", str(m), str(k // 2), str(k % 2), f"{k}.0"] for m in range(2) for k in range(4)),
-            *(["1", "3", "7", "0", str(k // 2), str(k % 2), f"{k + 4}.0"] for k in range(4)),
+            *(["0", "0", "1", m, c, str(k // 2), str(k % 2), f"{k}.0"] for m, c in ("05", "19") for k in range(4)),
+            *(["1", "3", "7", "0", "", str(k // 2), str(k % 2), f"{k + 4}.0"] for k in range(4)),
         ],
     ),
     "embedding": (
@@ -219,13 +226,14 @@ def test_landscapes_that_are_flat_empty_steep_or_negative(tmp_path, loss):
 
 
 def test_feature_maps_show_the_images_and_leave_most_maps_to_the_file(tmp_path):
-    item = ITEMS[0] | {"maps": [[[0.0, 1.0]]] * 20}
+    item = ITEMS[0] | {"maps": [[[0.0, 1.0]]] * 20, "channels": list(range(30, 50))}
     paths = figures.feature_maps(tmp_path / "f", [item, ITEMS[1]], "t", most=3)
     assert share(paths[0], (1.0, 0.0, 0.0)) > 2
     assert share(paths[0], (0.0, 0.0, 1.0)) > 2
     assert len(json.loads(paths[2].read_text())["items"][0]["maps"]) == 20
     wide = figures.feature_maps(tmp_path / "g", [item], "t")
     assert pixels(wide[0]).shape[1] > 1.5 * pixels(paths[0]).shape[1]
+    assert re.findall("<!-- channel ([0-9]+) -->", paths[1].read_text()) == ["30", "31", "32"]  # not of the other item
 
 
 def test_embedding_has_a_colour_for_each_task_and_a_bar_for_many(tmp_path):
@@ -307,6 +315,43 @@ def test_a_record_of_cka_names_its_checkpoints(tmp_path):
     figures.draw_record(tmp_path / "r", DRAWN[0][0])
     panels = json.loads((tmp_path / "r.json").read_text())["panels"]
     assert panels == {"stem": {"rows": ["0", "2"], "columns": ["0", "1", "2"], "values": PANEL["values"]}}
+
+
+@pytest.mark.parametrize(
+    ("other", "l2", "said"),
+    [
+        ("runs/b", [[9.0, 9.0, 9.0], [9.0, 9.0, 1.234]], "the last networks of the two runs is 1.23."),
+        ("", [[0.0, 2.5], [2.5, 0.0]], "the networks after 0 and after 2 tasks is 2.50."),
+        ("runs/b", [[None]], "the last networks of the two runs have different shapes"),
+    ],
+)
+def test_a_record_of_cka_tells_the_distance_of_networks(other, l2, said):
+    record = DRAWN[0][0] | {"settings": {"other": other}}
+    assert figures.record_note(record) == ""  # of an earlier version
+    assert said in figures.record_note(record | {"values": CKA | {"l2": l2}})
+
+
+def names_in(path):
+    """The texts of an SVG picture, which are drawn as paths with comments."""
+    return [text for text in re.findall("<!-- (.*?) -->", path.read_text()) if "simsiam" in text or "random" in text]
+
+
+def test_no_run_vanishes_from_the_picture(tmp_path):
+    runs = [run("lump", [[accuracy, None], [80.0, 97.0]]) for accuracy in (90.0, 91.0)]
+    for number, one in enumerate(runs):
+        one["config"]["benchmark"]["examples_per_task"] = 50 * number
+    runs[1]["probes"]["knn_task"]["random_init"] = [20.0, 30.0]
+    figures.plot_average_accuracy(tmp_path / "a.svg", runs)
+    assert names_in(tmp_path / "a.svg") == [
+        "lump, all training images (simsiam, seed 0)",
+        "lump, benchmark.examples_per_task=50 (simsiam, seed 0)",
+        "random network, all training images, all tasks",
+        "random network, benchmark.examples_per_task=50, all tasks",
+    ]
+    drawn = json.loads(figures.accuracy_matrices(tmp_path / "m", runs, "knn_task")[2].read_text())["runs"]
+    assert [one["name"] for one in drawn] == names_in(tmp_path / "a.svg")[:2]
+    figures.plot_average_accuracy(tmp_path / "b.svg", [RUNS[0], run("lump", [[70.0]], seed=1)])
+    assert names_in(tmp_path / "b.svg")[2:] == ["random network, all tasks"]
 
 
 def test_every_probe_has_a_picture_or_a_table():

@@ -214,10 +214,33 @@ def test_records_that_differ_in_a_setting_have_their_own_rows():
     other["values"] = {"task": [50.0], "all": [1.0]}
     read = Reader(page.build([page.Source(run(analysis=[LINEAR | first, LINEAR | other]), [], None, "")], "max"))
     assert read.tables["Linear probe, accuracy in %"] == [
-        ["experiment", "tasks learned", "solver", "fraction", "folds", "n", "within the task", "all classes"],
-        ["lump (simsiam)", "1", "ridge", "0.1", "2", "1", "85.00", "70.00"],
-        ["lump (simsiam)", "1", "ridge", "0.1", "5", "1", "50.00", "1.00"],
+        ["experiment", "tasks learned", "solver", "fraction", "folds", "seed", "n", "within the task", "all classes"],
+        ["lump (simsiam)", "1", "ridge", "0.1", "2", "2", "1", "85.00", "70.00"],
+        ["lump (simsiam)", "1", "ridge", "0.1", "5", "3", "1", "50.00", "1.00"],
     ]
+
+
+def test_runs_have_one_name_in_all_parts_of_the_page():
+    """Runs of one recipe and seed that differ in a setting: in rows, captions, what is pending and how it was made."""
+    sources = [
+        page.Source(run(alpha=alpha, analysis=[EMBEDDING]) | {"finished": False}, [], picture((255, 0, 0)), "")
+        for alpha in (0.1, 0.4)
+    ]
+    read = Reader(page.build(sources, "max"))
+    names = [f"lump, method.alpha={alpha} (simsiam, seed 0)" for alpha in (0.1, 0.4)]
+    assert [row[0] for row in read.tables["Every run"][1:3]] == [f"{name}, not finished" for name in names]
+    for name in names:
+        said = [words for words in read.words if name in words]
+        for part in (": features after", ", after the last task", " on cifar10, not finished: ", "Not finished: "):
+            assert any(part in words for words in said), part
+    assert not any("lump (simsiam, seed 0)" in words for words in read.words)
+
+
+def test_the_distance_of_networks_is_told_below_cka():
+    values = {"checkpoints": [0, 1], "other_checkpoints": [0, 1], "cka": {"stem": [[1.0, 0.5], [0.5, 1.0]]}}
+    record = {"probe": "cka", "after": None, "settings": {"other": "runs/b"}, "values": values | {"l2": [[3.0, 7.5]]}}
+    read = Reader(page.build([page.Source(run(analysis=[record]), [], None, "")], "max"))
+    assert any("the last networks of the two runs is 7.50." in words for words in read.words)
 
 
 def test_settings_that_differ(read):

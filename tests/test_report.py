@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ucl_jax import figures, report, tables
+from ucl_jax import cli, figures, report, tables
+from ucl_jax.errors import Stopped, UsageError
 from ucl_jax.logging import MetricsFile, read_metrics
 
 
@@ -222,6 +223,24 @@ def test_bad_input_is_a_line(tmp_path, capsys, arguments, told):
     assert (out, err.count("\n")) == ("", 1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "notes.txt"]
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_help_and_what_a_parser_refuses(capsys):
+    assert report.main(["--help"]) == 0
+    assert "usage: python -m ucl_jax.report" in capsys.readouterr().out
+    parser = cli.Parser(prog="python -m ucl_jax.other")
+    with pytest.raises(UsageError, match=r"unrecognized arguments: --no; see python -m ucl_jax.other --help$"):
+        parser.parse_args(["--no"])
+
+
+def test_a_command_returns_its_exit_code(capsys):
+    def stop(code):
+        raise {2: UsageError("bad\ninput"), 130: KeyboardInterrupt(), 143: Stopped("stopped", 15)}[code]
+
+    for code, told in {2: "error: bad input\n", 130: "interrupted\n", 143: "stopped\n"}.items():
+        assert cli.returns_exit_code(stop)(code) == code
+        assert capsys.readouterr().err == told
+    assert cli.returns_exit_code(lambda: 1)() == 1
 
 
 def test_a_page_leaves_other_files_alone(tmp_path, capsys):

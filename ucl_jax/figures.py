@@ -19,10 +19,11 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from ucl_jax import metrics
-from ucl_jax.tables import PROBE_TITLES, Run, probes_of, run_name, untrained
+from ucl_jax.tables import PROBE_TITLES, Run, probes_of, random_networks, run_name, run_names, untrained
 
 # Okabe and Ito 2008, without yellow, which is too pale for lines; then the same colours with other marks and dashes.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+GREYS = ({"ls": "-.", "color": "0.6"}, {"ls": (0, (1, 3)), "color": "0.3"}, {"ls": (0, (6, 3)), "color": "0.75"})
 MARKS, DASHES = "osD^vPX", ("-", "--", "-.", ":")
 SAVE = {"dpi": 130, "bbox_inches": "tight"}
 # Names come from configs: a dollar sign in one is no formula.
@@ -148,7 +149,8 @@ def feature_maps(stem: pathlib.Path, items: list[dict], title: str, most: int = 
 
     Args:
       stem: of the files.
-      items: {"task": int, "label": int, "image": H x W x 3 of 0..255, "maps": [h x w, ...]}.
+      items: {"task": int, "label": int, "image": H x W x 3 of 0..255, "maps": [h x w, ...]}, and where it is known
+        "channels": the number of each map's channel.
       title: of the picture.
       most: maps to draw of each; the files of numbers have all.
     """
@@ -157,22 +159,28 @@ def feature_maps(stem: pathlib.Path, items: list[dict], title: str, most: int = 
     for axes, item in zip(figure.subplots(max(1, len(items)), columns, squeeze=False), items):
         axes[0].imshow(np.asarray(item["image"], np.uint8), interpolation="nearest")
         axes[0].set_ylabel(f"task {item['task'] + 1}\nclass {item['label']}", fontsize=8)
-        for axis, values in zip(axes[1:], item["maps"]):
+        for axis, values, channel in zip(axes[1:], item["maps"], _channels(item)):
             axis.imshow(np.asarray(values, np.float64), cmap="viridis", interpolation="nearest")
+            axis.set_title("" if channel is None else f"channel {channel}", fontsize=7, pad=2)
         for axis in axes:
             axis.set(xticks=[], yticks=[])
         for axis in axes[1 + len(item["maps"]) :]:
             axis.axis("off")
     figure.suptitle(title)
     rows = [
-        [number, item["task"], item["label"], channel, y, x, value]
+        [number, item["task"], item["label"], place, channel, y, x, value]
         for number, item in enumerate(items)
-        for channel, values in enumerate(item["maps"])
+        for place, (values, channel) in enumerate(zip(item["maps"], _channels(item)))
         for y, line in enumerate(values)
         for x, value in enumerate(line)
     ]
-    header = ["item", "task", "label", "map", "y", "x", "value"]
+    header = ["item", "task", "label", "map", "channel", "y", "x", "value"]
     return _save(stem, figure, {"title": title, "items": items}, header, rows)
+
+
+def _channels(item: Mapping[str, Any]) -> Sequence[int | None]:
+    """Of each map."""
+    return item.get("channels", [None] * len(item["maps"]))
 
 
 @styled
@@ -204,10 +212,10 @@ def embedding(
 @styled
 def accuracy_matrices(stem: pathlib.Path, runs: Sequence[Run], probe: str) -> list[pathlib.Path]:
     """The accuracy matrices of several runs by one probe, side by side; runs without that probe are left out."""
-    runs = [run for run in runs if probe in run["probes"]]
     matrices = {
-        number: {"name": run_name(run), "joint": run["config"]["benchmark"]["joint"], **run["probes"][probe]}
-        for number, run in enumerate(runs)
+        number: {"name": name, "joint": run["config"]["benchmark"]["joint"], **run["probes"][probe]}
+        for number, (name, run) in enumerate(zip(run_names(runs), runs))
+        if probe in run["probes"]
     }
     tasks = max((metrics.as_array(m["matrix"]).shape[1] for m in matrices.values()), default=1)
     norm = Normalize(min((m["chance"] for m in matrices.values()), default=0), 100)
@@ -288,6 +296,22 @@ def record_title(record: Mapping[str, Any]) -> str:
     return title(record["settings"], learned) if title else ""
 
 
+def record_note(record: Mapping[str, Any]) -> str:
+    """What a record says beside its picture, a sentence; "" for most. Of cka, the l2 distance between two networks."""
+    values = record["values"]
+    if record["probe"] != "cka" or not values.get("l2"):
+        return ""
+    other = record["settings"].get("other")
+    if other:
+        between, distance = "the last networks of the two runs", values["l2"][-1][-1]
+    else:
+        first, last = values["checkpoints"][0], values["checkpoints"][-1]
+        between, distance = f"the networks after {first} and after {last} tasks", values["l2"][0][-1]
+    if distance is None:
+        return f"The backbones of {between} have different shapes, and so no l2 distance."
+    return f"The l2 distance between the backbones of {between} is {distance:.2f}."
+
+
 TITLES: dict[str, Callable[[Mapping, str], str]] = {
     "cka": lambda s, learned: f"linear CKA of checkpoints{' (rows) and ' + _run_of(s) if s.get('other') else ''}",
     "feature_maps": lambda s, learned: f"feature maps {learned}{', ' + s['stage'] if 'stage' in s else ''}",
@@ -339,14 +363,16 @@ def plot_matrices(path: pathlib.Path, results: Run) -> None:
 @styled
 def plot_average_accuracy(path: pathlib.Path, runs: Sequence[Run]) -> None:
     """Average accuracy over the tasks seen, after each task, by every probe; joint training and chance as lines."""
-    probes = probes_of(runs)
+    probes, names = probes_of(runs), run_names(runs)
     figure = Figure(figsize=(4.5 * len(probes), 3.4), layout="constrained")
-    for axis, name in zip(figure.subplots(1, len(probes), squeeze=False)[0], probes):
-        _average_accuracy(axis, {run_name(results): [results] for results in runs}, name)
-        chance = next(r["probes"][name]["chance"] for r in runs if name in r["probes"])
+    places = figure.subplots(1, len(probes), squeeze=False)[0]
+    for axis, probe in zip(places, probes):
+        _average_accuracy(axis, {name: [results] for name, results in zip(names, runs)}, probe)
+        chance = next(r["probes"][probe]["chance"] for r in runs if probe in r["probes"])
         axis.axhline(chance, ls=":", color="0.7", label="chance, all tasks")
-        axis.set_title(PROBE_TITLES[name])
-    axis.legend(fontsize=8)
+        axis.set_title(PROBE_TITLES[probe])
+    _legend(figure, places[0])  # all runs have the first probe
+    figure.set_figheight(3.4 + 0.1 * len(places[0].get_legend_handles_labels()[1]))
     figure.savefig(path, **SAVE)
 
 
@@ -420,15 +446,11 @@ def _average_accuracy(axis, groups: dict[str, list[Run]], probe: str, order: Seq
                 range(1, reached + 1), means - spread, means + spread, color=styles[name]["color"], alpha=0.15, lw=0
             )
         rows += [[name, run, tasks, a] for run, curve in enumerate(curves) for tasks, a in enumerate(curve, start=1)]
-    first = next(run for runs in having.values() for run in runs)
-    starts = {
-        run["config"]["seed"]: start
-        for run in itertools.chain.from_iterable(having.values())
-        if run["config"]["model"]["name"] == first["config"]["model"]["name"]
-        and (start := untrained(run, probe)) is not None
-    }
-    if starts:
-        axis.axhline(np.mean(list(starts.values())), ls="-.", color="0.6", label="random network, all tasks")
+    shown = list(itertools.chain.from_iterable(having.values()))
+    model = shown[0]["config"]["model"]["name"]
+    starts = random_networks([run for run in shown if run["config"]["model"]["name"] == model])
+    for (label, group), style in zip(starts.items(), itertools.cycle(GREYS)):
+        axis.axhline(np.mean([untrained(run, probe) for run in group]), label=f"{label}, all tasks", **style)
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set(xlabel="tasks learned", ylabel="average accuracy, %")
     axis.grid(color="0.9")

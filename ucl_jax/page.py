@@ -6,14 +6,14 @@ import pathlib
 import re
 import shlex
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
 
 from ucl_jax import figures, metrics, tables
-from ucl_jax.tables import PROBE_TITLES, Experiment, Run, Table, run_name
+from ucl_jax.tables import PROBE_TITLES, Experiment, Run, Table, run_names
 
 
 class Source(NamedTuple):
@@ -41,7 +41,7 @@ def build(sources: Sequence[Source], definition: str) -> str:
       UsageError: two runs differ in nothing, not even their seed.
     """
     runs = [source.results for source in sources]
-    experiments = tables.experiments_of(runs, {"eval.forgetting"})
+    experiments, names = tables.experiments_of(runs, {"eval.forgetting"}), run_names(runs)
     with tempfile.TemporaryDirectory() as folder:
         draw = _drawer(pathlib.Path(folder))
         sections = [
@@ -50,15 +50,16 @@ def build(sources: Sequence[Source], definition: str) -> str:
             ("Average accuracy over tasks", _curves(experiments, draw)),
             ("Accuracy matrices", _matrices(experiments)),
             ("Training loss", _losses(experiments, sources, draw)),
-            ("Analysis", _analysis(experiments, runs, draw)),
-            ("What the buffers hold", _buffers(sources)),
+            ("Analysis", _analysis(experiments, dict(zip(names, runs)), draw)),
+            ("What the buffers hold", _buffers(dict(zip(names, sources)))),
             ("Settings that differ", _settings(experiments)),
-            ("How each run was made", "\n".join(_made(source) for source in sources)),
+            ("How each run was made", "\n".join(map(_made, names, sources))),
         ]
-    return _document("Unsupervised continual learning", _headline(experiments, definition), sections)
+    pending = [name for name, run in zip(names, runs) if not run["finished"]]
+    return _document("Unsupervised continual learning", _headline(experiments, definition, pending), sections)
 
 
-def _headline(experiments: Sequence[Experiment], definition: str) -> str:
+def _headline(experiments: Sequence[Experiment], definition: str, pending: Sequence[str]) -> str:
     """The best of each benchmark in a sentence, and what is not finished."""
     said = []
     for benchmark in dict.fromkeys(e.benchmark for e in experiments):
@@ -83,7 +84,6 @@ def _headline(experiments: Sequence[Experiment], definition: str) -> str:
             f"({PROBE_TITLES[probe]}){forgotten}, {_count(len(best.runs), 'run')}{untrained}."
         )
     runs = [run for e in experiments for run in e.runs]
-    pending = [run_name(run) for run in runs if not run["finished"]]
     alone = "runs that differ in their seed alone are one"
     said.append(f"{_count(len(runs), 'run')}, {_count(len(experiments), 'experiment')} ({alone}).")
     if pending:
@@ -95,7 +95,7 @@ def _summary(experiments: Sequence[Experiment], definition: str) -> str:
     note = (
         "Accuracy in per cent, averaged over all tasks after the last one; forgetting in points. Mean±deviation over "
         "the n runs that differ in their seed alone. The paper's numbers (Madaan et al., ICLR 2022, table 1) are for "
-        "kNN within the task; “-” where it has none."
+        "kNN within the task; “-” where it has none, or where the runs have other settings than their recipe."
     )
     return _paragraph(note) + "\n".join(
         f"<h3>{_text(table.title)}</h3>{_html_table(table, f'Summary, {table.title}')}"
@@ -194,25 +194,27 @@ def _heat(value: float, chance: float) -> str:
     return f'<td style="background:{shade};color:{figures.ink(colour)}">{value:.1f}</td>'
 
 
-def _analysis(experiments: Sequence[Experiment], runs: Sequence[Run], draw: Draw) -> str:
+def _analysis(experiments: Sequence[Experiment], runs: Mapping[str, Run], draw: Draw) -> str:
+    """Tables and pictures of the records of runs by name."""
     parts = [
         f"<h3>{_text(table.title)}</h3>{_html_table(table, table.title)}"
         for table in tables.analysis_tables(experiments)
     ]
     pictures = []
-    for run in runs:
+    for name, run in runs.items():
         for record in run.get("analysis", []):
             if title := figures.record_title(record):
-                said = f"{run_name(run)}: {title}"
+                note = figures.record_note(record)
+                said = f"{name}: {title}" + (f". {note}" if note else "")
                 pictures.append(draw(figures.draw_record, record, caption=said, alt=said))
     return "\n".join(parts) + (f"<h3>Pictures</h3>{_cards(pictures, 'pictures')}" if pictures else "")
 
 
-def _buffers(sources: Sequence[Source]) -> str:
+def _buffers(sources: Mapping[str, Source]) -> str:
     pictures = []
-    for source in sources:
+    for name, source in sources.items():
         if source.buffer is not None:
-            said = f"{run_name(source.results)}, after the last task learned"
+            said = f"{name}, after the last task learned"
             pictures.append(_picture(source.buffer, "png", said, f"Images stored by {said}, ordered by task"))
     return _cards(pictures, "pictures")
 
@@ -224,7 +226,7 @@ def _settings(experiments: Sequence[Experiment]) -> str:
     return _html_table(Table("", rows, len(rows[0])), "Settings that differ")
 
 
-def _made(source: Source) -> str:
+def _made(name: str, source: Source) -> str:
     """Command, commit, versions, device and time of a run, folded."""
     run = source.results
     versions = ", ".join(f"{name} {version}" for name, version in run.get("versions", {}).items())
@@ -240,7 +242,7 @@ def _made(source: Source) -> str:
     items = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts.items())
     pending = "" if run["finished"] else ", not finished"
     benchmark = run["config"]["benchmark"]["name"]
-    said = f"{run_name(run)} on {benchmark}{pending}: {_duration(run.get('seconds'))}"
+    said = f"{name} on {benchmark}{pending}: {_duration(run.get('seconds'))}"
     return f"<details><summary>{_text(said)}</summary><dl>{items}</dl></details>"
 
 

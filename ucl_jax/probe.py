@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ucl_jax import figures, parallel, report
+from ucl_jax import cli, figures, parallel, report
 from ucl_jax.errors import UsageError, choose, read_json, require
 from ucl_jax.probes import PROBES, Probe
 from ucl_jax.run import claim, write_json
@@ -179,9 +179,10 @@ def _told_settings() -> str:
     return "settings and defaults (lists with commas, as in --set=knn.k=1,run,tasks):\n" + "\n".join(lines)
 
 
+@cli.returns_exit_code
 def main(argv: Sequence[str]) -> int:
     """Runs the probes that the command line asks for."""
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         prog="python -m ucl_jax.probe",
         description=__doc__.splitlines()[0],
         epilog=_told_settings(),
@@ -194,17 +195,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="PROBE.KEY=VALUE", help="a setting")
     parser.add_argument("--data_dir", default="", help="of TFDS; default: the run's")
     given = parser.parse_args(argv)
-    try:
-        pictures = probe(given.workdir, given.probes.split(","), given.after, given.set, given.data_dir)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; what is finished is saved, the same command goes on", file=sys.stderr)
-        return 130
-    print(
-        f"results: {given.workdir / 'results.json'}" + (f", pictures: {given.workdir / 'analysis'}" if pictures else "")
-    )
+    pictures = probe(given.workdir, given.probes.split(","), given.after, given.set, given.data_dir)
+    drawn = f", pictures: {given.workdir / 'analysis'}" if pictures else ""
+    print(f"results: {given.workdir / 'results.json'}{drawn}")
     return 0
 
 

@@ -5,14 +5,13 @@ python -m ucl_jax.report runs/* --out=report/                           # one pa
 python -m ucl_jax.report --seeds --format=markdown results/*.json      # mean and deviation over seeds
 """
 
-import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ucl_jax import figures, metrics, page, tables
-from ucl_jax.errors import UsageError, choose, read_json, require
+from ucl_jax import cli, figures, metrics, page, tables
+from ucl_jax.errors import UsageError, choose, read_json, require, write_whole
 from ucl_jax.logging import read_metrics
 
 
@@ -62,11 +61,10 @@ def write_page(folder: pathlib.Path, sources: Sequence[page.Source], forgetting:
       UsageError: the folder cannot be written to; one run is given twice; the runs' definitions of forgetting differ.
     """
     text = page.build(sources, tables.forgetting_of([s.results for s in sources], forgetting))
-    path, temporary = folder / "index.html", folder / ".index.html.tmp"
+    path = folder / "index.html"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        write_whole(path, text)
         runs = [source.results for source in sources]
         for probe in tables.probes_of(runs):
             figures.accuracy_matrices(folder / "figures" / f"accuracy_matrices-{probe}", runs, probe)
@@ -86,40 +84,30 @@ def _is_page(out: str) -> bool:
     return True
 
 
-class _Parser(argparse.ArgumentParser):
-    """Bad input is one line."""
-
-    def error(self, message):
-        raise UsageError(f"{message}; see python -m ucl_jax.report --help")
-
-
+@cli.returns_exit_code
 def main(argv: Sequence[str]) -> int:
     """Prints the table of runs; --out draws their average accuracies, or writes a page about them."""
-    parser = _Parser(prog="python -m ucl_jax.report", description=__doc__.splitlines()[0])
+    parser = cli.Parser(prog="python -m ucl_jax.report", description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", type=pathlib.Path, metavar="RUN", help="a run folder, or its results.json")
     parser.add_argument("--seeds", action="store_true", help="one row for runs that differ in their seed")
     parser.add_argument("--format", default="text", help=f"of the table: {', '.join(tables.FORMATS)}")
     parser.add_argument("--forgetting", help=f"{', '.join(metrics.FORGETTING)}; by default that of the runs' configs")
     parser.add_argument("--out", help="NAME.png: average accuracy over tasks, all runs in one. A folder: index.html")
-    try:
-        arguments = parser.parse_args(argv)
-        choose("format", arguments.format, tables.FORMATS)
-        if arguments.forgetting is not None:
-            choose("definition of forgetting", arguments.forgetting, metrics.FORGETTING)
-        as_page = arguments.out is not None and _is_page(arguments.out)
-        runs = [load_results(workdir) for workdir in arguments.runs]
-        tell = tables.table_of_seeds if arguments.seeds else tables.table
-        text = tell(runs, arguments.format, arguments.forgetting)
-        written = []
-        if as_page:
-            sources = [load_source(workdir) for workdir in arguments.runs]
-            written = [f"page: {write_page(pathlib.Path(arguments.out), sources, arguments.forgetting)}"]
-        elif arguments.out is not None:
-            figures.plot_average_accuracy(pathlib.Path(arguments.out), runs)
-            written = [f"plot: {arguments.out}"]
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    arguments = parser.parse_args(argv)
+    choose("format", arguments.format, tables.FORMATS)
+    if arguments.forgetting is not None:
+        choose("definition of forgetting", arguments.forgetting, metrics.FORGETTING)
+    as_page = arguments.out is not None and _is_page(arguments.out)
+    runs = [load_results(workdir) for workdir in arguments.runs]
+    tell = tables.table_of_seeds if arguments.seeds else tables.table
+    text = tell(runs, arguments.format, arguments.forgetting)
+    written = []
+    if as_page:
+        sources = [load_source(workdir) for workdir in arguments.runs]
+        written = [f"page: {write_page(pathlib.Path(arguments.out), sources, arguments.forgetting)}"]
+    elif arguments.out is not None:
+        figures.plot_average_accuracy(pathlib.Path(arguments.out), runs)
+        written = [f"plot: {arguments.out}"]
     # What was written is told beside a table that another program reads, not in it.
     print(text)
     for line in written:

@@ -3,8 +3,10 @@
 Accuracy and forgetting are computed from the saved matrices, so that another definition of forgetting needs no run.
 """
 
+import collections
 import csv
 import io
+import itertools
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -22,6 +24,15 @@ PROBE_TITLES = {
 }
 # Keys in which runs of one experiment may differ, for they change no number.
 NEUTRAL = ("data_dir", "compilation_cache", "log.", "checkpoint.")
+# Keys that have no part in the numbers of the network before training.
+OF_TRAINING = ("recipe", "seed", "method.", "train.", "augment.replay", "benchmark.joint", "eval.forgetting", *NEUTRAL)
+# Settings by which 0 stands for everything.
+ALL_OF = {
+    "benchmark.examples_per_task": "all training images",
+    "benchmark.test_examples_per_task": "all test images",
+}
+# Keys that may be set on the command line without leaving the recipe that the paper's numbers are beside.
+BESIDE_PAPER = ("seed", "train.devices", "eval.forgetting", *NEUTRAL)
 
 Run = dict[str, Any]  # what results.json holds
 Rows = list[list[str]]
@@ -31,12 +42,14 @@ class Experiment(NamedTuple):
     """Runs that differ in their seed alone.
 
     recipe: its name, and the settings in which it differs from others of the same recipe and objective.
+    varied: the keys of those settings.
     """
 
     benchmark: str
     objective: str
     recipe: str
     runs: list[Run]
+    varied: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -56,6 +69,31 @@ def run_name(results: Run) -> str:
     """Such as "lump (simsiam, seed 0)"."""
     config = results["config"]
     return f"{config['recipe']} ({config['objective']['name']}, seed {config['seed']})"
+
+
+def run_names(runs: Sequence[Run]) -> list[str]:
+    """A name for each of the runs: `run_name` with what tells it from the others, such as a setting that differs.
+
+    Runs that differ in no setting that changes a number are counted: "lump (simsiam, seed 0), run 2".
+    """
+    parts = {id(run): (e.recipe, e) for e in experiments_of(runs, {"eval.forgetting"}) for run in e.runs}
+
+    def named(run: Run, benchmark: bool) -> str:
+        recipe, e = parts[id(run)]
+        return f"{recipe} ({e.objective}, {f'{e.benchmark}, ' if benchmark else ''}seed {run['config']['seed']})"
+
+    times = collections.Counter(named(run, benchmark=False) for run in runs)
+    names = [named(run, benchmark=times[named(run, benchmark=False)] > 1 and _many_benchmarks(runs)) for run in runs]
+    seen: collections.Counter[str] = collections.Counter()
+    for place, name in enumerate(names):
+        seen[name] += 1
+        if seen[name] > 1:
+            names[place] = f"{name}, run {seen[name]}"
+    return names
+
+
+def _many_benchmarks(runs: Sequence[Run]) -> bool:
+    return len({run["config"]["benchmark"]["name"] for run in runs}) > 1
 
 
 def tasks_learned(results: Run) -> int:
@@ -85,7 +123,8 @@ def forgetting_of(runs: Sequence[Run], given: str | None = None) -> str:
 def table(runs: Sequence[Run], markup: str = "text", forgetting: str | None = None) -> str:
     """Average accuracy and forgetting of runs side by side, in per cent and points, with chance and the random network.
 
-    The random network's and chance's rows are those of the first run that has them.
+    The random network's and chance's rows are those of the first run that has them; a random network has a row for each
+    of the settings that change its numbers.
     """
     return render(every_run(runs, forgetting_of(runs, forgetting)), markup)
 
@@ -94,12 +133,11 @@ def every_run(runs: Sequence[Run], definition: str) -> Rows:
     """The rows of `table`."""
     probes = probes_of(runs)
     rows = [
-        [run_name(results) + ("" if results["finished"] else ", not finished"), *_cells([results], probes, definition)]
-        for results in runs
+        [name + ("" if results["finished"] else ", not finished"), *_cells([results], probes, definition)]
+        for name, results in zip(run_names(runs), runs)
     ]
-    initial = next((r for r in runs if all(p["random_init"] for p in r["probes"].values())), None)
-    if initial is not None:
-        rows.append(["random network", *_unforgotten([untrained(initial, name)] for name in probes)])
+    for label, (initial, *_) in random_networks(runs).items():
+        rows.append([label, *_unforgotten([untrained(initial, name)] for name in probes)])
     rows.append(["chance", *_unforgotten([_chance(runs, name)] for name in probes)])
     return [["", *_header(probes, definition)], *rows]
 
@@ -108,7 +146,7 @@ def table_of_seeds(runs: Sequence[Run], markup: str = "text", forgetting: str | 
     """As `table`, with a row for each objective and recipe: mean±deviation over the runs, which differ in their seed.
 
     The deviation is the unbiased one; the column n is the number of runs. The untrained network has a row for each
-    objective, from all of its runs but those of an architecture that grows.
+    objective (see `random_networks`), from all of its runs but those of an architecture that grows.
     """
     definition = forgetting_of(runs, forgetting)
     groups: dict[tuple[str, str], list[Run]] = {}
@@ -145,23 +183,49 @@ def _seeds(experiments: Sequence[Experiment], definition: str, beside: bool = Fa
             require(len(set(own)) == len(own), f"two runs of {e.name} have one seed: {own}; give each run once")
             pending = sum(not r["finished"] for r in e.runs)
             recipe = e.recipe + (f", {pending} not finished" if pending else "")
-            row([objective, recipe, str(len(own))], _cells(e.runs, probes, definition), _published(e))
-        plain = {
-            r["config"]["seed"]: r for e in of_objective for r in e.runs if r["config"]["model"]["name"] == "resnet18"
-        }
-        if plain and all(r["probes"]["knn_task"]["random_init"] for r in plain.values()):
-            cells = _unforgotten([untrained(r, name) for r in plain.values()] for name in probes)
-            row([objective, "random network", str(len(plain))], cells)
+            row([objective, recipe, str(len(own))], _cells(e.runs, probes, definition), _published(e, experiments))
+        plain = [r for e in of_objective for r in e.runs if r["config"]["model"]["name"] == "resnet18"]
+        for label, group in random_networks(plain).items():
+            cells = _unforgotten([untrained(r, name) for r in group] for name in probes)
+            row([objective, label, str(len(group))], cells)
     row(["", "chance", ""], _unforgotten([_chance(runs, name)] for name in probes))
     return rows
 
 
-def _published(experiment: Experiment) -> list[str]:
-    """The paper's accuracy and forgetting, `-` where it has none."""
-    config = experiment.runs[0]["config"]
-    numbers = paper.TABLE1.get((experiment.benchmark, experiment.objective, config["recipe"]))
+def _published(experiment: Experiment, others: Sequence[Experiment]) -> list[str]:
+    """The paper's accuracy and forgetting, `-` where it has none or the runs have other settings than their recipe."""
+    recipe = experiment.runs[0]["config"]["recipe"]
+    numbers = paper.TABLE1.get((experiment.benchmark, experiment.objective, recipe))
+    if not _as_the_recipe(experiment, others):
+        numbers = None
     pairs = (None, None) if numbers is None else (numbers.accuracy, numbers.forgetting)
     return [published(pair) for pair in pairs]
+
+
+def _as_the_recipe(experiment: Experiment, others: Sequence[Experiment]) -> bool:
+    """Whether an experiment's settings are its recipe's own, as far as one can tell.
+
+    They are not where the command set one, or images are fewer; nor where others of the recipe differ from it in one
+    that was not set for them.
+    """
+    if any(run["config"]["benchmark"].get(key.partition(".")[2]) for run in experiment.runs for key in ALL_OF):
+        return False
+    if any(overridden(run) for run in experiment.runs):
+        return False
+    of_recipe = [e for e in others if _recipe_of(e) == _recipe_of(experiment)]
+    set_there = {key for e in of_recipe for run in e.runs for key in overridden(run)}
+    return set(experiment.varied) <= set_there | set(ALL_OF)
+
+
+def _recipe_of(experiment: Experiment) -> tuple[str, str, str]:
+    return experiment.benchmark, experiment.objective, experiment.runs[0]["config"]["recipe"]
+
+
+def overridden(run: Run) -> set[str]:
+    """The keys of the config that the command of a run sets, without those of BESIDE_PAPER."""
+    words = [word.lstrip("-") for word in (run.get("command") or "").split() if word.startswith("-")]
+    keys = {word.partition("=")[0].removeprefix("config.") for word in words if word.startswith("config.")}
+    return {key for key in keys if not key.startswith(BESIDE_PAPER)}
 
 
 def published(value: paper.Value | None) -> str:
@@ -210,10 +274,46 @@ def experiments_of(runs: Sequence[Run], but: Collection[str] = ()) -> list[Exper
     for group in groups.values():
         alike = [_settings(other[0], but) for other in groups.values() if key(other[0]) == key(group[0])]
         own = _settings(group[0], but)
-        varied = [f"{name}={own[name]}" for name in differing(alike) if name in own]
+        varied = tuple(differing(alike))
         benchmark, objective, recipe = key(group[0])
-        experiments.append(Experiment(benchmark, objective, ", ".join([recipe, *varied]), group))
+        experiments.append(Experiment(benchmark, objective, _told([recipe], varied, own), group, varied))
     return experiments
+
+
+def _told(words: Sequence[str], keys: Iterable[str], settings: Mapping[str, Any]) -> str:
+    """Words and settings with commas: "lump, method.alpha=0.1"; those that are not there are left out."""
+    told = [
+        ALL_OF[key] if key in ALL_OF and settings[key] == 0 else f"{key}={settings[key]}"
+        for key in keys
+        if key in settings
+    ]
+    return ", ".join([*words, *told])
+
+
+def random_networks(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Runs whose network was measured before training, one of each seed, by a label.
+
+    It is "random network" for all; but where runs of one seed have different numbers, there is a label for each value
+    of the settings that tell them apart, such as "random network, benchmark.examples_per_task=50".
+    """
+    having = [run for run in runs if all(probe.get("random_init") for probe in run["probes"].values())]
+    settings = [{k: v for k, v in flatten(r["config"]).items() if not k.startswith(OF_TRAINING)} for r in having]
+    numbers = [{name: probe["random_init"] for name, probe in run["probes"].items()} for run in having]
+    apart = [
+        set(differing([settings[one], settings[other]]))
+        for one, other in itertools.combinations(range(len(having)), 2)
+        if having[one]["config"]["seed"] == having[other]["config"]["seed"]
+        and any(numbers[one][name] != numbers[other][name] for name in numbers[one].keys() & numbers[other].keys())
+    ]
+    apart = [keys for keys in apart if keys]  # else of another machine
+    kept = set().union(*apart)
+    for key in sorted(kept, key=lambda key: (key.endswith(".name"), key)):  # names last: they say most
+        if all(keys & (kept - {key}) for keys in apart):
+            kept.remove(key)
+    groups: dict[str, dict[int, Run]] = {}
+    for run, own in zip(having, settings):
+        groups.setdefault(_told(["random network"], sorted(kept), own), {}).setdefault(run["config"]["seed"], run)
+    return {label: list(group.values()) for label, group in groups.items()}
 
 
 def _settings(run: Run, but: Collection[str] = ()) -> dict[str, Any]:
@@ -241,7 +341,11 @@ def settings_that_differ(experiments: Sequence[Experiment]) -> Rows:
     """A row for each setting that is not the same everywhere, a column for each experiment; "-" where it has none."""
     settings = [_settings(e.runs[0]) for e in experiments]
     header = ["setting", *(f"{e.name}, {e.benchmark}" for e in experiments)]
-    return [header, *([key, *(str(s.get(key, "-")) for s in settings)] for key in differing(settings))]
+
+    def cell(key, value):
+        return f"{value} ({ALL_OF[key]})" if key in ALL_OF and value == 0 else str(value)
+
+    return [header, *([key, *(cell(key, s.get(key, "-")) for s in settings)] for key in differing(settings))]
 
 
 def require_same_config(runs: Sequence[Run], but: Collection[str] = ()) -> None:
@@ -258,11 +362,12 @@ def require_same_config(runs: Sequence[Run], but: Collection[str] = ()) -> None:
 def analysis_tables(experiments: Sequence[Experiment]) -> list[Table]:
     """Numbers of the analysis records: a table for each probe, a row for each experiment, checkpoint and setting.
 
-    Over several seeds a cell is mean±deviation. A probe whose records are pictures has no table.
+    Over several seeds a cell is mean±deviation; n runs have the row, and a cell that fewer have says so. A probe whose
+    records are pictures has no table.
     """
     records = [record for e in experiments for run in e.runs for record in run.get("analysis", [])]
     told_apart = {
-        probe: _varied([record["settings"] for record in records if record["probe"] == probe])
+        probe: _varied(probe, [record["settings"] for record in records if record["probe"] == probe])
         for probe in dict.fromkeys(record["probe"] for record in records)
     }
     # probe -> (place of the experiment, tasks learned, settings...) -> seed -> numbers
@@ -278,9 +383,10 @@ def analysis_tables(experiments: Sequence[Experiment]) -> list[Table]:
     for probe, rows in found.items():
         words = list(dict.fromkeys(name for key in rows for name, _ in key[2:]))
         columns = list(dict.fromkeys(name for seeds in rows.values() for n in seeds.values() for name in n))
-        table = [["experiment", "tasks learned", *words, "n", *columns]]
+        settings_beside = (f"{word}, set" if word in columns else word for word in words)  # as train images of ood
+        table = [["experiment", "tasks learned", *settings_beside, "n", *columns]]
         for (place, after, *settings), seeds in rows.items():
-            cells = [_mean_or_count([n.get(column) for n in seeds.values()]) for column in columns]
+            cells = [_mean_of_known([n.get(column) for n in seeds.values()]) for column in columns]
             given = dict(settings)
             table.append([experiments[place].name, after, *(given.get(w, "-") for w in words), str(len(seeds)), *cells])
         tables.append(Table(ANALYSES.get(probe, probe), table, left=2 + len(words)))
@@ -298,13 +404,23 @@ ANALYSES = {
 PICTURES = ("cka", "feature_maps", "loss_landscape", "embedding")
 
 
-def _varied(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The keys but the seed that hold different single values in those that have them."""
-    values: dict[str, set[str]] = {}
-    for key, value in ((k, v) for each in settings for k, v in each.items()):
-        if key != "seed" and not isinstance(value, list | dict):
-            values.setdefault(key, set()).add(str(value))
-    return [key for key, found in values.items() if len(found) > 1]
+# Settings of which each number of a record says its own.
+TOLD_BY_ROWS = {"knn": ("k", "temperature")}
+
+
+def _varied(probe: str, settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys that hold different values in those settings that have them; if these do not do, all that differ."""
+    kept = [{k: _word(v) for k, v in each.items() if k not in TOLD_BY_ROWS.get(probe, ())} for each in settings]
+    keys = list(dict.fromkeys(key for each in kept for key in each))
+    varied = [key for key in keys if len({each[key] for each in kept if key in each}) > 1]
+    told = {tuple(each.get(key) for key in varied) for each in kept}
+    different = {tuple(sorted(each.items())) for each in kept}
+    return varied if len(told) == len(different) else [key for key in keys if key in differing(kept)]
+
+
+def _word(value: Any) -> str:
+    """A setting as text; a list has commas."""
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _observations(
@@ -318,7 +434,7 @@ def _observations(
 
     def words(*names):
         shown = [name for name in dict.fromkeys([*names, *differ]) if name in settings]
-        return {name.replace("_", " "): str(settings[name]) for name in shown}
+        return {name.replace("_", " "): _word(settings[name]) for name in shown}
 
     def over_tasks(row):
         return {"within the task": _mean_of(row["task"]), "all classes": _mean_of(row["all"])}
@@ -336,10 +452,12 @@ def _observations(
         yield words("dataset", "epochs", "learning_rate"), scalars
 
 
-def _mean_or_count(values: Sequence[float | None]) -> str:
-    """As `mean`; a count that is the same for all, such as of images, as it is."""
-    same = len(set(values)) == 1 and isinstance(values[0], int)
-    return str(values[0]) if same else mean(values)
+def _mean_of_known(values: Sequence[float | None]) -> str:
+    """As `mean` of those that are there; a count that is the same for all, such as of images, as it is."""
+    known = [value for value in values if value is not None]
+    same = len(set(known)) == 1 and isinstance(known[0], int)
+    few = f" (n={len(known)})" if 0 < len(known) < len(values) else ""
+    return (str(known[0]) if same else mean(known)) + few
 
 
 def _mean_of(values: Sequence[float | None]) -> float | None:
