@@ -25,9 +25,9 @@ lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# A file of tests is the work of one process; XLA compiles on one core.
+# A file of tests is the work of one process, long ones first (tests/conftest.py); XLA compiles on one core.
 test: lint
-	$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder
 
 format: $(VENV)/ready
 	$(BIN)/ruff check --fix .

@@ -4,7 +4,6 @@ Nothing here imports JAX: a plan is made in a moment, and the processes have the
 """
 
 import contextlib
-import ctypes
 import difflib
 import fcntl
 import importlib
@@ -215,33 +214,35 @@ def run_jobs(jobs: Sequence[Job], slots: Sequence[Slot], ended: Callable[[Job, i
         raise Stopped(f"stopped by {name}; what was running is saved, the same command goes on", stop[0])
 
 
+# What a new process does before it becomes the job: it dies with its parent (after saving, by SIGTERM) and keeps to its
+# cores. Not a `preexec_fn`, which forks: that is unsafe in a process that has JAX.
+PREPARE = """
+import ctypes, os, signal, sys
+parent, cores, *command = sys.argv[1:]
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+    if os.getppid() != int(parent):
+        os._exit(1)
+if cores and hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, map(int, cores.split(",")))
+os.execvp(command[0], command)
+"""
+
+
 def _start(job: Job, slot: Slot) -> subprocess.Popen:
     job.folder.mkdir(parents=True, exist_ok=True)
-    parent = os.getpid()
-
-    def prepare() -> None:  # in the child
-        if PRCTL is not None:
-            PRCTL(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-            if os.getppid() != parent:
-                os._exit(1)
-        if slot.cores is not None and hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, slot.cores)
-
+    cores = ",".join(map(str, sorted(slot.cores or ())))
     with job.log.open("w") as output:
         print(f"$ {shlex.join(job.command)}", file=output, flush=True)
         return subprocess.Popen(
-            job.command,
+            [sys.executable, "-I", "-S", "-c", PREPARE, str(os.getpid()), cores, *job.command],
             cwd=LAUNCH.parent,
             env=os.environ | slot.environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            preexec_fn=prepare,
             process_group=0,  # Ctrl-C reaches this process only: a second signal would end a run before it is saved
         )
-
-
-PRCTL = getattr(ctypes.CDLL(None), "prctl", None) if sys.platform == "linux" else None
 
 
 def _locked(folder: pathlib.Path) -> bool:
