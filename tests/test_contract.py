@@ -123,6 +123,13 @@ def distance(one, other):
     return float(np.sqrt(sum(jax.tree.leaves(squares))))
 
 
+@pytest.fixture(autouse=True)
+def forgotten_pair():
+    """A pair's programs are of no use to the next one, see conftest.py."""
+    yield
+    jax.clear_caches()
+
+
 def test_the_recipes_here_are_all_methods():
     assert {pair_config(recipe, "simsiam").method.name for recipe in RECIPES} == set(METHODS)
 
