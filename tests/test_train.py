@@ -123,9 +123,9 @@ def test_features_are_taken_by_the_stages_that_probes_ask_for(task, learned, sta
     data = SimpleNamespace(
         train_image=image, train_label=np.arange(7), test_image=image[:5] + 3, test_label=np.arange(5) + task
     )
-    stream, state = SimpleNamespace(task={task: data}.get), SimpleNamespace(params="params", model_state="statistics")
+    stream, network = SimpleNamespace(task={task: data}.get), ("params", "statistics")
     compiled = [features_of(stage) for stage in range(3)]
-    out = train.task_features(EVAL, staged(3), compiled, stream, state, task, learned)
+    out = train.task_features(EVAL, staged(3), compiled, stream, network, task, learned)
     assert sorted(out) == stages
     for stage, shown in out.items():
         bank = image.reshape(7, -1).mean(axis=1, keepdims=True)

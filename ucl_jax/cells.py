@@ -16,10 +16,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import ucl_jax
+from ucl_jax.cli import StopRequest
 from ucl_jax.errors import Stopped, UsageError, read_json, require, write_whole
 from ucl_jax.tables import NEUTRAL, flatten
 
@@ -181,9 +182,9 @@ def run_jobs(jobs: Sequence[Job], slots: Sequence[Slot], ended: Callable[[Job, i
     """
     waiting, free, told = list(jobs), list(slots), set()
     running: dict[subprocess.Popen, tuple[Job, Slot]] = {}
-    with _stop_request() as stop:
+    with StopRequest() as stop:
         try:
-            while (waiting or running) and not stop:
+            while (waiting or running) and stop.signum is None:
                 for process in [process for process in running if process.poll() is not None]:
                     job, slot = running.pop(process)
                     free.append(slot)
@@ -209,9 +210,9 @@ def run_jobs(jobs: Sequence[Job], slots: Sequence[Slot], ended: Callable[[Job, i
                 process.terminate()
             for process in running:
                 process.wait()
-    if stop:
-        name = signal.Signals(stop[0]).name
-        raise Stopped(f"stopped by {name}; what was running is saved, the same command goes on", stop[0])
+    if stop.signum is not None:
+        name = signal.Signals(stop.signum).name
+        raise Stopped(f"stopped by {name}; what was running is saved, the same command goes on", stop.signum)
 
 
 # What a new process does before it becomes the job: it dies with its parent (after saving, by SIGTERM) and keeps to its
@@ -255,26 +256,6 @@ def _locked(folder: pathlib.Path) -> bool:
         except BlockingIOError:
             return True
     return False
-
-
-@contextlib.contextmanager
-def _stop_request() -> Iterator[list[int]]:
-    """A list that holds the first SIGINT or SIGTERM once it came; a second one acts at once."""
-    came: list[int] = []
-
-    def request(signum, frame):
-        came.append(signum)
-        for each in before:
-            signal.signal(each, signal.SIG_DFL)
-
-    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
-    for signum in before:
-        signal.signal(signum, request)
-    try:
-        yield came
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
 
 
 class Times(NamedTuple):

@@ -4,6 +4,7 @@ import argparse
 import difflib
 import functools
 import pathlib
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -35,6 +36,28 @@ def exit_codes(main: Callable) -> Callable:
             fail("interrupted", 130)
 
     return wrapped
+
+
+class StopRequest:
+    """A context manager that remembers the first SIGINT or SIGTERM, in `signum`; a second one acts at once."""
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+
+    def __enter__(self) -> "StopRequest":
+        self._before = {signum: signal.signal(signum, self._request) for signum in self.SIGNALS}
+        return self
+
+    def __exit__(self, *exception) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+
+    def _request(self, signum, frame):
+        self.signum = signum
+        for each in self.SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
 
 
 def returns_exit_code(main: Callable[..., int]) -> Callable[..., int]:

@@ -92,12 +92,7 @@ def cka(
     if panels:
         figure.colorbar(image, ax=places, label="linear CKA")
     figure.suptitle(title)
-    rows = [
-        [name, row, column, value]
-        for name, panel in panels.items()
-        for row, values in zip(panel["rows"], panel["values"])
-        for column, value in zip(panel["columns"], values)
-    ]
+    rows = _entries({name: (panel["rows"], panel["columns"], panel["values"]) for name, panel in panels.items()})
     return _save(stem, figure, {"title": title, "panels": panels}, ["panel", "row", "column", "value"], rows)
 
 
@@ -134,12 +129,7 @@ def landscape(stem: pathlib.Path, panels: dict[str, dict], title: str) -> list[p
             image, ax=places, label="loss", ticks=levels[::4], format=ticker.FuncFormatter(lambda v, _: f"{v:.3g}")
         )
     figure.suptitle(title)
-    rows = [
-        [name, first, second, value]
-        for name, panel in panels.items()
-        for first, values in zip(panel["steps"], panel["loss"])
-        for second, value in zip(panel["steps"], values)
-    ]
+    rows = _entries({name: (panel["steps"], panel["steps"], panel["loss"]) for name, panel in panels.items()})
     return _save(stem, figure, {"title": title, "panels": panels}, ["panel", "first", "second", "loss"], rows)
 
 
@@ -511,6 +501,16 @@ def _grid(panels: int, width: float, height: float, most: int) -> tuple[Figure, 
     for axis in axes[panels:]:
         axis.remove()
     return figure, axes[:panels]
+
+
+def _entries(panels: Mapping[str, tuple[Sequence, Sequence, Rows]]) -> list[list]:
+    """[panel, row, column, value] of every entry of matrices: title -> (row labels, column labels, values)."""
+    return [
+        [name, row, column, value]
+        for name, (rows, columns, matrix) in panels.items()
+        for row, values in zip(rows, matrix)
+        for column, value in zip(columns, values)
+    ]
 
 
 def _finite(rows: Rows) -> np.ndarray:

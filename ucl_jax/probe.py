@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ucl_jax import cli, figures, parallel, report
+from ucl_jax import cli, figures, metrics, parallel, report
 from ucl_jax.errors import UsageError, choose, read_json, require
 from ucl_jax.probes import PROBES, Probe
 from ucl_jax.run import claim, write_json
@@ -117,14 +117,9 @@ def summary(record: Record) -> str:
     rows = values.get("rows", [values] if "task" in values and "all" in values else [])
     for row in rows:
         asked = f"k={row['k']} " if "k" in row else ""
-        means = (f"{key} {_mean(row[key]):.2f} %" for key in ("task", "all"))
+        means = (f"{key} {metrics.average_accuracy([row[key]]):.2f} %" for key in ("task", "all"))
         told.append(asked + ", ".join(means))
     return "; ".join(told) or "done"
-
-
-def _mean(row: Sequence[float | None]) -> float:
-    known = [value for value in row if value is not None]
-    return sum(known) / len(known)
 
 
 def _chosen(after: str, subject: Subject) -> list[int]:

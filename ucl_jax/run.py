@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
-from flax.traverse_util import flatten_dict
 
 from ucl_jax import __version__, convert, evaluate, figures, metrics, parallel, report, tables, train
 from ucl_jax.checkpoint import Checkpoints, Networks
+from ucl_jax.cli import StopRequest
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.data.stream import TaskStream, open_stream
 from ucl_jax.errors import Stopped, UsageError, choose, read_json, require, write_whole
@@ -102,7 +102,7 @@ def run(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
         stack.enter_context(claim(workdir))
         write_json(workdir / "config.json", json.loads(config.to_json()))
         checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", config.checkpoint.keep))
-        stop = stack.enter_context(_StopRequest())
+        stop = stack.enter_context(StopRequest())
         return _Run(
             config, workdir, command, devices, experiment, compiled, official, stream, checkpoints, stop
         ).finish()
@@ -136,7 +136,7 @@ class _Run:
         self.stream: TaskStream = stream
         self.checkpoints: Checkpoints = checkpoints
         self.networks = Networks(workdir / "networks")
-        self.stop: _StopRequest = stop
+        self.stop: StopRequest = stop
         self.began = time.monotonic()
         self.schedule = train.make_schedule(stream.train_sizes, config.train.epochs, config.train.batch_size)
         self.pending: collections.deque[train.StepDone] = collections.deque()
@@ -272,12 +272,13 @@ class _Run:
         if not self.config.eval.random_init:
             return None
         state = jax.device_put(self.experiment.init(), self.compiled[0].sharding)
+        network = state.params, state.model_state
         features = []
         for task in range(self.stream.num_tasks):
             if self.stop.signum is not None:
                 self._stop(self.schedule.total)
             features.append(
-                train.task_features(self.config, self.experiment, self.compiled, self.stream, state, task, learned=-1)
+                train.task_features(self.config, self.experiment, self.compiled, self.stream, network, task, learned=-1)
             )
         return train.probe(self.config, self.experiment, features, -1, self.stream.num_tasks, self.stream.classes)
 
@@ -324,28 +325,6 @@ def _official(config, workdir: pathlib.Path, experiment: Experiment) -> tuple[Py
     return convert.load(pathlib.Path(config.init_from).expanduser(), fresh.params, fresh.model_state)
 
 
-class _StopRequest:
-    """Remembers the first SIGINT or SIGTERM; a second one acts at once."""
-
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-    def __init__(self):
-        self.signum: int | None = None
-
-    def __enter__(self):
-        self._before = {signum: signal.signal(signum, self._request) for signum in self.SIGNALS}
-        return self
-
-    def __exit__(self, *exception):
-        for signum, handler in self._before.items():
-            signal.signal(signum, handler)
-
-    def _request(self, signum, frame):
-        self.signum = signum
-        for each in self.SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
-
-
 def finished_results(config, workdir: pathlib.Path) -> dict[str, Any] | None:
     """The results of a run of this config that is finished in `workdir`.
 
@@ -359,8 +338,8 @@ def finished_results(config, workdir: pathlib.Path) -> dict[str, Any] | None:
         (workdir / "config.json").exists(),
         f"{workdir} holds a run but not its config.json, so that nobody can tell what it is; take another --workdir",
     )
-    stored = flatten_dict(read_json(workdir / "config.json"), sep=".")
-    given = flatten_dict(json.loads(config.to_json()), sep=".")
+    stored = tables.flatten(read_json(workdir / "config.json"))
+    given = tables.flatten(json.loads(config.to_json()))
     differing = [
         f"{key} ({json.dumps(stored.get(key))} there, {json.dumps(given.get(key))} here)"
         for key in sorted(stored.keys() | given.keys())

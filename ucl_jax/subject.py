@@ -18,7 +18,7 @@ from ucl_jax.data.stream import TaskStream, open_stream
 from ucl_jax.errors import choose, read_json, require
 from ucl_jax.experiment import Experiment, make_experiment
 from ucl_jax.objectives import Objective, Readout
-from ucl_jax.types import PyTree, TrainState
+from ucl_jax.types import PyTree
 
 
 class Subject:
@@ -100,12 +100,11 @@ class Subject:
         """
         kept = {key: value for key, value in self._features.items() if key[0] == after}  # of one network at a time
         self._features = kept
-        state = TrainState(after, *self.network(after), opt_state=(), memory=())
         tasks, learned = range(self.stream.num_tasks), after - 1
         for task in tasks:
             if (after, task) not in kept:
                 kept[after, task] = train.task_features(
-                    self.config, self.experiment, self._compiled, self.stream, state, task, learned
+                    self.config, self.experiment, self._compiled, self.stream, self.network(after), task, learned
                 )
         stages = [self.experiment.stage(min(task, learned) if own_stage else learned) for task in tasks]
         return [kept[after, task][stage] for task, stage in zip(tasks, stages)]

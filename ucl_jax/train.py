@@ -10,7 +10,7 @@ from ucl_jax import evaluate
 from ucl_jax.data.stream import TaskStream, batch_indices
 from ucl_jax.experiment import Experiment
 from ucl_jax.parallel import Parallel
-from ucl_jax.types import Array, Batch, TrainState
+from ucl_jax.types import Array, Batch, PyTree, TrainState
 
 Rows = dict[str, evaluate.Row]
 # config.eval.tasks -> how many tasks are evaluated when `seen` of all are learned.
@@ -110,7 +110,9 @@ def train(
         for i in range(EVALUATED[config.eval.tasks](seen, stream.num_tasks)):
             yield Evaluating(step, i, state)
             if features[i] is None:
-                features[i] = task_features(config, experiment, compiled, stream, state, i, task)
+                features[i] = task_features(
+                    config, experiment, compiled, stream, (state.params, state.model_state), i, task
+                )
         rows = probe(config, experiment, features, task, seen, stream.classes)
         state = state.replace(memory=experiment.stages[stage].method.end_task(state.memory, state.params))
         yield TaskDone(step, task, state, rows)
@@ -132,11 +134,13 @@ def task_features(
     experiment: Experiment,
     compiled: Sequence[Parallel],
     stream: TaskStream,
-    state: TrainState,
+    network: tuple[PyTree, PyTree],
     task: int,
     learned: int,
 ) -> dict[int, evaluate.TaskFeatures]:
     """Frozen features of a task's training images (the bank) and test images (the queries), by number of stage.
+
+    `network` holds parameters and statistics.
 
     The stages are the one in which the task was learned and the present one, `learned` being the last task learned
     (-1 for none): the same but for an architecture that grows.
@@ -145,7 +149,7 @@ def task_features(
 
     def features(stage):
         def extract(images):
-            show = partial(compiled[stage].features, state.params, state.model_state)
+            show = partial(compiled[stage].features, *network)
             return evaluate.extract(show, images, config.eval.batch_size)
 
         bank, query = extract(data.train_image), extract(data.test_image)

@@ -43,14 +43,17 @@ class Probe(NamedTuple):
 
     def check(self, name: str, settings: Settings) -> None:
         """Raises UsageError for a setting out of range; `name` is the probe's."""
+
+        def values(key):
+            return settings[key] if isinstance(settings[key], tuple) else (settings[key],)
+
         for bounds, word in ((self.least, "at least"), (self.above, "above")):
             for key, bound in bounds.items():
-                values = settings[key] if isinstance(settings[key], tuple) else (settings[key],)
-                for value in values:
+                for value in values(key):
                     good = value > bound or (word == "at least" and value == bound)
                     require(good, f"{name}.{key} is {value}; it must be {word} {bound}")
         for key, known in self.choices.items():
-            for value in settings[key] if isinstance(settings[key], tuple) else (settings[key],):
+            for value in values(key):
                 choose(f"{name}.{key}", value, known)
 
 
