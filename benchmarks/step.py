@@ -1,90 +1,537 @@
-"""Images/s of the whole LUMP training step, and the share of its parts.
+"""Images/s of the whole LUMP training step against PyTorch in the same run, its parts, and the machine's limit.
 
-    python -m benchmarks.step                    # the paper's size: width 64, batch 256, 32x32
-    python -m benchmarks.step --width=16 --batch=64 --image=8 --repeats=20
+    python -m benchmarks.step                       # both sizes against both peers
+    python -m benchmarks.step --sizes=demo --json   # one JSON object on stdout
 
-Random images: the values do not matter for the time. The first step (compilation) is told apart, then the whole step
-and its parts alternate; medians.
+`paper` is the recipe lump.py:cifar10,simsiam (width 64, batch 256, 32x32), `demo` is lump.py:digits,simsiam. `ours` is
+the real training loop; `torch_plain` and `torch_best` are those of benchmarks.torch_lump: a plain loop with Pillow in
+four workers, and compiled bfloat16 with augmentation and buffer on the device. Images are random: their values do not
+matter for the time.
+
+Each program has a process of its own with all cores, and works while the others wait. They alternate; a turn begins
+with steps that are not timed, for workers prepare batches while others are measured. The first step, which compiles, is
+told apart: of PyTorch with what its compiler kept on disk from an earlier run, if anything. A ratio is that of one
+round; the median counts. Writes benchmarks/results/step.json.
 """
 
 import argparse
-import statistics
+import ast
+import contextlib
+import json
+import pathlib
+import sys
 import time
+from collections.abc import Callable
 
-import jax
-import numpy as np
-
+from benchmarks import measure
 from configs import lump
-from ucl_jax import parallel
-from ucl_jax.experiment import make_experiment
-from ucl_jax.run import device_name
-from ucl_jax.types import Batch
+from ucl_jax import tables
+from ucl_jax.cli import Parser, exit_codes
+from ucl_jax.errors import UsageError, choose, require
+
+ARGUMENT = {"paper": "cifar10,simsiam", "demo": "digits,simsiam"}
+PEERS = ("torch_plain", "torch_best")
+DTYPES = dict.fromkeys(("float32", "bfloat16"))
+MODES = ("auto", "default", "reduce-overhead", "max-autotune", "eager")  # of torch.compile; "eager" is without it
+ROUNDS = {"paper": 3, "demo": 5}
+PART_ROUNDS = 2
+PARTS = ("augmentation", "forward + backward", "buffer", "input", "evaluation")
+IMAGES = 10_000  # of a task
+TURN = {"cpu": 3.0}  # seconds a turn of steps, elsewhere 2; a turn of a part lasts a third
+SLOW = 1.0  # seconds a call, from which one call is enough to come to a steady state, and a turn
+RESULT = measure.RESULTS / "step.json"
+# What peers read from the config tree: another override would make them something else than ours.
+SHARED = (
+    *(f"augment.{key}" for key in ("crop_scale", "flip", "jitter", "jitter_p", "gray_p", "mean", "std")),
+    *(f"augment.replay_{key}" for key in ("crop_scale", "mean", "std")),
+    *(f"objective.{key}" for key in ("hidden_dim", "output_dim", "predictor_dim")),
+    *("benchmark.image_size", "eval.batch_size", "method.alpha", "method.buffer_size", "model.width"),
+    *("train.batch_size", "train.learning_rate", "train.momentum", "train.weight_decay"),
+)
 
 
-def main() -> None:
-    """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--image", type=int, default=32)
-    parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--objective", default="simsiam")
-    parser.add_argument("--repeats", type=int, default=3)
-    arguments = parser.parse_args()
+def get_config(size: str, overrides: list[str]):
+    """The config tree of a size; raises UsageError for an override that does not fit into it."""
+    config = lump.get_config(choose("size", size, ARGUMENT))
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        require(bool(equals), f"--override={override} is not KEY=VALUE")
+        try:
+            value = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            value = text
+        try:
+            config.update_from_flattened_dict({key: value})
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"--override={override}: {error.args[0]}") from None
+    return config
 
-    config = lump.get_config(f"cifar10,{arguments.objective}")
-    config.model.update(width=arguments.width, dtype=arguments.dtype)
-    config.train.batch_size = arguments.batch
-    config.benchmark.image_size = arguments.image
-    devices = parallel.choose_devices(0, arguments.batch)
-    experiment = make_experiment(config, parallel.AXIS)
-    compiled = parallel.compile_stages(experiment.stages, devices)[0]
-    state = jax.device_put(experiment.init(), compiled.sharding)
-    shape = (arguments.batch, arguments.image, arguments.image, 3)
-    rng = np.random.default_rng(0)
-    batch = Batch(
-        rng.integers(0, 256, shape, np.uint8), np.zeros(arguments.batch, np.int32), np.ones(arguments.batch, bool)
-    )
-    keys = jax.random.split(jax.random.key(0), arguments.batch)
 
-    objective = experiment.stages[0].objective
-    views = jax.jit(objective.views)
-    replay_views = jax.jit(objective.replay_views)
-    loss = make_experiment(config, None).stages[0].objective.loss  # the same without an axis
-    gradient = jax.jit(jax.grad(loss, has_aux=True))
-    shown = jax.block_until_ready(views(keys, batch))
-    params, model_state = jax.tree.map(jax.numpy.copy, (state.params, state.model_state))
+# A process of one program. It answers a question {"what": name, "untimed": calls, "count": calls} with the seconds a
+# call, waited for together. Imports are inside: a process holds what its own program needs.
 
-    def step():
-        nonlocal state
-        state, metrics = compiled.train_step(state, batch, experiment.key)
-        return metrics
 
-    parts = {
-        "whole step": step,
-        "two views": lambda: views(keys, batch),
-        "replay views": lambda: replay_views(keys, batch, shown[1]),
-        "forward + backward": lambda: gradient(params, model_state, shown),
-    }
+def serve(given: argparse.Namespace, size: str) -> None:
+    """Answers until there are no more questions; the first answer may be what is wrong with program or settings."""
+
+    def attempt(work):
+        """What `work` gives; of a peer, why it gives nothing. Its prints must not come between the answers."""
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                return work()
+        except Exception as error:  # of PyTorch, whatever it is: ours is measured all the same
+            if given.program == "ours":
+                raise
+            lines = str(error).strip().splitlines() or [""]
+            return {"error": f"{type(error).__name__}: {lines[0]}"}
+
+    def begin():
+        nonlocal works, more
+        facts, works, more = (_ours if given.program == "ours" else _torch)(given, size)
+        return facts
+
+    def reply(question):
+        what = question["what"]
+
+        def timed():
+            works[what](question["untimed"])
+            return {"seconds": works[what](question["count"])}
+
+        return attempt(more.get(what, timed))
+
+    works, more = {}, {}
+    try:
+        facts = attempt(begin)
+    except UsageError as error:
+        facts = {"usage": str(error)}
+    measure.answer(facts, reply)
+
+
+def _torch(given, size):
+    import torch  # noqa: F401  # the reason, when it is not there
+
+    from benchmarks import torch_lump
+
+    config = get_config(size, given.override)
     began = time.perf_counter()
-    jax.block_until_ready(step())
-    print(f"device: {device_name(devices)}, jax {jax.__version__}; first step: {time.perf_counter() - began:.1f} s")
-    for part in parts.values():
-        jax.block_until_ready(part())
-    times = {name: [] for name in parts}
-    for _ in range(arguments.repeats):
-        for name, part in parts.items():
-            began = time.perf_counter()
-            jax.block_until_ready(part())
-            times[name].append(time.perf_counter() - began)
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    for name, seconds in medians.items():
-        spread = f"{min(times[name]):.3f}..{max(times[name]):.3f}"
-        print(f"{name:20} {seconds:8.3f} s  ({spread})  {100 * seconds / medians['whole step']:5.1f} %")
-    print(f"{arguments.batch / medians['whole step']:.1f} images/s")
-    augmentation = medians["two views"] + medians["replay views"]
-    print(f"augmentation: {100 * augmentation / medians['whole step']:.1f} % of the step")
+    made = torch_lump.make(given.program, config, _images(config), given.torch_mode)
+    torch_lump.wait()
+    first = time.perf_counter() - began
+
+    def seconds(work, count):
+        torch_lump.wait()
+        began = time.perf_counter()
+        for _ in range(count):
+            work()
+        torch_lump.wait()
+        return (time.perf_counter() - began) / count
+
+    works = {name: lambda count, work=work: seconds(work, count) for name, work in made.parts.items()}
+    works["step"] = lambda count: seconds(made.step, count)
+    facts = {**made.facts, "mode": made.mode, "untimed": made.untimed, "parts": list(made.parts), "first": first}
+    return facts, works, {"rates": lambda: torch_lump.rates(seconds)}
+
+
+def _images(config):
+    import numpy as np
+
+    size = config.benchmark.image_size
+    return np.random.default_rng(0).integers(0, 256, (IMAGES, size, size, 3), np.uint8)
+
+
+def _ours(given, size):
+    import os
+
+    os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.5")  # of a GPU; the peers need some, too
+    import jax
+
+    config = get_config(size, [*given.override, f"model.dtype={given.dtype}"])
+    began = time.perf_counter()
+    loop = measure.Loop(config, IMAGES)
+    loop.steps()
+    first = time.perf_counter() - began
+    works = {"step": loop.steps} | {
+        name: lambda count, work=work: measure.seconds(work, count) for name, work in _our_parts(loop).items()
+    }
+
+    def cost():
+        from benchmarks import compiled
+        from ucl_jax.types import Batch
+
+        batch = Batch(*(x[: config.train.batch_size] for x in (loop.images, loop.labels, loop.labels == 0)))
+        return compiled.cost(loop.compiled[0].lower(loop.state, batch, loop.key).compile())
+
+    facts = {
+        "parameters": sum(x.size for x in jax.tree.leaves(loop.state.params)),
+        "mode": config.model.dtype,
+        "untimed": {},
+        "parts": list(PARTS),
+        "first": first,
+        "platform": jax.default_backend(),
+        "where": measure.where(),
+    }
+    return facts, works, {"cost": cost, "rates": _rates}
+
+
+def _our_parts(loop: measure.Loop) -> dict[str, Callable[[], object]]:
+    """Parts of our step, each compiled alone; they are to be waited for."""
+    import jax
+    import jax.numpy as jnp
+
+    from ucl_jax import evaluate
+    from ucl_jax.data.stream import batch_indices
+    from ucl_jax.experiment import make_experiment
+    from ucl_jax.methods.base import Step
+    from ucl_jax.types import Batch
+
+    config = loop.config
+    stage = make_experiment(config, None).stages[0]  # the same without an axis
+    objective, method, count = stage.objective, stage.method, config.train.batch_size
+
+    def batches():
+        for epoch in range(10**6):
+            for index, first in zip(*batch_indices(config.seed, 0, epoch, len(loop.labels), count)):
+                yield Batch(loop.images[index], loop.labels[index], first)
+
+    coming = batches()
+    batch = jax.device_put(next(coming))
+    keys = jax.random.split(jax.random.key(1), count)
+    params, model_state, memory = jax.tree.map(jnp.copy, (loop.state.params, loop.state.model_state, loop.state.memory))
+    params, model_state, memory = jax.device_put((params, model_state, memory), jax.local_devices()[0])
+
+    @jax.jit
+    def augmented(keys, batch):
+        views = objective.views(keys, batch)
+        return views, objective.replay_views(keys, batch, views[1])
+
+    gradient = jax.jit(jax.value_and_grad(objective.loss, has_aux=True))
+
+    def exchange(memory, batch, frozen, key):
+        past = method.recall(memory, key, count)
+        return method.observe(memory, Step(batch, frozen, (), (), ()), key), past
+
+    exchange = jax.jit(exchange, donate_argnums=0)
+    views = []  # made when first asked for
+
+    def shown():
+        if not views:
+            views.extend(augmented(keys, batch)[0])
+        return tuple(views)
+
+    def exchanged():
+        nonlocal memory
+        memory, past = exchange(memory, batch, shown()[1], jax.random.key(2))
+        return past, memory
+
+    def read_out():
+        images = loop.images[: config.eval.batch_size]
+        return evaluate.extract(
+            lambda x: loop.compiled[0].features(loop.state.params, loop.state.model_state, x), images, len(images)
+        )
+
+    works = (
+        lambda: augmented(keys, batch),
+        lambda: gradient(params, model_state, shown()),
+        exchanged,
+        lambda: jax.device_put(next(coming)),
+        read_out,
+    )
+    return dict(zip(PARTS, works, strict=True))
+
+
+def _rates() -> dict[str, float]:
+    """FLOP/s of square matrix products, the best of several sizes, and bytes/s of a copy, read and written."""
+    import jax
+    import jax.numpy as jnp
+
+    found = {}
+    product = jax.jit(lambda x: x @ x)
+    for dtype in DTYPES:
+        for size in (1024, 2048, 3072) if jax.default_backend() == "cpu" else (4096, 8192):
+            x = jnp.ones((size, size), dtype) / size
+            jax.block_until_ready(product(x))
+            rate = 2 * size**3 / min(measure.seconds(lambda x=x: product(x), 3) for _ in range(3))
+            found[dtype] = max(found.get(dtype, 0.0), rate)
+    add = jax.jit(lambda x: x + 1, donate_argnums=0)  # in place: new memory would be paid for page by page
+    x = add(jnp.zeros(2**27))
+
+    def copy():
+        nonlocal x
+        x = add(x)
+        return x
+
+    found["copy"] = 2 * x.nbytes / min(measure.seconds(copy, 3) for _ in range(3))
+    return found
+
+
+# The measurement.
+
+
+class ProgramError(Exception):
+    """What a peer could not do."""
+
+
+class Programs:
+    """The programs of one size that run: asks them, and remembers how long a call takes.
+
+    `facts` are their first answers; `failed` says why a program, or a part of it, is not there.
+    """
+
+    def __init__(self, size: str, given: argparse.Namespace, stack: contextlib.ExitStack):
+        self._ask, self._estimate, self.facts, self.failed = {}, {}, {}, {}
+        for name in ("ours", *given.peers):
+            settings = [f"--override={one}" for one in given.override]
+            settings += [f"--program={name}", f"--sizes={size}", f"--dtype={given.dtype}"]
+            settings += [f"--torch-mode={given.torch_mode}", "--peers="]
+            try:
+                facts, ask = stack.enter_context(measure.start("benchmarks.step", settings))
+            except SystemExit as error:
+                if name == "ours":
+                    raise
+                facts = {"error": str(error)}
+            require("usage" not in facts, facts.get("usage", ""))
+            if "error" in facts:
+                self.failed[name] = facts["error"]
+                tell(f"{size}: {name} cannot run: {facts['error']}")
+                continue
+            self._ask[name], self.facts[name] = ask, facts
+            tell(f"{size}: {name}: first step {facts['first']:.1f} s; {facts['mode']}")
+            if (found := facts["parameters"]) != (wanted := self.facts["ours"]["parameters"]):
+                raise SystemExit(f"{size}: {name} has {found} parameters, ours {wanted}: no comparison")
+
+    def question(self, name: str, what: str) -> dict:
+        """The answer of a program to a question that is not about time."""
+        return self._ask[name]({"what": what})
+
+    def _call(self, name: str, what: str, untimed: int, count: int) -> float:
+        answer = self._ask[name]({"what": what, "untimed": untimed, "count": count})
+        if "error" in answer:
+            raise ProgramError(answer["error"])
+        self._estimate[name, what] = answer["seconds"]
+        return answer["seconds"]
+
+    def turn(self, name: str, what: str, length: float) -> float:
+        """Seconds a call in a turn of about `length` seconds, after untimed calls."""
+        wanted = max(1, self.facts[name]["untimed"].get(what, 1))
+        for _ in range(4):  # the first estimates may be far off
+            before = self._estimate.get((name, what), 2 * SLOW)
+            untimed = 1 if before > SLOW else wanted
+            count = max(1, round(length / before)) if (name, what) in self._estimate else 1
+            seconds = self._call(name, what, untimed, count)
+            if seconds * count > length / 2 and (untimed == wanted or seconds > SLOW):
+                break
+        return seconds
+
+    def rounds(self, what: str, count: int, length: float) -> dict[str, list[float]]:
+        """Seconds a call in each round, of each program that has such a part and that can do it."""
+
+        def turn(name):
+            if (key := f"{name}, {what}") in self.failed:
+                return None
+            try:
+                return self.turn(name, what, length)
+            except ProgramError as error:
+                self.failed[key] = str(error)
+                tell(f"{key} cannot run: {error}")
+
+        names = [name for name, facts in self.facts.items() if what == "step" or what in facts["parts"]]
+        done = measure.alternate({name: lambda n=name: turn(n) for name in names}, count)
+        return {name: seconds for name, seconds in done.items() if None not in seconds}
+
+
+def tell(line: str) -> None:
+    """Progress."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def measure_size(size: str, given: argparse.Namespace) -> dict:
+    """What the programs take at one size; for the first one, the machine's rates too."""
+    with contextlib.ExitStack() as stack:
+        programs = Programs(size, given, stack)
+        facts = programs.facts
+        turn = TURN.get(facts["ours"]["platform"], 2.0)
+        record = {
+            "facts": facts,
+            "failed": programs.failed,
+            "step": programs.rounds("step", given.rounds or ROUNDS[size], turn),
+            "parts": {},
+        }
+        for name, seconds in record["step"].items():
+            tell(f"{size}: {name}: {measure.spread(seconds)['median']:.4f} s a step")
+        for part in PARTS if given.parts else ():
+            record["parts"][part] = programs.rounds(part, min(PART_ROUNDS, given.rounds or PART_ROUNDS), turn / 3)
+            tell(f"{size}: {part}: " + ", ".join(f"{n} {_seconds(s)} s" for n, s in record["parts"][part].items()))
+        record["cost"] = programs.question("ours", "cost")
+        if size == given.sizes[0]:
+            asked = ["ours"]
+            if len(facts) > 1 and facts["ours"]["platform"] == "cpu":
+                asked.append(list(facts)[-1])
+            answers = {name: programs.question(name, "rates") for name in asked}
+            record["rates"] = {name: answer for name, answer in answers.items() if "error" not in answer}
+    return record
+
+
+# What is made of it: pure functions.
+
+
+def ratios(seconds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    """Our speed over each peer's: spread of the ratios of rounds."""
+    ours = seconds["ours"]
+    return {
+        peer: measure.spread([theirs / mine for mine, theirs in zip(ours, values, strict=True)])
+        for peer, values in seconds.items()
+        if peer != "ours"
+    }
+
+
+def limit(cost: dict[str, float], rates: dict[str, dict[str, float]], dtype: str, seconds: float) -> dict:
+    """How near a step of `seconds` with FLOPs and bytes `cost` is to the measured rates of a machine.
+
+    A bound is the least time that the products, or the memory traffic, would take; the larger one holds.
+    """
+    product, copy = (max(measured[kind] for measured in rates.values()) for kind in (dtype, "copy"))
+    bounds = {"products": cost["flops"] / product, "memory": cost["bytes"] / copy}
+    return {
+        **cost,
+        "flops_per_second": cost["flops"] / seconds,
+        "bytes_per_second": cost["bytes"] / seconds,
+        "matrix_rate": product,
+        "copy_rate": copy,
+        "of_matrix_rate": bounds["products"] / seconds,
+        "of_copy_rate": bounds["memory"] / seconds,
+        "bound": max(bounds, key=bounds.get),
+        "bound_seconds": max(bounds.values()),
+        "bound_share": max(bounds.values()) / seconds,
+    }
+
+
+def summarise(records: dict[str, dict], rates: dict, dtype: str, batch: dict[str, int]) -> dict:
+    """The numbers of the result from what was measured at each size; `batch` images a step."""
+
+    def each(make):
+        return {size: make(size, record) for size, record in records.items()}
+
+    def spreads(seconds):
+        return {name: measure.spread(values) for name, values in seconds.items()}
+
+    def speed(size, record):
+        return {name: measure.spread([batch[size] / s for s in values]) for name, values in record["step"].items()}
+
+    ratio = each(lambda size, record: ratios(record["step"]))
+    return {
+        "ratio": {size: {peer: one["median"] for peer, one in peers.items()} for size, peers in ratio.items()},
+        "ratio_spread": ratio,
+        "steps": each(lambda size, record: spreads(record["step"])),
+        "images_per_second": each(speed),
+        "first_seconds": each(lambda size, record: {name: f["first"] for name, f in record["facts"].items()}),
+        "parts": each(lambda size, record: {part: spreads(seconds) for part, seconds in record["parts"].items()}),
+        "parts_ratio": each(lambda size, record: {part: ratios(seconds) for part, seconds in record["parts"].items()}),
+        "limits": each(
+            lambda size, record: limit(record["cost"], rates, dtype, measure.spread(record["step"]["ours"])["median"])
+        ),
+        "rates": rates,
+        "failed": each(lambda size, record: record["failed"]),
+        "programs": each(
+            lambda size, record: {
+                name: {key: value for key, value in facts.items() if key not in ("where", "first", "parts")}
+                for name, facts in record["facts"].items()
+            }
+        ),
+        "rounds": each(lambda size, record: record["step"]),
+    }
+
+
+def _spread(values: dict[str, float], digits: str = ".3g") -> str:
+    return f"{values['median']:{digits}} ({values['least']:{digits}}..{values['most']:{digits}})"
+
+
+def _seconds(values: list[float]) -> str:
+    return _spread(measure.spread(values))
+
+
+def table(result: dict) -> str:
+    """The result as text; a spread is median (least..most)."""
+    rows = [["size", "what", "program", "seconds", "images/s", "ours over it"]]
+    for size, steps in result["steps"].items():
+        for name, seconds in steps.items():
+            faster = result["ratio_spread"][size].get(name)
+            speed = _spread(result["images_per_second"][size][name], ".4g")
+            rows.append([size, "step", name, _spread(seconds), speed, _spread(faster) if faster else "-"])
+        for part, programs in result["parts"][size].items():
+            for name, seconds in programs.items():
+                faster = result["parts_ratio"][size][part].get(name)
+                rows.append([size, part, name, _spread(seconds), "-", _spread(faster) if faster else "-"])
+        for name, seconds in result["first_seconds"][size].items():
+            rows.append([size, "first step", name, f"{seconds:.1f}", "-", "-"])
+    lines = [tables.render(rows, "text", left=3), ""]
+    for size, one in result["limits"].items():
+        lines.append(
+            f"{size}: {one['flops'] / 1e9:.4g} GFLOP and {one['bytes'] / 1e9:.4g} GB a step: "
+            f"{one['flops_per_second'] / 1e9:.4g} GFLOP/s, {100 * one['of_matrix_rate']:.0f} % of the matrix rate of "
+            f"{one['matrix_rate'] / 1e9:.4g}; {one['bytes_per_second'] / 1e9:.3g} GB/s, "
+            f"{100 * one['of_copy_rate']:.0f} % of the copy rate of {one['copy_rate'] / 1e9:.3g}; the bound is "
+            f"{one['bound']}, {one['bound_seconds']:.3g} s, {100 * one['bound_share']:.0f} % of the step"
+        )
+    for size, programs in result["programs"].items():
+        lines += [f"{size}: {name}: {facts['mode']}" for name, facts in programs.items()]
+        lines += [f"{size}: {name} cannot run: {reason}" for name, reason in result["failed"][size].items()]
+    lines.append(", ".join(f"{key} {value}" for key, value in result["where"].items()))
+    return "\n".join(lines)
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """The arguments; raises UsageError."""
+
+    def words(text):
+        return [word for word in text.split(",") if word]
+
+    parser = Parser(prog="python -m benchmarks.step", description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", type=words, default=list(ARGUMENT), help="of paper,demo")
+    parser.add_argument("--peers", type=words, default=list(PEERS), help="of torch_plain,torch_best; may be empty")
+    parser.add_argument("--rounds", type=int, help="default 3 of paper, 5 of demo")
+    parser.add_argument("--dtype", default="float32", help="ours computes in: float32, bfloat16")
+    parser.add_argument("--torch-mode", default="auto", choices=MODES, help="how torch_best is compiled")
+    parser.add_argument("--parts", action=argparse.BooleanOptionalAction, default=True, help="measure parts too")
+    parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="of the config tree")
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    parser.add_argument("--out", type=pathlib.Path, default=RESULT, help="the file that is written")
+    parser.add_argument("--program", help=argparse.SUPPRESS)  # a process of one program
+    given = parser.parse_args(argv)
+    require(bool(given.sizes), "--sizes is empty")
+    require(given.rounds is None or given.rounds >= 1, f"--rounds is {given.rounds}; it must be at least 1")
+    require(given.out.parent.is_dir(), f"--out: there is no folder {given.out.parent}")
+    choose("--dtype", given.dtype, DTYPES)
+    for peer in given.peers:
+        choose("peer", peer, dict.fromkeys(PEERS))
+    for size in given.sizes:
+        get_config(size, given.override)
+    for key in (override.partition("=")[0] for override in given.override):
+        require(key in SHARED or not given.peers, f"the peers know no {key}; take --peers= for ours alone")
+    return given
+
+
+@exit_codes
+def main(argv: list[str]) -> int:
+    """Measures, writes and prints."""
+    given = parse(argv)
+    if given.program:
+        serve(given, given.sizes[0])
+        return 0
+    records = {size: measure_size(size, given) for size in given.sizes}
+    rates = records[given.sizes[0]]["rates"]
+    batch = {size: get_config(size, given.override).train.batch_size for size in given.sizes}
+    where = next(iter(records.values()))["facts"]["ours"]["where"]
+    torch = {facts["torch"] for record in records.values() for facts in record["facts"].values() if "torch" in facts}
+    result = {
+        **summarise(records, rates, given.dtype, batch),
+        "where": where | {"torch": next(iter(torch), None)},
+        "settings": {key: value for key, value in vars(given).items() if key not in ("program", "out", "json")},
+        "command": "python -m benchmarks.step " + " ".join(argv),
+    }
+    measure.save(given.out, result)
+    print(json.dumps(result) if given.json else table(result))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -2,9 +2,12 @@
 
 Those that take a `stem` write stem.png, stem.svg and the numbers that they show, stem.json and stem.csv, and return
 the paths. The same numbers give the same bytes. Colours can be told apart by the colour-blind.
+
+Matplotlib is imported by the first picture: nothing that only might draw waits for it.
 """
 
 import csv
+import functools
 import itertools
 import json
 import math
@@ -12,11 +15,7 @@ import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib import ticker
-from matplotlib.colors import LogNorm, Normalize
-from matplotlib.figure import Figure
 
 from ucl_jax import metrics
 from ucl_jax.tables import PROBE_TITLES, Run, probes_of, random_networks, run_name, run_names, untrained
@@ -27,9 +26,22 @@ GREYS = ({"ls": "-.", "color": "0.6"}, {"ls": (0, (1, 3)), "color": "0.3"}, {"ls
 MARKS, DASHES = "osD^vPX", ("-", "--", "-.", ":")
 SAVE = {"dpi": 130, "bbox_inches": "tight"}
 # Names come from configs: a dollar sign in one is no formula.
-styled = matplotlib.rc_context({"svg.hashsalt": "ucl_jax", "text.parse_math": False, "svg.fonttype": "path"})
+STYLE = {"svg.hashsalt": "ucl_jax", "text.parse_math": False, "svg.fonttype": "path"}
 
 Rows = Sequence[Sequence[Any]]
+
+
+def styled(draw: Callable) -> Callable:
+    """`draw` with the settings of STYLE."""
+
+    @functools.wraps(draw)
+    def wrapped(*arguments, **keywords):
+        from matplotlib import rc_context
+
+        with rc_context(STYLE):
+            return draw(*arguments, **keywords)
+
+    return wrapped
 
 
 @styled
@@ -42,7 +54,7 @@ def few_shot(stem: pathlib.Path, series: dict[str, list[dict]], title: str) -> l
         be None. The line is the mean, the bar the unbiased deviation.
       title: of the picture.
     """
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    figure = _figure(9, 3.8)
     axes = figure.subplots(1, 2)
     styles = _lines(series)
     sizes = sorted({point["images"] for points in series.values() for point in points})
@@ -56,7 +68,7 @@ def few_shot(stem: pathlib.Path, series: dict[str, list[dict]], title: str) -> l
                 axis.errorbar([images for images, _ in known], means, spread, label=name, capsize=3, **styles[name])
         axis.set_xscale("log")
         axis.set_xticks(sizes, [str(size) for size in sizes])
-        axis.xaxis.set_minor_locator(ticker.NullLocator())
+        axis.xaxis.minorticks_off()
         axis.set(xlabel="training images a task", ylabel=label)
         axis.grid(color="0.9")
     _legend(figure, axes[0])
@@ -85,7 +97,7 @@ def cka(
     """
     most = max((len(panel["columns"]) for panel in panels.values()), default=1)
     figure, places = _grid(len(panels), width=max(2.6, 0.5 * most + 0.9), height=max(2.4, 0.45 * most + 0.9), most=3)
-    norm = Normalize(0, 1)
+    norm = _norm(0, 1)
     for axis, (name, panel) in zip(places, panels.items()):
         image = _heat(axis, metrics.as_array(panel["values"]), panel["rows"], panel["columns"], norm, "{:.2f}")
         axis.set(title=name, ylabel=axes[0], xlabel=axes[1])
@@ -112,7 +124,7 @@ def landscape(stem: pathlib.Path, panels: dict[str, dict], title: str) -> list[p
     steep = low > 0 and high / low > 50
     levels = (np.geomspace if steep else np.linspace)(low, high, 25)
     levels[[0, -1]] = low, high  # not beside them by rounding
-    norm = (LogNorm if steep else Normalize)(low, high)
+    norm = _norm(low, high, steep)
     figure, places = _grid(len(panels), width=3.3, height=3.0, most=4)
     for axis, (name, panel) in zip(places, panels.items()):
         steps, loss = panel["steps"], np.ma.masked_invalid(losses[name])
@@ -125,9 +137,7 @@ def landscape(stem: pathlib.Path, panels: dict[str, dict], title: str) -> list[p
         axis.plot(0, 0, marker="+", color="w", ms=9)
         axis.set(title=name, xlabel="second direction", ylabel="first direction", aspect="equal")
     if len(known):
-        figure.colorbar(
-            image, ax=places, label="loss", ticks=levels[::4], format=ticker.FuncFormatter(lambda v, _: f"{v:.3g}")
-        )
+        figure.colorbar(image, ax=places, label="loss", ticks=levels[::4], format="%.3g")
     figure.suptitle(title)
     rows = _entries({name: (panel["steps"], panel["steps"], panel["loss"]) for name, panel in panels.items()})
     return _save(stem, figure, {"title": title, "panels": panels}, ["panel", "first", "second", "loss"], rows)
@@ -145,7 +155,7 @@ def feature_maps(stem: pathlib.Path, items: list[dict], title: str, most: int = 
       most: maps to draw of each; the files of numbers have all.
     """
     columns = 1 + max((min(most, len(item["maps"])) for item in items), default=0)
-    figure = Figure(figsize=(1.1 * columns + 0.6, 1.15 * max(1, len(items)) + 0.5), layout="constrained")
+    figure = _figure(1.1 * columns + 0.6, 1.15 * max(1, len(items)) + 0.5)
     for axes, item in zip(figure.subplots(max(1, len(items)), columns, squeeze=False), items):
         axes[0].imshow(np.asarray(item["image"], np.uint8), interpolation="nearest")
         axes[0].set_ylabel(f"task {item['task'] + 1}\nclass {item['label']}", fontsize=8)
@@ -179,7 +189,7 @@ def embedding(
 ) -> list[pathlib.Path]:
     """Points [N, 2] of features, coloured by their task [N] (from 0) and by their class [N]."""
     places = np.asarray(points, np.float64).reshape(-1, 2)
-    figure = Figure(figsize=(9, 4.4), layout="constrained")
+    figure = _figure(9, 4.4)
     axes = figure.subplots(1, 2)
     for axis, name, groups, shift in zip(axes, ("task", "class"), (np.asarray(task), np.asarray(label)), (1, 0)):
         present = sorted(set(groups.tolist()))
@@ -208,7 +218,7 @@ def accuracy_matrices(stem: pathlib.Path, runs: Sequence[Run], probe: str) -> li
         if probe in run["probes"]
     }
     tasks = max((metrics.as_array(m["matrix"]).shape[1] for m in matrices.values()), default=1)
-    norm = Normalize(min((m["chance"] for m in matrices.values()), default=0), 100)
+    norm = _norm(min((m["chance"] for m in matrices.values()), default=0), 100)
     size = max(2.9, 0.42 * tasks + 1.0)
     figure, places = _grid(len(matrices), width=size, height=size - 0.2, most=4)
     for axis, item in zip(places, matrices.values()):
@@ -235,7 +245,7 @@ def average_accuracy(
 
     The place of a group's name in `order` decides its colour, so that it has the same one in several pictures.
     """
-    figure = Figure(figsize=(4.3, 4.0), layout="constrained")
+    figure = _figure(4.3, 4.0)
     axis = figure.subplots()
     rows = _average_accuracy(axis, groups, probe, order)
     axis.set(title=title)
@@ -253,7 +263,7 @@ def losses(
 
     The colours are as in `average_accuracy`.
     """
-    figure = Figure(figsize=(4.3, 4.0), layout="constrained")
+    figure = _figure(4.3, 4.0)
     axis = figure.subplots()
     rows, styles = [], _lines(order or groups)
     for name, runs in groups.items():
@@ -337,12 +347,10 @@ def plot_matrices(path: pathlib.Path, results: Run) -> None:
     """The accuracy matrix of every probe of a run as a heat map."""
     probes = results["probes"]
     rows, columns = metrics.as_array(next(iter(probes.values()))["matrix"]).shape
-    figure = Figure(
-        figsize=(len(probes) * max(3.6, 0.5 * columns + 1.6), max(1.9, 0.42 * rows + 1.5)), layout="constrained"
-    )
+    figure = _figure(len(probes) * max(3.6, 0.5 * columns + 1.6), max(1.9, 0.42 * rows + 1.5))
     joint = results["config"]["benchmark"]["joint"]
     for axis, (name, probe) in zip(figure.subplots(1, len(probes), squeeze=False)[0], probes.items()):
-        image = _accuracy(axis, probe | {"joint": joint}, Normalize(probe["chance"], 100))
+        image = _accuracy(axis, probe | {"joint": joint}, _norm(probe["chance"], 100))
         axis.set_aspect("auto")
         axis.set_title(PROBE_TITLES[name])
         figure.colorbar(image, ax=axis, label="accuracy, %")
@@ -354,7 +362,7 @@ def plot_matrices(path: pathlib.Path, results: Run) -> None:
 def plot_average_accuracy(path: pathlib.Path, runs: Sequence[Run]) -> None:
     """Average accuracy over the tasks seen, after each task, by every probe; joint training and chance as lines."""
     probes, names = probes_of(runs), run_names(runs)
-    figure = Figure(figsize=(4.5 * len(probes), 3.4), layout="constrained")
+    figure = _figure(4.5 * len(probes), 3.4)
     places = figure.subplots(1, len(probes), squeeze=False)[0]
     for axis, probe in zip(places, probes):
         _average_accuracy(axis, {name: [results] for name, results in zip(names, runs)}, probe)
@@ -370,7 +378,7 @@ def plot_average_accuracy(path: pathlib.Path, runs: Sequence[Run]) -> None:
 def plot_loss(path: pathlib.Path, records: Sequence[dict[str, Any]]) -> None:
     """Training loss over steps, with the borders of tasks."""
     records = [record for record in records if "loss" in record]
-    figure = Figure(figsize=(7, 3), layout="constrained")
+    figure = _figure(7, 3)
     axis = figure.subplots()
     axis.plot([r["step"] for r in records], [r["loss"] for r in records], lw=1, color=COLOURS[0])
     for before, after in itertools.pairwise(records):
@@ -405,7 +413,7 @@ def plot_buffer(
         row, column = divmod(place, columns)
         grid[row * (height + 1) :, column * (width + 1) :][:height, :width] = images[index]
     counts = np.bincount(tasks, minlength=len(classes))
-    figure = Figure(figsize=(8, 8 * grid.shape[0] / grid.shape[1] + 0.5), layout="constrained")
+    figure = _figure(8, 8 * grid.shape[0] / grid.shape[1] + 0.5)
     axis = figure.subplots()
     axis.imshow(grid, interpolation="nearest")
     axis.axis("off")
@@ -447,7 +455,7 @@ def _average_accuracy(axis, groups: dict[str, list[Run]], probe: str, order: Seq
     return rows
 
 
-def _accuracy(axis, item: Mapping[str, Any], norm: Normalize):
+def _accuracy(axis, item: Mapping[str, Any], norm):
     """The accuracy matrix of a probe on an axis."""
     matrix = metrics.as_array(item["matrix"])
     rows, columns = matrix.shape
@@ -457,7 +465,7 @@ def _accuracy(axis, item: Mapping[str, Any], norm: Normalize):
     return image
 
 
-def _heat(axis, values: np.ndarray, rows: Sequence, columns: Sequence, norm: Normalize, form: str):
+def _heat(axis, values: np.ndarray, rows: Sequence, columns: Sequence, norm, form: str):
     """A heat map with its numbers, each dark on light or light on dark."""
     image = axis.imshow(values, norm=norm, cmap="viridis")
     for (row, column), value in np.ndenumerate(values):
@@ -492,11 +500,25 @@ def _legend(figure, axis) -> None:
         figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=9)
 
 
-def _grid(panels: int, width: float, height: float, most: int) -> tuple[Figure, np.ndarray]:
+def _figure(width: float, height: float):
+    """An empty figure, in inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _norm(low: float, high: float, logarithmic: bool = False):
+    """Values from `low` to `high` to places 0 to 1 in a colour map."""
+    from matplotlib.colors import LogNorm, Normalize
+
+    return (LogNorm if logarithmic else Normalize)(low, high)
+
+
+def _grid(panels: int, width: float, height: float, most: int) -> tuple[Any, np.ndarray]:
     """A figure of so many axes, at most `most` beside each other, each of this size in inches."""
     columns = max(1, min(most, panels))
     rows = max(1, -(-panels // columns))
-    figure = Figure(figsize=(width * columns + 1.0, height * rows + 0.4), layout="constrained")
+    figure = _figure(width * columns + 1.0, height * rows + 0.4)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes[panels:]:
         axis.remove()
@@ -519,7 +541,7 @@ def _finite(rows: Rows) -> np.ndarray:
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def _save(stem: pathlib.Path, figure: Figure, numbers: Any, header: Sequence[str], rows: Rows) -> list[pathlib.Path]:
+def _save(stem: pathlib.Path, figure, numbers: Any, header: Sequence[str], rows: Rows) -> list[pathlib.Path]:
     """Writes the picture without a date, and the numbers."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     png, svg, as_json, as_csv = paths = [

@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
 
 from ucl_jax import figures, metrics, tables
@@ -189,7 +188,9 @@ def _matrix(experiment: Experiment, probe: str) -> str:
 def _heat(value: float, chance: float) -> str:
     if not np.isfinite(value):
         return "<td></td>"
-    colour = matplotlib.colormaps["viridis"](float(np.clip((value - chance) / (100 - chance), 0, 1)))
+    from matplotlib import colormaps  # slow to import: not for --help
+
+    colour = colormaps["viridis"](float(np.clip((value - chance) / (100 - chance), 0, 1)))
     shade = "#" + "".join(f"{round(255 * part):02x}" for part in colour[:3])
     return f'<td style="background:{shade};color:{figures.ink(colour)}">{value:.1f}</td>'
 

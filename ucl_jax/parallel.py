@@ -18,12 +18,15 @@ AXIS = "devices"
 class Parallel(NamedTuple):
     """The compiled functions of a run. State is one logical replicated value; batches are split over the devices.
 
-    train_step: state (donated), host Batch [B, ...], key -> state, metrics.
+    train_step: state (donated), host Batch [B, ...], key -> state, metrics. Nothing but the batch moves to the devices
+      when state and key lie as `sharding` says.
+    lower: the same arguments, or their shapes -> the step as a program not compiled yet, for measurements and tests.
     features: params, model_state, host images uint8 [N, H, W, C], N a multiple of the devices -> Readout of [N, ...].
     sharding: of everything that is the same on every device.
     """
 
     train_step: Callable[[TrainState, Batch, Array], tuple[TrainState, dict[str, Array]]]
+    lower: Callable[[TrainState, Batch, Array], jax.stages.Lowered]
     features: Callable[[PyTree, PyTree, np.ndarray], PyTree]
     sharding: NamedSharding
 
@@ -79,10 +82,15 @@ def parallelise(train_step: Callable, features: Callable, devices: list[jax.Devi
     def split(tree):
         return jax.tree.map(lambda x: x.reshape(count, x.shape[0] // count, *x.shape[1:]), tree)
 
-    # States start where the step leaves them: one compiled program, and donation that finds its buffers.
-    sharding = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec())
+    mesh = Mesh(np.array(devices), (AXIS,))
+
+    def place(tree):
+        return jax.device_put(split(tree), NamedSharding(mesh, PartitionSpec(AXIS)))
+
     return Parallel(
-        train_step=lambda state, batch, key: step(state, split(batch), key),
-        features=lambda params, model_state, images: extract(params, model_state, split(images)),
-        sharding=sharding,
+        train_step=lambda state, batch, key: step(state, place(batch), key),
+        lower=lambda state, batch, key: step.lower(state, jax.eval_shape(split, batch), key),
+        features=lambda params, model_state, images: extract(params, model_state, place(images)),
+        # States start where the step leaves them: one compiled program, and donation that finds its buffers.
+        sharding=NamedSharding(mesh, PartitionSpec()),
     )

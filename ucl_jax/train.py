@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from ucl_jax import evaluate
@@ -94,13 +95,14 @@ def train(
     tasks = len(stream.train_sizes)
     features: list = [None] * stream.num_tasks
     evaluated_at = None
+    key = jax.device_put(experiment.key, compiled[0].sharding)  # once: no step waits for it
     for task in range(tasks_done, tasks):
         stage = experiment.stage(task)
         image, label = stream.training(task)
         if task + 1 < tasks:
             stream.prefetch(task + 1)
         for epoch, first, index in _batches(config.seed, task, schedule, step, len(label), batch_size):
-            state, metrics = compiled[stage].train_step(state, Batch(image[index], label[index], first), experiment.key)
+            state, metrics = compiled[stage].train_step(state, Batch(image[index], label[index], first), key)
             step += 1
             yield StepDone(step, task, epoch, state, metrics)
 

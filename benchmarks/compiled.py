@@ -1,0 +1,337 @@
+"""What a compiled training step holds: its collectives and the bytes they move, its products and their FLOPs.
+
+    python -m benchmarks.compiled                  # the paper's size on 4 virtual CPU devices; nothing is run
+    python -m benchmarks.compiled --cells=lump/simsiam,der/simsiam --width=16 --batch=64 --image=32 --json
+
+Writes benchmarks/results/collectives.json; --out= writes elsewhere. Needs no accelerator and does not touch one.
+"""
+
+import argparse
+import importlib
+import json
+import math
+import pathlib
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from benchmarks import measure
+from ucl_jax.cli import Parser, exit_codes
+from ucl_jax.errors import UsageError, choose, require
+
+RESULT = measure.RESULTS / "collectives.json"
+CELLS = (
+    "finetune/simsiam",
+    "finetune/barlow_twins",
+    "lump/simsiam",
+    "lump/barlow_twins",
+    "lump/supervised",
+    "si/simsiam",
+    "agem/simsiam",
+    "er/simsiam",
+    "der/simsiam",
+    "gss/simsiam",
+)
+OPS = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
+ITEM_BITS = {"pred": 8, "i1": 8, "bf16": 16, "ui8": 8}  # of the types whose names do not end in their size
+
+
+def cost(compiled) -> dict[str, float]:
+    """FLOPs and bytes read and written by one device in one call, as XLA counts them, of a `jax.stages.Compiled`.
+
+    A multiply-add is two; element-wise work counts one a result. A convolution's taps on the padding do not count.
+    """
+    analysis = compiled.cost_analysis()
+    return {"flops": analysis["flops"], "bytes": analysis["bytes accessed"]}
+
+
+# The text of a compiled program (HLO).
+
+
+class Collective(NamedTuple):
+    """One collective operation of a compiled program.
+
+    op: one of OPS.
+    shapes: "f32[2,4,8]" and so on, as it leaves them on each device; several where XLA has combined some.
+    bytes: of the whole that is reduced or gathered, on one device.
+    devices: how many take part.
+    where: "forward" or "backward" in the loss, else "step".
+    """
+
+    op: str
+    shapes: tuple[str, ...]
+    bytes: int
+    devices: int
+    where: str
+
+    @property
+    def sent(self) -> float:
+        """Bytes that each device sends when the devices form a ring."""
+        share = (self.devices - 1) / self.devices
+        return {"all-reduce": 2 * share, "collective-permute": 1.0}.get(self.op, share) * self.bytes
+
+
+_COLLECTIVE = re.compile(rf" = (?P<type>\(.*?\)|\S+) (?P<op>{'|'.join(OPS)})(?P<form>-start|-done)?\((?P<rest>.*)")
+_SHAPE = re.compile(r"\b([a-z]+[0-9]*(?:e[0-9]m[0-9]\w*)?)\[([0-9,]*)\]")
+
+
+def collectives(text: str) -> list[Collective]:
+    """The collectives of `Compiled.as_text()` in its order; of one that is started and awaited, what is awaited."""
+    found, started = [], {}
+    for line in text.splitlines():
+        match = _COLLECTIVE.search(line)
+        if match is None:
+            continue
+        name, form, rest = line.split("=")[0].split()[-1], match["form"], match["rest"]
+        if form == "-start":
+            started[name] = rest  # its type also holds what goes in
+            continue
+        if form == "-done":
+            rest = started[re.search(r"%[\w.-]+", rest)[0]]
+        shapes = tuple(f"{dtype}[{sides}]" for dtype, sides in _SHAPE.findall(match["type"]))
+        devices = _group_size(rest)
+        size = sum(_bytes(shape) for shape in shapes) * (devices if match["op"] == "reduce-scatter" else 1)
+        found.append(Collective(match["op"], shapes, size, devices, _where(rest)))
+    return found
+
+
+def _group_size(rest: str) -> int:
+    """Devices in a group of `replica_groups={{0,1},{2,3}}` or `replica_groups=[groups,size]<=[...]`."""
+    if match := re.search(r"replica_groups=\[\d+,(\d+)\]", rest):
+        return int(match[1])
+    if match := re.search(r"replica_groups=\{\{([\d,]+)\}", rest):
+        return match[1].count(",") + 1
+    return len(re.findall(r"\{\d+,\d+\}", rest))  # source_target_pairs of a permutation
+
+
+def _where(rest: str) -> str:
+    name = re.search(r'op_name="([^"]*)"', rest)
+    if name is None or "jvp(" not in name[1]:
+        return "step"
+    return "backward" if "transpose(" in name[1] else "forward"
+
+
+def _bytes(shape: str) -> int:
+    dtype, sides = _SHAPE.fullmatch(shape).groups()
+    bits = ITEM_BITS.get(dtype) or int(re.match(r"[a-z]+(\d+)", dtype)[1])
+    return math.prod(int(side) for side in sides.split(",") if side) * bits // 8
+
+
+def aliased(text: str) -> int:
+    """How many inputs of a compiled program lie where an output will: donated, and not copied."""
+    return len(re.findall(r"(?:may|must)-alias", text.split("\n", 1)[0]))
+
+
+# The text of a program before compilation (StableHLO), where dtypes are those that were asked for.
+
+
+class Product(NamedTuple):
+    """A convolution or a matrix product of a lowered program.
+
+    op: "convolution" or "dot_general".
+    dtypes: of the two operands, "f32" or "bf16".
+    shapes: of the two operands.
+    result: shape.
+    flops: two a multiply-add; a convolution's taps on padding, and on zeros between a dilated map's points, count.
+    """
+
+    op: str
+    dtypes: tuple[str, str]
+    shapes: tuple[tuple[int, ...], tuple[int, ...]]
+    result: tuple[int, ...]
+    flops: int
+
+
+_PRODUCT = re.compile(
+    r"stablehlo\.(?P<op>convolution|dot_general)\b(?P<how>.*) : "
+    r"\(tensor<(?P<left>[^>]*)>, tensor<(?P<right>[^>]*)>\) -> tensor<(?P<result>[^>]*)>"
+)
+
+
+def products(text: str) -> list[Product]:
+    """The convolutions and matrix products of `Lowered.as_text()`, each once however often its function is called."""
+    return [_product(match) for match in map(_PRODUCT.search, text.splitlines()) if match]
+
+
+def _product(match: re.Match) -> Product:
+    (left, right, result), dtypes = zip(*(_tensor(match[name]) for name in ("left", "right", "result")))
+    if match["op"] == "convolution":
+        kernel = re.search(r"x\[([^\]]*)\]->", match["how"])[1].replace(" ", "").split(",")
+        terms = math.prod(right) // right[kernel.index("o")]
+    else:
+        axes = re.search(r"contracting_dims = \[([\d, ]*)\]", match["how"])[1]
+        terms = math.prod(left[int(axis)] for axis in axes.split(",") if axis.strip())
+    return Product(match["op"], dtypes[:2], (left, right), result, 2 * math.prod(result) * terms)
+
+
+def _tensor(text: str) -> tuple[tuple[int, ...], str]:
+    *sides, dtype = text.split("x")
+    return tuple(map(int, sides)), dtype
+
+
+# By hand.
+
+
+def analytic_flops(config, padding: bool = True) -> float:
+    """FLOPs of the products of a training step on one device, counted from the shapes of the layers.
+
+    Convolutions and dense layers of backbone and heads: forward, gradient of the input (not of the images) and of the
+    weights, two FLOPs a multiply-add, every view; Barlow's correlation; the resizing and blurring of images. Nothing
+    element-wise.
+
+    Args:
+      config: of finetune, si or lump with ResNet-18.
+      padding: whether taps on the padding count. XLA's cost analysis leaves them out of a convolution; a matrix
+        product in a convolution's place has them.
+
+    Raises:
+      UsageError: another method or architecture.
+    """
+    choose("config.method.name", config.method.name, dict.fromkeys(("finetune", "si", "lump")))
+    choose("config.model.name", config.model.name, dict.fromkeys(("resnet18",)))
+    images = config.train.batch_size * (1 if config.objective.name == "supervised" else 2)
+    network = images * (_backbone(config, padding) + sum(3 * 2 * rows * columns for rows, columns in _dense(config)))
+    if config.objective.name == "barlow_twins":
+        network += 3 * 2 * config.train.batch_size * config.objective.output_dim**2
+    return network + augmentation_flops(config)
+
+
+def _backbone(config, padding: bool) -> int:
+    """Of one image, forward and backward; images need no gradient."""
+    flops = 0
+    for channels, features, kernel, size, stride in _convolutions(config.model.width, config.benchmark.image_size):
+        places = range(0, size, stride)
+        taps = sum(1 for place in places for tap in range(kernel) if padding or 0 <= place + tap - kernel // 2 < size)
+        flops += (2 if channels == 3 else 3) * 2 * taps**2 * channels * features
+    return flops
+
+
+def _convolutions(width: int, size: int) -> Iterator[tuple[int, int, int, int, int]]:
+    """Of ResNet-18: channels, features, kernel, side of the input, stride."""
+    yield 3, width, 3, size, 1
+    channels = width
+    for stage in range(4):
+        features = width * 2**stage
+        for block in range(2):
+            stride = 2 if stage > 0 and block == 0 else 1
+            yield channels, features, 3, size, stride
+            if channels != features:
+                yield channels, features, 1, size, stride
+            size = -(-size // stride)
+            yield features, features, 3, size, 1
+            channels = features
+
+
+def _dense(config) -> list[tuple[int, int]]:
+    """Inputs and outputs of the layers of the heads."""
+    o, features = config.objective, 8 * config.model.width
+    projector = [(features, o.hidden_dim), (o.hidden_dim, o.output_dim)]
+    if o.name == "supervised":
+        return projector * o.projector + [(o.output_dim if o.projector else features, o.classes)]
+    if o.name == "barlow_twins":
+        return projector
+    return projector + [(o.output_dim, o.predictor_dim), (o.predictor_dim, o.output_dim)]
+
+
+def augmentation_flops(config) -> int:
+    """Of the products that resize and blur the images of a step: two a view, [size, size] with [size, size, 3]."""
+    a, size = config.augment, config.benchmark.image_size
+    resized = a.crop == "resized"
+    blurred = a.blur_p > 0 or (a.blur_p == -1 and size > 32)
+    strong, weak = (1 if config.objective.name == "supervised" else 2), 0
+    if config.method.name == "lump":
+        strong, weak = (strong, 1) if config.method.replay_pair == "frozen" else (2 * strong, 0)
+    passes = 2 * (strong * (resized + blurred) + weak * resized)
+    return config.train.batch_size * passes * 2 * size**3 * 3
+
+
+# The command.
+
+
+def lower(config, devices: int = 1):
+    """The training step of a config's last stage on `devices` devices, lowered; nothing is computed."""
+    import jax
+    import numpy as np
+
+    from ucl_jax import parallel
+    from ucl_jax.experiment import make_experiment
+    from ucl_jax.types import Batch
+
+    experiment = make_experiment(config, parallel.AXIS)
+    compiled = parallel.compile_stages(
+        experiment.stages[-1:], parallel.choose_devices(devices, config.train.batch_size)
+    )[0]
+    count, size = config.train.batch_size, config.benchmark.image_size
+    batch = Batch(
+        jax.ShapeDtypeStruct((count, size, size, 3), np.uint8),
+        jax.ShapeDtypeStruct((count,), np.int32),
+        jax.ShapeDtypeStruct((count,), bool),
+    )
+    return compiled.lower(jax.eval_shape(experiment.init), batch, experiment.key)
+
+
+def report(found: list[Collective]) -> list[dict]:
+    """One row for each op and place, the largest first: how many, bytes, and bytes that each device sends."""
+    kinds = sorted({(one.op, one.where) for one in found})
+    rows = []
+    for kind in kinds:
+        ours = [one for one in found if (one.op, one.where) == kind]
+        total, sent = sum(one.bytes for one in ours), sum(one.sent for one in ours)
+        rows.append({"op": kind[0], "where": kind[1], "count": len(ours), "bytes": total, "sent": sent})
+    return sorted(rows, key=lambda row: -row["bytes"])
+
+
+@exit_codes
+def main(arguments: list[str] | None = None) -> None:
+    """Compiles, prints the table or one JSON object, and writes the file."""
+    parser = Parser(prog="python -m benchmarks.compiled", description=__doc__.splitlines()[0])
+    parser.add_argument("--devices", type=int, default=4)
+    parser.add_argument("--cells", default=",".join(CELLS), help="recipe/objective, separated by commas")
+    parser.add_argument("--benchmark", default="cifar10", help="of configs/base.py")
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--image", type=int, default=32)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--out", type=pathlib.Path, default=RESULT)
+    given = parser.parse_args(arguments)
+    require(given.devices >= 1, f"--devices is {given.devices}; it must be at least 1")
+    configs = {cell: _config(cell, given) for cell in given.cells.split(",")}
+
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", given.devices)
+    measured = {}
+    for cell, config in configs.items():
+        compiled = lower(config, given.devices).compile()
+        measured[cell] = cost(compiled) | {"collectives": report(collectives(compiled.as_text()))}
+        if not given.json:
+            _show(cell, measured[cell]["collectives"])
+    settings = {name: getattr(given, name) for name in ("devices", "benchmark", "width", "batch", "image")}
+    result = {"settings": settings, **measure.where("jaxlib"), "cells": measured}
+    measure.save(given.out, result)
+    if given.json:
+        print(json.dumps(result, allow_nan=False))
+
+
+def _config(cell: str, given: argparse.Namespace):
+    recipe, _, objective = cell.partition("/")
+    path = measure.ROOT / "configs" / f"{recipe}.py"
+    if not path.is_file() or recipe in ("base", "__init__"):
+        raise UsageError(f"there is no recipe {recipe!r} in --cells; a cell is recipe/objective, such as lump/simsiam")
+    config = importlib.import_module(f"configs.{recipe}").get_config(f"{given.benchmark},{objective or 'simsiam'}")
+    config.model.width = given.width
+    config.train.batch_size = given.batch
+    config.benchmark.image_size = given.image
+    return config
+
+
+def _show(cell: str, rows: list[dict]) -> None:
+    print(f"{cell}\n  {'collective':20}{'where':10}{'count':>6}{'kB':>12}{'kB sent by a device':>22}")
+    for row in rows:
+        print(f"  {row['op']:20}{row['where']:10}{row['count']:6}{row['bytes'] / 1e3:12.1f}{row['sent'] / 1e3:22.1f}")
+    print(flush=True)
+
+
+if __name__ == "__main__":
+    main()

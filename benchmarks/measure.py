@@ -1,0 +1,155 @@
+"""What the measurements share: the machine, spreads, processes that take turns, and the real training loop to time."""
+
+import contextlib
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import SimpleNamespace
+
+from ucl_jax.errors import write_whole
+
+ROOT = pathlib.Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median, least and most."""
+    return {"median": statistics.median(values), "least": min(values), "most": max(values)}
+
+
+def alternate(passes: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """What each pass returns, one after the other in each round: noise of the machine meets all alike."""
+    values = {name: [] for name in passes}
+    for _ in range(rounds):
+        for name, one in passes.items():
+            values[name].append(one())
+    return values
+
+
+def seconds(work: Callable[[], object], repeats: int = 1) -> float:
+    """Wall time of `work`, a mean over calls that are waited for together."""
+    import jax
+
+    began = time.perf_counter()
+    for _ in range(repeats):
+        last = work()
+    jax.block_until_ready(last)
+    return (time.perf_counter() - began) / repeats
+
+
+def where(*packages: str) -> dict[str, str | None]:
+    """Device, commit, and the versions of Python, JAX and what else is named."""
+    import importlib.metadata
+    import platform
+
+    import jax
+
+    from ucl_jax.run import commit, device_name
+
+    versions = {name: importlib.metadata.version(name) for name in ("jax", *packages)}
+    return {
+        "device": device_name(jax.local_devices()[:1]),
+        "commit": commit(),
+        "python": platform.python_version(),
+        **versions,
+    }
+
+
+def save(path: pathlib.Path, result: dict) -> None:
+    """Writes a result as JSON, whole or not at all."""
+    path.parent.mkdir(exist_ok=True)
+    write_whole(path, json.dumps(result, indent=1, allow_nan=False) + "\n")
+
+
+# A process a program: each has all cores while the others wait.
+
+
+@contextlib.contextmanager
+def start(module: str, arguments: Iterable[str]) -> Iterator[tuple[dict, Callable[[object], dict]]]:
+    """A process of `python -m module arguments` that calls `answer`.
+
+    Yields:
+      Its first answer, and a function that sends it a question (JSON) and waits for the answer.
+
+    Raises:
+      SystemExit: the process ended without an answer.
+    """
+    child = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+    def read():
+        line = child.stdout.readline()
+        if not line:
+            raise SystemExit(f"{module} {' '.join(arguments)} failed, see above")
+        return json.loads(line)
+
+    def ask(question):
+        child.stdin.write(json.dumps(question) + "\n")
+        child.stdin.flush()
+        return read()
+
+    try:
+        yield read(), ask
+    finally:
+        child.stdin.close()
+        child.wait()
+
+
+def answer(first: dict, reply: Callable[[object], dict]) -> None:
+    """The other end of `start`: tells `first`, then a reply to each question until there is no more."""
+    print(json.dumps(first), flush=True)
+    for line in sys.stdin:
+        print(json.dumps(reply(json.loads(line))), flush=True)
+
+
+# The real loop, on random images: values do not matter for the time.
+
+
+class Loop:
+    """`train.train` of a config on random images, step by step, without a data set.
+
+    `experiment`, `compiled` (the last stage, the only one timed) and `state` (after the last step) are public.
+    """
+
+    def __init__(self, config, task_images: int = 10_000, devices: int = 1):
+        import jax
+        import numpy as np
+
+        from ucl_jax import parallel, train
+        from ucl_jax.experiment import make_experiment
+
+        size, tasks = config.benchmark.image_size, config.benchmark.num_tasks
+        rng = np.random.default_rng(0)
+        image = rng.integers(0, 256, (task_images, size, size, 3), np.uint8)
+        label = np.zeros(task_images, np.int32)
+        self.config = config
+        self.devices = parallel.choose_devices(devices, config.train.batch_size)
+        self.experiment = make_experiment(config, parallel.AXIS)
+        self.compiled = parallel.compile_stages(self.experiment.stages, self.devices)
+        self.state = jax.device_put(self.experiment.init(), self.compiled[0].sharding)
+        self.key, self.images, self.labels = self.experiment.key, image, label
+        stream = SimpleNamespace(
+            train_sizes=[task_images] * tasks,
+            num_tasks=tasks,
+            training=lambda task: (image, label),
+            prefetch=lambda task: None,
+        )
+        with config.unlocked():
+            config.train.epochs = 10**6  # the loop never reaches the end of the first task
+        self._events = train.train(config, self.experiment, self.compiled, stream, self.state, 0, 0)
+
+    def steps(self, count: int = 1) -> float:
+        """Seconds a step, over so many steps that are waited for together."""
+        import jax
+
+        began = time.perf_counter()
+        for _ in range(count):
+            event = next(self._events)
+        self.state = event.state
+        jax.block_until_ready((event.state, event.metrics))
+        return (time.perf_counter() - began) / count

@@ -1,0 +1,659 @@
+"""LUMP with SimSiam in PyTorch, for benchmarks.step to compare with: a plain loop, and PyTorch at its best.
+
+Written from the paper and the method's description, with the settings of this project's config tree. Where a choice
+makes a peer faster without changing what it is, it is made: workers that outlive an epoch, full batches only, constants
+made once, and crops without antialias at its best.
+
+A program has `step()` and `parts`, functions that do the work of one step, or of a part of it, and do not wait for a
+GPU; `untimed`, the calls of each that must precede a measurement; and `facts`.
+"""
+
+import random
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageEnhance, ImageFilter
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+RATIO = (3 / 4, 4 / 3)  # of a crop's sides, log-uniform
+ATTEMPTS = 10  # to draw a crop that fits
+LUMA = (0.299, 0.587, 0.114)
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+BLUR_ABOVE, BLUR_P, BLUR_SIGMA = 32, 0.5, (0.1, 2.0)
+
+
+def device() -> torch.device:
+    """The one that both programs take."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def wait() -> None:
+    """Until a GPU has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+# The network of ucl_jax.models, layers by the names that they have there.
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions with a shortcut, projected where the shape changes."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__()
+        self.first = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.first_norm = nn.BatchNorm2d(outputs)
+        self.second = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.second_norm = nn.BatchNorm2d(outputs)
+        self.projects = stride != 1 or inputs != outputs
+        if self.projects:
+            self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+            self.shortcut_norm = nn.BatchNorm2d(outputs)
+
+    def forward(self, x):
+        """[B, C, H, W] -> [B, outputs, ceil(H / stride), ceil(W / stride)]."""
+        y = self.second_norm(self.second(F.relu(self.first_norm(self.first(x)))))
+        return F.relu(y + (self.shortcut_norm(self.shortcut(x)) if self.projects else x))
+
+
+class ResNet18(nn.Module):
+    """ResNet-18 for small images: 3x3 stem of stride 1, no max-pool."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.stem = nn.Conv2d(3, width, 3, padding=1, bias=False)
+        self.stem_norm = nn.BatchNorm2d(width)
+        self.blocks, inputs = [], width
+        for stage in range(4):
+            for block in range(2):
+                outputs, name = width * 2**stage, f"stage{stage + 1}_block{block + 1}"
+                self.add_module(name, Block(inputs, outputs, 2 if stage > 0 and block == 0 else 1))
+                self.blocks.append(name)
+                inputs = outputs
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x):
+        """[B, 3, H, W] -> [B, 8 * width]."""
+        x = F.relu(self.stem_norm(self.stem(x)))
+        for name in self.blocks:
+            x = getattr(self, name)(x)
+        return x.mean(dim=(2, 3))
+
+
+class Projector(nn.Module):
+    """Two affine layers with batch norm after each; no ReLU on the output."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int):
+        super().__init__()
+        self.hidden, self.hidden_norm = nn.Linear(inputs, hidden), nn.BatchNorm1d(hidden)
+        self.output, self.output_norm = nn.Linear(hidden, outputs), nn.BatchNorm1d(outputs)
+
+    def forward(self, x):
+        """[B, inputs] -> [B, outputs]."""
+        return self.output_norm(self.output(F.relu(self.hidden_norm(self.hidden(x)))))
+
+
+class Predictor(nn.Module):
+    """A bottleneck back to the input's dimension."""
+
+    def __init__(self, inputs: int, hidden: int):
+        super().__init__()
+        self.hidden, self.hidden_norm = nn.Linear(inputs, hidden), nn.BatchNorm1d(hidden)
+        self.output = nn.Linear(hidden, inputs)
+
+    def forward(self, x):
+        """[B, inputs] -> [B, inputs]."""
+        return self.output(F.relu(self.hidden_norm(self.hidden(x))))
+
+
+class SimSiam(nn.Module):
+    """Backbone, projector and predictor of a config tree."""
+
+    def __init__(self, config):
+        super().__init__()
+        heads = config.objective
+        self.backbone = ResNet18(config.model.width)
+        self.projector = Projector(8 * config.model.width, heads.hidden_dim, heads.output_dim)
+        self.predictor = Predictor(heads.output_dim, heads.predictor_dim)
+
+    def forward(self, x):
+        """[B, 3, H, W] -> projection and prediction, [B, output_dim] each."""
+        projection = self.projector(self.backbone(x))
+        return projection, self.predictor(projection)
+
+
+def simsiam_loss(network: nn.Module, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Symmetric negative cosine between a prediction and the other view's projection; two forward passes."""
+    (z1, p1), (z2, p2) = network(first), network(second)
+
+    def distance(prediction, target):
+        return -F.cosine_similarity(prediction.float(), target.detach().float(), dim=-1).mean()
+
+    return 0.5 * distance(p1, z2) + 0.5 * distance(p2, z1)
+
+
+def mix(present: torch.Tensor, past: torch.Tensor, weight) -> torch.Tensor:
+    """`weight * present + (1 - weight) * past`."""
+    return weight * present + (1 - weight) * past
+
+
+class Program:
+    """What both programs share: network, optimiser, evaluation, and forward and backward alone on fixed views."""
+
+    def __init__(self, config, images: np.ndarray):
+        train = config.train
+        self.augment = a = SimpleNamespace(**config.augment)  # quicker to read, and known to the compiler
+        self.config, self.images, self.device = config, images, device()
+        self.batch, self.capacity, self.seen = train.batch_size, config.method.buffer_size, 0
+        self.network = self.lay(SimSiam(config).to(self.device))
+        self.optimizer = torch.optim.SGD(
+            self.network.parameters(),
+            train.learning_rate * train.batch_size / 256,
+            momentum=train.momentum,
+            weight_decay=train.weight_decay,
+            **self.optimizer_settings(),
+        )
+        self.normal = [self.statistics(*pair) for pair in ((a.mean, a.std), (a.replay_mean, a.replay_std))]
+        size = config.benchmark.image_size
+        self.fixed = [self.lay(torch.rand(self.batch, 3, size, size, device=self.device)) for _ in range(4)]
+        self.shown = images[: config.eval.batch_size]
+
+    def lay(self, value):
+        """A network or a batch of images in the program's memory format."""
+        return value
+
+    def optimizer_settings(self) -> dict:
+        """What else the optimiser is told."""
+        return {}
+
+    def statistics(self, *values):
+        """Mean and deviation for `normalised`."""
+        return [torch.tensor(value).reshape(3, 1, 1) for value in values]
+
+    @property
+    def facts(self) -> dict:
+        """Parameters, threads, versions and device."""
+        return {
+            "parameters": sum(p.numel() for p in self.network.parameters()),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "torch_device": torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu",
+        }
+
+    def update(self, loss: torch.Tensor) -> None:
+        """A step of SGD."""
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+
+# The plain loop. Transforms of PIL images, one at a time.
+
+
+def crop_box(size: int, scale: tuple[float, float]) -> tuple[int, int, int, int]:
+    """left, top, right, lower of a random part of a square image, as torchvision's RandomResizedCrop draws it."""
+    for _ in range(ATTEMPTS):
+        area = size * size * random.uniform(*scale)
+        aspect = np.exp(random.uniform(np.log(RATIO[0]), np.log(RATIO[1])))
+        width, height = round((area * aspect) ** 0.5), round((area / aspect) ** 0.5)
+        if 0 < width <= size and 0 < height <= size:
+            left, top = random.randint(0, size - width), random.randint(0, size - height)
+            return left, top, left + width, top + height
+    return 0, 0, size, size  # a square image has a ratio within the range
+
+
+def crop_and_flip(image: Image.Image, scale: tuple[float, float], flip: float, method) -> Image.Image:
+    """A random part at the image's size, mirrored at random."""
+    image = image.crop(crop_box(image.width, scale)).resize(image.size, method)
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if random.random() < flip else image
+
+
+def shift_hue(image: Image.Image, turns: float) -> Image.Image:
+    """Turns the hue, in steps of 1 / 256."""
+    hue, saturation, value = image.convert("HSV").split()
+    hue = Image.fromarray(np.asarray(hue) + np.uint8(int(turns * 255) % 256))
+    return Image.merge("HSV", (hue, saturation, value)).convert("RGB")
+
+
+def jitter(image: Image.Image, strengths: tuple[float, float, float, float]) -> Image.Image:
+    """Brightness, contrast, saturation and hue, each by a random amount, in random order."""
+    enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
+    for op in random.sample(range(4), 4):
+        if op == HUE:
+            image = shift_hue(image, random.uniform(-strengths[HUE], strengths[HUE]))
+        else:
+            low, high = max(0.0, 1 - strengths[op]), 1 + strengths[op]
+            image = enhancers[op](image).enhance(random.uniform(low, high))
+    return image
+
+
+def normalised(image, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+    """uint8 [H, W, 3] or a PIL image -> float [3, H, W]."""
+    tensor = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div_(255)
+    return tensor.sub_(mean).div_(std)
+
+
+def strong_view(image: Image.Image, a, normal) -> torch.Tensor:
+    """SimSiam's view by the settings `a`, those of config.augment."""
+    image = crop_and_flip(image, a.crop_scale, a.flip, Image.Resampling.BILINEAR)
+    if random.random() < a.jitter_p:
+        image = jitter(image, a.jitter)
+    if random.random() < a.gray_p:
+        image = image.convert("L").convert("RGB")
+    if image.width > BLUR_ABOVE and random.random() < BLUR_P:
+        image = image.filter(ImageFilter.GaussianBlur(random.uniform(*BLUR_SIGMA)))
+    return normalised(image, *normal)
+
+
+def weak_view(image: Image.Image, a, normal) -> torch.Tensor:
+    """The view of replayed images."""
+    return normalised(crop_and_flip(image, a.replay_crop_scale, a.flip, Image.Resampling.BICUBIC), *normal)
+
+
+class Views(Dataset):
+    """Two views of an image, and the image as it is."""
+
+    def __init__(self, images: np.ndarray, a, normal):
+        self.images, self.a, self.normal = images, a, normal
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index):
+        image = Image.fromarray(self.images[index])
+        return *(strong_view(image, self.a, self.normal) for _ in range(2)), self.images[index]
+
+
+class Forever(Sampler):
+    """Permutations without end: workers never wait for an epoch to begin."""
+
+    def __init__(self, count: int):
+        self.count = count
+
+    def __iter__(self):
+        while True:
+            yield from torch.randperm(self.count).tolist()
+
+
+class Plain(Program):
+    """Images pass through PIL in worker processes, replayed ones in this process; float32; the buffer on the host."""
+
+    def __init__(self, config, images: np.ndarray, workers: int = 4):
+        super().__init__(config, images)
+        size = config.benchmark.image_size
+        dataset = Views(images, self.augment, self.normal[0])
+        pin = self.device.type == "cuda"
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than this machine has cores
+            loader = DataLoader(dataset, self.batch, sampler=Forever(len(images)), num_workers=workers, pin_memory=pin)
+            self.batches = iter(loader)
+        queue = workers * (loader.prefetch_factor or 0)
+        self.raw = torch.zeros(self.capacity, size, size, 3, dtype=torch.uint8)
+        self.frozen = torch.zeros(self.capacity, 3, size, size)
+        self.parts = {
+            "augmentation": self.augment_only,
+            "forward + backward": self.backward_only,
+            "buffer": self.buffer_only,
+            "evaluation": self.evaluate,
+        }
+        # What the workers made while others were measured must not be counted as made in no time.
+        self.untimed = {"step": queue, "augmentation": queue}
+        self.mode = f"eager, float32, {workers} workers"
+
+    def step(self) -> None:
+        """One training step."""
+        first, second, raw = next(self.batches)
+        views = first.to(self.device), second.to(self.device)
+        if self.seen:
+            slots = self.recall()
+            past = self.weak(slots).to(self.device), self.frozen[slots].to(self.device)
+            weight = float(np.random.beta(self.config.method.alpha, self.config.method.alpha))  # noqa: NPY002
+            views = [mix(x, y, weight) for x, y in zip(views, past)]
+        self.update(simsiam_loss(self.network, *views))
+        self.observe(raw, second)
+
+    def recall(self) -> list[int]:
+        """Slots of a batch, without replacement; all equally often where fewer are filled."""
+        filled = min(self.seen, self.capacity)
+        order = random.sample(range(filled), min(filled, self.batch))
+        return [order[i % len(order)] for i in range(self.batch)]
+
+    def weak(self, slots: list[int]) -> torch.Tensor:
+        """Views of stored images, one at a time."""
+        images = [Image.fromarray(self.raw[slot].numpy()) for slot in slots]
+        return torch.stack([weak_view(image, self.augment, self.normal[1]) for image in images])
+
+    def observe(self, raw: torch.Tensor, frozen: torch.Tensor) -> None:
+        """Reservoir sampling, one image after the other."""
+        for image, view in zip(raw, frozen):
+            slot = self.seen if self.seen < self.capacity else random.randint(0, self.seen)
+            self.seen += 1
+            if slot < self.capacity:
+                self.raw[slot], self.frozen[slot] = image, view
+
+    def augment_only(self) -> None:
+        """Views of a present batch, and of a replayed one."""
+        next(self.batches)
+        self.weak(self.recall())
+
+    def backward_only(self) -> None:
+        """Loss and gradients."""
+        simsiam_loss(self.network, *self.fixed[:2]).backward()
+        self.optimizer.zero_grad()
+
+    def buffer_only(self) -> None:
+        """Recall and write."""
+        slots = self.recall()
+        frozen = self.frozen[slots]
+        self.observe(self.raw[slots], frozen)
+
+    @torch.no_grad()
+    def evaluate(self) -> np.ndarray:
+        """Features of a batch of images."""
+        self.network.eval()
+        images = torch.stack([normalised(Image.fromarray(image), *self.normal[0]) for image in self.shown])
+        features = self.network.backbone(images.to(self.device)).cpu().numpy()
+        self.network.train()
+        return features
+
+
+# PyTorch at its best. Transforms of batches on the device, float [B, 3, H, W] in [0, 1].
+
+
+def luma(images: torch.Tensor) -> torch.Tensor:
+    """[B, 3, H, W] -> [B, 1, H, W]."""
+    red, green, blue = images.split(1, dim=1)
+    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+
+
+def blend(images: torch.Tensor, other: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    """From `other` (factor 0) to `images` (factor 1) and beyond, clipped; one factor [B] an image."""
+    factor = factor[:, None, None, None]
+    return (factor * images + (1 - factor) * other).clamp(0, 1)
+
+
+def adjust_hue(images: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
+    """Turns the hue of each image by turns [B], through HSV."""
+    red, green, blue = images.unbind(1)
+    value = images.amax(1)
+    chroma = value - images.amin(1)
+    safe = torch.where(chroma == 0, 1.0, chroma)
+    sextant = torch.where(green >= blue, (blue - red) / safe + 2, (red - green) / safe + 4)
+    sextant = torch.where((red >= green) & (red >= blue), (green - blue) / safe, sextant)
+
+    def channel(n):
+        k = torch.remainder(sextant + n + 6 * turns[:, None, None], 6.0)
+        return value - chroma * torch.minimum(k, 4 - k).clamp(0, 1)
+
+    return torch.stack([channel(5.0), channel(3.0), channel(1.0)], dim=1)
+
+
+def apply_jitter(images: torch.Tensor, factors: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    """Four adjustments of each image: factors [B, 4] and order [B, 4] of BRIGHTNESS, CONTRAST, SATURATION, HUE.
+
+    Hue once, blends before it, and blends after it; a blend with factor 1 stands for those on the other side.
+    """
+    hue_place = (order == HUE).int().argmax(1)
+
+    def adjust(images, place, active):
+        op = order[:, place]
+        factor = torch.where(active & (op != HUE), factors.gather(1, op[:, None])[:, 0], 1.0)
+        grey, kind = luma(images), op[:, None, None, None]
+        flat = torch.where(kind == CONTRAST, grey.mean((2, 3), keepdim=True), 0.0)
+        return blend(images, torch.where(kind == SATURATION, grey, flat), factor)
+
+    for place in (0, 1, 2):
+        images = adjust(images, place, place < hue_place)
+    images = adjust_hue(images, factors[:, HUE])
+    for place in (1, 2, 3):
+        images = adjust(images, place, place > hue_place)
+    return images
+
+
+def random_crops(images: torch.Tensor, scale: tuple[float, float], flip: float, method: str) -> torch.Tensor:
+    """A random part of each square image at its size, mirrored at random; drawn as `crop_box` draws."""
+    count, size, at = len(images), images.shape[-1], images.device
+    area = size * size * torch.empty(count, ATTEMPTS, device=at).uniform_(*scale)
+    aspect = RATIO[0] * (RATIO[1] / RATIO[0]) ** torch.rand(count, ATTEMPTS, device=at)
+    sides = torch.stack([area * aspect, area / aspect], dim=-1).sqrt().round()  # width, height
+    fits = ((sides > 0) & (sides <= size)).all(-1)
+    first = fits.int().argmax(1)[:, None, None].expand(-1, 1, 2)
+    sides = torch.where(fits.any(1)[:, None], sides.gather(1, first)[:, 0], float(size))
+    corner = (torch.rand(count, 2, device=at) * (size - sides + 1)).floor()
+    pixel = ((torch.arange(size, device=at) + 0.5) / size)[None, :, None]  # of the view, from 0 to 1
+    place = 2 * (corner[:, None] + pixel * sides[:, None]) / size - 1  # [B, size, 2], from -1 to 1
+    across = place[..., 0]
+    mirrored = torch.rand(count, 1, device=at) < flip
+    across = torch.where(mirrored, across.flip(1), across)
+    grid = torch.stack(torch.broadcast_tensors(across[:, None, :], place[:, :, None, 1]), dim=-1)
+    return F.grid_sample(images, grid, method, "border", align_corners=False).clamp(0, 1)
+
+
+def blurred(images: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    """A Gaussian of sigma [B] pixels for each image, by its two axes; edges reflected."""
+    half = images.shape[-1] // 20
+    offset = torch.arange(-half, half + 1, device=images.device)
+    taps = torch.exp(-0.5 * (offset / sigma[:, None]) ** 2)
+    taps = (taps / taps.sum(1, keepdim=True))[:, :, None, None, None]
+    rows = F.pad(images, (0, 0, half, half), "reflect").unfold(2, images.shape[2], 1)  # [B, 3, taps, W, H]
+    images = (rows * taps.permute(0, 2, 1, 3, 4)).sum(2).transpose(2, 3)
+    columns = F.pad(images, (half, half, 0, 0), "reflect").unfold(3, images.shape[3], 1)  # [B, 3, H, taps, W]
+    return (columns * taps.permute(0, 2, 3, 1, 4)).sum(3)
+
+
+def strong_views(images: torch.Tensor, a, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+    """SimSiam's view of a batch by the settings `a`, those of config.augment."""
+    count, at = len(images), images.device
+    images = random_crops(images, a.crop_scale, a.flip, "bilinear")
+
+    def sometimes(p, changed):
+        return torch.where(torch.rand(count, 1, 1, 1, device=at) < p, changed, images)
+
+    low = torch.tensor([max(0.0, 1 - x) for x in a.jitter[:3]] + [-a.jitter[3]], device=at)
+    high = torch.tensor([1 + x for x in a.jitter[:3]] + [a.jitter[3]], device=at)
+    factors = low + (high - low) * torch.rand(count, 4, device=at)
+    images = sometimes(a.jitter_p, apply_jitter(images, factors, torch.rand(count, 4, device=at).argsort(1)))
+    images = sometimes(a.gray_p, luma(images).expand_as(images))
+    if images.shape[-1] > BLUR_ABOVE:
+        sigma = BLUR_SIGMA[0] + (BLUR_SIGMA[1] - BLUR_SIGMA[0]) * torch.rand(count, device=at)
+        images = sometimes(BLUR_P, blurred(images, sigma))
+    return (images - mean) / std
+
+
+def reservoir_slots(rng: np.random.Generator, seen: int, capacity: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which of the next `count` images are kept, and the slot that each takes; the last writer of a slot alone."""
+    position = seen + np.arange(count)
+    slot = np.where(position < capacity, position, rng.integers(0, position + 1))
+    rows = np.flatnonzero(slot < capacity)[::-1]
+    slots, last = np.unique(slot[rows], return_index=True)
+    return rows[last], slots
+
+
+class Best(Program):
+    """Channels last, bfloat16 by autocast, compiled; augmentation and buffer on the device, nothing comes back.
+
+    mode: "eager", or what torch.compile calls its mode.
+    """
+
+    def __init__(self, config, images: np.ndarray, mode: str = "default"):
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")
+        super().__init__(config, images)
+        size, a, kind = config.benchmark.image_size, self.augment, self.device.type
+        self.rng = np.random.default_rng(0)
+        self.images = torch.from_numpy(images)
+        self.order = iter(Forever(len(images)))
+        self.raw = torch.zeros(self.capacity, size, size, 3, dtype=torch.uint8, device=self.device)
+        self.frozen = self.lay(torch.zeros(self.capacity, 3, size, size, device=self.device))
+        self.mode = f"{'eager' if mode == 'eager' else f'torch.compile, mode {mode}'}, bfloat16, channels last"
+
+        def compiled(function):
+            return function if mode == "eager" else torch.compile(function, mode=mode, dynamic=False, fullgraph=True)
+
+        def to_float(raw):
+            return self.lay(raw.permute(0, 3, 1, 2).float() / 255)
+
+        def two_views(raw):
+            views = strong_views(to_float(torch.cat([raw, raw])), a, *self.normal[0])
+            return views.chunk(2)
+
+        def weak(raw):
+            mean, std = self.normal[1]
+            return (random_crops(to_float(raw), a.replay_crop_scale, a.flip, "bicubic") - mean) / std
+
+        def loss(first, second, past_first, past_second, weight):
+            views = mix(first, past_first, weight), mix(second, past_second, weight)
+            with torch.autocast(kind, torch.bfloat16):
+                return simsiam_loss(self.network, *map(self.lay, views))
+
+        def features(raw):
+            mean, std = self.normal[0]
+            with torch.autocast(kind, torch.bfloat16):
+                return self.network.backbone((to_float(raw) - mean) / std).float()
+
+        self.two_views, self.weak = compiled(two_views), compiled(weak)
+        self.loss, self.features = compiled(loss), compiled(features)
+        self.fixed_raw = self.put(self.images[: self.batch])
+        self.one = torch.ones((), device=self.device)
+        self.parts = {
+            "augmentation": self.augment_only,
+            "forward + backward": self.backward_only,
+            "buffer": self.buffer_only,
+            "input": self.next_batch,
+            "evaluation": self.evaluate,
+        }
+        self.untimed = {}
+
+    def lay(self, value):
+        """In channels-last order."""
+        return value.to(memory_format=torch.channels_last)
+
+    def optimizer_settings(self) -> dict:
+        """One kernel for all parameters."""
+        return {"fused": True}
+
+    def statistics(self, *values):
+        """On the device."""
+        return [value.to(self.device) for value in super().statistics(*values)]
+
+    def put(self, tensor: torch.Tensor) -> torch.Tensor:
+        """On the device, without waiting for it."""
+        if self.device.type == "cpu":
+            return tensor
+        return tensor.pin_memory().to(self.device, non_blocking=True)
+
+    def next_batch(self) -> torch.Tensor:
+        """uint8 [B, H, W, 3] on the device."""
+        index = torch.tensor([next(self.order) for _ in range(self.batch)])
+        return self.put(self.images.index_select(0, index))
+
+    def recall(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Stored images of a batch, and their frozen views."""
+        filled = max(min(self.seen, self.capacity), 1)
+        slots = self.put(torch.from_numpy(np.resize(self.rng.permutation(filled), self.batch)))
+        return self.raw.index_select(0, slots), self.frozen.index_select(0, slots)
+
+    def observe(self, raw: torch.Tensor, frozen: torch.Tensor) -> None:
+        """Reservoir sampling of a batch: the draws are the host's, which needs nothing back for them."""
+        rows, slots = reservoir_slots(self.rng, self.seen, self.capacity, self.batch)
+        self.seen += self.batch
+        if len(rows):
+            rows, slots = self.put(torch.from_numpy(rows)), self.put(torch.from_numpy(slots))
+            self.raw.index_copy_(0, slots, raw.index_select(0, rows))
+            self.frozen.index_copy_(0, slots, frozen.index_select(0, rows))
+
+    def begin(self) -> None:
+        """Tells CUDA graphs that what the last step gave may be overwritten."""
+        if self.device.type == "cuda":
+            torch.compiler.cudagraph_mark_step_begin()
+
+    def step(self) -> None:
+        """One training step; with an empty buffer the weight of the present is 1."""
+        self.begin()
+        raw = self.next_batch()
+        first, second = self.two_views(raw)
+        past, past_second = self.recall()
+        alpha = self.config.method.alpha
+        weight = self.put(torch.tensor(self.rng.beta(alpha, alpha), dtype=torch.float32)) if self.seen else self.one
+        self.update(self.loss(first, second, self.weak(past), past_second, weight))
+        self.observe(raw, second)
+
+    def augment_only(self) -> None:
+        """Views of a present batch, and of a replayed one."""
+        self.begin()
+        self.two_views(self.fixed_raw)
+        self.weak(self.fixed_raw)
+
+    def backward_only(self) -> None:
+        """Loss and gradients."""
+        self.begin()
+        self.loss(*self.fixed, self.one).backward()
+        self.optimizer.zero_grad()
+
+    def buffer_only(self) -> None:
+        """Recall and write."""
+        _, frozen = self.recall()
+        self.observe(self.fixed_raw, frozen)
+
+    @torch.no_grad()
+    def evaluate(self) -> np.ndarray:
+        """Features of a batch of images."""
+        self.begin()
+        self.network.eval()
+        features = self.features(self.put(torch.from_numpy(self.shown))).cpu().numpy()
+        self.network.train()
+        return features
+
+
+def make(program: str, config, images: np.ndarray, mode: str) -> Program:
+    """The program after its first step.
+
+    At its best it is compiled by the mode that is asked for ("auto": CUDA graphs on a GPU), else as PyTorch does by
+    default, else not at all; `mode` of the program tells how, with the reason when it is not as asked.
+    """
+    if program == "torch_plain":
+        made = Plain(config, images)
+        made.step()
+        return made
+    asked = ("reduce-overhead" if device().type == "cuda" else "default") if mode == "auto" else mode
+    reasons = []
+    for one in dict.fromkeys((asked, "default", "eager")):
+        try:
+            made = Best(config, images, one)
+            made.step()
+            wait()
+        except Exception as error:  # whatever a compiler may raise
+            reasons.append(f"{one} failed: {type(error).__name__}: {str(error).strip().splitlines()[0]}")
+        else:
+            made.mode = "; ".join((made.mode, *reasons))
+            return made
+    raise RuntimeError("; ".join(reasons))
+
+
+def rates(seconds) -> dict[str, float]:
+    """FLOP/s of square matrix products, the best of several sizes, and bytes/s of a copy, read and written.
+
+    seconds: work, repeats -> seconds a call.
+    """
+    found = {}
+    for dtype in ("float32", "bfloat16"):
+        for size in (4096, 8192) if device().type == "cuda" else (1024, 2048, 3072):
+            x = torch.rand(size, size, device=device(), dtype=getattr(torch, dtype))
+            y = torch.empty_like(x)
+
+            def product(x=x, y=y):
+                torch.mm(x, x, out=y)
+
+            product()
+            rate = 2 * size**3 / min(seconds(product, 3) for _ in range(3))
+            found[dtype] = max(found.get(dtype, 0.0), rate)
+    x = torch.ones(2**27, device=device())  # zeros would all be one page of memory
+    y = torch.ones_like(x)
+    found["copy"] = 2 * x.nbytes / min(seconds(lambda: y.copy_(x), 3) for _ in range(3))
+    return found

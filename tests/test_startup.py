@@ -1,0 +1,72 @@
+"""What a command imports before it does anything, and that compiled programs are kept."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+import tiny
+
+ROOT = pathlib.Path(__file__).parent.parent
+HEAVY = {"jax", "flax", "optax", "orbax", "tensorflow_datasets", "matplotlib", "sklearn", "tensorboardX", "torch"}
+# Commands -> what of HEAVY their help does with: settings of probes stand beside their code, which is JAX.
+HELP = {
+    "launch.py": set(),
+    "launch.py --config=configs/lump.py": set(),
+    "-m ucl_jax.report": set(),
+    "-m ucl_jax.reproduce": set(),
+    "-m ucl_jax.convert": {"jax", "flax"},
+    "-m ucl_jax.probe": {"jax", "flax", "optax", "orbax", "tensorflow_datasets"},
+}
+# Imported by `python` before the command: tells the modules that the command leaves.
+SPY = """import atexit, sys
+atexit.register(lambda: print("MODULES", *sorted({name.partition(".")[0] for name in sys.modules}), file=sys.stderr))
+"""
+
+
+@pytest.mark.parametrize("command", HELP)
+def test_help_needs_no_heavy_module_and_is_no_failure(command, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(SPY)
+    done = subprocess.run(
+        [sys.executable, *command.split(), "--help"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0
+    assert "--" in done.stdout
+    modules = done.stderr.rpartition("MODULES ")[2].split()
+    assert "ucl_jax" in modules
+    assert HEAVY & set(modules) <= HELP[command]
+
+
+def test_a_second_process_compiles_nothing(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"} | {
+        "XLA_FLAGS": "",
+        "TFDS_DATA_DIR": str(tmp_path / "tfds"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_EXPLAIN_CACHE_MISSES": "1",
+        "JAX_LOG_COMPILES": "1",
+    }
+    told = []
+    for name in ("first", "second"):
+        command = [sys.executable, "launch.py", "--config=configs/lump.py:digits", f"--workdir={tmp_path / name}"]
+        command += tiny.flags(compilation_cache=tmp_path / "programs")
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        told.append(
+            {
+                word: re.findall(rf"persistent compilation cache {word} for '(\w+)'", done.stderr, re.IGNORECASE)
+                for word in ("hit", "miss")
+            }
+        )
+    first, second = told
+    # `init` of the network, and the two programs of `parallel.parallelise`, which pmap calls _fun.
+    assert first["miss"].count("jit_init") == 1
+    assert first["miss"].count("jit__fun") == 2
+    assert sorted(second["hit"]) == sorted(first["miss"] + first["hit"])
+    assert second["miss"] == []
