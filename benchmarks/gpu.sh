@@ -1,36 +1,97 @@
 #!/usr/bin/env bash
-# One GPU: step times, then LUMP, finetune and every other row of Table 1 on Split CIFAR-10 at full size.
+# One GPU: checks, step times, a profile, then LUMP, finetune and the other rows of Table 1 on full Split CIFAR-10.
 #
 #     OUT=results-gpu bash benchmarks/gpu.sh
 #
-# Needs JAX with CUDA, this project's dependencies, and CIFAR-10 prepared for TFDS ($TFDS_DATA_DIR or
-# ~/tensorflow_datasets). Results are written as they come; run again after a time limit, it goes on where it was.
-# Wheels in .whl/ are installed first when there are any.
-set -eu
+# It works for LIMIT seconds (540), then saves and leaves with 75: call it again and it goes on. State is in runs/gpu;
+# on a new machine .data/results.tar.gz, the one that an earlier call left in $OUT, brings back what was finished.
+# CIFAR-10 comes from $TFDS_DATA_DIR, else .data/, where cifar10.tar.1of3 and so on are pieces of a tar of the folder
+# cifar10, which may arrive in several calls, else ~/tensorflow_datasets. Wheels in .whl/ are installed aside first.
+# SEEDS: of the other rows (1). EXTRA=1 measures start-up too. PLATFORM=cpu lets it begin without a GPU.
+set -euo pipefail
 cd "$(dirname "$0")/.."
-OUT=${OUT:-results-gpu}
-RUNS=runs/reproduce/cifar10
-DTYPE=${DTYPE:-bfloat16}
-mkdir -p "$OUT"
-if ls .whl/*.whl >/dev/null 2>&1; then python3 -m pip install --quiet --no-deps .whl/*.whl; fi
-export PYTHONPATH=$PWD
+OUT=${OUT:-results-gpu} LIMIT=${LIMIT:-540} KEEP=runs/gpu
+export PYTHONPATH=$PWD PYTHONUNBUFFERED=1
+if ls .whl/*.whl >/dev/null 2>&1; then
+    python3 -m pip install -q --no-index --no-deps --no-compile --upgrade --target /tmp/site .whl/*.whl
+    PYTHONPATH=/tmp/site:$PWD
+fi
+if [ ! -e "$KEEP" ] && [ -f .data/results.tar.gz ]; then  # runs without their checkpoints begin anew
+    mkdir -p "$KEEP" && tar xzf .data/results.tar.gz -C "$KEEP" --exclude=./bfloat16 --exclude=./float32
+fi
+mkdir -p "$OUT" "$KEEP"
 
-collect() { for run in "$RUNS"/*/; do for file in results.json metrics.jsonl; do
-    if [ -f "$run$file" ]; then cp "$run$file" "$OUT/$(basename "$run")-$file"; fi; done; done; }
+if [ -z "${TFDS_DATA_DIR:-}" ] && [ -d .data ]; then
+    export TFDS_DATA_DIR=$PWD/$KEEP/data
+    mkdir -p "$TFDS_DATA_DIR"
+    cp -rn .data/. "$TFDS_DATA_DIR" || true
+    for last in "$TFDS_DATA_DIR"/*.tar.1of*; do
+        base=${last%.1of*} count=${last##*of} pieces=()
+        if [ ! -e "$last" ] || [ -e "$base.unpacked" ]; then continue; fi
+        for ((i = 1; i <= count; i++)); do pieces+=("$base.${i}of$count"); done
+        if ls "${pieces[@]}" >/dev/null 2>&1; then
+            cat "${pieces[@]}" | tar x -C "$TFDS_DATA_DIR" && touch "$base.unpacked"
+        fi
+    done
+fi
+
+collect() {  # few files, whole or not at all: what was measured, without checkpoints and data
+    tar czf "$OUT/results.part" -C "$KEEP" --exclude={checkpoints,networks,tensorboard,plots,./data} \
+        --exclude='./profile-*/*' . && mv "$OUT/results.part" "$OUT/results.tar.gz"
+    if [ -f "$KEEP/stages.txt" ]; then cp "$KEEP/stages.txt" "$OUT"; fi
+}
 trap collect EXIT
 
-python3 -c 'import jax; print(jax.__version__, jax.devices())' | tee "$OUT/device.txt"
-for dtype in float32 bfloat16; do
-    if [ ! -s "$OUT/step-$dtype.txt" ]; then
-        python3 -m benchmarks.step --dtype=$dtype --repeats=50 | tee "$OUT/step-$dtype.part"
-        mv "$OUT/step-$dtype.part" "$OUT/step-$dtype.txt"
-    fi
-done
-# The paper's main comparison first, then every other row of Table 1 on CIFAR-10.
-for rows in "--recipes=lump --objectives=simsiam" "--recipes=finetune --objectives=simsiam" "--recipes=all"; do
-    # shellcheck disable=SC2086  # two words
-    python3 -m ucl_jax.reproduce table1 --benchmarks=cifar10 --jobs=1 --seeds="${SEEDS:-1}" $rows \
-        --override=model.dtype="$DTYPE" --save=benchmarks/results/table1-cifar10
+stage() {  # NAME COMMAND...: unless it is done; prints into runs/gpu/NAME.txt too; a failure does not stop the others
+    local name=$1 left=$((LIMIT - SECONDS)) began=$SECONDS code=0
+    shift
+    if [ -e "$KEEP/$name.done" ]; then return; fi
+    if ((left < 30)); then echo "$name comes in the next call" && exit 75; fi
+    timeout -k 30 "$left" "$@" 2>&1 | tee "$KEEP/$name.txt" || code=$?
+    echo "$name: exit code $code, $((SECONDS - began)) s, $(date -u +%FT%TZ)" | tee -a "$KEEP/stages.txt"
+    if [ "$code" = 0 ]; then touch "$KEEP/$name.done"; fi
     collect
-    python3 -m ucl_jax.report --seeds benchmarks/results/table1-cifar10/*.json | tee "$OUT/table.txt"
+}
+study() {  # NAME DTYPE SEEDS ARGUMENTS...: rows of Table 1; its seconds in stages.txt are from the command to the table
+    local name=$1 dtype=$2 seeds=$3
+    shift 3
+    stage "$name" python3 -m ucl_jax.reproduce table1 --benchmarks=cifar10 --jobs=1 --seeds="$seeds" --format=markdown \
+        --override=model.dtype="$dtype" --root="$KEEP/$dtype" --save="$KEEP/table1-$dtype" "$@"
+}
+LOSSES='
+from benchmarks import measure, step
+from ucl_jax.types import Batch
+losses = {}
+for dtype in step.DTYPES:
+    loop = measure.Loop(step.get_config("paper", [f"model.dtype={dtype}"]))
+    batch = Batch(loop.images[:256], loop.labels[:256], loop.labels[:256] == 0)
+    losses[dtype] = float(loop.compiled[0].train_step(loop.state, batch, loop.key)[1]["loss"])
+print("loss of the first step:", losses)
+assert abs(losses["float32"] - losses["bfloat16"]) < 0.02, "of a cosine"
+'
+
+python3 -c 'import sys, jax; print(jax.__version__, jax.devices()); sys.exit(jax.default_backend() != sys.argv[1])' \
+    "${PLATFORM:-gpu}" | tee "$KEEP/device.txt"
+if [ "${PLATFORM:-gpu}" = gpu ] && python3 -c 'import pytest' 2>/dev/null; then
+    stage tests env JAX_PLATFORMS=cuda,cpu python3 -m pytest -p no:cacheprovider -o filterwarnings=default \
+        tests/test_{losses,mixup,replay,augment,knn}.py
+fi
+stage dtypes python3 -c "$LOSSES"
+for dtype in bfloat16 float32; do
+    stage step-$dtype python3 -m benchmarks.step --json --dtype=$dtype --out="$KEEP/step-$dtype.json"
 done
+stage growth python3 -m benchmarks.growth --out="$KEEP/growth.json"
+if [ -n "${EXTRA:-}" ]; then stage startup python3 -m benchmarks.startup --out="$KEEP/startup.json"; fi
+for dtype in bfloat16 float32; do
+    stage profile-$dtype python3 -m benchmarks.profile_step --out="$KEEP/profile-$dtype" --steps=10 --dtype=$dtype
+    if [ -d "$KEEP/profile-$dtype" ]; then tar czf "$OUT/profile-$dtype.tar.gz" -C "$KEEP" "profile-$dtype"; fi
+done
+if [ ! -d "${TFDS_DATA_DIR:-$HOME/tensorflow_datasets}/cifar10" ]; then
+    echo "there is no CIFAR-10: Table 1 is left out"
+    exit 1
+fi
+study lump-seed0 bfloat16 1 --objectives=simsiam --recipes=lump
+study both-seed0 bfloat16 1 --objectives=simsiam --recipes=lump,finetune
+study both-seeds bfloat16 3 --objectives=simsiam --recipes=lump,finetune
+study both-float32 float32 1 --objectives=simsiam --recipes=lump,finetune
+study table1 bfloat16 "${SEEDS:-1}" --recipes=all

@@ -15,7 +15,7 @@ ROOT = pathlib.Path(ucl_jax.__file__).parent
 LAYERS = [
     ["ucl_jax"],
     ["types", "errors", "data", "data.benchmarks"],
-    ["collectives", "augment", "knn", "metrics", "mixup", "replay", "convert", "linear", "geometry"],
+    ["collectives", "augment", "knn", "metrics", "mixup", "replay", "convert", "linear", "geometry", "convolution"],
     ["losses", "models"],
     ["models.layers"],
     ["models.resnet", "models.heads"],
@@ -64,6 +64,7 @@ PURE = [
     "metrics",
     "linear",
     "geometry",
+    "convolution",
     "models",
     "models.*",
     "architectures",

@@ -140,3 +140,10 @@ def test_batch_that_does_not_divide_is_refused():
     with pytest.raises(UsageError, match=r"config\.train\.devices is 5, but this machine has 4"):
         parallel.choose_devices(5, 20)
     assert len(parallel.choose_devices(3, 18)) == 3
+
+
+def test_options_that_this_xla_does_not_know_are_left_out(monkeypatch):
+    known = dict(parallel.CPU_OPTIONS)
+    monkeypatch.setattr(parallel, "CPU_OPTIONS", known | {"xla_cpu_no_such_option": True})
+    assert parallel.compiler_options("cpu") == known
+    assert parallel.compiler_options("gpu") == {}

@@ -1,8 +1,9 @@
 """The one place that knows about devices: pmap, its axis, and how arrays come to lie on it."""
 
+import functools
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -13,6 +14,9 @@ from ucl_jax.errors import require
 from ucl_jax.types import Array, Batch, PyTree, TrainState
 
 AXIS = "devices"
+# YNNPACK keeps reductions, where it is fast; Eigen's convolutions are 1.7 times faster over a whole step of the paper's
+# size (docs/performance.md).
+CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
 
 
 class Parallel(NamedTuple):
@@ -62,22 +66,40 @@ def choose_devices(count: int, batch_size: int) -> list[jax.Device]:
     return devices
 
 
+def compiler_options(platform: str) -> dict[str, Any]:
+    """What XLA is told when it compiles for a platform: CPU_OPTIONS as far as this XLA knows them."""
+    if platform != "cpu":
+        return {}
+    return {name: value for name, value in CPU_OPTIONS.items() if _known(name, value)}
+
+
+@functools.cache
+def _known(name: str, value: Any) -> bool:
+    with jax.default_device(jax.devices("cpu")[0]):
+        try:
+            jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
+        except jax.errors.JaxRuntimeError:
+            return False
+    return True
+
+
+def _compile(function: Callable, in_axes, out_axes, devices: list[jax.Device], donate: tuple[int, ...]) -> Callable:
+    """pmap, within a jit: that takes options of the compiler, and dispatches in C++ where pmap does in Python."""
+    mapped = jax.pmap(
+        function, axis_name=AXIS, in_axes=in_axes, out_axes=out_axes, donate_argnums=donate, devices=devices
+    )
+    return jax.jit(mapped, donate_argnums=donate, compiler_options=compiler_options(devices[0].platform))
+
+
 def parallelise(train_step: Callable, features: Callable, devices: list[jax.Device]) -> Parallel:
     """Compiles `train_step` (made with axis_name=AXIS) and `features` for one device or many, on one code path."""
     count = len(devices)
-    step = jax.pmap(
-        train_step,
-        axis_name=AXIS,
-        in_axes=(None, 0, None),
-        out_axes=(None, None),
-        donate_argnums=0,
-        devices=devices,
-    )
+    step = _compile(train_step, (None, 0, None), (None, None), devices, donate=(0,))
 
     def gathered_features(params, model_state, images):
         return collectives.gather(features(params, model_state, images), AXIS)
 
-    extract = jax.pmap(gathered_features, axis_name=AXIS, in_axes=(None, None, 0), out_axes=None, devices=devices)
+    extract = _compile(gathered_features, (None, None, 0), None, devices, donate=())
 
     def split(tree):
         return jax.tree.map(lambda x: x.reshape(count, x.shape[0] // count, *x.shape[1:]), tree)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from ucl_jax import collectives
+from ucl_jax.convolution import convolve
 from ucl_jax.types import Array
 
 
@@ -48,6 +49,7 @@ class Conv(nn.Module):
             use_bias=False,
             dtype=self.dtype,
             kernel_init=conv_init,
+            conv_general_dilated=lambda x, kernel, strides, *_, **__: convolve(x, kernel, strides[0]),
             name="conv",
         )(x)
 

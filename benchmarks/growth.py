@@ -1,0 +1,202 @@
+"""Growth: step time against batch, image side, width and buffer, and evaluation time against the bank of the kNN.
+
+    python -m benchmarks.growth                           # writes benchmarks/results/growth.json
+    python -m benchmarks.growth --sweeps=buffer,bank --json
+    python -m benchmarks.growth --quick                   # the ends of each sweep, one turn each
+
+A step is that of `lump.py:cifar10,simsiam` with one key changed at a time from a small base; its values do not matter
+for the time, so images are random. The points of a sweep alternate. FLOPs are XLA's count of the compiled step.
+Between the first and the last point the seconds grow as value^exponent: 1 is linear in batch and bank, an image side
+and a width come near 2 where products are all of the work, and a buffer should have 0.
+"""
+
+import argparse
+import gc
+import json
+import math
+import pathlib
+import shlex
+import sys
+from collections.abc import Callable
+
+from benchmarks import measure
+from ucl_jax import tables
+from ucl_jax.cli import Parser, exit_codes
+from ucl_jax.errors import choose, require
+
+RESULT = measure.RESULTS / "growth.json"
+KEYS = {
+    "batch": "train.batch_size",
+    "image": "benchmark.image_size",
+    "width": "model.width",
+    "buffer": "method.buffer_size",
+}
+SWEEPS = (*KEYS, "bank")
+BASES = {"cpu": {"batch": 64, "image": 32, "width": 16, "buffer": 256}}
+ACCELERATOR = {"batch": 256, "image": 32, "width": 64, "buffer": 256}
+BANKS = (5000, 10_000, 20_000, 50_000)
+QUERIES, FEATURES, NEIGHBOURS, CLASSES, TEMPERATURE = 2000, 512, 200, 10, 0.1
+TURN = 0.5  # seconds that a turn lasts at least, for calls that are shorter
+
+
+def values(sweep: str, base: dict[str, int], quick: bool = False) -> list[int]:
+    """The points of a sweep, in ascending order; batch and width around their base."""
+    points = {
+        "batch": [base["batch"] // 4, base["batch"] // 2, base["batch"], 2 * base["batch"]],
+        "image": [16, 32, 64],
+        "width": [base["width"] // 2, base["width"], 2 * base["width"]],
+        "buffer": [64, 256, 1024, 4096, 16_384],
+        "bank": list(BANKS),
+    }[sweep]
+    return [points[0], points[-1]] if quick else points
+
+
+def time_points(turns: dict[int, Callable[[int], float]], repeats: int) -> dict[int, dict[str, float]]:
+    """Spread of the seconds a call of each point, which take turns; a turn is as many calls as fill TURN.
+
+    Args:
+      turns: value -> function of a number of calls that gives the seconds a call, compiled already.
+      repeats: turns of each point.
+    """
+    counts = {value: max(1, round(TURN / turn(1))) for value, turn in turns.items()}
+    passes = {value: lambda turn=turn, count=counts[value]: turn(count) for value, turn in turns.items()}
+    return {value: measure.spread(seconds) for value, seconds in measure.alternate(passes, repeats).items()}
+
+
+def step_sweep(sweep: str, base: dict[str, int], given: argparse.Namespace) -> list[dict]:
+    """Records of the training step at each point of a sweep; its loops are gone afterwards."""
+    from configs import lump
+    from ucl_jax import parallel
+
+    loops, flops = {}, {}
+    for value in values(sweep, base, given.quick):
+        config = lump.get_config("cifar10,simsiam")
+        config.update_from_flattened_dict({KEYS[name]: number for name, number in (base | {sweep: value}).items()})
+        parallel.keep_compiled(config.compilation_cache)
+        loops[value] = measure.Loop(config)
+        first = loops[value].steps()
+        flops[value] = _flops(loops[value])
+        tell(f"{sweep} {value}: first step {first:.1f} s")
+    seconds = time_points({value: loop.steps for value, loop in loops.items()}, given.repeats)
+    return [
+        {
+            "value": value,
+            "seconds": spread,
+            "flops": flops[value],
+            "gflops_per_second": flops[value] / spread["median"] / 1e9,
+        }
+        for value, spread in seconds.items()
+    ]
+
+
+def _flops(loop: measure.Loop) -> float:
+    from benchmarks import compiled
+    from ucl_jax.types import Batch
+
+    batch = Batch(*(x[: loop.config.train.batch_size] for x in (loop.images, loop.labels, loop.labels == 0)))
+    return compiled.cost(loop.compiled[0].lower(loop.state, batch, loop.key).compile())["flops"]
+
+
+def bank_sweep(given: argparse.Namespace) -> list[dict]:
+    """Records of the kNN of random queries in banks of random features, which come from the host each time."""
+    import numpy as np
+
+    from ucl_jax.evaluate import TaskFeatures, knn_accuracy
+
+    points = values("bank", ACCELERATOR, given.quick)
+    rng = np.random.default_rng(0)
+    bank, query = (rng.standard_normal((count, FEATURES), np.float32) for count in (max(points), QUERIES))
+    label, answer = (rng.integers(0, CLASSES, len(x), np.int32) for x in (bank, query))
+    task = TaskFeatures(bank, label, query, answer)
+
+    def turn(size):
+        def once():
+            return knn_accuracy(task, bank[:size], label[:size], NEIGHBOURS, TEMPERATURE, CLASSES)
+
+        once()
+        return lambda count: measure.seconds(once, count)
+
+    seconds = time_points({size: turn(size) for size in points}, given.repeats)
+    return [{"value": size, "seconds": spread} for size, spread in seconds.items()]
+
+
+# What is made of it: pure functions.
+
+
+def exponent(records: list[dict]) -> float:
+    """Of the growth of the median seconds with the value, between the first and the last of two or more records."""
+    (low, fast), (high, slow) = ((one["value"], one["seconds"]["median"]) for one in (records[0], records[-1]))
+    return math.log(slow / fast) / math.log(high / low)
+
+
+def table(result: dict) -> str:
+    """The result as text; the exponent of a sweep stands in its last row."""
+    rows = [["sweep", "value", "seconds", "least..most", "GFLOP", "GFLOP/s", "exponent"]]
+    for sweep, records in (result["sweeps"] | {"bank": result["bank"]}).items():
+        for one in records:
+            seconds = one["seconds"]
+            row = [sweep, str(one["value"]), f"{seconds['median']:.3g}", f"{seconds['least']:.3g}..{seconds['most']:.3g}"]
+            row += [f"{one['flops'] / 1e9:.4g}", f"{one['gflops_per_second']:.4g}"] if "flops" in one else ["-", "-"]
+            rows.append([*row, f"{exponent(records):.2f}" if one is records[-1] else ""])
+    base = ", ".join(f"{name} {value}" for name, value in result["settings"]["base"].items())
+    machine = ", ".join(f"{key} {value}" for key, value in result["where"].items())
+    return "\n".join([tables.render(rows), "", f"base: {base}", machine])
+
+
+# The command.
+
+
+def tell(line: str) -> None:
+    """Progress."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """The arguments; raises UsageError."""
+    parser = Parser(prog="python -m benchmarks.growth", description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, help="turns of each point; default 3, with --quick 1")
+    parser.add_argument("--sweeps", default=",".join(SWEEPS), help=f"of {','.join(SWEEPS)}")
+    parser.add_argument("--quick", action="store_true", help="the first and the last point of each sweep")
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    parser.add_argument("--out", type=pathlib.Path, default=RESULT, help="the file that is written")
+    given = parser.parse_args(argv)
+    given.sweeps = [word for word in given.sweeps.split(",") if word]
+    if given.repeats is None:
+        given.repeats = 1 if given.quick else 3
+    require(bool(given.sweeps), "--sweeps is empty")
+    for sweep in given.sweeps:
+        choose("sweep", sweep, dict.fromkeys(SWEEPS))
+    require(given.repeats >= 1, f"--repeats is {given.repeats}; it must be at least 1")
+    require(given.out.parent.is_dir(), f"--out: there is no folder {given.out.parent}")
+    return given
+
+
+@exit_codes
+def main(argv: list[str]) -> int:
+    """Measures, writes after each sweep, for some take minutes, and prints."""
+    given = parse(argv)
+    import jax
+
+    base = BASES.get(jax.default_backend(), ACCELERATOR)
+    knn = {"queries": QUERIES, "features": FEATURES, "k": NEIGHBOURS, "classes": CLASSES}
+    result = {
+        "where": measure.where(),
+        "settings": {"base": base, "repeats": given.repeats, "quick": given.quick, "knn": knn},
+        "command": shlex.join(["python", "-m", "benchmarks.growth", *argv]),
+        "sweeps": {},
+        "bank": [],
+    }
+    for sweep in given.sweeps:
+        if sweep == "bank":
+            result["bank"] = bank_sweep(given)
+        else:
+            result["sweeps"][sweep] = step_sweep(sweep, base, given)
+        jax.clear_caches()
+        gc.collect()  # loops hold themselves in cycles, and their arrays are large
+        measure.save(given.out, result)
+    print(json.dumps(result, allow_nan=False) if given.json else table(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
