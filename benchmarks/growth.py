@@ -17,7 +17,9 @@ import math
 import pathlib
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks import measure
 from ucl_jax import tables
@@ -35,6 +37,7 @@ SWEEPS = (*KEYS, "bank")
 BASES = {"cpu": {"batch": 64, "image": 32, "width": 16, "buffer": 256}}
 ACCELERATOR = {"batch": 256, "image": 32, "width": 64, "buffer": 256}
 BANKS = (5000, 10_000, 20_000, 50_000)
+COMPILERS = 2  # programs of a sweep that are compiled at a time: XLA takes one core a program
 QUERIES, FEATURES, NEIGHBOURS, CLASSES, TEMPERATURE = 2000, 512, 200, 10, 0.1
 TURN = 0.5  # seconds that a turn lasts at least, for calls that are shorter
 
@@ -68,15 +71,21 @@ def step_sweep(sweep: str, base: dict[str, int], given: argparse.Namespace) -> l
     from configs import lump
     from ucl_jax import parallel
 
-    loops, flops = {}, {}
-    for value in values(sweep, base, given.quick):
+    def make(value):
         config = lump.get_config("cifar10,simsiam")
         config.update_from_flattened_dict({KEYS[name]: number for name, number in (base | {sweep: value}).items()})
         parallel.keep_compiled(config.compilation_cache)
-        loops[value] = measure.Loop(config)
-        first = loops[value].steps()
-        flops[value] = _flops(loops[value])
+        loop = measure.Loop(config)
+        first = loop.steps()
         tell(f"{sweep} {value}: first step {first:.1f} s")
+        return loop
+
+    points = values(sweep, base, given.quick)
+    before = _live()
+    with ThreadPoolExecutor(COMPILERS) as pool:
+        loops = dict(zip(points, pool.map(make, points), strict=True))
+    steps = sorted((_live() - before).elements())[-len(points) :]
+    flops = {value: count for value, (_, count) in zip(points, steps, strict=True)}
     seconds = time_points({value: loop.steps for value, loop in loops.items()}, given.repeats)
     return [
         {
@@ -89,12 +98,18 @@ def step_sweep(sweep: str, base: dict[str, int], given: argparse.Namespace) -> l
     ]
 
 
-def _flops(loop: measure.Loop) -> float:
-    from benchmarks import compiled
-    from ucl_jax.types import Batch
+def _live() -> Counter:
+    """(bytes of the arguments, FLOPs) of the programs that live on the device, as XLA counts them.
 
-    batch = Batch(*(x[: loop.config.train.batch_size] for x in (loop.images, loop.labels, loop.labels == 0)))
-    return compiled.cost(loop.compiled[0].lower(loop.state, batch, loop.key).compile())["flops"]
+    A step takes more bytes than all else that a sweep compiles, and the more, the larger its value: so it is found. To
+    lower and compile it again would take as long as the step's own program does.
+    """
+    import jax
+
+    return Counter(
+        (program.get_compiled_memory_stats().argument_size_in_bytes, program.cost_analysis().get("flops", 0.0))
+        for program in jax.local_devices()[0].client.live_executables()
+    )
 
 
 def bank_sweep(given: argparse.Namespace) -> list[dict]:
@@ -135,7 +150,12 @@ def table(result: dict) -> str:
     for sweep, records in (result["sweeps"] | {"bank": result["bank"]}).items():
         for one in records:
             seconds = one["seconds"]
-            row = [sweep, str(one["value"]), f"{seconds['median']:.3g}", f"{seconds['least']:.3g}..{seconds['most']:.3g}"]
+            row = [
+                sweep,
+                str(one["value"]),
+                f"{seconds['median']:.3g}",
+                f"{seconds['least']:.3g}..{seconds['most']:.3g}",
+            ]
             row += [f"{one['flops'] / 1e9:.4g}", f"{one['gflops_per_second']:.4g}"] if "flops" in one else ["-", "-"]
             rows.append([*row, f"{exponent(records):.2f}" if one is records[-1] else ""])
     base = ", ".join(f"{name} {value}" for name, value in result["settings"]["base"].items())

@@ -1,4 +1,4 @@
-"""Writes the tables of README.md and docs/fidelity.md anew from benchmarks/results.
+"""Writes the tables of README.md, docs/fidelity.md and docs/performance.md anew from benchmarks/results.
 
     python -m benchmarks.tables
 
@@ -12,12 +12,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks import fidelity
+from benchmarks import fidelity, performance
 from benchmarks.fidelity import RESULTS, ROOT
 from ucl_jax import metrics, report, tables
 from ucl_jax.errors import write_whole
 
-PAGES = ("README.md", "docs/fidelity.md")
+PAGES = ("README.md", "docs/fidelity.md", "docs/performance.md")
 
 
 def load(study: str) -> list[dict]:
@@ -111,6 +111,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "fidelity": fidelity.table,
     "forgetting": fidelity.forgetting_table,
     "methods": methods,
+    **performance.TABLES,
 }
 
 

@@ -5,6 +5,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 import tiny
 
@@ -101,7 +102,7 @@ def test_a_step_computes_no_more_than_it_must():
     """LUMP's recipe of Split Tiny-ImageNet as it is, width 64, batch 256, 64 x 64: element-wise work is 1 % there."""
     config = lump.get_config("tiny_imagenet")
     step = compiled.lower(config).compile()
-    # XLA leaves a convolution's taps on the padding out; a matrix product in its place has them.
+    # XLA leaves a convolution's taps on the padding out; a matrix product in its place (on CPU) has them.
     least, most = (compiled.analytic_flops(config, padding=padding) for padding in (False, True))
     assert 0.95 * least < compiled.cost(step)["flops"] < 1.1 * most
     assert most < 1.1 * least
@@ -131,6 +132,15 @@ def test_products_of_a_text():
         ("convolution", ("bf16", "bf16"), ((2, 8, 8, 3), (3, 3, 3, 5)), (2, 4, 4, 5), 2 * (2 * 4 * 4 * 5) * 27),
         ("dot_general", ("f32", "f32"), ((4, 6, 7), (4, 6, 7)), (4, 6, 6), 2 * (4 * 6 * 6) * 7),
     ]
+
+
+def test_flops_of_loops_count_every_round():
+    def f(x, y):
+        return jax.lax.fori_loop(0, 7, lambda i, total: total + jnp.tanh(x[i]) @ y, jnp.zeros((5, 3)))
+
+    compiled_loop = jax.jit(f).lower(np.ones((7, 5, 400), np.float32), np.ones((400, 3), np.float32)).compile()
+    assert compiled.repeated_flops(compiled_loop.as_text()) == 6 * 2 * 5 * 400 * 3
+    assert 7 * 2 * 5 * 400 * 3 < compiled.cost(compiled_loop)["flops"] < 1.1 * 7 * 2 * 5 * 400 * 3
 
 
 # The buffer.
@@ -184,7 +194,7 @@ def test_the_loop_compiles_once_and_moves_nothing_but_the_batch(tmp_path, monkey
                 pass
             assert len(reads) > 0  # features, by evaluation: reading is noticed
         image, label = stream.training(0)
-    assert programs["jit(_fun)"] == 2  # what pmap calls its programs: the step and the features
+    assert programs["jit(train_step)"] == programs["jit(gathered_features)"] == 1
     assert programs.total() <= 4  # and the probe's and the task's end
     state, key = event.state, experiment.key
     batch = Batch(image[:16], label[:16], label[:16] > 0)

@@ -1,0 +1,211 @@
+"""The tables of docs/performance.md, from what the measurements left in benchmarks/results."""
+
+import json
+from collections.abc import Callable, Mapping
+
+from benchmarks import measure
+from ucl_jax import tables
+
+MISSING = "**Not measured yet.**"
+PROGRAMS = {"ours": "ucl_jax", "torch_plain": "PyTorch, plain", "torch_best": "PyTorch, best"}
+VARIED = {
+    "batch": "batch size",
+    "image": "image side",
+    "width": "width",
+    "buffer": "slots of the buffer",
+}
+COUNTED = ("all-reduce", "all-gather", "reduce-scatter")
+
+
+def spread(values: Mapping[str, float], digits: str = "#.3g") -> str:
+    """A median with its least and most, where they differ: "1.50 (1.42..1.61)"."""
+    median, least, most = (f"{values[key]:{digits}}".rstrip(".") for key in ("median", "least", "most"))
+    return f"{median} ({least}..{most})" if least != most else median
+
+
+def where(result: Mapping) -> str:
+    """Machine, versions and commit, of a result that has them beside the rest or under "where"."""
+    facts = result.get("where", result)
+    versions = [
+        f"{title} {facts[key]}"
+        for key, title in (("python", "Python"), ("jax", "JAX"), ("torch", "PyTorch"), ("scikit_learn", "scikit-learn"))
+        if facts.get(key)
+    ]
+    commit, _, changes = (facts.get("commit") or "unknown").partition("+")
+    return ", ".join([facts["device"], *versions, f"commit {commit[:10]}" + (f" with {changes}" if changes else "")])
+
+
+def _note(result: Mapping, command: str = "") -> str:
+    return f"`{(result.get('command') or command).strip()}`; {where(result)}."
+
+
+def made_of(name: str, make: Callable[[dict], str]) -> Callable[[], str]:
+    """A table of benchmarks/results/NAME.json; MISSING while there is no such file."""
+
+    def table():
+        path = measure.RESULTS / f"{name}.json"
+        return make(json.loads(path.read_text())) if path.exists() else MISSING
+
+    return table
+
+
+def step(result: dict) -> str:
+    """The whole step of every program."""
+    rows = [["size", "program", "seconds a step", "images/s", "images/s, ours over it", "first step, s"]]
+    notes = []
+    for size, programs in result["steps"].items():
+        for name, seconds in programs.items():
+            faster = result["ratio_spread"][size].get(name)
+            rows.append(
+                [
+                    size,
+                    PROGRAMS[name],
+                    spread(seconds),
+                    spread(result["images_per_second"][size][name], ".4g"),
+                    spread(faster, ".2f") if faster else "-",
+                    f"{result['first_seconds'][size][name]:.1f}",
+                ]
+            )
+        for name, facts in result["programs"][size].items():
+            notes.append(f"{size}, {PROGRAMS[name]}: {facts['mode']}; {len(result['rounds'][size][name])} rounds.")
+        for name, reason in result["failed"][size].items():
+            notes.append(f"{size}, {PROGRAMS.get(name, name)} could not run: {reason}.")
+    return "\n\n".join([tables.render(rows, "markdown", left=2), _note(result), *notes])
+
+
+def parts(result: dict) -> str:
+    """Parts of the step of every program that has them."""
+    rows = [["size", "part", "program", "seconds", "speed, ours over it"]]
+    for size, of_size in result["parts"].items():
+        for part, programs in of_size.items():
+            for name, seconds in programs.items():
+                faster = result["parts_ratio"][size][part].get(name)
+                rows.append([size, part, PROGRAMS[name], spread(seconds), spread(faster, ".2f") if faster else "-"])
+    return tables.render(rows, "markdown", left=3) if len(rows) > 1 else MISSING
+
+
+def limit(result: dict) -> str:
+    """What a step must do, the machine's rates, and how near the step is to them."""
+    sizes = list(result["limits"])
+    giga = {
+        "GFLOP a step": "flops",
+        "GB read and written a step": "bytes",
+        "GFLOP/s reached": "flops_per_second",
+        "GFLOP/s of a matrix product here": "matrix_rate",
+        "GB/s reached": "bytes_per_second",
+        "GB/s of a copy here": "copy_rate",
+    }
+    rows = [["", *sizes]]
+    rows += [[name, *(f"{result['limits'][size][key] / 1e9:.4g}" for size in sizes)] for name, key in giga.items()]
+    for name, key in (("of the matrix rate", "of_matrix_rate"), ("of the copy rate", "of_copy_rate")):
+        rows.append([name, *(f"{100 * result['limits'][size][key]:.0f} %" for size in sizes)])
+    rows.append(["the larger bound", *(result["limits"][size]["bound"] for size in sizes)])
+    rows.append(["least seconds by it", *(f"{result['limits'][size]['bound_seconds']:.3g}" for size in sizes)])
+    measured = [
+        f"{PROGRAMS[name]} {rates['float32'] / 1e9:.4g} GFLOP/s in float32, {rates['bfloat16'] / 1e9:.4g} in bfloat16, "
+        f"copy {rates['copy'] / 1e9:.3g} GB/s"
+        for name, rates in result["rates"].items()
+    ]
+    note = f"Ours computed in {result['settings']['dtype']}. Rates measured: {'; '.join(measured)}."
+    return f"{tables.render(rows, 'markdown')}\n\n{note}"
+
+
+def startup(result: dict) -> str:
+    """From a command to its first step, and to its help."""
+    rows = [["command", "cold cache, s", "warm cache, s", "runs of each", "programs compiled"]]
+    for config, one in result["first_step"].items():
+        seconds = [spread(one["seconds"][kind]) for kind in ("cold", "warm")]
+        rows.append([f"`launch.py --config={config}`", *seconds, str(one["repeats"]), str(one["programs"])])
+    helps = [["command", "seconds to --help"]]
+    helps += [[f"`{command}`", spread(seconds, ".2f")] for command, seconds in result["help"].items()]
+    text = (tables.render(table, "markdown") for table in (rows, helps))
+    return "\n\n".join([*text, _note(result, "python -m benchmarks.startup")])
+
+
+def collectives(result: dict) -> str:
+    """Collectives of a step, how often and how many bytes."""
+    rows = [["recipe", "objective", *(f"{op}: number, MB" for op in COUNTED), "of these for the buffer, MB"]]
+    for cell, program in result["cells"].items():
+        found = program["collectives"]
+        told = []
+        for op in COUNTED:
+            these = [one for one in found if one["op"] == op]
+            told.append(f"{sum(one['count'] for one in these)}, {sum(one['bytes'] for one in these) / 1e6:.2f}")
+        stored = sum(one["bytes"] for one in found if one["op"] == "all-gather" and one["where"] == "step")
+        rows.append([*cell.split("/"), *told, f"{stored / 1e6:.2f}" if stored else "-"])
+        assert {one["op"] for one in found} <= set(COUNTED), f"{cell}: another kind of collective"
+    s = result["settings"]
+    note = (
+        f"{s['devices']} devices, {s['benchmark']}, width {s['width']}, batch {s['batch']}, {s['image']}x{s['image']}; "
+    )
+    return f"{tables.render(rows, 'markdown', left=2)}\n\n{note}{_note(result, 'python -m benchmarks.compiled')}"
+
+
+def growth(result: dict) -> str:
+    """Time of a step against what grows, each sweep beside its first value."""
+    rows = [["varied", "value", "seconds a step", "first = 1", "GFLOP a step", "first = 1", "GFLOP/s"]]
+    for sweep, points in result["sweeps"].items():
+        for point in points:
+            rows.append(
+                [
+                    VARIED.get(sweep, sweep),
+                    f"{point['value']}",
+                    spread(point["seconds"]),
+                    f"{point['seconds']['median'] / points[0]['seconds']['median']:.2f}",
+                    f"{point['flops'] / 1e9:.4g}",
+                    f"{point['flops'] / points[0]['flops']:.2f}",
+                    f"{point['gflops_per_second']:.4g}",
+                ]
+            )
+    if len(rows) == 1:
+        return MISSING
+    return (
+        f"{tables.render(rows, 'markdown')}\n\nThe others are {_settings(result['settings']['base'])}; {_note(result)}"
+    )
+
+
+def _settings(of: Mapping) -> str:
+    return ", ".join(f"{key} {value}" for key, value in of.items())
+
+
+def bank(result: dict) -> str:
+    """Time of evaluation against the size of its bank."""
+    rows = [["features in the bank", "seconds", "bank, first = 1", "seconds, first = 1"]]
+    first = (result["bank"] or [{}])[0]
+    for point in result["bank"]:
+        larger = point["value"] / first["value"], point["seconds"]["median"] / first["seconds"]["median"]
+        rows.append([f"{point['value']}", spread(point["seconds"]), *(f"{ratio:.2f}" for ratio in larger)])
+    if len(rows) == 1:
+        return MISSING
+    return f"{tables.render(rows, 'markdown')}\n\n{_settings(result['settings']['knn'])}."
+
+
+def knn(result: dict) -> str:
+    """The probe against scikit-learn."""
+    titles = {
+        "ours": "ucl_jax",
+        "scikit_learn_cosine": "scikit-learn, brute force, cosine",
+        "scikit_learn_euclidean": "scikit-learn, brute force, Euclid on unit vectors",
+    }
+    rows = [["program", "seconds", "most memory, MiB", "accuracy, %"]]
+    for name, title in titles.items():
+        memory, accuracy = result["peak_mebibytes"][name], result["accuracy"][name]
+        rows.append([title, spread(result["seconds"][name]), f"{memory:.0f}", f"{accuracy:.2f}"])
+    s = result["settings"]
+    note = (
+        f"{s['queries']} queries, a bank of {s['bank']} features of {s['features']} dimensions, k = {s['k']}; "
+        f"{s['repeats']} rounds; "
+    )
+    return f"{tables.render(rows, 'markdown')}\n\n{note}{_note(result, 'python -m benchmarks.knn')}"
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "step": made_of("step", step),
+    "step-parts": made_of("step", parts),
+    "step-limit": made_of("step", limit),
+    "startup": made_of("startup", startup),
+    "collectives": made_of("collectives", collectives),
+    "growth": made_of("growth", growth),
+    "growth-bank": made_of("growth", bank),
+    "knn": made_of("knn", knn),
+}
