@@ -88,7 +88,12 @@ def _compile(function: Callable, in_axes, out_axes, devices: list[jax.Device], d
     mapped = jax.pmap(
         function, axis_name=AXIS, in_axes=in_axes, out_axes=out_axes, donate_argnums=donate, devices=devices
     )
-    return jax.jit(mapped, donate_argnums=donate, compiler_options=compiler_options(devices[0].platform))
+
+    @functools.wraps(function)  # not of `mapped`, whose `lower` is of a program without the options
+    def call(*arguments):
+        return mapped(*arguments)
+
+    return jax.jit(call, donate_argnums=donate, compiler_options=compiler_options(devices[0].platform))
 
 
 def parallelise(train_step: Callable, features: Callable, devices: list[jax.Device]) -> Parallel:
