@@ -14,7 +14,7 @@ from ucl_jax.types import Array
 
 # Patches of so many bytes are made at once: what two cores keep in their caches beside the other operands. A layer
 # with fewer patches in all is left to XLA, which is faster there.
-PATCH_BYTES = 2**22
+PATCH_BYTES = 2**21
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
