@@ -41,6 +41,7 @@ collect() {  # few files, whole or not at all: what was measured, without checkp
     if [ -f "$KEEP/stages.txt" ]; then cp "$KEEP/stages.txt" "$OUT"; fi
 }
 trap collect EXIT
+failed=()
 
 stage() {  # NAME COMMAND...: unless it is done; prints into runs/gpu/NAME.txt too; a failure does not stop the others
     local name=$1 left=$((LIMIT - SECONDS)) began=$SECONDS code=0
@@ -51,6 +52,8 @@ stage() {  # NAME COMMAND...: unless it is done; prints into runs/gpu/NAME.txt t
     echo "$name: exit code $code, $((SECONDS - began)) s, $(date -u +%FT%TZ)" | tee -a "$KEEP/stages.txt"
     if [ "$code" = 0 ]; then touch "$KEEP/$name.done"; fi
     collect
+    if [ "$code" = 124 ] || [ "$code" = 137 ]; then exit 75; fi  # broken off by the limit: the next call goes on
+    if [ "$code" != 0 ]; then failed+=("$name"); fi
 }
 study() {  # NAME DTYPE SEEDS ARGUMENTS...: rows of Table 1; its seconds in stages.txt are from the command to the table
     local name=$1 dtype=$2 seeds=$3
@@ -95,3 +98,4 @@ study both-seed0 bfloat16 1 --objectives=simsiam --recipes=lump,finetune
 study both-seeds bfloat16 3 --objectives=simsiam --recipes=lump,finetune
 study both-float32 float32 1 --objectives=simsiam --recipes=lump,finetune
 study table1 bfloat16 "${SEEDS:-1}" --recipes=all
+if ((${#failed[@]})); then echo "failed: ${failed[*]}" && exit 1; fi

@@ -1,4 +1,4 @@
-"""Gradients by every way are those of JAX itself, and of a sum written out."""
+"""Results and gradients are those of a sum written out; accelerators keep what they have."""
 
 import jax
 import jax.numpy as jnp
@@ -54,15 +54,6 @@ def test_result_and_gradients_are_those_of_the_definition(monkeypatch, shape, pa
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_every_way_gives_the_same(monkeypatch, shape):
-    monkeypatch.setattr(convolution, "PATCH_BYTES", 3000)
-    *_, size, stride = shape
-    ways = [convolution.own_gradients, convolution.pointwise_gradients if size == 1 else convolution.patch_gradients]
-    first, second = (way(*operands(*shape), stride) for way in ways)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), first, second)
-
-
 def test_a_mapped_convolution_has_the_gradients_of_each_example(monkeypatch):
     """Two views of shared kernels, and gradients of single examples (GSS), are made with vmap."""
     monkeypatch.setattr(convolution, "PATCH_BYTES", 3000)
@@ -89,20 +80,23 @@ def test_gradients_of_bfloat16_are_summed_in_float32(monkeypatch):
     assert of_kernel[1, 1, 0, 0] == 4096
 
 
-def test_an_accelerator_keeps_its_own_kernels():
-    """Programs for them, made here without one, have convolutions only."""
-    x, kernel, gradient = operands(64, 32, 32, 8, 8, 3, 1)
+@pytest.mark.parametrize("backend", ["cpu", "gpu", "tpu"])
+def test_products_are_for_large_layers_on_cpu_only(monkeypatch, backend):
+    """Anything else is the program that JAX makes, with two views in one convolution."""
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    x, kernel, gradient = operands(8, 32, 32, 8, 8, 3, 1)
+    views = np.stack([x, x]), kernel, np.stack([gradient, gradient])
 
-    def gradients(x, kernel, gradient):
-        return jax.vjp(lambda x, kernel: convolution.convolve(x, kernel, 1), x, kernel)[1](gradient)
+    def text(convolve):
+        def gradients(x, kernel, gradient):
+            mapped = jax.vmap(lambda x, kernel: convolve(x, kernel, 1), (0, None))
+            return jax.vjp(mapped, x, kernel)[1](gradient)
 
-    def lowered(platform):
-        return jax.jit(gradients).trace(x, kernel, gradient).lower(lowering_platforms=(platform,))
+        return jax.jit(gradients).lower(*views).as_text()
 
-    ours = ("stablehlo.dot_general", "stablehlo.while")
-    assert all(op in lowered("cpu").as_text() for op in ours)
-    assert "conditional(" not in lowered("cpu").compile().as_text()  # the choice leaves nothing to be done at run time
-    for platform in ("cuda", "tpu"):
-        text = lowered(platform).as_text()
-        assert text.count("stablehlo.convolution") == 2
-        assert not any(op in text for op in ours)
+    own, large = text(convolution._convolution), text(convolution.convolve)
+    assert "feature_group_count = 2" not in own
+    assert (large == own) == (backend != "cpu")
+    assert ("stablehlo.while" in large) == (backend == "cpu")
+    monkeypatch.setattr(convolution, "PATCH_BYTES", 2**23)
+    assert text(convolution.convolve) == own

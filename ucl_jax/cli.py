@@ -89,8 +89,9 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
         fail(f"there is no recipe {recipe!r}; recipes are the files of configs/, such as configs/lump.py")
     try:
         return flags.FLAGS(argv)
-    except SystemExit:  # absl has shown the help that was asked for; its own exit code is 1
-        sys.exit(0)
+    except SystemExit as leaving:
+        asked = {"--help", "-help", "--helpfull", "-helpfull", "--helpshort", "-helpshort", "-?"} & set(argv)
+        sys.exit(0 if asked and leaving.code == 1 else leaving.code)  # absl leaves with 1 after help
     except (UsageError, flags.Error) as error:
         fail(error)
     except (AttributeError, KeyError, TypeError):

@@ -1,8 +1,8 @@
-"""Convolutions without bias, with gradients by the fastest way that each platform has.
+"""Convolutions without bias, by the fastest way that each platform has.
 
-On an accelerator they are its own kernels. On CPU XLA takes most of a training step for gradients of kernels, for it
-transposes both operands and computes them anew while it does; there they are matrix products of patches: the same sums
-in another order.
+On an accelerator they are its own kernels, and JAX's gradients. On CPU XLA takes most of a training step for gradients
+of kernels, for it transposes both operands and computes them anew while it does; there they are matrix products of
+patches: the same sums in another order.
 """
 
 from functools import partial
@@ -17,11 +17,10 @@ from ucl_jax.types import Array
 PATCH_BYTES = 2**21
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
 def convolve(x: Array, kernel: Array, stride: int) -> Array:
     """k x k convolution, k odd, padded by k // 2 zeros on every side (Flax's SAME pads strided ones differently).
 
-    It has a reverse-mode derivative only.
+    On CPU it has a reverse-mode derivative only.
 
     Args:
       x: [B, H, W, C].
@@ -31,22 +30,14 @@ def convolve(x: Array, kernel: Array, stride: int) -> Array:
     Returns:
       [B, ceil(H / stride), ceil(W / stride), F].
     """
-    return _convolution(x, kernel, stride)
+    products = jax.default_backend() == "cpu" and len(x) > examples_at_once(x, kernel, stride)
+    return (_with_products if products else _convolution)(x, kernel, stride)
 
 
-def _forward(x, kernel, stride):
-    return _convolution(x, kernel, stride), (x, kernel)
-
-
-def _backward(stride, saved, gradient):
-    x, kernel = saved
-    fast = pointwise_gradients if kernel.shape[0] == 1 else patch_gradients
-    return jax.lax.platform_dependent(
-        x, kernel, gradient, cpu=partial(fast, stride=stride), default=partial(own_gradients, stride=stride)
-    )
-
-
-convolve.defvjp(_forward, _backward)
+def examples_at_once(x: Array, kernel: Array, stride: int) -> int:
+    """How many examples' patches PATCH_BYTES hold."""
+    places = -(-x.shape[1] // stride) * -(-x.shape[2] // stride)
+    return PATCH_BYTES // (places * kernel[..., 0].size * x.dtype.itemsize)
 
 
 def _convolution(x, kernel, stride):
@@ -56,12 +47,20 @@ def _convolution(x, kernel, stride):
     )
 
 
+def _forward(x, kernel, stride):
+    return _convolution(x, kernel, stride), (x, kernel)
+
+
+def _backward(stride, saved, gradient):
+    x, kernel = saved
+    return (pointwise_gradients if kernel.shape[0] == 1 else patch_gradients)(x, kernel, gradient, stride)
+
+
+_with_products = jax.custom_vjp(_convolution, nondiff_argnums=(2,))
+_with_products.defvjp(_forward, _backward)
+
+
 # Gradients of x [B, H, W, C] and kernel [k, k, C, F] from that of the result, in their dtypes.
-
-
-def own_gradients(x: Array, kernel: Array, gradient: Array, stride: int) -> tuple[Array, Array]:
-    """What JAX makes of the convolution itself."""
-    return jax.vjp(lambda x, kernel: _convolution(x, kernel, stride), x, kernel)[1](gradient)
 
 
 def pointwise_gradients(x: Array, kernel: Array, gradient: Array, stride: int) -> tuple[Array, Array]:
@@ -74,17 +73,11 @@ def pointwise_gradients(x: Array, kernel: Array, gradient: Array, stride: int) -
 
 
 def patch_gradients(x: Array, kernel: Array, gradient: Array, stride: int) -> tuple[Array, Array]:
-    """The kernel's is a sum of matrix products, each of the patches of as many examples as PATCH_BYTES hold.
-
-    The input's is, for stride 1, the convolution with the kernel turned round.
-    """
-    own = partial(own_gradients, x, kernel, gradient, stride)
-    of_x = _convolution(gradient, jnp.flip(kernel, (0, 1)).swapaxes(2, 3), 1) if stride == 1 else own()[0]
+    """The kernel's is a sum of products, each of the patches of as many examples as divide B and PATCH_BYTES hold."""
+    _, pull = jax.vjp(lambda x: _convolution(x, kernel, stride), x)
     batch, height, width, _ = gradient.shape
-    fitting = PATCH_BYTES // (height * width * kernel[..., 0].size * x.dtype.itemsize)
-    if batch <= fitting:
-        return of_x, own()[1]
-    count = next(n for n in range(max(1, fitting), 0, -1) if batch % n == 0)
+    most = max(1, min(batch, examples_at_once(x, kernel, stride)))
+    count = next(n for n in range(most, 0, -1) if batch % n == 0)
 
     def add(place, total):
         part = partial(jax.lax.dynamic_slice_in_dim, start_index=place * count, slice_size=count)
@@ -93,7 +86,7 @@ def patch_gradients(x: Array, kernel: Array, gradient: Array, stride: int) -> tu
 
     zeros = jnp.zeros((kernel[..., 0].size, kernel.shape[-1]), jnp.float32)
     of_kernel = jax.lax.fori_loop(0, batch // count, add, zeros)
-    return of_x, of_kernel.reshape(kernel.shape).astype(kernel.dtype)
+    return *pull(gradient), of_kernel.reshape(kernel.shape).astype(kernel.dtype)
 
 
 def _patches(x: Array, size: int, stride: int, height: int, width: int) -> Array:
