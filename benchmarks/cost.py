@@ -16,15 +16,14 @@ import time
 import jax
 import numpy as np
 
-from benchmarks.fidelity import RESULTS
+from benchmarks import measure
 from ucl_jax import parallel
-from ucl_jax.errors import write_whole
 from ucl_jax.experiment import make_experiment
 from ucl_jax.run import commit, device_name
 from ucl_jax.types import Batch
 
 RECIPES = ("finetune", "si", "agem", "gss", "er", "der", "derpp", "lump", "pnn")
-RESULT = RESULTS / "cost.json"
+RESULT = measure.RESULTS / "cost.json"
 
 
 def make_step(recipe: str, given: argparse.Namespace):
@@ -77,10 +76,9 @@ def main() -> None:
         "jax": jax.__version__,
         "commit": commit(),
         "finetune_seconds": statistics.median(seconds["finetune"]),
-        "ratio": {r: {"median": statistics.median(x), "least": min(x), "most": max(x)} for r, x in ratios.items()},
+        "ratio": {r: measure.spread(x) for r, x in ratios.items()},
     }
-    RESULT.parent.mkdir(exist_ok=True)
-    write_whole(RESULT, json.dumps(result, indent=1, allow_nan=False) + "\n")
+    measure.save(RESULT, result)
     print(json.dumps(result, indent=1))
 
 

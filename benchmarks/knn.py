@@ -11,23 +11,20 @@ Writes benchmarks/results/knn.json.
 
 import argparse
 import contextlib
+import importlib.metadata
 import json
 import pathlib
 import resource
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
 
 import numpy as np
 
-from ucl_jax.errors import write_whole
-
-ROOT = pathlib.Path(__file__).parent.parent
+from benchmarks import measure
 
 CLASSES, TEMPERATURE = 100, 0.1
-RESULT = ROOT / "benchmarks" / "results" / "knn.json"
+RESULT = measure.RESULTS / "knn.json"
 
 
 def make_features(given: argparse.Namespace) -> tuple[np.ndarray, ...]:
@@ -96,47 +93,29 @@ def _mebibytes() -> float:
 
 
 def work(given: argparse.Namespace) -> None:
-    """A process of one program: a pass for each line of input, which names a file of labels to compare with."""
+    """A process of one program: a pass for each question, which names a file of labels to compare with."""
     bank, label, queries, answer = make_features(given)
     make_pass = PROGRAMS[given.program](bank, label, queries, given)
-    print(json.dumps({"mebibytes": _mebibytes()}), flush=True)
-    for line in sys.stdin:
-        compared = np.load(line.strip()) if line.strip() else answer
+
+    def reply(compare_with):
+        compared = np.load(compare_with) if compare_with else answer
         began = time.perf_counter()
         accuracy, predicted = make_pass(compared)
         seconds = time.perf_counter() - began
         if predicted is not None:
             np.save(given.predictions, predicted)
-        print(json.dumps({"accuracy": accuracy, "seconds": seconds, "mebibytes": _mebibytes()}), flush=True)
+        return {"accuracy": accuracy, "seconds": seconds, "mebibytes": _mebibytes()}
+
+    measure.answer({"mebibytes": _mebibytes()}, reply)
 
 
-@contextlib.contextmanager
 def start(program: str, predictions: pathlib.Path):
-    """A process with the options of this one; yields its memory before the first pass, and a function for a pass.
+    """`measure.start` of a process with the options of this one, which writes the predictions that it shows to a file.
 
-    predictions: the file to which the process writes its predictions, if the program shows them.
+    Its first answer is its memory before the first pass; a question names the file to compare with, "" the true labels.
     """
-    command = [sys.executable, "-m", "benchmarks.knn", *sys.argv[1:], f"--program={program}"]
-    child = subprocess.Popen(
-        [*command, f"--predictions={predictions}"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-
-    def answer():
-        line = child.stdout.readline()
-        if not line:
-            raise SystemExit(f"{program} failed, see above")
-        return json.loads(line)
-
-    def make_pass(compare_with=""):
-        child.stdin.write(f"{compare_with}\n")
-        child.stdin.flush()
-        return answer()
-
-    try:
-        yield answer(), make_pass
-    finally:
-        child.stdin.close()
-        child.wait()
+    options = [*sys.argv[1:], f"--program={program}", f"--predictions={predictions}"]
+    return measure.start("benchmarks.knn", options)
 
 
 def main() -> None:
@@ -161,10 +140,10 @@ def main() -> None:
         children = {program: stack.enter_context(start(program, saved[program])) for program in PROGRAMS}
         for _ in range(1 + given.repeats):
             for program, (_, make_pass) in children.items():
-                passes[program].append(make_pass())
+                passes[program].append(make_pass(""))
                 print(f"{program}: {passes[program][-1]['seconds']:.2f} s", flush=True)
         # Ours tells its accuracy only: against the others' predictions, that is the share of equal ones.
-        agreement = {p: children["ours"][1](saved[p])["accuracy"] for p in PROGRAMS if p != "ours"}
+        agreement = {p: children["ours"][1](str(saved[p]))["accuracy"] for p in PROGRAMS if p != "ours"}
         before = {program: at_rest["mebibytes"] for program, (at_rest, _) in children.items()}
     result = {
         "settings": {
@@ -172,36 +151,17 @@ def main() -> None:
         },
         "classes": CLASSES,
         "temperature": TEMPERATURE,
-        **_where(),
-        "seconds": {p: _spread([one["seconds"] for one in done[1:]]) for p, done in passes.items()},
+        **measure.where(),
+        "scikit_learn": importlib.metadata.version("scikit-learn"),
+        "seconds": {p: measure.spread([one["seconds"] for one in done[1:]]) for p, done in passes.items()},
         "first_seconds": {p: done[0]["seconds"] for p, done in passes.items()},
         "peak_mebibytes": {p: done[-1]["mebibytes"] for p, done in passes.items()},
         "before_mebibytes": before,
         "accuracy": {p: done[-1]["accuracy"] for p, done in passes.items()},
         "same_predictions_as_ours_percent": agreement,
     }
-    given.out.parent.mkdir(exist_ok=True)
-    write_whole(given.out, json.dumps(result, indent=1, allow_nan=False) + "\n")
+    measure.save(given.out, result)
     print(json.dumps(result, indent=1))
-
-
-def _spread(seconds: list[float]) -> dict[str, float]:
-    return {"median": statistics.median(seconds), "least": min(seconds), "most": max(seconds)}
-
-
-def _where() -> dict[str, str | None]:
-    """The machine and the versions; imported late, for the processes that measure load nothing that they do not use."""
-    import jax
-    import sklearn
-
-    from ucl_jax.run import commit, device_name
-
-    return {
-        "device": device_name(jax.local_devices()[:1]),
-        "jax": jax.__version__,
-        "scikit_learn": sklearn.__version__,
-        "commit": commit(),
-    }
 
 
 if __name__ == "__main__":

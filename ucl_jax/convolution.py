@@ -76,7 +76,7 @@ def patch_gradients(x: Array, kernel: Array, gradient: Array, stride: int) -> tu
     """The kernel's is a sum of products, each of the patches of as many examples as divide B and PATCH_BYTES hold."""
     _, pull = jax.vjp(lambda x: _convolution(x, kernel, stride), x)
     batch, height, width, _ = gradient.shape
-    most = max(1, min(batch, examples_at_once(x, kernel, stride)))
+    most = max(1, examples_at_once(x, kernel, stride))
     count = next(n for n in range(most, 0, -1) if batch % n == 0)
 
     def add(place, total):
