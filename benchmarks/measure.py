@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import os
 import pathlib
+import signal
 import statistics
 import subprocess
 import sys
@@ -72,32 +74,42 @@ def save(path: pathlib.Path, result: dict) -> None:
 def start(module: str, arguments: Iterable[str]) -> Iterator[tuple[dict, Callable[[object], dict]]]:
     """A process of `python -m module arguments` that calls `answer`.
 
+    It and its own processes (PyTorch's workers) stand still while it is not asked.
+
     Yields:
       Its first answer, and a function that sends it a question (JSON) and waits for the answer.
 
     Raises:
       SystemExit: the process ended without an answer.
     """
-    child = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    program = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        process_group=0,  # should this process be killed, the kernel wakes such a group and ends it
     )
 
     def read():
         line = child.stdout.readline()
         if not line:
-            raise SystemExit(f"{module} {' '.join(arguments)} failed, see above")
+            raise SystemExit(f"{' '.join([module, *arguments])} failed, see above")
+        os.killpg(child.pid, signal.SIGSTOP)
         return json.loads(line)
 
     def ask(question):
+        os.killpg(child.pid, signal.SIGCONT)
         child.stdin.write(json.dumps(question) + "\n")
         child.stdin.flush()
         return read()
 
-    try:
-        yield read(), ask
-    finally:
-        child.stdin.close()
-        child.wait()
+    with program as child:
+        try:
+            yield read(), ask
+        finally:
+            if child.poll() is None:
+                os.killpg(child.pid, signal.SIGCONT)
 
 
 def answer(first: dict, reply: Callable[[object], dict]) -> None:

@@ -8,10 +8,10 @@ the real training loop; `torch_plain` and `torch_best` are those of benchmarks.t
 four workers, and compiled bfloat16 with augmentation and buffer on the device. Images are random: their values do not
 matter for the time.
 
-Each program has a process of its own with all cores, and works while the others wait. They alternate; a turn begins
-with steps that are not timed, for workers prepare batches while others are measured. The first step, which compiles, is
-told apart: of PyTorch with what its compiler kept on disk from an earlier run, if anything. A ratio is that of one
-round; the median counts. Writes benchmarks/results/step.json.
+Each program has a process of its own with all cores; it and its workers stand still while others are asked. They
+alternate; a turn begins with steps that are not timed, more than the batches that workers may have ready. The first
+step, which compiles, is told apart: of PyTorch with what its compiler kept on disk from an earlier run, if anything. A
+ratio is that of one round; the median counts. Writes benchmarks/results/step.json.
 """
 
 import argparse

@@ -302,7 +302,7 @@ class Plain(Program):
             "buffer": self.buffer_only,
             "evaluation": self.evaluate,
         }
-        # What the workers made while others were measured must not be counted as made in no time.
+        # What the workers made during another measurement must not be counted as made in no time.
         self.untimed = {"step": queue, "augmentation": queue}
         self.mode = f"eager, float32, {workers} workers"
 

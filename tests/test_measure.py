@@ -1,0 +1,85 @@
+"""Programs that take turns: real processes, each with one of its own, that stand still while they are not asked."""
+
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from benchmarks import measure
+
+ROOT = pathlib.Path(measure.__file__).parent.parent
+# A program with a worker that counts for ever; it answers how far the worker has come, and ends when asked for "end".
+PROGRAM = """
+import os, sys, time
+sys.path.insert(0, {root!r})
+from benchmarks import measure
+count, me = "count{name}", os.getpid()
+if os.fork() == 0:
+    for n in range(10**9):
+        with open(count, "a") as file:
+            file.write(".")
+        if os.getppid() != me:
+            os._exit(0)
+        time.sleep(0.001)
+def reply(question):
+    if question == "end":
+        sys.exit(3)
+    time.sleep(0.2)
+    return {{"count": os.path.getsize(count)}}
+measure.answer({{"pid": me}}, reply)
+"""
+
+
+@pytest.fixture
+def programs(tmp_path, monkeypatch):
+    monkeypatch.setattr(measure, "ROOT", tmp_path)
+    for name in "ab":
+        (tmp_path / f"{name}.py").write_text(PROGRAM.format(root=str(ROOT), name=name))
+    return tmp_path
+
+
+def test_a_program_and_its_workers_stand_still_while_others_are_asked(programs):
+    with measure.start("a", []) as (_, ask_a), measure.start("b", []) as (_, ask_b):
+        for _ in range(3):
+            before = ask_a({})["count"]
+            after, other = (programs / "counta").stat().st_size, ask_b({})["count"]
+            assert after <= before + 20
+            assert (programs / "counta").stat().st_size <= after + 1
+            assert ask_a({})["count"] > before + 20
+            assert (programs / "countb").stat().st_size <= other + 20
+
+
+def test_a_program_that_ends_is_told(programs):
+    with pytest.raises(SystemExit, match="a failed, see above"), measure.start("a", []) as (_, ask):
+        ask("end")
+
+
+def state(pid):
+    """The kernel's letter for a process; Z also where there is none."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return "Z"
+
+
+def wait_for(pid, letter):
+    deadline = time.monotonic() + 20
+    while state(pid) != letter:
+        assert time.monotonic() < deadline, state(pid)
+        time.sleep(0.01)
+
+
+def test_programs_end_with_the_one_that_asks_even_by_sigkill(programs):
+    (programs / "asks.py").write_text(
+        f"import pathlib, sys, time\nsys.path.insert(0, {str(ROOT)!r})\nfrom benchmarks import measure\n"
+        f"measure.ROOT = pathlib.Path({str(programs)!r})\n"
+        "with measure.start('a', []) as (facts, ask):\n    print(facts['pid'], flush=True)\n    time.sleep(100)\n"
+    )
+    with subprocess.Popen([sys.executable, "asks.py"], cwd=programs, stdout=subprocess.PIPE, text=True) as asks:
+        pid = int(asks.stdout.readline())
+        wait_for(pid, "T")
+        asks.send_signal(signal.SIGKILL)
+    wait_for(pid, "Z")
