@@ -53,22 +53,37 @@ def cost(compiled) -> dict[str, float]:
 # The text of a compiled program (HLO).
 
 
-_COMPUTATION = re.compile(r"^(?:ENTRY )?%?(?P<name>[\w.-]+) \(.*?^}", re.MULTILINE | re.DOTALL)
-_LOOP = re.compile(r" while\(.*?body=%?(?P<body>[\w.-]+).*?\"known_trip_count\":{\"n\":\"(?P<rounds>\d+)\"}")
+_COMPUTATION = re.compile(r"^(?P<entry>ENTRY )?%?(?P<name>[\w.-]+) \(.*?^}", re.MULTILINE | re.DOTALL)
+_CALLED = re.compile(r"\b(?P<how>body|calls|to_apply)=%?(?P<name>[\w.-]+)(?P<rest>.*)")
+_ROUNDS = re.compile(r"\"known_trip_count\":{\"n\":\"(\d+)\"}")
 _DOT = re.compile(
     r" = \w+\[(?P<result>[0-9,]*)\]\S* dot\(%?(?P<left>[\w.-]+), .*?lhs_contracting_dims={(?P<summed>[0-9,]*)}"
 )
 
 
 def repeated_flops(text: str) -> int:
-    """FLOPs of matrix products in loops, of all rounds but the first."""
-    bodies = {match["name"]: match[0] for match in _COMPUTATION.finditer(text)}
-    total = 0
-    for loop in _LOOP.finditer(text):
-        body = bodies[loop["body"]]
-        for part in (body, *(bodies[name] for name in re.findall(r"calls=%?([\w.-]+)", body))):
-            total += (int(loop["rounds"]) - 1) * sum(_dot_flops(dot, part) for dot in _DOT.finditer(part))
-    return total
+    """FLOPs of matrix products in loops, and in loops within them, of all times but the first.
+
+    Raises:
+      ValueError: the text does not tell how often, or it is written in a way that is not known here.
+    """
+    computations = {match["name"]: match[0] for match in _COMPUTATION.finditer(text)}
+
+    def flops(name, times):
+        body = computations[name]
+        dots = list(_DOT.finditer(body))
+        if len(dots) != body.count(" dot(") or (dots and times is None):
+            raise ValueError(f"products of a loop that are not understood:\n{body}")
+        total = sum((times - 1) * _dot_flops(dot, body) for dot in dots)
+        for called in _CALLED.finditer(body):
+            rounds = 1
+            if called["how"] == "body":
+                told = _ROUNDS.search(called["rest"])
+                rounds = int(told[1]) if told else None
+            total += flops(called["name"], None if None in (rounds, times) else rounds * times)
+        return total
+
+    return flops(next(match["name"] for match in _COMPUTATION.finditer(text) if match["entry"]), 1)
 
 
 def _dot_flops(dot: re.Match, computation: str) -> int:

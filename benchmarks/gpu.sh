@@ -17,7 +17,7 @@ if ls .whl/*.whl >/dev/null 2>&1; then
     PYTHONPATH=/tmp/site:$PWD
 fi
 if [ ! -e "$KEEP" ] && [ -f .data/results.tar.gz ]; then  # runs without their checkpoints begin anew
-    mkdir -p "$KEEP" && tar xzf .data/results.tar.gz -C "$KEEP" --exclude=./bfloat16 --exclude=./float32
+    mkdir -p "$KEEP" && tar xzf .data/results.tar.gz -C "$KEEP" --exclude=./{bfloat16,float32,'*.failed'}
 fi
 mkdir -p "$OUT" "$KEEP"
 
@@ -43,17 +43,22 @@ collect() {  # few files, whole or not at all: what was measured, without checkp
 trap collect EXIT
 failed=()
 
+resumes=  # whether the stage goes on where it was broken off
 stage() {  # NAME COMMAND...: unless it is done; prints into runs/gpu/NAME.txt too; a failure does not stop the others
     local name=$1 left=$((LIMIT - SECONDS)) began=$SECONDS code=0
     shift
     if [ -e "$KEEP/$name.done" ]; then return; fi
+    if [ -e "$KEEP/$name.failed" ]; then failed+=("$name") && return; fi
     if ((left < 30)); then echo "$name comes in the next call" && exit 75; fi
     timeout -k 30 "$left" "$@" 2>&1 | tee "$KEEP/$name.txt" || code=$?
     echo "$name: exit code $code, $((SECONDS - began)) s, $(date -u +%FT%TZ)" | tee -a "$KEEP/stages.txt"
     if [ "$code" = 0 ]; then touch "$KEEP/$name.done"; fi
     collect
-    if [ "$code" = 124 ] || [ "$code" = 137 ]; then exit 75; fi  # broken off by the limit: the next call goes on
-    if [ "$code" != 0 ]; then failed+=("$name"); fi
+    if [ "$code" = 124 ] || [ "$code" = 137 ]; then  # broken off by the limit: the next call goes on
+        if [ "$resumes" ] || ((left < LIMIT - 60)); then exit 75; fi
+        echo "$name takes more than a whole call of $LIMIT s"
+    fi
+    if [ "$code" != 0 ]; then failed+=("$name") && touch "$KEEP/$name.failed"; fi
 }
 study() {  # NAME DTYPE SEEDS ARGUMENTS...: rows of Table 1; its seconds in stages.txt are from the command to the table
     local name=$1 dtype=$2 seeds=$3
@@ -93,9 +98,13 @@ if [ ! -d "${TFDS_DATA_DIR:-$HOME/tensorflow_datasets}/cifar10" ]; then
     echo "there is no CIFAR-10: Table 1 is left out"
     exit 1
 fi
+resumes=1
 study lump-seed0 bfloat16 1 --objectives=simsiam --recipes=lump
 study both-seed0 bfloat16 1 --objectives=simsiam --recipes=lump,finetune
 study both-seeds bfloat16 3 --objectives=simsiam --recipes=lump,finetune
 study both-float32 float32 1 --objectives=simsiam --recipes=lump,finetune
 study table1 bfloat16 "${SEEDS:-1}" --recipes=all
-if ((${#failed[@]})); then echo "failed: ${failed[*]}" && exit 1; fi
+if ((${#failed[@]})); then
+    echo "failed: ${failed[*]}; once mended, rm $KEEP/*.failed and call again"
+    exit 1
+fi

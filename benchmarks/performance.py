@@ -1,5 +1,6 @@
 """The tables of docs/performance.md, from what the measurements left in benchmarks/results."""
 
+import collections
 import json
 from collections.abc import Callable, Mapping
 
@@ -89,6 +90,7 @@ def limit(result: dict) -> str:
     sizes = list(result["limits"])
     giga = {
         "GFLOP a step": "flops",
+        "GFLOP of its products, by hand": "analytic_flops",
         "GB read and written a step": "bytes",
         "GFLOP/s reached": "flops_per_second",
         "GFLOP/s of a matrix product here": "matrix_rate",
@@ -119,7 +121,11 @@ def startup(result: dict) -> str:
     helps = [["command", "seconds to --help"]]
     helps += [[f"`{command}`", spread(seconds, ".2f")] for command, seconds in result["help"].items()]
     text = (tables.render(table, "markdown") for table in (rows, helps))
-    return "\n\n".join([*text, _note(result, "python -m benchmarks.startup")])
+    measured = collections.defaultdict(list)
+    for command, facts in ("--help", result), *result["first_step"].items():
+        measured[where(facts)].append(f"`{command}`")
+    notes = (f"{', '.join(commands)}: {at}." for at, commands in measured.items())
+    return "\n\n".join([*text, "`python -m benchmarks.startup`; measured:", *notes])
 
 
 def collectives(result: dict) -> str:

@@ -159,7 +159,8 @@ def _ours(given, size):
         from ucl_jax.types import Batch
 
         batch = Batch(*(x[: config.train.batch_size] for x in (loop.images, loop.labels, loop.labels == 0)))
-        return compiled.cost(loop.compiled[0].lower(loop.state, batch, loop.key).compile())
+        counted = compiled.cost(loop.compiled[0].lower(loop.state, batch, loop.key).compile())
+        return counted | {"analytic_flops": compiled.analytic_flops(config)}
 
     facts = {
         "parameters": sum(x.size for x in jax.tree.leaves(loop.state.params)),
