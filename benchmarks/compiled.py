@@ -72,7 +72,8 @@ def repeated_flops(text: str) -> int:
     def flops(name, times):
         body = computations[name]
         dots = list(_DOT.finditer(body))
-        if len(dots) != body.count(" dot(") or (dots and times is None):
+        others = times != 1 and (" convolution(" in body or " conditional(" in body)
+        if others or len(dots) != body.count(" dot(") or (dots and times is None):
             raise ValueError(f"products of a loop that are not understood:\n{body}")
         total = sum((times - 1) * _dot_flops(dot, body) for dot in dots)
         for called in _CALLED.finditer(body):

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One GPU: checks, step times, a profile, then LUMP, finetune and the other rows of Table 1 on full Split CIFAR-10.
+# One GPU: checks, step times, a profile, LUMP on full Split CIFAR-10, finetune beside it, growth, the rest of Table 1.
 #
 #     OUT=results-gpu bash benchmarks/gpu.sh
 #
@@ -43,8 +43,8 @@ collect() {  # few files, whole or not at all: what was measured, without checkp
 trap collect EXIT
 failed=()
 
-resumes=  # whether the stage goes on where it was broken off
-stage() {  # NAME COMMAND...: unless it is done; prints into runs/gpu/NAME.txt too; a failure does not stop the others
+stage() {  # NAME COMMAND...: unless it is done; prints into runs/gpu/NAME.txt too; a failure does not stop the others.
+    # With resumes=1 it goes on where it was broken off.
     local name=$1 left=$((LIMIT - SECONDS)) began=$SECONDS code=0
     shift
     if [ -e "$KEEP/$name.done" ]; then return; fi
@@ -55,7 +55,7 @@ stage() {  # NAME COMMAND...: unless it is done; prints into runs/gpu/NAME.txt t
     if [ "$code" = 0 ]; then touch "$KEEP/$name.done"; fi
     collect
     if [ "$code" = 124 ] || [ "$code" = 137 ]; then  # broken off by the limit: the next call goes on
-        if [ "$resumes" ] || ((left < LIMIT - 60)); then exit 75; fi
+        if [ "${resumes:-}" ] || ((left < LIMIT - 60)); then exit 75; fi
         echo "$name takes more than a whole call of $LIMIT s"
     fi
     if [ "$code" != 0 ]; then failed+=("$name") && touch "$KEEP/$name.failed"; fi
@@ -63,8 +63,15 @@ stage() {  # NAME COMMAND...: unless it is done; prints into runs/gpu/NAME.txt t
 study() {  # NAME DTYPE SEEDS ARGUMENTS...: rows of Table 1; its seconds in stages.txt are from the command to the table
     local name=$1 dtype=$2 seeds=$3
     shift 3
-    stage "$name" python3 -m ucl_jax.reproduce table1 --benchmarks=cifar10 --jobs=1 --seeds="$seeds" --format=markdown \
+    if [ ! -d "${TFDS_DATA_DIR:-$HOME/tensorflow_datasets}/cifar10" ]; then
+        echo "$name: there is no CIFAR-10" && failed+=("$name") && return
+    fi
+    resumes=1 stage "$name" python3 -m ucl_jax.reproduce table1 --benchmarks=cifar10 --jobs=1 --seeds="$seeds" --format=markdown \
         --override=model.dtype="$dtype" --root="$KEEP/$dtype" --save="$KEEP/table1-$dtype" "$@"
+}
+profile() {  # DTYPE
+    stage "profile-$1" python3 -m benchmarks.profile_step --out="$KEEP/profile-$1" --steps=10 --dtype="$1"
+    if [ -d "$KEEP/profile-$1" ]; then tar czf "$OUT/profile-$1.tar.gz" -C "$KEEP" "profile-$1"; fi
 }
 LOSSES='
 from benchmarks import measure, step
@@ -85,22 +92,17 @@ if [ "${PLATFORM:-gpu}" = gpu ] && python3 -c 'import pytest' 2>/dev/null; then
         tests/test_{losses,mixup,replay,augment,knn}.py
 fi
 stage dtypes python3 -c "$LOSSES"
-for dtype in bfloat16 float32; do
-    stage step-$dtype python3 -m benchmarks.step --json --dtype=$dtype --out="$KEEP/step-$dtype.json"
-done
-stage growth python3 -m benchmarks.growth --out="$KEEP/growth.json"
-if [ -n "${EXTRA:-}" ]; then stage startup python3 -m benchmarks.startup --out="$KEEP/startup.json"; fi
-for dtype in bfloat16 float32; do
-    stage profile-$dtype python3 -m benchmarks.profile_step --out="$KEEP/profile-$dtype" --steps=10 --dtype=$dtype
-    if [ -d "$KEEP/profile-$dtype" ]; then tar czf "$OUT/profile-$dtype.tar.gz" -C "$KEEP" "profile-$dtype"; fi
-done
-if [ ! -d "${TFDS_DATA_DIR:-$HOME/tensorflow_datasets}/cifar10" ]; then
-    echo "there is no CIFAR-10: Table 1 is left out"
-    exit 1
-fi
-resumes=1
+stage step-bfloat16 python3 -m benchmarks.step --json --dtype=bfloat16 --out="$KEEP/step-bfloat16.json"
+profile bfloat16
 study lump-seed0 bfloat16 1 --objectives=simsiam --recipes=lump
 study both-seed0 bfloat16 1 --objectives=simsiam --recipes=lump,finetune
+stage step-float32 python3 -m benchmarks.step --json --dtype=float32 --peers=torch_plain --no-parts \
+    --out="$KEEP/step-float32.json"
+profile float32
+for sweep in batch image width buffer bank; do
+    stage growth-$sweep python3 -m benchmarks.growth --sweeps=$sweep --dtype=bfloat16 --out="$KEEP/growth.json"
+done
+if [ -n "${EXTRA:-}" ]; then stage startup python3 -m benchmarks.startup --out="$KEEP/startup.json"; fi
 study both-seeds bfloat16 3 --objectives=simsiam --recipes=lump,finetune
 study both-float32 float32 1 --objectives=simsiam --recipes=lump,finetune
 study table1 bfloat16 "${SEEDS:-1}" --recipes=all

@@ -6,7 +6,8 @@
 
 A step is that of `lump.py:cifar10,simsiam` with one key changed at a time from a small base; its values do not matter
 for the time, so images are random. The points of a sweep alternate. FLOPs are counted by hand
-(benchmarks.compiled). Sweeps that are not asked for stay as they are in a file of the same settings.
+(benchmarks.compiled), without padding. Sweeps that are not asked for stay as they are in a file of the same settings,
+machine and commit.
 Between the first and the last point the seconds grow as value^exponent: 1 is linear in batch and bank, an image side
 and a width come near 2 where products are all of the work, and a buffer should have 0.
 """
@@ -75,6 +76,7 @@ def step_sweep(sweep: str, base: dict[str, int], given: argparse.Namespace) -> l
     def make(value):
         config = lump.get_config("cifar10,simsiam")
         config.update_from_flattened_dict({KEYS[name]: number for name, number in (base | {sweep: value}).items()})
+        config.model.dtype = given.dtype
         parallel.keep_compiled(config.compilation_cache)
         loop = measure.Loop(config)
         first = loop.steps()
@@ -161,6 +163,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser = Parser(prog="python -m benchmarks.growth", description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, help="turns of each point; default 3, with --quick 1")
     parser.add_argument("--sweeps", default=",".join(SWEEPS), help=f"of {','.join(SWEEPS)}")
+    parser.add_argument("--dtype", default="float32", help="the step computes in: float32, bfloat16")
     parser.add_argument("--quick", action="store_true", help="the first and the last point of each sweep")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     parser.add_argument("--out", type=pathlib.Path, default=RESULT, help="the file that is written")
@@ -171,6 +174,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     require(bool(given.sweeps), "--sweeps is empty")
     for sweep in given.sweeps:
         choose("sweep", sweep, dict.fromkeys(SWEEPS))
+    choose("--dtype", given.dtype, dict.fromkeys(("float32", "bfloat16")))
     require(given.repeats >= 1, f"--repeats is {given.repeats}; it must be at least 1")
     require(given.out.parent.is_dir(), f"--out: there is no folder {given.out.parent}")
     return given
@@ -186,12 +190,19 @@ def main(argv: list[str]) -> int:
     knn = {"queries": QUERIES, "features": FEATURES, "k": NEIGHBOURS, "classes": CLASSES}
     result = {
         "where": measure.where(),
-        "settings": {"base": base, "repeats": given.repeats, "quick": given.quick, "knn": knn},
+        "settings": {
+            "base": base,
+            "dtype": given.dtype,
+            "repeats": given.repeats,
+            "quick": given.quick,
+            "knn": knn,
+        },
         "command": shlex.join(["python", "-m", "benchmarks.growth", *argv]),
         "sweeps": {},
         "bank": [],
     }
-    if given.out.exists() and (before := json.loads(given.out.read_text()))["settings"] == result["settings"]:
+    before = json.loads(given.out.read_text()) if given.out.exists() else {}
+    if all(before.get(key) == result[key] for key in ("settings", "where")):
         result |= {"sweeps": before["sweeps"], "bank": before["bank"]}
     for sweep in given.sweeps:
         if sweep == "bank":

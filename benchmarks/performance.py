@@ -89,19 +89,19 @@ def limit(result: dict) -> str:
     """What a step must do, the machine's rates, and how near the step is to them."""
     sizes = list(result["limits"])
     giga = {
-        "GFLOP a step": "flops",
-        "GFLOP of its products, by hand": "analytic_flops",
-        "GB read and written a step": "bytes",
+        "GFLOP a step, by XLA": "flops",
+        "GFLOP of convolutions and layers, by hand": "analytic_flops",
+        "GB read and written a step, at least": "bytes",
         "GFLOP/s reached": "flops_per_second",
         "GFLOP/s of a matrix product here": "matrix_rate",
-        "GB/s reached": "bytes_per_second",
+        "GB/s reached, at least": "bytes_per_second",
         "GB/s of a copy here": "copy_rate",
     }
     rows = [["", *sizes]]
     rows += [[name, *(f"{result['limits'][size][key] / 1e9:.4g}" for size in sizes)] for name, key in giga.items()]
-    for name, key in (("of the matrix rate", "of_matrix_rate"), ("of the copy rate", "of_copy_rate")):
+    for name, key in (("of the matrix rate", "of_matrix_rate"), ("of the copy rate, at least", "of_copy_rate")):
         rows.append([name, *(f"{100 * result['limits'][size][key]:.0f} %" for size in sizes)])
-    rows.append(["the larger bound", *(result["limits"][size]["bound"] for size in sizes)])
+    rows.append(["the larger bound, of what is counted", *(result["limits"][size]["bound"] for size in sizes)])
     rows.append(["least seconds by it", *(f"{result['limits'][size]['bound_seconds']:.3g}" for size in sizes)])
     measured = [
         f"{PROGRAMS[name]} {rates['float32'] / 1e9:.4g} GFLOP/s in float32, {rates['bfloat16'] / 1e9:.4g} in bfloat16, "
@@ -149,7 +149,7 @@ def collectives(result: dict) -> str:
 
 def growth(result: dict) -> str:
     """Time of a step against what grows, each sweep beside its first value."""
-    rows = [["varied", "value", "seconds a step", "first = 1", "GFLOP a step", "first = 1", "GFLOP/s"]]
+    rows = [["varied", "value", "seconds a step", "first = 1", "GFLOP a step, by hand", "first = 1", "GFLOP/s"]]
     for sweep, points in result["sweeps"].items():
         for point in points:
             rows.append(

@@ -303,7 +303,7 @@ class Plain(Program):
             "evaluation": self.evaluate,
         }
         # What the workers made during another measurement must not be counted as made in no time.
-        self.untimed = {"step": queue, "augmentation": queue}
+        self.untimed = {"step": 2 * queue, "augmentation": 2 * queue}
         self.mode = f"eager, float32, {workers} workers"
 
     def step(self) -> None:

@@ -224,7 +224,7 @@ def test_the_middle_of_the_landscape_is_the_network(subject, loss):
     small = measure(subject, "loss_landscape", loss=loss, points=3, images=16)
     still = measure(subject, "loss_landscape", loss=loss, points=3, images=16, span=1e-7)
     assert small["steps"] == [-1, 0, 1]
-    np.testing.assert_allclose(still["loss"], small["loss"][1][1], rtol=1e-4)
+    np.testing.assert_allclose(still["loss"], small["loss"][1][1], rtol=1e-4, atol=1e-5)  # a mean cosine is near 0
     assert small["loss"][0][2] != small["loss"][2][0]
     if loss == "classifier":
         batch = subject.stream.task(0)

@@ -18,13 +18,20 @@ from ucl_jax import augment, experiment, mixup
 
 RECORD = {
     "facts": {
-        "ours": {"first": 20.0, "parameters": 7, "mode": "float32", "parts": ["buffer"], "where": {"jax": "1"}},
+        "ours": {
+            "first": 20.0,
+            "parameters": 7,
+            "mode": "float32",
+            "parts": ["buffer"],
+            "platform": "cpu",
+            "where": {"jax": "1"},
+        },
         "torch_plain": {"first": 1.0, "parameters": 7, "mode": "eager", "parts": ["buffer"], "torch": "2"},
     },
     "failed": {"torch_best": "ImportError: no"},
     "step": {"ours": [1.0, 2.0, 4.0], "torch_plain": [3.0, 2.0, 20.0]},
     "parts": {"buffer": {"ours": [0.5], "torch_plain": [0.25]}},
-    "cost": {"flops": 300.0, "bytes": 40.0},
+    "cost": {"flops": 300.0, "analytic_flops": 200.0, "bytes": 40.0},
 }
 RATES = {"xla": {"float32": 200.0, "copy": 100.0}, "torch": {"float32": 300.0, "copy": 80.0}}
 
@@ -35,11 +42,11 @@ def test_a_ratio_is_that_of_one_round():
 
 
 def test_the_larger_bound_holds():
-    found = step.limit({"flops": 300.0, "bytes": 40.0}, RATES, "float32", 4.0)
+    found = step.limit({"flops": 300.0, "bytes": 40.0}, RATES, "float32", 4.0, cpu=True)
     assert (found["bound"], found["bound_seconds"], found["bound_share"]) == ("products", 1.0, 0.25)
     assert (found["of_matrix_rate"], found["of_copy_rate"]) == pytest.approx((0.25, 0.1))
     assert (found["flops_per_second"], found["bytes_per_second"]) == (75.0, 10.0)
-    found = step.limit({"flops": 300.0, "bytes": 400.0}, RATES, "float32", 5.0)
+    found = step.limit({"flops": 1.0, "analytic_flops": 300.0, "bytes": 400.0}, RATES, "float32", 5.0, cpu=False)
     assert (found["bound"], found["bound_share"]) == ("memory", pytest.approx(0.8))
 
 
@@ -77,7 +84,7 @@ class FakeStart:
         def ask(question):
             self.asked.append((name, question))
             if question["what"] == "cost":
-                return {"flops": 1e9, "bytes": 1e8}
+                return {"flops": 1e9, "analytic_flops": 2e9, "bytes": 1e8}
             if question["what"] == "rates":
                 return {"float32": 1e9, "bfloat16": 1e9, "copy": 1e9}
             return self.answers.get((name, question["what"]), {"seconds": self.seconds[name]})

@@ -27,7 +27,7 @@ LEAST_CHANNELS = 8  # in and out, of products that are worth the transforms arou
 def convolve(x: Array, kernel: Array, stride: int) -> Array:
     """k x k convolution, k odd, padded by k // 2 zeros on every side (Flax's SAME pads strided ones differently).
 
-    Large layers have a reverse-mode derivative only on CPU.
+    On CPU large layers can be differentiated in reverse mode only.
 
     Args:
       x: [B, H, W, C].
@@ -136,7 +136,15 @@ def _parts(x: Array) -> Array:
 
 @jax.custom_vjp
 def winograd(x: Array, kernel: Array) -> Array:
-    """3 x 3 convolution of stride 1, padded by 1: [B, H, W, C], [3, 3, C, F] -> [B, H, W, F]; H and W even."""
+    """3 x 3 convolution of stride 1, padded by 1, in float32; H and W even.
+
+    Args:
+      x: [B, H, W, C].
+      kernel: [3, 3, C, F].
+
+    Returns:
+      [B, H, W, F].
+    """
     return _winograd(x, kernel)
 
 
@@ -184,7 +192,7 @@ def _winograd_backward(saved, gradient):
 winograd.defvjp(lambda x, kernel: (_winograd(x, kernel), (x, kernel)), _winograd_backward)
 
 
-# Products of patches: gradients of x [B, H, W, C] and kernel [k, k, C, F] from that of the result, in their dtypes.
+# Products of patches.
 
 
 def _forward(x, kernel, stride):
@@ -201,7 +209,17 @@ _with_products.defvjp(_forward, _backward)
 
 
 def pointwise_gradients(x: Array, kernel: Array, gradient: Array, stride: int) -> tuple[Array, Array]:
-    """Of a 1x1 kernel: one matrix product each."""
+    """Gradients of the operands of a 1x1 convolution, one matrix product each.
+
+    Args:
+      x: [B, H, W, C].
+      kernel: [1, 1, C, F].
+      gradient: of the result, [B, ceil(H / stride), ceil(W / stride), F].
+      stride: of both axes.
+
+    Returns:
+      That of x and that of the kernel, in their shapes and dtypes; sums are in float32.
+    """
     of_kernel = _product(x[:, ::stride, ::stride], gradient)
     spread = jax.lax.dot_general(gradient, kernel[0, 0], (((3,), (1,)), ((), ())))
     gaps = [(0, n - (1 + (m - 1) * stride), stride - 1) for n, m in zip(x.shape[1:3], gradient.shape[1:3])]
@@ -210,7 +228,10 @@ def pointwise_gradients(x: Array, kernel: Array, gradient: Array, stride: int) -
 
 
 def patch_gradients(x: Array, kernel: Array, gradient: Array, stride: int) -> tuple[Array, Array]:
-    """The kernel's is a sum of products, each of the patches of as many examples as divide B and PATCH_BYTES hold."""
+    """Gradients of the operands of a convolution, as `pointwise_gradients` but for a kernel [k, k, C, F].
+
+    The kernel's is a sum of products, each of the patches of as many examples as divide B and PATCH_BYTES hold.
+    """
     _, pull = jax.vjp(lambda x: _convolution(x, kernel, stride), x)
     batch, height, width, _ = gradient.shape
     count = _divisor(batch, examples_at_once(x, kernel, stride))

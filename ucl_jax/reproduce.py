@@ -268,9 +268,11 @@ def reproduce(given: argparse.Namespace) -> int:
     if given.slurm:
         return _slurm(given, plan)
     require(not unprepared, "; ".join(unprepared))
-    failed = study_cells.train(plan, slots)
-    if given.save:
-        study_cells.keep(cells, given.save)
+    try:
+        failed = study_cells.train(plan, slots)
+    finally:  # also of a study that is stopped
+        if given.save:
+            study_cells.keep(cells, given.save)
     failed |= _probe(probe_jobs(given, asks, finished(cells, given.save)), slots)
     files = []
     for benchmark, planned in of_benchmark.items():
