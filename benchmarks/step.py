@@ -23,6 +23,7 @@ import pathlib
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 from benchmarks import measure
 from configs import lump
@@ -180,7 +181,7 @@ def _our_parts(loop: measure.Loop) -> dict[str, Callable[[], object]]:
     import jax
     import jax.numpy as jnp
 
-    from ucl_jax import evaluate
+    from ucl_jax import evaluate, parallel
     from ucl_jax.data.stream import batch_indices
     from ucl_jax.experiment import make_experiment
     from ucl_jax.methods.base import Step
@@ -201,18 +202,20 @@ def _our_parts(loop: measure.Loop) -> dict[str, Callable[[], object]]:
     params, model_state, memory = jax.tree.map(jnp.copy, (loop.state.params, loop.state.model_state, loop.state.memory))
     params, model_state, memory = jax.device_put((params, model_state, memory), jax.local_devices()[0])
 
-    @jax.jit
+    jit = partial(jax.jit, compiler_options=parallel.compiler_options(jax.default_backend()))
+
+    @jit
     def augmented(keys, batch):
         views = objective.views(keys, batch)
         return views, objective.replay_views(keys, batch, views[1])
 
-    gradient = jax.jit(jax.value_and_grad(objective.loss, has_aux=True))
+    gradient = jit(jax.value_and_grad(objective.loss, has_aux=True))
 
     def exchange(memory, batch, frozen, key):
         past = method.recall(memory, key, count)
         return method.observe(memory, Step(batch, frozen, (), (), ()), key), past
 
-    exchange = jax.jit(exchange, donate_argnums=0)
+    exchange = jit(exchange, donate_argnums=0)
     views = []  # made when first asked for
 
     def shown():
