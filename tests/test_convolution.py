@@ -21,6 +21,7 @@ SHAPES = [  # batch, height, width, channels, features, kernel, stride
     (3, 2, 1, 4, 3, 5, 1),
     (6, 8, 8, 9, 8, 3, 1),  # by Winograd when large
     (5, 4, 6, 8, 10, 3, 1),
+    (7, 4, 4, 8, 8, 3, 1),
 ]
 
 
@@ -52,6 +53,7 @@ def by_definition(x, kernel, gradient, stride):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_result_and_gradients_are_those_of_the_definition(monkeypatch, shape, patch_bytes):
     monkeypatch.setattr(convolution, "PATCH_BYTES", patch_bytes)  # an example a time, some, all of them by XLA
+    monkeypatch.setattr(convolution, "TILES", 20)
     x, kernel, gradient = operands(*shape)
     result, pull = jax.vjp(lambda x, kernel: convolution.convolve(x, kernel, shape[-1]), x, kernel)
     for found, wanted in zip((result, *pull(gradient)), by_definition(x, kernel, gradient, shape[-1]), strict=True):

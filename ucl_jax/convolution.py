@@ -59,9 +59,16 @@ def _convolution(x, kernel, stride):
     )
 
 
-def _divisor(number: int, most: int) -> int:
-    """The largest divisor that is not above `most`, at least 1."""
-    return next(n for n in range(max(1, most), 0, -1) if number % n == 0)
+def _parts(x: Array, most: int) -> Array:
+    """[B, ...] -> [rounds, count, ...]: count is the largest divisor of B up to `most`, or `most` and zeros at the end.
+
+    A small divisor does not do: the other operand of a product would be read too often.
+    """
+    count = next(n for n in range(max(1, most), 0, -1) if len(x) % n == 0)
+    if 2 * count < most:
+        count = min(most, len(x))
+        x = jnp.pad(x, ((0, -len(x) % count), *[(0, 0)] * (x.ndim - 1)))
+    return x.reshape(-1, count, *x.shape[1:])
 
 
 def _of_few_places(x, kernel, stride):
@@ -128,10 +135,9 @@ def _input_tiles(x: Array) -> list[Sequence[Array]]:
     return _each(lambda x: x.reshape(-1, channels), _twice(_of_input, places))
 
 
-def _parts(x: Array) -> Array:
-    """[B, H, W, C] -> [rounds, B / rounds, H, W, C]: TILES or fewer at once."""
-    count = _divisor(len(x), TILES // (x.shape[1] // 2 * (x.shape[2] // 2)))
-    return x.reshape(-1, count, *x.shape[1:])
+def _tiled(x: Array) -> Array:
+    """[B, H, W, C] -> [rounds, count, H, W, C] of TILES at once."""
+    return _parts(x, TILES // (x.shape[1] // 2 * (x.shape[2] // 2)))
 
 
 @jax.custom_vjp
@@ -150,7 +156,7 @@ def winograd(x: Array, kernel: Array) -> Array:
 
 @jax.custom_batching.custom_vmap
 def _winograd(x, kernel):
-    _, height, width, _ = x.shape
+    batch, height, width, _ = x.shape
     matrices = _twice(_of_kernel, kernel)
 
     def part(x):
@@ -158,7 +164,7 @@ def _winograd(x, kernel):
         grid = _twice(_to_result, _each(lambda x: x.reshape(-1, height // 2, width // 2, x.shape[-1]), products))
         return jnp.stack([jnp.stack(row, axis=3) for row in grid], axis=2)  # [B, H / 2, 2, W / 2, 2, F]
 
-    return jax.lax.map(part, _parts(x)).reshape(*x.shape[:3], kernel.shape[-1])
+    return jax.lax.map(part, _tiled(x)).reshape(-1, height, width, kernel.shape[-1])[:batch]
 
 
 @_winograd.def_vmap
@@ -179,7 +185,7 @@ def _winograd_kernel_gradient(x, gradient):
         return _each(jnp.add, total, product), None
 
     zeros = [[jnp.zeros((channels, features))] * 4] * 4
-    total, _ = jax.lax.scan(add, zeros, (_parts(x), _parts(gradient)))
+    total, _ = jax.lax.scan(add, zeros, (_tiled(x), _tiled(gradient)))
     return jnp.stack([jnp.stack(row) for row in _twice(_to_kernel, total)])
 
 
@@ -230,20 +236,23 @@ def pointwise_gradients(x: Array, kernel: Array, gradient: Array, stride: int) -
 def patch_gradients(x: Array, kernel: Array, gradient: Array, stride: int) -> tuple[Array, Array]:
     """Gradients of the operands of a convolution, as `pointwise_gradients` but for a kernel [k, k, C, F].
 
-    The kernel's is a sum of products, each of the patches of as many examples as divide B and PATCH_BYTES hold.
+    The kernel's is a sum of products, each of the patches of as many examples as PATCH_BYTES hold.
     """
     _, pull = jax.vjp(lambda x: _convolution(x, kernel, stride), x)
-    batch, height, width, _ = gradient.shape
-    count = _divisor(batch, examples_at_once(x, kernel, stride))
+    _, height, width, _ = gradient.shape
+    size, _, channels, features = kernel.shape
+    most = examples_at_once(x, kernel, stride)
 
-    def add(place, total):
-        part = partial(jax.lax.dynamic_slice_in_dim, start_index=place * count, slice_size=count)
-        patches = _patches(part(x), kernel.shape[0], stride, height, width)
-        return total + _product(patches, part(gradient))
+    def add(total, part):
+        x, gradient = part
+        return total + _product(_patches(x, size, stride, height, width), gradient), None
 
-    zeros = jnp.zeros((kernel[..., 0].size, kernel.shape[-1]), jnp.float32)
-    of_kernel = jax.lax.fori_loop(0, batch // count, add, zeros)
-    return *pull(gradient), of_kernel.reshape(kernel.shape).astype(kernel.dtype)
+    @jax.custom_batching.sequential_vmap
+    def of_kernel(x, gradient):
+        zeros = jnp.zeros((size * size * channels, features), jnp.float32)
+        return jax.lax.scan(add, zeros, (_parts(x, most), _parts(gradient, most)))[0]
+
+    return *pull(gradient), of_kernel(x, gradient).reshape(kernel.shape).astype(kernel.dtype)
 
 
 def _patches(x: Array, size: int, stride: int, height: int, width: int) -> Array:
