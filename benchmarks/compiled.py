@@ -345,6 +345,8 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     require(given.devices >= 1, f"--devices is {given.devices}; it must be at least 1")
     configs = {cell: _config(cell, given) for cell in given.cells.split(",")}
+    names = ("cells", "devices", "benchmark", "width", "batch", "image")
+    measure.check_out(given.out, RESULT, any(getattr(given, name) != parser.get_default(name) for name in names))
 
     import jax
 

@@ -176,7 +176,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         choose("sweep", sweep, dict.fromkeys(SWEEPS))
     choose("--dtype", given.dtype, dict.fromkeys(("float32", "bfloat16")))
     require(given.repeats >= 1, f"--repeats is {given.repeats}; it must be at least 1")
-    require(given.out.parent.is_dir(), f"--out: there is no folder {given.out.parent}")
+    measure.check_out(given.out, RESULT, given.quick or given.dtype != "float32")
     return given
 
 

@@ -22,6 +22,8 @@ import time
 import numpy as np
 
 from benchmarks import measure
+from ucl_jax.cli import Parser, exit_codes
+from ucl_jax.errors import require
 
 CLASSES, TEMPERATURE = 100, 0.1
 RESULT = measure.RESULTS / "knn.json"
@@ -106,7 +108,7 @@ def work(given: argparse.Namespace) -> None:
             np.save(given.predictions, predicted)
         return {"accuracy": accuracy, "seconds": seconds, "mebibytes": _mebibytes()}
 
-    measure.answer({"mebibytes": _mebibytes()}, reply)
+    measure.answer(lambda: {"mebibytes": _mebibytes()}, reply)
 
 
 def start(program: str, predictions: pathlib.Path):
@@ -118,9 +120,10 @@ def start(program: str, predictions: pathlib.Path):
     return measure.start("benchmarks.knn", options)
 
 
+@exit_codes
 def main() -> None:
     """Measures and writes."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m benchmarks.knn", description=__doc__.splitlines()[0])
     parser.add_argument("--bank", type=int, default=50_000)
     parser.add_argument("--queries", type=int, default=10_000)
     parser.add_argument("--features", type=int, default=512)
@@ -131,6 +134,10 @@ def main() -> None:
     parser.add_argument("--program", choices=PROGRAMS, help=argparse.SUPPRESS)
     parser.add_argument("--predictions", default="", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    for name in ("bank", "queries", "features", "k", "repeats"):
+        require(getattr(given, name) >= 1, f"--{name} is {getattr(given, name)}; it must be at least 1")
+    require(given.k <= given.bank, f"--k is {given.k}, but --bank has {given.bank} features")
+    measure.check_out(given.out, RESULT)
     if given.program:
         work(given)
         return

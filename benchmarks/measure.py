@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import SimpleNamespace
 
-from ucl_jax.errors import write_whole
+from ucl_jax.errors import require, write_whole
 
 ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -64,9 +64,18 @@ def where(*packages: str) -> dict[str, str | None]:
     }
 
 
+def check_out(path: pathlib.Path, default: pathlib.Path, partial: bool = False) -> None:
+    """Raises UsageError where a result cannot be saved, or where a part would replace the whole of the default file."""
+    require(
+        not partial or path != default,
+        f"this is a part of what {default.name} holds, or with other settings; name another file by --out",
+    )
+    require(path.parent.is_dir(), f"--out: there is no folder {path.parent}")
+    require(not path.is_dir(), f"--out: {path} is a folder; name a file")
+
+
 def save(path: pathlib.Path, result: dict) -> None:
     """Writes a result as JSON, whole or not at all."""
-    path.parent.mkdir(exist_ok=True)
     write_whole(path, json.dumps(result, indent=1, allow_nan=False) + "\n")
 
 
@@ -110,19 +119,20 @@ def start(module: str, arguments: Iterable[str]) -> Iterator[tuple[dict, Callabl
     with program as child:
         try:
             yield read(), ask
-        finally:
-            if child.poll() is None:
-                os.killpg(child.pid, signal.SIGCONT)
+        except BaseException:
+            os.killpg(child.pid, signal.SIGKILL)
+            raise
+        os.killpg(child.pid, signal.SIGCONT)  # it ends when there are no more questions
 
 
-def answer(first: dict, reply: Callable[[object], dict]) -> None:
-    """The other end of `start`: tells `first`, then a reply to each question until there is no more.
+def answer(begin: Callable[[], dict], reply: Callable[[object], dict]) -> None:
+    """The other end of `start`: tells what `begin` gives, then a reply to each question until there is no more.
 
     On Linux it ends with the process that asks, however that ends.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    print(json.dumps(first), flush=True)
+    print(json.dumps(begin()), flush=True)
     for line in sys.stdin:
         print(json.dumps(reply(json.loads(line))), flush=True)
 

@@ -71,7 +71,11 @@ def step(result: dict) -> str:
             notes.append(f"{size}, {PROGRAMS[name]}: {facts['mode']}; {len(result['rounds'][size][name])} rounds.")
         for name, reason in result["failed"][size].items():
             notes.append(f"{size}, {PROGRAMS.get(name, name)} could not run: {reason}.")
-    return "\n\n".join([tables.render(rows, "markdown", left=2), _note(result), *notes])
+    how = (
+        "The ratio is the median of the ratios of single rounds, not that of the medians. A first step compiles; that "
+        "of the best PyTorch loop with what its compiler may have kept on disk."
+    )
+    return "\n\n".join([tables.render(rows, "markdown", left=2), how, _note(result), *notes])
 
 
 def parts(result: dict) -> str:

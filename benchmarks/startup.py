@@ -55,7 +55,7 @@ def first_step(config: str, cache: pathlib.Path, overrides: list[str]) -> float:
                 if child.poll() is not None or spent > LIMIT:
                     told.seek(0)
                     lines = told.read().splitlines() or [f"exit code {child.returncode}"]
-                    raise UsageError(f"launch.py showed no step in {spent:.0f} s: {lines[-1]}")
+                    raise UsageError(f"launch.py showed no step: {lines[-1].removeprefix('error: ')}")
                 time.sleep(0.005)
             return time.perf_counter() - began
         finally:
@@ -118,6 +118,7 @@ def main(argv: list[str]) -> int:
     given, overrides = parser.parse_known_args(argv)
     unknown = [argument for argument in overrides if not argument.startswith("--config.")]
     require(not unknown, f"unknown arguments: {' '.join(unknown)}; see {parser.prog} --help")
+    measure.check_out(given.out, RESULT)
     require(given.repeats >= 1, f"--repeats={given.repeats} must be at least 1")
     steps = measure_first_step(given.config, given.repeats, overrides)
     helps = measure.alternate(

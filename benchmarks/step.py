@@ -87,10 +87,16 @@ def serve(given: argparse.Namespace, size: str) -> None:
             lines = str(error).strip().splitlines() or [""]
             return {"error": f"{type(error).__name__}: {lines[0]}"}
 
-    def begin():
+    def make():
         nonlocal works, more
         facts, works, more = (_ours if given.program == "ours" else _torch)(given, size)
         return facts
+
+    def begin():
+        try:
+            return attempt(make)
+        except UsageError as error:
+            return {"usage": str(error)}
 
     def reply(question):
         what = question["what"]
@@ -102,11 +108,7 @@ def serve(given: argparse.Namespace, size: str) -> None:
         return attempt(more.get(what, timed))
 
     works, more = {}, {}
-    try:
-        facts = attempt(begin)
-    except UsageError as error:
-        facts = {"usage": str(error)}
-    measure.answer(facts, reply)
+    measure.answer(begin, reply)
 
 
 def _torch(given, size):
@@ -334,7 +336,9 @@ class Programs:
             if (key := f"{name}, {what}") in self.failed:
                 return None
             try:
-                return self.turn(name, what, length)
+                seconds = self.turn(name, what, length)
+                tell(f"{name}, {what}: {seconds:.4g} s")
+                return seconds
             except ProgramError as error:
                 self.failed[key] = str(error)
                 tell(f"{key} cannot run: {error}")
@@ -513,7 +517,6 @@ def parse(argv: list[str]) -> argparse.Namespace:
     given = parser.parse_args(argv)
     require(bool(given.sizes), "--sizes is empty")
     require(given.rounds is None or given.rounds >= 1, f"--rounds is {given.rounds}; it must be at least 1")
-    require(given.out.parent.is_dir(), f"--out: there is no folder {given.out.parent}")
     choose("--dtype", given.dtype, DTYPES)
     for peer in given.peers:
         choose("peer", peer, dict.fromkeys(PEERS))
@@ -521,6 +524,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
         get_config(size, given.override)
     for key in (override.partition("=")[0] for override in given.override):
         require(key in SHARED or not given.peers, f"the peers know no {key}; take --peers= for ours alone")
+    whole = {"sizes": list(ARGUMENT), "peers": list(PEERS), "parts": True, "override": [], "dtype": "float32"}
+    partial = any(getattr(given, name) != value for name, value in whole.items())
+    measure.check_out(given.out, RESULT, partial and not given.program)
     return given
 
 

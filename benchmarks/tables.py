@@ -15,6 +15,7 @@ import numpy as np
 from benchmarks import fidelity, performance
 from benchmarks.fidelity import RESULTS, ROOT
 from ucl_jax import metrics, report, tables
+from ucl_jax.cli import Parser, exit_codes
 from ucl_jax.errors import write_whole
 
 PAGES = ("README.md", "docs/fidelity.md", "docs/performance.md")
@@ -124,8 +125,10 @@ def filled(page: str) -> str:
     return re.sub(r"<!-- table ([\w-]+) -->\n.*?<!-- end -->", replace, page, flags=re.DOTALL)
 
 
+@exit_codes
 def main() -> None:
     """Rewrites the pages in place."""
+    Parser(prog="python -m benchmarks.tables", description=f"Writes the tables of {', '.join(PAGES)}.").parse_args()
     for name in PAGES:
         write_whole(ROOT / name, filled((ROOT / name).read_text()))
 

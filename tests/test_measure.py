@@ -9,6 +9,7 @@ import time
 import pytest
 
 from benchmarks import measure
+from ucl_jax.errors import UsageError
 
 ROOT = pathlib.Path(measure.__file__).parent.parent
 # A program with a worker that counts for ever; it answers how far the worker has come, and ends when asked for "end".
@@ -30,7 +31,7 @@ def reply(question):
         sys.exit(3)
     time.sleep(0.2)
     return {{"count": os.path.getsize(count)}}
-measure.answer({{"pids": [me, worker]}}, reply)
+measure.answer(lambda: {{"pids": [me, worker]}}, reply)
 """
 
 
@@ -73,6 +74,22 @@ def test_a_program_and_its_workers_stand_still_while_others_are_asked(programs):
 def test_a_program_that_ends_is_told(programs):
     with pytest.raises(SystemExit, match="a failed, see above"), measure.start("a", []) as (_, ask):
         ask("end")
+
+
+def test_a_program_does_not_outlive_an_interruption(programs):
+    with pytest.raises(KeyboardInterrupt), measure.start("a", []) as (facts, _):
+        raise KeyboardInterrupt
+    for pid in facts["pids"]:
+        wait_for(pid, "Z")
+
+
+def test_a_result_that_cannot_be_saved_is_refused_at_once(tmp_path):
+    default = tmp_path / "step.json"
+    measure.check_out(default, default)
+    measure.check_out(tmp_path / "other.json", default, partial=True)
+    for path, partial in ((default, True), (tmp_path, False), (tmp_path / "no" / "step.json", False)):
+        with pytest.raises(UsageError, match="--out"):
+            measure.check_out(path, default, partial)
 
 
 def test_programs_end_with_the_one_that_asks_even_by_sigkill(programs):
