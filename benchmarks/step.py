@@ -1,7 +1,7 @@
 """Images/s of the whole LUMP training step against PyTorch in the same run, its parts, and the machine's limit.
 
     python -m benchmarks.step                       # both sizes against both peers
-    python -m benchmarks.step --sizes=demo --json   # one JSON object on stdout
+    python -m benchmarks.step --sizes=demo --json --out=FILE   # one JSON object on stdout
 
 `paper` is the recipe lump.py:cifar10,simsiam (width 64, batch 256, 32x32), `demo` is lump.py:digits,simsiam. `ours` is
 the real training loop; `torch_plain` and `torch_best` are those of benchmarks.torch_lump: a plain loop with Pillow in
