@@ -22,7 +22,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from benchmarks import measure
+from benchmarks import measure, step
 from ucl_jax import tables
 from ucl_jax.cli import Parser, exit_codes
 from ucl_jax.errors import choose, require
@@ -80,7 +80,7 @@ def step_sweep(sweep: str, base: dict[str, int], given: argparse.Namespace) -> l
         parallel.keep_compiled(config.compilation_cache)
         loop = measure.Loop(config)
         first = loop.steps()
-        tell(f"{sweep} {value}: first step {first:.1f} s")
+        measure.tell(f"{sweep} {value}: first step {first:.1f} s")
         return loop
 
     points = values(sweep, base, given.quick)
@@ -153,11 +153,6 @@ def table(result: dict) -> str:
 # The command.
 
 
-def tell(line: str) -> None:
-    """Progress."""
-    print(line, file=sys.stderr, flush=True)
-
-
 def parse(argv: list[str]) -> argparse.Namespace:
     """The arguments; raises UsageError."""
     parser = Parser(prog="python -m benchmarks.growth", description=__doc__.splitlines()[0])
@@ -174,7 +169,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     require(bool(given.sweeps), "--sweeps is empty")
     for sweep in given.sweeps:
         choose("sweep", sweep, dict.fromkeys(SWEEPS))
-    choose("--dtype", given.dtype, dict.fromkeys(("float32", "bfloat16")))
+    choose("--dtype", given.dtype, step.DTYPES)
     require(given.repeats >= 1, f"--repeats is {given.repeats}; it must be at least 1")
     measure.check_out(given.out, RESULT, given.quick or given.dtype != "float32")
     return given

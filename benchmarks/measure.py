@@ -79,6 +79,11 @@ def save(path: pathlib.Path, result: dict) -> None:
     write_whole(path, json.dumps(result, indent=1, allow_nan=False) + "\n")
 
 
+def tell(line: str) -> None:
+    """Progress."""
+    print(line, file=sys.stderr, flush=True)
+
+
 # A process a program: each has all cores while the others wait.
 
 

@@ -299,10 +299,10 @@ class Programs:
             require("usage" not in facts, facts.get("usage", ""))
             if "error" in facts:
                 self.failed[name] = facts["error"]
-                tell(f"{size}: {name} cannot run: {facts['error']}")
+                measure.tell(f"{size}: {name} cannot run: {facts['error']}")
                 continue
             self._ask[name], self.facts[name] = ask, facts
-            tell(f"{size}: {name}: first step {facts['first']:.1f} s; {facts['mode']}")
+            measure.tell(f"{size}: {name}: first step {facts['first']:.1f} s; {facts['mode']}")
             if (found := facts["parameters"]) != (wanted := self.facts["ours"]["parameters"]):
                 raise SystemExit(f"{size}: {name} has {found} parameters, ours {wanted}: no comparison")
 
@@ -337,20 +337,15 @@ class Programs:
                 return None
             try:
                 seconds = self.turn(name, what, length)
-                tell(f"{name}, {what}: {seconds:.4g} s")
+                measure.tell(f"{name}, {what}: {seconds:.4g} s")
                 return seconds
             except ProgramError as error:
                 self.failed[key] = str(error)
-                tell(f"{key} cannot run: {error}")
+                measure.tell(f"{key} cannot run: {error}")
 
         names = [name for name, facts in self.facts.items() if what == "step" or what in facts["parts"]]
         done = measure.alternate({name: lambda n=name: turn(n) for name in names}, count)
         return {name: seconds for name, seconds in done.items() if None not in seconds}
-
-
-def tell(line: str) -> None:
-    """Progress."""
-    print(line, file=sys.stderr, flush=True)
 
 
 def measure_size(size: str, given: argparse.Namespace) -> dict:
@@ -366,10 +361,12 @@ def measure_size(size: str, given: argparse.Namespace) -> dict:
             "parts": {},
         }
         for name, seconds in record["step"].items():
-            tell(f"{size}: {name}: {measure.spread(seconds)['median']:.4f} s a step")
+            measure.tell(f"{size}: {name}: {measure.spread(seconds)['median']:.4f} s a step")
         for part in PARTS if given.parts else ():
             record["parts"][part] = programs.rounds(part, min(PART_ROUNDS, given.rounds or PART_ROUNDS), turn / 3)
-            tell(f"{size}: {part}: " + ", ".join(f"{n} {_seconds(s)} s" for n, s in record["parts"][part].items()))
+            measure.tell(
+                f"{size}: {part}: " + ", ".join(f"{n} {_seconds(s)} s" for n, s in record["parts"][part].items())
+            )
         record["cost"] = programs.question("ours", "cost")
         if size == given.sizes[0]:
             asked = ["ours"]
