@@ -21,7 +21,7 @@ def results(recipe, matrix, joint=False, finished=True, seed=0):
         "seed": seed,
         "model": {"name": "progressive" if recipe == "pnn" else "resnet18"},
         "objective": {"name": "simsiam"},
-        "eval": {"forgetting": "max"},
+        "eval": {"forgetting": "max", "tasks": "all"},
         "benchmark": {"name": "digits", "joint": joint},
     }
     return {"finished": finished, "config": config, "probes": {"knn_task": probe, "knn_all": probe | {"chance": 25.0}}}
@@ -67,7 +67,7 @@ def test_table_of_seeds_is_mean_and_deviation():
 
 def test_runs_that_differ_in_more_than_their_seed_share_no_row(tmp_path, capsys):
     files = []
-    for number, changes in enumerate(({}, {"seed": 1, "eval": {"forgetting": "first"}})):
+    for number, changes in enumerate(({}, {"seed": 1, "eval": {"forgetting": "first", "tasks": "all"}})):
         files.append(tmp_path / f"{number}.json")
         files[-1].write_text(json.dumps(LUMP | {"config": LUMP["config"] | changes}))
     assert report.main(["--seeds", *map(str, files)]) == 2
@@ -190,7 +190,7 @@ def test_another_definition_of_forgetting_needs_no_run(tmp_path, capsys, definit
 def test_runs_of_different_definitions_need_one(tmp_path, capsys):
     files = []
     for seed, definition in enumerate(("max", "first")):
-        changed = {"seed": seed, "eval": {"forgetting": definition}}
+        changed = {"seed": seed, "eval": {"forgetting": definition, "tasks": "all"}}
         files.append(str(tmp_path / f"{seed}.json"))
         pathlib.Path(files[-1]).write_text(json.dumps(LUMP | {"config": LUMP["config"] | changed}))
     assert report.main(files) == 2

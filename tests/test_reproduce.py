@@ -58,7 +58,8 @@ while step < int(os.environ.get("STEPS", 0)):
         sys.exit(143)
 first = 90 + seed + (examples or 400) / 100
 config = {"recipe": recipe, "seed": seed, "objective": {"name": objective}, "model": {"name": "resnet18"},
-    "benchmark": {"name": benchmark, "joint": False, "examples_per_task": examples}, "eval": {"forgetting": "max"}}
+    "benchmark": {"name": benchmark, "joint": False, "examples_per_task": examples},
+    "eval": {"forgetting": "max", "tasks": "all"}}
 probes = {"knn_task": {"matrix": [[first, None], [first - 6, first + 2]]},
     "knn_all": {"matrix": [[first - 10, None], [first - 40, first - 10]]}}
 results = {"finished": True, "config": config, "command": " ".join(["python", *sys.argv]), "probes": probes,
@@ -215,7 +216,7 @@ def write_results(folder, benchmark, objective, recipe, seed, task, whole=((50.0
         "objective": {"name": objective},
         "model": {"name": "resnet18"},
         "benchmark": {"name": benchmark, "joint": False, "examples_per_task": 0},
-        "eval": {"forgetting": "max"},
+        "eval": {"forgetting": "max", "tasks": "all"},
     }
     command = f"python launch.py --config=configs/{recipe}.py:{benchmark},{objective} --config.seed={seed}"
     results = {"finished": True, "config": config, "command": command, "seconds": 60.0}

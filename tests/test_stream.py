@@ -279,7 +279,10 @@ def test_batches_are_full_and_an_epoch_presents_everything(size, batch_size):
     indices, first = stream.batch_indices(7, 2, 0, size, batch_size)
     assert indices.dtype == np.int64
     assert first.dtype == bool
-    assert indices.shape == first.shape == (-(-size // batch_size), batch_size)
+    of_batch = min(size, batch_size)
+    assert indices.shape == first.shape == (-(-size // batch_size), of_batch)
+    if size <= batch_size:
+        assert sorted(indices[0]) == list(range(size))  # no image stands in a batch twice
     flat, is_first = indices.ravel(), first.ravel()
     assert sorted(flat[:size]) == list(range(size))
     seen = set()
@@ -292,12 +295,12 @@ def test_batches_are_full_and_an_epoch_presents_everything(size, batch_size):
     np.testing.assert_array_equal(filling[:size], later.ravel()[: min(len(filling), size)])
 
 
-def test_filling_takes_as_many_permutations_as_it_needs():
+def test_the_last_batch_is_filled_from_the_epoch_that_follows():
     def permutation(epoch):
-        return np.random.default_rng([1, 0, epoch]).permutation(3).tolist()
+        return np.random.default_rng([1, 0, epoch]).permutation(5).tolist()
 
-    indices, _ = stream.batch_indices(1, 0, 4, size=3, batch_size=8)
-    assert indices.tolist() == [permutation(4) + permutation(5) + permutation(6)[:2]]
+    indices, _ = stream.batch_indices(1, 0, 4, size=5, batch_size=3)
+    assert indices.ravel().tolist() == permutation(4) + permutation(5)[:1]
 
 
 def test_batches_are_a_function_of_seed_task_and_epoch():

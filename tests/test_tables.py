@@ -22,7 +22,7 @@ def run(
         "seed": seed,
         "model": {"name": "resnet18"},
         "objective": {"name": objective},
-        "eval": {"forgetting": "max"},
+        "eval": {"forgetting": "max", "tasks": "all"},
         "benchmark": {"name": benchmark, "joint": False, "examples_per_task": 0},
         "train": {"epochs": 200, "learning_rate": 0.03 if recipe == "lump" else 0.06},
         "method": {"name": recipe, **method},

@@ -66,6 +66,20 @@ def choose_devices(count: int, batch_size: int) -> list[jax.Device]:
     return devices
 
 
+def check_batches(sizes: Sequence[int], devices: Sequence[jax.Device]) -> None:
+    """Raises UsageError for a task whose batches of `sizes[t]` images cannot be split over the devices or normalised.
+
+    A task that is smaller than `config.train.batch_size` is one batch, as large as the task.
+    """
+    for task, size in enumerate(sizes):
+        require(size >= 2, f"task {task} has {size} training image; batch norm needs at least 2")
+        require(
+            size % len(devices) == 0,
+            f"task {task} is one batch of {size} images, which does not divide by the {len(devices)} devices; set "
+            "config.train.devices, or choose another config.benchmark.examples_per_task",
+        )
+
+
 def compiler_options(platform: str) -> dict[str, Any]:
     """What XLA is told when it compiles for a platform: CPU_OPTIONS as far as this XLA knows them."""
     if platform != "cpu":

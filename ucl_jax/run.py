@@ -47,13 +47,14 @@ class Progress(NamedTuple):
     """What a run has found so far, beside its state: kept in every checkpoint as JSON.
 
     rows: a probe's name -> the rows of its accuracy matrix, `evaluate.Row` as dicts.
-    seconds: wall time of the whole run; train_seconds and train_steps: of timed training steps, without compilation.
+    seconds: wall time of the whole run.
+    train_seconds, train_images: of the training steps that were timed, which are those without compilation.
     """
 
     rows: dict[str, list[dict[str, Any]]]
     seconds: float = 0.0
     train_seconds: float = 0.0
-    train_steps: int = 0
+    train_images: int = 0
 
     @property
     def tasks_done(self) -> int:
@@ -99,12 +100,14 @@ def run(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
     official = _official(config, workdir, experiment)
     with contextlib.ExitStack() as stack:
         stream = stack.enter_context(open_stream(config.benchmark, config.data_dir))
+        schedule = train.make_schedule(stream.train_sizes, config.train.epochs, config.train.batch_size)
+        parallel.check_batches(schedule.batch_sizes, devices)
         stack.enter_context(claim(workdir))
         write_json(workdir / "config.json", json.loads(config.to_json()))
         checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", config.checkpoint.keep))
         stop = stack.enter_context(StopRequest())
         return _Run(
-            config, workdir, command, devices, experiment, compiled, official, stream, checkpoints, stop
+            config, workdir, command, devices, experiment, compiled, official, stream, schedule, checkpoints, stop
         ).finish()
 
 
@@ -127,18 +130,20 @@ def check(config) -> None:
 class _Run:
     """The state of one call of `run`."""
 
-    def __init__(self, config, workdir, command, devices, experiment, compiled, official, stream, checkpoints, stop):
+    def __init__(
+        self, config, workdir, command, devices, experiment, compiled, official, stream, schedule, checkpoints, stop
+    ):
         self.config, self.workdir, self.command, self.devices = config, workdir, command, devices
         self.experiment: Experiment = experiment
         self.compiled: list[parallel.Parallel] = compiled
         self.official: tuple[PyTree, PyTree] | None = official
         self.probes = evaluate.probes_of(experiment.labelled)
         self.stream: TaskStream = stream
+        self.schedule: train.Schedule = schedule
         self.checkpoints: Checkpoints = checkpoints
         self.networks = Networks(workdir / "networks")
         self.stop: StopRequest = stop
         self.began = time.monotonic()
-        self.schedule = train.make_schedule(stream.train_sizes, config.train.epochs, config.train.batch_size)
         self.pending: collections.deque[train.StepDone] = collections.deque()
         self.settled_at: float | None = None
         self.saved: tuple[int, int] | None = None  # step, tasks done
@@ -216,8 +221,9 @@ class _Run:
             )
         now = time.monotonic()
         if self.settled_at is not None:
-            spent, steps = self.progress.train_seconds + now - self.settled_at, self.progress.train_steps + 1
-            self.progress = self.progress._replace(train_seconds=spent, train_steps=steps)
+            spent = self.progress.train_seconds + now - self.settled_at
+            images = self.progress.train_images + self.schedule.batch_sizes[done.task]
+            self.progress = self.progress._replace(train_seconds=spent, train_images=images)
         self.settled_at = now
         if done.step % self.config.log.every_steps == 0 or done.step == self.schedule.total:
             record = {
@@ -247,8 +253,8 @@ class _Run:
         return self.seconds_before + time.monotonic() - self.began
 
     def _images_per_second(self) -> float:
-        steps, seconds = self.progress.train_steps, self.progress.train_seconds
-        return self.config.train.batch_size * steps / seconds if steps else 0.0
+        images, seconds = self.progress.train_images, self.progress.train_seconds
+        return images / seconds if images else 0.0
 
     def _record_task(self, event: train.TaskDone) -> None:
         record = {"step": event.step, "task": event.task}

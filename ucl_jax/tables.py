@@ -139,7 +139,7 @@ def every_run(runs: Sequence[Run], definition: str) -> Rows:
     for label, (initial, *_) in random_networks(runs).items():
         rows.append([label, *_unforgotten([untrained(initial, name)] for name in probes)])
     rows.append(["chance", *_unforgotten([_chance(runs, name)] for name in probes)])
-    return [["", *_header(probes, definition)], *rows]
+    return [["", *_header(runs, probes, definition)], *rows]
 
 
 def table_of_seeds(runs: Sequence[Run], markup: str = "text", forgetting: str | None = None) -> str:
@@ -175,7 +175,11 @@ def _seeds(experiments: Sequence[Experiment], definition: str, beside: bool = Fa
     def row(words: Sequence[str], cells: list[str], published: Sequence[str] = ("-", "-")) -> None:
         rows.append([*words, *cells[:2], *(published if beside else ()), *cells[2:]])
 
-    row(["objective", "recipe", "n"], _header(probes, definition), ["the paper's accuracy", "the paper's forgetting"])
+    row(
+        ["objective", "recipe", "n"],
+        _header(runs, probes, definition),
+        ["the paper's accuracy", "the paper's forgetting"],
+    )
     for objective in dict.fromkeys(e.objective for e in experiments):
         of_objective = [e for e in experiments if e.objective == objective]
         for e in of_objective:
@@ -535,8 +539,18 @@ def probes_of(runs: Sequence[Run]) -> list[str]:
     return [name for name in PROBE_TITLES if any(name in results["probes"] for results in runs)]
 
 
-def _header(probes: Sequence[str], definition: str) -> list[str]:
-    forgotten = "forgetting" if definition == "max" else f"forgetting ({definition})"
+def seen_rows_only(runs: Iterable[Run]) -> bool:
+    """Tells whether forgetting of some run is of the rows in which tasks were learned already (`eval.tasks=seen`)."""
+    return any(
+        run["config"]["eval"]["tasks"] == "seen" and any(len(p["matrix"]) > 1 for p in run["probes"].values())
+        for run in runs
+    )
+
+
+def _header(runs: Sequence[Run], probes: Sequence[str], definition: str) -> list[str]:
+    notes = [definition] if definition != "max" else []
+    notes += ["seen rows"] if definition != "first" and seen_rows_only(runs) else []
+    forgotten = f"forgetting ({', '.join(notes)})" if notes else "forgetting"
     return [cell for name in probes for cell in (PROBE_TITLES[name], forgotten)]
 
 

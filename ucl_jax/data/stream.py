@@ -146,20 +146,19 @@ def open_stream(config: Any, data_dir: str | None = None) -> TaskStream:
 
 
 def batch_indices(seed: int, task: int, epoch: int, size: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices into a task's `size` examples for one epoch of full batches.
+    """Gives indices into a task's `size` examples for one epoch of full batches.
 
-    The epoch is a permutation fixed by (seed, task, epoch); its last batch is filled from the permutations of the
-    epochs that follow.
+    The epoch is a permutation fixed by (seed, task, epoch); its last batch is filled from the permutation of the
+    epoch that follows. A task that is smaller than a batch is one batch of its own size.
 
     Returns:
-        int64 [ceil(size / batch_size), batch_size], values in [0, size), and bool of the same shape: True where an
-        example is presented for the first time ever, which is in epoch 0, before the filling.
+        int64 [ceil(size / B), B] with B = min(size, batch_size), values in [0, size), and bool of the same shape: True
+        where an example is presented for the first time ever, which is in epoch 0, before the filling.
     """
+    batch_size = min(size, batch_size)
     steps = -(-size // batch_size)
     total = steps * batch_size
-    orders = [
-        np.random.default_rng([seed, task, epoch + ahead]).permutation(size) for ahead in range(-(-total // size))
-    ]
+    orders = [np.random.default_rng([seed, task, epoch + ahead]).permutation(size) for ahead in range(2)]
     first = (np.arange(total) < size) & (epoch == 0)
     return np.concatenate(orders)[:total].reshape(steps, batch_size), first.reshape(steps, batch_size)
 
