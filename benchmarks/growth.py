@@ -103,7 +103,7 @@ def bank_sweep(given: argparse.Namespace) -> list[dict]:
     """Records of the kNN of random queries in banks of random features, which come from the host each time."""
     import numpy as np
 
-    from ucl_jax.evaluate import TaskFeatures, knn_accuracy
+    from ucl_jax.evaluate import TaskFeatures, knn_accuracy, put_bank
 
     points = values("bank", ACCELERATOR, given.quick)
     rng = np.random.default_rng(0)
@@ -113,7 +113,7 @@ def bank_sweep(given: argparse.Namespace) -> list[dict]:
 
     def turn(size):
         def once():
-            return knn_accuracy(task, bank[:size], label[:size], NEIGHBOURS, TEMPERATURE, CLASSES)
+            return knn_accuracy(task, put_bank(bank[:size], label[:size]), NEIGHBOURS, TEMPERATURE, CLASSES)
 
         once()
         return lambda count: measure.seconds(once, count)

@@ -34,7 +34,7 @@ METHODS = {
         c=0.1,  # strength of the penalty
         xi=1.0,  # damping
         form="release",  # release | path_integral | submission | overwrite: how importance is measured, methods/si.py
-        rate=0.03,  # of the forms release and submission: importance is rate * grad^2
+        rate=0.03,  # of the official forms: importance is rate * grad^2; they take train.learning_rate
         clip=1.0,  # of gradients, by value; 0 does not clip
         protect="backbone",  # backbone | all: which parameters are held back
     ),
@@ -130,7 +130,9 @@ def get_config(
         joint=joint,  # one training task made of all
     )
     config.augment = dict(
-        crop="padded" if supervised else "resized",  # resized | padded: a part of the image, or all of it moved
+        # resized | padded: a part of the image, or all of it moved. With labels the official code has resized crops
+        # until October 2022, padded ones since then.
+        crop="resized",
         crop_padding=1 if small else 4,  # of padded crops, zeros a side
         crop_scale=(0.6, 1.0) if small else (0.2, 1.0),
         flip=0.0 if small else 0.5,
@@ -140,7 +142,9 @@ def get_config(
         blur_p=-1.0,  # -1 is 0.5 above 32 pixels, else 0
         mean=facts.mean,
         std=facts.std,
-        replay_crop_scale=(0.6, 1.0) if small else (0.08, 1.0),  # the weak view of replayed images
+        # The weak view of replayed images, likewise: crops were padded with labels, in the code of the paper too.
+        replay_crop="padded" if supervised else "resized",
+        replay_crop_scale=(0.6, 1.0) if small else (0.08, 1.0),
         replay_mean=facts.replay_mean,
         replay_std=facts.replay_std,
     )
@@ -162,7 +166,7 @@ def get_config(
         devices=0,  # 0 is all of this machine
     )
     config.eval = dict(
-        tasks="seen",  # seen | all: after each task
+        tasks="all",  # all | seen: which are evaluated after each task; forgetting takes the best of all rows
         knn_k=200,
         knn_k_rule="fixed",  # fixed | tasks_seen: the present release takes min(k, number of tasks seen)
         knn_temperature=0.1,
@@ -176,6 +180,8 @@ def get_config(
 
     if supervised and method == "der":
         config.method.target = "output"
+    if supervised and method == "si":
+        config.method.rate = 0.24
     if supervised and "replay_view" in config.method:
         config.method.replay_view = "weak"
     for (owner, key), value in TUNED.get(name, {}).items():

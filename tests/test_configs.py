@@ -100,7 +100,7 @@ def test_settings_of_the_paper_for_si_der_and_pnn(benchmark, objective, c, alpha
         "xi": 1.0,
         # "Where code, text and common sense disagree", item 8.
         "form": "release",
-        "rate": 0.03,
+        "rate": 0.24 if objective == "supervised" else 0.03,  # item 17: as the learning rate
         "clip": 1.0,
         "protect": "backbone",
     }
@@ -151,7 +151,9 @@ def test_supervised_learning_of_the_paper(recipe, benchmark):
     objective = config.objective.to_dict()
     assert (objective["name"], objective["classes"], objective["projector"]) == ("supervised", 100, False)
     augment, other = config.augment, RECIPES[recipe].get_config(benchmark).augment
-    assert (augment.crop, augment.crop_padding, augment.flip) == ("padded", 4, 0.5)
+    # As of 00c8660: the present under resized crops, replayed images under padded ones.
+    assert (augment.crop, augment.replay_crop, augment.crop_padding, augment.flip) == ("resized", "padded", 4, 0.5)
+    assert (augment.crop_scale, other.crop, other.replay_crop) == ((0.2, 1.0), "resized", "resized")
     assert (augment.jitter, augment.jitter_p, augment.gray_p) == ((0.4, 0.4, 0.4, 0.1), 0.8, 0.2)
     assert (augment.mean, augment.std) == (other.mean, other.std)
     needed = config.benchmark.num_tasks * config.benchmark.classes_per_task

@@ -68,6 +68,13 @@ def test_unseen_tasks_count_for_knn_task_only():
     assert row.accuracy[1:] == [None, None]
 
 
+def test_the_bank_of_all_tasks_goes_to_the_device_once(monkeypatch):
+    put, sizes = evaluate.put_bank, []
+    monkeypatch.setattr(evaluate, "put_bank", lambda *arrays: sizes.append(len(arrays[0])) or put(*arrays))
+    evaluate.knn_all(TASKS, 3, SETTINGS, CLASSES)
+    assert sizes == [sum(len(task.bank) for task in TASKS)]
+
+
 def test_k_is_clipped_to_the_bank_and_recorded():
     row = evaluate.knn_task(TASKS, 3, SETTINGS._replace(k=35), CLASSES)
     assert row.k == [35, 30, 35]

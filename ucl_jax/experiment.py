@@ -118,10 +118,11 @@ def make_augmentation(config) -> Augmentation:
       UsageError: a setting out of its range.
     """
     a, size = config.augment, config.benchmark.image_size
-    choose("config.augment.crop", a.crop, dict.fromkeys(("resized", "padded")))
+    paddings = {"resized": None, "padded": a.crop_padding}
+    padding = choose("config.augment.crop", a.crop, paddings)
+    replay_padding = choose("config.augment.replay_crop", a.replay_crop, paddings)
     for key in ("std", "replay_std"):
         require(min(a[key], default=0) > 0, f"config.augment.{key} is {a[key]}; its numbers must be above 0")
-    padding = a.crop_padding if a.crop == "padded" else None
     augmentation = Augmentation(
         view=augment.simsiam_view(
             size,
@@ -136,7 +137,7 @@ def make_augmentation(config) -> Augmentation:
             std=a.std,
         ),
         replay_view=augment.replay_view(
-            size, scale=a.replay_crop_scale, padding=padding, flip=a.flip, mean=a.replay_mean, std=a.replay_std
+            size, scale=a.replay_crop_scale, padding=replay_padding, flip=a.flip, mean=a.replay_mean, std=a.replay_std
         ),
         eval_view=augment.eval_view(a.mean, a.std),
     )

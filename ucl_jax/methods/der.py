@@ -39,6 +39,14 @@ def der(
         view = jax.tree.leaves(objective.plain_views(batch))[0]
         return outputs(objective.embed(params, model_state, view, False)[0])
 
+    def ran_in(after, before):
+        """The running statistics of the modules that the replay runs through: of the backbone alone for features."""
+
+        def choose_leaf(path, new, old):
+            return new if any(getattr(key, "key", None) == "backbone" for key in path) else old
+
+        return after if target == "output" else jax.tree_util.tree_map_with_path(choose_leaf, after, before)
+
     store = rehearsal(buffer_size, replay_from=replay_from, count=count, keep=keep)
 
     def recall(memory, key, n):
@@ -50,7 +58,7 @@ def der(
         weak = objective.weak_view(keys.past, past[0].batch.image)
         now, after = objective.embed(params, aux.model_state, weak, True)
         penalty = jnp.where(some, alpha * jnp.mean(jnp.square(outputs(now) - past[0].kept)), 0.0)
-        model_state = past_or_present(after, aux.model_state, some)
+        model_state = past_or_present(ran_in(after, aux.model_state), aux.model_state, some)
         if beta > 0:
             again = past_or_present(objective.views(keys.method, past[1].batch), views, some)
             replayed, last = objective.loss(params, model_state, again)
