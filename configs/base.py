@@ -24,7 +24,7 @@ OBJECTIVES = {
 REHEARSAL = dict(
     buffer_size=256,
     replay_from="buffer",  # buffer | past_tasks: all that is stored, or examples of earlier tasks only
-    count="presentations",  # presentations | examples: what the reservoir counts
+    count="presentations",  # presentations | examples: an image is offered each time it is shown, or once
 )
 
 # Settings of each method.
@@ -38,7 +38,13 @@ METHODS = {
         clip=1.0,  # of gradients, by value; 0 does not clip
         protect="backbone",  # backbone | all: which parameters are held back
     ),
-    "agem": dict(REHEARSAL, replay_from="past_tasks", replay_view="strong"),
+    "agem": dict(
+        REHEARSAL,
+        policy="equal_share",  # equal_share | reservoir: buffer_size // tasks of each task, or a sample of all
+        replay_from="past_tasks",
+        count="examples",
+        replay_view="strong",
+    ),
     "gss": dict(
         REHEARSAL,
         replay_view="strong",

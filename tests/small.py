@@ -14,7 +14,7 @@ from ucl_jax.models.heads import Network
 from ucl_jax.models.resnet import BasicBlock
 from ucl_jax.types import Batch, Keys
 
-SIZE, EXAMPLES = 8, 6
+SIZE, EXAMPLES, TASKS = 8, 6, 3
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # half the time
 
 
@@ -86,7 +86,7 @@ def compiled(method):
 
 def make_raw(name, learned="simsiam", **settings):
     """A method, to be compiled as a part of the train step."""
-    return METHODS[name](objective(learned), **settings)
+    return METHODS[name](objective(learned), TASKS, **settings)
 
 
 def make_method(name, learned="simsiam", **settings):

@@ -179,6 +179,15 @@ def test_every_pair_keeps_the_contract(recipe, objective, data_dir):
             np.testing.assert_array_equal(theirs, ours)
 
 
+@pytest.mark.parametrize(("joint", "shares"), [(False, 2), (True, 1)])
+def test_methods_are_told_the_number_of_tasks(joint, shares):
+    config = pair_config("agem", "simsiam")
+    config.benchmark.joint = joint
+    buffer = jax.eval_shape(make_experiment(config, None).init).memory.buffer
+    assert buffer.seen.shape == (shares,)
+    assert buffer.items.task.shape == (24,)
+
+
 @pytest.mark.parametrize(("recipe", "objective"), FORBIDDEN)
 def test_a_forbidden_pair_says_why(recipe, objective):
     with pytest.raises(UsageError, match=FORBIDDEN[recipe, objective]):

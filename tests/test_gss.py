@@ -216,7 +216,7 @@ def test_only_what_is_trained_is_compared():
     objective = small.objective("simsiam")._replace(
         active=lambda tree: {k: v if k == "projector" else jax.tree.map(jnp.zeros_like, v) for k, v in tree.items()}
     )
-    method = small.compiled(METHODS["gss"](objective, **DEFAULTS))
+    method = small.compiled(METHODS["gss"](objective, small.TASKS, **DEFAULTS))
     start, batch, keys = small.started("simsiam"), make_batch(3), make_keys(5)
     memory = filled_memory(method, "simsiam")
     past = method.recall(memory, jax.random.key(3), EXAMPLES)
@@ -261,7 +261,7 @@ def test_opposite_gradients_score_0_and_no_less():
         sign = next(signs)
         return sign * objective.eval_loss(params, model_state, views)
 
-    method = METHODS["gss"](objective._replace(eval_loss=turned), **(DEFAULTS | {"compare": 1}))
+    method = METHODS["gss"](objective._replace(eval_loss=turned), small.TASKS, **(DEFAULTS | {"compare": 1}))
     memory = method.observe(method.init(batch, *start), Step(batch, jnp.full(EXAMPLES, 0.1), (), (), ()), keys.batch)
     past = method.recall(memory, jax.random.key(3), EXAMPLES)
     _, aux = small.quick_jit(method.loss)(*start, memory, batch, past, keys)

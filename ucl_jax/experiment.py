@@ -83,7 +83,7 @@ def make_experiment(config, axis_name: str | None) -> Experiment:
 
     def stage(architecture):
         objective = _make("objective", config, OBJECTIVES, architecture, augmentation, dtype=dtype, axis_name=axis_name)
-        method = _make("method", config, METHODS, objective)
+        method = _make("method", config, METHODS, objective, tasks)
         return Stage(objective, method, make_train_step(method, optimizer, axis_name, objective.active))
 
     stages = tuple(map(stage, make_architecture(tasks, config.model.width, dtype, axis_name)))

@@ -1,5 +1,8 @@
 """Methods: how the past is kept. To add one, write its file, name it here and give it a recipe in `configs/`.
 
+A maker takes an objective, the number of tasks that are learned one after the other (1 when all are learned at once),
+and the settings of `config.method`; it gives a `Method`.
+
 PNN is not among them: it is an architecture (`ucl_jax.architectures`), on which any method runs.
 """
 

@@ -4,7 +4,7 @@ from ucl_jax.methods.base import Method
 from ucl_jax.objectives import Objective
 
 
-def finetune(objective: Objective) -> Method:
+def finetune(objective: Objective, tasks: int) -> Method:
     """The objective on the present batch alone."""
 
     def loss(params, model_state, memory, batch, past, keys):

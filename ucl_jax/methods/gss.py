@@ -11,7 +11,7 @@ from ucl_jax.objectives import Objective
 
 
 def gss(
-    objective: Objective, *, buffer_size: int, compare: int, replay_view: str, replay_from: str, count: str
+    objective: Objective, tasks: int, *, buffer_size: int, compare: int, replay_view: str, replay_from: str, count: str
 ) -> Method:
     """Replays as ER does; an example takes a slot when its gradient points away from those of stored examples.
 
@@ -22,6 +22,7 @@ def gss(
 
     Args:
       objective: must give single examples a loss.
+      tasks: how many there are; of no use to this method.
       buffer_size: slots, at least 1.
       compare: stored examples that a gradient is compared with, at least 1; 10 in the paper of GSS.
       replay_view: see `replayed_views`.
@@ -51,8 +52,8 @@ def gss(
         replay_from=replay_from,
         count=count,
         keep=lambda batch, params, model_state: jnp.zeros(batch.label.shape),
-        policy=lambda key, buffer, new, eligible: replay.greedy_slots(
-            key, buffer.seen, buffer.items.kept, new.kept, eligible
+        place=lambda key, buffer, part, new, eligible: replay.greedy_slots(
+            key, buffer.seen[part], buffer.items.kept, new.kept, eligible
         ),
     )
 
@@ -64,7 +65,7 @@ def gss(
         cosine = cosines(*(gradients(fixed, model_state, x) for x in (batch, others)))
         # 0.1 is the official code's score of the first batch, which there is nothing to compare with.
         scores = jnp.clip(1.0 + jnp.max(cosine, axis=1), 0.0, 2.0)  # rounding may leave the range
-        scores = jnp.where(memory.buffer.seen > 0, scores, 0.1)
+        scores = jnp.where(jnp.any(replay.filled(memory.buffer)), scores, 0.1)
         return value, aux._replace(extras=scores)
 
     return Method(loss=loss, **store.parts)

@@ -14,6 +14,7 @@ from ucl_jax.objectives import Objective
 
 def lump(
     objective: Objective,
+    tasks: int,
     *,
     buffer_size: int,
     alpha: float,
@@ -27,6 +28,7 @@ def lump(
 
     Args:
       objective: gives views and takes mixed ones.
+      tasks: how many there are; of no use to this method.
       buffer_size: slots of the reservoir, at least 1; 256 in the paper.
       alpha: above 0; small values mix little.
       replay_pair: "frozen" (Table 1): a fresh weak view and the last view as it was stored; "fresh": both views are
