@@ -48,7 +48,7 @@ METHODS = {
     "gss": dict(
         REHEARSAL,
         replay_view="strong",
-        compare=10,  # stored examples whose gradients a new one's is compared with
+        compare=0,  # stored examples whose gradients a new one's is compared with; 0 is as many as a batch has
     ),
     # strong | weak: stored images are shown as present ones are, or cropped and flipped only; with labels weak.
     "er": dict(REHEARSAL, replay_view="strong"),

@@ -137,7 +137,7 @@ def test_buffers_of_the_other_rehearsal_methods(benchmark):
         }  # fmt: skip
         assert er.get_config(arg).method.to_dict() == {"name": "er", "replay_from": "buffer", **shown}
     assert gss.get_config(benchmark).method.to_dict() == {
-        "name": "gss", "compare": 10, "replay_from": "buffer", "replay_view": "strong", **reservoir,
+        "name": "gss", "compare": 0, "replay_from": "buffer", "replay_view": "strong", **reservoir,
     }  # fmt: skip
 
 

@@ -76,9 +76,8 @@ def pair_config(recipe, objective):
         "augment__crop": "padded", "augment__jitter_p": 0.0, "augment__gray_p": 0.0, "train__epochs": 1,
         "train__batch_size": 16, "train__learning_rate": LEARNING_RATE[objective],
     }  # fmt: skip
-    for name in ("buffer_size", "compare"):
-        if name in tiny.config(recipe).method:
-            settings[f"method__{name}"] = {"buffer_size": 24, "compare": 4}[name]
+    if "buffer_size" in tiny.config(recipe).method:
+        settings["method__buffer_size"] = 24
     return tiny.config(recipe, f"digits,{objective}", **settings)
 
 

@@ -4,13 +4,20 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ucl_jax.methods.base import Method
+from ucl_jax.methods.base import Method, Scenario
 from ucl_jax.methods.rehearsal import past_or_present, rehearsal, replayed_views
 from ucl_jax.objectives import Objective
 
 
 def agem(
-    objective: Objective, tasks: int, *, buffer_size: int, policy: str, replay_view: str, replay_from: str, count: str
+    objective: Objective,
+    scenario: Scenario,
+    *,
+    buffer_size: int,
+    policy: str,
+    replay_view: str,
+    replay_from: str,
+    count: str,
 ) -> Method:
     """Takes the gradient's part against the gradient of stored examples away.
 
@@ -20,7 +27,7 @@ def agem(
 
     Args:
       objective: for the present and for the past.
-      tasks: how many there are; each has an equal share of the buffer.
+      scenario: its number of tasks; each has an equal share of the buffer.
       buffer_size: slots, at least one for each task.
       policy: "equal_share" as in the paper and the official code, or "reservoir" (see `rehearsal`).
       replay_view: see `replayed_views`.
@@ -28,7 +35,7 @@ def agem(
       count: "examples" as there, where no image stands in the buffer twice, or "presentations" (see `rehearsal`).
     """
     past_views = replayed_views(objective, replay_view)
-    store = rehearsal(buffer_size, replay_from=replay_from, count=count, policy=policy, tasks=tasks)
+    store = rehearsal(buffer_size, replay_from=replay_from, count=count, policy=policy, tasks=scenario.tasks)
 
     def loss(params, model_state, memory, batch, past, keys):
         value, aux = objective.loss(params, model_state, objective.views(keys.example, batch))

@@ -4,14 +4,14 @@ import jax
 import jax.numpy as jnp
 
 from ucl_jax.errors import choose, require
-from ucl_jax.methods.base import Method
+from ucl_jax.methods.base import Method, Scenario
 from ucl_jax.methods.rehearsal import past_or_present, rehearsal
 from ucl_jax.objectives import Objective
 
 
 def der(
     objective: Objective,
-    tasks: int,
+    scenario: Scenario,
     *,
     buffer_size: int,
     alpha: float,
@@ -26,7 +26,7 @@ def der(
 
     Args:
       objective: for the present.
-      tasks: how many there are; of no use to this method.
+      scenario: of no use to this method.
       buffer_size: slots of the reservoir, at least 1.
       alpha: weight of the mean squared error, at least 0.
       beta: DER++: weight of the objective itself on a second sample of the past, at least 0; 0 is DER.
