@@ -24,7 +24,7 @@ OBJECTIVES = {
 REHEARSAL = dict(
     buffer_size=256,
     replay_from="buffer",  # buffer | past_tasks: all that is stored, or examples of earlier tasks only
-    count="presentations",  # presentations | examples: what the reservoir counts
+    count="presentations",  # presentations | examples: an image is offered each time it is shown, or once
 )
 
 # Settings of each method.
@@ -38,11 +38,17 @@ METHODS = {
         clip=1.0,  # of gradients, by value; 0 does not clip
         protect="backbone",  # backbone | all: which parameters are held back
     ),
-    "agem": dict(REHEARSAL, replay_from="past_tasks", replay_view="strong"),
+    "agem": dict(
+        REHEARSAL,
+        policy="equal_share",  # equal_share | reservoir: buffer_size // tasks of each task, or a sample of all
+        replay_from="past_tasks",
+        count="examples",
+        replay_view="strong",
+    ),
     "gss": dict(
         REHEARSAL,
         replay_view="strong",
-        compare=10,  # stored examples whose gradients a new one's is compared with
+        compare=0,  # stored examples whose gradients a new one's is compared with; 0 is as many as a batch has
     ),
     # strong | weak: stored images are shown as present ones are, or cropped and flipped only; with labels weak.
     "er": dict(REHEARSAL, replay_view="strong"),

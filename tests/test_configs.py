@@ -132,10 +132,12 @@ def test_buffers_of_the_other_rehearsal_methods(benchmark):
     for objective, view in (("simsiam", "strong"), ("barlow_twins", "strong"), ("supervised", "weak")):
         arg = f"{benchmark},{objective}"
         shown = {"replay_view": view, **reservoir}
-        assert agem.get_config(arg).method.to_dict() == {"name": "agem", "replay_from": "past_tasks", **shown}
+        assert agem.get_config(arg).method.to_dict() == {
+            "name": "agem", "policy": "equal_share", "replay_from": "past_tasks", **shown, "count": "examples",
+        }  # fmt: skip
         assert er.get_config(arg).method.to_dict() == {"name": "er", "replay_from": "buffer", **shown}
     assert gss.get_config(benchmark).method.to_dict() == {
-        "name": "gss", "compare": 10, "replay_from": "buffer", "replay_view": "strong", **reservoir,
+        "name": "gss", "compare": 0, "replay_from": "buffer", "replay_view": "strong", **reservoir,
     }  # fmt: skip
 
 
@@ -190,7 +192,7 @@ def test_every_combination_is_a_locked_config(recipe, benchmark, objective):
     assert config.benchmark.name == benchmark
     assert set(config.benchmark) >= set(BENCHMARKS[benchmark]._fields) - {"mean", "std", "replay_mean", "replay_std"}
     # Every key that the method and the objective take, and no other: what `experiment` would refuse.
-    for made, section, given in ((METHODS, "method", 1), (OBJECTIVES, "objective", 2)):
+    for made, section, given in ((METHODS, "method", 2), (OBJECTIVES, "objective", 2)):
         settings = set(config[section]) - {"name"}
         known = inspect.signature(made[config[section].name]).parameters.values()
         assert settings == {p.name for p in known if p.kind == p.KEYWORD_ONLY} - {"dtype", "axis_name"}, section

@@ -21,7 +21,7 @@ close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-7)
 
 
 def si(**changes):
-    return METHODS["si"](small.objective("simsiam"), **(DEFAULTS | changes))
+    return METHODS["si"](small.objective("simsiam"), small.SCENARIO, **(DEFAULTS | changes))
 
 
 @functools.cache

@@ -14,7 +14,7 @@ import optax
 from ucl_jax import augment
 from ucl_jax.architectures import ARCHITECTURES
 from ucl_jax.errors import UsageError, choose, require
-from ucl_jax.methods import METHODS, Method
+from ucl_jax.methods import METHODS, Method, Scenario
 from ucl_jax.objectives import OBJECTIVES, Augmentation, Objective
 from ucl_jax.train_step import init_state, make_train_step
 from ucl_jax.types import Array, Batch, PyTree, TrainState
@@ -74,7 +74,7 @@ def make_experiment(config, axis_name: str | None) -> Experiment:
     require(0 <= train.momentum < 1, f"config.train.momentum is {train.momentum}; it must be in [0, 1)")
 
     make_architecture = choose("config.model.name", config.model.name, ARCHITECTURES)
-    tasks = 1 if benchmark.joint else benchmark.num_tasks
+    scenario = Scenario(1 if benchmark.joint else benchmark.num_tasks, train.batch_size)
     augmentation = make_augmentation(config)
     optimizer = optax.chain(
         optax.add_decayed_weights(train.weight_decay),
@@ -83,10 +83,10 @@ def make_experiment(config, axis_name: str | None) -> Experiment:
 
     def stage(architecture):
         objective = _make("objective", config, OBJECTIVES, architecture, augmentation, dtype=dtype, axis_name=axis_name)
-        method = _make("method", config, METHODS, objective)
+        method = _make("method", config, METHODS, objective, scenario)
         return Stage(objective, method, make_train_step(method, optimizer, axis_name, objective.active))
 
-    stages = tuple(map(stage, make_architecture(tasks, config.model.width, dtype, axis_name)))
+    stages = tuple(map(stage, make_architecture(scenario.tasks, config.model.width, dtype, axis_name)))
     first, needed = stages[0], benchmark.num_tasks * benchmark.classes_per_task
     require(
         first.objective.classes is None or first.objective.classes >= needed,

@@ -4,13 +4,21 @@ import jax
 import jax.numpy as jnp
 
 from ucl_jax.errors import choose, require
-from ucl_jax.methods.base import Method
+from ucl_jax.methods.base import Method, Scenario
 from ucl_jax.methods.rehearsal import past_or_present, rehearsal
 from ucl_jax.objectives import Objective
 
 
 def der(
-    objective: Objective, *, buffer_size: int, alpha: float, beta: float, target: str, replay_from: str, count: str
+    objective: Objective,
+    scenario: Scenario,
+    *,
+    buffer_size: int,
+    alpha: float,
+    beta: float,
+    target: str,
+    replay_from: str,
+    count: str,
 ) -> Method:
     """The objective on the present, and a squared error of outputs on weak views of the past.
 
@@ -18,6 +26,7 @@ def der(
 
     Args:
       objective: for the present.
+      scenario: of no use to this method.
       buffer_size: slots of the reservoir, at least 1.
       alpha: weight of the mean squared error, at least 0.
       beta: DER++: weight of the objective itself on a second sample of the past, at least 0; 0 is DER.

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from ucl_jax.errors import choose, require
-from ucl_jax.methods.base import Method
+from ucl_jax.methods.base import Method, Scenario
 from ucl_jax.objectives import Objective
 from ucl_jax.types import PyTree
 
@@ -21,11 +21,14 @@ class Memory:
     anchor: PyTree
 
 
-def si(objective: Objective, *, c: float, xi: float, form: str, rate: float, clip: float, protect: str) -> Method:
+def si(
+    objective: Objective, scenario: Scenario, *, c: float, xi: float, form: str, rate: float, clip: float, protect: str
+) -> Method:
     """Adds c * sum of omega * (params - anchor)^2 to the loss; at the end of a task omega += path / (moved^2 + xi).
 
     Args:
       objective: for the present.
+      scenario: of no use to this method.
       c: strength, at least 0.
       xi: damping, above 0.
       form: what a step adds to path, and how. "release" (official code): rate * grad^2, of clipped gradients with the
