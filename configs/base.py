@@ -138,6 +138,7 @@ def get_config(
         jitter_p=0.8,
         gray_p=0.2,
         blur_p=-1.0,  # -1 is 0.5 above 32 pixels, else 0
+        rounding="none",  # none | pillow: pillow comes to whole grey levels after each operation, as in the code
         mean=facts.mean,
         std=facts.std,
         replay_crop_scale=(0.6, 1.0) if small else (0.08, 1.0),  # the weak view of replayed images

@@ -119,6 +119,7 @@ def make_augmentation(config) -> Augmentation:
     """
     a, size = config.augment, config.benchmark.image_size
     choose("config.augment.crop", a.crop, dict.fromkeys(("resized", "padded")))
+    choose("config.augment.rounding", a.rounding, augment.ROUNDING)
     for key in ("std", "replay_std"):
         require(min(a[key], default=0) > 0, f"config.augment.{key} is {a[key]}; its numbers must be above 0")
     padding = a.crop_padding if a.crop == "padded" else None
@@ -132,11 +133,18 @@ def make_augmentation(config) -> Augmentation:
             jitter_p=a.jitter_p,
             gray_p=a.gray_p,
             blur_p=None if a.blur_p == -1 else a.blur_p,
+            rounding=a.rounding,
             mean=a.mean,
             std=a.std,
         ),
         replay_view=augment.replay_view(
-            size, scale=a.replay_crop_scale, padding=padding, flip=a.flip, mean=a.replay_mean, std=a.replay_std
+            size,
+            scale=a.replay_crop_scale,
+            padding=padding,
+            flip=a.flip,
+            rounding=a.rounding,
+            mean=a.replay_mean,
+            std=a.replay_std,
         ),
         eval_view=augment.eval_view(a.mean, a.std),
     )
