@@ -146,6 +146,7 @@ def get_config(
         jitter_p=0.8,
         gray_p=0.2,
         blur_p=-1.0,  # -1 is 0.5 above 32 pixels, else 0
+        rounding="none",  # none | pillow: pillow comes to whole grey levels after each operation, as in the code
         mean=facts.mean,
         std=facts.std,
         # The weak view of replayed images, likewise: crops were padded with labels, in the code of the paper too.

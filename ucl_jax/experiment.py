@@ -121,6 +121,7 @@ def make_augmentation(config) -> Augmentation:
     paddings = {"resized": None, "padded": a.crop_padding}
     padding = choose("config.augment.crop", a.crop, paddings)
     replay_padding = choose("config.augment.replay_crop", a.replay_crop, paddings)
+    choose("config.augment.rounding", a.rounding, augment.ROUNDING)
     for key in ("std", "replay_std"):
         require(min(a[key], default=0) > 0, f"config.augment.{key} is {a[key]}; its numbers must be above 0")
     augmentation = Augmentation(
@@ -133,11 +134,18 @@ def make_augmentation(config) -> Augmentation:
             jitter_p=a.jitter_p,
             gray_p=a.gray_p,
             blur_p=None if a.blur_p == -1 else a.blur_p,
+            rounding=a.rounding,
             mean=a.mean,
             std=a.std,
         ),
         replay_view=augment.replay_view(
-            size, scale=a.replay_crop_scale, padding=replay_padding, flip=a.flip, mean=a.replay_mean, std=a.replay_std
+            size,
+            scale=a.replay_crop_scale,
+            padding=replay_padding,
+            flip=a.flip,
+            rounding=a.rounding,
+            mean=a.replay_mean,
+            std=a.replay_std,
         ),
         eval_view=augment.eval_view(a.mean, a.std),
     )
