@@ -12,6 +12,7 @@ import time
 import jax
 import numpy as np
 import pytest
+import scipy.stats
 import tiny
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
@@ -21,7 +22,7 @@ from ucl_jax import probe, run
 from ucl_jax.errors import UsageError
 from ucl_jax.objectives import STAGES
 from ucl_jax.probes import PROBES
-from ucl_jax.probes.loss_landscape import filter_normalised
+from ucl_jax.probes.loss_landscape import filter_normalised, random_classifier
 from ucl_jax.subject import Subject
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -219,6 +220,17 @@ def test_feature_maps_are_those_of_the_stage(subject):
     assert set(item["channels"]) == set(np.argsort(np.asarray(maps).std((0, 1)))[-3:])
 
 
+def test_the_random_classifier_is_drawn_as_pytorchs_linear_layer():
+    """Uniform in +-1 / sqrt(in): both ends are reached, the variance is 1 / (3 in), and the bias is drawn alike."""
+    weight, bias = map(np.asarray, random_classifier(jax.random.key(1), 64, 2_000))
+    assert (weight.shape, bias.shape) == ((64, 2_000), (2_000,))
+    for drawn in (weight, bias):
+        assert scipy.stats.kstest(drawn.ravel(), "uniform", (-1 / 8, 2 / 8)).pvalue > 1e-4
+        assert 0.99 / 8 < np.abs(drawn).max() <= 1 / 8
+    assert weight.var() == pytest.approx(1 / (3 * 64), rel=0.02)
+    assert np.abs(np.corrcoef(weight[0], bias)[0, 1]) < 0.1
+
+
 @pytest.mark.parametrize("loss", ["classifier", "objective"])
 def test_the_middle_of_the_landscape_is_the_network(subject, loss):
     small = measure(subject, "loss_landscape", loss=loss, points=3, images=16)
@@ -234,7 +246,8 @@ def test_the_middle_of_the_landscape_is_the_network(subject, loss):
         moved = jax.tree.map(lambda p, d: p - d, params, filter_normalised(first, params))
         for network, expected in ((params, small["loss"][1][1]), (moved, small["loss"][0][1])):
             features = subject.objective(2).features(network, model_state, batch.train_image[index]).features
-            logits = np.asarray(features @ (jax.random.normal(key, (32, 2)) / 32**0.5), np.float64)
+            weight, bias = random_classifier(key, 32, 2)
+            logits = np.asarray(features @ weight + bias[None], np.float64)
             likelihood = logits[np.arange(16), batch.train_label[index]] - np.log(np.exp(logits).sum(1))
             assert expected == pytest.approx(-likelihood.mean(), rel=1e-4)
 

@@ -591,7 +591,18 @@ def test_table_2_takes_the_data_sets_that_are_prepared(fake, capsys):
     assert given.override == [f"data_dir={fake / 'data'}"]
 
 
-def test_cka_compares_runs_of_one_seed(fake, capsys):
+def test_cka_compares_runs_of_different_seeds(fake, capsys):
+    """Of three seeds 0 with 1, 1 with 2 and 2 with 0; of two 0 with 1 and 1 with 0."""
+
+    def compared(seeds):
+        given = reproduce.parse(["cka", "--objectives=simsiam", f"--seeds={seeds}", f"--root={fake}"])
+        found = studies.STUDIES["cka"].probes(given, studies.STUDIES["cka"].cells(given, "digits"))
+        return [(a.cell.name, pathlib.Path(a.settings["other"]).name) for a in found if a.settings["other"]]
+
+    names = [(f"finetune-simsiam-seed{a}", f"lump-simsiam-seed{b}") for a, b in ((0, 1), (1, 2), (2, 0))]
+    assert compared(3) == names
+    assert compared(2) == [names[0], ("finetune-simsiam-seed1", "lump-simsiam-seed0")]
+
     arguments = ("cka", "--seeds=2", "--jobs=2", "--format=markdown")
     assert call(fake, *arguments) == 0
     told = capsys.readouterr().out
@@ -605,12 +616,13 @@ def test_cka_compares_runs_of_one_seed(fake, capsys):
         assert f"| {words} | 2 | {similar} | 5.50±0.71 |" in told
     asked = (fake / "runs/digits/lump-simsiam-seed1/asked").read_text().splitlines()
     rest = "cka.images=1024 cka.batch_size=256 cka.seed=0"
-    assert asked == [f"cka 2 {rest}", f"cka 2 cka.other={fake}/runs/digits/finetune-supervised-seed1 {rest}"]
+    assert asked == [f"cka 2 {rest}", f"cka 2 cka.other={fake}/runs/digits/finetune-supervised-seed0 {rest}"]
     page = (fake / "runs/cka-digits.md").read_text()
     title = "Linear CKA on digits: last networks of two runs; last and after t tasks"
     assert page.endswith(f"\n\n![{title}](cka-digits-figure.png)\n")
     assert "; - for backbones of different widths, which have none." in page
-    assert json.loads((fake / "runs/cka-digits.json").read_text())["rows"][0]["l2"] == [5.0, 6.0]
+    row = json.loads((fake / "runs/cka-digits.json").read_text())["rows"][0]
+    assert (row["l2"], row["seeds"], row["second_seeds"]) == ([5.0, 6.0], [0, 1], [1, 0])
     figure = json.loads((fake / "runs/cka-digits-figure.json").read_text())["panels"]
     assert figure["two runs"]["values"][0] == pytest.approx([0.55] * 5)
     own = figure["lump, simsiam"]
@@ -651,13 +663,15 @@ def test_values_that_are_not_finite_are_dashes(fake, capsys):
     values = {"checkpoints": [2], "other_checkpoints": [2], "cka": cka, "l2": [[None]]}
     runs = fake / "runs"
     for recipe, other in (("finetune", "lump"), ("lump", "finetune")):
-        own_settings = {"other": "", "images": 1024, "batch_size": 256, "seed": 0}
-        own = {"probe": "cka", "after": None, "settings": own_settings, "values": values}
-        near = own | {"settings": own_settings | {"other": f"digits/{other}-simsiam-seed0"}}
-        task = [[89.0, None], [86.0, 90.0]]
-        write_results(runs, "digits", "simsiam", recipe, 0, task, analysis=[*records, near, own])
-    assert call(fake, "cka", "--objectives=simsiam", "--seeds=1", "--format=markdown") == 0
-    assert "| lump, simsiam | 1 | 0.50 | 0.50 | 0.50 | 0.50 | - | - |" in capsys.readouterr().out
+        for seed in (0, 1):
+            own_settings = {"other": "", "images": 1024, "batch_size": 256, "seed": 0}
+            own = {"probe": "cka", "after": None, "settings": own_settings, "values": values}
+            near = own | {"settings": own_settings | {"other": f"digits/{other}-simsiam-seed{1 - seed}"}}
+            task = [[89.0, None], [86.0, 90.0]]
+            write_results(runs, "digits", "simsiam", recipe, seed, task, analysis=[*records, near, own])
+    assert call(fake, "cka", "--objectives=simsiam", "--seeds=2", "--format=markdown") == 0
+    half = "0.50±0.00"
+    assert f"| lump, simsiam | 2 | {half} | {half} | {half} | {half} | - | - |" in capsys.readouterr().out
     figure = json.loads((runs / "cka-digits-figure.json").read_text())["panels"]
     assert figure["two runs"]["values"] == [[0.5, 0.5, 0.5, 0.5, None]]
     assert call(fake, "landscape", "--objectives=simsiam", "--seeds=1", "--recipes=lump", "--format=markdown") == 0
@@ -732,16 +746,17 @@ def test_a_record_that_somebody_made_otherwise_is_not_the_studys(fake, capsys, c
 
 def test_cka_waits_for_both_runs(fake, capfd):
     """One of a pair is not finished: it is not compared, whatever it has saved already, until it is."""
-    arguments = ("cka", "--objectives=supervised", "--seeds=1", "--jobs=1")
+    arguments = ("cka", "--objectives=supervised", "--seeds=2", "--jobs=1")
     assert call(fake, *arguments, "--override=bad=1") == 1  # si fails, finetune is finished
     folder = fake / "runs/digits/finetune-supervised-seed0"
     assert [line.split()[2][:9] for line in (folder / "asked").read_text().splitlines()] == ["cka.image"]
     assert call(fake, *arguments, "--override=bad=1", "--dry-run") == 0
-    assert "then 2 probe processes (cka)" in capfd.readouterr().out
-    si = json.loads((folder / "results.json").read_text())
-    si["command"] = si["command"].replace("finetune", "si")
-    si["config"]["recipe"] = "si"
-    (fake / "runs/digits/si-supervised-seed0/results.json").write_text(json.dumps(si))
+    assert "then 4 probe processes (cka)" in capfd.readouterr().out
+    for seed in (0, 1):
+        si = json.loads((fake / f"runs/digits/finetune-supervised-seed{seed}/results.json").read_text())
+        si["command"] = si["command"].replace("finetune", "si")
+        si["config"]["recipe"] = "si"
+        (fake / f"runs/digits/si-supervised-seed{seed}/results.json").write_text(json.dumps(si))
     assert call(fake, *arguments, "--override=bad=1") == 0
     assert len((folder / "asked").read_text().splitlines()) == 2
     assert call(fake, *arguments, "--override=bad=1", "--dry-run") == 0
@@ -820,6 +835,7 @@ def test_numbers_that_are_not_finite_are_null(fake):
         (["table2", "--save=x"], "--save is of table1, not of table2"),
         (["table1", "--save=x", "--benchmarks=digits,mnist"], "give one at a time"),
         (["cka", "--recipes=lump"], "leave --recipes out"),
+        (["cka", "--seeds=1"], "different seeds: --seeds=1 must be at least 2"),
         (["table1", "--jbos=2"], "unrecognized arguments: --jbos=2"),
     ],
 )

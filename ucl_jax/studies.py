@@ -277,22 +277,28 @@ def pairs(given: Given) -> dict[str, tuple[tuple[str, str], tuple[str, str]]]:
 
 def _cka_cells(given: Given, benchmark: str) -> list[Cell]:
     require(not given.recipes, "cka compares fixed pairs of runs: leave --recipes out, and choose by --objectives")
+    require(given.seeds > 1, f"cka compares runs of different seeds: --seeds={given.seeds} must be at least 2")
     models = dict.fromkeys(model for pair in pairs(given).values() for model in pair)
     return [_cell(given, benchmark, *model, seed) for seed in range(given.seeds) for model in models]
 
 
 def _named_asks(given: Given, cells: Sequence[Cell]) -> list[tuple[str, asks.Ask]]:
-    """("", a run against itself), and (name of a pair, its first run against its second), seed by seed."""
+    """("", a run against itself), and (name of a pair, its first run against its second), seed by seed.
+
+    The second run has the next seed, the one after the last being 0: two runs of one seed start from the same weights
+    and see the same batches, which makes them more alike than independent ones are.
+    """
 
     def ask(cell: Cell, other: str) -> asks.Ask:
         return asks.Ask(cell, "cka", {**asks.settings(given, "cka", cell.benchmark), "other": other})
 
     at = {(cell.benchmark, cell.recipe, cell.objective, cell.seed): cell for cell in cells}
     across = [
-        (name, ask(at[benchmark, *one, seed], str(at[benchmark, *two, seed].folder.absolute())))
+        (name, ask(at[benchmark, *one, seed], str(at[benchmark, *two, following].folder.absolute())))
         for name, (one, two) in pairs(given).items()
         for benchmark, seed in dict.fromkeys((cell.benchmark, cell.seed) for cell in cells)
-        if (benchmark, *one, seed) in at and (benchmark, *two, seed) in at
+        for following in [(seed + 1) % given.seeds]
+        if (benchmark, *one, seed) in at and (benchmark, *two, following) in at
     ]
     return [*(("", ask(cell, "")) for cell in cells), *across]
 
@@ -327,12 +333,17 @@ def _tell_cka(given: Given, cells: Sequence[Cell], runs: Runs) -> Told:
         stages = {stage: [values["cka"][stage][-1][-1] for values in of_seeds] for stage in names}
         distance = [values["l2"][-1][-1] for values in of_seeds]
         rows.append([name, first, second, str(len(of_seeds)), *map(mean, stages.values()), mean(distance)])
+        following = [(seed + 1) % given.seeds for seed in seeds[name]]
         numbers.append({"pair": name, "first": first, "second": second, "seeds": seeds[name]})
+        numbers[-1] |= {"second_seeds": following}
         numbers[-1] |= {"cka": stages, "l2": distance}
     benchmark = cells[0].benchmark
     legend = [
-        f"Linear CKA of two networks of one seed after the last task, on test images of {benchmark}, stage by stage; "
-        "mean±unbiased deviation over n seeds. 1: the same up to rotation and scale.",
+        f"Linear CKA of two networks after the last task, on test images of {benchmark}, stage by stage; mean±unbiased "
+        "deviation over n seeds of the first run. 1: the same up to rotation and scale.",
+        f"The second run has the next seed, {given.seeds - 1} being followed by 0: runs of one seed start from the "
+        "same weights and see the same batches.",
+        "stem: the maps after its convolution, normalisation and ReLU; in the paper's figure after the convolution.",
         "l2 distance: of the parameters of the two backbones; - for backbones of different widths, which have none. "
         "The paper's: 49 to 92 without labels, 183 to 315 with.",
         "Figure: these numbers, and for seed 0 of each run its last network against its own after t tasks.",

@@ -1,6 +1,7 @@
 """Linear CKA between networks, stage by stage (Kornblith et al. 2019), of minibatches (Nguyen et al. 2021).
 
-Beside it the l2 distance of the backbones' parameters, as the paper's fig. 3 has it.
+Beside it the l2 distance of the backbones' parameters, as the paper's fig. 3 has it. The paper's stem is the output of
+the first convolution; ours is what the first stage is given, after normalisation and ReLU.
 """
 
 import functools
