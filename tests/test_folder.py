@@ -12,7 +12,12 @@ from ucl_jax.errors import UsageError
 from ucl_jax.logging import read_metrics
 from ucl_jax.run import finished_results
 
-RESULTS = {"finished": True, "config": {}, "probes": {}}
+PROBE = {"matrix": [[90.0, None], [80.0, 97.0]], "chance": 50.0}
+RESULTS = {
+    "finished": True,
+    "config": json.loads(tiny.config("lump").to_json()),
+    "probes": {"knn_task": PROBE, "knn_all": PROBE},
+}
 
 
 @pytest.fixture
@@ -65,7 +70,7 @@ def test_damaged_json_is_one_line(folder, name, content):
 
 def test_damaged_metrics_name_the_line(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 1}\n{"st\n{"step": 3}\n')
+    path.write_text('{"step": 1, "task": 0}\n{"st\n{"step": 3, "task": 0}\n')
     with pytest.raises(UsageError, match="line 2 is damaged"):
         read_metrics(path)
 

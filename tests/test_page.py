@@ -37,7 +37,7 @@ def run(recipe="lump", matrix=((90.0, None), (80.0, 97.0)), seed=0, objective="s
         "model": {"name": "resnet18"},
         "objective": {"name": objective},
         "eval": {"forgetting": "max", "tasks": "all"},
-        "benchmark": {"name": "cifar10", "joint": recipe == "multitask"},
+        "benchmark": {"name": "cifar10", "joint": recipe == "multitask", "examples_per_task": 0},
         "method": {"name": recipe, **settings},
     }
     return {

@@ -352,7 +352,9 @@ def test_killed_and_started_again_leaves_the_same_files(workdir, tmp_path):
 
 def test_what_is_there_is_not_made_again(workdir, monkeypatch):
     made = []
-    counted = PROBES["geometry"]._replace(measure=lambda subject, after, settings: made.append(after) or {"x": 1.0})
+    counted = PROBES["geometry"]._replace(
+        measure=lambda subject, after, settings: made.append(after) or {"l2_from_random": 1.0}
+    )
     monkeypatch.setitem(PROBES, "geometry", counted)
     probe.probe(workdir, ["geometry"], "2,1", ())
     probe.probe(workdir, ["geometry"], "all", ())
@@ -362,7 +364,7 @@ def test_what_is_there_is_not_made_again(workdir, monkeypatch):
 
 def test_a_run_that_goes_on_keeps_its_analysis(tmp_path):
     folder = trained(tmp_path / "run", "finetune")
-    probe.add(folder, {"probe": "knn", "after": 1, "settings": {}, "values": {}})
+    probe.add(folder, {"probe": "geometry", "after": 1, "settings": {}, "values": {"dimensions": 32}})
     content = results(folder) | {"finished": False}
     run.write_json(folder / "results.json", content)
     trained(folder, "finetune")

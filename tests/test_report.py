@@ -22,7 +22,7 @@ def results(recipe, matrix, joint=False, finished=True, seed=0):
         "model": {"name": "progressive" if recipe == "pnn" else "resnet18"},
         "objective": {"name": "simsiam"},
         "eval": {"forgetting": "max", "tasks": "all"},
-        "benchmark": {"name": "digits", "joint": joint},
+        "benchmark": {"name": "digits", "joint": joint, "examples_per_task": 0},
     }
     return {"finished": finished, "config": config, "probes": {"knn_task": probe, "knn_all": probe | {"chance": 25.0}}}
 
@@ -281,9 +281,9 @@ def test_resumed_metrics_drop_what_came_after_the_checkpoint(tmp_path):
     lines = [steps[0], steps[1], tasks[0], steps[2], steps[3], tasks[1]]
     path.write_text("".join(json.dumps(record) + "\n" for record in lines) + '{"st')  # cut off by a kill
     file = MetricsFile(path, step=4, tasks_done=1)  # saved after step 4, before task 1 was evaluated
-    file.write({"step": 4, "task": 1, "again": True})
+    file.write({"step": 4, "task": 1, "again": 1.0})
     file.close()
-    assert read_metrics(path) == [*lines[:5], {"step": 4, "task": 1, "again": True}]
+    assert read_metrics(path) == [*lines[:5], {"step": 4, "task": 1, "again": 1.0}]
     MetricsFile(path, step=2, tasks_done=1).close()
     assert read_metrics(path) == lines[:3]
 

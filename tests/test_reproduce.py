@@ -60,8 +60,8 @@ first = 90 + seed + (examples or 400) / 100
 config = {"recipe": recipe, "seed": seed, "objective": {"name": objective}, "model": {"name": "resnet18"},
     "benchmark": {"name": benchmark, "joint": False, "examples_per_task": examples},
     "eval": {"forgetting": "max", "tasks": "all"}}
-probes = {"knn_task": {"matrix": [[first, None], [first - 6, first + 2]]},
-    "knn_all": {"matrix": [[first - 10, None], [first - 40, first - 10]]}}
+probes = {"knn_task": {"matrix": [[first, None], [first - 6, first + 2]], "chance": 50.0},
+    "knn_all": {"matrix": [[first - 10, None], [first - 40, first - 10]], "chance": 25.0}}
 results = {"finished": True, "config": config, "command": " ".join(["python", *sys.argv]), "probes": probes,
     "seconds": 7.0 + time.time() % 1}
 (folder / "results.json").write_text(json.dumps(results))
@@ -220,7 +220,7 @@ def write_results(folder, benchmark, objective, recipe, seed, task, whole=((50.0
     }
     command = f"python launch.py --config=configs/{recipe}.py:{benchmark},{objective} --config.seed={seed}"
     results = {"finished": True, "config": config, "command": command, "seconds": 60.0}
-    results["probes"] = {"knn_task": {"matrix": task}, "knn_all": {"matrix": whole}}
+    results["probes"] = {"knn_task": {"matrix": task, "chance": 50.0}, "knn_all": {"matrix": whole, "chance": 25.0}}
     (folder / "results.json").write_text(json.dumps(results | more))
     return folder
 

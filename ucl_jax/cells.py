@@ -7,7 +7,6 @@ import contextlib
 import difflib
 import fcntl
 import importlib
-import json
 import os
 import pathlib
 import shlex
@@ -21,7 +20,8 @@ from typing import Any, NamedTuple
 
 import ucl_jax
 from ucl_jax.cli import StopRequest
-from ucl_jax.errors import Stopped, UsageError, read_json, require, write_whole
+from ucl_jax.errors import Stopped, UsageError, require, write_whole
+from ucl_jax.results.load import read_results
 from ucl_jax.tables import NEUTRAL, flatten
 
 LAUNCH = pathlib.Path(ucl_jax.__file__).parent.parent / "launch.py"
@@ -76,8 +76,8 @@ def saved_results(cell: Cell, kept: pathlib.Path | None = None) -> dict[str, Any
             with output.open(errors="replace") as lines:
                 _require_same(cell, cell.folder, lines.readline().removeprefix("$ "))
         return None
-    results = read_json(path)
-    require({"command", "finished"} <= results.keys(), f"{path} is damaged: it lacks what a run writes")
+    results = read_results(path)
+    require(bool(results.get("command")), f"{path} does not say by what command it was made; take another folder")
     _require_same(cell, cell.folder if path.name == "results.json" else path, results["command"])
     return results
 
@@ -268,18 +268,18 @@ class Times(NamedTuple):
         """From the finished runs under a folder."""
         times = cls({})
         for path in sorted({*root.glob("*/results.json"), *root.glob("*/*/results.json")}):
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # somebody else's
-                times.add(json.loads(path.read_text()))
+            with contextlib.suppress(UsageError):  # somebody else's
+                times.add(read_results(path))
         return times
 
     def add(self, results: dict[str, Any]) -> None:
-        """Takes in one run, if it is finished."""
+        """Takes in one run, if it is finished and says how long it took."""
         config = results["config"]
         examples = config["benchmark"]["examples_per_task"]
         of = config["benchmark"]["name"], config["objective"]["name"], config["recipe"], str(examples)
-        if results["finished"]:
+        if results["finished"] and "seconds" in results:
             for length in range(1, 5):
-                self.seconds.setdefault(of[:length], []).append(float(results["seconds"]))
+                self.seconds.setdefault(of[:length], []).append(results["seconds"])
 
     def estimate(self, cell: Cell) -> float | None:
         """Of the same recipe, objective and number of images, else of fewer of these; None where nothing is known."""
@@ -336,7 +336,7 @@ def make_plan(cells: Sequence[Cell], root: pathlib.Path, kept: pathlib.Path | No
         if results is None or not results["finished"]:
             missing.append(cell)
         if results is not None and not results["finished"]:
-            spent[_path(cell)] = float(results.get("seconds", 0.0))
+            spent[_path(cell)] = results.get("seconds", 0.0)
     return Plan(tuple(cells), tuple(missing), spent, Times.of(root))
 
 
@@ -372,8 +372,7 @@ def train(plan: Plan, slots: Sequence[Slot]) -> dict[str, str]:
         if results is None or not results["finished"]:
             failed[job.name] = f"{job.last_line()} (see {job.log})"
         else:
-            with contextlib.suppress(KeyError, TypeError):
-                plan.times.add(results)
+            plan.times.add(results)
         word = f"FAILED, exit code {code}" if job.name in failed else "done"
         rest = f"; left: {left(plan.times, tuple(todo.values()), plan.spent, len(slots))}" if todo else ""
         print(f"[{total - len(todo)}/{total}] {job.name}: {word}{rest}", flush=True)
@@ -387,7 +386,7 @@ def keep(cells: Sequence[Cell], folder: pathlib.Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for cell in cells:
         source, kept = cell.folder / "results.json", folder / f"{cell.name}.json"
-        if not kept.exists() and source.exists() and read_json(source)["finished"]:
+        if not kept.exists() and source.exists() and read_results(source)["finished"]:
             write_whole(kept, source.read_text(encoding="utf-8"))
 
 

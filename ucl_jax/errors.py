@@ -1,7 +1,6 @@
 """The one exception that a person can act on, and files that are whole or not there."""
 
 import difflib
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -18,16 +17,6 @@ def choose(what: str, value: str, options: Mapping[str, Any]) -> Any:
         hint = f", did you mean {near[0]!r}?" if near else ";"
         raise UsageError(f"unknown {what} {value!r}{hint} known: {', '.join(options)}")
     return options[value]
-
-
-def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """The JSON object in a file; raises UsageError when it holds none."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} is damaged ({error}); put it right, or take another folder") from error
-    require(isinstance(content, dict), f"{path} is damaged (no JSON object); put it right, or take another folder")
-    return content
 
 
 def write_whole(path: pathlib.Path, text: str) -> None:

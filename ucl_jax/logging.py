@@ -1,6 +1,7 @@
 """Records at the edge: metrics.jsonl (the source of truth), TensorBoard, Weights & Biases, and the console."""
 
 import json
+import math
 import pathlib
 import sys
 import time
@@ -8,7 +9,7 @@ from typing import Any
 
 import tqdm
 
-from ucl_jax.errors import UsageError
+from ucl_jax.results.load import read_metrics
 
 
 class MetricsFile:
@@ -27,28 +28,14 @@ class MetricsFile:
         self._file = path.open("a")
 
     def write(self, record: dict[str, Any]) -> None:
-        """Appends a record."""
-        self._file.write(json.dumps(record) + "\n")
+        """Appends a record; a number that is not finite becomes null, for JSON has no word for it."""
+        plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+        self._file.write(json.dumps(plain) + "\n")
         self._file.flush()
 
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
-
-
-def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The records of a metrics.jsonl; a last line that was cut off by a kill is left out.
-
-    Raises:
-      UsageError: another line is damaged.
-    """
-    records = []
-    for number, line in enumerate(path.read_text().split("\n")[:-1], start=1):
-        try:
-            records.append(json.loads(line))
-        except ValueError as error:
-            raise UsageError(f"{path}, line {number} is damaged ({error}); mend or remove that line") from error
-    return records
 
 
 class TensorBoard:

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ucl_jax import cli, figures, metrics, parallel, report
-from ucl_jax.errors import UsageError, choose, read_json, require
+from ucl_jax.errors import UsageError, choose, require
 from ucl_jax.probes import PROBES, Probe
+from ucl_jax.results.load import read_results
 from ucl_jax.run import claim, write_json
 from ucl_jax.subject import Subject
 
@@ -75,7 +76,7 @@ def find(results: Record, like: Record) -> Record | None:
 def add(workdir: pathlib.Path, record: Record) -> None:
     """Puts a record into results.json, over one of the same identity; the order does not depend on which was first."""
     path = workdir / "results.json"
-    results = read_json(path)
+    results = read_results(path)
     others = [old for old in results.get("analysis", ()) if _identity(old) != _identity(record)]
     results["analysis"] = sorted([*others, record], key=_identity)
     write_json(path, results)

@@ -23,9 +23,10 @@ from ucl_jax.checkpoint import Checkpoints, Networks
 from ucl_jax.cli import StopRequest
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.data.stream import TaskStream, open_stream
-from ucl_jax.errors import Stopped, UsageError, choose, read_json, require, write_whole
+from ucl_jax.errors import Stopped, UsageError, choose, require, write_whole
 from ucl_jax.experiment import Experiment, at_least, make_experiment
 from ucl_jax.logging import Console, MetricsFile, TensorBoard, WeightsAndBiases
+from ucl_jax.results.load import read_config, read_results
 from ucl_jax.types import PyTree
 
 # How many steps the host runs ahead of the metrics that it reads: the device always has work.
@@ -291,7 +292,7 @@ class _Run:
     def _write(self, results: dict[str, Any]) -> None:
         """Writes results.json, with what probes of saved networks have left there."""
         path = self.workdir / "results.json"
-        if path.exists() and (analysis := read_json(path).get("analysis")):
+        if path.exists() and (analysis := read_results(path).get("analysis")):
             results["analysis"] = analysis
         write_json(path, results)
 
@@ -344,7 +345,7 @@ def finished_results(config, workdir: pathlib.Path) -> dict[str, Any] | None:
         (workdir / "config.json").exists(),
         f"{workdir} holds a run but not its config.json, so that nobody can tell what it is; take another --workdir",
     )
-    stored = tables.flatten(read_json(workdir / "config.json"))
+    stored = tables.flatten(read_config(workdir / "config.json"))
     given = tables.flatten(json.loads(config.to_json()))
     differing = [
         f"{key} ({json.dumps(stored.get(key))} there, {json.dumps(given.get(key))} here)"
@@ -358,7 +359,7 @@ def finished_results(config, workdir: pathlib.Path) -> dict[str, Any] | None:
     )
     if not (workdir / "results.json").exists():
         return None
-    results = report.load_results(workdir)
+    results = read_results(workdir / "results.json")
     return results if results["finished"] else None
 
 

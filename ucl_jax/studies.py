@@ -331,7 +331,7 @@ def _tell_cka(given: Given, cells: Sequence[Cell], runs: Runs) -> Told:
     for name, of_seeds in found.items():
         first, second = (f"{recipe}, {objective}" for recipe, objective in pairs(given)[name])
         stages = {stage: [values["cka"][stage][-1][-1] for values in of_seeds] for stage in names}
-        distance = [values["l2"][-1][-1] for values in of_seeds]
+        distance = [values["l2"][-1][-1] if values.get("l2") else None for values in of_seeds]
         rows.append([name, first, second, str(len(of_seeds)), *map(mean, stages.values()), mean(distance)])
         following = [(seed + 1) % given.seeds for seed in seeds[name]]
         numbers.append({"pair": name, "first": first, "second": second, "seeds": seeds[name]})
@@ -374,10 +374,9 @@ def _tell_landscape(given: Given, cells: Sequence[Cell], runs: Runs) -> Told:
                 panel = {key: found[0][key] for key in ("steps", "loss")}
                 panels[f"{e.recipe}, {e.objective}, after task {learned}"] = panel
             losses = [values["loss"] for values in found.values()]
-            middle = len(losses[0]) // 2
             flat = [[value for row in loss for value in row] for loss in losses]
             measured = {
-                "centre": [loss[middle][middle] for loss in losses],
+                "centre": [loss[len(loss) // 2][len(loss) // 2] for loss in losses],
                 "mean": [_whole(statistics.fmean, loss) for loss in flat],
                 "highest": [_whole(max, loss) for loss in flat],
             }
