@@ -16,7 +16,7 @@ import tiny
 from tensorboardX.proto import event_pb2
 
 from ucl_jax import convert, parallel
-from ucl_jax.checkpoint import Checkpoints
+from ucl_jax.checkpoint import Checkpoints, numbers
 from ucl_jax.experiment import make_experiment
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -202,7 +202,10 @@ def test_finished_run_is_not_run_again(environment, undisturbed):
 
 
 def test_official_weights_are_only_evaluated_with_no_epochs(environment, tmp_path):
-    """`init_from` and `train.epochs=0`: every row of the matrix is the file's network, and nothing moves."""
+    """`init_from` and `train.epochs=0`: every row of the matrix is the file's network, and nothing moves.
+
+    Neither does a first start that is killed in its first save.
+    """
     torch = pytest.importorskip("torch")
     settings = {"train__epochs": 0, "objective__predictor_dim": 8, "eval__tasks": "all"}
     config = tiny.config("finetune", **settings)
@@ -212,20 +215,23 @@ def test_official_weights_are_only_evaluated_with_no_epochs(environment, tmp_pat
     state_dict = {f"module.{name}": torch.from_numpy(array.copy()) for name, array in official.items()}
     torch.save({"epoch": 200, "state_dict": state_dict}, tmp_path / "official.pth")
 
-    done = launch(environment, "finetune.py:digits", tmp_path / "run", init_from=tmp_path / "official.pth", **settings)
+    settings["init_from"] = tmp_path / "official.pth"
+    killed = subprocess.Popen(command("finetune.py:digits", tmp_path / "run", **settings), cwd=ROOT, env=environment)
+    while not any((tmp_path / "run" / "checkpoints").glob(".*.new*")):  # in its first save
+        assert killed.poll() is None
+    killed.kill()
+    killed.wait()
+    assert not numbers(tmp_path / "run" / "checkpoints")
+
+    done = launch(environment, "finetune.py:digits", tmp_path / "run", **settings)
     assert done.returncode == 0, done.stderr
     probe = json.loads((tmp_path / "run" / "results.json").read_text())["probes"]["knn_task"]
     assert probe["matrix"][0] == probe["matrix"][1] != probe["random_init"]
     assert probe["forgetting"]["max"] == 0
-    stored = final_state(tmp_path / "run", "finetune", **settings)
+    stored = final_state(tmp_path / "run", "finetune", **settings | {"init_from": ""})
     jax.tree.map(np.testing.assert_array_equal, stored.params, params)
     # Started again it is finished.
-    assert (
-        launch(
-            environment, "finetune.py:digits", tmp_path / "run", init_from=tmp_path / "official.pth", **settings
-        ).returncode
-        == 0
-    )
+    assert launch(environment, "finetune.py:digits", tmp_path / "run", **settings).returncode == 0
 
 
 def refused(done: subprocess.CompletedProcess) -> str:

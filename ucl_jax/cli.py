@@ -21,6 +21,11 @@ def fail(message: object, code: int = 2) -> None:
     sys.exit(code)
 
 
+def warn(message: object) -> None:
+    """Prints one line about what went wrong and was got round."""
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
+
+
 def exit_codes(main: Callable) -> Callable:
     """`main`, with UsageError and Stopped as exit codes."""
 

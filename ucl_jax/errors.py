@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -31,10 +32,17 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 
 
 def write_whole(path: pathlib.Path, text: str) -> None:
-    """Writes a file whole or not at all, over an earlier one."""
+    """Writes a file whole or not at all, over an earlier one; it is on the disk before it takes the earlier's place."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def require(condition: bool, message: str) -> None:

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import jax
 
 from ucl_jax import __version__, convert, evaluate, figures, metrics, parallel, report, tables, train
-from ucl_jax.checkpoint import Checkpoints, Networks
-from ucl_jax.cli import StopRequest
+from ucl_jax.checkpoint import Checkpoints, Networks, numbers
+from ucl_jax.cli import StopRequest, warn
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.data.stream import TaskStream, open_stream
 from ucl_jax.errors import Stopped, UsageError, choose, read_json, require, write_whole
@@ -148,7 +148,7 @@ class _Run:
         state = jax.device_put(self.experiment.init(self.official), self.compiled[0].sharding)
         self.progress = Progress({name: [] for name in self.probes})
         step = 0
-        if (restored := self.checkpoints.restore(state)) is not None:
+        if (restored := self.checkpoints.restore(state, warn)) is not None:
             state, record = restored
             step = int(state.step)
             self.progress = Progress(**record)
@@ -318,8 +318,7 @@ class _Run:
 
 def _official(config, workdir: pathlib.Path, experiment: Experiment) -> tuple[PyTree, PyTree] | None:
     """Parameters and statistics of `config.init_from`; None to start from fresh ones, or to go on."""
-    checkpoints = workdir / "checkpoints"
-    if not config.init_from or (checkpoints.is_dir() and any(checkpoints.iterdir())):
+    if not config.init_from or numbers(workdir / "checkpoints"):
         return None
     fresh = jax.eval_shape(experiment.init)
     return convert.load(pathlib.Path(config.init_from).expanduser(), fresh.params, fresh.model_state)
@@ -331,8 +330,7 @@ def finished_results(config, workdir: pathlib.Path) -> dict[str, Any] | None:
     Raises:
       UsageError: the folder holds a run with another config (names the keys), or one that cannot be read.
     """
-    checkpoints = workdir / "checkpoints"
-    if not (workdir / "results.json").exists() and not (checkpoints.is_dir() and any(checkpoints.iterdir())):
+    if not (workdir / "results.json").exists() and not numbers(workdir / "checkpoints"):
         return None  # nothing in there that could be lost or go on
     require(
         (workdir / "config.json").exists(),
