@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import struct
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 import tiny
 from tensorboardX.proto import event_pb2
 
+from tests import torture
 from ucl_jax import convert, parallel
 from ucl_jax.checkpoint import Checkpoints, numbers
 from ucl_jax.experiment import make_experiment
@@ -155,7 +157,8 @@ def test_tensorboard_holds_what_metrics_hold(undisturbed):
 def test_killed_and_resumed_is_the_undisturbed_run_to_the_bit(environment, undisturbed, tmp_path):
     workdir, _ = undisturbed
     resumed_dir = tmp_path / "run"
-    process = launch_until(environment, 80, "lump.py:digits", resumed_dir, **LONG)  # in the middle of task 2
+    by_time = LONG | {"checkpoint__every_steps": 1000, "checkpoint__every_minutes": 0.0005}
+    process = launch_until(environment, 80, "lump.py:digits", resumed_dir, **by_time)  # in the middle of task 2
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
@@ -176,7 +179,7 @@ def test_killed_and_resumed_is_the_undisturbed_run_to_the_bit(environment, undis
     ]
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signals_save_first(environment, tmp_path, signum, code):
     workdir = tmp_path / "run"
     more = LONG | {"checkpoint__every_steps": 1000}  # only the signal saves
@@ -188,8 +191,37 @@ def test_signals_save_first(environment, tmp_path, signum, code):
     assert step >= 20
     assert f"stopped by {signum.name} at step {step}; saved" in stderr
     assert "Traceback" not in stderr
-    done = launch(environment, "lump.py:digits", workdir, **more)
-    assert f"at step {step} of 120" in done.stderr
+    if signum == signal.SIGHUP:
+        done = launch(environment, "lump.py:digits", workdir, **more)
+        assert f"at step {step} of 120" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def expected(undisturbed):
+    """All that the undisturbed run leaves."""
+    return torture.outcome(undisturbed[0], torture.like("lump", **LONG))
+
+
+def all_held(*counts):
+    for count in counts:
+        assert count.tried == count.held > 0, count
+
+
+def test_flipped_bits_are_found(undisturbed, tmp_path):
+    shutil.copytree(undisturbed[0], tmp_path / "run")
+    all_held(*torture.flips(tmp_path / "run", "lump", 4, np.random.default_rng(0), **LONG))
+
+
+def test_output_that_nobody_reads_stops_nothing(expected, tmp_path):
+    all_held(torture.heard_by_nobody("lump", tmp_path, expected, {">/dev/full 2>&-": "full"}, **LONG))
+
+
+def test_full_disks(expected, tmp_path):
+    try:
+        all_held(torture.no_room("lump", tmp_path, **LONG))
+        all_held(torture.full_disk("lump", tmp_path, expected, [(70, 200_000)], **LONG))
+    except PermissionError as error:
+        pytest.skip(str(error))
 
 
 def test_finished_run_is_not_run_again(environment, undisturbed):

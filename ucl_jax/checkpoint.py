@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from orbax.checkpoint.experimental import v1 as ocp
 
-from ucl_jax.errors import UsageError, write_whole
+from ucl_jax.errors import KEPT, UsageError, write_whole
 from ucl_jax.types import PyTree, TrainState
 
 SUMS = "SHA256SUMS"
@@ -108,10 +108,7 @@ def _write(path: pathlib.Path, tree: PyTree, record: dict | None = None) -> None
         with contextlib.suppress(OSError):
             _tidy(path.parent)
         reason = error.strerror if isinstance(error, OSError) and error.strerror else _first_line(error)
-        raise UsageError(
-            f"cannot save {path}: {reason}; what was saved before is kept: the same command goes on from there once "
-            "the disk has room and can be written to"
-        ) from error
+        raise UsageError(f"cannot save {path}: {reason}; {KEPT}") from error
 
 
 def _first_line(error: Exception) -> str:

@@ -1,10 +1,12 @@
 """The one exception that a person can act on, and files that are whole or not there."""
 
+import contextlib
 import difflib
+import errno
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 
@@ -43,6 +45,22 @@ def write_whole(path: pathlib.Path, text: str) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+# Of a disk that is full, is broken, or cannot be written to.
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
+KEPT = "what was saved before is kept: the same command goes on from there once the disk has room and can be written to"
+
+
+@contextlib.contextmanager
+def disk_errors(place: pathlib.Path) -> Iterator[None]:
+    """Raises UsageError for what the disk refuses meanwhile, with the name of the file, or of `place`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        raise UsageError(f"{error.filename or place}: {error.strerror}; {KEPT}") from error
 
 
 def require(condition: bool, message: str) -> None:
