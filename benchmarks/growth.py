@@ -77,7 +77,7 @@ def step_sweep(sweep: str, base: dict[str, int], given: argparse.Namespace) -> l
         config = lump.get_config("cifar10,simsiam")
         config.update_from_flattened_dict({KEYS[name]: number for name, number in (base | {sweep: value}).items()})
         config.model.dtype = given.dtype
-        parallel.keep_compiled(config.compilation_cache)
+        parallel.keep_compiled(config.compilation_cache, measure.tell)
         loop = measure.Loop(config)
         first = loop.steps()
         measure.tell(f"{sweep} {value}: first step {first:.1f} s")

@@ -181,8 +181,12 @@ def get_config(
         batch_size=512,
         random_init=True,  # probe the network before training too
     )
-    # To go on from: every so many steps, the last so many. For analysis: the network after every task.
-    config.checkpoint = dict(every_steps=1000, keep=2, networks=True)
+    config.checkpoint = dict(
+        every_steps=1000,  # to go on from: every so many steps,
+        every_minutes=10.0,  # and when so many minutes have passed since the last one; 0 is by steps only
+        keep=2,  # the last so many
+        networks=True,  # for analysis: the network after every task
+    )
     config.log = dict(every_steps=10, tensorboard=True, wandb=False)
 
     if supervised and method == "der":

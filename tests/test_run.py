@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import struct
 import subprocess
@@ -15,8 +16,9 @@ import pytest
 import tiny
 from tensorboardX.proto import event_pb2
 
+from tests import torture
 from ucl_jax import convert, parallel
-from ucl_jax.checkpoint import Checkpoints
+from ucl_jax.checkpoint import Checkpoints, numbers
 from ucl_jax.experiment import make_experiment
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -159,7 +161,8 @@ def test_tensorboard_holds_what_metrics_hold(undisturbed):
 def test_killed_and_resumed_is_the_undisturbed_run_to_the_bit(environment, undisturbed, tmp_path):
     workdir, _ = undisturbed
     resumed_dir = tmp_path / "run"
-    process = launch_until(environment, 80, "lump.py:digits", resumed_dir, **LONG)  # in the middle of task 2
+    by_time = LONG | {"checkpoint__every_steps": 1000, "checkpoint__every_minutes": 0.0005}
+    process = launch_until(environment, 80, "lump.py:digits", resumed_dir, **by_time)  # in the middle of task 2
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
@@ -180,7 +183,7 @@ def test_killed_and_resumed_is_the_undisturbed_run_to_the_bit(environment, undis
     ]
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signals_save_first(environment, tmp_path, signum, code):
     workdir = tmp_path / "run"
     more = LONG | {"checkpoint__every_steps": 1000}  # only the signal saves
@@ -192,8 +195,37 @@ def test_signals_save_first(environment, tmp_path, signum, code):
     assert step >= 20
     assert f"stopped by {signum.name} at step {step}; saved" in stderr
     assert "Traceback" not in stderr
-    done = launch(environment, "lump.py:digits", workdir, **more)
-    assert f"at step {step} of 120" in done.stderr
+    if signum == signal.SIGHUP:
+        done = launch(environment, "lump.py:digits", workdir, **more)
+        assert f"at step {step} of 120" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def expected(undisturbed):
+    """All that the undisturbed run leaves."""
+    return torture.outcome(undisturbed[0], torture.like("lump", **LONG))
+
+
+def all_held(*counts):
+    for count in counts:
+        assert count.tried == count.held > 0, count
+
+
+def test_flipped_bits_are_found(undisturbed, tmp_path):
+    shutil.copytree(undisturbed[0], tmp_path / "run")
+    all_held(*torture.flips(tmp_path / "run", "lump", 4, np.random.default_rng(0), **LONG))
+
+
+def test_output_that_nobody_reads_stops_nothing(expected, tmp_path):
+    all_held(torture.heard_by_nobody("lump", tmp_path, expected, {">/dev/full 2>&-": "full"}, **LONG))
+
+
+def test_full_disks(expected, tmp_path):
+    try:
+        all_held(torture.no_room("lump", tmp_path, **LONG))
+        all_held(torture.full_disk("lump", tmp_path, expected, [(70, 200_000)], **LONG))
+    except PermissionError as error:
+        pytest.skip(str(error))
 
 
 def test_finished_run_is_not_run_again(environment, undisturbed):
@@ -206,7 +238,10 @@ def test_finished_run_is_not_run_again(environment, undisturbed):
 
 
 def test_official_weights_are_only_evaluated_with_no_epochs(environment, tmp_path):
-    """`init_from` and `train.epochs=0`: every row of the matrix is the file's network, and nothing moves."""
+    """`init_from` and `train.epochs=0`: every row of the matrix is the file's network, and nothing moves.
+
+    Neither does a first start that is killed in its first save.
+    """
     torch = pytest.importorskip("torch")
     settings = {"train__epochs": 0, "objective__predictor_dim": 8, "eval__tasks": "all"}
     config = tiny.config("finetune", **settings)
@@ -216,20 +251,23 @@ def test_official_weights_are_only_evaluated_with_no_epochs(environment, tmp_pat
     state_dict = {f"module.{name}": torch.from_numpy(array.copy()) for name, array in official.items()}
     torch.save({"epoch": 200, "state_dict": state_dict}, tmp_path / "official.pth")
 
-    done = launch(environment, "finetune.py:digits", tmp_path / "run", init_from=tmp_path / "official.pth", **settings)
+    settings["init_from"] = tmp_path / "official.pth"
+    killed = subprocess.Popen(command("finetune.py:digits", tmp_path / "run", **settings), cwd=ROOT, env=environment)
+    while not any((tmp_path / "run" / "checkpoints").glob(".*.new*")):  # in its first save
+        assert killed.poll() is None
+    killed.kill()
+    killed.wait()
+    assert not numbers(tmp_path / "run" / "checkpoints")
+
+    done = launch(environment, "finetune.py:digits", tmp_path / "run", **settings)
     assert done.returncode == 0, done.stderr
     probe = json.loads((tmp_path / "run" / "results.json").read_text())["probes"]["knn_task"]
     assert probe["matrix"][0] == probe["matrix"][1] != probe["random_init"]
     assert probe["forgetting"]["max"] == 0
-    stored = final_state(tmp_path / "run", "finetune", **settings)
+    stored = final_state(tmp_path / "run", "finetune", **settings | {"init_from": ""})
     jax.tree.map(np.testing.assert_array_equal, stored.params, params)
     # Started again it is finished.
-    assert (
-        launch(
-            environment, "finetune.py:digits", tmp_path / "run", init_from=tmp_path / "official.pth", **settings
-        ).returncode
-        == 0
-    )
+    assert launch(environment, "finetune.py:digits", tmp_path / "run", **settings).returncode == 0
 
 
 def refused(done: subprocess.CompletedProcess) -> str:

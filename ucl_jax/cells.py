@@ -178,7 +178,7 @@ def run_jobs(jobs: Sequence[Job], slots: Sequence[Slot], ended: Callable[[Job, i
     killed. All processes end with this one: they get SIGTERM, upon which runs save themselves.
 
     Raises:
-      Stopped: SIGINT or SIGTERM came; every process has ended by then.
+      Stopped: SIGINT, SIGTERM or SIGHUP came; every process has ended by then.
     """
     waiting, free, told = list(jobs), list(slots), set()
     running: dict[subprocess.Popen, tuple[Job, Slot]] = {}

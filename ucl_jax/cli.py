@@ -1,8 +1,12 @@
 """The command line's manners: one clear line and exit code 2 for bad input, 128 + n after signal n."""
 
 import argparse
+import contextlib
 import difflib
+import errno
 import functools
+import io
+import os
 import pathlib
 import signal
 import sys
@@ -15,19 +19,80 @@ from ml_collections import config_flags
 from ucl_jax.errors import Stopped, UsageError
 
 
+class _Unbroken(io.FileIO):
+    """A standard stream that takes everything: what has no reader any more, or finds no room, is dropped.
+
+    lost: why something was.
+    """
+
+    lost: OSError | None = None
+
+    def write(self, data) -> int:
+        """Returns the number of bytes that were written or dropped."""
+        try:
+            written = super().write(data)
+        except OSError as error:
+            self.lost = self.lost or error
+            written = None
+        return memoryview(data).nbytes if written is None else written
+
+
+def unbroken_streams() -> None:
+    """Lets a process outlive its terminal, its pipes and the disk that its output goes to.
+
+    Streams that were closed lead nowhere, lest the next file that is opened takes their place and their text. Streams
+    that somebody has replaced stay as they are.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if stream is not getattr(sys, f"__{name}__"):
+            continue
+        settings = {"encoding": "utf-8", "errors": "backslashreplace", "line_buffering": True}
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.flush()
+            settings = {key: getattr(stream, key) for key in (*settings, "write_through")}
+        raw = _Unbroken(descriptor, "w", closefd=False)
+        setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(raw), **settings))
+
+
+def _output_lost() -> bool:
+    """Whether standard output could not be written, which is told; a reader that left wanted no more."""
+    sys.stdout.flush()
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    lost = raw.lost if isinstance(raw, _Unbroken) else None
+    if lost is None or lost.errno in (errno.EPIPE, errno.EIO):  # EIO: a terminal that was closed
+        return False
+    warn(f"what was printed could not be written ({lost.strerror}); nothing else was lost")
+    return True
+
+
 def fail(message: object, code: int = 2) -> None:
     """Prints one line and exits."""
     print(f"error: {' '.join(str(message).split())}" if code == 2 else message, file=sys.stderr, flush=True)
     sys.exit(code)
 
 
+def warn(message: object) -> None:
+    """Prints one line about what went wrong and was got round."""
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
+
+
 def exit_codes(main: Callable) -> Callable:
-    """`main`, with UsageError and Stopped as exit codes."""
+    """`main`, with UsageError and Stopped as exit codes, and with `unbroken_streams`."""
 
     @functools.wraps(main)
     def wrapped(*arguments):
+        unbroken_streams()
         try:
-            return main(*arguments)
+            result = main(*arguments)
+            lost = _output_lost()
+            return (result or int(lost)) if isinstance(result, int) else result
         except UsageError as error:
             fail(error)
         except Stopped as stopped:
@@ -39,15 +104,21 @@ def exit_codes(main: Callable) -> Callable:
 
 
 class StopRequest:
-    """A context manager that remembers the first SIGINT or SIGTERM, in `signum`; a second one acts at once."""
+    """A context manager that remembers the first SIGINT, SIGTERM or SIGHUP, in `signum`.
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    A second SIGINT or SIGTERM acts at once; a terminal that closes may send SIGHUP more than once. SIGHUP stays ignored
+    where it is, as `nohup` wants it.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def __init__(self) -> None:
         self.signum: int | None = None
 
     def __enter__(self) -> "StopRequest":
-        self._before = {signum: signal.signal(signum, self._request) for signum in self.SIGNALS}
+        ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
+        wanted = [signum for signum in self.SIGNALS if signum not in ignored]
+        self._before = {signum: signal.signal(signum, self._request) for signum in wanted}
         return self
 
     def __exit__(self, *exception) -> None:
@@ -56,8 +127,8 @@ class StopRequest:
 
     def _request(self, signum, frame):
         self.signum = signum
-        for each in self.SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
+        for each in self._before:
+            signal.signal(each, signal.SIG_IGN if each == signal.SIGHUP else signal.SIG_DFL)
 
 
 def returns_exit_code(main: Callable[..., int]) -> Callable[..., int]:
@@ -83,6 +154,7 @@ class Parser(argparse.ArgumentParser):
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """Parses absl flags with a config file in `--config`; returns what is left, as absl does."""
+    unbroken_streams()
     recipe = _recipe(argv).partition(":")[0]
     given = any(argument.lstrip("-").partition("=")[0] == "config" for argument in argv if argument.startswith("-"))
     if given and not (recipe.endswith(".py") and pathlib.Path(recipe).is_file()):

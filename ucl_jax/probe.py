@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ucl_jax import cli, figures, metrics, parallel, report
-from ucl_jax.errors import UsageError, choose, require
+from ucl_jax.errors import UsageError, choose, disk_errors, require
 from ucl_jax.probes import PROBES, Probe
 from ucl_jax.results.load import read_results
 from ucl_jax.run import claim, write_json
@@ -47,8 +47,8 @@ def probe(
         one.check(name, settings[name])
     report.load_results(workdir)
     pictures = []
-    with Subject(workdir, data_dir) as subject, claim(workdir):
-        parallel.keep_compiled(subject.config.compilation_cache)
+    with disk_errors(workdir), Subject(workdir, data_dir) as subject, claim(workdir):
+        parallel.keep_compiled(subject.config.compilation_cache, cli.warn)
         chosen = _chosen(after, subject)
         cases = {name: one.cases(subject, settings[name]) for name, one in probes.items()}
         for name, one in probes.items():

@@ -10,6 +10,7 @@ import math
 import os
 import pathlib
 import platform
+import shutil
 import signal
 import subprocess
 import time
@@ -19,11 +20,11 @@ from typing import Any, NamedTuple
 import jax
 
 from ucl_jax import __version__, convert, evaluate, figures, metrics, parallel, report, tables, train
-from ucl_jax.checkpoint import Checkpoints, Networks
-from ucl_jax.cli import StopRequest
+from ucl_jax.checkpoint import Checkpoints, Networks, numbers, room
+from ucl_jax.cli import StopRequest, warn
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.data.stream import TaskStream, open_stream
-from ucl_jax.errors import Stopped, UsageError, choose, require, write_whole
+from ucl_jax.errors import Stopped, UsageError, choose, disk_errors, require, write_whole
 from ucl_jax.experiment import Experiment, at_least, make_experiment
 from ucl_jax.logging import Console, MetricsFile, TensorBoard, WeightsAndBiases
 from ucl_jax.results.load import read_config, read_results
@@ -31,6 +32,7 @@ from ucl_jax.types import PyTree
 
 # How many steps the host runs ahead of the metrics that it reads: the device always has work.
 LAG = 2
+RECORDS = 1_000_000  # bytes that records and plots may take
 PACKAGES = (
     "jax",
     "jaxlib",
@@ -83,15 +85,21 @@ def run(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
       What is in `results.json`.
 
     Raises:
-      UsageError: bad settings, data that is not there, a folder that holds another run, a loss that is not finite.
+      UsageError: bad settings, data that is not there, a folder that holds another run, a loss that is not finite, a
+        disk without room.
       Stopped: a signal came; the state was saved first.
     """
+    with disk_errors(workdir):
+        return _carry_out(config, workdir, command)
+
+
+def _carry_out(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
     if (finished := finished_results(config, workdir)) is not None:
         print(f"{workdir} holds this run, finished; nothing to do but its plots", flush=True)
         report.plot_run(workdir)
         return finished
     check(config)
-    parallel.keep_compiled(config.compilation_cache)
+    parallel.keep_compiled(config.compilation_cache, warn)
     devices = parallel.choose_devices(config.train.devices, config.train.batch_size)
     require(
         config.eval.batch_size % len(devices) == 0, f"config.eval.batch_size does not divide by {len(devices)} devices"
@@ -99,6 +107,7 @@ def run(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
     experiment = make_experiment(config, parallel.AXIS)
     compiled = parallel.compile_stages(experiment.stages, devices)
     official = _official(config, workdir, experiment)
+    _require_room(config, workdir, experiment)
     with contextlib.ExitStack() as stack:
         stream = stack.enter_context(open_stream(config.benchmark, config.data_dir))
         schedule = train.make_schedule(stream.train_sizes, config.train.epochs, config.train.batch_size)
@@ -119,7 +128,16 @@ def check(config) -> None:
     evaluate.check(train.knn_settings(config))
     choose("config.eval.tasks", config.eval.tasks, train.EVALUATED)
     choose("config.eval.forgetting", config.eval.forgetting, metrics.FORGETTING)
-    at_least(config, {"eval.batch_size": 1, "checkpoint.every_steps": 1, "checkpoint.keep": 2, "log.every_steps": 1})
+    at_least(
+        config,
+        {
+            "eval.batch_size": 1,
+            "checkpoint.every_steps": 1,
+            "checkpoint.every_minutes": 0,
+            "checkpoint.keep": 2,
+            "log.every_steps": 1,
+        },
+    )
     name, tfds_name = config.benchmark.name, config.benchmark.tfds_name
     require(
         name not in BENCHMARKS or BENCHMARKS[name].tfds_name == tfds_name.partition(":")[0],
@@ -148,13 +166,14 @@ class _Run:
         self.pending: collections.deque[train.StepDone] = collections.deque()
         self.settled_at: float | None = None
         self.saved: tuple[int, int] | None = None  # step, tasks done
+        self.saved_at = self.began
 
     def finish(self) -> dict[str, Any]:
         """Restores, trains to the end, and returns the results."""
         state = jax.device_put(self.experiment.init(self.official), self.compiled[0].sharding)
         self.progress = Progress({name: [] for name in self.probes})
         step = 0
-        if (restored := self.checkpoints.restore(state)) is not None:
+        if (restored := self.checkpoints.restore(state, warn)) is not None:
             state, record = restored
             step = int(state.step)
             self.progress = Progress(**record)
@@ -190,7 +209,11 @@ class _Run:
                 if len(self.pending) > LAG or self.settled_at is None:
                     self._settle(self.pending.popleft())
                 # The end of a task is saved once it was evaluated.
-                if event.step % self.config.checkpoint.every_steps == 0 and event.step not in self.schedule.starts:
+                due = event.step % self.config.checkpoint.every_steps == 0 or self._overdue()
+                if due and event.step not in self.schedule.starts:
+                    self._save(event)
+            case train.Evaluating():
+                if self._overdue():
                     self._save(event)
             case train.TaskDone():
                 self._settle_all()
@@ -214,6 +237,7 @@ class _Run:
         """Reads the metrics of a step, which has been computed by now or will be next."""
         values = {name: float(value) for name, value in jax.device_get(done.metrics).items()}
         if not all(math.isfinite(values[name]) for name in ("loss", "grad_norm", "param_norm")):
+            self.checkpoints.wait()
             kept = self.checkpoints.latest_step
             raise UsageError(
                 f"the loss is not finite in task {done.task + 1}, step {done.step} (loss {values['loss']}, gradient "
@@ -242,9 +266,14 @@ class _Run:
             self._settle(self.pending.popleft())
         self.settled_at = None
 
+    def _overdue(self) -> bool:
+        """Whether the last save is config.checkpoint.every_minutes ago."""
+        return 0 < self.config.checkpoint.every_minutes * 60 <= time.monotonic() - self.saved_at
+
     def _save(self, event) -> None:
         """Saves a state whose every step is known to be good."""
         self._settle_all()
+        self.saved_at = time.monotonic()
         if self.saved != (event.step, self.progress.tasks_done):
             self.saved = event.step, self.progress.tasks_done
             self.progress = self.progress._replace(seconds=self._seconds())
@@ -325,11 +354,26 @@ class _Run:
 
 def _official(config, workdir: pathlib.Path, experiment: Experiment) -> tuple[PyTree, PyTree] | None:
     """Parameters and statistics of `config.init_from`; None to start from fresh ones, or to go on."""
-    checkpoints = workdir / "checkpoints"
-    if not config.init_from or (checkpoints.is_dir() and any(checkpoints.iterdir())):
+    if not config.init_from or numbers(workdir / "checkpoints"):
         return None
     fresh = jax.eval_shape(experiment.init)
     return convert.load(pathlib.Path(config.init_from).expanduser(), fresh.params, fresh.model_state)
+
+
+def _require_room(config, workdir: pathlib.Path, experiment: Experiment) -> None:
+    """Raises UsageError unless the disk has room for what a run saves, as far as that is known before."""
+    state = jax.eval_shape(experiment.init)
+    # The next one is written before the oldest goes.
+    checkpoints = max(config.checkpoint.keep + 1 - len(numbers(workdir / "checkpoints")), 1)
+    tasks = 1 if config.benchmark.joint else config.benchmark.num_tasks
+    networks = max(tasks - len(numbers(workdir / "networks")), 0) if config.checkpoint.networks else 0
+    needed = checkpoints * room(state) + networks * room(state.params, state.model_state) + RECORDS
+    free = shutil.disk_usage(next(path for path in (workdir, *workdir.absolute().parents) if path.exists())).free
+    require(
+        free >= needed,
+        f"{workdir} has room for {free / 1e6:.1f} MB, and the run may need {needed / 1e6:.1f} MB there, for "
+        f"{checkpoints} checkpoints and {networks} networks: make room, or take another --workdir",
+    )
 
 
 def finished_results(config, workdir: pathlib.Path) -> dict[str, Any] | None:
@@ -338,8 +382,7 @@ def finished_results(config, workdir: pathlib.Path) -> dict[str, Any] | None:
     Raises:
       UsageError: the folder holds a run with another config (names the keys), or one that cannot be read.
     """
-    checkpoints = workdir / "checkpoints"
-    if not (workdir / "results.json").exists() and not (checkpoints.is_dir() and any(checkpoints.iterdir())):
+    if not (workdir / "results.json").exists() and not numbers(workdir / "checkpoints"):
         return None  # nothing in there that could be lost or go on
     require(
         (workdir / "config.json").exists(),
