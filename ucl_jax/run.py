@@ -18,13 +18,12 @@ from typing import Any, NamedTuple
 
 import jax
 
-from ucl_jax import __version__, convert, evaluate, figures, metrics, parallel, report, tables, train
+from ucl_jax import __version__, convert, evaluate, figures, metrics, parallel, report, settings, tables, train
 from ucl_jax.checkpoint import Checkpoints, Networks
 from ucl_jax.cli import StopRequest
-from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.data.stream import TaskStream, open_stream
-from ucl_jax.errors import Stopped, UsageError, choose, read_json, require, write_whole
-from ucl_jax.experiment import Experiment, at_least, make_experiment
+from ucl_jax.errors import Stopped, UsageError, read_json, require, write_whole
+from ucl_jax.experiment import Experiment, make_experiment
 from ucl_jax.logging import Console, MetricsFile, TensorBoard, WeightsAndBiases
 from ucl_jax.types import PyTree
 
@@ -84,11 +83,15 @@ def run(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
       UsageError: bad settings, data that is not there, a folder that holds another run, a loss that is not finite.
       Stopped: a signal came; the state was saved first.
     """
+    settings.check(config)
     if (finished := finished_results(config, workdir)) is not None:
         print(f"{workdir} holds this run, finished; nothing to do but its plots", flush=True)
         report.plot_run(workdir)
         return finished
-    check(config)
+    require(
+        not config.log.wandb or importlib.util.find_spec("wandb") is not None,
+        "config.log.wandb needs Weights & Biases: pip install '.[wandb]'",
+    )
     parallel.keep_compiled(config.compilation_cache)
     devices = parallel.choose_devices(config.train.devices, config.train.batch_size)
     require(
@@ -99,6 +102,8 @@ def run(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
     official = _official(config, workdir, experiment)
     with contextlib.ExitStack() as stack:
         stream = stack.enter_context(open_stream(config.benchmark, config.data_dir))
+        steps = train.make_schedule(stream.train_sizes, config.train.epochs, config.train.batch_size).total
+        require(steps <= settings.INT32, f"config.train.epochs is {config.train.epochs}: {steps} steps are too many")
         stack.enter_context(claim(workdir))
         write_json(workdir / "config.json", json.loads(config.to_json()))
         checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", config.checkpoint.keep))
@@ -106,22 +111,6 @@ def run(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
         return _Run(
             config, workdir, command, devices, experiment, compiled, official, stream, checkpoints, stop
         ).finish()
-
-
-def check(config) -> None:
-    """Raises UsageError for settings that nothing else checks before the first step."""
-    if config.log.wandb and importlib.util.find_spec("wandb") is None:
-        raise UsageError("config.log.wandb needs Weights & Biases: pip install '.[wandb]'")
-    evaluate.check(train.knn_settings(config))
-    choose("config.eval.tasks", config.eval.tasks, train.EVALUATED)
-    choose("config.eval.forgetting", config.eval.forgetting, metrics.FORGETTING)
-    at_least(config, {"eval.batch_size": 1, "checkpoint.every_steps": 1, "checkpoint.keep": 2, "log.every_steps": 1})
-    name, tfds_name = config.benchmark.name, config.benchmark.tfds_name
-    require(
-        name not in BENCHMARKS or BENCHMARKS[name].tfds_name == tfds_name.partition(":")[0],
-        f"config.benchmark.name is {name!r}, but config.benchmark.tfds_name is {tfds_name!r}: take the benchmark by "
-        f"the recipe's argument, as in configs/lump.py:{name}, or give your own another name",
-    )
 
 
 class _Run:
@@ -290,13 +279,13 @@ class _Run:
         write_json(path, results)
 
     def _results(self, random_init: train.Rows | None, finished: bool) -> dict[str, Any]:
-        settings = train.knn_settings(self.config)._asdict()
+        knn = train.knn_settings(self.config)._asdict()
         probes = {}
         for name, rows in self.progress.rows.items():
             used, clipped = [row["k"] for row in rows], any(row["clipped"] for row in rows)
             matrix = self.progress.matrix(name)
             probes[name] = {
-                "settings": {} if self.probes[name].head else {**settings, "k_used": used, "clipped": clipped},
+                "settings": {} if self.probes[name].head else {**knn, "k_used": used, "clipped": clipped},
                 "matrix": matrix,
                 **metrics.summarise(matrix),
                 "chance": self.probes[name].chance(self.stream.classes),
@@ -338,8 +327,8 @@ def finished_results(config, workdir: pathlib.Path) -> dict[str, Any] | None:
         (workdir / "config.json").exists(),
         f"{workdir} holds a run but not its config.json, so that nobody can tell what it is; take another --workdir",
     )
-    stored = tables.flatten(read_json(workdir / "config.json"))
-    given = tables.flatten(json.loads(config.to_json()))
+    stored = settings.flatten(read_json(workdir / "config.json"))
+    given = settings.flatten(json.loads(config.to_json()))
     differing = [
         f"{key} ({json.dumps(stored.get(key))} there, {json.dumps(given.get(key))} here)"
         for key in sorted(stored.keys() | given.keys())

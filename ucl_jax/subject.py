@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ucl_jax import evaluate, parallel, train
+from ucl_jax import evaluate, parallel, settings, train
 from ucl_jax.checkpoint import Networks
 from ucl_jax.data.benchmarks import BENCHMARKS, Benchmark
 from ucl_jax.data.stream import TaskStream, open_stream
@@ -36,7 +36,9 @@ class Subject:
         path = workdir / "config.json"
         require(path.exists(), f"{workdir} is no run folder: it has no config.json")
         self.workdir = workdir
-        self.config = ConfigDict(_tuples(read_json(path)))
+        stored = _tuples(read_json(path))
+        settings.check(stored, f"{path}: config")
+        self.config = ConfigDict(stored)
         self.data_dir = data_dir or self.config.data_dir
         self.networks = Networks(workdir / "networks")
         require(
