@@ -15,6 +15,7 @@ ROOT = pathlib.Path(ucl_jax.__file__).parent
 LAYERS = [
     ["ucl_jax"],
     ["types", "errors", "data", "data.benchmarks", "results", "results.schema"],
+    ["settings"],
     ["results.load"],
     ["collectives", "augment", "knn", "metrics", "mixup", "replay", "convert", "linear", "geometry", "convolution"],
     ["losses", "models"],

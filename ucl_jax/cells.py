@@ -4,9 +4,7 @@ Nothing here imports JAX: a plan is made in a moment, and the processes have the
 """
 
 import contextlib
-import difflib
 import fcntl
-import importlib
 import os
 import pathlib
 import shlex
@@ -19,10 +17,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import ucl_jax
-from ucl_jax.cli import StopRequest
+from ucl_jax.cli import StopRequest, read_config
 from ucl_jax.errors import Stopped, UsageError, require, write_whole
 from ucl_jax.results.load import read_results
-from ucl_jax.tables import NEUTRAL, flatten
+from ucl_jax.tables import NEUTRAL
 
 LAUNCH = pathlib.Path(ucl_jax.__file__).parent.parent / "launch.py"
 # Seconds of a run where none was finished yet: measured on one core of an AMD EPYC, mean over the rows of Table 1.
@@ -96,22 +94,17 @@ def _require_same(cell: Cell, place: pathlib.Path, command: str) -> None:
 
 
 def check(cells: Iterable[Cell]) -> None:
-    """Raises UsageError where `launch.py` is not there, or an override names no key of a cell's recipe."""
+    """Raises UsageError where `launch.py` is not there, or does not take an override of a cell."""
     require(
         LAUNCH.exists(),
         f"{LAUNCH} is not there: runs are started with launch.py and configs/ of a checkout of ucl_jax; "
         "clone it and install it with pip install -e .",
     )
-    if not (LAUNCH.parent / "configs").is_dir():
+    folder = LAUNCH.parent / "configs"
+    if not folder.is_dir():
         return
-    if str(LAUNCH.parent) not in sys.path:
-        sys.path.insert(0, str(LAUNCH.parent))
     for recipe, arg, overrides in dict.fromkeys((c.recipe, f"{c.benchmark},{c.objective}", c.overrides) for c in cells):
-        known = flatten(importlib.import_module(f"configs.{recipe}").get_config(arg).to_dict())
-        for key in (pair.partition("=")[0] for pair in overrides):
-            if key not in known:
-                near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
-                raise UsageError(f"configs/{recipe}.py:{arg} has no key {key!r} to override, did you mean {near!r}?")
+        read_config([f"--config={folder / recipe}.py:{arg}", *(f"--config.{pair}" for pair in overrides)])
 
 
 class Slot(NamedTuple):

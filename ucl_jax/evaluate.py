@@ -8,7 +8,6 @@ import jax
 import numpy as np
 
 from ucl_jax import knn
-from ucl_jax.errors import choose, require
 from ucl_jax.types import PyTree
 
 
@@ -49,13 +48,6 @@ class KnnSettings(NamedTuple):
 
 # The release takes k from the number of tasks that it evaluates.
 K_RULES = {"fixed": lambda k, seen: k, "tasks_seen": min}
-
-
-def check(settings: KnnSettings) -> None:
-    """Raises UsageError for settings out of range."""
-    require(settings.k >= 1, f"config.eval.knn_k is {settings.k}; it must be at least 1")
-    require(settings.temperature > 0, f"config.eval.knn_temperature is {settings.temperature}; it must be above 0")
-    choose("config.eval.knn_k_rule", settings.k_rule, K_RULES)
 
 
 def extract(features: Callable[[np.ndarray], PyTree], images: np.ndarray, batch_size: int) -> PyTree:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 from ucl_jax import asks as study_asks
 from ucl_jax import cells as study_cells
-from ucl_jax import cli, tables
+from ucl_jax import cli, settings, tables
 from ucl_jax.asks import Ask, record
 from ucl_jax.cells import Cell, Job, Plan, Slot
 from ucl_jax.data.benchmarks import BENCHMARKS
@@ -29,12 +29,8 @@ OPTIONS = {"sizes": "fewshot", "datasets": "table2", "save": "table1"}
 VARIED = ("seed", "recipe", "benchmark.name", "objective.name")
 
 
-def _number(name: str) -> Callable[[str], int]:
-    def parse(text):
-        require(text.isdigit() and int(text) > 0, f"--{name}={text} is no number from 1 on")
-        return int(text)
-
-    return parse
+def _number(name: str, most: int = 1000) -> Callable[[str], int]:
+    return lambda text: settings.read_value(f"--{name}", settings.whole(1, most), text)
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:

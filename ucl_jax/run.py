@@ -19,13 +19,12 @@ from typing import Any, NamedTuple
 
 import jax
 
-from ucl_jax import __version__, convert, evaluate, figures, metrics, parallel, report, tables, train
+from ucl_jax import __version__, convert, evaluate, figures, metrics, parallel, report, settings, tables, train
 from ucl_jax.checkpoint import Checkpoints, Networks, numbers, room
 from ucl_jax.cli import StopRequest, warn
-from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.data.stream import TaskStream, open_stream
-from ucl_jax.errors import Stopped, UsageError, choose, disk_errors, require, write_whole
-from ucl_jax.experiment import Experiment, at_least, make_experiment
+from ucl_jax.errors import Stopped, UsageError, disk_errors, require, write_whole
+from ucl_jax.experiment import Experiment, make_experiment
 from ucl_jax.logging import Console, MetricsFile, TensorBoard, WeightsAndBiases
 from ucl_jax.results.load import read_config, read_results
 from ucl_jax.types import PyTree
@@ -89,6 +88,7 @@ def run(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
         disk without room.
       Stopped: a signal came; the state was saved first.
     """
+    settings.check(config)
     with disk_errors(workdir):
         return _carry_out(config, workdir, command)
 
@@ -98,7 +98,10 @@ def _carry_out(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
         print(f"{workdir} holds this run, finished; nothing to do but its plots", flush=True)
         report.plot_run(workdir)
         return finished
-    check(config)
+    require(
+        not config.log.wandb or importlib.util.find_spec("wandb") is not None,
+        "config.log.wandb needs Weights & Biases: pip install '.[wandb]'",
+    )
     parallel.keep_compiled(config.compilation_cache, warn)
     devices = parallel.choose_devices(config.train.devices, config.train.batch_size)
     require(
@@ -111,6 +114,8 @@ def _carry_out(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         stream = stack.enter_context(open_stream(config.benchmark, config.data_dir))
         schedule = train.make_schedule(stream.train_sizes, config.train.epochs, config.train.batch_size)
+        steps = schedule.total
+        require(steps <= settings.INT32, f"config.train.epochs is {config.train.epochs}: {steps} steps are too many")
         parallel.check_batches(schedule.batch_sizes, devices)
         stack.enter_context(claim(workdir))
         write_json(workdir / "config.json", json.loads(config.to_json()))
@@ -119,31 +124,6 @@ def _carry_out(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
         return _Run(
             config, workdir, command, devices, experiment, compiled, official, stream, schedule, checkpoints, stop
         ).finish()
-
-
-def check(config) -> None:
-    """Raises UsageError for settings that nothing else checks before the first step."""
-    if config.log.wandb and importlib.util.find_spec("wandb") is None:
-        raise UsageError("config.log.wandb needs Weights & Biases: pip install '.[wandb]'")
-    evaluate.check(train.knn_settings(config))
-    choose("config.eval.tasks", config.eval.tasks, train.EVALUATED)
-    choose("config.eval.forgetting", config.eval.forgetting, metrics.FORGETTING)
-    at_least(
-        config,
-        {
-            "eval.batch_size": 1,
-            "checkpoint.every_steps": 1,
-            "checkpoint.every_minutes": 0,
-            "checkpoint.keep": 2,
-            "log.every_steps": 1,
-        },
-    )
-    name, tfds_name = config.benchmark.name, config.benchmark.tfds_name
-    require(
-        name not in BENCHMARKS or BENCHMARKS[name].tfds_name == tfds_name.partition(":")[0],
-        f"config.benchmark.name is {name!r}, but config.benchmark.tfds_name is {tfds_name!r}: take the benchmark by "
-        f"the recipe's argument, as in configs/lump.py:{name}, or give your own another name",
-    )
 
 
 class _Run:
@@ -326,13 +306,13 @@ class _Run:
         write_json(path, results)
 
     def _results(self, random_init: train.Rows | None, finished: bool) -> dict[str, Any]:
-        settings = train.knn_settings(self.config)._asdict()
+        knn = train.knn_settings(self.config)._asdict()
         probes = {}
         for name, rows in self.progress.rows.items():
             used, clipped = [row["k"] for row in rows], any(row["clipped"] for row in rows)
             matrix = self.progress.matrix(name)
             probes[name] = {
-                "settings": {} if self.probes[name].head else {**settings, "k_used": used, "clipped": clipped},
+                "settings": {} if self.probes[name].head else {**knn, "k_used": used, "clipped": clipped},
                 "matrix": matrix,
                 **metrics.summarise(matrix),
                 "chance": self.probes[name].chance(self.stream.classes),
@@ -388,8 +368,8 @@ def finished_results(config, workdir: pathlib.Path) -> dict[str, Any] | None:
         (workdir / "config.json").exists(),
         f"{workdir} holds a run but not its config.json, so that nobody can tell what it is; take another --workdir",
     )
-    stored = tables.flatten(read_config(workdir / "config.json"))
-    given = tables.flatten(json.loads(config.to_json()))
+    stored = settings.flatten(read_config(workdir / "config.json"))
+    given = settings.flatten(json.loads(config.to_json()))
     differing = [
         f"{key} ({json.dumps(stored.get(key))} there, {json.dumps(given.get(key))} here)"
         for key in sorted(stored.keys() | given.keys())

@@ -110,7 +110,7 @@ def _sizes(given: Given, benchmark: str) -> list[int]:
         return [*SIZES.get(benchmark, (100, 200, 500)), 0]
     asked, full = words(given.sizes), ALL[benchmark]
     require(
-        all(word == "all" or (word.isdigit() and int(word)) for word in asked),
+        all(word == "all" or (word.isdecimal() and len(word) < 10 and int(word)) for word in asked),
         f"--sizes={given.sizes} is not numbers of images a task, or all, with commas between",
     )
     sizes = sorted({0 if word == "all" else int(word) for word in asked}, key=lambda size: size or full)

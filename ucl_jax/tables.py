@@ -15,6 +15,7 @@ import numpy as np
 
 from ucl_jax import metrics, paper
 from ucl_jax.errors import UsageError, choose, require
+from ucl_jax.settings import flatten
 
 PROBE_TITLES = {
     "knn_task": "kNN within the task",
@@ -324,14 +325,6 @@ def _settings(run: Run, but: Collection[str] = ()) -> dict[str, Any]:
     """The config as "a.b" -> value, without the seed, the keys of `but`, and what changes no number."""
     flat = flatten(run["config"])
     return {k: v for k, v in flat.items() if k != "seed" and k not in but and not k.startswith(NEUTRAL)}
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The leaves of nested dicts as "a.b" -> value."""
-    flat = {}
-    for key, value in tree.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
 
 
 def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from ucl_jax.errors import choose, require
+from ucl_jax.errors import choose
 from ucl_jax.methods.base import Method, Scenario
 from ucl_jax.methods.rehearsal import past_or_present, rehearsal
 from ucl_jax.objectives import Objective
@@ -35,10 +35,8 @@ def der(
       replay_from, count: see `rehearsal`; the official code has "buffer" and "presentations".
 
     Raises:
-      UsageError: a setting out of its range.
+      UsageError: another target, or another word for the buffer.
     """
-    for name, value in (("alpha", alpha), ("beta", beta)):
-        require(value >= 0, f"config.method.{name} is {value}; it must be at least 0")
     choose("config.method.target", target, dict.fromkeys(("features", "output")))
 
     def outputs(embedding):

@@ -37,9 +37,8 @@ def gss(
       replay_from, count: see `rehearsal`.
 
     Raises:
-      UsageError: a setting out of its range, or an objective that cannot.
+      UsageError: an objective that cannot, or another word for the buffer.
     """
-    require(compare >= 0, f"config.method.compare is {compare}; it must be at least 0")
     require(
         objective.eval_loss is not None,
         "GSS compares gradients of single examples, and this objective has none: its loss is a correlation over a "

@@ -39,9 +39,8 @@ def lump(
         one keeps weight 1. Of a supervised objective only.
 
     Raises:
-      UsageError: a setting out of its range.
+      UsageError: another word than these, or labels of an objective that has none.
     """
-    require(alpha > 0, f"config.method.alpha is {alpha}; it must be above 0")
     draw = partial(sample_lambda, alpha=alpha)
     pairs = {"frozen": objective.replay_views, "fresh": lambda keys, batch, frozen: objective.views(keys, batch)}
     past_views = choose("config.method.replay_pair", replay_pair, pairs)

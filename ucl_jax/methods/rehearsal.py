@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ucl_jax import replay
-from ucl_jax.errors import choose, require
+from ucl_jax.errors import choose
 from ucl_jax.objectives import Objective
 from ucl_jax.types import Array, Batch, PyTree
 
@@ -82,16 +82,11 @@ def rehearsal(
       place: which examples take which slots, see `replay.add`.
 
     Raises:
-      UsageError: a setting out of its range.
+      UsageError: another word for `replay_from` or `count`.
     """
-    require(buffer_size >= 1, f"config.method.buffer_size is {buffer_size}; it must be at least 1")
     allowed = choose("config.method.replay_from", replay_from, REPLAYED)
     eligible = choose("config.method.count", count, COUNTED)
     parts = choose("config.method.policy", policy, PARTS)(tasks)
-    require(
-        buffer_size >= parts,
-        f"config.method.buffer_size is {buffer_size}; with policy={policy} each of {parts} tasks needs a slot",
-    )
 
     def item(batch, kept, task):
         return Item(batch, kept, jnp.full(batch.label.shape, task))

@@ -95,7 +95,4 @@ loss_landscape = Probe(
     },
     measure=_measure,
     cases=each("loss", "task"),
-    least={"task": 0, "points": 3, "images": 2, "seed": 0},
-    above={"span": 0},
-    choices={"loss": LOSSES},
 )

@@ -65,7 +65,4 @@ ood = Probe(
     },
     measure=_measure,
     cases=datasets,
-    choices={"dataset": KNOWN},
-    least={"train_images": 0, "test_images": 0, "seed": 0},
-    above={"temperature": 0, "penalties": 0},
 )

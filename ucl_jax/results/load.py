@@ -9,6 +9,7 @@ import math
 import pathlib
 from typing import Any
 
+from ucl_jax import settings
 from ucl_jax.errors import UsageError
 
 # No file that a run or its probes write comes near; what is larger is not read into memory.
@@ -33,10 +34,10 @@ def read_results(path: pathlib.Path) -> dict[str, Any]:
 
 def read_config(path: pathlib.Path) -> dict[str, Any]:
     """Returns what a config.json holds; tuples of a recipe are lists there."""
-    from ucl_jax.results import schema
-
     content = _parse(path, _read(path))
-    _check(path, content, schema.Config)
+    if not isinstance(content, dict):
+        raise _damaged(path, "it is no JSON object")
+    settings.check(content, f"{path}: config")
     return content
 
 

@@ -1,4 +1,6 @@
-"""Describes the files of a run folder as types: results.json, config.json, and the lines of metrics.jsonl.
+"""Describes the files of a run folder as types: results.json, and the lines of metrics.jsonl.
+
+What a config.json may hold is told by `ucl_jax.settings`.
 
 A field without a default has to be there; a key that no field names is left alone, unless a type says otherwise, so
 that a reader of today can read what a later version adds. JSON has no word for a number that is not finite: where a
@@ -87,7 +89,7 @@ class EvaluationRead:
 
 @dataclass(frozen=True, kw_only=True)
 class ConfigRead:
-    """What tables and figures read of the config of a run; see `Config` for all of it."""
+    """What tables and figures read of the config of a run."""
 
     recipe: Name
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)]
@@ -401,150 +403,6 @@ RECORDS: dict[str, tuple[Any, Any]] = {
     "loss_landscape": (LandscapeSettings, LandscapeValues),
     "embedding": (EmbeddingSettings, EmbeddingValues),
 }
-
-
-# config.json
-
-
-@dataclass(frozen=True, kw_only=True)
-class Benchmark(BenchmarkRead):
-    """A data set and how it is cut into tasks."""
-
-    tfds_name: Name
-    num_tasks: Positive
-    classes_per_task: Positive
-    image_size: Positive
-    fit: Name
-    train_split: Name
-    test_split: Name
-    image_key: Name
-    label_key: Name
-    test_examples_per_task: Count
-    validation_fraction: Annotated[float, Field(strict=True, ge=0, lt=1)]
-    subset_seed: Count
-    class_order_seed: Annotated[int, Field(strict=True, ge=-1, le=2**53)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Augmentation:
-    """How images become views."""
-
-    crop: Name
-    crop_padding: Count
-    crop_scale: tuple[Number, Number]
-    flip: Fraction
-    jitter: tuple[Number, Number, Number, Number]
-    jitter_p: Fraction
-    gray_p: Fraction
-    blur_p: Number
-    mean: tuple[Number, Number, Number]
-    std: tuple[AboveZero, AboveZero, AboveZero]
-    replay_crop_scale: tuple[Number, Number]
-    replay_mean: tuple[Number, Number, Number]
-    replay_std: tuple[AboveZero, AboveZero, AboveZero]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Model(Named):
-    """The architecture."""
-
-    width: Positive
-    dtype: Name
-
-
-@dataclass(frozen=True, kw_only=True)
-class Objective(Named, _Optional):
-    """What is learned; which settings an objective needs is told by itself."""
-
-    hidden_dim: Positive | None = None
-    output_dim: Positive | None = None
-    predictor_dim: Positive | None = None
-    off_diagonal: NotNegative | None = None
-    classes: Positive | None = None
-    projector: StrictBool | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Method(Named, _Optional):
-    """How the past is kept; which settings a method needs is told by itself."""
-
-    buffer_size: Positive | None = None
-    replay_from: Name | None = None
-    replay_view: Name | None = None
-    replay_pair: Name | None = None
-    count: Name | None = None
-    compare: Positive | None = None
-    c: NotNegative | None = None
-    xi: AboveZero | None = None
-    form: Name | None = None
-    rate: AboveZero | None = None
-    clip: NotNegative | None = None
-    protect: Name | None = None
-    alpha: NotNegative | None = None
-    beta: NotNegative | None = None
-    target: Name | None = None
-    mix_per: Name | None = None
-    mix_labels: Name | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Training:
-    """Epochs, batches and the optimiser."""
-
-    epochs: Count
-    batch_size: Positive
-    learning_rate: AboveZero
-    momentum: Fraction
-    weight_decay: NotNegative
-    devices: Count
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation(EvaluationRead):
-    """How a run is judged."""
-
-    tasks: Name
-    knn_k: Positive
-    knn_k_rule: Literal["fixed", "tasks_seen"]
-    knn_temperature: AboveZero
-    batch_size: Positive
-    random_init: StrictBool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Checkpointing:
-    """What of a run is kept."""
-
-    every_steps: Positive
-    keep: Positive
-    networks: StrictBool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Logging:
-    """Where records go."""
-
-    every_steps: Positive
-    tensorboard: StrictBool
-    wandb: StrictBool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config(ConfigRead):
-    """A config.json: the tree of `configs/base.py`."""
-
-    benchmark: Benchmark
-    model: Model
-    eval: Evaluation
-    objective: Objective
-    augment: Augmentation
-    method: Method
-    train: Training
-    checkpoint: Checkpointing
-    log: Logging
-    init_from: Text
-    data_dir: Text
-    compilation_cache: Text
 
 
 # metrics.jsonl
