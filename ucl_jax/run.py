@@ -98,7 +98,7 @@ def run(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
     compiled = parallel.compile_stages(experiment.stages, devices)
     official = _official(config, workdir, experiment)
     with contextlib.ExitStack() as stack:
-        stream = stack.enter_context(open_stream(config.benchmark, config.data_dir))
+        stream = stack.enter_context(open_stream(config.benchmark, config.data_dir, config.seed))
         stack.enter_context(claim(workdir))
         write_json(workdir / "config.json", json.loads(config.to_json()))
         checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", config.checkpoint.keep))
