@@ -131,7 +131,7 @@ def get_config(
         examples_per_task=0,  # training images a task (few-shot); 0 is all
         test_examples_per_task=0,
         validation_fraction=0.0,  # above 0: probe on a held-out part of the training split, not on the test split
-        subset_seed=0,  # of the few-shot and validation subsets
+        subset_seed=0,  # of the few-shot and validation subsets; -1 is the run's seed
         class_order_seed=-1,  # -1 is label order
         joint=joint,  # one training task made of all
     )

@@ -58,7 +58,8 @@ while step < int(os.environ.get("STEPS", 0)):
         sys.exit(143)
 first = 90 + seed + (examples or 400) / 100
 config = {"recipe": recipe, "seed": seed, "objective": {"name": objective}, "model": {"name": "resnet18"},
-    "benchmark": {"name": benchmark, "joint": False, "examples_per_task": examples},
+    "benchmark": {"name": benchmark, "joint": False, "examples_per_task": examples,
+        "subset_seed": int(flags.get("--config.benchmark.subset_seed", 0))},
     "eval": {"forgetting": "max", "tasks": "all"}}
 probes = {"knn_task": {"matrix": [[first, None], [first - 6, first + 2]], "chance": 50.0},
     "knn_all": {"matrix": [[first - 10, None], [first - 40, first - 10]], "chance": 25.0}}
@@ -487,7 +488,9 @@ def test_few_shot_by_hand(fake, capsys):
     assert f"| simsiam | lump | 2 | {' | '.join(cells_)} | 3.50 | 6.00±0.00 | 6.00±0.00 | 6.00±0.00 |" in told
     assert "Lost, mean over unsupervised rows: 3.50." in told
     command = (fake / "runs/digits/lump-simsiam-seed1-examples50/output.txt").read_text()
-    assert "--config.benchmark.examples_per_task=50 " in command
+    assert "--config.benchmark.examples_per_task=50 --config.benchmark.subset_seed=-1 " in command
+    whole = (fake / "runs/digits/lump-simsiam-seed1/output.txt").read_text()
+    assert "subset_seed" not in whole
     assert {"fewshot-digits-figure.png", "fewshot-digits-figure.svg"} < files(fake, "fewshot").keys()
     page = (fake / "runs/fewshot-digits.md").read_text()
     assert page.endswith("\n\n![Few-shot training, digits](fewshot-digits-figure.png)\n")
@@ -787,6 +790,23 @@ def test_what_was_lost_is_told_of_seeds_that_have_both(fake, capsys):
     assert "Lost, mean over unsupervised rows: 3.50." in capsys.readouterr().out
 
 
+def test_what_the_paper_does_not_have_is_not_in_the_mean_beside_its_number(fake, capsys):
+    """Supervised LUMP: its row is there, and the mean is of finetune and DER."""
+    arguments = ("fewshot", "--objectives=supervised", "--seeds=1", "--sizes=50,all", "--format=markdown", "--jobs=2")
+    assert call(fake, *arguments) == 0
+    path = fake / "runs/digits/lump-supervised-seed0/results.json"
+    results = json.loads(path.read_text())
+    results["probes"]["knn_task"]["matrix"][-1] = [99.0, 99.0]
+    path.write_text(json.dumps(results))
+    capsys.readouterr()
+    assert call(fake, *arguments) == 0
+    told = capsys.readouterr().out
+    rows = json.loads((fake / "runs/fewshot-digits.json").read_text())["rows"]
+    assert {row["recipe"]: row["lost"] for row in rows} == pytest.approx({"finetune": 3.5, "der": 3.5, "lump": 10.5})
+    assert "Lost, mean over supervised rows: 3.50." in told
+    assert "the paper does not have it: lump (supervised)." in told
+
+
 def test_numbers_that_are_not_finite_are_null(fake):
     landscape = {"steps": [-1.0, 0.0, 1.0], "loss": [[2.0, 2, 3], [2, float("nan"), 2], [3, 2, float("inf")]]}
     settings = {"loss": "classifier", "task": 0, "points": 11, "span": 1.0, "images": 256, "seed": 0}
@@ -819,6 +839,7 @@ def test_numbers_that_are_not_finite_are_null(fake):
         (["table1", "--override=train.epochs"], "--override=train.epochs is not KEY=VALUE"),
         (["table1", "--override=seed=3"], "seed is what the study varies"),
         (["fewshot", "--override=benchmark.examples_per_task=9"], "fewshot varies it"),
+        (["fewshot", "--override=benchmark.subset_seed=9"], "fewshot varies it"),
         (["fewshot", "--sizes=ten"], "--sizes=ten is not numbers"),
         (["fewshot", "--sizes=5000"], "digits has 288 images a task"),
         (["table2", "--datasets=mnits"], "did you mean 'mnist'?"),

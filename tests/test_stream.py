@@ -139,6 +139,15 @@ def test_subsets_are_fixed_by_their_seed_whatever_the_class_order(open_digits):
     assert union() != union(subset_seed=1)
 
 
+def test_the_subset_follows_the_seed_of_the_run_where_that_is_asked_for(data_dir):
+    def images(subset_seed, seed):
+        few = {**SMALL, "examples_per_task": 20, "subset_seed": subset_seed}
+        with stream.open_stream(stream_config("digits", **few), data_dir, seed) as tasks:
+            return image_set(np.concatenate([task.train_image for task in every(tasks)]))
+
+    assert images(-1, 3) == images(3, 0) != images(0, 3) == images(-1, 0)
+
+
 def test_fewer_test_examples(open_digits):
     for few, full in zip(every(open_digits(test_examples_per_task=12)), every(open_digits())):
         assert np.unique(few.test_label, return_counts=True)[1].tolist() == [6, 6]
@@ -250,7 +259,7 @@ def test_close_ends_the_worker(data_dir):
         ({"num_tasks": 0}, "digits: num_tasks is 0, must be at least 1"),
         ({"classes_per_task": 0}, "digits: classes_per_task is 0, must be at least 1"),
         ({"class_order_seed": -2}, "digits: class_order_seed is -2, must be at least -1"),
-        ({"subset_seed": -1}, "digits: subset_seed is -1, must be at least 0"),
+        ({"subset_seed": -2}, "digits: subset_seed is -2, must be at least -1"),
         ({"validation_fraction": 1.0}, "digits: validation_fraction is 1.0, must be in [0, 1)"),
         ({"validation_fraction": -0.1}, "digits: validation_fraction is -0.1, must be in [0, 1)"),
         ({"examples_per_task": 290}, "digits: task 0 has 289 images, examples_per_task is 290: lower it, or 0 for all"),

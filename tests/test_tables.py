@@ -71,6 +71,16 @@ def test_random_networks_of_other_settings_have_their_own_rows():
     assert list(single.values()) == ["65.00", "45.00", "55.00"]  # of the first run that has it
 
 
+def test_seeds_of_subsets_name_a_random_network_last():
+    subset = "benchmark.subset_seed"
+    alone = [run(overrides=(f"{subset}={seed}",), before=60.0 + seed) for seed in (0, 1)]
+    assert list(tables.random_networks(alone)) == [f"random network, {subset}={seed}" for seed in (0, 1)]
+    runs = [alone[0], run(overrides=(f"{EXAMPLES}=50", f"{subset}=-1"), before=40.0)]
+    assert list(tables.random_networks(runs)) == [
+        "random network, all training images", f"random network, {EXAMPLES}=50",
+    ]  # fmt: skip
+
+
 def test_a_random_network_is_one_where_its_numbers_are():
     runs = [run(before=60.0), run("finetune", before=60.0), run(seed=1, before=62.0), few(50, before=60.0)]
     assert {k: tables.seeds(v) for k, v in tables.random_networks(runs).items()} == {"random network": [0, 1]}

@@ -22,7 +22,7 @@ from ucl_jax.asks import Ask, record
 from ucl_jax.cells import Cell, Job, Plan, Slot
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.errors import UsageError, choose, require, write_whole
-from ucl_jax.studies import EXAMPLES, MORE, ROWS, STUDIES, Runs, Told, words
+from ucl_jax.studies import EXAMPLES, MORE, ROWS, STUDIES, SUBSET, Runs, Told, words
 
 PROBE = (sys.executable, "-m", "ucl_jax.probe")
 OPTIONS = {"sizes": "fewshot", "datasets": "table2", "save": "table1"}
@@ -86,7 +86,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         given.override[place] = pair = pair.removeprefix("--config.").removeprefix("config.")
         key = pair.partition("=")[0]
         require(key not in VARIED, f"--override={pair}: {key} is what the study varies; use --seeds, --recipes ...")
-        require(key != EXAMPLES or given.study != "fewshot", f"--override={pair}: fewshot varies it; use --sizes")
+        few = given.study == "fewshot" and key in (EXAMPLES, SUBSET)
+        require(not few, f"--override={pair}: fewshot varies it; use --sizes, --seeds")
     for option, owner in OPTIONS.items():
         require(not getattr(given, option) or given.study == owner, f"--{option} is of {owner}, not of {given.study}")
     for change in given.set:

@@ -145,7 +145,7 @@ CONFIG = {
     "benchmark.examples_per_task": IMAGES,
     "benchmark.test_examples_per_task": IMAGES,
     "benchmark.validation_fraction": real(0, 0.99),
-    "benchmark.subset_seed": SEED,
+    "benchmark.subset_seed": whole(-1, INT32),  # -1 is the seed of the run
     "benchmark.class_order_seed": whole(-1, INT32),
     "benchmark.joint": flag(),
     "augment.crop": word("resized", "padded"),

@@ -65,7 +65,7 @@ class Subject:
     @cached_property
     def stream(self) -> TaskStream:
         """The tasks of the run."""
-        return open_stream(self.config.benchmark, self.data_dir)
+        return open_stream(self.config.benchmark, self.data_dir, self.config.seed)
 
     @property
     def checkpoints(self) -> list[int]:

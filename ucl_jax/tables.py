@@ -312,7 +312,8 @@ def random_networks(runs: Sequence[Run]) -> dict[str, list[Run]]:
     ]
     apart = [keys for keys in apart if keys]  # else of another machine
     kept = set().union(*apart)
-    for key in sorted(kept, key=lambda key: (key.endswith(".name"), key)):  # names last: they say most
+    # Names last: they say most; seeds of subsets say least.
+    for key in sorted(kept, key=lambda key: (not key.endswith("_seed"), key.endswith(".name"), key)):
         if all(keys & (kept - {key}) for keys in apart):
             kept.remove(key)
     groups: dict[str, dict[int, Run]] = {}

@@ -100,7 +100,7 @@ class TaskStream:
         return TaskData(*arrays)
 
 
-def open_stream(config: Any, data_dir: str | None = None) -> TaskStream:
+def open_stream(config: Any, data_dir: str | None = None, seed: int = 0) -> TaskStream:
     """Cut a TFDS data set into tasks.
 
     Within each class the training examples have one random order, fixed by (subset_seed, class). Its first
@@ -113,14 +113,16 @@ def open_stream(config: Any, data_dir: str | None = None) -> TaskStream:
             examples_per_task, test_examples_per_task: at most so many training / evaluation images a task; 0 is all.
             validation_fraction: 0 evaluates on test_split; more holds out that part of every class of train_split
                 and evaluates on it; test_split is not opened then.
-            subset_seed: fixes the held-out part and the subsets.
+            subset_seed: fixes the held-out part and the subsets; -1 takes `seed`.
             class_order_seed: -1 is label order, else the benchmark's classes are permuted by that seed.
             joint: train on the union of all tasks; evaluation is per task still.
         data_dir: of TFDS; default $TFDS_DATA_DIR or ~/tensorflow_datasets.
+        seed: of the run.
 
     Raises:
         UsageError: the data set is missing or does not have what config names; a task has fewer images than asked for.
     """
+    subset_seed = seed if config.subset_seed == -1 else config.subset_seed
     builder = source.load_builder(config.tfds_name, data_dir)
     keys = config.image_key, config.label_key, config.image_size, config.fit
     train = source.open_split(builder, config.train_split, *keys)
@@ -130,12 +132,12 @@ def open_stream(config: Any, data_dir: str | None = None) -> TaskStream:
     classes = _task_classes(config, train.num_classes)
     train_indices, test_indices = [], []
     for task, members in enumerate(classes):
-        pools = [_shuffled(train.labels, label, config.subset_seed) for label in members]
+        pools = [_shuffled(train.labels, label, subset_seed) for label in members]
         cuts = [round(config.validation_fraction * len(pool)) for pool in pools]
         if holds_out:
             test_pools = [pool[:cut] for pool, cut in zip(pools, cuts)]
         else:
-            test_pools = [_shuffled(test.labels, label, config.subset_seed) for label in members]
+            test_pools = [_shuffled(test.labels, label, subset_seed) for label in members]
         train_pools = [pool[cut:] for pool, cut in zip(pools, cuts)]
         where = f"{config.name}: task {task}"
         train_indices.append(_subset(train_pools, config.examples_per_task, where, "examples_per_task"))
