@@ -61,7 +61,7 @@ def test_settings_of_the_paper(benchmark, tasks, classes, size, alpha):
     assert config.model.to_dict() == {"name": "resnet18", "width": 64, "dtype": "float32"}
     assert config.init_from == ""
     augment = config.augment
-    assert augment.crop == "resized"
+    assert (augment.crop, augment.rounding) == ("resized", "none")
     assert (augment.crop_scale, augment.flip, augment.jitter) == ((0.2, 1.0), 0.5, (0.4, 0.4, 0.4, 0.1))
     assert (augment.jitter_p, augment.gray_p, augment.blur_p) == (0.8, 0.2, -1.0)  # -1: test_augment
     assert augment.replay_crop_scale == (0.08, 1.0)

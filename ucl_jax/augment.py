@@ -239,7 +239,7 @@ def _luma(image: Array) -> Array:
 def _mean(grey: Array) -> Array:
     """Gives the mean [] of a grey image; a whole level, the nearest, of uint8 images (int32: at most 2**22 pixels)."""
     if _has_levels(grey):
-        return (2 * grey.sum(dtype=jnp.int32) + grey.size) // (2 * grey.size)
+        return ((2 * grey.sum(dtype=jnp.int32) + grey.size) // (2 * grey.size)).astype(grey.dtype)
     return grey.mean()
 
 
@@ -280,7 +280,7 @@ def adjust_hue(image: Array, shift: Scalar) -> Array:
     n = 5, 3, 1 for red, green and blue: no branch on the sextant.
     """
     if _has_levels(image):
-        return _turn_level_hue(image, jnp.trunc(255.0 * jnp.asarray(shift, jnp.float32)).astype(jnp.int32))
+        return _turn_level_hue(image, jnp.trunc(255.0 * jnp.asarray(shift, jnp.float32)))
     red, green, blue = image[..., 0], image[..., 1], image[..., 2]
     value = jnp.maximum(jnp.maximum(red, green), blue)
     chroma = value - jnp.minimum(jnp.minimum(red, green), blue)
@@ -297,32 +297,37 @@ def adjust_hue(image: Array, shift: Scalar) -> Array:
 
 
 # Where a hue is a whole level, Pillow's single precision falls just below some, and it cuts them to one less.
-_HUES_CUT = np.zeros(256, np.int32)
-_HUES_CUT[[*range(1, 32), *range(88, 105, 4), *range(129, 150, 2), *range(153, 210, 4), 176, 184]] = 1
+_HUES_CUT = ((1, 31, 1), (88, 104, 4), (129, 149, 2), (153, 209, 4), (176, 184, 8))  # first, last, step
 
 
 def _turn_level_hue(image: Array, levels: Array) -> Array:
-    """Turns the hue of a uint8 image by int32 `levels` of 256, as `adjust_hue` does, through HSV of eight bits each.
+    """Turns the hue of a uint8 image by whole `levels` of 256, as `adjust_hue` does, through HSV of eight bits each.
 
-    In integers, which give what Pillow's floats give (`Convert.c`) for all colours and all of HSV, on any device.
+    All is whole numbers below 2**24, in float32, where they are exact and quick to divide. A half in a numerator keeps
+    the quotient off whole numbers, so that it is cut alike on any device. What comes out is what Pillow's mixture of
+    precisions (`Convert.c`) gives, for every colour and every hue, saturation and value.
     """
-    red, green, blue = (image[..., i].astype(jnp.int32) for i in range(3))
+    red, green, blue = jnp.split(image.astype(jnp.float32), 3, axis=-1)
     value = jnp.maximum(jnp.maximum(red, green), blue)
     chroma = value - jnp.minimum(jnp.minimum(red, green), blue)
-    turn = 6 * jnp.maximum(chroma, 1)  # what `place` goes round in
-    place = jnp.where(green >= blue, 2 * chroma + blue - red, 4 * chroma + red - green)
-    place = jnp.where((red >= green) & (red >= blue), green - blue + jnp.where(green < blue, turn, 0), place)
+    circle = 6.0 * jnp.maximum(chroma, 1.0)
+    place = jnp.where(green >= blue, 2.0 * chroma + blue - red, 4.0 * chroma + red - green)  # on the circle
+    place = jnp.where((red >= green) & (red >= blue), green - blue + jnp.where(green < blue, circle, 0.0), place)
 
-    hue = 255 * place // turn
-    hue = (hue - jnp.where(hue * turn == 255 * place, jnp.asarray(_HUES_CUT)[hue], 0) + levels) % 256
-    saturation = 255 * chroma // jnp.maximum(value, 1)
+    hue = jnp.floor((255.0 * place + 0.5) / circle)
+    whole, level = hue * circle == 255.0 * place, hue.astype(jnp.int32)
+    cut = [(first <= level) & (level <= last) & ((level - first) % step == 0) for first, last, step in _HUES_CUT]
+    hue = jnp.where(whole & functools.reduce(jnp.logical_or, cut), hue - 1.0, hue) + levels
+    hue = hue - 256.0 * jnp.floor(hue / 256.0)
+    saturation = jnp.floor((255.0 * chroma + 0.5) / jnp.maximum(value, 1.0))
 
-    def channel(n: int) -> Array:
-        k = (255 * n + 6 * hue) % (6 * 255)
-        share = 255 * 255 - saturation * jnp.clip(jnp.minimum(k, 4 * 255 - k), 0, 255)
-        return (value * share + 255 * 255 // 2) // (255 * 255)  # there are no ties
-
-    return jnp.stack([channel(5), channel(3), channel(1)], axis=-1).astype(jnp.uint8)
+    k = 255.0 * jnp.array([[[5.0, 3.0, 1.0]]]) + 6.0 * hue  # [H, W, 3]
+    k = jnp.where(k < 6.0 * 255.0, k, k - 6.0 * 255.0)
+    total = value * (255.0**2 - saturation * jnp.clip(jnp.minimum(k, 4.0 * 255.0 - k), 0.0, 255.0))
+    near = jnp.round(total / 255.0**2)  # the nearest level, or where a quotient cannot tell, the second nearest
+    rest = total - 255.0**2 * near
+    near = jnp.where(rest > 255.0**2 / 2, near + 1.0, jnp.where(rest < -(255.0**2) / 2, near - 1.0, near))
+    return near.astype(jnp.uint8)
 
 
 def jitter_params(key: Array, brightness: float, contrast: float, saturation: float, hue: float) -> tuple[Array, Array]:
@@ -350,20 +355,27 @@ def apply_jitter(image: Array, factors: Array, order: Array) -> Array:
 
     A mapped `lax.switch` would compute four ops at each of four places, sixteen in all. But three of them are one blend
     that differs in what it blends with, and a blend with factor 1 changes nothing. So: three blends before the hue, the
-    hue once, three blends after it, with factor 1 at the places that belong to the other side.
+    hue once, three blends after it, with factor 1 at the places that belong to the other side. For a uint8 image a hue
+    and a blend at each of the four places.
     """
 
     def blend(image: Array, op: Array, active: Array) -> Array:
-        grey = _luma(image)
-        other = jnp.where(op == SATURATION, grey, jnp.where(op == CONTRAST, _mean(grey), 0.0))
+        grey, black = _luma(image), 0 if _has_levels(image) else 0.0
+        other = jnp.where(op == SATURATION, grey, jnp.where(op == CONTRAST, _mean(grey), black))
         return _blend(image, other, jnp.where(active, factors[op], 1.0))
+
+    if _has_levels(image):  # in a loop: unrolled, XLA for CPUs computes an op again for each that reads its levels
+
+        def adjust(image: Array, op: Array) -> tuple[Array, None]:
+            turns = (op == HUE) & (factors[HUE] != 0.0)  # torchvision leaves out a hue of strength 0
+            return jnp.where(turns, adjust_hue(image, factors[HUE]), blend(image, op, op != HUE)), None
+
+        return jax.lax.scan(adjust, image, order)[0]
 
     hue_place = jnp.argmax(order == HUE)
     for place in (0, 1, 2):
         image = blend(image, order[place], place < hue_place)
-    turned = adjust_hue(image, factors[HUE])
-    # A hue of strength 0 is left out by torchvision. Through eight bits, HSV does not lead back to the same image.
-    image = jnp.where(factors[HUE] == 0.0, image, turned) if _has_levels(image) else turned
+    image = adjust_hue(image, factors[HUE])
     for place in (1, 2, 3):
         image = blend(image, order[place], place > hue_place)
     return image
