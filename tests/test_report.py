@@ -15,7 +15,7 @@ from ucl_jax.logging import MetricsFile, read_metrics
 
 
 def results(recipe, matrix, joint=False, finished=True, seed=0):
-    probe = {"matrix": matrix, "chance": 50.0, "random_init": [60.0, 70.0], "settings": {}}
+    probe = {"matrix": matrix, "chance": 50.0, "random_init": [60.0, 70.0, 65.0][: len(matrix[0])], "settings": {}}
     config = {
         "recipe": recipe,
         "seed": seed,

@@ -807,21 +807,13 @@ def test_what_the_paper_does_not_have_is_not_in_the_mean_beside_its_number(fake,
     assert "the paper does not have it: lump (supervised)." in told
 
 
-def test_numbers_that_are_not_finite_are_null(fake):
-    landscape = {"steps": [-1.0, 0.0, 1.0], "loss": [[2.0, 2, 3], [2, float("nan"), 2], [3, 2, float("inf")]]}
-    settings = {"loss": "classifier", "task": 0, "points": 11, "span": 1.0, "images": 256, "seed": 0}
-    records = [{"probe": "loss_landscape", "after": a, "settings": settings, "values": landscape} for a in (1, 2)]
-    write_results(
-        fake / "runs", "digits", "simsiam", "lump", 0, [[89.0, None], [86.0, 90.0]], analysis=records
-    )  # as an earlier version wrote it
-    assert call(fake, "landscape", "--objectives=simsiam", "--seeds=1", "--recipes=lump") == 0
-
-    def refuse(word):
-        raise AssertionError(f"{word} is no JSON")
-
-    rows = json.loads((fake / "runs/landscape-digits.json").read_text(), parse_constant=refuse)["rows"]
-    assert rows[0]["centre"] == [None]
-    assert rows[0]["mean"] == [None]
+def test_results_with_a_number_that_is_not_finite_are_refused(fake, capsys):
+    folder = write_results(fake / "runs", "digits", "simsiam", "lump", 0, [[89.0, None], [float("nan"), 90.0]])
+    assert call(fake, "table1", "--objectives=simsiam", "--seeds=1", "--recipes=lump") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert str(folder / "results.json") in error
+    assert not (fake / "runs/table1-digits.json").exists()
 
 
 @pytest.mark.parametrize(

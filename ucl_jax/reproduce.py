@@ -194,12 +194,10 @@ def _save(
     shown = [f"![{figure[-1]}]({stem.name}-figure.png)"] if figure else []
     page = "\n\n".join([f"# {told.title}", tables.render(told.rows, "markdown", told.left), *legend, *shown])
     numbers = {"study": given.study, "benchmark": benchmark, "overrides": _overrides(given), "legend": legend}
-    # What is not finite becomes null: JSON has no word for it.
-    numbers = json.loads(json.dumps({**numbers, "rows": told.numbers}), parse_constant=lambda word: None)
     texts = {
         "md": page,
         "csv": tables.render(told.rows, "csv", told.left),
-        "json": json.dumps(numbers, indent=1, allow_nan=False),
+        "json": json.dumps({**numbers, "rows": told.numbers}, indent=1, allow_nan=False),
     }
     files = [stem.with_name(f"{stem.name}.{suffix}") for suffix in texts]
     for path, text in zip(files, texts.values()):
