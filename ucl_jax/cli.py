@@ -2,8 +2,9 @@
 
 import argparse
 import difflib
+import errno
 import functools
-import pathlib
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ def fail(message: object, code: int = 2) -> None:
 
 
 def exit_codes(main: Callable) -> Callable:
-    """`main`, with UsageError and Stopped as exit codes."""
+    """`main`, with UsageError, Stopped and names that are too long for the file system as exit codes."""
 
     @functools.wraps(main)
     def wrapped(*arguments):
@@ -34,6 +35,10 @@ def exit_codes(main: Callable) -> Callable:
             fail(stopped, 128 + stopped.signum)
         except KeyboardInterrupt:  # before there was anything to save
             fail("interrupted", 130)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            fail(f"{error.filename}: {error.strerror}; give a shorter name")
 
     return wrapped
 
@@ -85,7 +90,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     """Parses absl flags with a config file in `--config`; returns what is left, as absl does."""
     recipe = _recipe(argv).partition(":")[0]
     given = any(argument.lstrip("-").partition("=")[0] == "config" for argument in argv if argument.startswith("-"))
-    if given and not (recipe.endswith(".py") and pathlib.Path(recipe).is_file()):
+    if given and not (recipe.endswith(".py") and os.path.isfile(recipe)):
         fail(f"there is no recipe {recipe!r}; recipes are the files of configs/, such as configs/lump.py")
     try:
         return flags.FLAGS(argv)
