@@ -609,7 +609,6 @@ def names_of_one_storage(count, length):
     [
         b"\x80\x02}r\xff\xff\xff\x01" + tensor_pickle(0, (2,), (1,))[3:],  # memo entry 2^25 - 1: 0.5 GB
         b"\x80\x02}p%d\n" % 2**25 + tensor_pickle(0, (2,), (1,))[3:],
-        b"\x80\x04" + b"\x8f" * 10**6 + b".",  # a million sets, of a byte each: 0.2 GB
         b"\x80\x05\x96" + (2**33).to_bytes(8, "little") + b".",
         b"\x80\x04\x95" + (2**33).to_bytes(8, "little") + b"}.",
         nested(1000, key=False),
@@ -623,6 +622,13 @@ def test_memory_is_bounded(tmp_path, content):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 3 * path.stat().st_size + 2**20
+
+
+def test_long_pickles_are_refused(tmp_path):
+    """A million sets, of a byte each in the file and 200 in memory."""
+    path = write_pickle(tmp_path / "a.pth", b"\x80\x04" + b"\x8f" * 10**6 + b".")
+    with pytest.raises(UsageError, match=r"a\.pth is damaged .*more than 200000 instructions"):
+        convert.read_pth(path)
 
 
 def test_tensors_of_one_storage_share_its_memory(tmp_path):
@@ -639,7 +645,7 @@ def test_tensors_of_one_storage_share_its_memory(tmp_path):
 
 def test_members_that_overlap_are_refused(tmp_path):
     """Each of 100 entries of the zip's directory points to the same bytes."""
-    path = write_pickle(tmp_path / "a.pth", tensor_pickle(0, (2,), (1,)))
+    path = write_pickle(tmp_path / "a.pth", tensor_pickle(0, (2,), (1,)), np.zeros(10**4, "<f4"))
     with zipfile.ZipFile(path, "a") as archive:
         first = archive.getinfo("archive/data/0")
         for i in range(1, 100):

@@ -248,9 +248,9 @@ def annotations(*lines):
         ),
         ({"train/a.JPEG": b""}, "'train/a.JPEG' is not in train/WNID/images"),
         ({f"train/{list(CLASSES)[9]}/images/{list(CLASSES)[9]}_0.JPEG": None}, "train has no image of n03970156"),
-        ({IMAGE: tiny_files()[IMAGE][:3000]}, f"'{IMAGE}' is no image (image file is truncated"),
-        ({IMAGE: b"text"}, f"'{IMAGE}' is no image (cannot identify image file"),
-        ({IMAGE: encode(np.zeros((8, 12, 3), np.uint8), "jpeg")}, f"'{IMAGE}' is no image (it has 12x8 pixels"),
+        ({IMAGE: tiny_files()[IMAGE][:3000]}, f"'{IMAGE}' is no good image (image file is truncated"),
+        ({IMAGE: b"text"}, f"'{IMAGE}' is no JPEG image"),
+        ({IMAGE: encode(np.zeros((8, 12, 3), np.uint8), "jpeg")}, f"'{IMAGE}' is no good image (it has 12x8 pixels"),
         (annotations("../../etc/passwd\tn02124075"), "line 1 names '../../etc/passwd', which is not there"),
         (annotations("/etc/passwd\tn02124075"), "line 1 names '/etc/passwd', which is not there"),
         (
@@ -267,7 +267,7 @@ def test_wrong_archive_is_refused_in_one_line_that_names_the_place(tmp_path, cap
     archive = write_tiny(tmp_path / "tiny-imagenet-200.zip", changes)
     command = ["tiny_imagenet", "--data_dir", str(tmp_path / "data"), "--manual_dir", str(tmp_path)]
     assert prepare.main(command) == 2
-    error = capsys.readouterr().err.strip().split("\n")[-1]
+    *_, error = capsys.readouterr().err.splitlines()
     assert error.startswith(f"error: {archive} is no good Tiny-ImageNet: ")
     assert message in error
     assert [path.name for path in (tmp_path / "data" / "tiny_imagenet").iterdir()] == [".lock"]

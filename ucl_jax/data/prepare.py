@@ -186,6 +186,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data_dir", help="where prepared data goes; default: the folder of TFDS")
     parser.add_argument("--manual_dir", help="folder with source files that are on disk already")
     args = parser.parse_args(arguments)
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
     try:
         for name in args.names:
             builder = prepare(name, args.data_dir, args.manual_dir)

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 
 import tensorflow_datasets as tfds
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ucl_jax.data.tiny_imagenet_classes import CLASSES
 from ucl_jax.errors import UsageError
@@ -197,7 +197,9 @@ def _rgb_file(name: str, jpeg: bytes) -> io.BytesIO:
             if image.mode != "RGB":
                 file = io.BytesIO()
                 image.convert("RGB").save(file, "png")
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{name!r} is no JPEG image") from error
     except Exception as error:  # a damaged image can raise anything
-        raise ValueError(f"{name!r} is no image ({error})") from error
+        raise ValueError(f"{name!r} is no good image ({error})") from error
     file.seek(0)
     return file
