@@ -1,4 +1,4 @@
-"""Writes the tables of README.md, docs/fidelity.md and docs/performance.md anew from benchmarks/results.
+"""Writes the tables of README.md and docs anew, from benchmarks/results and from the package.
 
     python -m benchmarks.tables
 
@@ -16,9 +16,11 @@ from benchmarks import fidelity, performance
 from benchmarks.fidelity import RESULTS, ROOT
 from ucl_jax import metrics, report, tables
 from ucl_jax.cli import Parser, exit_codes
+from ucl_jax.data.benchmarks import BENCHMARKS
+from ucl_jax.data.tiny_imagenet_classes import CLASSES
 from ucl_jax.errors import write_whole
 
-PAGES = ("README.md", "docs/fidelity.md", "docs/performance.md")
+PAGES = ("README.md", "docs/fidelity.md", "docs/performance.md", "docs/tiny_imagenet.md")
 
 
 def load(study: str) -> list[dict]:
@@ -105,6 +107,16 @@ def methods() -> str:
     return f"{table}\n\n{note}"
 
 
+def tiny_imagenet_tasks() -> str:
+    """The classes of every task of Split Tiny-ImageNet, by wnid and name."""
+    benchmark, classes = BENCHMARKS["tiny_imagenet"], [f"{wnid} {name}" for wnid, name in CLASSES.items()]
+    width = benchmark.classes_per_task
+    rows = [["task", *(f"class {k + 1}" for k in range(width))]]
+    for task in range(benchmark.num_tasks):
+        rows.append([str(task + 1), *classes[task * width : (task + 1) * width]])
+    return tables.render(rows, "markdown", left=1 + width)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "table1-digits": lambda: table1("table1-digits"),
     "learned-digits": lambda: learned("table1-digits"),
@@ -112,6 +124,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "fidelity": fidelity.table,
     "forgetting": fidelity.forgetting_table,
     "methods": methods,
+    "tiny-imagenet-tasks": tiny_imagenet_tasks,
     **performance.TABLES,
 }
 

@@ -1,8 +1,10 @@
 """Data sets and settings that the data tests share. Every data set here is written to disk by TFDS for real."""
 
+import functools
 import io
 import os
 import pathlib
+import zipfile
 
 import ml_collections
 import numpy as np
@@ -11,9 +13,10 @@ from PIL import Image
 from tensorflow_datasets.core import registered
 
 from ucl_jax.data.benchmarks import BENCHMARKS, Benchmark
+from ucl_jax.data.tiny_imagenet_classes import CLASSES
 
 REAL_DATA_DIR = os.environ.get("UCL_JAX_DATA_DIR", os.path.expanduser("~/tensorflow_datasets"))
-WNIDS = ["n02124075", "n01443537", "n04067472"]  # not sorted, as in the official wnids.txt
+FIRST = list(CLASSES)[:3]  # of the official order, which is not sorted; the miniature has most images of these
 
 
 def stream_config(benchmark: str | Benchmark, **overrides) -> ml_collections.ConfigDict:
@@ -88,20 +91,33 @@ SHAPES = Benchmark(
 )
 
 
+@functools.cache
 def tiny_files() -> dict[str, bytes]:
-    """A miniature tiny-imagenet-200 in the official layout: 4 training and 2 validation images a class, one grey."""
+    """A miniature tiny-imagenet-200 in the official layout.
+
+    Of each of the three FIRST classes 4 training and 2 validation images, of each of the others one; one is grey.
+    """
     rng = np.random.default_rng(0)
-    files = {"wnids.txt": "\n".join(WNIDS).encode(), "words.txt": b"n01443537\tgoldfish\n"}
+    files = {"wnids.txt": "\n".join(CLASSES).encode(), "words.txt": b"n01443537\tgoldfish\n"}
     annotations = []
-    for place, wnid in enumerate(WNIDS):
-        for i in range(4):
-            shape = (64, 64) if (place, i) == (0, 0) else (64, 64, 3)  # the first of all is a grey JPEG
+    for wnid in CLASSES:
+        for i in range(4 if wnid in FIRST else 1):
+            shape = (64, 64) if (wnid, i) == (FIRST[0], 0) else (64, 64, 3)
             image = rng.integers(0, 256, shape, np.uint8)
             files[f"train/{wnid}/images/{wnid}_{i}.JPEG"] = encode(image, "jpeg")
         files[f"train/{wnid}/{wnid}_boxes.txt"] = f"{wnid}_0.JPEG\t0\t0\t63\t63\n".encode()
-    for i in range(6):
+    for i, wnid in enumerate([*FIRST, *CLASSES]):
         files[f"val/images/val_{i}.JPEG"] = encode(rng.integers(0, 256, (64, 64, 3), np.uint8), "jpeg")
-        annotations.append(f"val_{i}.JPEG\t{WNIDS[i % 3]}\t0\t32\t44\t62")
+        annotations.append(f"val_{i}.JPEG\t{wnid}\t0\t32\t44\t62")
     files["val/val_annotations.txt"] = ("\n".join(annotations) + "\n").encode()
     files["test/images/test_0.JPEG"] = encode(rng.integers(0, 256, (64, 64, 3), np.uint8), "jpeg")
     return files
+
+
+def write_tiny(path: pathlib.Path, changes: dict[str, bytes | None] | None = None) -> pathlib.Path:
+    """The miniature as tiny-imagenet-200.zip at `path`, with members changed, added or (None) left out."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in {**tiny_files(), **(changes or {})}.items():
+            if content is not None:
+                archive.writestr(f"tiny-imagenet-200/{name}", content)
+    return path

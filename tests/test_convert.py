@@ -8,7 +8,11 @@ import functools
 import os
 import pathlib
 import pickle
+import pickletools
 import re
+import subprocess
+import sys
+import tracemalloc
 import zipfile
 from collections import OrderedDict
 from typing import Any, NamedTuple
@@ -459,11 +463,14 @@ def rewrite(path, **changes):
     return path
 
 
-def write_pickle(path, content):
-    """A file as torch.save makes it, around pickled bytes; with one storage "0" of eight float32."""
+EIGHT = np.arange(8, dtype="<f4")
+
+
+def write_pickle(path, content, storage=EIGHT):
+    """A file as torch.save makes it, around pickled bytes; with one storage "0"."""
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", content)
-        archive.writestr("archive/data/0", np.arange(8, dtype="<f4").tobytes())
+        archive.writestr("archive/data/0", storage.tobytes())
     return path
 
 
@@ -488,7 +495,7 @@ def test_tensors_of_every_kind(tmp_path):
         assert str(found[name].dtype) == str(tensor.dtype).removeprefix("torch."), name
         same_kind = tensor.float().numpy() if name == "bfloat16" else tensor.numpy()
         np.testing.assert_array_equal(found[name].astype(same_kind.dtype), same_kind, err_msg=name)
-        found[name][...] = 0  # a copy, of which the file knows nothing
+        found[name][...] = 0  # of which the file knows nothing
 
 
 def test_tensors_that_share_a_storage(tmp_path):
@@ -496,6 +503,18 @@ def test_tensors_that_share_a_storage(tmp_path):
     torch.save({"a": base[:3], "b": base[3:], "c": base.reshape(2, 3).T}, tmp_path / "a.pth")
     found = convert.read_pth(tmp_path / "a.pth")
     assert [array.tolist() for array in found.values()] == [[0, 1, 2], [3, 4, 5], [[0, 3], [1, 4], [2, 5]]]
+
+
+def test_expanded_tensors_are_read_as_they_look(tmp_path):
+    tensors = {
+        "a": torch.arange(3.0).expand(4, 3),
+        "b": torch.tensor(7).expand(2, 3),
+        "c": torch.zeros(1, 0).expand(5, 0),
+    }
+    torch.save(tensors, tmp_path / "a.pth")
+    found = convert.read_pth(tmp_path / "a.pth")
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(found[name], tensor.numpy())
 
 
 def test_weights_of_other_precisions_become_float32(tmp_path):
@@ -554,11 +573,137 @@ def test_pickled_code_is_not_run(tmp_path, attack):
 def test_what_a_pickle_can_reach_cannot_be_changed(tmp_path):
     good = write_pickle(tmp_path / "good.pth", tensor_pickle(2, (2,), (1,)))
     assert convert.read_pth(good)["a"].tolist() == [2, 3]
-    state = pickle.dumps((None, {"__call__": 1, "__defaults__": (), "__code__": 2}), 2)[2:-1]
-    for reached in (b"ctorch._utils\n_rebuild_tensor_v2\n", b"ccollections\nOrderedDict\n", b"ctorch\nFloatStorage\n"):
-        with pytest.raises(UsageError, match="damaged"):
-            convert.read_pth(write_pickle(tmp_path / "bad.pth", b"\x80\x02" + reached + state + b"b."))
+    for attributes in ({"__call__": 1}, {"__defaults__": ()}, {"__code__": 2}, {"__class__": 3}, {"new": 4}):
+        for state in ((None, attributes), attributes):
+            pickled = pickle.dumps(state, 2)[2:-1]
+            for reached in (*convert.CALLABLES, ("torch", "FloatStorage")):
+                content = b"\x80\x02c%s\n%s\n" % tuple(name.encode() for name in reached) + pickled + b"b."
+                with pytest.raises(UsageError, match="damaged"):
+                    convert.read_pth(write_pickle(tmp_path / "bad.pth", content))
     assert convert.read_pth(good)["a"].tolist() == [2, 3]
+    for given in convert.CALLABLES.values():  # nothing leads from there to the unpickler or to a function's code
+        assert not hasattr(given, "__dict__")
+        assert not hasattr(given, "__self__")
+        assert not hasattr(given, "__code__")
+
+
+def test_an_ordered_dict_is_made_empty_and_keeps_no_attributes(tmp_path):
+    copied = pickle.dumps({"a": 1}, 2)[:-1] + b"\x85ccollections\nOrderedDict\n2R."
+    with pytest.raises(UsageError, match="damaged"):
+        convert.read_pth(write_pickle(tmp_path / "a.pth", copied))
+    state_dict = OrderedDict(a=torch.ones(2))
+    state_dict._metadata, state_dict.get = OrderedDict(version=1), 5
+    torch.save({"state_dict": state_dict}, tmp_path / "b.pth")
+    assert convert.read_pth(tmp_path / "b.pth")["a"].tolist() == [1, 1]
+
+
+# Files that are made to take the memory, the stack or the time of the process that reads them.
+
+
+def nested(times, key):
+    """A dict with one tensor and a tuple in a tuple in ..., as a key or as a value."""
+    place = b"K\x01" + b"\x85" * times + b"K\x02s" if key else b"K\x02K\x01" + b"\x85" * times + b"s"
+    return tensor_pickle(0, (2,), (1,)).replace(b"\x80\x02}", b"\x80\x02}" + place)
+
+
+def names_of_one_storage(count, length):
+    one = tensor_pickle(0, (length,), (1,))
+    name, rest = b"X\x01\x00\x00\x00a", one[len(b"\x80\x02}X\x01\x00\x00\x00a") : -1]
+    return (
+        b"\x80\x02}"
+        + b"".join(name.replace(b"\x01", b"\x03").replace(b"a", b"%03d" % i) + rest for i in range(count))
+        + b"."
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02}r\xff\xff\xff\x01" + tensor_pickle(0, (2,), (1,))[3:],  # memo entry 2^25 - 1: 0.5 GB
+        b"\x80\x02}p%d\n" % 2**25 + tensor_pickle(0, (2,), (1,))[3:],
+        b"\x80\x05\x96" + (2**33).to_bytes(8, "little") + b".",
+        b"\x80\x04\x95" + (2**33).to_bytes(8, "little") + b"}.",
+        nested(1000, key=False),
+    ],
+)
+def test_memory_is_bounded(tmp_path, content):
+    path = write_pickle(tmp_path / "a.pth", content)
+    tracemalloc.start()
+    with pytest.raises(UsageError, match=r"a\.pth is damaged"):
+        convert.read_pth(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * path.stat().st_size + 2**20
+
+
+def test_long_pickles_are_refused(tmp_path):
+    """A million sets, of a byte each in the file and 200 in memory."""
+    path = write_pickle(tmp_path / "a.pth", b"\x80\x04" + b"\x8f" * 10**6 + b".")
+    with pytest.raises(UsageError, match=r"a\.pth is damaged .*more than 200000 instructions"):
+        convert.read_pth(path)
+
+
+def test_tensors_of_one_storage_share_its_memory(tmp_path):
+    elements = 2**18
+    path = write_pickle(tmp_path / "a.pth", names_of_one_storage(150, elements), np.arange(elements, dtype="<f4"))
+    tracemalloc.start()
+    found = convert.read_pth(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(found) == 150
+    assert all(array[-1] == elements - 1 for array in found.values())
+    assert peak < 3 * path.stat().st_size
+
+
+def test_members_that_overlap_are_refused(tmp_path):
+    """Each of 100 entries of the zip's directory points to the same bytes."""
+    path = write_pickle(tmp_path / "a.pth", tensor_pickle(0, (2,), (1,)), np.zeros(10**4, "<f4"))
+    with zipfile.ZipFile(path, "a") as archive:
+        first = archive.getinfo("archive/data/0")
+        for i in range(1, 100):
+            again = copy.copy(first)
+            again.filename = f"archive/data/{i}"
+            archive.filelist.append(again)
+        archive._didModify = True
+    with pytest.raises(UsageError, match="members that overlap"):
+        convert.read_pth(path)
+
+
+def test_a_storage_of_two_kinds_is_refused(tmp_path):
+    other = tensor_pickle(0, (2,), (1,), storage="IntStorage")[3:].replace(b"X\x01\x00\x00\x00a", b"X\x01\x00\x00\x00b")
+    content = tensor_pickle(0, (2,), (1,))[:-1] + other
+    with pytest.raises(UsageError, match="the storage '0' is IntStorage and FloatStorage"):
+        convert.read_pth(write_pickle(tmp_path / "a.pth", content))
+
+
+def test_deep_nesting_does_not_end_the_process(tmp_path):
+    """In a process of its own, for the C stack ends without an exception. 2^40 tuples in a key are for the clock."""
+    doubled = nested(1, key=True).replace(b"K\x01\x85", b"K\x01" + b"2\x86" * 40)
+    kind = tensor_pickle(0, (2,), (1,)).replace(b"ctorch\nFloatStorage\n", b"K\x01" + b"\x85" * 190_000)
+    deep = {"key": nested(190_000, key=True), "kind": kind, "doubled": doubled}
+    lists = tensor_pickle(0, (2,), (1,)).replace(b"}", b"}K\x01" + b"]" * 90_000 + b"a" * 89_999 + b"s", 1)
+    paths = [str(write_pickle(tmp_path / f"{name}.pth", content)) for name, content in {**deep, "lists": lists}.items()]
+    code = "import sys; from ucl_jax import convert; print([convert.main([path]) for path in sys.argv[1:]])"
+    done = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == ["a [2] float32 -> unknown", "[2, 2, 2, 0]"]
+    assert [line.partition(" (")[0] for line in done.stderr.splitlines()] == [
+        f"error: {p} is damaged" for p in paths[:3]
+    ]
+
+
+def test_a_file_of_the_official_code_is_far_from_the_limits(tmp_path):
+    """The paper's network with what the official code adds: twice its names, and momentum beside it."""
+    model = nn.DataParallel(make_official("simsiam"))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    sum(p.sum() for p in model.parameters()).backward()
+    optimizer.step()
+    path = tmp_path / "a.pth"
+    torch.save({"epoch": 3, "state_dict": model.state_dict(), "optimizer": optimizer.state_dict()}, path)
+    with zipfile.ZipFile(path) as archive:
+        pickled = archive.read("a/data.pkl")
+    assert sum(1 for _ in pickletools.genops(pickled)) < convert.INSTRUCTIONS / 10
+    assert len(convert.read_pth(path)) == len(model.state_dict())
 
 
 @pytest.mark.parametrize(
@@ -568,8 +713,9 @@ def test_what_a_pickle_can_reach_cannot_be_changed(tmp_path):
         tensor_pickle(0, (3, 3), (4, 1)),
         tensor_pickle(-1, (2,), (1,)),
         tensor_pickle(7, (2,), (-1,)),
-        tensor_pickle(0, (9,), (0,)),
         tensor_pickle(0, (10**12,), (0,)),
+        tensor_pickle(0, (10**4,), (0,)),
+        tensor_pickle(0, (2**70,), (0,)),
         tensor_pickle(0, (-1,), (1,)),
         tensor_pickle(0, (2, 2), (1,)),
         tensor_pickle(0, (2.0,), (1,)),
@@ -578,6 +724,8 @@ def test_what_a_pickle_can_reach_cannot_be_changed(tmp_path):
         b"",
         b"\x80\x02}.tail"[:3],
         b"\x80\x02\x8b\xff\xff\xff\x7f.",
+        tensor_pickle(0, (2,), (1,), storage="NoStorage").replace(b"ctorch\nNoStorage\n", b"]"),
+        tensor_pickle(0, (2,), (1,)).replace(b"X\x01\x00\x00\x00a", b"X\x01\x00\x00\x00\n"),
     ],
 )
 def test_tensors_outside_their_storage_and_damaged_pickles(tmp_path, content):

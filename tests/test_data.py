@@ -3,20 +3,25 @@
 import hashlib
 import io
 import json
+import pathlib
+import shutil
 import subprocess
 import sys
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import data_helpers
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from data_helpers import REAL_DATA_DIR, SHAPES, WNIDS, shape_image, tiny_files, write_shapes
+from data_helpers import FIRST, REAL_DATA_DIR, SHAPES, encode, shape_image, tiny_files, write_shapes, write_tiny
 from PIL import Image
 from sklearn.datasets import load_digits
 
 from ucl_jax.data import prepare, source, tiny_imagenet
 from ucl_jax.data.benchmarks import BENCHMARKS
+from ucl_jax.data.tiny_imagenet_classes import CLASSES
 from ucl_jax.errors import UsageError
 
 
@@ -34,9 +39,7 @@ def data_dir(tmp_path_factory):
     folder, manual = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("manual")
     source.load_builder("digits", str(folder))
     write_shapes(folder)
-    with zipfile.ZipFile(manual / "tiny-imagenet-200.zip", "w") as archive:
-        for name, content in tiny_files().items():
-            archive.writestr(f"tiny-imagenet-200/{name}", content)
+    write_tiny(manual / "tiny-imagenet-200.zip")
     prepare.prepare("tiny_imagenet", str(folder), str(manual))
     return str(folder)
 
@@ -98,26 +101,50 @@ def test_digits_are_all_there_and_split_by_every_fifth_of_a_class(data_dir):
     assert (len(train), len(test)) == (1442, 355)
 
 
-def test_tiny_imagenet_labels_are_sorted_wnids_and_pixels_are_those_of_the_files(data_dir):
+def test_tiny_imagenet_labels_follow_wnids_txt_and_pixels_are_those_of_the_files(data_dir):
     files = tiny_files()
-    order = sorted(WNIDS)
+    order = files["wnids.txt"].decode().split()
+    assert order[:5] == ["n02124075", "n04067472", "n04540053", "n04099969", "n07749582"]  # paper.md; not sorted
     assert source.load_builder("tiny_imagenet", data_dir).info.features["label"].names == order
 
     def pixels(name):
-        return np.asarray(Image.open(io.BytesIO(files[name])).convert("RGB"))
+        return np.asarray(Image.open(io.BytesIO(files[name])).convert("RGB")).tobytes()
 
-    expected = {"train": {}, "validation": {}}
-    for wnid in WNIDS:
-        for i in range(4):
-            expected["train"][pixels(f"train/{wnid}/images/{wnid}_{i}.JPEG").tobytes()] = order.index(wnid)
-    for i in range(6):
-        expected["validation"][pixels(f"val/images/val_{i}.JPEG").tobytes()] = order.index(WNIDS[i % 3])
+    def wnid_of_train(name):
+        return name.split("/")[1]
+
+    validation = dict(line.split("\t")[:2] for line in files["val/val_annotations.txt"].decode().splitlines())
+    images = {split: [n for n in files if n.startswith(split) and n.endswith(".JPEG")] for split in ("train", "val")}
+    expected = {
+        "train": {pixels(name): order.index(wnid_of_train(name)) for name in images["train"]},
+        "validation": {pixels(name): order.index(validation[name.split("/")[-1]]) for name in images["val"]},
+    }
+    assert [len(wanted) for wanted in expected.values()] == [209, 203]
     for split, wanted in expected.items():
         opened = open_benchmark("tiny_imagenet", split, data_dir)
-        images = all_images(opened)
-        assert images.shape[1:] == (64, 64, 3)
-        assert {image.tobytes(): label for image, label in zip(images, opened.labels)} == wanted
+        found = all_images(opened)
+        assert found.shape[1:] == (64, 64, 3)
+        assert {image.tobytes(): label for image, label in zip(found, opened.labels)} == wanted
         assert opened.records.size == len(wanted)
+
+
+def test_the_tasks_of_tiny_imagenet_are_documented_in_their_order():
+    """The first task by name, and how far the order is from the sorted one: shared/reference/paper.md."""
+    page = (pathlib.Path(__file__).parent.parent / "docs" / "tiny_imagenet.md").read_text()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:2] == "| "]
+    tasks = [row[1:] for row in rows if row[0].isdigit()]
+    assert tasks[0] == [
+        "n02124075 Egyptian cat",
+        "n04067472 reel",
+        "n04540053 volleyball",
+        "n04099969 rocking chair",
+        "n07749582 lemon",
+    ]
+    assert {len(task) for task in tasks} == {5}
+    used = [name.split()[0] for task in tasks for name in task]
+    assert used == list(CLASSES)[:100]
+    assert len(set(used) & set(sorted(CLASSES)[:100])) == 48
+    assert [sum(wnid < "n026" for wnid in wnids) for wnids in (used, sorted(CLASSES)[:100])] == [30, 59]  # animals
 
 
 def test_tiny_imagenet_keeps_jpeg_bytes_and_any_tfds_reader_gets_three_channels(data_dir):
@@ -125,7 +152,7 @@ def test_tiny_imagenet_keeps_jpeg_bytes_and_any_tfds_reader_gets_three_channels(
     skip = {"image": tfds.decode.SkipDecoding()}
     stored = {example["image"] for example in builder.as_data_source("train", decoders=skip)}
     jpegs = {content for name, content in tiny_files().items() if name.startswith("train/") and name.endswith("JPEG")}
-    assert len(stored & jpegs) == len(jpegs) - 1 == 11  # all but the grey one
+    assert len(stored & jpegs) == len(jpegs) - 1 == 208  # all but the grey one
     assert {example["image"].shape for example in builder.as_data_source("train")} == {(64, 64, 3)}
 
 
@@ -167,13 +194,10 @@ def downloadable(tmp_path, monkeypatch):
 
 
 def test_download_is_used_when_its_checksum_is_right(downloadable, tmp_path):
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, content in tiny_files().items():
-            archive.writestr(f"tiny-imagenet-200/{name}", content)
-    downloadable(file.getvalue(), declared=file.getvalue())
+    content = write_tiny(tmp_path / "made.zip").read_bytes()
+    downloadable(content, declared=content)
     builder = prepare.prepare("tiny_imagenet", str(tmp_path / "data"))
-    assert builder.info.splits["train"].num_examples == 12
+    assert builder.info.splits["train"].num_examples == 209
 
 
 def test_download_that_fails_names_the_way_by_hand(tmp_path):
@@ -194,18 +218,106 @@ def test_declared_checksum_is_the_published_one():
     assert info.checksum == "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821"
 
 
+IMAGE = f"train/{FIRST[1]}/images/{FIRST[1]}_0.JPEG"
+LINES = tiny_files()["val/val_annotations.txt"].decode().splitlines()
+
+
+def annotations(*lines):
+    """The annotations with other lines in place of the first ones."""
+    return {"val/val_annotations.txt": "\n".join([*lines, *LINES[len(lines) :]]).encode()}
+
+
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"no zip", "is no zip archive"), (None, r"lacks tiny-imagenet-200/val/val_annotations")]
+    ("changes", "message"),
+    [
+        ({"val/val_annotations.txt": None}, "it lacks tiny-imagenet-200/val/val_annotations.txt"),
+        (
+            {"wnids.txt": "\n".join(sorted(CLASSES)).encode()},
+            "wnids.txt, line 1 is 'n01443537', officially 'n02124075'",
+        ),
+        ({"wnids.txt": "\n".join(list(CLASSES)[:100]).encode()}, "wnids.txt, line 101 is '', officially 'n01945685'"),
+        ({"wnids.txt": "\n".join([*CLASSES, FIRST[0]]).encode()}, "wnids.txt, line 201 is 'n02124075', officially ''"),
+        ({"wnids.txt": b"\xff\xfe"}, "wnids.txt is no text"),
+        (
+            {"train/../../etc/images/a.JPEG": b""},
+            "'tiny-imagenet-200/train/../../etc/images/a.JPEG', a path that leads",
+        ),
+        (
+            {"train/n00000001/images/a.JPEG": b""},
+            "'train/n00000001/images/a.JPEG' is not in train/WNID/images of a WNID",
+        ),
+        ({"train/a.JPEG": b""}, "'train/a.JPEG' is not in train/WNID/images"),
+        ({f"train/{list(CLASSES)[9]}/images/{list(CLASSES)[9]}_0.JPEG": None}, "train has no image of n03970156"),
+        ({IMAGE: tiny_files()[IMAGE][:3000]}, f"'{IMAGE}' is no good image (image file is truncated"),
+        ({IMAGE: b"text"}, f"'{IMAGE}' is no JPEG image"),
+        ({IMAGE: encode(np.zeros((8, 12, 3), np.uint8), "jpeg")}, f"'{IMAGE}' is no good image (it has 12x8 pixels"),
+        (annotations("../../etc/passwd\tn02124075"), "line 1 names '../../etc/passwd', which is not there"),
+        (annotations("/etc/passwd\tn02124075"), "line 1 names '/etc/passwd', which is not there"),
+        (
+            annotations(LINES[0], "val_1.JPEG\tn00000001\t0"),
+            "line 2 has the class 'n00000001', which wnids.txt has not",
+        ),
+        (annotations("val_0.JPEG"), "line 1 has the class '', which wnids.txt has not"),
+        (annotations(LINES[0], ""), "line 2 names '', which is not there"),
+        (annotations(LINES[0], LINES[0]), "line 2 names 'val_0.JPEG', which is named twice"),
+        ({"val/images/val_999.JPEG": b""}, "val/val_annotations.txt does not name 'val/images/val_999.JPEG'"),
+    ],
 )
-def test_wrong_archive(tmp_path, content, message):
+def test_wrong_archive_is_refused_in_one_line_that_names_the_place(tmp_path, capsys, changes, message):
+    archive = write_tiny(tmp_path / "tiny-imagenet-200.zip", changes)
+    command = ["tiny_imagenet", "--data_dir", str(tmp_path / "data"), "--manual_dir", str(tmp_path)]
+    assert prepare.main(command) == 2
+    *_, error = capsys.readouterr().err.splitlines()
+    assert error.startswith(f"error: {archive} is no good Tiny-ImageNet: ")
+    assert message in error
+    assert [path.name for path in (tmp_path / "data" / "tiny_imagenet").iterdir()] == [".lock"]
+
+
+def test_damaged_archives_are_refused(tmp_path):
     archive = tmp_path / "tiny-imagenet-200.zip"
-    if content is None:
-        with zipfile.ZipFile(archive, "w") as file:
-            file.writestr("tiny-imagenet-200/wnids.txt", "n01443537")
-    else:
-        archive.write_bytes(content)
-    with pytest.raises(UsageError, match=message):
+    archive.write_bytes(b"no zip")
+    with pytest.raises(UsageError, match=r"tiny-imagenet-200\.zip is no good Tiny-ImageNet: it is no zip archive"):
         prepare.prepare("tiny_imagenet", str(tmp_path / "data"), str(tmp_path))
+    content = bytearray(write_tiny(archive).read_bytes())
+    place = content.index(tiny_files()[IMAGE])
+    content[place + 700] ^= 1
+    archive.write_bytes(content)
+    with pytest.raises(UsageError, match=f"'{IMAGE}' cannot be read .Bad CRC-32"):
+        prepare.prepare("tiny_imagenet", str(tmp_path / "data"), str(tmp_path))
+    with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(write_tiny(archive), "a") as file:
+        file.writestr(f"tiny-imagenet-200/{IMAGE}", b"another")
+    with pytest.raises(UsageError, match=f"it holds '{IMAGE}' twice"):
+        prepare.prepare("tiny_imagenet", str(tmp_path / "data"), str(tmp_path))
+
+
+@pytest.fixture
+def outdated(tmp_path, monkeypatch):
+    """A folder with Tiny-ImageNet of version 1.0.0 alone, as the earlier builder left it."""
+    write_tiny(tmp_path / "tiny-imagenet-200.zip")
+    monkeypatch.setattr(tiny_imagenet.TinyImagenet, "VERSION", tfds.core.Version("1.0.0"))
+    with monkeypatch.context() as earlier:
+        earlier.setattr(prepare, "LOWEST", {})
+        prepare.prepare("tiny_imagenet", str(tmp_path / "data"), str(tmp_path))
+    monkeypatch.undo()
+    assert (tmp_path / "data" / "tiny_imagenet" / "1.0.0" / "features.json").exists()
+    return tmp_path / "data"
+
+
+def test_a_copy_of_the_old_version_is_refused_and_a_new_one_prepared_beside_it(outdated):
+    why = r"'tiny_imagenet:1\.0\.0' is too old: its labels followed the sorted wnids, .*prepare it anew: python -m "
+    for read in (source.load_builder, prepare.find_prepared):
+        with pytest.raises(UsageError, match=why):
+            read("tiny_imagenet", str(outdated))
+    for asked in ("tiny_imagenet:1.0.0", "tiny_imagenet:1.*.*"):
+        for read in (source.load_builder, prepare.find_prepared, prepare.prepare):
+            with pytest.raises(UsageError, match=r"is too old: .*, and ask for tiny_imagenet without a version"):
+                read(asked, str(outdated))
+    with pytest.raises(UsageError, match=why):
+        prepare.prepare("tiny_imagenet:1.0.0", str(outdated / "empty"))
+    assert str(prepare.prepare("tiny_imagenet", str(outdated), str(outdated.parent)).version) == "2.0.0"
+    assert str(source.load_builder("tiny_imagenet", str(outdated)).version) == "2.0.0"
+    with pytest.raises(UsageError, match=why):
+        source.load_builder("tiny_imagenet:1.0.0", str(outdated))
 
 
 # Reading
@@ -298,20 +410,81 @@ def test_data_sets_that_are_not_there(tmp_path):
     assert "TensorFlow" not in str(error.value)
 
 
-def test_bundled_data_in_a_folder_that_cannot_be_written(tmp_path):
+def test_folders_that_are_not_there_or_cannot_be_used(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match=r"cannot prepare 'digits' in .*file"):
-        source.load_builder("digits", str(tmp_path / "file"))
+    for name in ("none", "file", "a" * 300):
+        with pytest.raises(
+            UsageError, match=rf"config\.data_dir .* is .*/{name}, which is no folder: correct it, make"
+        ):
+            source.load_builder("digits", str(tmp_path / name))
+        assert (tmp_path / "none").exists() is False
+    (tmp_path / "digits").write_text("")
+    with pytest.raises(UsageError, match=r"cannot read 'digits' in .* \(NotADirectoryError"):
+        source.load_builder("digits", str(tmp_path))
 
 
-def test_bundled_data_prepared_by_another_process_meanwhile(tmp_path, monkeypatch):
-    def lost_race(name, data_dir):
-        monkeypatch.undo()
-        prepare.prepare(name, data_dir)
-        raise UsageError("cannot rename")
+def test_a_second_process_waits_and_takes_the_result(tmp_path, data_dir, capsys):
+    with ThreadPoolExecutor() as pool:
+        with prepare._alone(tmp_path / "digits"):
+            second = pool.submit(prepare.prepare, "digits", str(tmp_path))
+            while "waiting for it" not in capsys.readouterr().err:
+                time.sleep(0.01)
+            assert not second.done()
+            shutil.copytree(f"{data_dir}/digits/1.0.0", tmp_path / "digits" / "1.0.0")
+            before = (tmp_path / "digits" / "1.0.0" / "features.json").stat().st_mtime_ns
+        assert second.result().info.splits["test"].num_examples == 355
+    assert (tmp_path / "digits" / "1.0.0" / "features.json").stat().st_mtime_ns == before
 
-    monkeypatch.setattr(prepare, "prepare", lost_race)
-    assert source.load_builder("digits", str(tmp_path)).info.splits["test"].num_examples == 355
+
+SLOW = """
+import sys, time
+from ucl_jax.data import digits, prepare
+def slow(self, images, labels):
+    yield 0, next(fast(self, images, labels))[1]
+    print("at work", flush=True)
+    time.sleep(600)
+fast, digits.Digits._generate_examples = digits.Digits._generate_examples, slow
+prepare.main(["digits", "--data_dir", sys.argv[1]])
+"""
+
+
+def test_what_a_killed_preparation_leaves_is_removed_by_the_next(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW, tmp_path], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    with process:
+        while process.stdout.readline().strip() != b"at work":
+            assert process.poll() is None
+        process.kill()
+    left = [path.name for path in (tmp_path / "digits").iterdir() if path.name != ".lock"]
+    assert len(left) == 1
+    assert left[0].startswith("incomplete.")
+    (tmp_path / "digits" / "incomplete.ABCDEF_9.9.9").mkdir()  # of another version, perhaps of another program
+    assert prepare.prepare("digits", str(tmp_path)).info.splits["train"].num_examples == 1442
+    assert {path.name for path in (tmp_path / "digits").iterdir()} == {".lock", "1.0.0", "incomplete.ABCDEF_9.9.9"}
+
+
+@pytest.mark.parametrize("file", ["features.json", "dataset_info.json", "digits-train.array_record-00000-of-00001"])
+@pytest.mark.parametrize("share", [None, 0, 0.5])
+def test_damaged_copies_are_told_in_a_line(tmp_path, data_dir, file, share):
+    shutil.copytree(f"{data_dir}/digits", tmp_path / "digits")
+    path = tmp_path / "digits" / "1.0.0" / file
+    content = path.read_bytes()
+    path.unlink()
+    if share is not None:
+        path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(UsageError, match=r"(digits.* is damaged|cannot read 'digits')[ ,].*remove it") as caught:
+        open_benchmark("digits", "train", str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_record_that_changed_on_disk_is_told_in_a_line(tmp_path, data_dir):
+    shutil.copytree(f"{data_dir}/digits", tmp_path / "digits")
+    split = open_benchmark("digits", "train", str(tmp_path))
+    file = tmp_path / "digits" / "1.0.0" / "digits-train.array_record-00000-of-00001"
+    file.write_bytes(bytes(file.stat().st_size))
+    with pytest.raises(UsageError, match=r"digits/1\.0\.0 is damaged .*: remove it, and prepare it anew"):
+        all_images(split)
 
 
 def test_tfrecord_without_tensorflow_names_both_ways_out(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ ROOT = pathlib.Path(ucl_jax.__file__).parent
 # no line above names, so that a new method or network needs no line here.
 LAYERS = [
     ["ucl_jax"],
-    ["types", "errors", "data", "data.benchmarks", "results", "results.schema"],
+    ["types", "errors", "data", "data.benchmarks", "data.tiny_imagenet_classes", "results", "results.schema"],
     ["settings"],
     ["results.load"],
     ["collectives", "augment", "knn", "metrics", "mixup", "replay", "convert", "linear", "geometry", "convolution"],

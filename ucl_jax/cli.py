@@ -84,7 +84,7 @@ def warn(message: object) -> None:
 
 
 def exit_codes(main: Callable) -> Callable:
-    """`main`, with UsageError and Stopped as exit codes, and with `unbroken_streams`."""
+    """`main`, with `unbroken_streams`, and with UsageError, Stopped and names too long for the disk as exit codes."""
 
     @functools.wraps(main)
     def wrapped(*arguments):
@@ -99,6 +99,10 @@ def exit_codes(main: Callable) -> Callable:
             fail(stopped, 128 + stopped.signum)
         except KeyboardInterrupt:  # before there was anything to save
             fail("interrupted", 130)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            fail(f"{error.filename}: {error.strerror}; give a shorter name")
 
     return wrapped
 

@@ -10,10 +10,10 @@ projector. Neither PyTorch nor a pickle's own code is run to read a file.
 """
 
 import argparse
-import collections
-import math
+import io
 import pathlib
 import pickle
+import pickletools
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -181,6 +181,12 @@ STORAGES = {
 RESAVE = 'load it with PyTorch and torch.save({"state_dict": model.state_dict()}, path)'
 
 
+# What reading a file may take at most. A file of the official code has some 10,000 instructions and none of the rest.
+INSTRUCTIONS = 200_000  # of the pickle; one makes an object of some 200 bytes at most
+TUPLE = 1000  # the objects in one, counted each time they occur: Python walks them by recursion
+EXPANDED = 16  # the size of all tensors that show elements more than once, in sizes of the file
+
+
 class _Tensor(NamedTuple):
     """What a pickle tells of a tensor: a place in a storage, `shape` and `strides` in elements."""
 
@@ -190,35 +196,96 @@ class _Tensor(NamedTuple):
     strides: tuple
 
 
-class _Unpickler(pickle.Unpickler):
-    """Makes plain containers, numbers, strings and `_Tensor`s, and calls nothing but OrderedDict and its own methods.
+# What a pickle may call: instances without a `__dict__`, of which a pickle can set no attribute, nor reach the class.
+class _MakeTensor:
+    __slots__ = ()
 
-    What `find_class` gives has no attribute that a pickle could set.
-    """
+    def __call__(self, storage, offset, shape, strides, *_):
+        return _Tensor(storage, offset, shape, strides)
+
+
+class _MakeParameter:
+    __slots__ = ()
+
+    def __call__(self, tensor, *_):
+        return tensor
+
+
+class _Dict(dict):
+    """In place of an OrderedDict; the attributes that a state dict's has are not kept."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state):
+        pass
+
+
+class _MakeDict:
+    __slots__ = ()
+
+    def __call__(self):
+        return _Dict()
+
+
+CALLABLES = {
+    ("collections", "OrderedDict"): _MakeDict(),
+    ("torch._utils", "_rebuild_tensor_v2"): _MakeTensor(),
+    ("torch._utils", "_rebuild_parameter"): _MakeParameter(),
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    """Makes plain containers, numbers, strings and `_Tensor`s, and calls nothing but CALLABLES."""
 
     def find_class(self, module, name):
-        if (module, name) == ("collections", "OrderedDict"):
-            return collections.OrderedDict
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return self._tensor
-        if (module, name) == ("torch._utils", "_rebuild_parameter"):
-            return self._parameter
+        if (module, name) in CALLABLES:
+            return CALLABLES[module, name]
         if module == "torch" and name in STORAGES:
             return name
-        raise UsageError(f"it holds {f'{module}.{name}'!r}, which is no part of a state dict; {RESAVE}")
+        raise UsageError(f"it holds {f'{module}.{name}'[:100]!r}, which is no part of a state dict; {RESAVE}")
 
     def persistent_load(self, pid):
         return pid
 
-    def _tensor(self, storage, offset, shape, strides, *_):
-        return _Tensor(storage, offset, shape, strides)
 
-    def _parameter(self, tensor, *_):
-        return tensor
+def _check_pickle(content: bytes) -> None:
+    """Raises ValueError for a pickle whose objects would not be in proportion to its length.
+
+    The unpickler trusts the numbers of memo entries and makes room for all below them. Objects may stand in others
+    many times over, and as deep as the pickle is long, on which Python's stack ends (and the process with it) when a
+    tuple becomes a key of a dict. So the pickle is followed here first, with the sizes of objects in their place.
+    """
+    sizes, memo = [], {}
+    for count, (instruction, argument, _) in enumerate(pickletools.genops(content)):
+        name, before, after = instruction.name, instruction.stack_before, instruction.stack_after
+        if count == INSTRUCTIONS:
+            raise ValueError(f"more than {INSTRUCTIONS} instructions")
+        if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            place = len(memo) if argument is None else argument
+            if not 0 <= place < INSTRUCTIONS:
+                raise ValueError(f"memo entry {place}")
+            memo[place] = sizes[-1]
+        elif name in ("GET", "BINGET", "LONG_BINGET"):
+            sizes.append(memo[argument])
+        elif name == "MARK":
+            sizes.append(None)
+        else:
+            taken = []
+            if pickletools.markobject in before:
+                while (size := sizes.pop()) is not None:
+                    taken.append(size)
+                before = before[: before.index(pickletools.markobject)]
+            taken += [sizes.pop() for _ in before]
+            size = min(1 + sum(filter(None, taken)), TUPLE + 1)  # POP may take a mark, which is None
+            if size > TUPLE and name in ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "FROZENSET"):
+                raise ValueError(f"a {name.rstrip('123').lower()} of more than {TUPLE} objects")
+            sizes += [size] * len(after)
 
 
 def read_pth(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     """The tensors of a .pth file of PyTorch 1.6 or later, as arrays of their own dtypes.
+
+    Tensors of one storage share its memory, as in PyTorch. Reading takes a small multiple of the file and 100 MB.
 
     Args:
       path: a file of `torch.save`, of a state dict or of a dict with one under `state_dict` or `model`.
@@ -228,7 +295,7 @@ def read_pth(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            return dict(_read_tensors(archive))
+            return dict(_read_tensors(archive, pathlib.Path(path).stat().st_size))
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
     except zipfile.BadZipFile as error:
@@ -239,46 +306,61 @@ def read_pth(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     except OSError as error:
         raise UsageError(f"cannot read {path} ({error.strerror or error}); give a .pth file") from error
     except Exception as error:  # a damaged pickle can raise anything
-        what = " ".join(f"{type(error).__name__}: {error}".split())
+        what = " ".join(f"{type(error).__name__}: {error}"[:200].split())
         raise UsageError(f"{path} is damaged ({what}); copy it again, or {RESAVE}") from error
 
 
-def _read_tensors(archive: zipfile.ZipFile) -> Iterator[tuple[str, np.ndarray]]:
+def _read_tensors(archive: zipfile.ZipFile, file_size: int) -> Iterator[tuple[str, np.ndarray]]:
     """Name and array of every tensor in the state dict of an open file."""
+    members = archive.infolist()
     require(
-        all(member.compress_type == zipfile.ZIP_STORED for member in archive.infolist()),
+        all(member.compress_type == zipfile.ZIP_STORED for member in members),
         f"it is compressed, which torch.save does not do; {RESAVE}",
     )
+    if sum(member.file_size for member in members) > file_size:
+        raise ValueError("members that overlap")
     pickles = [name for name in archive.namelist() if name.count("/") == 1 and name.endswith("/data.pkl")]
     require(len(pickles) == 1, f"it is a zip file, but not of torch.save; {RESAVE}")
     root = pickles[0].removesuffix("data.pkl")
     order = archive.read(f"{root}byteorder").decode() if f"{root}byteorder" in archive.namelist() else "little"
-    with archive.open(pickles[0]) as file:
-        content = _Unpickler(file).load()
+    pickled = archive.read(pickles[0])
+    _check_pickle(pickled)
+    content = _Unpickler(io.BytesIO(pickled)).load()
     for key in ("state_dict", "model", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     content = content if isinstance(content, dict) else {}
     tensors = {name: v for name, v in content.items() if isinstance(name, str) and isinstance(v, _Tensor)}
     require(bool(tensors), f"it holds no tensors by name; {RESAVE}")
-    storages = {}
+    storages, expanded = {}, 0
     for name, tensor in tensors.items():
         _, kind, key, _, _ = tensor.storage
-        if (kind, key) not in storages:
-            elements = np.frombuffer(archive.read(f"{root}data/{key}"), STORAGES[kind])
-            storages[kind, key] = elements if order == sys.byteorder else elements.byteswap()
-        yield name, _strided(storages[kind, key], tensor)
+        if not (isinstance(kind, str) and isinstance(key, str) and name.isprintable()):
+            raise ValueError(f"the tensor {name!r}")
+        if key not in storages:
+            elements = np.frombuffer(bytearray(archive.read(f"{root}data/{key}")), STORAGES[kind])
+            storages[key] = kind, elements if order == sys.byteorder else elements.byteswap()
+        if storages[key][0] != kind:
+            raise ValueError(f"the storage {key!r} is {kind} and {storages[key][0]}")
+        elements = storages[key][1]
+        array = _strided(elements, tensor)
+        expanded += array.nbytes if array.nbytes > elements.nbytes else 0
+        if expanded > EXPANDED * file_size:
+            raise ValueError(f"{name} and others expand to {expanded} bytes")
+        yield name, array
 
 
 def _strided(elements: np.ndarray, tensor: _Tensor) -> np.ndarray:
-    """A copy of the part of a storage that a tensor shows; ValueError when it reaches outside or shows one twice."""
+    """The part of a storage that a tensor shows; ValueError when it reaches outside."""
     _, offset, shape, strides = tensor
+    if not (type(shape) is type(strides) is tuple and all(type(n) is int for n in (offset, *shape, *strides))):
+        raise ValueError("a shape, strides or a place that are no integers")
     empty = 0 in shape
     end = offset + 1 + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
-    if min(0, offset, *shape, *strides) < 0 or math.prod(shape) > elements.size or (end > elements.size and not empty):
+    if min(0, offset, *shape, *strides) < 0 or (end > elements.size and not empty):
         raise ValueError(f"shape {shape}, strides {strides} at {offset} of {elements.size} elements")
     steps = [stride * elements.itemsize for stride in strides]
-    return np.lib.stride_tricks.as_strided(elements[:0] if empty else elements[offset:], shape, steps).copy()
+    return np.lib.stride_tricks.as_strided(elements[:0] if empty else elements[offset:], shape, steps)
 
 
 def load(path: str | pathlib.Path, params_like: PyTree, model_state_like: PyTree) -> tuple[PyTree, PyTree]:

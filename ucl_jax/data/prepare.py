@@ -5,11 +5,16 @@ and encode with it.
 """
 
 import argparse
+import contextlib
 import difflib
+import fcntl
 import importlib
 import importlib.util
 import os
+import pathlib
+import shutil
 import sys
+from collections.abc import Iterator
 
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import constants, read_only_builder
@@ -20,6 +25,13 @@ Builder = tfds.core.DatasetBuilder
 
 # Name -> the module that registers it with TFDS. They are imported when they are needed only.
 OWN = {"digits": "ucl_jax.data.digits", "tiny_imagenet": "ucl_jax.data.tiny_imagenet"}
+# Name -> the lowest version that is read, and what is wrong with those below it.
+LOWEST = {
+    "tiny_imagenet": (
+        tfds.core.Version("2.0.0"),
+        "its labels followed the sorted wnids, so that its first 100 classes are not the paper's",
+    )
+}
 # What TFDS raises for a missing configuration or version and for a source that is out of reach, missing or wrong.
 BUILD_ERRORS = (
     OSError,
@@ -49,11 +61,44 @@ def find_prepared(tfds_name: str, data_dir: str | None = None) -> Builder | None
     """The data set as it lies on disk, in its highest version unless the name says otherwise; None where it does not.
 
     No code of the data set is needed for this, so anybody's TFDS data set can be read.
+
+    Raises:
+        UsageError: what lies there is damaged or cannot be read; it, or the version that the name asks for, is below
+            `LOWEST`.
     """
+    builder = _on_disk(tfds_name, data_dir)
+    if not (reason := _outdated(tfds_name, builder)):
+        return builder
+    base, _, asked = tfds_name.partition(":")
+    raise UsageError(
+        f"'{base}:{asked or builder.version}' is too old: {reason}; prepare it anew: "
+        f"python -m ucl_jax.data.prepare {base} --data_dir={resolve_data_dir(data_dir)}"
+        + (f", and ask for {base} without a version" if asked else "")
+    )
+
+
+def _on_disk(tfds_name: str, data_dir: str | None) -> Builder | None:
     try:
         return read_only_builder.builder_from_files(tfds_name, data_dir=resolve_data_dir(data_dir))
     except ValueError:  # TFDS: not found, or no name at all
         return None
+    except OSError as error:
+        raise UsageError(
+            f"cannot read '{tfds_name}' in {resolve_data_dir(data_dir)} ({_one_line(error)}): put that right, or "
+            "remove it, and prepare it anew"
+        ) from error
+    except Exception as error:  # of its JSON files
+        raise UsageError(
+            f"'{tfds_name}' in {resolve_data_dir(data_dir)} is damaged ({_one_line(error)}): remove it, and prepare "
+            "it anew"
+        ) from error
+
+
+def _outdated(tfds_name: str, builder: Builder | None) -> str | None:
+    """What is wrong with the version that lies on disk or, where none does, is asked for; None: nothing."""
+    lowest, reason = LOWEST.get(base_name(tfds_name), ("0.0.0", ""))
+    version = builder.version if builder else tfds_name.partition(":")[2]
+    return reason if tfds.core.Version.is_valid(version) and tfds.core.Version(version) < lowest else None
 
 
 def check_known(tfds_name: str) -> None:
@@ -69,13 +114,18 @@ def check_known(tfds_name: str) -> None:
 def prepare(tfds_name: str, data_dir: str | None = None, manual_dir: str | None = None) -> Builder:
     """Prepare a data set as ArrayRecord unless it is prepared already, and return it for reading.
 
+    One process prepares a data set at a time; another waits, and takes the result.
+
     Raises:
-        UsageError: unknown name; TensorFlow is needed and missing; the source is out of reach or wrong.
+        UsageError: unknown name; TensorFlow is needed and missing; the source is out of reach or wrong; what lies
+            there is damaged.
     """
     data_dir = resolve_data_dir(data_dir)
     if manual_dir and not os.path.isdir(os.path.expanduser(manual_dir)):
         raise UsageError(f"--manual_dir {manual_dir} is no folder")
-    if builder := find_prepared(tfds_name, data_dir):
+    # A copy that is too old does not count, unless its version was asked for: then find_prepared refuses it.
+    old = _outdated(tfds_name, _on_disk(tfds_name, data_dir))
+    if (":" in tfds_name or not old) and (builder := find_prepared(tfds_name, data_dir)):
         return builder
     check_known(tfds_name)
     if module := OWN.get(base_name(tfds_name)):
@@ -88,14 +138,41 @@ def prepare(tfds_name: str, data_dir: str | None = None, manual_dir: str | None 
         manual_dir=manual_dir and os.path.expanduser(manual_dir), try_download_gcs=False
     )
     try:
-        builder = tfds.builder(tfds_name, data_dir=data_dir, file_format="array_record")
-        builder.download_and_prepare(download_config=config)
+        with _alone(pathlib.Path(data_dir) / base_name(tfds_name)):
+            builder = tfds.builder(tfds_name, data_dir=data_dir, file_format="array_record")
+            if module:
+                _remove_leftovers(builder.data_path)
+            builder.download_and_prepare(download_config=config)
     except BUILD_ERRORS as error:
         raise UsageError(
             f"cannot prepare '{tfds_name}' in {data_dir}: {_one_line(error)}; check the folder and the network, "
             "or put the source files into a folder and give it as --manual_dir"
         ) from error
-    return find_prepared(tfds_name, data_dir)
+    if not (prepared := find_prepared(tfds_name, data_dir)):
+        raise UsageError(f"{builder.data_path} is damaged, its features.json cannot be read: remove it and try again")
+    return prepared
+
+
+@contextlib.contextmanager
+def _alone(folder: pathlib.Path) -> Iterator[None]:
+    """Make a folder, and keep other processes out of this block as long as it lasts; they wait."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"another process is preparing {folder}: waiting for it", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _remove_leftovers(folder: pathlib.Path) -> None:
+    """Remove what killed preparations into `folder` have left beside it.
+
+    For the project's own data sets, under `_alone`: others are prepared by TFDS itself too, perhaps at this moment.
+    """
+    for path in folder.parent.glob(f"{constants.INCOMPLETE_PREFIX}*_{folder.name}"):
+        shutil.rmtree(path)
 
 
 def _one_line(error: Exception) -> str:
@@ -109,13 +186,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data_dir", help="where prepared data goes; default: the folder of TFDS")
     parser.add_argument("--manual_dir", help="folder with source files that are on disk already")
     args = parser.parse_args(arguments)
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
     try:
         for name in args.names:
             builder = prepare(name, args.data_dir, args.manual_dir)
             sizes = {split: info.num_examples for split, info in builder.info.splits.items()}
             print(f"{name}: {sizes} as {builder.info.file_format.value} in {builder.data_path}")
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
 

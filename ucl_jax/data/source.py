@@ -5,7 +5,9 @@ Examples are read as the serialised `tf.train.Example` that TFDS writes, so that
 with Pillow whatever else is installed: the same files give the same pixels everywhere.
 """
 
+import contextlib
 import io
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -65,13 +67,19 @@ def load_builder(tfds_name: str, data_dir: str | None = None) -> prepare.Builder
     """The prepared data set in `data_dir` (default: the folder of TFDS). `BUNDLED` ones are prepared on first use.
 
     Raises:
-        UsageError: unknown name, or not prepared; the message says how to prepare it.
+        UsageError: unknown name, no such folder, not prepared, or too old; the message says how to prepare it.
     """
+    if data_dir and not os.path.isdir(prepare.resolve_data_dir(data_dir)):
+        raise UsageError(
+            f"config.data_dir (--data_dir) is {data_dir}, which is no folder: correct it, make it, or prepare data "
+            f"there: python -m ucl_jax.data.prepare {tfds_name} --data_dir={data_dir}"
+        )
     if builder := prepare.find_prepared(tfds_name, data_dir):
         return builder
     prepare.check_known(tfds_name)
     if prepare.base_name(tfds_name) in BUNDLED:
-        return _prepare_bundled(tfds_name, data_dir)
+        tfds.disable_progress_bar()
+        return prepare.prepare(tfds_name, data_dir)
     data_dir = prepare.resolve_data_dir(data_dir)
     own = prepare.base_name(tfds_name) in prepare.OWN
     tensorflow = "" if own else "pip install '.[prepare]' (TensorFlow, needed this once) and then "
@@ -95,8 +103,8 @@ def open_split(
         fit: 'none', 'pad' or 'resize'.
 
     Raises:
-        UsageError: one of these does not exist (the message lists the known ones), or the file format needs
-            TensorFlow and there is none.
+        UsageError: one of these does not exist (the message lists the known ones), the files are damaged, or their
+            format needs TensorFlow and there is none.
     """
     name, features = builder.info.name, builder.info.features
     images = [key for key, f in features.items() if isinstance(f, tfds.features.Image) and f.np_dtype == np.uint8]
@@ -124,17 +132,6 @@ def open_split(
     )
 
 
-def _prepare_bundled(tfds_name: str, data_dir: str | None) -> prepare.Builder:
-    """Prepare; where another process was faster, take its result."""
-    tfds.disable_progress_bar()
-    try:
-        return prepare.prepare(tfds_name, data_dir)
-    except UsageError:
-        if builder := prepare.find_prepared(tfds_name, data_dir):
-            return builder
-        raise
-
-
 def _check_choice(name: str, setting: str, value: str, known: list[str]) -> None:
     if value not in known:
         raise UsageError(f"'{name}' has no {setting} '{value}'; known: {', '.join(sorted(known)) or 'none'}")
@@ -145,8 +142,14 @@ def _records(builder: prepare.Builder, split: str) -> Records:
     formats = builder.info.available_file_formats()
     if FileFormat.ARRAY_RECORD in formats:
         raw = tfds.decode.DeserializeMethod.RAW_BYTES
-        source = builder.as_data_source(split, deserialize_method=raw, file_format=FileFormat.ARRAY_RECORD)
-        return Records(len(source), source.__getitems__)
+        with _intact(builder):
+            source = builder.as_data_source(split, deserialize_method=raw, file_format=FileFormat.ARRAY_RECORD)
+
+        def get(indices: Sequence[int]) -> Sequence[bytes]:
+            with _intact(builder):
+                return source.__getitems__(indices)
+
+        return Records(len(source), get)
     if FileFormat.TFRECORD in formats and prepare.has_tensorflow():
         stored = _read_tfrecord(builder.info.splits[split].file_instructions)
         return Records(len(stored), lambda indices: [stored[i] for i in indices])
@@ -155,6 +158,16 @@ def _records(builder: prepare.Builder, split: str) -> Records:
     if FileFormat.TFRECORD in formats:
         ways.insert(0, "install TensorFlow to read it as it is: pip install '.[prepare]'")
     raise UsageError(f"'{name}' in {builder.data_path} is stored as {written}, not array_record: {'; or '.join(ways)}")
+
+
+@contextlib.contextmanager
+def _intact(builder: prepare.Builder) -> Iterator[None]:
+    """Turns what ArrayRecord raises for a file that is missing, cut or changed into a UsageError."""
+    try:
+        yield
+    except RuntimeError as error:
+        what = " ".join(str(error).split())
+        raise UsageError(f"{builder.data_path} is damaged ({what}): remove it, and prepare it anew") from error
 
 
 def _read_tfrecord(file_instructions: list) -> list[bytes]:

@@ -1,33 +1,45 @@
 """Tiny-ImageNet as a TFDS data set, prepared without TensorFlow."""
 
+import collections
 import contextlib
 import io
+import itertools
 import pathlib
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 
 import tensorflow_datasets as tfds
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
+from ucl_jax.data.tiny_imagenet_classes import CLASSES
 from ucl_jax.errors import UsageError
 
 URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 ROOT = "tiny-imagenet-200"
 
+SIDE = 64
+TRAIN_IMAGE = re.compile(r"train/([^/]+)/images/[^/]+\.JPEG")
+ANNOTATIONS = "val/val_annotations.txt"
+
 Read = Callable[[str], bytes]
-Files = tuple[list[str], Read]  # names below ROOT with '/' between parts, and how to read one
+Files = tuple[list[str], Read]  # names below ROOT with '/' between parts, and how to read one (ValueError: it fails)
 
 
 class TinyImagenet(tfds.core.GeneratorBasedBuilder):
     """100,000 training and 10,000 validation images of 64x64 pixels in 200 classes of ImageNet.
 
-    The archive's test images have no labels and are left out. Class k is the k-th wnid (e.g. n01443537) in
-    sorted order, as for torchvision's ImageFolder; wnids.txt has another order. So "the first 100 classes" are
-    the first 100 sorted wnids. JPEG files are stored byte by byte. The few that are not RGB (grey) are stored as
-    RGB PNG of the same pixels, so that every reader of TFDS gets [64, 64, 3].
+    The archive's test images have no labels and are left out. Class k is the k-th wnid (e.g. n02124075) of the
+    archive's wnids.txt, which is not sorted: torchvision's ImageFolder has another order. So "the first 100 classes"
+    are the first 100 lines of that file, as in the official code. JPEG files are stored byte by byte. The few that
+    are not RGB (grey) are stored as RGB PNG of the same pixels, so that every reader of TFDS gets [64, 64, 3].
     """
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("2.0.0")
+    RELEASE_NOTES = {  # noqa: RUF012 (this is how TFDS declares it)
+        "2.0.0": "Labels follow wnids.txt, as in the official code, so that the first 100 classes are the paper's.",
+        "1.0.0": "Labels followed the sorted wnids.",
+    }
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         f"Optional: {ROOT}.zip or the extracted folder {ROOT}/ in manual_dir is used, unverified, instead of {URL}."
     )
@@ -41,7 +53,10 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
     }
 
     def _info(self) -> tfds.core.DatasetInfo:
-        features = {"image": tfds.features.Image(shape=(64, 64, 3)), "label": tfds.features.ClassLabel()}
+        features = {
+            "image": tfds.features.Image(shape=(SIDE, SIDE, 3)),
+            "label": tfds.features.ClassLabel(names=list(CLASSES)),
+        }
         return tfds.core.DatasetInfo(
             builder=self,
             description=self.__doc__,
@@ -51,20 +66,30 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
-        names, read = _files(_archive(dl_manager))
-        self.info.features["label"].names = sorted(read("wnids.txt").decode().split())
-        annotations = read("val/val_annotations.txt").decode().splitlines()
-        wnid_of = {f"val/images/{file}": wnid for file, wnid, *_box in map(str.split, annotations)}
-        wnid_of |= {name: name.split("/")[1] for name in names if name.startswith("train/") and name.endswith(".JPEG")}
+        path = _archive(dl_manager)
+        with _blaming(path):
+            names, read = _files(path)
+            _check_order(_text("wnids.txt", read).splitlines())
+            train, validation = _train_images(names), _validation_images(names, _text(ANNOTATIONS, read))
         return {
-            "train": self._generate_examples(wnid_of, "train/", read),
-            "validation": self._generate_examples(wnid_of, "val/", read),
+            "train": self._generate_examples(path, train, read),
+            "validation": self._generate_examples(path, validation, read),
         }
 
-    def _generate_examples(self, wnid_of: dict[str, str], prefix: str, read: Read) -> Iterator[tuple[str, dict]]:
+    def _generate_examples(self, path: pathlib.Path, wnid_of: dict[str, str], read: Read) -> Iterator[tuple[str, dict]]:
         for name, wnid in wnid_of.items():
-            if name.startswith(prefix):
-                yield name, {"image": _rgb_file(read(name)), "label": wnid}
+            with _blaming(path):
+                image = _rgb_file(name, read(name))
+            yield name, {"image": image, "label": wnid}
+
+
+@contextlib.contextmanager
+def _blaming(path: pathlib.Path) -> Iterator[None]:
+    """Turns a ValueError about what is in the archive into a UsageError that names the archive."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(f"{path} is no good Tiny-ImageNet: {error}; fetch {URL} anew") from error
 
 
 def _archive(dl_manager: tfds.download.DownloadManager) -> pathlib.Path:
@@ -77,28 +102,104 @@ def _archive(dl_manager: tfds.download.DownloadManager) -> pathlib.Path:
 
 
 def _files(path: pathlib.Path) -> Files:
-    """The files of an archive or a folder, under one view."""
+    """The files of an archive or a folder, under one view.
+
+    Raises:
+        ValueError: it is neither, lacks a file that all others need, or holds a name twice or one that leads out.
+    """
     if path.is_dir():
         names = [file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()]
-        read: Read = lambda name: (path / name).read_bytes()  # noqa: E731
-    elif zipfile.is_zipfile(path):
-        archive = zipfile.ZipFile(path)
-        names = [name.removeprefix(f"{ROOT}/") for name in archive.namelist()]
-        read = lambda name: archive.read(f"{ROOT}/{name}")  # noqa: E731
+        load: Read = lambda name: (path / name).read_bytes()  # noqa: E731
     else:
-        raise UsageError(f"{path} is no zip archive: fetch {URL} anew")
-    missing = {"wnids.txt", "val/val_annotations.txt"} - set(names)
-    if missing:
-        raise UsageError(f"{path} is no Tiny-ImageNet: it lacks {ROOT}/{min(missing)}; fetch {URL} anew")
+        try:
+            archive = zipfile.ZipFile(path)
+        except zipfile.BadZipFile as error:
+            raise ValueError(f"it is no zip archive ({error})") from error
+        members = archive.namelist()
+        for name in members:
+            if name.startswith("/") or "\\" in name or ".." in name.split("/"):
+                raise ValueError(f"it holds {name!r}, a path that leads out of it")
+        names = [name.removeprefix(f"{ROOT}/") for name in members if name.startswith(f"{ROOT}/")]
+        load = lambda name: archive.read(f"{ROOT}/{name}")  # noqa: E731
+    if missing := {"wnids.txt", ANNOTATIONS} - set(names):
+        raise ValueError(f"it lacks {ROOT}/{min(missing)}")
+    (name, times), *_ = collections.Counter(names).most_common(1)
+    if times > 1:
+        raise ValueError(f"it holds {name!r} twice")
+
+    def read(name: str) -> bytes:
+        try:
+            return load(name)
+        except Exception as error:  # a damaged archive can raise anything
+            raise ValueError(f"{name!r} cannot be read ({error})") from error
+
     return names, read
 
 
-def _rgb_file(jpeg: bytes) -> io.BytesIO:
-    """The file itself where it is RGB, else the same pixels as RGB PNG."""
+def _text(name: str, read: Read) -> str:
+    try:
+        return read(name).decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name} is no text ({error})") from error
+
+
+def _check_order(wnids: list[str]) -> None:
+    """Raises ValueError unless these are the official classes in the official order, which tasks are cut from."""
+    for number, (found, official) in enumerate(itertools.zip_longest(wnids, CLASSES, fillvalue=""), 1):
+        if found.strip() != official:
+            raise ValueError(f"wnids.txt, line {number} is {found!r}, officially {official!r}")
+
+
+def _train_images(names: list[str]) -> dict[str, str]:
+    """The wnid of every training image, by name."""
+    wnid_of = {}
+    for name in names:
+        if name.startswith("train/") and name.endswith(".JPEG"):
+            match = TRAIN_IMAGE.fullmatch(name)
+            if not match or match[1] not in CLASSES:
+                raise ValueError(f"{name!r} is not in train/WNID/images of a WNID in wnids.txt")
+            wnid_of[name] = match[1]
+    return _complete(wnid_of, "train")
+
+
+def _validation_images(names: list[str], annotations: str) -> dict[str, str]:
+    """The wnid of every validation image, by name: a line of `annotations` for each."""
+    images = {name for name in names if name.startswith("val/images/") and name.endswith(".JPEG")}
+    wnid_of = {}
+    for number, line in enumerate(annotations.splitlines(), 1):
+        where = f"{ANNOTATIONS}, line {number}"
+        file, wnid, *_box = (*line.split(), "", "")
+        name = f"val/images/{file}"
+        if name not in images or name in wnid_of:
+            raise ValueError(f"{where} names {file!r}, which is {'named twice' if name in wnid_of else 'not there'}")
+        if wnid not in CLASSES:
+            raise ValueError(f"{where} has the class {wnid!r}, which wnids.txt has not")
+        wnid_of[name] = wnid
+    if unnamed := images - set(wnid_of):
+        raise ValueError(f"{ANNOTATIONS} does not name {min(unnamed)!r}")
+    return _complete(wnid_of, "val")
+
+
+def _complete(wnid_of: dict[str, str], folder: str) -> dict[str, str]:
+    if missing := set(CLASSES) - set(wnid_of.values()):
+        raise ValueError(f"{folder} has no image of {min(missing)}")
+    return wnid_of
+
+
+def _rgb_file(name: str, jpeg: bytes) -> io.BytesIO:
+    """The file itself where it is RGB, else the same pixels as RGB PNG; ValueError when it is no image of SIDE."""
     file = io.BytesIO(jpeg)
-    with Image.open(file) as image:
-        if image.mode != "RGB":
-            file = io.BytesIO()
-            image.convert("RGB").save(file, "png")
+    try:
+        with Image.open(file, formats=("JPEG",)) as image:
+            if image.size != (SIDE, SIDE):
+                raise ValueError(f"it has {image.width}x{image.height} pixels, not {SIDE}x{SIDE}")
+            image.load()
+            if image.mode != "RGB":
+                file = io.BytesIO()
+                image.convert("RGB").save(file, "png")
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{name!r} is no JPEG image") from error
+    except Exception as error:  # a damaged image can raise anything
+        raise ValueError(f"{name!r} is no good image ({error})") from error
     file.seek(0)
     return file
