@@ -277,9 +277,3 @@ def test_barlow_twins_is_refused_because_single_examples_have_no_loss():
         UsageError, match=r"gradients of single examples.*correlation over a batch.*simsiam or supervised"
     ):
         small.make_raw("gss", "barlow_twins", **DEFAULTS)
-
-
-@pytest.mark.parametrize("name", SIZES)
-def test_sizes_below_1_are_refused(name):
-    with pytest.raises(UsageError, match=f"config.method.{name} is 0; it must be at least 1"):
-        small.make_raw("gss", **(DEFAULTS | {name: 0}))

@@ -102,21 +102,22 @@ def run(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
     official = _official(config, workdir, experiment)
     with contextlib.ExitStack() as stack:
         stream = stack.enter_context(open_stream(config.benchmark, config.data_dir))
-        steps = train.make_schedule(stream.train_sizes, config.train.epochs, config.train.batch_size).total
-        require(steps <= settings.INT32, f"config.train.epochs is {config.train.epochs}: {steps} steps are too many")
+        schedule = train.make_schedule(stream.train_sizes, config.train.epochs, config.train.batch_size)
         stack.enter_context(claim(workdir))
         write_json(workdir / "config.json", json.loads(config.to_json()))
         checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", config.checkpoint.keep))
         stop = stack.enter_context(StopRequest())
         return _Run(
-            config, workdir, command, devices, experiment, compiled, official, stream, checkpoints, stop
+            config, workdir, command, devices, experiment, compiled, official, stream, schedule, checkpoints, stop
         ).finish()
 
 
 class _Run:
     """The state of one call of `run`."""
 
-    def __init__(self, config, workdir, command, devices, experiment, compiled, official, stream, checkpoints, stop):
+    def __init__(
+        self, config, workdir, command, devices, experiment, compiled, official, stream, schedule, checkpoints, stop
+    ):
         self.config, self.workdir, self.command, self.devices = config, workdir, command, devices
         self.experiment: Experiment = experiment
         self.compiled: list[parallel.Parallel] = compiled
@@ -127,7 +128,7 @@ class _Run:
         self.networks = Networks(workdir / "networks")
         self.stop: StopRequest = stop
         self.began = time.monotonic()
-        self.schedule = train.make_schedule(stream.train_sizes, config.train.epochs, config.train.batch_size)
+        self.schedule: train.Schedule = schedule
         self.pending: collections.deque[train.StepDone] = collections.deque()
         self.settled_at: float | None = None
         self.saved: tuple[int, int] | None = None  # step, tasks done
