@@ -7,7 +7,6 @@ import re
 import pytest
 
 from configs import agem, base, der, derpp, er, finetune, gss, lump, multitask, pnn, si
-from ucl_jax import cli
 from ucl_jax.architectures import ARCHITECTURES
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.errors import UsageError
@@ -228,10 +227,6 @@ def test_numbers_that_were_tuned_are_of_settings_that_exist():
 def test_unknown_words_list_the_known_ones(arg, message):
     with pytest.raises(UsageError, match=message):
         lump.get_config(arg)
-
-
-def test_keys_are_named_by_their_path():
-    assert cli.keys({"a": 1, "b": {"c": 2, "d": {"e": 3}}}) == ["a", "b.c", "b.d.e"]
 
 
 # Table 1 of the paper: accuracy and forgetting on each of PAPER.

@@ -175,9 +175,6 @@ def test_targets_go_with_their_examples():
 
 
 @pytest.mark.parametrize(("name", "value", "message"), [
-    ("alpha", -0.1, r"config\.method\.alpha is -0\.1; it must be at least 0"),
-    ("beta", -1.0, r"config\.method\.beta is -1\.0; it must be at least 0"),
-    ("alpha", float("nan"), r"alpha is nan"),
     ("target", "outputs", r"config\.method\.target 'outputs', did you mean 'output'\?"),
 ])  # fmt: skip
 def test_a_setting_out_of_range_is_an_error_that_names_it(name, value, message):

@@ -118,7 +118,6 @@ def test_past_tasks_replays_earlier_tasks_only():
 
 
 @pytest.mark.parametrize(("name", "value", "message"), [
-    ("buffer_size", 0, r"config\.method\.buffer_size is 0; it must be at least 1"),
     ("replay_from", "past", r"config\.method\.replay_from 'past'.* known: buffer, past_tasks"),
     ("count", "", r"config\.method\.count ''.* known: presentations, examples"),
 ])  # fmt: skip

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from ucl_jax import evaluate
-from ucl_jax.errors import UsageError
 
 
 def numpy_knn(queries, bank, labels, k, temperature, classes):
@@ -191,16 +190,3 @@ def test_probes_of_an_objective_with_a_head_and_of_one_without():
         assert probe.row is getattr(evaluate, name)
         # A probe that is told the task may take the network of that task's stage.
         assert probe.own_stage == name.endswith("_task")
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"k": 0}, "knn_k is 0"),
-        ({"temperature": 0.0}, "knn_temperature"),
-        ({"k_rule": "all"}, "known: fixed, tasks_seen"),
-    ],
-)
-def test_bad_settings(change, message):
-    with pytest.raises(UsageError, match=message):
-        evaluate.check(SETTINGS._replace(**change))

@@ -443,11 +443,6 @@ def test_a_column_learns_alone_beside_the_frozen_ones():
 
 
 @pytest.mark.parametrize(("name", "value", "message"), [
-    ("buffer_size", 0, r"config\.method\.buffer_size is 0; it must be at least 1"),
-    ("buffer_size", -3, r"config\.method\.buffer_size is -3"),
-    ("alpha", 0.0, r"config\.method\.alpha is 0\.0; it must be above 0"),
-    ("alpha", -0.1, r"config\.method\.alpha is -0\.1"),
-    ("alpha", float("nan"), r"config\.method\.alpha is nan"),
     ("replay_pair", "freshh", r"config\.method\.replay_pair 'freshh', did you mean 'fresh'\? known: frozen, fresh"),
     ("replay_from", "past", r"config\.method\.replay_from 'past'.* known: buffer, past_tasks"),
     ("mix_labels", "released", r"config\.method\.mix_labels 'released', did you mean 'release'\?"),

@@ -825,26 +825,35 @@ def test_results_with_a_number_that_is_not_finite_are_refused(fake, capsys):
         (["table1", "--objectives=simsam"], "did you mean 'simsiam'?"),
         (["table1", "--recipes=lumb"], "unknown recipe 'lumb', did you mean 'lump'?"),
         (["table1", "--recipes=gss", "--objectives=barlow_twins"], "--recipes=gss leaves no run"),
-        (["table1", "--seeds=0"], "--seeds=0 is no number from 1 on"),
-        (["table1", "--jobs=many"], "--jobs=many is no number"),
+        (["table1", "--seeds=0"], "--seeds is 0; it must be a whole number from 1 to 1000"),
+        (["table1", f"--seeds={10**30}"], "it must be a whole number from 1 to 1000"),
+        (["table1", "--jobs=many"], "--jobs is 'many'; it must be a whole number"),
+        (["table1", "--jobs=²"], "--jobs is '²'; it must be a whole number"),
         (["table1", "--format=html"], "unknown format 'html'"),
         (["table1", "--override=train.epochs"], "--override=train.epochs is not KEY=VALUE"),
         (["table1", "--override=seed=3"], "seed is what the study varies"),
         (["fewshot", "--override=benchmark.examples_per_task=9"], "fewshot varies it"),
         (["fewshot", "--override=benchmark.subset_seed=9"], "fewshot varies it"),
         (["fewshot", "--sizes=ten"], "--sizes=ten is not numbers"),
+        (["fewshot", "--sizes=²"], "--sizes=² is not numbers"),
+        (["fewshot", f"--sizes={'9' * 5000}"], "is not numbers"),
         (["fewshot", "--sizes=5000"], "digits has 288 images a task"),
         (["table2", "--datasets=mnits"], "did you mean 'mnist'?"),
         (["table2", "--set=odd.k=3"], "unknown probe to set 'odd'"),
         (["table2", "--set=ood"], "--set=ood is not PROBE.KEY=VALUE"),
         (["table2", "--set=ood.k="], "--set=ood.k= is not PROBE.KEY=VALUE"),
         (["table2", "--set=ood.train_image=70"], "unknown setting of ood 'train_image', did you mean 'train_images'?"),
-        (["table2", "--set=ood.train_images=few"], "--set=ood.train_images=few: it is such as 0"),
-        (["table2", "--set=ood.penalties=1,x"], "--set=ood.penalties=1,x: it is such as 0.0001,0.001"),
+        (["table2", "--set=ood.train_images=few"], "ood.train_images is 'few'; it must be a whole number"),
+        (["table2", "--set=ood.penalties=1,x"], "ood.penalties is 'x'; it must be a number"),
+        (["table2", "--set=ood.temperature=nan"], "ood.temperature is nan; it must be a number"),
+        (["table2", f"--set=ood.seed={2**63}"], "ood.seed is 9223372036854775808; it must be a whole number"),
         (["table2", "--set=ood.dataset=mnist"], "the study sets that; see --datasets"),
         (["landscape", "--set=loss_landscape.loss=classifier,objective"], "a study has one loss at a time; give one"),
         (["landscape", "--set=loss_landscape.task=0,1"], "a study has one task at a time; give one"),
-        (["landscape", "--set=loss_landscape.loss=clasifier"], "unknown loss 'clasifier', did you mean 'classifier'?"),
+        (
+            ["landscape", "--set=loss_landscape.loss=clasifier"],
+            "'clasifier', did you mean 'classifier'?",
+        ),
         (["table2", "--save=x"], "--save is of table1, not of table2"),
         (["table1", "--save=x", "--benchmarks=digits,mnist"], "give one at a time"),
         (["cka", "--recipes=lump"], "leave --recipes out"),
@@ -863,11 +872,24 @@ def test_bad_input_is_one_line(arguments, message, fake, capsys, monkeypatch):
     assert message in error
 
 
-def test_a_misspelt_override_is_found_before_anything_starts(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epoch=2", "unknown key '--config.train.epoch', did you mean --config.train.epochs?"),
+        ("train=2", "unknown key '--config.train', did you mean --config.train."),
+        (f"train.epochs={10**30}", "it must be a whole number from 0 to 1000000"),
+        ("train.learning_rate=nan", "config.train.learning_rate is nan; it must be a number"),
+        ("augment.std=(1,1)", "config.augment.std is (1, 1); it must be 3 values"),
+    ],
+)
+def test_a_bad_override_is_found_before_anything_starts(override, message, tmp_path, capsys):
     with pytest.raises(SystemExit) as left:
-        reproduce.main(["table1", "--dry-run", "--override=train.epoch=2", f"--root={tmp_path}"])
+        reproduce.main(["table1", "--dry-run", f"--override={override}", f"--root={tmp_path}"])
     assert left.value.code == 2
-    assert "has no key 'train.epoch' to override, did you mean 'train.epochs'?" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_launch_py_it_says_so(tmp_path, monkeypatch):

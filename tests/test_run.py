@@ -295,7 +295,7 @@ def test_folder_of_another_run_is_refused(environment, undisturbed):
 
 def test_loss_that_is_not_finite_stops_the_run(environment, tmp_path):
     workdir = tmp_path / "run"
-    line = stopped(launch(environment, "finetune.py:digits", workdir, train__learning_rate=1e25))
+    line = stopped(launch(environment, "finetune.py:digits", workdir, train__learning_rate=1e3, train__weight_decay=1))
     assert "not finite in task 1, step " in line
     steps = [int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit()]
     kept = f"the checkpoint of step {max(steps)} is kept" if steps else "nothing was saved before"
@@ -313,35 +313,18 @@ def test_loss_that_is_not_finite_stops_the_run(environment, tmp_path):
         (
             "lump.py:digits",
             {"train__epoch": 2},
-            "unknown key --config.train.epoch, did you mean --config.train.epochs?",
+            "unknown key '--config.train.epoch', did you mean --config.train.epochs?",
         ),
-        ("lump.py:digits", {"train__epochs": "many"}, "invalid literal for int()"),
-        ("lump.py:digits", {"method__buffer_size": 0}, "config.method.buffer_size is 0; it must be at least 1"),
-        ("lump.py:digits", {"train__batch_size": 1}, "config.train.batch_size is 1; batch norm needs at least 2"),
-        ("lump.py:digits", {"eval__knn_k": 0}, "config.eval.knn_k is 0; it must be at least 1"),
+        ("lump.py:digits", {"train__epochs": "many"}, "config.train.epochs is 'many'; it must be a whole number"),
+        ("lump.py:digits", {"method__buffer_size": 0}, "config.method.buffer_size is 0; it must be"),
+        ("lump.py:digits", {"train__batch_size": 1}, "config.train.batch_size is 1; it must be a whole number from 2"),
         ("lump.py:digits", {"model__dtype": "float8"}, "unknown config.model.dtype 'float8', did you mean 'float32'?"),
-        ("lump.py:digits", {"seed": -1}, "config.seed is -1; it must be at least 0"),
-        ("lump.py:digits", {"train__learning_rate": -1}, "config.train.learning_rate is -1.0; it must be above 0"),
-        ("lump.py:digits", {"augment__crop_scale": 3}, "config.augment: "),
-        ("lump.py:digits", {"objective__predictor_dim": 0}, "config.objective.predictor_dim is 0"),
+        ("lump.py:digits", {"augment__crop_scale": 3}, "config.augment.crop_scale is (3,); it must be 2 values"),
         ("lump.py:digits", {"method__name": "finetune"}, "config.method holds the settings of another method than"),
         ("lump.py:digits", {"objective__name": "barlow_twins"}, "config.objective holds the settings of another"),
         ("lump.py:digits", {"benchmark__name": "cifar100"}, "config.benchmark.name is 'cifar100', but"),
-        ("lump.py:digits", {"eval__tasks": "none"}, "unknown config.eval.tasks 'none'; known: seen, all"),
-        ("pnn.py:digits", {"benchmark__num_tasks": 0}, "config.benchmark.num_tasks is 0; it must be at least 1"),
         ("lump.py:digits", {"init_from": "none.pth"}, "cannot read none.pth (No such file or directory)"),
-        ("lump.py:digits,barlow_twins", {"objective__off_diagonal": -1}, "config.objective.off_diagonal is -1"),
-        ("lump.py:digits,supervised", {"objective__classes": 3}, "config.objective.classes is 3, but the tasks have 4"),
-        ("lump.py:digits", {"seed": 99999999999}, "config.seed is 99999999999; it must be below 2**31"),
-        (
-            "lump.py:digits",
-            {"augment__std": "(0,1,1)"},
-            "config.augment.std is (0, 1, 1); its numbers must be above 0",
-        ),
-        ("derpp.py:digits", {"method__beta": "inf"}, "config.method.beta is inf; it must be finite"),
         ("gss.py:digits,barlow_twins", {}, "GSS compares gradients of single examples"),
-        ("lump.py:digits", {"augment__crop": "round"}, "unknown config.augment.crop 'round'; known: resized, padded"),
-        ("lump.py:digits", {"augment__flip": 1.5}, "config.augment: a probability must be in [0, 1], got 1.5"),
         ("lump.py:digits", {"train__devices": 3}, "config.train.devices is 3, but this machine has 1"),
         ("lump.py:cifar10", {}, "pip install '.[prepare]' (TensorFlow, needed this once)"),
     ],

@@ -9,6 +9,7 @@ import tiny
 
 from ucl_jax import evaluate, metrics, parallel, train
 from ucl_jax.data.stream import batch_indices, open_stream
+from ucl_jax.errors import UsageError
 from ucl_jax.experiment import Experiment, Stage, make_experiment
 from ucl_jax.objectives import Readout
 
@@ -20,6 +21,10 @@ def test_schedule_by_hand():
     assert schedule.total == 14
     # The paper: 10,000 images a task in batches of 256 are 40 steps; 5 tasks of 200 epochs are 40,000.
     assert train.make_schedule([10_000] * 5, 200, 256).total == 40_000
+    # Steps are int32: 2**31 - 1 of them, and no more.
+    assert train.make_schedule([2**31 - 1], 1, 1).total == 2**31 - 1
+    with pytest.raises(UsageError, match=r"config\.train\.epochs is 1000000: a run of 25000000000 steps"):
+        train.make_schedule([10_000] * 5, 10**6, 2)
 
 
 def test_a_task_smaller_than_a_batch_is_one_batch_of_its_own_size():

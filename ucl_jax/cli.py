@@ -192,7 +192,7 @@ def _config_flag(argv: Sequence[str]) -> tuple[flags.FlagValues, flags.FlagHolde
 def _parse(argv: Sequence[str], values: flags.FlagValues) -> list[str]:
     recipe = _recipe(argv)
     file = recipe.partition(":")[0]
-    given = any(argument.lstrip("-").partition("=")[0] == "config" for argument in argv if argument.startswith("-"))
+    given = "config" in dict(_given(argv))
     require(
         not given or (file.endswith(".py") and os.path.isfile(file)),
         f"there is no recipe {settings.shown(file)}; recipes are the files of configs/, such as configs/lump.py",
@@ -229,10 +229,11 @@ def _explain(argv: Sequence[str], recipe: str) -> None:
     try:
         values, holder = _config_flag(alone := ["", f"--config={recipe}"])
         values(alone)
-        tree = holder.value.to_dict()
+        config = holder.value.to_dict()
     except Exception as error:
         raise UsageError(f"{recipe.partition(':')[0]} is no recipe ({type(error).__name__}); see configs/") from error
-    known = settings.table(tree["objective"]["name"], tree["method"]["name"])
+    settings.check(config)
+    known = settings.table(config["objective"]["name"], config["method"]["name"])
     for name, value in _given(argv):
         key = name.removeprefix("no").removeprefix("config.")
         if not name.removeprefix("no").startswith("config.") or (key in known and _parses(recipe, key, value)):

@@ -114,8 +114,6 @@ def _carry_out(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         stream = stack.enter_context(open_stream(config.benchmark, config.data_dir, config.seed))
         schedule = train.make_schedule(stream.train_sizes, config.train.epochs, config.train.batch_size)
-        steps = schedule.total
-        require(steps <= settings.INT32, f"config.train.epochs is {config.train.epochs}: {steps} steps are too many")
         parallel.check_batches(schedule.batch_sizes, devices)
         stack.enter_context(claim(workdir))
         write_json(workdir / "config.json", json.loads(config.to_json()))
