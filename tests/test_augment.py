@@ -650,32 +650,28 @@ VIEWS = {  # the view, how it resamples, and whether it crops without resizing
 @pytest.mark.parametrize(("view", "method", "crop"), VIEWS.values(), ids=VIEWS)
 def test_views_with_pillows_rounding_are_pillows_to_the_grey_level(view, method, crop):
     # The draws are ours, from the keys of the view; all that is done with them is Pillow's.
-    n, strong = 64, view is augment.simsiam_view
+    n, strong, scale = 64, view is augment.simsiam_view, (0.2, 1.0) if view is augment.simsiam_view else (0.08, 1.0)
     images = np.stack([uint8_image(32, 32, seed) // (1 + seed % 3) for seed in range(n)]).astype(np.uint8)
     transform = view(32, rounding="pillow", **crop, **PLAIN)
-    got = np.asarray(jit(functools.partial(augment.apply, transform))(keys(n), images))
-    draws = jax.vmap(lambda key: jax.random.split(key, 7 if strong else 2))(keys(n))
-    coins = {  # crop, flip, then of the strong view: whether to jitter, how, whether to make it grey
-        i: np.asarray(jax.vmap(lambda key, p=p: jax.random.bernoulli(key, p))(draws[:, i]))
-        for i, p in ((1, 0.5), (2, 0.8), (4, 0.2))
-        if strong or i == 1
-    }
-    scale = (0.2, 1.0) if strong else (0.08, 1.0)
-    boxes = np.stack(jax.vmap(lambda key: augment.crop_params(key, 32, 32, scale))(draws[:, 0]), axis=1)
-    places = np.asarray(jax.vmap(lambda key: jax.random.randint(key, (2,), 0, 9))(draws[:, 0]))
-    for i, image in enumerate(images):
-        if crop:
-            (top, left), padded = places[i], np.pad(image, ((4, 4), (4, 4), (0, 0)))
-            want = padded[top : top + 32, left : left + 32]
-        else:
-            want = pillow_crop(image, *boxes[i].tolist(), 32, method)
-        want = want[:, ::-1] if coins[1][i] else want
-        if strong and coins[2][i]:
-            factors, order = augment.jitter_params(draws[i, 3], 0.4, 0.4, 0.4, 0.1)
-            want = pillow_jitter(want, np.asarray(factors), np.asarray(order))
-        if strong and coins[4][i]:
-            want = np.asarray(Image.fromarray(want).convert("L").convert("RGB"))
-        np.testing.assert_allclose(255 * got[i], want, rtol=0, atol=1e-4)
+    got = 255 * np.asarray(jit(functools.partial(augment.apply, transform))(keys(n), images))
+
+    def draws(key):
+        crop_key, flip, *others = jax.random.split(key, 7 if strong else 2)
+        window, box = jax.random.randint(crop_key, (2,), 0, 9), jnp.stack(augment.crop_params(crop_key, 32, 32, scale))
+        if not strong:
+            return window, box, jax.random.bernoulli(flip, 0.5)
+        coins = [jax.random.bernoulli(k, p) for k, p in ((flip, 0.5), (others[0], 0.8), (others[2], 0.2))]
+        return window, box, *coins, *augment.jitter_params(others[1], 0.4, 0.4, 0.4, 0.1)
+
+    for image, shown, window, box, flip, *more in zip(images, got, *draw(draws, n)):
+        padded, (top, left) = np.pad(image, ((4, 4), (4, 4), (0, 0))), window
+        want = padded[top:, left:][:32, :32] if crop else pillow_crop(image, *box.tolist(), 32, method)
+        want = want[:, ::-1] if flip else want
+        if strong:
+            jitter, gray, factors, order = more
+            want = pillow_jitter(want, factors, order) if jitter else want
+            want = np.asarray(Image.fromarray(want).convert("L").convert("RGB")) if gray else want
+        np.testing.assert_allclose(shown, want, rtol=0, atol=1e-4)
 
 
 def test_views_are_rounded_as_the_config_says_and_without_leave_no_trace_of_it():
