@@ -116,9 +116,12 @@ def steps_recorded(workdir: pathlib.Path) -> int:
 
 
 def like(recipe: str, **sizes):
-    """The shapes of a recipe's state."""
+    """The shapes of a recipe's state, on one device."""
     objective = ",supervised" if recipe in LABELLED else ""
-    return jax.eval_shape(make_experiment(tiny.config(recipe, f"digits{objective}", **sizes), parallel.AXIS).init)
+    experiment = make_experiment(tiny.config(recipe, f"digits{objective}", **sizes), parallel.AXIS)
+    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    shapes = jax.eval_shape(experiment.init)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes)
 
 
 def outcome(workdir: pathlib.Path, state) -> dict:
