@@ -21,7 +21,7 @@ def main(argv: list[str]) -> None:
     """Trains, evaluates and records the run of --config; goes on where an earlier one in the folder was left."""
     if len(argv) > 1 or CONFIG.value is None:
         raise UsageError(f"give a recipe and nothing else unnamed: {__doc__.splitlines()[2]}")
-    logging.set_verbosity(logging.WARNING)  # Orbax tells every step of every save
+    logging.set_verbosity(logging.FATAL)  # Orbax tells every step of every save, and what it also raises
     from ucl_jax import run, tables  # heavy: not for --help
 
     workdir = pathlib.Path(WORKDIR.value) if WORKDIR.value else run.default_workdir(CONFIG.value)

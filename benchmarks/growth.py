@@ -77,7 +77,7 @@ def step_sweep(sweep: str, base: dict[str, int], given: argparse.Namespace) -> l
         config = lump.get_config("cifar10,simsiam")
         config.update_from_flattened_dict({KEYS[name]: number for name, number in (base | {sweep: value}).items()})
         config.model.dtype = given.dtype
-        parallel.keep_compiled(config.compilation_cache)
+        parallel.keep_compiled(config.compilation_cache, measure.tell)
         loop = measure.Loop(config)
         first = loop.steps()
         measure.tell(f"{sweep} {value}: first step {first:.1f} s")
@@ -103,7 +103,7 @@ def bank_sweep(given: argparse.Namespace) -> list[dict]:
     """Records of the kNN of random queries in banks of random features, which come from the host each time."""
     import numpy as np
 
-    from ucl_jax.evaluate import TaskFeatures, knn_accuracy
+    from ucl_jax.evaluate import TaskFeatures, knn_accuracy, put_bank
 
     points = values("bank", ACCELERATOR, given.quick)
     rng = np.random.default_rng(0)
@@ -113,7 +113,7 @@ def bank_sweep(given: argparse.Namespace) -> list[dict]:
 
     def turn(size):
         def once():
-            return knn_accuracy(task, bank[:size], label[:size], NEIGHBOURS, TEMPERATURE, CLASSES)
+            return knn_accuracy(task, put_bank(bank[:size], label[:size]), NEIGHBOURS, TEMPERATURE, CLASSES)
 
         once()
         return lambda count: measure.seconds(once, count)

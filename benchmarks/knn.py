@@ -51,11 +51,11 @@ def make_features(given: argparse.Namespace) -> tuple[np.ndarray, ...]:
 
 def ours(bank, label, queries, given):
     """`ucl_jax.evaluate.knn_accuracy`, the probe of every run."""
-    from ucl_jax.evaluate import TaskFeatures, knn_accuracy
+    from ucl_jax.evaluate import TaskFeatures, knn_accuracy, put_bank
 
     def make_pass(answer):
         task = TaskFeatures(bank, label, queries, answer)
-        return knn_accuracy(task, bank, label, given.k, TEMPERATURE, CLASSES), None
+        return knn_accuracy(task, put_bank(bank, label), given.k, TEMPERATURE, CLASSES), None
 
     return make_pass
 

@@ -16,7 +16,6 @@ benchmarks/results/step.json.
 """
 
 import argparse
-import ast
 import contextlib
 import json
 import pathlib
@@ -28,7 +27,7 @@ from functools import partial
 from benchmarks import measure
 from configs import lump
 from ucl_jax import tables
-from ucl_jax.cli import Parser, exit_codes
+from ucl_jax.cli import Parser, exit_codes, read_config
 from ucl_jax.errors import UsageError, choose, require
 
 ARGUMENT = {"paper": "cifar10,simsiam", "demo": "digits,simsiam"}
@@ -54,19 +53,10 @@ SHARED = (
 
 def get_config(size: str, overrides: list[str]):
     """The config tree of a size; raises UsageError for an override that does not fit into it."""
-    config = lump.get_config(choose("size", size, ARGUMENT))
     for override in overrides:
-        key, equals, text = override.partition("=")
-        require(bool(equals), f"--override={override} is not KEY=VALUE")
-        try:
-            value = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            value = text
-        try:
-            config.update_from_flattened_dict({key: value})
-        except (KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"--override={override}: {error.args[0]}") from None
-    return config
+        require("=" in override, f"--override={override} is not KEY=VALUE")
+    recipe = f"--config={lump.__file__}:{choose('size', size, ARGUMENT)}"
+    return read_config([recipe, *(f"--config.{override}" for override in overrides)])
 
 
 # A process of one program. It answers a question {"what": name, "untimed": calls, "count": calls} with the seconds a

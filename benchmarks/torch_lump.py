@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 import torch.nn.functional as F
+from flax.traverse_util import flatten_dict
 from PIL import Image, ImageEnhance, ImageFilter
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -126,6 +127,21 @@ class SimSiam(nn.Module):
         """[B, 3, H, W] -> projection and prediction, [B, output_dim] each."""
         projection = self.projector(self.backbone(x))
         return projection, self.predictor(projection)
+
+
+LEAVES = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var", "kernel": "weight"}
+AXES = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}  # of kernels HWIO and [in, out], by their number
+
+
+def from_ours(*trees) -> dict[str, torch.Tensor]:
+    """Parameters and statistics of ucl_jax by the names and in the layouts of a SimSiam's state dict."""
+    named = {}
+    for tree in trees:
+        for path, leaf in flatten_dict(tree).items():
+            *layer, name = (part for part in path if part not in ("conv", "dense"))
+            array = np.asarray(leaf)
+            named[".".join((*layer, LEAVES[name]))] = torch.tensor(array.transpose(AXES[array.ndim]))
+    return named
 
 
 def simsiam_loss(network: nn.Module, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:

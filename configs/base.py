@@ -24,7 +24,7 @@ OBJECTIVES = {
 REHEARSAL = dict(
     buffer_size=256,
     replay_from="buffer",  # buffer | past_tasks: all that is stored, or examples of earlier tasks only
-    count="presentations",  # presentations | examples: what the reservoir counts
+    count="presentations",  # presentations | examples: an image is offered each time it is shown, or once
 )
 
 # Settings of each method.
@@ -34,15 +34,21 @@ METHODS = {
         c=0.1,  # strength of the penalty
         xi=1.0,  # damping
         form="release",  # release | path_integral | submission | overwrite: how importance is measured, methods/si.py
-        rate=0.03,  # of the forms release and submission: importance is rate * grad^2
+        rate=0.03,  # of the official forms: importance is rate * grad^2; they take train.learning_rate
         clip=1.0,  # of gradients, by value; 0 does not clip
         protect="backbone",  # backbone | all: which parameters are held back
     ),
-    "agem": dict(REHEARSAL, replay_from="past_tasks", replay_view="strong"),
+    "agem": dict(
+        REHEARSAL,
+        policy="equal_share",  # equal_share | reservoir: buffer_size // tasks of each task, or a sample of all
+        replay_from="past_tasks",
+        count="examples",
+        replay_view="strong",
+    ),
     "gss": dict(
         REHEARSAL,
         replay_view="strong",
-        compare=10,  # stored examples whose gradients a new one's is compared with
+        compare=0,  # stored examples whose gradients a new one's is compared with; 0 is as many as a batch has
     ),
     # strong | weak: stored images are shown as present ones are, or cropped and flipped only; with labels weak.
     "er": dict(REHEARSAL, replay_view="strong"),
@@ -125,12 +131,14 @@ def get_config(
         examples_per_task=0,  # training images a task (few-shot); 0 is all
         test_examples_per_task=0,
         validation_fraction=0.0,  # above 0: probe on a held-out part of the training split, not on the test split
-        subset_seed=0,  # of the few-shot and validation subsets
+        subset_seed=0,  # of the few-shot and validation subsets; -1 is the run's seed
         class_order_seed=-1,  # -1 is label order
         joint=joint,  # one training task made of all
     )
     config.augment = dict(
-        crop="padded" if supervised else "resized",  # resized | padded: a part of the image, or all of it moved
+        # resized | padded: a part of the image, or all of it moved. With labels the official code has resized crops
+        # until October 2022, padded ones since then.
+        crop="resized",
         crop_padding=1 if small else 4,  # of padded crops, zeros a side
         crop_scale=(0.6, 1.0) if small else (0.2, 1.0),
         flip=0.0 if small else 0.5,
@@ -138,9 +146,12 @@ def get_config(
         jitter_p=0.8,
         gray_p=0.2,
         blur_p=-1.0,  # -1 is 0.5 above 32 pixels, else 0
+        rounding="none",  # none | pillow: pillow comes to whole grey levels after each operation, as in the code
         mean=facts.mean,
         std=facts.std,
-        replay_crop_scale=(0.6, 1.0) if small else (0.08, 1.0),  # the weak view of replayed images
+        # The weak view of replayed images, likewise: crops were padded with labels, in the code of the paper too.
+        replay_crop="padded" if supervised else "resized",
+        replay_crop_scale=(0.6, 1.0) if small else (0.08, 1.0),
         replay_mean=facts.replay_mean,
         replay_std=facts.replay_std,
     )
@@ -162,7 +173,7 @@ def get_config(
         devices=0,  # 0 is all of this machine
     )
     config.eval = dict(
-        tasks="seen",  # seen | all: after each task
+        tasks="all",  # all | seen: which are evaluated after each task; forgetting takes the best of all rows
         knn_k=200,
         knn_k_rule="fixed",  # fixed | tasks_seen: the present release takes min(k, number of tasks seen)
         knn_temperature=0.1,
@@ -170,12 +181,18 @@ def get_config(
         batch_size=512,
         random_init=True,  # probe the network before training too
     )
-    # To go on from: every so many steps, the last so many. For analysis: the network after every task.
-    config.checkpoint = dict(every_steps=1000, keep=2, networks=True)
+    config.checkpoint = dict(
+        every_steps=1000,  # to go on from: every so many steps,
+        every_minutes=10.0,  # and when so many minutes have passed since the last one; 0 is by steps only
+        keep=2,  # the last so many
+        networks=True,  # for analysis: the network after every task
+    )
     config.log = dict(every_steps=10, tensorboard=True, wandb=False)
 
     if supervised and method == "der":
         config.method.target = "output"
+    if supervised and method == "si":
+        config.method.rate = 0.24
     if supervised and "replay_view" in config.method:
         config.method.replay_view = "weak"
     for (owner, key), value in TUNED.get(name, {}).items():

@@ -9,12 +9,13 @@ from flax import linen as nn
 
 from ucl_jax import objectives, train_step
 from ucl_jax.architectures import Architecture
-from ucl_jax.methods import METHODS
+from ucl_jax.methods import METHODS, Scenario
 from ucl_jax.models.heads import Network
 from ucl_jax.models.resnet import BasicBlock
 from ucl_jax.types import Batch, Keys
 
-SIZE, EXAMPLES = 8, 6
+SIZE, EXAMPLES, TASKS = 8, 6, 3
+SCENARIO = Scenario(TASKS, EXAMPLES)
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # half the time
 
 
@@ -86,7 +87,7 @@ def compiled(method):
 
 def make_raw(name, learned="simsiam", **settings):
     """A method, to be compiled as a part of the train step."""
-    return METHODS[name](objective(learned), **settings)
+    return METHODS[name](objective(learned), SCENARIO, **settings)
 
 
 def make_method(name, learned="simsiam", **settings):

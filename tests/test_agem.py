@@ -7,15 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import scipy.stats
 import small
 from jax.flatten_util import ravel_pytree
 from small import EXAMPLES, make_batch
 
+from ucl_jax.errors import UsageError
+from ucl_jax.methods import Step
 from ucl_jax.methods.agem import project
 
 DEFAULTS = {
-    "buffer_size": 10 * EXAMPLES, "replay_from": "past_tasks", "count": "presentations", "replay_view": "strong",
+    "buffer_size": 10 * EXAMPLES, "policy": "reservoir", "replay_from": "past_tasks", "count": "presentations",
+    "replay_view": "strong",
 }  # fmt: skip
+SHARED, SHARE = {"policy": "equal_share", "count": "examples", "buffer_size": 14}, 14 // small.TASKS
 LEARNING_RATE = 0.3
 OPTIMIZER = optax.sgd(LEARNING_RATE)
 
@@ -191,3 +196,74 @@ def test_reference_is_the_gradient_of_the_objective_on_recalled_examples():
     found = small.quick_jit(jax.grad(method.reference))(state.params, state.model_state, state.memory, past, keys)
     _, expected, _, _ = gradients_by_hand(method, state, make_batch(1))
     np.testing.assert_allclose(flat(found), expected, rtol=1e-3, atol=1e-6)
+
+
+# An equal share of the buffer for each task.
+
+
+def observed(memory, method, seed, key, first=True):
+    return method.observe(memory, Step(make_batch(seed, first), (), (), (), ()), key)
+
+
+def test_each_task_has_an_equal_share_of_its_own_images_each_counted_once():
+    """Three tasks: three batches, a part of one (fewer images than the share), and two."""
+    method = small.make_method("agem", **(DEFAULTS | SHARED))
+    memory = method.init(make_batch(), *small.started("simsiam"))
+    tasks = [{0: True, 1: True, 2: True}, {3: np.arange(EXAMPLES) < 2}, {4: True, 5: True}]
+    for task, batches in enumerate(tasks):
+        for epoch in range(3):
+            for seed, first in batches.items():
+                before = memory
+                key = jax.random.fold_in(jax.random.key(seed), epoch)
+                memory = observed(memory, method, seed, key, first if epoch == 0 else False)
+                if epoch:
+                    small.assert_trees_equal(memory, before)  # no image is offered twice
+                # The past is what earlier tasks left, while this task fills its own slots.
+                past = np.asarray(method.recall(memory, key, EXAMPLES).batch.label)
+                assert task == 0 or set(past // 100) <= set().union(*tasks[:task])
+        memory = method.end_task(memory, ())
+    batch, filled = method.stored(memory)
+    assert batch.label.shape == (3 * SHARE,)  # 14 // 3 of each
+    np.testing.assert_array_equal(filled, [True] * SHARE + [True] * 2 + [False] * 2 + [True] * SHARE)
+    label, shares = np.asarray(batch.label), np.arange(3 * SHARE) // SHARE
+    for task, batches in enumerate(tasks):
+        mine = label[(shares == task) & filled]
+        assert set(mine // 100) <= set(batches)
+        assert len(set(mine)) == len(mine)
+        for place in np.flatnonzero((shares == task) & filled):
+            np.testing.assert_array_equal(batch.image[place], make_batch(label[place] // 100).image[label[place] % 100])
+    np.testing.assert_array_equal(label[SHARE : SHARE + 2], [300, 301])
+    assert set(np.asarray(method.recall(memory, jax.random.key(0), 3 * SHARE - 2).batch.label)) == set(label[filled])
+
+
+def test_the_share_of_a_task_is_a_uniform_sample_of_it_whatever_the_number_of_tasks_before():
+    """As if it were drawn at the end of the task: each of 18 images with the same probability, in each task."""
+    method, runs = small.make_raw("agem", **(DEFAULTS | SHARED)), 2_000
+
+    def run(key):
+        memory = method.init(make_batch(), *small.started("simsiam"))
+        for task in range(2):
+            for seed in range(3):
+                memory = observed(memory, method, seed, jax.random.fold_in(jax.random.fold_in(key, task), seed))
+            memory = method.end_task(memory, ())
+        return memory.buffer.items.batch.label
+
+    kept = np.asarray(small.quick_jit(jax.vmap(run))(jax.random.split(jax.random.key(1), runs)))
+    places = [100 * seed + place for seed in range(3) for place in range(EXAMPLES)]
+    for task in range(2):
+        count = np.array([np.sum(kept[:, task * SHARE : (task + 1) * SHARE] == label) for label in places])
+        assert count.sum() == SHARE * runs
+        # The variance of simple random sampling, see test_replay.py.
+        n, p = len(places), SHARE / len(places)
+        statistic = np.sum((count - runs * p) ** 2) / (runs * p * (1 - p)) * (n - 1) / n
+        assert scipy.stats.chi2(n - 1).sf(statistic) > 1e-4
+    assert np.mean(kept[:, :SHARE] == kept[:, SHARE : 2 * SHARE]) < 0.1  # the tasks are drawn independently
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"policy": "ring"}, r"config\.method\.policy 'ring'; known: reservoir, equal_share"),
+    ({"buffer_size": 2}, r"config\.method\.buffer_size is 2; with policy=equal_share each of 3 tasks needs a slot"),
+])  # fmt: skip
+def test_bad_shares_are_refused(changes, message):
+    with pytest.raises(UsageError, match=message):
+        small.make_raw("agem", **(DEFAULTS | SHARED | changes))

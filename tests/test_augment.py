@@ -1,4 +1,7 @@
-"""Every op against an independent reference (Pillow, colorsys, SciPy, plain Python), and every draw against its law."""
+"""Every op against an independent reference (Pillow, colorsys, SciPy, plain Python), and every draw against its law.
+
+Of float images within what rounding explains, of uint8 images to the grey level.
+"""
 
 import colorsys
 import functools
@@ -13,7 +16,10 @@ import scipy.ndimage
 import scipy.stats
 from PIL import Image, ImageEnhance
 
+from configs.base import get_config
 from ucl_jax import augment
+from ucl_jax.errors import UsageError
+from ucl_jax.experiment import make_augmentation
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2615)
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
@@ -75,13 +81,32 @@ def test_resized_crop_equals_pillow_on_uint8_images(shape, crop, size, method):
     # (0.5) passes through weights whose absolute values sum to at most 1.3, the second adds 0.5. The passes are two
     # calls here, columns first: Pillow 13 takes a high, narrow crop's rows first (pull request 9549); none before did.
     image = np.where(uint8_image(*shape) > 127, 255, 0).astype(np.uint8)
-    top, left, height, width = crop
-    cut = Image.fromarray(image).crop((left, top, left + width, top + height))
-    want = np.asarray(cut.resize((size, height), FILTERS[method]).resize((size, size), FILTERS[method]))
+    want = pillow_crop(image, *crop, size, method)
     got = resized_crop(jax.vmap(augment.to_float)(image[None])[0], *map(jnp.int32, crop), size, method)
     np.testing.assert_allclose(255 * got, want, rtol=0, atol=1.2)
     assert got.min() >= 0
     assert got.max() <= 1
+    np.testing.assert_array_equal(resized_crop(image, *map(jnp.int32, crop), size, method), want)
+
+
+def pillow_crop(image, top, left, height, width, size, method):
+    """A resized crop by Pillow 8.3.2, which takes columns first always."""
+    cut = Image.fromarray(image).crop((left, top, left + width, top + height))
+    return np.asarray(cut.resize((size, height), FILTERS[method]).resize((size, size), FILTERS[method]))
+
+
+@pytest.mark.parametrize("method", FILTERS)
+@pytest.mark.parametrize(("side", "size"), [(32, 32), (28, 20)])
+def test_resized_crops_of_every_size_equal_pillow_on_uint8_images(side, size, method):
+    # 20 is no power of two: there the weights are no short binary fractions, and only Pillow's own 22 digits do.
+    crops = [(h, w) for h in range(1, side + 1, 3) for w in (1, 2, side // 3, side - 3, side)]
+    rng = np.random.default_rng(0)
+    boxes = np.array([(rng.integers(side - h + 1), rng.integers(side - w + 1), h, w) for h, w in crops], np.int32)
+    images = np.stack([uint8_image(side, side, seed) for seed in range(len(crops))])
+    images[::2] = np.where(images[::2] > 127, 255, 0)
+    crop = jit(jax.vmap(lambda image, box: augment.resized_crop(image, *box, size, method)))
+    want = [pillow_crop(image, *box, size, method) for image, box in zip(images, boxes)]
+    np.testing.assert_array_equal(crop(images, boxes), want)
 
 
 def torchvision_get_params(rng, height, width, scale, ratio):
@@ -213,6 +238,17 @@ def test_adjustments_equal_pillow_image_enhance(op, enhance, factor):
     want = np.asarray(enhance(Image.fromarray(image)).enhance(factor), np.float64)
     got = 255 * np.asarray(op(image.astype(np.float32) / np.float32(255), factor), np.float64)
     assert np.abs(got - want).max() < 1.001 + 0.5 * abs(1 - factor)
+    np.testing.assert_array_equal(op(image, factor), want)
+
+
+@pytest.mark.parametrize(("op", "enhance"), ENHANCE.values(), ids=ENHANCE)
+def test_adjustments_of_uint8_images_equal_pillow_for_every_factor(op, enhance):
+    # Factors such as 0.7 make products that end within a float's last digit of a whole level: fused with the sum, as
+    # a compiler would like to, they are cut to another one.
+    factors = np.concatenate([np.arange(41) / 20, np.random.default_rng(0).uniform(0.6, 1.4, 300)]).astype(np.float32)
+    images = np.stack([uint8_image(32, 32, seed) for seed in range(len(factors))])
+    want = [np.asarray(enhance(Image.fromarray(image)).enhance(float(x))) for image, x in zip(images, factors)]
+    np.testing.assert_array_equal(jax.jit(jax.vmap(op))(images, factors), want)
 
 
 def test_adjustments_by_hand():
@@ -242,18 +278,33 @@ def test_adjust_hue_equals_colorsys(shift):
     np.testing.assert_allclose(augment.adjust_hue(image, shift), want, rtol=0, atol=2e-6)
 
 
+def pillow_hue(image, shift):
+    """torchvision's functional_pil.adjust_hue: its steps are uint8, so that -1 is 255."""
+    hue, saturation, value = Image.fromarray(image).convert("HSV").split()
+    turned = (np.asarray(hue, np.int64) + int(255 * shift)) % 256
+    hsv = Image.merge("HSV", (Image.fromarray(turned.astype(np.uint8)), saturation, value))
+    return np.asarray(hsv.convert("RGB"))
+
+
 @pytest.mark.parametrize("shift", [-0.4, -0.1, 0.1, 0.5])
 def test_adjust_hue_equals_torchvision_on_pil(shift):
     # torchvision's functional_pil.adjust_hue: hue in 8 bits, plus int(255 * shift) with wrap-around at 256. One step of
     # hue moves a channel by up to 6, and both hue and shift are cut to a step: 15 at worst, 2 on average.
     image = uint8_image(24, 24)
-    hue, saturation, value = Image.fromarray(image).convert("HSV").split()
-    turned = (np.asarray(hue, np.int64) + int(255 * shift)) % 256
-    hsv = Image.merge("HSV", (Image.fromarray(turned.astype(np.uint8)), saturation, value))
     got = np.asarray(augment.adjust_hue(image.astype(np.float32) / np.float32(255), shift))
-    error = np.abs(255 * got - np.asarray(hsv.convert("RGB")))
+    error = np.abs(255 * got - pillow_hue(image, shift))
     assert error.max() < 15
     assert error.mean() < 2
+
+
+def test_adjust_hue_of_uint8_images_equals_torchvision_on_pil():
+    # Every hue of every chroma (one channel is 0), and saturations and values as they come.
+    low, high = np.mgrid[:256, :256].astype(np.uint8)
+    planes = [np.roll(np.stack([0 * low, low, high], axis=-1), turn, axis=-1) for turn in range(3)]
+    images = np.stack([*planes, *(uint8_image(256, 256, seed) for seed in range(3))])
+    shifts = np.array([0.0, 0.1, -0.5, 0.5, -0.003, -0.0437], np.float32)
+    want = [pillow_hue(image, float(shift)) for image, shift in zip(images, shifts)]
+    np.testing.assert_array_equal(jit(jax.vmap(augment.adjust_hue))(images, shifts), want)
 
 
 def test_grayscale_equals_pillow():
@@ -264,6 +315,9 @@ def test_grayscale_equals_pillow():
         # Mode 'F' is not rounded, mode 'L' is.
         np.testing.assert_allclose(255 * got[..., i], np.asarray(Image.fromarray(image).convert("F")), rtol=1e-5)
         assert np.abs(255 * got[..., i] - np.asarray(Image.fromarray(image).convert("L"))).max() < 0.51
+    image = uint8_image(256, 256)
+    want = np.asarray(Image.fromarray(image).convert("L").convert("RGB"))
+    np.testing.assert_array_equal(augment.grayscale(jnp.asarray(image)), want)
 
 
 apply_jitter = jit(jax.vmap(augment.apply_jitter, in_axes=(None, 0, 0)))
@@ -282,6 +336,25 @@ def test_apply_jitter_equals_the_four_ops_in_every_order():
     assert min(distances) > 1e-3, "the factors must tell the orders apart"
     got = apply_jitter(image, np.tile(factors, (24, 1)), ORDERS)
     np.testing.assert_allclose(got, np.stack(want), rtol=0, atol=5e-6)
+
+
+def pillow_jitter(image, factors, order):
+    """torchvision's ColorJitter on a Pillow image: a hue of strength 0 is left out."""
+    for op in order:
+        if op == augment.HUE:
+            image = pillow_hue(image, float(factors[op])) if factors[op] else image
+        else:
+            enhance = list(ENHANCE.values())[op][1]
+            image = np.asarray(enhance(Image.fromarray(image)).enhance(float(factors[op])))
+    return image
+
+
+@pytest.mark.parametrize("hue", [0.08, 0.0])
+def test_apply_jitter_of_a_uint8_image_equals_pillow_in_every_order(hue):
+    image, factors = uint8_image(16, 16), np.array([1.37, 0.61, 0.7, hue], np.float32)
+    want = np.stack([pillow_jitter(image, factors, order) for order in ORDERS])
+    assert len(np.unique(want.reshape(24, -1), axis=0)) >= (24 if hue else 6), "the factors must tell the orders apart"
+    np.testing.assert_array_equal(apply_jitter(image, np.tile(factors, (24, 1)), ORDERS), want)
 
 
 def test_jitter_params_factors_are_uniform_and_independent():
@@ -334,6 +407,20 @@ def test_gaussian_blur_equals_scipy(kernel_size, shape, sigma):
     np.testing.assert_allclose(gaussian_blur(image, sigma, kernel_size), want, rtol=0, atol=1e-6)
 
 
+def test_gaussian_blur_of_a_uint8_image_is_cut_to_levels():
+    # As torchvision 0.10.1: to_tensor, blur in floats, mul(255).byte(). What is nearly whole may go either way.
+    image = uint8_image(12, 16)
+    taps = np.exp(-0.5 * (np.arange(-3, 4) / 1.3) ** 2)
+    want = image.astype(np.float64)
+    for axis in (0, 1):
+        want = scipy.ndimage.correlate1d(want, taps / taps.sum(), axis=axis, mode="mirror")
+    clear = np.abs(want - np.round(want)) > 1e-4
+    assert clear.mean() > 0.99
+    got = gaussian_blur(image, 1.3, 7)
+    assert got.dtype == np.uint8
+    np.testing.assert_array_equal(got[clear], np.floor(want)[clear])
+
+
 def test_normalize_and_to_float():
     image = np.array([[[0, 51, 255]]], np.uint8)
     got = augment.to_float(jnp.asarray(image))
@@ -341,6 +428,7 @@ def test_normalize_and_to_float():
     np.testing.assert_allclose(got, [[[0.0, 0.2, 1.0]]], rtol=1e-6)
     got = augment.normalize(got, (0.5, 0.1, 0.25), (0.5, 0.2, 0.25))
     np.testing.assert_allclose(got, [[[-1.0, 0.5, 3.0]]], rtol=1e-6)
+    np.testing.assert_array_equal(augment.normalize(jnp.asarray(image), (0.5, 0.1, 0.25), (0.5, 0.2, 0.25)), got)
 
 
 BAD_USE = {
@@ -355,6 +443,8 @@ BAD_USE = {
     "probability": lambda: augment.horizontal_flip(jax.random.key(0), jnp.zeros((4, 4, 3)), 1.5),
     "strength": lambda: augment.jitter_params(jax.random.key(0), 0.4, -0.1, 0.4, 0.1),
     "hue": lambda: augment.jitter_params(jax.random.key(0), 0.4, 0.4, 0.4, 0.6),
+    "rounding": lambda: augment.replay_view(4, rounding="up", **PLAIN)(jax.random.key(0), jnp.zeros((4, 4, 3))),
+    "float_levels": lambda: augment.replay_view(4, rounding="pillow", **PLAIN)(jax.random.key(0), jnp.zeros((4, 4, 3))),
 }
 
 
@@ -547,6 +637,59 @@ def test_simsiam_view_jitters_before_grey_and_blurs_last():
     bright = {"scale": (1.0, 1.0), "jitter": (1.0, 0.0, 0.0, 0.0), "jitter_p": 1.0, "gray_p": 0.0, "blur_p": 1.0}
     mean = views(augment.simsiam_view(40, **bright, **PLAIN), board, 100).mean(axis=(1, 2, 3))
     assert 0.49 < mean.max() < 0.51
+
+
+VIEWS = {  # the view, how it resamples, and whether it crops without resizing
+    "simsiam": (augment.simsiam_view, "bilinear", {}),
+    "simsiam_padded": (augment.simsiam_view, "bilinear", {"padding": 4}),
+    "replay": (augment.replay_view, "bicubic", {}),
+    "replay_padded": (augment.replay_view, "bicubic", {"padding": 4}),
+}
+
+
+@pytest.mark.parametrize(("view", "method", "crop"), VIEWS.values(), ids=VIEWS)
+def test_views_with_pillows_rounding_are_pillows_to_the_grey_level(view, method, crop):
+    # The draws are ours, from the keys of the view; all that is done with them is Pillow's.
+    n, strong = 64, view is augment.simsiam_view
+    images = np.stack([uint8_image(32, 32, seed) // (1 + seed % 3) for seed in range(n)]).astype(np.uint8)
+    transform = view(32, rounding="pillow", **crop, **PLAIN)
+    got = np.asarray(jit(functools.partial(augment.apply, transform))(keys(n), images))
+    draws = jax.vmap(lambda key: jax.random.split(key, 7 if strong else 2))(keys(n))
+    coins = {  # crop, flip, then of the strong view: whether to jitter, how, whether to make it grey
+        i: np.asarray(jax.vmap(lambda key, p=p: jax.random.bernoulli(key, p))(draws[:, i]))
+        for i, p in ((1, 0.5), (2, 0.8), (4, 0.2))
+        if strong or i == 1
+    }
+    scale = (0.2, 1.0) if strong else (0.08, 1.0)
+    boxes = np.stack(jax.vmap(lambda key: augment.crop_params(key, 32, 32, scale))(draws[:, 0]), axis=1)
+    places = np.asarray(jax.vmap(lambda key: jax.random.randint(key, (2,), 0, 9))(draws[:, 0]))
+    for i, image in enumerate(images):
+        if crop:
+            (top, left), padded = places[i], np.pad(image, ((4, 4), (4, 4), (0, 0)))
+            want = padded[top : top + 32, left : left + 32]
+        else:
+            want = pillow_crop(image, *boxes[i].tolist(), 32, method)
+        want = want[:, ::-1] if coins[1][i] else want
+        if strong and coins[2][i]:
+            factors, order = augment.jitter_params(draws[i, 3], 0.4, 0.4, 0.4, 0.1)
+            want = pillow_jitter(want, np.asarray(factors), np.asarray(order))
+        if strong and coins[4][i]:
+            want = np.asarray(Image.fromarray(want).convert("L").convert("RGB"))
+        np.testing.assert_allclose(255 * got[i], want, rtol=0, atol=1e-4)
+
+
+def test_views_are_rounded_as_the_config_says_and_without_leave_no_trace_of_it():
+    config = get_config("digits", "lump")
+    image, key = jnp.zeros((8, 8, 3), jnp.uint8), jax.random.key(0)
+    for rounding, rounds in (("none", False), ("pillow", True)):
+        config.augment.rounding = rounding
+        views = make_augmentation(config)
+        for view in (views.view, views.replay_view):
+            after = str(jax.make_jaxpr(view)(key, image)).replace("u8[8,8,3]", "", 1)  # the image itself
+            assert ("u8[" in after) == rounds
+    config.augment.rounding = "up"
+    with pytest.raises(UsageError, match=r"config\.augment\.rounding 'up'.*none, pillow"):
+        make_augmentation(config)
 
 
 def blur_views(size, n, **settings):

@@ -174,7 +174,12 @@ def test_the_other_choices_run_and_are_kept(tmp_path, monkeypatch, capsys):
         "import json, pathlib, sys\n"
         "flags = dict(word.split('=', 1) for word in sys.argv[1:])\n"
         "if '/er.py' in flags['--config']: sys.exit('error: no luck')\n"
-        "results = {'finished': True, 'command': ' '.join(sys.argv)}\n"
+        "named = {name: {'name': 'any'} for name in ('objective', 'model')}\n"
+        "benchmark = {'name': 'digits', 'joint': False, 'examples_per_task': 0}\n"
+        "config = {'recipe': 'any', 'seed': 0, 'benchmark': benchmark, 'eval': {'forgetting': 'max'}, **named}\n"
+        "probe = {'matrix': [[90.0]], 'chance': 50.0}\n"
+        "results = {'finished': True, 'command': ' '.join(sys.argv), 'config': config}\n"
+        "results['probes'] = {'knn_task': probe, 'knn_all': probe}\n"
         "pathlib.Path(flags['--workdir'], 'results.json').write_text(json.dumps(results))\n"
     )
     monkeypatch.setattr(cells, "LAUNCH", tmp_path / "launch.py")

@@ -76,9 +76,8 @@ def pair_config(recipe, objective):
         "augment__crop": "padded", "augment__jitter_p": 0.0, "augment__gray_p": 0.0, "train__epochs": 1,
         "train__batch_size": 16, "train__learning_rate": LEARNING_RATE[objective],
     }  # fmt: skip
-    for name in ("buffer_size", "compare"):
-        if name in tiny.config(recipe).method:
-            settings[f"method__{name}"] = {"buffer_size": 24, "compare": 4}[name]
+    if "buffer_size" in tiny.config(recipe).method:
+        settings["method__buffer_size"] = 24
     return tiny.config(recipe, f"digits,{objective}", **settings)
 
 
@@ -177,6 +176,15 @@ def test_every_pair_keeps_the_contract(recipe, objective, data_dir):
             np.testing.assert_allclose(theirs, ours, rtol=1e-2, atol=1e-3)
         else:
             np.testing.assert_array_equal(theirs, ours)
+
+
+@pytest.mark.parametrize(("joint", "shares"), [(False, 2), (True, 1)])
+def test_methods_are_told_the_number_of_tasks(joint, shares):
+    config = pair_config("agem", "simsiam")
+    config.benchmark.joint = joint
+    buffer = jax.eval_shape(make_experiment(config, None).init).memory.buffer
+    assert buffer.seen.shape == (shares,)
+    assert buffer.items.task.shape == (24,)
 
 
 @pytest.mark.parametrize(("recipe", "objective"), FORBIDDEN)

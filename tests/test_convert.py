@@ -9,6 +9,7 @@ import os
 import pathlib
 import pickle
 import pickletools
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -406,6 +407,17 @@ def test_missing_statistics():
 def test_entry_of_another_architecture_is_refused(extra):
     with pytest.raises(UsageError, match=rf"holds {extra}, which this network has not"):
         convert.from_official(arrays("simsiam") | {f"module.{extra}": np.zeros(3)}, *like("simsiam"))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e39])  # the last is infinite in float32
+@pytest.mark.parametrize("name", ["backbone.layer2.0.conv1.weight", "projector.layer1.1.running_var"])
+def test_numbers_that_are_not_finite_name_file_and_tensor(tmp_path, name, value):
+    state_dict = {key: torch.from_numpy(array.astype(np.float64)) for key, array in arrays("simsiam").items()}
+    for bad in (name, "predictor.layer2.bias"):
+        state_dict[bad].view(-1)[-1] = value
+    torch.save(state_dict, tmp_path / "a.pth")
+    with pytest.raises(UsageError, match=rf"a\.pth: {re.escape(name)} is not finite"):
+        convert.load(tmp_path / "a.pth", *like("simsiam"))
 
 
 def test_supervised_file_is_not_taken_for_an_unsupervised_one():

@@ -92,7 +92,11 @@ def test_loss_gradient_and_statistics_equal_terms_by_hand(learned, target, beta)
     (present, present_aux), expected_grads = small.value_and_grad(learned)(*start, objective.views(keys.example, batch))
     # Squared errors on weak views of the first sample, number by number.
     weak = objective.weak_view(keys.past, past[0].batch.image)
-    out, model_state = objective.embed(start[0], present_aux.model_state, weak, True)
+    out, replayed_state = objective.embed(start[0], present_aux.model_state, weak, True)
+    # The official code replays features through the backbone alone: heads keep the statistics of the present.
+    heads = {} if target == "output" else {k: v for k, v in present_aux.model_state.items() if k != "backbone"}
+    model_state = replayed_state | heads
+    assert heads or target == "output" or learned == "supervised"
     now, then = np.asarray(choose(out, learned, target), np.float64), np.asarray(past[0].kept, np.float64)
     penalty = DEFAULTS["alpha"] * sum((a - b) ** 2 for a, b in zip(now.flat, then.flat)) / now.size
     # DER++: the objective on fresh views of the second sample.
@@ -171,9 +175,6 @@ def test_targets_go_with_their_examples():
 
 
 @pytest.mark.parametrize(("name", "value", "message"), [
-    ("alpha", -0.1, r"config\.method\.alpha is -0\.1; it must be at least 0"),
-    ("beta", -1.0, r"config\.method\.beta is -1\.0; it must be at least 0"),
-    ("alpha", float("nan"), r"alpha is nan"),
     ("target", "outputs", r"config\.method\.target 'outputs', did you mean 'output'\?"),
 ])  # fmt: skip
 def test_a_setting_out_of_range_is_an_error_that_names_it(name, value, message):

@@ -13,6 +13,12 @@ from ucl_jax.errors import UsageError
 from ucl_jax.methods import Step
 from ucl_jax.methods.rehearsal import past_or_present
 
+OWN = {
+    "er": {"replay_view": "strong"},
+    "agem": {"replay_view": "strong", "policy": "equal_share"},
+    "gss": {"replay_view": "strong", "compare": 3},
+    "der": {"alpha": 0.1, "beta": 0.0, "target": "features"},
+}
 BUFFER = {"buffer_size": 3 * EXAMPLES, "replay_from": "buffer", "count": "presentations"}
 DEFAULTS = BUFFER | {"replay_view": "strong"}
 close = functools.partial(small.assert_trees_close, rtol=1e-4, atol=1e-5)
@@ -112,19 +118,16 @@ def test_past_tasks_replays_earlier_tasks_only():
 
 
 @pytest.mark.parametrize(("name", "value", "message"), [
-    ("buffer_size", 0, r"config\.method\.buffer_size is 0; it must be at least 1"),
     ("replay_from", "past", r"config\.method\.replay_from 'past'.* known: buffer, past_tasks"),
     ("count", "", r"config\.method\.count ''.* known: presentations, examples"),
 ])  # fmt: skip
 @pytest.mark.parametrize("method", ["er", "agem", "der"])
 def test_settings_of_the_buffer_are_checked_for_each_method(method, name, value, message):
-    own = {"alpha": 0.1, "beta": 0.0, "target": "features"} if method == "der" else {"replay_view": "strong"}
     with pytest.raises(UsageError, match=message):
-        small.make_raw(method, **(BUFFER | own | {name: value}))
+        small.make_raw(method, **(BUFFER | OWN[method] | {name: value}))
 
 
 @pytest.mark.parametrize("method", ["er", "agem", "gss"])
 def test_how_the_past_is_shown_is_checked(method):
-    own = {"compare": 3} if method == "gss" else {}
     with pytest.raises(UsageError, match=r"config\.method\.replay_view 'week', did you mean 'weak'"):
-        small.make_raw(method, **(BUFFER | own | {"replay_view": "week"}))
+        small.make_raw(method, **(BUFFER | OWN[method] | {"replay_view": "week"}))

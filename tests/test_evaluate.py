@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from ucl_jax import evaluate
-from ucl_jax.errors import UsageError
 
 
 def numpy_knn(queries, bank, labels, k, temperature, classes):
@@ -66,6 +65,13 @@ def test_unseen_tasks_count_for_knn_task_only():
     row = evaluate.knn_all(TASKS, 1, SETTINGS, CLASSES)
     assert row.accuracy[0] == evaluate.knn_task(TASKS, 1, SETTINGS, CLASSES).accuracy[0]
     assert row.accuracy[1:] == [None, None]
+
+
+def test_the_bank_of_all_tasks_goes_to_the_device_once(monkeypatch):
+    put, sizes = evaluate.put_bank, []
+    monkeypatch.setattr(evaluate, "put_bank", lambda *arrays: sizes.append(len(arrays[0])) or put(*arrays))
+    evaluate.knn_all(TASKS, 3, SETTINGS, CLASSES)
+    assert sizes == [sum(len(task.bank) for task in TASKS)]
 
 
 def test_k_is_clipped_to_the_bank_and_recorded():
@@ -184,16 +190,3 @@ def test_probes_of_an_objective_with_a_head_and_of_one_without():
         assert probe.row is getattr(evaluate, name)
         # A probe that is told the task may take the network of that task's stage.
         assert probe.own_stage == name.endswith("_task")
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"k": 0}, "knn_k is 0"),
-        ({"temperature": 0.0}, "knn_temperature"),
-        ({"k_rule": "all"}, "known: fixed, tasks_seen"),
-    ],
-)
-def test_bad_settings(change, message):
-    with pytest.raises(UsageError, match=message):
-        evaluate.check(SETTINGS._replace(**change))

@@ -16,12 +16,12 @@ from ucl_jax.errors import UsageError
 from ucl_jax.methods import METHODS, Step
 from ucl_jax.models.heads import Network, Predictor, Projector
 from ucl_jax.models.layers import Dense
+from ucl_jax.types import Keys
 
 DEFAULTS = {
     "buffer_size": 2 * EXAMPLES, "compare": 4, "replay_view": "strong", "replay_from": "buffer",
     "count": "presentations",
 }  # fmt: skip
-SIZES = ("buffer_size", "compare")
 
 
 @jax.jit
@@ -212,11 +212,36 @@ def test_scores_equal_gradients_taken_one_by_one(learned):
     small.assert_trees_close(aux.model_state, expected_aux.model_state, rtol=1e-4, atol=1e-5)
 
 
+def half(tree):
+    """The share of the first of two devices."""
+    return jax.tree.map(lambda x: x[: EXAMPLES // 2], tree)
+
+
+@pytest.mark.parametrize(("compare", "number"), [(0, EXAMPLES), (7, 7), (99, 2 * EXAMPLES)])
+def test_as_many_stored_examples_are_compared_as_is_asked_for(compare, number):
+    """0: as many as a batch has over all devices, though the loss is given the share of one of two."""
+    method, start, batch, keys = (
+        gss("supervised", compare=compare),
+        small.started("supervised"),
+        make_batch(3),
+        make_keys(5),
+    )
+    memory = filled_memory(method, "supervised")
+    memory = method.observe(memory, step(2, [0.1] * EXAMPLES), jax.random.key(1))
+    past = method.recall(memory, jax.random.key(3), EXAMPLES)
+    keys = Keys(keys.batch, *half(keys[1:]))
+    _, aux = method.loss(*start, memory, half(batch), half(past), keys)
+    others = replay.sample(memory.buffer, keys.batch, number).batch
+    assert len(set(np.asarray(others.label))) == number
+    expected = scores_by_hand("supervised", *start, half(batch), others)
+    np.testing.assert_allclose(aux.extras, expected, rtol=1e-3, atol=1e-3)
+
+
 def test_only_what_is_trained_is_compared():
     objective = small.objective("simsiam")._replace(
         active=lambda tree: {k: v if k == "projector" else jax.tree.map(jnp.zeros_like, v) for k, v in tree.items()}
     )
-    method = small.compiled(METHODS["gss"](objective, **DEFAULTS))
+    method = small.compiled(METHODS["gss"](objective, small.SCENARIO, **DEFAULTS))
     start, batch, keys = small.started("simsiam"), make_batch(3), make_keys(5)
     memory = filled_memory(method, "simsiam")
     past = method.recall(memory, jax.random.key(3), EXAMPLES)
@@ -261,7 +286,7 @@ def test_opposite_gradients_score_0_and_no_less():
         sign = next(signs)
         return sign * objective.eval_loss(params, model_state, views)
 
-    method = METHODS["gss"](objective._replace(eval_loss=turned), **(DEFAULTS | {"compare": 1}))
+    method = METHODS["gss"](objective._replace(eval_loss=turned), small.SCENARIO, **(DEFAULTS | {"compare": 1}))
     memory = method.observe(method.init(batch, *start), Step(batch, jnp.full(EXAMPLES, 0.1), (), (), ()), keys.batch)
     past = method.recall(memory, jax.random.key(3), EXAMPLES)
     _, aux = small.quick_jit(method.loss)(*start, memory, batch, past, keys)
@@ -277,9 +302,3 @@ def test_barlow_twins_is_refused_because_single_examples_have_no_loss():
         UsageError, match=r"gradients of single examples.*correlation over a batch.*simsiam or supervised"
     ):
         small.make_raw("gss", "barlow_twins", **DEFAULTS)
-
-
-@pytest.mark.parametrize("name", SIZES)
-def test_sizes_below_1_are_refused(name):
-    with pytest.raises(UsageError, match=f"config.method.{name} is 0; it must be at least 1"):
-        small.make_raw("gss", **(DEFAULTS | {name: 0}))

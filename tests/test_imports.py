@@ -14,7 +14,9 @@ ROOT = pathlib.Path(ucl_jax.__file__).parent
 # no line above names, so that a new method or network needs no line here.
 LAYERS = [
     ["ucl_jax"],
-    ["types", "errors", "data", "data.benchmarks", "data.tiny_imagenet_classes"],
+    ["types", "errors", "data", "data.benchmarks", "data.tiny_imagenet_classes", "results", "results.schema"],
+    ["settings"],
+    ["results.load"],
     ["collectives", "augment", "knn", "metrics", "mixup", "replay", "convert", "linear", "geometry", "convolution"],
     ["losses", "models"],
     ["models.layers"],
@@ -74,6 +76,7 @@ PURE = [
     "train_step",
 ]
 FORBIDDEN = {"tensorflow", "tensorflow_datasets", "orbax", "absl", "os", "time"}
+HEAVY = {"jax", "jaxlib", "flax", "optax", "orbax", "chex", "tensorflow", "tensorflow_datasets", "matplotlib"}
 # For any module: what the package does not depend on, or depends on only inside a function (an extra, a slow import).
 NEVER_AT_THE_TOP = {"tensorflow", "torch", "wandb"}
 
@@ -135,6 +138,13 @@ def test_imports_point_one_way(module):
 @pytest.mark.parametrize("module", [m for m in MODULES if any(fnmatch.fnmatch(m, p) for p in PURE)])
 def test_pure_modules_do_without_io_and_clocks(module):
     assert not {name.split(".")[0] for name in imported(parse(module))} & FORBIDDEN
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.partition(".")[0] == "results"])
+def test_results_need_no_jax(module):
+    """A report is made anywhere: of this package such a module imports what reads, not what trains."""
+    assert not {name.partition(".")[0] for name in imported(parse(module))} & HEAVY
+    assert {name.partition(".")[0] for name in project_modules(parse(module))} <= {"results", "errors"}
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("methods.")])

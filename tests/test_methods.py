@@ -27,7 +27,7 @@ DEFAULTS = {
     "mix_labels": "lambda", "count": "presentations",
 }  # fmt: skip
 OBJECTIVE = small.alone("simsiam")
-FINETUNE = METHODS["finetune"](small.objective("simsiam"))
+FINETUNE = METHODS["finetune"](small.objective("simsiam"), small.SCENARIO)
 finetune_loss = small.quick_jit(FINETUNE.loss)
 
 
@@ -409,7 +409,7 @@ def test_a_column_learns_alone_beside_the_frozen_ones():
     assert [x.shape for x in scales] == [(1,), (2,)]
     for column in (0, 1):
         name, objective = f"networks_{column}", small.objective("simsiam", stage(column))
-        step = small.make_step(METHODS["finetune"](objective), optimizer, active=objective.active)
+        step = small.make_step(METHODS["finetune"](objective, small.SCENARIO), optimizer, active=objective.active)
         before = state
         trace = optax.tree.get(before.opt_state, "trace")[name]
         small.assert_trees_equal(trace, jax.tree.map(jnp.zeros_like, trace))  # it starts at rest
@@ -443,11 +443,6 @@ def test_a_column_learns_alone_beside_the_frozen_ones():
 
 
 @pytest.mark.parametrize(("name", "value", "message"), [
-    ("buffer_size", 0, r"config\.method\.buffer_size is 0; it must be at least 1"),
-    ("buffer_size", -3, r"config\.method\.buffer_size is -3"),
-    ("alpha", 0.0, r"config\.method\.alpha is 0\.0; it must be above 0"),
-    ("alpha", -0.1, r"config\.method\.alpha is -0\.1"),
-    ("alpha", float("nan"), r"config\.method\.alpha is nan"),
     ("replay_pair", "freshh", r"config\.method\.replay_pair 'freshh', did you mean 'fresh'\? known: frozen, fresh"),
     ("replay_from", "past", r"config\.method\.replay_from 'past'.* known: buffer, past_tasks"),
     ("mix_labels", "released", r"config\.method\.mix_labels 'released', did you mean 'release'\?"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from ucl_jax.mixup import mixup, sample_lambda
+from ucl_jax.mixup import NODES, REACH, mixup, quantile_logits, sample_lambda
 
 
 def test_mixup_with_one_weight_by_hand():
@@ -35,6 +35,41 @@ def test_weight_1_keeps_the_present_and_weight_0_the_past_exactly(shape):
     present, past = (jnp.asarray(rng.normal(size=(3, 4, 4, 3)), jnp.float32) for _ in range(2))
     np.testing.assert_array_equal(mixup(present, past, jnp.ones(shape)), present)
     np.testing.assert_array_equal(mixup(present, past, jnp.zeros(shape)), past)
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.1, 0.4, 1.0, 3.0, 1e4])
+def test_quantiles_invert_scipys_distribution_function(alpha):
+    logits = np.float64(quantile_logits(alpha))
+    np.testing.assert_array_equal(logits, -logits[::-1])
+    # Halfway between nodes, where a straight line is furthest from the curve; below 1e-260 there are too few digits.
+    middle, u = (logits[1:] + logits[:-1]) / 2, np.linspace(-REACH, REACH, 2 * NODES - 1)[1::2]
+    tested = (middle < 0) & (middle > -600)
+    reached = scipy.stats.beta(alpha, alpha).cdf(scipy.special.expit(middle[tested]))
+    np.testing.assert_allclose(reached, scipy.special.expit(u[tested]), atol=2e-6)
+    assert np.all(np.diff(logits) > 0)
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.4, 3.0])
+def test_sample_lambda_has_the_law_and_the_moments_of_rejection(alpha):
+    ours, theirs = (
+        np.asarray(draw(jax.random.key(seed)), np.float64)
+        for seed, draw in enumerate(
+            (lambda k: sample_lambda(k, alpha, (20_000,)), lambda k: jax.random.beta(k, alpha, alpha, (20_000,)))
+        )
+    )
+    assert scipy.stats.ks_2samp(ours, theirs).pvalue > 1e-3
+    law = scipy.stats.beta(alpha, alpha)
+    for order in (1, 2, 3, 4):
+        mean, square = law.moment(order), law.moment(2 * order)
+        assert abs(np.mean(ours**order) - mean) < 4 * np.sqrt((square - mean**2) / len(ours))
+
+
+@pytest.mark.parametrize(("draw", "loops"), [(sample_lambda, False), (jax.random.beta, True)])
+def test_sample_lambda_has_no_loop(draw, loops):
+    """A loop whose length depends on what is drawn: on a GPU each of its turns waits for the host."""
+    alphas = (0.1,) if draw is sample_lambda else (0.1, 0.1)
+    program = str(jax.make_jaxpr(lambda key: draw(key, *alphas))(jax.random.key(0)))
+    assert any(name in program for name in ("while", "scan", "random_gamma")) == loops
 
 
 @pytest.mark.parametrize("alpha", [0.1, 0.4, 3.0])

@@ -36,8 +36,8 @@ def run(recipe="lump", matrix=((90.0, None), (80.0, 97.0)), seed=0, objective="s
         "seed": seed,
         "model": {"name": "resnet18"},
         "objective": {"name": objective},
-        "eval": {"forgetting": "max"},
-        "benchmark": {"name": "cifar10", "joint": recipe == "multitask"},
+        "eval": {"forgetting": "max", "tasks": "all"},
+        "benchmark": {"name": "cifar10", "joint": recipe == "multitask", "examples_per_task": 0},
         "method": {"name": recipe, **settings},
     }
     return {

@@ -12,6 +12,7 @@ import time
 import jax
 import numpy as np
 import pytest
+import scipy.stats
 import tiny
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
@@ -21,7 +22,7 @@ from ucl_jax import probe, run
 from ucl_jax.errors import UsageError
 from ucl_jax.objectives import STAGES
 from ucl_jax.probes import PROBES
-from ucl_jax.probes.loss_landscape import filter_normalised
+from ucl_jax.probes.loss_landscape import filter_normalised, random_classifier
 from ucl_jax.subject import Subject
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -219,6 +220,17 @@ def test_feature_maps_are_those_of_the_stage(subject):
     assert set(item["channels"]) == set(np.argsort(np.asarray(maps).std((0, 1)))[-3:])
 
 
+def test_the_random_classifier_is_drawn_as_pytorchs_linear_layer():
+    """Uniform in +-1 / sqrt(in): both ends are reached, the variance is 1 / (3 in), and the bias is drawn alike."""
+    weight, bias = map(np.asarray, random_classifier(jax.random.key(1), 64, 2_000))
+    assert (weight.shape, bias.shape) == ((64, 2_000), (2_000,))
+    for drawn in (weight, bias):
+        assert scipy.stats.kstest(drawn.ravel(), "uniform", (-1 / 8, 2 / 8)).pvalue > 1e-4
+        assert 0.99 / 8 < np.abs(drawn).max() <= 1 / 8
+    assert weight.var() == pytest.approx(1 / (3 * 64), rel=0.02)
+    assert np.abs(np.corrcoef(weight[0], bias)[0, 1]) < 0.1
+
+
 @pytest.mark.parametrize("loss", ["classifier", "objective"])
 def test_the_middle_of_the_landscape_is_the_network(subject, loss):
     small = measure(subject, "loss_landscape", loss=loss, points=3, images=16)
@@ -234,7 +246,8 @@ def test_the_middle_of_the_landscape_is_the_network(subject, loss):
         moved = jax.tree.map(lambda p, d: p - d, params, filter_normalised(first, params))
         for network, expected in ((params, small["loss"][1][1]), (moved, small["loss"][0][1])):
             features = subject.objective(2).features(network, model_state, batch.train_image[index]).features
-            logits = np.asarray(features @ (jax.random.normal(key, (32, 2)) / 32**0.5), np.float64)
+            weight, bias = random_classifier(key, 32, 2)
+            logits = np.asarray(features @ weight + bias[None], np.float64)
             likelihood = logits[np.arange(16), batch.train_label[index]] - np.log(np.exp(logits).sum(1))
             assert expected == pytest.approx(-likelihood.mean(), rel=1e-4)
 
@@ -339,7 +352,9 @@ def test_killed_and_started_again_leaves_the_same_files(workdir, tmp_path):
 
 def test_what_is_there_is_not_made_again(workdir, monkeypatch):
     made = []
-    counted = PROBES["geometry"]._replace(measure=lambda subject, after, settings: made.append(after) or {"x": 1.0})
+    counted = PROBES["geometry"]._replace(
+        measure=lambda subject, after, settings: made.append(after) or {"l2_from_random": 1.0}
+    )
     monkeypatch.setitem(PROBES, "geometry", counted)
     probe.probe(workdir, ["geometry"], "2,1", ())
     probe.probe(workdir, ["geometry"], "all", ())
@@ -349,7 +364,7 @@ def test_what_is_there_is_not_made_again(workdir, monkeypatch):
 
 def test_a_run_that_goes_on_keeps_its_analysis(tmp_path):
     folder = trained(tmp_path / "run", "finetune")
-    probe.add(folder, {"probe": "knn", "after": 1, "settings": {}, "values": {}})
+    probe.add(folder, {"probe": "geometry", "after": 1, "settings": {}, "values": {"dimensions": 32}})
     content = results(folder) | {"finished": False}
     run.write_json(folder / "results.json", content)
     trained(folder, "finetune")
@@ -379,18 +394,28 @@ def test_what_was_made_of_fewer_networks_is_made_anew(workdir, capsys):
         (["--probes=knn", "--set=knn.k"], "--set=knn.k is not PROBE.KEY=VALUE"),
         (["--probes=knn", "--set=ood.seed=1"], "--set=ood.seed=1: 'ood' is not among --probes=knn"),
         (["--probes=knn", "--set=knn.k=0"], "k is '0'; it must be a number above 0, 'run' or 'tasks'"),
-        (["--probes=knn", "--set=knn.k="], "--set=knn.k= names no value"),
-        (["--probes=knn", "--set=knn.temperature=x"], "--set=knn.temperature=x: 'x' is not a number, such as 0.1"),
-        (["--probes=ood", "--set=ood.temperature=0"], "ood.temperature is 0.0; it must be above 0"),
-        (["--probes=linear", "--set=linear.seed=-1"], "linear.seed is -1; it must be at least 0"),
-        (["--probes=linear", "--set=linear.penalties=1,-1"], "linear.penalties is -1.0; it must be above 0"),
-        (["--probes=linear", "--set=linear.fraction=1.5"], "linear.fraction is 1.5; it must be in (0, 1]"),
-        (["--probes=loss_landscape", "--set=loss_landscape.points=5,7"], "'5,7' is not a whole number, such as 11"),
+        (["--probes=knn", "--set=knn.k="], "knn.k is (); it must be a list"),
+        (["--probes=knn", f"--set=knn.k={10**30}"], "knn.k is '1000000000000000000000000000000'; it must be"),
+        (["--probes=knn", "--set=knn.k=²"], "knn.k is '²'; it must be"),
+        (["--probes=knn", "--set=knn.temperature=x"], "knn.temperature is 'x'; it must be a number from 0.001 to"),
+        (["--probes=knn", "--set=knn.temperature=0.1,inf"], "knn.temperature is inf; it must be a number"),
+        (["--probes=ood", "--set=ood.temperature=0"], "ood.temperature is 0.0; it must be a number"),
+        (["--probes=linear", "--set=linear.seed=-1"], "linear.seed is -1; it must be a whole number from 0 to"),
+        (["--probes=linear", f"--set=linear.seed={2**63}"], f"linear.seed is {2**63}; it must be a whole number"),
+        (["--probes=linear", "--set=linear.penalties=1,-1"], "linear.penalties is -1.0; it must be a number"),
+        (["--probes=linear", "--set=linear.fraction=1.5"], "linear.fraction is 1.5; it must be a number"),
+        (["--probes=linear", "--set=linear.momentum=nan"], "linear.momentum is nan; it must be a number"),
+        (["--probes=loss_landscape", "--set=loss_landscape.points=5,7"], "points is '5,7'; it must be a whole number"),
+        (["--probes=loss_landscape", f"--set=loss_landscape.images={'9' * 5000}"], "it must be a whole number"),
         (["--probes=loss_landscape", "--set=loss_landscape.task=2"], "loss_landscape.task is 2; there is no such task"),
         (["--probes=cka", "--set=cka.other=none"], "cka.other=none is no run folder"),
         (["--probes=knn", "--after=3"], "there is no network after 3 tasks; known: 0, 1, 2"),
         (["--probes=knn", "--after=first"], "--after=first is neither last, all, nor numbers with commas"),
-        (["--probes=cka", "--set=cka.batch_size=x"], "--set=cka.batch_size=x: 'x' is not a whole number, such as 256"),
+        (["--probes=knn", "--after=²"], "--after=² is neither last, all, nor numbers with commas"),
+        (
+            ["--probes=cka", "--set=cka.batch_size=x"],
+            "cka.batch_size is 'x'; it must be a whole number",
+        ),
         (["--probes=linear", "--set=linear.solver=lasso"], "unknown linear.solver 'lasso'"),
         (["--probes=embedding", "--set=embedding.method=umap"], "unknown embedding.method 'umap'"),
         (["--probes=loss_landscape", "--set=loss_landscape.points=4"], "loss_landscape.points is 4; it must be odd"),

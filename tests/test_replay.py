@@ -159,12 +159,46 @@ def test_every_item_offered_is_kept_with_the_same_probability(size, batch, steps
     assert all(len(set(row)) == size for row in kept)  # no item twice
     count = np.bincount(kept.ravel(), minlength=total + 1)[1:]
     np.testing.assert_array_equal(count[~offered], 0)
-    # A run is a simple random sample of `size` out of n: the indicators have variance p (1 - p), p = size / n, and
-    # correlation -1 / (n - 1), so that the sum below is chi-square with n - 1 degrees of freedom.
-    n, count = offered.sum(), count[offered]
+    assert equally_likely(count[offered], runs, size) > UNLIKELY
+
+
+def equally_likely(count, runs, size):
+    """The p-value of counts over `runs` simple random samples of `size`, one count for each of n items.
+
+    The indicators of a run have variance p (1 - p), p = size / n, and correlation -1 / (n - 1), so that the sum below
+    is chi-square with n - 1 degrees of freedom.
+    """
+    n = len(count)
     expected = runs * size / n
     statistic = np.sum((count - expected) ** 2 / (expected * (1 - size / n))) * (n - 1) / n
-    assert scipy.stats.chi2(n - 1).sf(statistic) > UNLIKELY
+    return scipy.stats.chi2(n - 1).sf(statistic)
+
+
+def test_each_part_holds_a_uniform_sample_of_what_it_was_offered():
+    """Three parts of 4 slots; the second is offered fewer, and the third is offered some more after the first."""
+    runs, offers = 4_000, {0: (1, 18), 1: (101, 3), 2: (201, 9)}  # part -> its first number, and how many
+
+    def run(key):
+        buffer = replay.init({"n": jnp.zeros(1, jnp.int32)}, 14, parts=3)
+        for part, step, step_key in zip((0, 0, 1, 2, 0, 2, 2), (0, 1, 0, 0, 2, 1, 2), jax.random.split(key, 7)):
+            first, number = offers[part]
+            count = number // 3 if part != 1 else number
+            new = {"n": jnp.arange(count, dtype=jnp.int32) + first + step * count}
+            buffer = replay.add(buffer, step_key, new, part=part)
+        return buffer.items["n"], buffer.seen, replay.filled(buffer)
+
+    kept, seen, filled = map(np.asarray, jax.jit(jax.vmap(run))(keys(runs)))
+    assert kept.shape == (runs, 12)  # no slot belongs to no part
+    np.testing.assert_array_equal(seen, np.tile([18, 3, 9], (runs, 1)))
+    np.testing.assert_array_equal(filled, np.tile([True] * 7 + [False] + [True] * 4, (runs, 1)))
+    np.testing.assert_array_equal(kept > 0, filled)
+    np.testing.assert_array_equal(kept[:, 4:7], np.tile([101, 102, 103], (runs, 1)))
+    for part in (0, 2):
+        first, number = offers[part]
+        count = np.bincount(kept[:, 4 * part : 4 * part + 4].ravel() - first, minlength=number)
+        assert len(count) == number  # only what this part was offered
+        assert count.sum() == 4 * runs
+        assert equally_likely(count, runs, 4) > UNLIKELY
 
 
 def test_add_is_jitted_with_donation_and_keeps_shapes_and_dtypes():

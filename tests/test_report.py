@@ -15,14 +15,14 @@ from ucl_jax.logging import MetricsFile, read_metrics
 
 
 def results(recipe, matrix, joint=False, finished=True, seed=0):
-    probe = {"matrix": matrix, "chance": 50.0, "random_init": [60.0, 70.0], "settings": {}}
+    probe = {"matrix": matrix, "chance": 50.0, "random_init": [60.0, 70.0, 65.0][: len(matrix[0])], "settings": {}}
     config = {
         "recipe": recipe,
         "seed": seed,
         "model": {"name": "progressive" if recipe == "pnn" else "resnet18"},
         "objective": {"name": "simsiam"},
-        "eval": {"forgetting": "max"},
-        "benchmark": {"name": "digits", "joint": joint},
+        "eval": {"forgetting": "max", "tasks": "all"},
+        "benchmark": {"name": "digits", "joint": joint, "examples_per_task": 0},
     }
     return {"finished": finished, "config": config, "probes": {"knn_task": probe, "knn_all": probe | {"chance": 25.0}}}
 
@@ -67,7 +67,7 @@ def test_table_of_seeds_is_mean_and_deviation():
 
 def test_runs_that_differ_in_more_than_their_seed_share_no_row(tmp_path, capsys):
     files = []
-    for number, changes in enumerate(({}, {"seed": 1, "eval": {"forgetting": "first"}})):
+    for number, changes in enumerate(({}, {"seed": 1, "eval": {"forgetting": "first", "tasks": "all"}})):
         files.append(tmp_path / f"{number}.json")
         files[-1].write_text(json.dumps(LUMP | {"config": LUMP["config"] | changes}))
     assert report.main(["--seeds", *map(str, files)]) == 2
@@ -190,7 +190,7 @@ def test_another_definition_of_forgetting_needs_no_run(tmp_path, capsys, definit
 def test_runs_of_different_definitions_need_one(tmp_path, capsys):
     files = []
     for seed, definition in enumerate(("max", "first")):
-        changed = {"seed": seed, "eval": {"forgetting": definition}}
+        changed = {"seed": seed, "eval": {"forgetting": definition, "tasks": "all"}}
         files.append(str(tmp_path / f"{seed}.json"))
         pathlib.Path(files[-1]).write_text(json.dumps(LUMP | {"config": LUMP["config"] | changed}))
     assert report.main(files) == 2
@@ -281,9 +281,9 @@ def test_resumed_metrics_drop_what_came_after_the_checkpoint(tmp_path):
     lines = [steps[0], steps[1], tasks[0], steps[2], steps[3], tasks[1]]
     path.write_text("".join(json.dumps(record) + "\n" for record in lines) + '{"st')  # cut off by a kill
     file = MetricsFile(path, step=4, tasks_done=1)  # saved after step 4, before task 1 was evaluated
-    file.write({"step": 4, "task": 1, "again": True})
+    file.write({"step": 4, "task": 1, "again": 1.0})
     file.close()
-    assert read_metrics(path) == [*lines[:5], {"step": 4, "task": 1, "again": True}]
+    assert read_metrics(path) == [*lines[:5], {"step": 4, "task": 1, "again": 1.0}]
     MetricsFile(path, step=2, tasks_done=1).close()
     assert read_metrics(path) == lines[:3]
 

@@ -58,9 +58,11 @@ while step < int(os.environ.get("STEPS", 0)):
         sys.exit(143)
 first = 90 + seed + (examples or 400) / 100
 config = {"recipe": recipe, "seed": seed, "objective": {"name": objective}, "model": {"name": "resnet18"},
-    "benchmark": {"name": benchmark, "joint": False, "examples_per_task": examples}, "eval": {"forgetting": "max"}}
-probes = {"knn_task": {"matrix": [[first, None], [first - 6, first + 2]]},
-    "knn_all": {"matrix": [[first - 10, None], [first - 40, first - 10]]}}
+    "benchmark": {"name": benchmark, "joint": False, "examples_per_task": examples,
+        "subset_seed": int(flags.get("--config.benchmark.subset_seed", 0))},
+    "eval": {"forgetting": "max", "tasks": "all"}}
+probes = {"knn_task": {"matrix": [[first, None], [first - 6, first + 2]], "chance": 50.0},
+    "knn_all": {"matrix": [[first - 10, None], [first - 40, first - 10]], "chance": 25.0}}
 results = {"finished": True, "config": config, "command": " ".join(["python", *sys.argv]), "probes": probes,
     "seconds": 7.0 + time.time() % 1}
 (folder / "results.json").write_text(json.dumps(results))
@@ -215,11 +217,11 @@ def write_results(folder, benchmark, objective, recipe, seed, task, whole=((50.0
         "objective": {"name": objective},
         "model": {"name": "resnet18"},
         "benchmark": {"name": benchmark, "joint": False, "examples_per_task": 0},
-        "eval": {"forgetting": "max"},
+        "eval": {"forgetting": "max", "tasks": "all"},
     }
     command = f"python launch.py --config=configs/{recipe}.py:{benchmark},{objective} --config.seed={seed}"
     results = {"finished": True, "config": config, "command": command, "seconds": 60.0}
-    results["probes"] = {"knn_task": {"matrix": task}, "knn_all": {"matrix": whole}}
+    results["probes"] = {"knn_task": {"matrix": task, "chance": 50.0}, "knn_all": {"matrix": whole, "chance": 25.0}}
     (folder / "results.json").write_text(json.dumps(results | more))
     return folder
 
@@ -486,7 +488,9 @@ def test_few_shot_by_hand(fake, capsys):
     assert f"| simsiam | lump | 2 | {' | '.join(cells_)} | 3.50 | 6.00±0.00 | 6.00±0.00 | 6.00±0.00 |" in told
     assert "Lost, mean over unsupervised rows: 3.50." in told
     command = (fake / "runs/digits/lump-simsiam-seed1-examples50/output.txt").read_text()
-    assert "--config.benchmark.examples_per_task=50 " in command
+    assert "--config.benchmark.examples_per_task=50 --config.benchmark.subset_seed=-1 " in command
+    whole = (fake / "runs/digits/lump-simsiam-seed1/output.txt").read_text()
+    assert "subset_seed" not in whole
     assert {"fewshot-digits-figure.png", "fewshot-digits-figure.svg"} < files(fake, "fewshot").keys()
     page = (fake / "runs/fewshot-digits.md").read_text()
     assert page.endswith("\n\n![Few-shot training, digits](fewshot-digits-figure.png)\n")
@@ -590,7 +594,18 @@ def test_table_2_takes_the_data_sets_that_are_prepared(fake, capsys):
     assert given.override == [f"data_dir={fake / 'data'}"]
 
 
-def test_cka_compares_runs_of_one_seed(fake, capsys):
+def test_cka_compares_runs_of_different_seeds(fake, capsys):
+    """Of three seeds 0 with 1, 1 with 2 and 2 with 0; of two 0 with 1 and 1 with 0."""
+
+    def compared(seeds):
+        given = reproduce.parse(["cka", "--objectives=simsiam", f"--seeds={seeds}", f"--root={fake}"])
+        found = studies.STUDIES["cka"].probes(given, studies.STUDIES["cka"].cells(given, "digits"))
+        return [(a.cell.name, pathlib.Path(a.settings["other"]).name) for a in found if a.settings["other"]]
+
+    names = [(f"finetune-simsiam-seed{a}", f"lump-simsiam-seed{b}") for a, b in ((0, 1), (1, 2), (2, 0))]
+    assert compared(3) == names
+    assert compared(2) == [names[0], ("finetune-simsiam-seed1", "lump-simsiam-seed0")]
+
     arguments = ("cka", "--seeds=2", "--jobs=2", "--format=markdown")
     assert call(fake, *arguments) == 0
     told = capsys.readouterr().out
@@ -604,12 +619,13 @@ def test_cka_compares_runs_of_one_seed(fake, capsys):
         assert f"| {words} | 2 | {similar} | 5.50±0.71 |" in told
     asked = (fake / "runs/digits/lump-simsiam-seed1/asked").read_text().splitlines()
     rest = "cka.images=1024 cka.batch_size=256 cka.seed=0"
-    assert asked == [f"cka 2 {rest}", f"cka 2 cka.other={fake}/runs/digits/finetune-supervised-seed1 {rest}"]
+    assert asked == [f"cka 2 {rest}", f"cka 2 cka.other={fake}/runs/digits/finetune-supervised-seed0 {rest}"]
     page = (fake / "runs/cka-digits.md").read_text()
     title = "Linear CKA on digits: last networks of two runs; last and after t tasks"
     assert page.endswith(f"\n\n![{title}](cka-digits-figure.png)\n")
     assert "; - for backbones of different widths, which have none." in page
-    assert json.loads((fake / "runs/cka-digits.json").read_text())["rows"][0]["l2"] == [5.0, 6.0]
+    row = json.loads((fake / "runs/cka-digits.json").read_text())["rows"][0]
+    assert (row["l2"], row["seeds"], row["second_seeds"]) == ([5.0, 6.0], [0, 1], [1, 0])
     figure = json.loads((fake / "runs/cka-digits-figure.json").read_text())["panels"]
     assert figure["two runs"]["values"][0] == pytest.approx([0.55] * 5)
     own = figure["lump, simsiam"]
@@ -650,13 +666,15 @@ def test_values_that_are_not_finite_are_dashes(fake, capsys):
     values = {"checkpoints": [2], "other_checkpoints": [2], "cka": cka, "l2": [[None]]}
     runs = fake / "runs"
     for recipe, other in (("finetune", "lump"), ("lump", "finetune")):
-        own_settings = {"other": "", "images": 1024, "batch_size": 256, "seed": 0}
-        own = {"probe": "cka", "after": None, "settings": own_settings, "values": values}
-        near = own | {"settings": own_settings | {"other": f"digits/{other}-simsiam-seed0"}}
-        task = [[89.0, None], [86.0, 90.0]]
-        write_results(runs, "digits", "simsiam", recipe, 0, task, analysis=[*records, near, own])
-    assert call(fake, "cka", "--objectives=simsiam", "--seeds=1", "--format=markdown") == 0
-    assert "| lump, simsiam | 1 | 0.50 | 0.50 | 0.50 | 0.50 | - | - |" in capsys.readouterr().out
+        for seed in (0, 1):
+            own_settings = {"other": "", "images": 1024, "batch_size": 256, "seed": 0}
+            own = {"probe": "cka", "after": None, "settings": own_settings, "values": values}
+            near = own | {"settings": own_settings | {"other": f"digits/{other}-simsiam-seed{1 - seed}"}}
+            task = [[89.0, None], [86.0, 90.0]]
+            write_results(runs, "digits", "simsiam", recipe, seed, task, analysis=[*records, near, own])
+    assert call(fake, "cka", "--objectives=simsiam", "--seeds=2", "--format=markdown") == 0
+    half = "0.50±0.00"
+    assert f"| lump, simsiam | 2 | {half} | {half} | {half} | {half} | - | - |" in capsys.readouterr().out
     figure = json.loads((runs / "cka-digits-figure.json").read_text())["panels"]
     assert figure["two runs"]["values"] == [[0.5, 0.5, 0.5, 0.5, None]]
     assert call(fake, "landscape", "--objectives=simsiam", "--seeds=1", "--recipes=lump", "--format=markdown") == 0
@@ -731,16 +749,17 @@ def test_a_record_that_somebody_made_otherwise_is_not_the_studys(fake, capsys, c
 
 def test_cka_waits_for_both_runs(fake, capfd):
     """One of a pair is not finished: it is not compared, whatever it has saved already, until it is."""
-    arguments = ("cka", "--objectives=supervised", "--seeds=1", "--jobs=1")
+    arguments = ("cka", "--objectives=supervised", "--seeds=2", "--jobs=1")
     assert call(fake, *arguments, "--override=bad=1") == 1  # si fails, finetune is finished
     folder = fake / "runs/digits/finetune-supervised-seed0"
     assert [line.split()[2][:9] for line in (folder / "asked").read_text().splitlines()] == ["cka.image"]
     assert call(fake, *arguments, "--override=bad=1", "--dry-run") == 0
-    assert "then 2 probe processes (cka)" in capfd.readouterr().out
-    si = json.loads((folder / "results.json").read_text())
-    si["command"] = si["command"].replace("finetune", "si")
-    si["config"]["recipe"] = "si"
-    (fake / "runs/digits/si-supervised-seed0/results.json").write_text(json.dumps(si))
+    assert "then 4 probe processes (cka)" in capfd.readouterr().out
+    for seed in (0, 1):
+        si = json.loads((fake / f"runs/digits/finetune-supervised-seed{seed}/results.json").read_text())
+        si["command"] = si["command"].replace("finetune", "si")
+        si["config"]["recipe"] = "si"
+        (fake / f"runs/digits/si-supervised-seed{seed}/results.json").write_text(json.dumps(si))
     assert call(fake, *arguments, "--override=bad=1") == 0
     assert len((folder / "asked").read_text().splitlines()) == 2
     assert call(fake, *arguments, "--override=bad=1", "--dry-run") == 0
@@ -771,21 +790,30 @@ def test_what_was_lost_is_told_of_seeds_that_have_both(fake, capsys):
     assert "Lost, mean over unsupervised rows: 3.50." in capsys.readouterr().out
 
 
-def test_numbers_that_are_not_finite_are_null(fake):
-    landscape = {"steps": [-1.0, 0.0, 1.0], "loss": [[2.0, 2, 3], [2, float("nan"), 2], [3, 2, float("inf")]]}
-    settings = {"loss": "classifier", "task": 0, "points": 11, "span": 1.0, "images": 256, "seed": 0}
-    records = [{"probe": "loss_landscape", "after": a, "settings": settings, "values": landscape} for a in (1, 2)]
-    write_results(
-        fake / "runs", "digits", "simsiam", "lump", 0, [[89.0, None], [86.0, 90.0]], analysis=records
-    )  # as an earlier version wrote it
-    assert call(fake, "landscape", "--objectives=simsiam", "--seeds=1", "--recipes=lump") == 0
+def test_what_the_paper_does_not_have_is_not_in_the_mean_beside_its_number(fake, capsys):
+    """Supervised LUMP: its row is there, and the mean is of finetune and DER."""
+    arguments = ("fewshot", "--objectives=supervised", "--seeds=1", "--sizes=50,all", "--format=markdown", "--jobs=2")
+    assert call(fake, *arguments) == 0
+    path = fake / "runs/digits/lump-supervised-seed0/results.json"
+    results = json.loads(path.read_text())
+    results["probes"]["knn_task"]["matrix"][-1] = [99.0, 99.0]
+    path.write_text(json.dumps(results))
+    capsys.readouterr()
+    assert call(fake, *arguments) == 0
+    told = capsys.readouterr().out
+    rows = json.loads((fake / "runs/fewshot-digits.json").read_text())["rows"]
+    assert {row["recipe"]: row["lost"] for row in rows} == pytest.approx({"finetune": 3.5, "der": 3.5, "lump": 10.5})
+    assert "Lost, mean over supervised rows: 3.50." in told
+    assert "the paper does not have it: lump (supervised)." in told
 
-    def refuse(word):
-        raise AssertionError(f"{word} is no JSON")
 
-    rows = json.loads((fake / "runs/landscape-digits.json").read_text(), parse_constant=refuse)["rows"]
-    assert rows[0]["centre"] == [None]
-    assert rows[0]["mean"] == [None]
+def test_results_with_a_number_that_is_not_finite_are_refused(fake, capsys):
+    folder = write_results(fake / "runs", "digits", "simsiam", "lump", 0, [[89.0, None], [float("nan"), 90.0]])
+    assert call(fake, "table1", "--objectives=simsiam", "--seeds=1", "--recipes=lump") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert str(folder / "results.json") in error
+    assert not (fake / "runs/table1-digits.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -797,28 +825,39 @@ def test_numbers_that_are_not_finite_are_null(fake):
         (["table1", "--objectives=simsam"], "did you mean 'simsiam'?"),
         (["table1", "--recipes=lumb"], "unknown recipe 'lumb', did you mean 'lump'?"),
         (["table1", "--recipes=gss", "--objectives=barlow_twins"], "--recipes=gss leaves no run"),
-        (["table1", "--seeds=0"], "--seeds=0 is no number from 1 on"),
-        (["table1", "--jobs=many"], "--jobs=many is no number"),
+        (["table1", "--seeds=0"], "--seeds is 0; it must be a whole number from 1 to 1000"),
+        (["table1", f"--seeds={10**30}"], "it must be a whole number from 1 to 1000"),
+        (["table1", "--jobs=many"], "--jobs is 'many'; it must be a whole number"),
+        (["table1", "--jobs=²"], "--jobs is '²'; it must be a whole number"),
         (["table1", "--format=html"], "unknown format 'html'"),
         (["table1", "--override=train.epochs"], "--override=train.epochs is not KEY=VALUE"),
         (["table1", "--override=seed=3"], "seed is what the study varies"),
         (["fewshot", "--override=benchmark.examples_per_task=9"], "fewshot varies it"),
+        (["fewshot", "--override=benchmark.subset_seed=9"], "fewshot varies it"),
         (["fewshot", "--sizes=ten"], "--sizes=ten is not numbers"),
+        (["fewshot", "--sizes=²"], "--sizes=² is not numbers"),
+        (["fewshot", f"--sizes={'9' * 5000}"], "is not numbers"),
         (["fewshot", "--sizes=5000"], "digits has 288 images a task"),
         (["table2", "--datasets=mnits"], "did you mean 'mnist'?"),
         (["table2", "--set=odd.k=3"], "unknown probe to set 'odd'"),
         (["table2", "--set=ood"], "--set=ood is not PROBE.KEY=VALUE"),
         (["table2", "--set=ood.k="], "--set=ood.k= is not PROBE.KEY=VALUE"),
         (["table2", "--set=ood.train_image=70"], "unknown setting of ood 'train_image', did you mean 'train_images'?"),
-        (["table2", "--set=ood.train_images=few"], "--set=ood.train_images=few: it is such as 0"),
-        (["table2", "--set=ood.penalties=1,x"], "--set=ood.penalties=1,x: it is such as 0.0001,0.001"),
+        (["table2", "--set=ood.train_images=few"], "ood.train_images is 'few'; it must be a whole number"),
+        (["table2", "--set=ood.penalties=1,x"], "ood.penalties is 'x'; it must be a number"),
+        (["table2", "--set=ood.temperature=nan"], "ood.temperature is nan; it must be a number"),
+        (["table2", f"--set=ood.seed={2**63}"], "ood.seed is 9223372036854775808; it must be a whole number"),
         (["table2", "--set=ood.dataset=mnist"], "the study sets that; see --datasets"),
         (["landscape", "--set=loss_landscape.loss=classifier,objective"], "a study has one loss at a time; give one"),
         (["landscape", "--set=loss_landscape.task=0,1"], "a study has one task at a time; give one"),
-        (["landscape", "--set=loss_landscape.loss=clasifier"], "unknown loss 'clasifier', did you mean 'classifier'?"),
+        (
+            ["landscape", "--set=loss_landscape.loss=clasifier"],
+            "'clasifier', did you mean 'classifier'?",
+        ),
         (["table2", "--save=x"], "--save is of table1, not of table2"),
         (["table1", "--save=x", "--benchmarks=digits,mnist"], "give one at a time"),
         (["cka", "--recipes=lump"], "leave --recipes out"),
+        (["cka", "--seeds=1"], "different seeds: --seeds=1 must be at least 2"),
         (["table1", "--jbos=2"], "unrecognized arguments: --jbos=2"),
     ],
 )
@@ -833,11 +872,24 @@ def test_bad_input_is_one_line(arguments, message, fake, capsys, monkeypatch):
     assert message in error
 
 
-def test_a_misspelt_override_is_found_before_anything_starts(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epoch=2", "unknown key '--config.train.epoch', did you mean --config.train.epochs?"),
+        ("train=2", "unknown key '--config.train', did you mean --config.train."),
+        (f"train.epochs={10**30}", "it must be a whole number from 0 to 1000000"),
+        ("train.learning_rate=nan", "config.train.learning_rate is nan; it must be a number"),
+        ("augment.std=(1,1)", "config.augment.std is (1, 1); it must be 3 values"),
+    ],
+)
+def test_a_bad_override_is_found_before_anything_starts(override, message, tmp_path, capsys):
     with pytest.raises(SystemExit) as left:
-        reproduce.main(["table1", "--dry-run", "--override=train.epoch=2", f"--root={tmp_path}"])
+        reproduce.main(["table1", "--dry-run", f"--override={override}", f"--root={tmp_path}"])
     assert left.value.code == 2
-    assert "has no key 'train.epoch' to override, did you mean 'train.epochs'?" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_launch_py_it_says_so(tmp_path, monkeypatch):

@@ -10,7 +10,18 @@ import pytest
 import tiny
 
 ROOT = pathlib.Path(__file__).parent.parent
-HEAVY = {"jax", "flax", "optax", "orbax", "tensorflow_datasets", "matplotlib", "sklearn", "tensorboardX", "torch"}
+HEAVY = {
+    "jax",
+    "flax",
+    "optax",
+    "orbax",
+    "tensorflow_datasets",
+    "matplotlib",
+    "sklearn",
+    "tensorboardX",
+    "torch",
+    "pydantic",
+}
 # Commands -> what of HEAVY their help does with: settings of probes stand beside their code, which is JAX.
 HELP = {
     "launch.py": set(),

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax.traverse_util import flatten_dict
 from small import quick_jit
 
 from benchmarks import measure, step
@@ -166,8 +165,8 @@ def test_what_our_program_says_of_settings_is_bad_input(run, capsys):
         ("--dtype=float16", "unknown --dtype 'float16'"),
         ("--torch-mode=fast", "argument --torch-mode: invalid choice: 'fast'"),
         ("--override=model.width", "--override=model.width is not KEY=VALUE"),
-        ("--override=model.wdth=4", "--override=model.wdth=4: Key"),
-        ("--override=model.width=wide", "--override=model.width=wide: Could not override field 'width'"),
+        ("--override=model.wdth=4", "unknown key '--config.model.wdth', did you mean --config.model.width?"),
+        ("--override=model.width=wide", "config.model.width is 'wide'; it must be a whole number"),
         ("--override=method.replay_pair=fresh", "the peers know no method.replay_pair; take --peers= for ours alone"),
         ("--sedes=2", "unrecognized arguments: --sedes=2; see python -m benchmarks.step --help"),
     ],
@@ -215,22 +214,6 @@ def test_the_peers_have_our_parameters(size, torch_lump):
     assert sum(p.numel() for p in network.parameters()) == sum(x.size for x in jax.tree.leaves(params))
 
 
-NORM = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
-
-
-def to_torch(torch, tree):
-    """Our parameters or statistics by the names that the peers' layers have."""
-    named = {}
-    for path, leaf in flatten_dict(tree).items():
-        *layer, name = (part for part in path if part not in ("conv", "dense"))
-        name = NORM.get(name, "weight")
-        array = np.asarray(leaf)
-        named[".".join((*layer, name))] = torch.tensor(
-            array.transpose({4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}[array.ndim])
-        )
-    return named
-
-
 def test_the_peers_have_our_loss_and_gradients(torch_lump, small):
     import torch
 
@@ -243,21 +226,19 @@ def test_the_peers_have_our_loss_and_gradients(torch_lump, small):
     (loss, aux), grads = quick_jit(jax.value_and_grad(objective.loss, has_aux=True))(params, model_state, mixed)
 
     network = torch_lump.SimSiam(small)
-    missing, unexpected = network.load_state_dict(
-        {**to_torch(torch, params), **to_torch(torch, model_state)}, strict=False
-    )
+    missing, unexpected = network.load_state_dict(torch_lump.from_ours(params, model_state), strict=False)
     assert all(name.endswith("num_batches_tracked") for name in missing)
     assert not unexpected
     first, second, *past = (torch.tensor(view.transpose(0, 3, 1, 2)) for view in views)
     theirs = torch_lump.simsiam_loss(network, *(torch_lump.mix(x, y, weight) for x, y in zip((first, second), past)))
     theirs.backward()
     np.testing.assert_allclose(loss, theirs.item(), atol=5e-6)
-    expected = to_torch(torch, grads)
+    expected = torch_lump.from_ours(grads)
     rounding = 1e-4 * max(grad.abs().max().item() for grad in expected.values())  # all there is of biases before norms
     for name, parameter in network.named_parameters():
         np.testing.assert_allclose(parameter.grad, expected[name], rtol=5e-3, atol=rounding, err_msg=name)
     statistics = network.state_dict()
-    for name, value in to_torch(torch, aux.model_state).items():
+    for name, value in torch_lump.from_ours(aux.model_state).items():
         np.testing.assert_allclose(statistics[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
 
 

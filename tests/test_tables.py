@@ -22,7 +22,7 @@ def run(
         "seed": seed,
         "model": {"name": "resnet18"},
         "objective": {"name": objective},
-        "eval": {"forgetting": "max"},
+        "eval": {"forgetting": "max", "tasks": "all"},
         "benchmark": {"name": benchmark, "joint": False, "examples_per_task": 0},
         "train": {"epochs": 200, "learning_rate": 0.03 if recipe == "lump" else 0.06},
         "method": {"name": recipe, **method},
@@ -69,6 +69,16 @@ def test_random_networks_of_other_settings_have_their_own_rows():
     }
     single = {row[0]: row[1] for row in tables.every_run(runs, "max") if row[0].startswith("random")}
     assert list(single.values()) == ["65.00", "45.00", "55.00"]  # of the first run that has it
+
+
+def test_seeds_of_subsets_name_a_random_network_last():
+    subset = "benchmark.subset_seed"
+    alone = [run(overrides=(f"{subset}={seed}",), before=60.0 + seed) for seed in (0, 1)]
+    assert list(tables.random_networks(alone)) == [f"random network, {subset}={seed}" for seed in (0, 1)]
+    runs = [alone[0], run(overrides=(f"{EXAMPLES}=50", f"{subset}=-1"), before=40.0)]
+    assert list(tables.random_networks(runs)) == [
+        "random network, all training images", f"random network, {EXAMPLES}=50",
+    ]  # fmt: skip
 
 
 def test_a_random_network_is_one_where_its_numbers_are():

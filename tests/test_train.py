@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import tiny
 
-from ucl_jax import evaluate, parallel, train
+from ucl_jax import evaluate, metrics, parallel, train
 from ucl_jax.data.stream import batch_indices, open_stream
+from ucl_jax.errors import UsageError
 from ucl_jax.experiment import Experiment, Stage, make_experiment
 from ucl_jax.objectives import Readout
 
@@ -16,10 +17,22 @@ from ucl_jax.objectives import Readout
 def test_schedule_by_hand():
     # 10 examples in batches of 4 are 3 steps an epoch, 4 are 1, 9 are 3.
     schedule = train.make_schedule([10, 4, 9], epochs=2, batch_size=4)
-    assert schedule == ((0, 6, 8, 14), (3, 1, 3))
+    assert schedule == ((0, 6, 8, 14), (3, 1, 3), (4, 4, 4))
     assert schedule.total == 14
     # The paper: 10,000 images a task in batches of 256 are 40 steps; 5 tasks of 200 epochs are 40,000.
     assert train.make_schedule([10_000] * 5, 200, 256).total == 40_000
+    # Steps are int32: 2**31 - 1 of them, and no more.
+    assert train.make_schedule([2**31 - 1], 1, 1).total == 2**31 - 1
+    with pytest.raises(UsageError, match=r"config\.train\.epochs is 1000000: a run of 25000000000 steps"):
+        train.make_schedule([10_000] * 5, 10**6, 2)
+
+
+def test_a_task_smaller_than_a_batch_is_one_batch_of_its_own_size():
+    schedule = train.make_schedule([10, 100, 300], epochs=2, batch_size=256)
+    assert schedule == ((0, 2, 4, 8), (1, 1, 2), (10, 100, 256))
+    for _, first, index in train._batches(0, 1, schedule, 2, 100, 256):
+        assert sorted(index) == list(range(100))  # each image once
+        assert len(first) == 100
 
 
 def test_what_is_left_is_the_tail_of_the_whole():
@@ -57,6 +70,7 @@ def test_events_and_the_shape_of_the_matrix(recipe, tasks, matrix, tmp_path):
     assert steps == list(range(1, 11))  # 2 x 80 images in batches of 16, in whichever order
     rows = [rows for name, _, rows in events if name == "TaskDone"]
     assert [[a is not None for a in row["knn_task"].accuracy] for row in rows] == matrix
+    assert metrics.rows_recorded([row["knn_task"].accuracy for row in rows]) == ("all" if np.all(matrix) else "seen")
     assert [step for name, step, _ in events if name == "TaskDone"] == ([5, 10] if len(matrix) == 2 else [10])
 
 

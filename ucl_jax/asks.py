@@ -1,13 +1,13 @@
 """What probes are asked of runs, and whether their results hold it."""
 
 import argparse
-import contextlib
 import pathlib
 from typing import Any, NamedTuple
 
 from ucl_jax import tables
 from ucl_jax.cells import Cell
 from ucl_jax.errors import choose, require
+from ucl_jax.settings import PROBES, read_value
 from ucl_jax.tables import Experiment, Run
 
 # What probes are asked for: every setting, as it is given to --set, which changes it. The defaults of `ucl_jax.probes`,
@@ -32,7 +32,6 @@ SETTINGS: dict[str, dict[str, str]] = {
     },
     "cka": {"other": "", "images": "1024", "batch_size": "256", "seed": "0"},
 }
-LOSSES = ("classifier", "objective")  # what loss_landscape.loss may be
 STUDYS = ("dataset", "other")  # settings that a study gives itself
 # By benchmark: digits is for two cores, where all images of the other data sets would take hours.
 SETTINGS_OF = {"digits": {"ood": {"train_images": "5000", "test_images": "1000"}}}
@@ -68,19 +67,7 @@ def check(change: str) -> None:
         "," in default or "," not in value,
         f"--set={change}: a study has one {key} at a time; give one, and run it again with the other",
     )
-    if key == "loss":
-        choose("loss", value, dict.fromkeys(LOSSES))
-    kind = _kind(default.split(",")[0])
-    fits = all(kind in (_kind(word), str) or (kind, _kind(word)) == (float, int) for word in value.split(","))
-    require(fits, f"--set={change}: it is such as {default}")
-
-
-def _kind(word: str) -> type:
-    """What a word of a value is."""
-    for kind in (int, float):
-        with contextlib.suppress(ValueError):
-            return type(kind(word))
-    return str
+    read_value(f"{probe}.{key}", PROBES[probe][key], value)
 
 
 def record(results: Run, ask: Ask, after: int) -> dict[str, Any] | None:

@@ -1,19 +1,25 @@
 """Random views of an image, computed on the device.
 
-Every op takes one float32 image [H, W, 3] in [0, 1]; `apply` and `two_views` map a composed transform over a
-batch. Shapes are static, and whatever is random is a function of one typed key, so that the same example with the
-same key gives the same view on any device, in any batch.
+Every op takes one image [H, W, 3] and gives one of the same dtype; `apply` and `two_views` map a composed transform
+over a batch. Shapes are static, and whatever is random is a function of one typed key, so that the same example with
+the same key gives the same view on any device, in any batch.
 
-The reference is torchvision working on PIL images, without its rounding to eight bits between two ops. Arguments that
-are Python numbers (probabilities, strengths, sizes) are static; an op with probability 0 leaves no trace in the
-compiled step.
+The reference is torchvision working on PIL images, of the versions that the UCL code names (0.10.1, Pillow 8.3.2). The
+dtype of an image says how true to it an op is. Float32 images, in [0, 1], are never rounded. Uint8 images come to whole
+grey levels after each op, and to the very ones that Pillow gives. A view is made in the one or the other, see
+`ROUNDING`.
+
+Arguments that are Python numbers (probabilities, strengths, sizes) are static; an op with probability 0 leaves no trace
+in the compiled step.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ucl_jax.types import Array
 
@@ -23,19 +29,44 @@ Transform = Callable[[Array, Array], Array]  # key [], uint8 [H, W, 3] -> float3
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # the ops of a colour jitter, as torchvision numbers them
 
 
-def to_float(image: Array) -> Array:
-    """Gives a uint8 image [H, W, 3] as float32 in [0, 1] (torchvision's `to_tensor`, channels last).
+def to_levels(image: Array) -> Array:
+    """Gives a uint8 image [H, W, 3] as it is.
 
     Raises:
       ValueError: if `image` is not uint8 [H, W, 3].
     """
     if image.dtype != jnp.uint8 or image.ndim != 3 or image.shape[-1] != 3:
         raise ValueError(f"need a uint8 image [H, W, 3], got {image.dtype} {list(image.shape)}")
-    return image.astype(jnp.float32) / 255.0
+    return image
+
+
+def to_float(image: Array) -> Array:
+    """Gives a uint8 image [H, W, 3] as float32 in [0, 1] (torchvision's `to_tensor`, channels last).
+
+    Raises:
+      ValueError: if `image` is not uint8 [H, W, 3].
+    """
+    return to_levels(image).astype(jnp.float32) / 255.0
+
+
+# What a view is made of, by the name of the setting: images that no op rounds, or that each op rounds as Pillow does.
+ROUNDING: dict[str, Callable[[Array], Array]] = {"none": to_float, "pillow": to_levels}
+
+
+def _begin(image: Array, rounding: str) -> Array:
+    if rounding not in ROUNDING:
+        raise ValueError(f"rounding must be one of {sorted(ROUNDING)}, got {rounding!r}")
+    return ROUNDING[rounding](image)
+
+
+def _has_levels(image: Array) -> bool:
+    """Whether an image is uint8, so that ops give whole grey levels."""
+    return image.dtype == jnp.uint8
 
 
 def normalize(image: Array, mean: Sequence[float], std: Sequence[float]) -> Array:
-    """Gives (image - mean) / std, channel by channel: float32 [H, W, 3]; `mean` and `std` hold 3 numbers each."""
+    """Gives (image - mean) / std of an image in [0, 1], channel by channel, 3 numbers each: float32 [H, W, 3]."""
+    image = to_float(image) if _has_levels(image) else image
     mean, std = (jnp.asarray(x, jnp.float32).reshape(1, 1, 3) for x in (mean, std))
     return (image - mean) / std
 
@@ -81,36 +112,63 @@ def crop_params(
     return top, left, crop_h, crop_w
 
 
-def _triangle(x: Array) -> Array:
-    return jnp.maximum(0.0, 1.0 - jnp.abs(x))
+def _triangle(x: Array, xp: Any) -> Array:
+    return xp.maximum(0.0, 1.0 - xp.abs(x))
 
 
-def _keys_cubic(x: Array, a: float = -0.5) -> Array:
-    x = jnp.abs(x)
+def _keys_cubic(x: Array, xp: Any, a: float = -0.5) -> Array:
+    x = xp.abs(x)
     near = ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
     far = (((x - 5.0) * x + 8.0) * x - 4.0) * a
-    return jnp.where(x < 1.0, near, jnp.where(x < 2.0, far, 0.0))
+    return xp.where(x < 1.0, near, xp.where(x < 2.0, far, 0.0))
 
 
 _KERNELS = {"bilinear": _triangle, "bicubic": _keys_cubic}
 
 
-def _resample_weights(kernel: Callable, extent: int, start: Scalar, length: Scalar, size: int) -> Array:
-    """Gives the weights [size, extent] of input pixels in output pixels: zero outside the crop, rows sum to 1."""
-    start, length = jnp.asarray(start, jnp.float32), jnp.asarray(length, jnp.float32)
+def _resample_weights(kernel: Callable, extent: int, start: Array, length: Array, size: int, xp: Any = jnp) -> Array:
+    """Gives the weights [size, extent] of input pixels in output pixels: zero outside the crop, rows sum to 1.
+
+    In the precision of `start` and `length`, by the functions of `xp`: those of JAX, or NumPy's, which have float64.
+    """
     scale = length / size
-    pixel = jnp.arange(extent, dtype=jnp.float32) + 0.5 - start  # centres of input pixels, from the crop's edge
-    centre = (jnp.arange(size, dtype=jnp.float32) + 0.5) * scale  # centres of output pixels
-    weights = kernel((pixel[None, :] - centre[:, None]) / jnp.maximum(scale, 1.0))
-    weights = jnp.where(((pixel > 0.0) & (pixel < length))[None, :], weights, 0.0)
+    pixel = xp.arange(extent, dtype=length.dtype) + 0.5 - start  # centres of input pixels, from the crop's edge
+    centre = (xp.arange(size, dtype=length.dtype) + 0.5) * scale  # centres of output pixels
+    weights = kernel((pixel[None, :] - centre[:, None]) / xp.maximum(scale, 1.0), xp)
+    weights = xp.where(((pixel > 0.0) & (pixel < length))[None, :], weights, 0.0)
     return weights / weights.sum(axis=1, keepdims=True)
 
 
+_FRACTION = 22  # binary digits that Pillow keeps of a weight
+
+
+@functools.cache
+def _fixed_point_weights(method: str, extent: int, size: int) -> np.ndarray:
+    """Gives the weights of `_resample_weights` as Pillow rounds them, for crops of every length from the first pixel.
+
+    Int32 [extent, size, extent], in units of 2**-22; crops of n pixels at n - 1. They are a table, because a weight in
+    float32, all that a device is sure to have, lacks two digits.
+    """
+    lengths = np.arange(1, extent + 1, dtype=np.float64)
+    exact = [_resample_weights(_KERNELS[method], extent, np.float64(0), length, size, np) for length in lengths]
+    scaled = np.stack(exact) * 2**_FRACTION
+    return np.trunc(scaled + np.copysign(0.5, scaled)).astype(np.int32)
+
+
 def _separable(image: Array, rows: Array, columns: Array) -> Array:
-    """Mixes columns, then rows; [out, H] and [out, W] weights. As Pillow, clips to [0, 1] after each of the two."""
-    exact = jax.lax.Precision.HIGHEST  # not TF32 or bfloat16, whose steps are as coarse as those of eight bits
-    image = jnp.clip(jnp.einsum("ow,hwc->hoc", columns, image, precision=exact), 0.0, 1.0)
-    return jnp.clip(jnp.einsum("oh,hwc->owc", rows, image, precision=exact), 0.0, 1.0)
+    """Mixes columns, then rows; [out, H] and [out, W] weights. As Pillow, clips to [0, 1] after each of the two.
+
+    Weights of a uint8 image are fixed-point, and each of the two rounds to the nearest grey level.
+    """
+
+    def mix(subscripts: str, weights: Array, image: Array) -> Array:
+        if _has_levels(image):
+            total = jnp.einsum(subscripts, weights, image.astype(jnp.int32)) + 2 ** (_FRACTION - 1)
+            return jnp.clip(total >> _FRACTION, 0, 255).astype(jnp.uint8)
+        exact = jax.lax.Precision.HIGHEST  # not TF32 or bfloat16, whose steps are as coarse as those of eight bits
+        return jnp.clip(jnp.einsum(subscripts, weights, image, precision=exact), 0.0, 1.0)
+
+    return mix("oh,hwc->owc", rows, mix("ow,hwc->hoc", columns, image))
 
 
 def resized_crop(
@@ -120,9 +178,10 @@ def resized_crop(
 
     Follows Pillow's `Resample.c`: a triangle ('bilinear') or Keys' cubic with a = -0.5 ('bicubic'), widened when it
     shrinks the image (antialias), and each of the two passes clipped to [0, 1]. Pixels outside the crop do not count.
+    For uint8 images the compiled function holds a table of H * H * size weights, and one for W: 128 KiB at 32 pixels.
 
     Args:
-      image: float32 [H, W, 3] in [0, 1].
+      image: [H, W, 3].
       top: first row of the crop, an integer.
       left: first column of the crop, an integer.
       height: rows of the crop, at least 1; the crop must lie inside the image.
@@ -135,9 +194,14 @@ def resized_crop(
     """
     if method not in _KERNELS:
         raise ValueError(f"method must be one of {sorted(_KERNELS)}, got {method!r}")
-    rows = _resample_weights(_KERNELS[method], image.shape[0], top, height, size)
-    columns = _resample_weights(_KERNELS[method], image.shape[1], left, width, size)
-    return _separable(image, rows, columns)
+
+    def weights(extent: int, start: Scalar, length: Scalar) -> Array:
+        if _has_levels(image):
+            return jnp.roll(jnp.asarray(_fixed_point_weights(method, extent, size))[length - 1], start, axis=1)
+        start, length = jnp.asarray(start, jnp.float32), jnp.asarray(length, jnp.float32)
+        return _resample_weights(_KERNELS[method], extent, start, length, size)
+
+    return _separable(image, weights(image.shape[0], top, height), weights(image.shape[1], left, width))
 
 
 def random_crop(key: Array, image: Array, padding: int) -> Array:
@@ -166,11 +230,26 @@ def horizontal_flip(key: Array, image: Array, p: float) -> Array:
 
 def _luma(image: Array) -> Array:
     """Gives the brightness [H, W, 1] of an RGB image: ITU-R 601-2, as Pillow's `convert('L')`."""
+    if _has_levels(image):
+        red, green, blue = jnp.split(image.astype(jnp.int32), 3, axis=-1)
+        return ((19595 * red + 38470 * green + 7471 * blue + 2**15) >> 16).astype(jnp.uint8)
     return 0.299 * image[..., 0:1] + 0.587 * image[..., 1:2] + 0.114 * image[..., 2:3]
 
 
+def _mean(grey: Array) -> Array:
+    """Gives the mean [] of a grey image; a whole level, the nearest, of uint8 images (int32: at most 2**22 pixels)."""
+    if _has_levels(grey):
+        return ((2 * grey.sum(dtype=jnp.int32) + grey.size) // (2 * grey.size)).astype(grey.dtype)
+    return grey.mean()
+
+
 def _blend(image: Array, other: Array | float, factor: Scalar) -> Array:
-    """Goes from `other` (factor 0) to `image` (factor 1) and beyond, clipped to [0, 1]."""
+    """Goes from `other` (factor 0) to `image` (factor 1) and beyond, clipped to [0, 1]; levels are cut to whole."""
+    if _has_levels(image):
+        other = jnp.asarray(other, jnp.float32)
+        # Clipped before the sum, and not after it: else a compiler may fuse product and sum, which rounds once only.
+        step = jnp.clip(factor * (image.astype(jnp.float32) - other), -other, 255.0 - other)
+        return (other + step).astype(jnp.uint8)
     return jnp.clip(factor * image + (1.0 - factor) * other, 0.0, 1.0)
 
 
@@ -186,7 +265,7 @@ def adjust_brightness(image: Array, factor: Scalar) -> Array:
 
 def adjust_contrast(image: Array, factor: Scalar) -> Array:
     """Blends `image` [H, W, 3] with its mean grey; `factor` as for brightness (Pillow's `ImageEnhance.Contrast`)."""
-    return _blend(image, _luma(image).mean(), factor)
+    return _blend(image, _mean(_luma(image)), factor)
 
 
 def adjust_saturation(image: Array, factor: Scalar) -> Array:
@@ -200,6 +279,8 @@ def adjust_hue(image: Array, shift: Scalar) -> Array:
     The way back from HSV is the closed form v - c * clip(min(k, 4 - k), 0, 1) with k = (n + 6 * hue) mod 6 and
     n = 5, 3, 1 for red, green and blue: no branch on the sextant.
     """
+    if _has_levels(image):
+        return _turn_level_hue(image, jnp.trunc(255.0 * jnp.asarray(shift, jnp.float32)))
     red, green, blue = image[..., 0], image[..., 1], image[..., 2]
     value = jnp.maximum(jnp.maximum(red, green), blue)
     chroma = value - jnp.minimum(jnp.minimum(red, green), blue)
@@ -213,6 +294,40 @@ def adjust_hue(image: Array, shift: Scalar) -> Array:
         return value - chroma * jnp.clip(jnp.minimum(k, 4.0 - k), 0.0, 1.0)
 
     return jnp.stack([channel(5.0), channel(3.0), channel(1.0)], axis=-1)
+
+
+# Where a hue is a whole level, Pillow's single precision falls just below some, and it cuts them to one less.
+_HUES_CUT = ((1, 31, 1), (88, 104, 4), (129, 149, 2), (153, 209, 4), (176, 184, 8))  # first, last, step
+
+
+def _turn_level_hue(image: Array, levels: Array) -> Array:
+    """Turns the hue of a uint8 image by whole `levels` of 256, as `adjust_hue` does, through HSV of eight bits each.
+
+    All is whole numbers below 2**24, in float32, where they are exact and quick to divide. A half in a numerator keeps
+    the quotient off whole numbers, so that it is cut alike on any device. What comes out is what Pillow's mixture of
+    precisions (`Convert.c`) gives, for every colour and every hue, saturation and value.
+    """
+    red, green, blue = jnp.split(image.astype(jnp.float32), 3, axis=-1)
+    value = jnp.maximum(jnp.maximum(red, green), blue)
+    chroma = value - jnp.minimum(jnp.minimum(red, green), blue)
+    circle = 6.0 * jnp.maximum(chroma, 1.0)
+    place = jnp.where(green >= blue, 2.0 * chroma + blue - red, 4.0 * chroma + red - green)  # on the circle
+    place = jnp.where((red >= green) & (red >= blue), green - blue + jnp.where(green < blue, circle, 0.0), place)
+
+    hue = jnp.floor((255.0 * place + 0.5) / circle)
+    whole, level = hue * circle == 255.0 * place, hue.astype(jnp.int32)
+    cut = [(first <= level) & (level <= last) & ((level - first) % step == 0) for first, last, step in _HUES_CUT]
+    hue = jnp.where(whole & functools.reduce(jnp.logical_or, cut), hue - 1.0, hue) + levels
+    hue = hue - 256.0 * jnp.floor(hue / 256.0)
+    saturation = jnp.floor((255.0 * chroma + 0.5) / jnp.maximum(value, 1.0))
+
+    k = 255.0 * jnp.array([[[5.0, 3.0, 1.0]]]) + 6.0 * hue  # [H, W, 3]
+    k = jnp.where(k < 6.0 * 255.0, k, k - 6.0 * 255.0)
+    total = value * (255.0**2 - saturation * jnp.clip(jnp.minimum(k, 4.0 * 255.0 - k), 0.0, 255.0))
+    near = jnp.round(total / 255.0**2)  # the nearest level, or where a quotient cannot tell, the second nearest
+    rest = total - 255.0**2 * near
+    near = jnp.where(rest > 255.0**2 / 2, near + 1.0, jnp.where(rest < -(255.0**2) / 2, near - 1.0, near))
+    return near.astype(jnp.uint8)
 
 
 def jitter_params(key: Array, brightness: float, contrast: float, saturation: float, hue: float) -> tuple[Array, Array]:
@@ -240,13 +355,22 @@ def apply_jitter(image: Array, factors: Array, order: Array) -> Array:
 
     A mapped `lax.switch` would compute four ops at each of four places, sixteen in all. But three of them are one blend
     that differs in what it blends with, and a blend with factor 1 changes nothing. So: three blends before the hue, the
-    hue once, three blends after it, with factor 1 at the places that belong to the other side.
+    hue once, three blends after it, with factor 1 at the places that belong to the other side. For a uint8 image a hue
+    and a blend at each of the four places.
     """
 
     def blend(image: Array, op: Array, active: Array) -> Array:
-        grey = _luma(image)
-        other = jnp.where(op == SATURATION, grey, jnp.where(op == CONTRAST, grey.mean(), 0.0))
+        grey, black = _luma(image), 0 if _has_levels(image) else 0.0
+        other = jnp.where(op == SATURATION, grey, jnp.where(op == CONTRAST, _mean(grey), black))
         return _blend(image, other, jnp.where(active, factors[op], 1.0))
+
+    if _has_levels(image):  # in a loop: unrolled, XLA for CPUs computes an op again for each that reads its levels
+
+        def adjust(image: Array, op: Array) -> tuple[Array, None]:
+            turns = (op == HUE) & (factors[HUE] != 0.0)  # torchvision leaves out a hue of strength 0
+            return jnp.where(turns, adjust_hue(image, factors[HUE]), blend(image, op, op != HUE)), None
+
+        return jax.lax.scan(adjust, image, order)[0]
 
     hue_place = jnp.argmax(order == HUE)
     for place in (0, 1, 2):
@@ -266,11 +390,15 @@ def gaussian_blur(image: Array, sigma: Scalar, kernel_size: int) -> Array:
     """Blurs `image` [H, W, 3] with a Gaussian of `sigma` > 0 pixels, cut to `kernel_size` taps, edges reflected.
 
     As torchvision's `gaussian_blur`, but by two matrix products: every image of a batch has a kernel of its own, and a
-    convolution would fall apart into as many groups.
+    convolution would fall apart into as many groups. A uint8 image leaves its levels for the blur and is cut to whole
+    ones after it, as in torchvision up to 0.12 (later ones round to the nearest). Where the blur comes to a whole level
+    but for the last digit of a float, as in flat areas, the two may cut differently.
 
     Raises:
       ValueError: unless `kernel_size` is odd, positive and below twice the image's shorter side.
     """
+    if _has_levels(image):
+        return (255.0 * gaussian_blur(to_float(image), sigma, kernel_size)).astype(jnp.uint8)
     half = kernel_size // 2
     if kernel_size < 1 or kernel_size % 2 == 0 or half >= min(image.shape[:2]):
         raise ValueError(f"kernel_size must be odd and fit {list(image.shape)} with edges reflected, got {kernel_size}")
@@ -311,6 +439,7 @@ def simsiam_view(
     jitter_p: float = 0.8,
     gray_p: float = 0.2,
     blur_p: float | None = None,
+    rounding: str = "none",
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Transform:
@@ -328,6 +457,7 @@ def simsiam_view(
       jitter_p: probability of the jitter.
       gray_p: probability of grey.
       blur_p: probability of a blur of size // 20 * 2 + 1 taps, sigma uniform in [0.1, 2]; None: 0.5 above 32, else 0.
+      rounding: name in `ROUNDING`.
       mean: of the three channels, for `normalize`.
       std: likewise.
 
@@ -345,7 +475,7 @@ def simsiam_view(
         def blurred(view: Array) -> Array:
             return gaussian_blur(view, jax.random.uniform(blur_key, minval=0.1, maxval=2.0), size // 20 * 2 + 1)
 
-        view = _crop(crop_key, to_float(image), size, scale, "bilinear", padding)
+        view = _crop(crop_key, _begin(image, rounding), size, scale, "bilinear", padding)
         view = horizontal_flip(flip_key, view, flip)
         view = _sometimes(jitter_coin, jitter_p, jittered, view)
         view = _sometimes(gray_coin, gray_p, grayscale, view)
@@ -361,6 +491,7 @@ def replay_view(
     scale: tuple[float, float] = (0.08, 1.0),
     padding: int | None = None,
     flip: float = 0.5,
+    rounding: str = "none",
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Transform:
@@ -371,7 +502,7 @@ def replay_view(
 
     def transform(key: Array, image: Array) -> Array:
         crop_key, flip_key = jax.random.split(key)
-        view = _crop(crop_key, to_float(image), size, scale, "bicubic", padding)
+        view = _crop(crop_key, _begin(image, rounding), size, scale, "bicubic", padding)
         return normalize(horizontal_flip(flip_key, view, flip), mean, std)
 
     return transform

@@ -4,10 +4,7 @@ Nothing here imports JAX: a plan is made in a moment, and the processes have the
 """
 
 import contextlib
-import difflib
 import fcntl
-import importlib
-import json
 import os
 import pathlib
 import shlex
@@ -20,9 +17,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import ucl_jax
-from ucl_jax.cli import StopRequest
-from ucl_jax.errors import Stopped, UsageError, read_json, require, write_whole
-from ucl_jax.tables import NEUTRAL, flatten
+from ucl_jax.cli import StopRequest, read_config
+from ucl_jax.errors import Stopped, UsageError, require, write_whole
+from ucl_jax.results.load import read_results
+from ucl_jax.tables import NEUTRAL
 
 LAUNCH = pathlib.Path(ucl_jax.__file__).parent.parent / "launch.py"
 # Seconds of a run where none was finished yet: measured on one core of an AMD EPYC, mean over the rows of Table 1.
@@ -76,8 +74,8 @@ def saved_results(cell: Cell, kept: pathlib.Path | None = None) -> dict[str, Any
             with output.open(errors="replace") as lines:
                 _require_same(cell, cell.folder, lines.readline().removeprefix("$ "))
         return None
-    results = read_json(path)
-    require({"command", "finished"} <= results.keys(), f"{path} is damaged: it lacks what a run writes")
+    results = read_results(path)
+    require(bool(results.get("command")), f"{path} does not say by what command it was made; take another folder")
     _require_same(cell, cell.folder if path.name == "results.json" else path, results["command"])
     return results
 
@@ -96,22 +94,17 @@ def _require_same(cell: Cell, place: pathlib.Path, command: str) -> None:
 
 
 def check(cells: Iterable[Cell]) -> None:
-    """Raises UsageError where `launch.py` is not there, or an override names no key of a cell's recipe."""
+    """Raises UsageError where `launch.py` is not there, or does not take an override of a cell."""
     require(
         LAUNCH.exists(),
         f"{LAUNCH} is not there: runs are started with launch.py and configs/ of a checkout of ucl_jax; "
         "clone it and install it with pip install -e .",
     )
-    if not (LAUNCH.parent / "configs").is_dir():
+    folder = LAUNCH.parent / "configs"
+    if not folder.is_dir():
         return
-    if str(LAUNCH.parent) not in sys.path:
-        sys.path.insert(0, str(LAUNCH.parent))
     for recipe, arg, overrides in dict.fromkeys((c.recipe, f"{c.benchmark},{c.objective}", c.overrides) for c in cells):
-        known = flatten(importlib.import_module(f"configs.{recipe}").get_config(arg).to_dict())
-        for key in (pair.partition("=")[0] for pair in overrides):
-            if key not in known:
-                near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
-                raise UsageError(f"configs/{recipe}.py:{arg} has no key {key!r} to override, did you mean {near!r}?")
+        read_config([f"--config={folder / recipe}.py:{arg}", *(f"--config.{pair}" for pair in overrides)])
 
 
 class Slot(NamedTuple):
@@ -178,7 +171,7 @@ def run_jobs(jobs: Sequence[Job], slots: Sequence[Slot], ended: Callable[[Job, i
     killed. All processes end with this one: they get SIGTERM, upon which runs save themselves.
 
     Raises:
-      Stopped: SIGINT or SIGTERM came; every process has ended by then.
+      Stopped: SIGINT, SIGTERM or SIGHUP came; every process has ended by then.
     """
     waiting, free, told = list(jobs), list(slots), set()
     running: dict[subprocess.Popen, tuple[Job, Slot]] = {}
@@ -268,18 +261,18 @@ class Times(NamedTuple):
         """From the finished runs under a folder."""
         times = cls({})
         for path in sorted({*root.glob("*/results.json"), *root.glob("*/*/results.json")}):
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # somebody else's
-                times.add(json.loads(path.read_text()))
+            with contextlib.suppress(UsageError):  # somebody else's
+                times.add(read_results(path))
         return times
 
     def add(self, results: dict[str, Any]) -> None:
-        """Takes in one run, if it is finished."""
+        """Takes in one run, if it is finished and says how long it took."""
         config = results["config"]
         examples = config["benchmark"]["examples_per_task"]
         of = config["benchmark"]["name"], config["objective"]["name"], config["recipe"], str(examples)
-        if results["finished"]:
+        if results["finished"] and "seconds" in results:
             for length in range(1, 5):
-                self.seconds.setdefault(of[:length], []).append(float(results["seconds"]))
+                self.seconds.setdefault(of[:length], []).append(results["seconds"])
 
     def estimate(self, cell: Cell) -> float | None:
         """Of the same recipe, objective and number of images, else of fewer of these; None where nothing is known."""
@@ -336,7 +329,7 @@ def make_plan(cells: Sequence[Cell], root: pathlib.Path, kept: pathlib.Path | No
         if results is None or not results["finished"]:
             missing.append(cell)
         if results is not None and not results["finished"]:
-            spent[_path(cell)] = float(results.get("seconds", 0.0))
+            spent[_path(cell)] = results.get("seconds", 0.0)
     return Plan(tuple(cells), tuple(missing), spent, Times.of(root))
 
 
@@ -372,8 +365,7 @@ def train(plan: Plan, slots: Sequence[Slot]) -> dict[str, str]:
         if results is None or not results["finished"]:
             failed[job.name] = f"{job.last_line()} (see {job.log})"
         else:
-            with contextlib.suppress(KeyError, TypeError):
-                plan.times.add(results)
+            plan.times.add(results)
         word = f"FAILED, exit code {code}" if job.name in failed else "done"
         rest = f"; left: {left(plan.times, tuple(todo.values()), plan.spent, len(slots))}" if todo else ""
         print(f"[{total - len(todo)}/{total}] {job.name}: {word}{rest}", flush=True)
@@ -387,7 +379,7 @@ def keep(cells: Sequence[Cell], folder: pathlib.Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for cell in cells:
         source, kept = cell.folder / "results.json", folder / f"{cell.name}.json"
-        if not kept.exists() and source.exists() and read_json(source)["finished"]:
+        if not kept.exists() and source.exists() and read_results(source)["finished"]:
             write_whole(kept, source.read_text(encoding="utf-8"))
 
 

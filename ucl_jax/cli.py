@@ -1,19 +1,75 @@
 """The command line's manners: one clear line and exit code 2 for bad input, 128 + n after signal n."""
 
 import argparse
+import contextlib
 import difflib
 import errno
 import functools
+import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
-from ucl_jax.errors import Stopped, UsageError
+from ucl_jax import settings
+from ucl_jax.errors import Stopped, UsageError, require
+
+
+class _Unbroken(io.FileIO):
+    """A standard stream that takes everything: what has no reader any more, or finds no room, is dropped.
+
+    lost: why something was.
+    """
+
+    lost: OSError | None = None
+
+    def write(self, data) -> int:
+        """Returns the number of bytes that were written or dropped."""
+        try:
+            written = super().write(data)
+        except OSError as error:
+            self.lost = self.lost or error
+            written = None
+        return memoryview(data).nbytes if written is None else written
+
+
+def unbroken_streams() -> None:
+    """Lets a process outlive its terminal, its pipes and the disk that its output goes to.
+
+    Streams that were closed lead nowhere, lest the next file that is opened takes their place and their text. Streams
+    that somebody has replaced stay as they are.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if stream is not getattr(sys, f"__{name}__"):
+            continue
+        settings = {"encoding": "utf-8", "errors": "backslashreplace", "line_buffering": True}
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.flush()
+            settings = {key: getattr(stream, key) for key in (*settings, "write_through")}
+        raw = _Unbroken(descriptor, "w", closefd=False)
+        setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(raw), **settings))
+
+
+def _output_lost() -> bool:
+    """Whether standard output could not be written, which is told; a reader that left wanted no more."""
+    sys.stdout.flush()
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    lost = raw.lost if isinstance(raw, _Unbroken) else None
+    if lost is None or lost.errno in (errno.EPIPE, errno.EIO):  # EIO: a terminal that was closed
+        return False
+    warn(f"what was printed could not be written ({lost.strerror}); nothing else was lost")
+    return True
 
 
 def fail(message: object, code: int = 2) -> None:
@@ -22,13 +78,21 @@ def fail(message: object, code: int = 2) -> None:
     sys.exit(code)
 
 
+def warn(message: object) -> None:
+    """Prints one line about what went wrong and was got round."""
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
+
+
 def exit_codes(main: Callable) -> Callable:
-    """`main`, with UsageError, Stopped and names that are too long for the file system as exit codes."""
+    """`main`, with `unbroken_streams`, and with UsageError, Stopped and names too long for the disk as exit codes."""
 
     @functools.wraps(main)
     def wrapped(*arguments):
+        unbroken_streams()
         try:
-            return main(*arguments)
+            result = main(*arguments)
+            lost = _output_lost()
+            return (result or int(lost)) if isinstance(result, int) else result
         except UsageError as error:
             fail(error)
         except Stopped as stopped:
@@ -44,15 +108,21 @@ def exit_codes(main: Callable) -> Callable:
 
 
 class StopRequest:
-    """A context manager that remembers the first SIGINT or SIGTERM, in `signum`; a second one acts at once."""
+    """A context manager that remembers the first SIGINT, SIGTERM or SIGHUP, in `signum`.
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    A second SIGINT or SIGTERM acts at once; a terminal that closes may send SIGHUP more than once. SIGHUP stays ignored
+    where it is, as `nohup` wants it.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def __init__(self) -> None:
         self.signum: int | None = None
 
     def __enter__(self) -> "StopRequest":
-        self._before = {signum: signal.signal(signum, self._request) for signum in self.SIGNALS}
+        ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
+        wanted = [signum for signum in self.SIGNALS if signum not in ignored]
+        self._before = {signum: signal.signal(signum, self._request) for signum in wanted}
         return self
 
     def __exit__(self, *exception) -> None:
@@ -61,8 +131,8 @@ class StopRequest:
 
     def _request(self, signum, frame):
         self.signum = signum
-        for each in self.SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
+        for each in self._before:
+            signal.signal(each, signal.SIG_IGN if each == signal.SIGHUP else signal.SIG_DFL)
 
 
 def returns_exit_code(main: Callable[..., int]) -> Callable[..., int]:
@@ -87,50 +157,103 @@ class Parser(argparse.ArgumentParser):
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
-    """Parses absl flags with a config file in `--config`; returns what is left, as absl does."""
-    recipe = _recipe(argv).partition(":")[0]
-    given = any(argument.lstrip("-").partition("=")[0] == "config" for argument in argv if argument.startswith("-"))
-    if given and not (recipe.endswith(".py") and os.path.isfile(recipe)):
-        fail(f"there is no recipe {recipe!r}; recipes are the files of configs/, such as configs/lump.py")
+    """Parses absl flags with a config file in `--config`, and checks that config; returns what is left, as absl does.
+
+    Leaves the process with exit code 2 and one line for anything that is wrong.
+    """
+    unbroken_streams()
     try:
-        return flags.FLAGS(argv)
+        return _parse(argv, flags.FLAGS)
     except SystemExit as leaving:
         asked = {"--help", "-help", "--helpfull", "-helpfull", "--helpshort", "-helpshort", "-?"} & set(argv)
         sys.exit(0 if asked and leaving.code == 1 else leaving.code)  # absl leaves with 1 after help
-    except (UsageError, flags.Error) as error:
+    except UsageError as error:
         fail(error)
-    except (AttributeError, KeyError, TypeError):
-        if (message := _unknown_key(argv)) is None:
-            raise
-        fail(message)
+
+
+def read_config(arguments: Sequence[str]) -> ConfigDict:
+    """Returns the checked config tree that arguments of `launch.py` (--config=..., --config.KEY=VALUE ...) describe.
+
+    Raises:
+      UsageError: there is no such recipe or key, or a value is not of its type or out of its range.
+    """
+    argv = ["launch.py", *arguments]
+    values, holder = _config_flag(argv)
+    _parse(argv, values)
+    return holder.value
+
+
+def _config_flag(argv: Sequence[str]) -> tuple[flags.FlagValues, flags.FlagHolder]:
+    """The flag --config of its own flag values, for `argv`."""
+    values = flags.FlagValues()
+    return values, config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=list(argv))
+
+
+def _parse(argv: Sequence[str], values: flags.FlagValues) -> list[str]:
+    recipe = _recipe(argv)
+    file = recipe.partition(":")[0]
+    given = "config" in dict(_given(argv))
+    require(
+        not given or (file.endswith(".py") and os.path.isfile(file)),
+        f"there is no recipe {settings.shown(file)}; recipes are the files of configs/, such as configs/lump.py",
+    )
+    try:
+        left = values(argv)
+    except UsageError:
+        raise
+    except Exception as error:  # of many types: what ml_collections and Python's parser make of hostile words
+        _explain(argv, recipe)
+        if isinstance(error, flags.Error):
+            raise UsageError(str(error)) from error
+        raise
+    if given:
+        settings.check(values["config"].value)
+    return left
 
 
 def _recipe(argv: Sequence[str]) -> str:
     """The value of --config, given as --config=VALUE or --config VALUE."""
-    for place, argument in enumerate(argv):
-        name, equals, value = argument.lstrip("-").partition("=")
-        if name == "config" and argument.startswith("-"):
-            return value if equals else next(iter(argv[place + 1 :]), "")
-    return ""
+    return next((value for name, value in _given(argv) if name == "config"), None) or ""
 
 
-def _unknown_key(argv: Sequence[str]) -> str | None:
-    """What is wrong with the first override that names no key of the recipe's tree."""
-    values = flags.FlagValues()
-    arguments = ["", f"--config={_recipe(argv)}"]
-    holder = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments)
-    values(arguments)
-    known = keys(holder.value.to_dict())
-    for argument in argv:
-        name = argument.lstrip("-").partition("=")[0]
-        if name.startswith("config.") and (key := name.removeprefix("config.")) not in known:
+def _given(argv: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """Yields name and value of each flag, given as --NAME=VALUE or --NAME VALUE; None for one without a value."""
+    for argument, following in zip(argv, [*argv[1:], "-"]):
+        if argument.startswith("-"):
+            name, equals, value = argument.lstrip("-").partition("=")
+            yield name, value if equals else None if following.startswith("-") else following
+
+
+def _explain(argv: Sequence[str], recipe: str) -> None:
+    """Raises UsageError for the first override that cannot be parsed alone, where there is one."""
+    try:
+        values, holder = _config_flag(alone := ["", f"--config={recipe}"])
+        values(alone)
+        config = holder.value.to_dict()
+    except Exception as error:
+        raise UsageError(f"{recipe.partition(':')[0]} is no recipe ({type(error).__name__}); see configs/") from error
+    settings.check(config)
+    known = settings.table(config["objective"]["name"], config["method"]["name"])
+    for name, value in _given(argv):
+        key = name.removeprefix("no").removeprefix("config.")
+        if not name.removeprefix("no").startswith("config.") or (key in known and _parses(recipe, key, value)):
+            continue
+        if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
-            return f"unknown key --config.{key}, did you mean --config.{near}? Every key is in configs/base.py"
-    return None
+            raise UsageError(
+                f"unknown key {settings.shown(f'--config.{key}')}, did you mean --config.{near}? "
+                "Every key is in configs/base.py"
+            )
+        require(value is not None, f"--config.{key} has no value; it must be {known[key].wanted}")
+        settings.check_value(f"config.{key}", known[key], value)
 
 
-def keys(tree: dict) -> list[str]:
-    """The dotted names of all leaves of a nested dict."""
-    from flax.traverse_util import flatten_dict  # heavy, and wanted only to explain an error
-
-    return list(flatten_dict(tree, sep="."))
+def _parses(recipe: str, key: str, value: str | None) -> bool:
+    """Whether an override can be parsed beside nothing else."""
+    argv = ["", f"--config={recipe}", f"--config.{key}" if value is None else f"--config.{key}={value}"]
+    values, _ = _config_flag(argv)
+    try:
+        values(argv)
+    except Exception:
+        return False
+    return True

@@ -90,11 +90,12 @@ def from_official(
       Trees like the two, of NumPy arrays in their dtypes; kernels HWIO and [in, out].
 
     Raises:
-      UsageError: an entry is missing, of another shape, or of a network that the trees do not describe.
+      UsageError: an entry is missing, of another shape, not finite (in the dtype of the trees), or of a network that
+        the trees do not describe.
     """
     _require_counterpart(params_like)
     entries = {name.removeprefix("module."): array for name, array in state_dict.items()}
-    used = set()
+    finite: dict[str, bool] = {}  # of every entry that is used
 
     def convert(tree):
         leaves = flatten_dict(tree, sep="/")
@@ -111,17 +112,20 @@ def from_official(
                 f"{name} is {list(array.shape)} in the file and {list(expected)} in this network ({path}); "
                 f"{HINTS[path.split('/')[0]]}",
             )
-            leaves[path] = array.transpose(TO_OURS[array.ndim]).astype(like.dtype, order="C")
-            used.add(name)
+            with np.errstate(over="ignore"):  # told below
+                leaves[path] = array.transpose(TO_OURS[array.ndim]).astype(like.dtype, order="C")
+            finite[name] = bool(np.isfinite(leaves[path]).all())
         return unflatten_dict(leaves, sep="/")
 
     trees = convert(params_like), convert(model_state_like)
     for name in entries:
         require(
-            name in used or _is_unused(name, params_like),
+            name in finite or _is_unused(name, params_like),
             f"the file holds {name}, which this network has not; it is of another objective (config.objective) or "
             "architecture",
         )
+    for name in entries:
+        require(finite.get(name, True), f"{name} is not finite; take a file of a training that did not diverge")
     return trees
 
 

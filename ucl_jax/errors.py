@@ -1,9 +1,11 @@
 """The one exception that a person can act on, and files that are whole or not there."""
 
+import contextlib
 import difflib
-import json
+import errno
+import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 
@@ -20,21 +22,34 @@ def choose(what: str, value: str, options: Mapping[str, Any]) -> Any:
     return options[value]
 
 
-def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """The JSON object in a file; raises UsageError when it holds none."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} is damaged ({error}); put it right, or take another folder") from error
-    require(isinstance(content, dict), f"{path} is damaged (no JSON object); put it right, or take another folder")
-    return content
-
-
 def write_whole(path: pathlib.Path, text: str) -> None:
-    """Writes a file whole or not at all, over an earlier one."""
+    """Writes a file whole or not at all, over an earlier one; it is on the disk before it takes the earlier's place."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+# Of a disk that is full, is broken, or cannot be written to.
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
+KEPT = "what was saved before is kept: the same command goes on from there once the disk has room and can be written to"
+
+
+@contextlib.contextmanager
+def disk_errors(place: pathlib.Path) -> Iterator[None]:
+    """Raises UsageError for what the disk refuses meanwhile, with the name of the file, or of `place`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        raise UsageError(f"{error.filename or place}: {error.strerror}; {KEPT}") from error
 
 
 def require(condition: bool, message: str) -> None:

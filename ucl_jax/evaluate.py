@@ -1,6 +1,6 @@
 """Features -> probes -> one row of the accuracy matrix."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -8,7 +8,6 @@ import jax
 import numpy as np
 
 from ucl_jax import knn
-from ucl_jax.errors import choose, require
 from ucl_jax.types import PyTree
 
 
@@ -51,13 +50,6 @@ class KnnSettings(NamedTuple):
 K_RULES = {"fixed": lambda k, seen: k, "tasks_seen": min}
 
 
-def check(settings: KnnSettings) -> None:
-    """Raises UsageError for settings out of range."""
-    require(settings.k >= 1, f"config.eval.knn_k is {settings.k}; it must be at least 1")
-    require(settings.temperature > 0, f"config.eval.knn_temperature is {settings.temperature}; it must be above 0")
-    choose("config.eval.knn_k_rule", settings.k_rule, K_RULES)
-
-
 def extract(features: Callable[[np.ndarray], PyTree], images: np.ndarray, batch_size: int) -> PyTree:
     """`features` (leaves [N, ...]) of images uint8 [N, H, W, C] in batches of `batch_size`; the last one is padded."""
     chunks = []
@@ -73,18 +65,32 @@ def _predict(queries, bank, labels, valid, temperature, *, num_classes, k):
     return knn.predict(queries, bank, labels, valid, num_classes=num_classes, k=k, temperature=temperature)
 
 
-def knn_accuracy(
-    task: TaskFeatures, bank: np.ndarray, label: np.ndarray, k: int, temperature: float, num_classes: int
-) -> float:
+class Bank(NamedTuple):
+    """Features that kNN votes with, on the device: features [N, F], label int32 [N], and bool [N], False for padding.
+
+    size: how many of them are no padding.
+    """
+
+    features: jax.Array
+    label: jax.Array
+    valid: jax.Array
+    size: int
+
+
+def put_bank(features: np.ndarray, label: np.ndarray) -> Bank:
+    """Puts features [N, F] with labels int [N] on the device, padded: banks of similar size share one program."""
+    padding = -len(features) % 1024
+    valid = np.arange(len(features) + padding) < len(features)
+    return Bank(
+        *jax.device_put((np.pad(features, [(0, padding), (0, 0)]), np.pad(label, (0, padding)), valid)), len(features)
+    )
+
+
+def knn_accuracy(task: TaskFeatures, bank: Bank, k: int, temperature: float, num_classes: int) -> float:
     """Accuracy in per cent of the queries of a task against a bank; queries in chunks, so that memory is bounded."""
-    chunk, grain = 512, 1024
-    padding = -len(bank) % grain  # banks of similar size share one compiled program
-    valid = np.arange(len(bank) + padding) < len(bank)
-    bank, label = jax.device_put((np.pad(bank, [(0, padding), (0, 0)]), np.pad(label, (0, padding))))
+    chunk = 512
     predictions = [
-        _predict(
-            np.pad(q, [(0, chunk - len(q)), (0, 0)]), bank, label, valid, temperature, num_classes=num_classes, k=k
-        )
+        _predict(np.pad(q, [(0, chunk - len(q)), (0, 0)]), *bank[:3], temperature, num_classes=num_classes, k=k)
         for q in np.array_split(task.query, range(chunk, len(task.query), chunk))
     ]
     predicted = np.concatenate([np.asarray(p) for p in predictions])[: len(task.query)]
@@ -99,25 +105,27 @@ def knn_task(tasks: Tasks, seen: int, settings: KnnSettings, classes: Classes) -
     """The paper's probe: kNN of each task's queries in the bank of that task alone."""
 
     def bank(task):
-        return (task.bank, task.bank_label) if task is not None else None
+        return None if task is None else put_bank(task.bank, task.bank_label)
 
-    return _knn_row(tasks, [bank(task) for task in tasks], seen, settings, classes)
+    return _knn_row(tasks, map(bank, tasks), seen, settings, classes)
 
 
 def knn_all(tasks: Tasks, seen: int, settings: KnnSettings, classes: Classes) -> Row:
     """kNN of each task's queries in the bank of all tasks seen; tasks not seen yet have no classes there."""
-    bank = tuple(np.concatenate([getattr(task, name) for task in tasks[:seen]]) for name in ("bank", "bank_label"))
+    parts = (np.concatenate([getattr(task, name) for task in tasks[:seen]]) for name in ("bank", "bank_label"))
+    bank = put_bank(*parts)  # once for all tasks
     return _knn_row(tasks, [bank if i < seen else None for i in range(len(tasks))], seen, settings, classes)
 
 
-def _knn_row(tasks, banks, seen, settings, classes):
+def _knn_row(tasks: Tasks, banks: Iterable[Bank | None], seen: int, settings: KnnSettings, classes: Classes) -> Row:
+    """A row from each task's queries and the bank that they are shown to; None where a task is not evaluated."""
     num_classes = 1 + max(map(max, classes))
     asked = K_RULES[settings.k_rule](settings.k, seen)
-    used = [None if bank is None else min(asked, len(bank[0])) for bank in banks]
-    accuracy = [
-        None if k is None else knn_accuracy(task, *bank, k, settings.temperature, num_classes)
-        for task, bank, k in zip(tasks, banks, used)
-    ]
+    accuracy, used = [], []
+    for task, bank in zip(tasks, banks):
+        k = None if bank is None else min(asked, bank.size)
+        used.append(k)
+        accuracy.append(None if k is None else knn_accuracy(task, bank, k, settings.temperature, num_classes))
     return Row(accuracy, used, any(k is not None and k < asked for k in used))
 
 

@@ -1,14 +1,17 @@
 """Records at the edge: metrics.jsonl (the source of truth), TensorBoard, Weights & Biases, and the console."""
 
 import json
+import math
 import pathlib
+import platform
 import sys
 import time
 from typing import Any
 
 import tqdm
 
-from ucl_jax.errors import UsageError
+from ucl_jax.errors import write_whole
+from ucl_jax.results.load import read_metrics
 
 
 class MetricsFile:
@@ -21,14 +24,13 @@ class MetricsFile:
     def __init__(self, path: pathlib.Path, step: int, tasks_done: int):
         records = read_metrics(path) if path.exists() else []
         kept = [r for r in records if (r["step"] <= step if "loss" in r else r["task"] < tasks_done)]
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
-        temporary.replace(path)
+        write_whole(path, "".join(json.dumps(record) + "\n" for record in kept))
         self._file = path.open("a")
 
     def write(self, record: dict[str, Any]) -> None:
-        """Appends a record."""
-        self._file.write(json.dumps(record) + "\n")
+        """Appends a record; a number that is not finite becomes null, for JSON has no word for it."""
+        plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+        self._file.write(json.dumps(plain) + "\n")
         self._file.flush()
 
     def close(self) -> None:
@@ -36,38 +38,37 @@ class MetricsFile:
         self._file.close()
 
 
-def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The records of a metrics.jsonl; a last line that was cut off by a kill is left out.
-
-    Raises:
-      UsageError: another line is damaged.
-    """
-    records = []
-    for number, line in enumerate(path.read_text().split("\n")[:-1], start=1):
-        try:
-            records.append(json.loads(line))
-        except ValueError as error:
-            raise UsageError(f"{path}, line {number} is damaged ({error}); mend or remove that line") from error
-    return records
-
-
 class TensorBoard:
-    """Event files without TensorFlow. A run that resumes hides what was written after `step`."""
+    """Event files without TensorFlow. A run that resumes hides what was written after `step`.
+
+    They are written here, not by the thread of tensorboardX's SummaryWriter, which waits for ever when a disk is full.
+    """
 
     def __init__(self, folder: pathlib.Path, step: int):
-        import tensorboardX
+        from tensorboardX import record_writer, summary
+        from tensorboardX.proto import event_pb2
 
-        self._writer = tensorboardX.SummaryWriter(str(folder), purge_step=step + 1)
+        self._event, self._scalar = event_pb2.Event, summary.scalar
+        folder.mkdir(exist_ok=True)
+        name = f"events.out.tfevents.{time.time():.0f}.{platform.node()}"
+        self._file = record_writer.RecordWriter(str(folder / name))
+        self._add(file_version="brain.Event:2")
+        self._add(step=step + 1, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
+
+    def _add(self, **event) -> None:
+        self._file.write(self._event(wall_time=time.time(), **event).SerializeToString())
 
     def write(self, record: dict[str, Any]) -> None:
         """Writes every number of a record as a scalar."""
         for name, value in record.items():
             if isinstance(value, float):
-                self._writer.add_scalar(name, value, record["step"])
+                self._add(step=record["step"], summary=self._scalar(name, value))
+        if "loss" not in record:  # the end of a task
+            self._file.flush()
 
     def close(self) -> None:
         """Writes what is left and closes the file."""
-        self._writer.close()
+        self._file.close()
 
 
 class WeightsAndBiases:
@@ -95,7 +96,8 @@ class WeightsAndBiases:
 class Console:
     """A progress bar where there is a terminal, else a plain line about every `seconds` seconds."""
 
-    def __init__(self, total: int, step: int, tasks: int, epochs: int, seconds: float = 10.0, stream=sys.stderr):
+    def __init__(self, total: int, step: int, tasks: int, epochs: int, seconds: float = 10.0, stream=None):
+        stream = stream or sys.stderr
         self._tasks, self._epochs, self._seconds, self._stream = tasks, epochs, seconds, stream
         self._total, self._last = total, -float("inf")
         self._start: tuple[float, int] | None = None  # time and step of the first record, after compilation

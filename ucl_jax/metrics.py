@@ -27,13 +27,16 @@ def learning_accuracy(matrix: Matrix) -> float | None:
 
 
 def forgetting(matrix: Matrix, definition: str = "max") -> float | None:
-    """How much accuracy on earlier tasks was lost, in points; positive means lost.
+    """Computes how much accuracy on earlier tasks was lost, in points; positive means lost.
+
+    A maximum is over all rows in which the task was evaluated. Those before it was learned are among them where all
+    tasks are evaluated after each task (`config.eval.tasks=all`), as the paper's scripts do; see `rows_recorded`.
 
     Args:
       matrix: T rows, each with at least T tasks, of which t are evaluated in row t.
-      definition: `max` is the paper's: mean over i < T of max over t >= i of a[t, i], minus a[T, i].
+      definition: `max` is the paper's: the mean over i < T of max over t of a[t, i], minus a[T, i].
         `first` is the official release's: a[i, i], the accuracy right after learning, instead of the maximum.
-        `with_last` is an earlier script's: the sum of `max` over all T tasks, divided by T.
+        `with_last` is the paper's script (00c8660): the sum of `max` over all T tasks, divided by T.
 
     Returns:
       None where it has no meaning: fewer than two tasks learned, or joint training.
@@ -47,12 +50,21 @@ def forgetting(matrix: Matrix, definition: str = "max") -> float | None:
     tasks = len(a)
     if tasks < 2:
         return None
-    drops = [FORGETTING[definition](a[i:, i]) - a[-1, i] for i in range(tasks)]
+    drops = [FORGETTING[definition](a[:, i], i) - a[-1, i] for i in range(tasks)]
     return float(np.mean(drops if definition == "with_last" else drops[:-1]))
 
 
-# The reference accuracy that the last one is compared with, from a task's column after it was learned.
-FORGETTING = {"max": np.max, "first": lambda column: column[0], "with_last": np.max}
+def _best(column: np.ndarray, task: int) -> float:
+    return np.nanmax(column)
+
+
+# A task's column of the matrix, and its number -> the accuracy that the last one is compared with.
+FORGETTING = {"max": _best, "first": lambda column, task: column[task], "with_last": _best}
+
+
+def rows_recorded(matrix: Matrix) -> str:
+    """Tells which rows a matrix holds: "all" where each task was evaluated after each task, else "seen"."""
+    return "seen" if np.isnan(as_array(matrix)).any() else "all"
 
 
 def backward_transfer(matrix: Matrix) -> float | None:
@@ -86,8 +98,9 @@ def _mean(differences: list[float]) -> float | None:
 
 
 def summarise(matrix: Matrix) -> dict:
-    """The two numbers of a run: `average_accuracy` and `forgetting` by each definition."""
+    """Gives the numbers of a run: `average_accuracy`, `forgetting` by each definition, and the `rows` they are from."""
     return {
+        "rows": rows_recorded(matrix),
         "average_accuracy": average_accuracy(matrix),
         "forgetting": {definition: forgetting(matrix, definition) for definition in FORGETTING},
     }

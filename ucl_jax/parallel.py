@@ -2,6 +2,8 @@
 
 import functools
 import pathlib
+import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +19,7 @@ AXIS = "devices"
 # YNNPACK keeps reductions, where it is fast; with Eigen's convolutions forward and backward of the paper's network are
 # 1.7 times faster (docs/performance.md).
 CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
+PROGRAMS = 50_000_000  # bytes, more than what is compiled for a run
 
 
 class Parallel(NamedTuple):
@@ -40,10 +43,24 @@ def compile_stages(stages: Sequence, devices: list[jax.Device]) -> list[Parallel
     return [parallelise(stage.train_step, stage.objective.features, devices) for stage in stages]
 
 
-def keep_compiled(folder: str) -> None:
-    """Keeps compiled programs in a folder between processes, unless JAX was told where already; "" keeps none."""
-    if folder and jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(folder).expanduser()))
+def keep_compiled(folder: str, warn: Callable[[str], object]) -> None:
+    """Keeps compiled programs in a folder between processes, unless JAX was told where already; "" keeps none.
+
+    `warn` is told why a folder is not used: it cannot be written to, or has no room.
+    """
+    if not folder or jax.config.jax_compilation_cache_dir is not None:
+        return
+    place = pathlib.Path(folder).expanduser()
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=place).close()
+        reason = "" if shutil.disk_usage(place).free >= PROGRAMS else f"less than {PROGRAMS // 1000000} MB are free"
+    except OSError as error:
+        reason = error.strerror
+    if reason:
+        warn(f"no compiled programs are kept in config.compilation_cache={folder}: {reason}")
+    else:
+        jax.config.update("jax_compilation_cache_dir", str(place))
 
 
 def choose_devices(count: int, batch_size: int) -> list[jax.Device]:
@@ -64,6 +81,20 @@ def choose_devices(count: int, batch_size: int) -> list[jax.Device]:
         f"take a multiple of {len(devices)}, or set config.train.devices",
     )
     return devices
+
+
+def check_batches(sizes: Sequence[int], devices: Sequence[jax.Device]) -> None:
+    """Raises UsageError for a task whose batches of `sizes[t]` images cannot be split over the devices or normalised.
+
+    A task that is smaller than `config.train.batch_size` is one batch, as large as the task.
+    """
+    for task, size in enumerate(sizes):
+        require(size >= 2, f"task {task} has {size} training image; batch norm needs at least 2")
+        require(
+            size % len(devices) == 0,
+            f"task {task} is one batch of {size} images, which does not divide by the {len(devices)} devices; set "
+            "config.train.devices, or choose another config.benchmark.examples_per_task",
+        )
 
 
 def compiler_options(platform: str) -> dict[str, Any]:

@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ucl_jax import cli, figures, metrics, parallel, report
-from ucl_jax.errors import UsageError, choose, read_json, require
+from ucl_jax import settings as setting_table
+from ucl_jax.errors import choose, disk_errors, require
 from ucl_jax.probes import PROBES, Probe
+from ucl_jax.results.load import read_results
 from ucl_jax.run import claim, write_json
 from ucl_jax.subject import Subject
 
@@ -42,12 +44,10 @@ def probe(
     for change in changes:
         owner = change.partition(".")[0]
         require(owner in probes, f"--set={change}: {owner!r} is not among --probes={','.join(names)}")
-    for name, one in probes.items():
-        one.check(name, settings[name])
     report.load_results(workdir)
     pictures = []
-    with Subject(workdir, data_dir) as subject, claim(workdir):
-        parallel.keep_compiled(subject.config.compilation_cache)
+    with disk_errors(workdir), Subject(workdir, data_dir) as subject, claim(workdir):
+        parallel.keep_compiled(subject.config.compilation_cache, cli.warn)
         chosen = _chosen(after, subject)
         cases = {name: one.cases(subject, settings[name]) for name, one in probes.items()}
         for name, one in probes.items():
@@ -75,7 +75,7 @@ def find(results: Record, like: Record) -> Record | None:
 def add(workdir: pathlib.Path, record: Record) -> None:
     """Puts a record into results.json, over one of the same identity; the order does not depend on which was first."""
     path = workdir / "results.json"
-    results = read_json(path)
+    results = read_results(path)
     others = [old for old in results.get("analysis", ()) if _identity(old) != _identity(record)]
     results["analysis"] = sorted([*others, record], key=_identity)
     write_json(path, results)
@@ -127,7 +127,7 @@ def _chosen(after: str, subject: Subject) -> list[int]:
     if after in ("last", "all"):
         return known[-1:] if after == "last" else known
     words = after.split(",")
-    require(all(word.isdigit() for word in words), f"--after={after} is neither last, all, nor numbers with commas")
+    require(all(word.isdecimal() for word in words), f"--after={after} is neither last, all, nor numbers with commas")
     missing = [word for word in words if int(word) not in known]
     require(
         not missing,
@@ -145,24 +145,9 @@ def _changes(name: str, one: Probe, changes: Sequence[str]) -> dict[str, Any]:
         require(bool(equals and key), f"--set={change} is not PROBE.KEY=VALUE")
         if owner == name:
             require(bool(one.settings), f"--set={change}: {name} has no settings")
-            default = choose(f"setting of {name}", key, one.settings)
-            several = isinstance(default, tuple)
-            example = (default or (0,))[0] if several else default
-            words = [word for word in text.split(",") if word] if several else [text]
-            require(bool(words), f"--set={change} names no value")
-            values = tuple(_value(change, word, example) for word in words)
-            changed[key] = values if several else values[0]
+            known = setting_table.PROBES[name]
+            changed[key] = setting_table.read_value(f"{name}.{key}", choose(f"setting of {name}", key, known), text)
     return changed
-
-
-def _value(change: str, text: str, example: int | float | str) -> int | float | str:
-    """A word as a value of the type of `example`."""
-    kind = type(example)
-    try:
-        return kind(text)
-    except ValueError:
-        what = {int: "a whole number", float: "a number"}[kind]
-        raise UsageError(f"--set={change}: {text!r} is not {what}, such as {example}") from None
 
 
 def _told_settings() -> str:

@@ -2,6 +2,7 @@
 
 Reservoir sampling (Vitter 1985) keeps every one of the `seen` examples with the same probability size / seen. The
 official code counts presentations, so that an image may sit in the buffer twice; `eligible` lets the caller decide.
+A reservoir may have several parts, each a uniform sample of what was offered to it: an equal share for each task.
 """
 
 from collections.abc import Callable
@@ -15,16 +16,23 @@ from ucl_jax.types import Array, PyTree
 
 @flax.struct.dataclass
 class Reservoir:
-    """items: pytree of [S, ...], zeros where nothing is stored yet; seen: int32 [], the examples offered so far."""
+    """Stored examples, part after part: S slots in P parts of S / P each.
+
+    items: pytree of [S, ...], zeros where nothing is stored yet.
+    seen: int32 [P], the examples offered to each part so far.
+    """
 
     items: PyTree
     seen: Array
 
 
-def init(example: PyTree, size: int) -> Reservoir:
-    """An empty reservoir of `size` slots for items like those of `example`, a batch with leaves [B, ...]."""
-    items = jax.tree.map(lambda x: jnp.zeros((size, *x.shape[1:]), x.dtype), example)
-    return Reservoir(items, jnp.zeros((), jnp.int32))
+def init(example: PyTree, size: int, parts: int = 1) -> Reservoir:
+    """Makes an empty reservoir for items like those of `example`, a batch with leaves [B, ...].
+
+    Each of its `parts` has `size // parts` slots; there are no others.
+    """
+    items = jax.tree.map(lambda x: jnp.zeros((size // parts * parts, *x.shape[1:]), x.dtype), example)
+    return Reservoir(items, jnp.zeros(parts, jnp.int32))
 
 
 def capacity(buffer: Reservoir) -> int:
@@ -32,9 +40,14 @@ def capacity(buffer: Reservoir) -> int:
     return jax.tree.leaves(buffer.items)[0].shape[0]
 
 
+def share(buffer: Reservoir) -> int:
+    """Number of slots of each part."""
+    return capacity(buffer) // buffer.seen.shape[0]
+
+
 def filled(buffer: Reservoir) -> Array:
     """bool [S]: the slots that hold an item."""
-    return jnp.arange(capacity(buffer)) < buffer.seen
+    return (jnp.arange(share(buffer))[None, :] < buffer.seen[:, None]).reshape(-1)
 
 
 def slots(key: Array, seen: Array, size: int, eligible: Array) -> Array:
@@ -99,22 +112,35 @@ def write(items: PyTree, new: PyTree, slot: Array) -> PyTree:
     return jax.tree.map(lambda old, x: old.at[target].set(x, mode="drop", unique_indices=True), items, new)
 
 
-def random_slots(key: Array, buffer: Reservoir, new: PyTree, eligible: Array) -> Array:
-    """`slots` for a batch of items: reservoir sampling."""
-    return slots(key, buffer.seen, capacity(buffer), eligible)
+def random_slots(key: Array, buffer: Reservoir, part: Array | int, new: PyTree, eligible: Array) -> Array:
+    """`slots` for a batch of items: reservoir sampling within a part."""
+    return slots(key, buffer.seen[part], share(buffer), eligible)
 
 
 def add(
-    buffer: Reservoir, key: Array, new: PyTree, eligible: Array | None = None, policy: Callable = random_slots
+    buffer: Reservoir,
+    key: Array,
+    new: PyTree,
+    eligible: Array | None = None,
+    place: Callable = random_slots,
+    part: Array | int = 0,
 ) -> Reservoir:
-    """Offers a batch of items (leaves [B, ...]) to the buffer, one after the other.
+    """Offers a batch of items to one part of the buffer, one item after the other.
 
-    `policy`, with the arguments of `random_slots`, says which slots they take.
+    Args:
+      buffer: the reservoir.
+      key: random key.
+      new: items, leaves [B, ...].
+      eligible: bool [B], False for items that are not offered; None offers all.
+      place: which slots of the part they take; arguments and result are those of `random_slots`.
+      part: int32 [], in [0, P).
     """
     if eligible is None:
         eligible = jnp.ones(jax.tree.leaves(new)[0].shape[0], bool)
-    slot = policy(key, buffer, new, eligible)
-    return Reservoir(write(buffer.items, new, slot), buffer.seen + jnp.sum(eligible, dtype=jnp.int32))
+    slot = place(key, buffer, part, new, eligible)
+    slot = jnp.where(slot < share(buffer), part * share(buffer) + slot, capacity(buffer))
+    seen = buffer.seen.at[part].add(jnp.sum(eligible, dtype=jnp.int32))
+    return Reservoir(write(buffer.items, new, slot), seen)
 
 
 def sample(buffer: Reservoir, key: Array, count: int, allowed: Array | None = None) -> PyTree:

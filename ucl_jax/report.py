@@ -11,18 +11,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from ucl_jax import cli, figures, metrics, page, tables
-from ucl_jax.errors import UsageError, choose, read_json, require, write_whole
-from ucl_jax.logging import read_metrics
+from ucl_jax.errors import UsageError, choose, require, write_whole
+from ucl_jax.results.load import read_metrics, read_results
 
 
 def load_results(workdir: pathlib.Path) -> dict[str, Any]:
-    """`results.json` of a run folder, or such a file by its own name; UsageError when there is none."""
+    """Returns `results.json` of a run folder, or such a file by its own name.
+
+    Raises:
+      UsageError: there is none, or it is damaged.
+    """
     path = pathlib.Path(workdir)
     path = path if path.suffix == ".json" else path / "results.json"
     require(path.exists(), f"{workdir} is no run folder with a results.json, or no run there has finished a task")
-    results = read_json(path)
-    require({"config", "finished", "probes"} <= results.keys(), f"{path} is damaged: it lacks what a run writes")
-    return results
+    return read_results(path)
 
 
 def plot_run(workdir: pathlib.Path) -> None:

@@ -17,24 +17,20 @@ from collections.abc import Callable, Sequence
 
 from ucl_jax import asks as study_asks
 from ucl_jax import cells as study_cells
-from ucl_jax import cli, tables
+from ucl_jax import cli, settings, tables
 from ucl_jax.asks import Ask, record
 from ucl_jax.cells import Cell, Job, Plan, Slot
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.errors import UsageError, choose, require, write_whole
-from ucl_jax.studies import EXAMPLES, MORE, ROWS, STUDIES, Runs, Told, words
+from ucl_jax.studies import EXAMPLES, MORE, ROWS, STUDIES, SUBSET, Runs, Told, words
 
 PROBE = (sys.executable, "-m", "ucl_jax.probe")
 OPTIONS = {"sizes": "fewshot", "datasets": "table2", "save": "table1"}
 VARIED = ("seed", "recipe", "benchmark.name", "objective.name")
 
 
-def _number(name: str) -> Callable[[str], int]:
-    def parse(text):
-        require(text.isdigit() and int(text) > 0, f"--{name}={text} is no number from 1 on")
-        return int(text)
-
-    return parse
+def _number(name: str, most: int = 1000) -> Callable[[str], int]:
+    return lambda text: settings.read_value(f"--{name}", settings.whole(1, most), text)
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -90,7 +86,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         given.override[place] = pair = pair.removeprefix("--config.").removeprefix("config.")
         key = pair.partition("=")[0]
         require(key not in VARIED, f"--override={pair}: {key} is what the study varies; use --seeds, --recipes ...")
-        require(key != EXAMPLES or given.study != "fewshot", f"--override={pair}: fewshot varies it; use --sizes")
+        few = given.study == "fewshot" and key in (EXAMPLES, SUBSET)
+        require(not few, f"--override={pair}: fewshot varies it; use --sizes, --seeds")
     for option, owner in OPTIONS.items():
         require(not getattr(given, option) or given.study == owner, f"--{option} is of {owner}, not of {given.study}")
     for change in given.set:
@@ -197,12 +194,10 @@ def _save(
     shown = [f"![{figure[-1]}]({stem.name}-figure.png)"] if figure else []
     page = "\n\n".join([f"# {told.title}", tables.render(told.rows, "markdown", told.left), *legend, *shown])
     numbers = {"study": given.study, "benchmark": benchmark, "overrides": _overrides(given), "legend": legend}
-    # What is not finite becomes null: JSON has no word for it.
-    numbers = json.loads(json.dumps({**numbers, "rows": told.numbers}), parse_constant=lambda word: None)
     texts = {
         "md": page,
         "csv": tables.render(told.rows, "csv", told.left),
-        "json": json.dumps(numbers, indent=1, allow_nan=False),
+        "json": json.dumps({**numbers, "rows": told.numbers}, indent=1, allow_nan=False),
     }
     files = [stem.with_name(f"{stem.name}.{suffix}") for suffix in texts]
     for path, text in zip(files, texts.values()):

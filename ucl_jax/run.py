@@ -10,6 +10,7 @@ import math
 import os
 import pathlib
 import platform
+import shutil
 import signal
 import subprocess
 import time
@@ -18,18 +19,19 @@ from typing import Any, NamedTuple
 
 import jax
 
-from ucl_jax import __version__, convert, evaluate, figures, metrics, parallel, report, tables, train
-from ucl_jax.checkpoint import Checkpoints, Networks
-from ucl_jax.cli import StopRequest
-from ucl_jax.data.benchmarks import BENCHMARKS
+from ucl_jax import __version__, convert, evaluate, figures, metrics, parallel, report, settings, tables, train
+from ucl_jax.checkpoint import Checkpoints, Networks, numbers, room
+from ucl_jax.cli import StopRequest, warn
 from ucl_jax.data.stream import TaskStream, open_stream
-from ucl_jax.errors import Stopped, UsageError, choose, read_json, require, write_whole
-from ucl_jax.experiment import Experiment, at_least, make_experiment
+from ucl_jax.errors import Stopped, UsageError, disk_errors, require, write_whole
+from ucl_jax.experiment import Experiment, make_experiment
 from ucl_jax.logging import Console, MetricsFile, TensorBoard, WeightsAndBiases
+from ucl_jax.results.load import read_config, read_results
 from ucl_jax.types import PyTree
 
 # How many steps the host runs ahead of the metrics that it reads: the device always has work.
 LAG = 2
+RECORDS = 1_000_000  # bytes that records and plots may take
 PACKAGES = (
     "jax",
     "jaxlib",
@@ -47,13 +49,14 @@ class Progress(NamedTuple):
     """What a run has found so far, beside its state: kept in every checkpoint as JSON.
 
     rows: a probe's name -> the rows of its accuracy matrix, `evaluate.Row` as dicts.
-    seconds: wall time of the whole run; train_seconds and train_steps: of timed training steps, without compilation.
+    seconds: wall time of the whole run.
+    train_seconds, train_images: of the training steps that were timed, which are those without compilation.
     """
 
     rows: dict[str, list[dict[str, Any]]]
     seconds: float = 0.0
     train_seconds: float = 0.0
-    train_steps: int = 0
+    train_images: int = 0
 
     @property
     def tasks_done(self) -> int:
@@ -81,15 +84,25 @@ def run(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
       What is in `results.json`.
 
     Raises:
-      UsageError: bad settings, data that is not there, a folder that holds another run, a loss that is not finite.
+      UsageError: bad settings, data that is not there, a folder that holds another run, a loss that is not finite, a
+        disk without room.
       Stopped: a signal came; the state was saved first.
     """
+    settings.check(config)
+    with disk_errors(workdir):
+        return _carry_out(config, workdir, command)
+
+
+def _carry_out(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
     if (finished := finished_results(config, workdir)) is not None:
         print(f"{workdir} holds this run, finished; nothing to do but its plots", flush=True)
         report.plot_run(workdir)
         return finished
-    check(config)
-    parallel.keep_compiled(config.compilation_cache)
+    require(
+        not config.log.wandb or importlib.util.find_spec("wandb") is not None,
+        "config.log.wandb needs Weights & Biases: pip install '.[wandb]'",
+    )
+    parallel.keep_compiled(config.compilation_cache, warn)
     devices = parallel.choose_devices(config.train.devices, config.train.batch_size)
     require(
         config.eval.batch_size % len(devices) == 0, f"config.eval.batch_size does not divide by {len(devices)} devices"
@@ -97,58 +110,48 @@ def run(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
     experiment = make_experiment(config, parallel.AXIS)
     compiled = parallel.compile_stages(experiment.stages, devices)
     official = _official(config, workdir, experiment)
+    _require_room(config, workdir, experiment)
     with contextlib.ExitStack() as stack:
-        stream = stack.enter_context(open_stream(config.benchmark, config.data_dir))
+        stream = stack.enter_context(open_stream(config.benchmark, config.data_dir, config.seed))
+        schedule = train.make_schedule(stream.train_sizes, config.train.epochs, config.train.batch_size)
+        parallel.check_batches(schedule.batch_sizes, devices)
         stack.enter_context(claim(workdir))
         write_json(workdir / "config.json", json.loads(config.to_json()))
         checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", config.checkpoint.keep))
         stop = stack.enter_context(StopRequest())
         return _Run(
-            config, workdir, command, devices, experiment, compiled, official, stream, checkpoints, stop
+            config, workdir, command, devices, experiment, compiled, official, stream, schedule, checkpoints, stop
         ).finish()
-
-
-def check(config) -> None:
-    """Raises UsageError for settings that nothing else checks before the first step."""
-    if config.log.wandb and importlib.util.find_spec("wandb") is None:
-        raise UsageError("config.log.wandb needs Weights & Biases: pip install '.[wandb]'")
-    evaluate.check(train.knn_settings(config))
-    choose("config.eval.tasks", config.eval.tasks, train.EVALUATED)
-    choose("config.eval.forgetting", config.eval.forgetting, metrics.FORGETTING)
-    at_least(config, {"eval.batch_size": 1, "checkpoint.every_steps": 1, "checkpoint.keep": 2, "log.every_steps": 1})
-    name, tfds_name = config.benchmark.name, config.benchmark.tfds_name
-    require(
-        name not in BENCHMARKS or BENCHMARKS[name].tfds_name == tfds_name.partition(":")[0],
-        f"config.benchmark.name is {name!r}, but config.benchmark.tfds_name is {tfds_name!r}: take the benchmark by "
-        f"the recipe's argument, as in configs/lump.py:{name}, or give your own another name",
-    )
 
 
 class _Run:
     """The state of one call of `run`."""
 
-    def __init__(self, config, workdir, command, devices, experiment, compiled, official, stream, checkpoints, stop):
+    def __init__(
+        self, config, workdir, command, devices, experiment, compiled, official, stream, schedule, checkpoints, stop
+    ):
         self.config, self.workdir, self.command, self.devices = config, workdir, command, devices
         self.experiment: Experiment = experiment
         self.compiled: list[parallel.Parallel] = compiled
         self.official: tuple[PyTree, PyTree] | None = official
         self.probes = evaluate.probes_of(experiment.labelled)
         self.stream: TaskStream = stream
+        self.schedule: train.Schedule = schedule
         self.checkpoints: Checkpoints = checkpoints
         self.networks = Networks(workdir / "networks")
         self.stop: StopRequest = stop
         self.began = time.monotonic()
-        self.schedule = train.make_schedule(stream.train_sizes, config.train.epochs, config.train.batch_size)
         self.pending: collections.deque[train.StepDone] = collections.deque()
         self.settled_at: float | None = None
         self.saved: tuple[int, int] | None = None  # step, tasks done
+        self.saved_at = self.began
 
     def finish(self) -> dict[str, Any]:
         """Restores, trains to the end, and returns the results."""
         state = jax.device_put(self.experiment.init(self.official), self.compiled[0].sharding)
         self.progress = Progress({name: [] for name in self.probes})
         step = 0
-        if (restored := self.checkpoints.restore(state)) is not None:
+        if (restored := self.checkpoints.restore(state, warn)) is not None:
             state, record = restored
             step = int(state.step)
             self.progress = Progress(**record)
@@ -184,7 +187,11 @@ class _Run:
                 if len(self.pending) > LAG or self.settled_at is None:
                     self._settle(self.pending.popleft())
                 # The end of a task is saved once it was evaluated.
-                if event.step % self.config.checkpoint.every_steps == 0 and event.step not in self.schedule.starts:
+                due = event.step % self.config.checkpoint.every_steps == 0 or self._overdue()
+                if due and event.step not in self.schedule.starts:
+                    self._save(event)
+            case train.Evaluating():
+                if self._overdue():
                     self._save(event)
             case train.TaskDone():
                 self._settle_all()
@@ -208,6 +215,7 @@ class _Run:
         """Reads the metrics of a step, which has been computed by now or will be next."""
         values = {name: float(value) for name, value in jax.device_get(done.metrics).items()}
         if not all(math.isfinite(values[name]) for name in ("loss", "grad_norm", "param_norm")):
+            self.checkpoints.wait()
             kept = self.checkpoints.latest_step
             raise UsageError(
                 f"the loss is not finite in task {done.task + 1}, step {done.step} (loss {values['loss']}, gradient "
@@ -216,8 +224,9 @@ class _Run:
             )
         now = time.monotonic()
         if self.settled_at is not None:
-            spent, steps = self.progress.train_seconds + now - self.settled_at, self.progress.train_steps + 1
-            self.progress = self.progress._replace(train_seconds=spent, train_steps=steps)
+            spent = self.progress.train_seconds + now - self.settled_at
+            images = self.progress.train_images + self.schedule.batch_sizes[done.task]
+            self.progress = self.progress._replace(train_seconds=spent, train_images=images)
         self.settled_at = now
         if done.step % self.config.log.every_steps == 0 or done.step == self.schedule.total:
             record = {
@@ -235,9 +244,14 @@ class _Run:
             self._settle(self.pending.popleft())
         self.settled_at = None
 
+    def _overdue(self) -> bool:
+        """Whether the last save is config.checkpoint.every_minutes ago."""
+        return 0 < self.config.checkpoint.every_minutes * 60 <= time.monotonic() - self.saved_at
+
     def _save(self, event) -> None:
         """Saves a state whose every step is known to be good."""
         self._settle_all()
+        self.saved_at = time.monotonic()
         if self.saved != (event.step, self.progress.tasks_done):
             self.saved = event.step, self.progress.tasks_done
             self.progress = self.progress._replace(seconds=self._seconds())
@@ -247,8 +261,8 @@ class _Run:
         return self.seconds_before + time.monotonic() - self.began
 
     def _images_per_second(self) -> float:
-        steps, seconds = self.progress.train_steps, self.progress.train_seconds
-        return self.config.train.batch_size * steps / seconds if steps else 0.0
+        images, seconds = self.progress.train_images, self.progress.train_seconds
+        return images / seconds if images else 0.0
 
     def _record_task(self, event: train.TaskDone) -> None:
         record = {"step": event.step, "task": event.task}
@@ -285,18 +299,18 @@ class _Run:
     def _write(self, results: dict[str, Any]) -> None:
         """Writes results.json, with what probes of saved networks have left there."""
         path = self.workdir / "results.json"
-        if path.exists() and (analysis := read_json(path).get("analysis")):
+        if path.exists() and (analysis := read_results(path).get("analysis")):
             results["analysis"] = analysis
         write_json(path, results)
 
     def _results(self, random_init: train.Rows | None, finished: bool) -> dict[str, Any]:
-        settings = train.knn_settings(self.config)._asdict()
+        knn = train.knn_settings(self.config)._asdict()
         probes = {}
         for name, rows in self.progress.rows.items():
             used, clipped = [row["k"] for row in rows], any(row["clipped"] for row in rows)
             matrix = self.progress.matrix(name)
             probes[name] = {
-                "settings": {} if self.probes[name].head else {**settings, "k_used": used, "clipped": clipped},
+                "settings": {} if self.probes[name].head else {**knn, "k_used": used, "clipped": clipped},
                 "matrix": matrix,
                 **metrics.summarise(matrix),
                 "chance": self.probes[name].chance(self.stream.classes),
@@ -318,11 +332,26 @@ class _Run:
 
 def _official(config, workdir: pathlib.Path, experiment: Experiment) -> tuple[PyTree, PyTree] | None:
     """Parameters and statistics of `config.init_from`; None to start from fresh ones, or to go on."""
-    checkpoints = workdir / "checkpoints"
-    if not config.init_from or (checkpoints.is_dir() and any(checkpoints.iterdir())):
+    if not config.init_from or numbers(workdir / "checkpoints"):
         return None
     fresh = jax.eval_shape(experiment.init)
     return convert.load(pathlib.Path(config.init_from).expanduser(), fresh.params, fresh.model_state)
+
+
+def _require_room(config, workdir: pathlib.Path, experiment: Experiment) -> None:
+    """Raises UsageError unless the disk has room for what a run saves, as far as that is known before."""
+    state = jax.eval_shape(experiment.init)
+    # The next one is written before the oldest goes.
+    checkpoints = max(config.checkpoint.keep + 1 - len(numbers(workdir / "checkpoints")), 1)
+    tasks = 1 if config.benchmark.joint else config.benchmark.num_tasks
+    networks = max(tasks - len(numbers(workdir / "networks")), 0) if config.checkpoint.networks else 0
+    needed = checkpoints * room(state) + networks * room(state.params, state.model_state) + RECORDS
+    free = shutil.disk_usage(next(path for path in (workdir, *workdir.absolute().parents) if path.exists())).free
+    require(
+        free >= needed,
+        f"{workdir} has room for {free / 1e6:.1f} MB, and the run may need {needed / 1e6:.1f} MB there, for "
+        f"{checkpoints} checkpoints and {networks} networks: make room, or take another --workdir",
+    )
 
 
 def finished_results(config, workdir: pathlib.Path) -> dict[str, Any] | None:
@@ -331,15 +360,14 @@ def finished_results(config, workdir: pathlib.Path) -> dict[str, Any] | None:
     Raises:
       UsageError: the folder holds a run with another config (names the keys), or one that cannot be read.
     """
-    checkpoints = workdir / "checkpoints"
-    if not (workdir / "results.json").exists() and not (checkpoints.is_dir() and any(checkpoints.iterdir())):
+    if not (workdir / "results.json").exists() and not numbers(workdir / "checkpoints"):
         return None  # nothing in there that could be lost or go on
     require(
         (workdir / "config.json").exists(),
         f"{workdir} holds a run but not its config.json, so that nobody can tell what it is; take another --workdir",
     )
-    stored = tables.flatten(read_json(workdir / "config.json"))
-    given = tables.flatten(json.loads(config.to_json()))
+    stored = settings.flatten(read_config(workdir / "config.json"))
+    given = settings.flatten(json.loads(config.to_json()))
     differing = [
         f"{key} ({json.dumps(stored.get(key))} there, {json.dumps(given.get(key))} here)"
         for key in sorted(stored.keys() | given.keys())
@@ -352,7 +380,7 @@ def finished_results(config, workdir: pathlib.Path) -> dict[str, Any] | None:
     )
     if not (workdir / "results.json").exists():
         return None
-    results = report.load_results(workdir)
+    results = read_results(workdir / "results.json")
     return results if results["finished"] else None
 
 

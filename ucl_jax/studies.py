@@ -31,6 +31,7 @@ ROWS2 = {objective: tuple(r for b, o, r in TABLE2 if (b, o) == ("cifar10", objec
 FEWSHOT = dict.fromkeys(ROWS, ("finetune", "der", "lump"))
 LANDSCAPE = dict.fromkeys(ROWS, ("finetune", "si", "lump")) | {"supervised": ("finetune", "si")}
 EXAMPLES = "benchmark.examples_per_task"
+SUBSET = "benchmark.subset_seed"
 # Training images a task (its mean where tasks differ): of few-shot runs, and all.
 SIZES = {"digits": (10, 25, 50, 100)}  # else 100, 200, 500
 ALL = {"digits": 288, "mnist": 12000, "fashion_mnist": 12000, "svhn_cropped": 14651}
@@ -75,8 +76,8 @@ def words(text: str) -> list[str]:
 
 
 def _cell(given: Given, benchmark: str, recipe: str, objective: str, seed: int, examples: int = 0) -> Cell:
-    """A cell in its place under --root; `examples` images a task, 0 for all."""
-    own = (f"{EXAMPLES}={examples}",) if examples else ()
+    """A cell in its place under --root; `examples` images a task, 0 for all. Each seed has a subset of its own."""
+    own = (f"{EXAMPLES}={examples}", f"{SUBSET}=-1") if examples else ()
     name = f"{recipe}-{objective}-seed{seed}" + (f"-examples{examples}" if examples else "")
     return Cell(name, given.root / benchmark / name, benchmark, recipe, objective, seed, (*own, *given.override))
 
@@ -110,7 +111,7 @@ def _sizes(given: Given, benchmark: str) -> list[int]:
         return [*SIZES.get(benchmark, (100, 200, 500)), 0]
     asked, full = words(given.sizes), ALL[benchmark]
     require(
-        all(word == "all" or (word.isdigit() and int(word)) for word in asked),
+        all(word == "all" or (word.isdecimal() and len(word) < 10 and int(word)) for word in asked),
         f"--sizes={given.sizes} is not numbers of images a task, or all, with commas between",
     )
     sizes = sorted({0 if word == "all" else int(word) for word in asked}, key=lambda size: size or full)
@@ -127,7 +128,7 @@ def _experiments(given: Given, cells: Sequence[Cell], runs: Runs) -> list[Experi
     planned = sorted(cells, key=lambda cell: given.objectives.index(cell.objective))
     order = list(dict.fromkeys((cell.objective, cell.recipe) for cell in planned))
     planned.sort(key=lambda cell: order.index((cell.objective, cell.recipe)))
-    return tables.experiments_of([runs[cell] for cell in planned if cell in runs], but={EXAMPLES})
+    return tables.experiments_of([runs[cell] for cell in planned if cell in runs], but={EXAMPLES, SUBSET})
 
 
 def _whole(function: Callable[[Sequence[float]], float], values: Sequence[float | None]) -> float | None:
@@ -163,6 +164,7 @@ def _tell_table1(given: Given, cells: Sequence[Cell], runs: Runs) -> Told:
         "accuracy: kNN within the task, in %; forgetting in points; all classes: kNN over all classes seen, and its "
         "forgetting. Mean±unbiased deviation over n seeds.",
         _known(benchmark, TABLE1),
+        *([SEEN_ROWS] if tables.seen_rows_only(runs.values()) else []),
     ]
     return Told(f"Table 1 on {benchmark}", rows, 2, legend, numbers)
 
@@ -231,7 +233,7 @@ def _tell_fewshot(given: Given, cells: Sequence[Cell], runs: Runs) -> Told:
     sizes = _sizes(given, benchmark)
     heads = [str(size) if size else f"all ({ALL[benchmark]})" for size in sizes]
     rows = [["objective", "recipe", "n", *(f"A, {w}" for w in heads), "lost", *(f"F, {w}" for w in heads)]]
-    numbers, series, lost_of = [], {}, {}
+    numbers, series, lost_of, apart = [], {}, {}, []
     for e in _experiments(given, cells, runs):
         points = []
         for size in sizes:
@@ -244,7 +246,10 @@ def _tell_fewshot(given: Given, cells: Sequence[Cell], runs: Runs) -> Told:
         fewest, most = (dict(zip(points[place]["seeds"], accuracies[place])) for place in (0, -1))
         if len(sizes) > 1 and (both := fewest.keys() & most.keys()):  # runs of other seeds may be missing yet
             lost = statistics.fmean(most[seed] - fewest[seed] for seed in sorted(both))
-            lost_of.setdefault("supervised" if e.objective == "supervised" else "unsupervised", []).append(lost)
+            if _recipe(e)[-1] in ROWS[e.objective]:
+                lost_of.setdefault("supervised" if e.objective == "supervised" else "unsupervised", []).append(lost)
+            else:
+                apart.append(f"{e.recipe} ({e.objective})")
         count = str(max(len(p["seeds"]) for p in points))
         shown = "-" if lost is None else f"{lost:.2f}"
         rows.append([e.objective, e.recipe, count, *map(mean, accuracies), shown, *map(mean, forgotten)])
@@ -252,9 +257,12 @@ def _tell_fewshot(given: Given, cells: Sequence[Cell], runs: Runs) -> Told:
         series[f"{e.recipe}, {e.objective}"] = [{k: p[k] for k in ("images", "accuracy", "forgetting")} for p in points]
     legend = [
         "kNN within the task by training images a task: A is average accuracy in %, F forgetting in points; "
-        "mean±unbiased deviation over seeds. lost: A with the most images - A with the fewest, of seeds with both.",
+        "mean±unbiased deviation over seeds, each with a subset of its own. lost: A with the most images - A with the "
+        "fewest, of seeds with both.",
         *(f"Lost, mean over {kind} rows: {statistics.fmean(values):.2f}." for kind, values in sorted(lost_of.items())),
+        *([f"Not in these means, for the paper does not have it: {', '.join(apart)}."] if apart else []),
         "The paper, from 2500 to 100 images on Split CIFAR-100: 15.78 without labels, 32.21 with.",
+        *([SEEN_ROWS] if tables.seen_rows_only(runs.values()) else []),
     ]
     figure = "few_shot", series, f"Few-shot training, {benchmark}"
     return Told(f"Few-shot training on {benchmark} (fig. 2)", rows, 2, legend, numbers, figure)
@@ -275,22 +283,28 @@ def pairs(given: Given) -> dict[str, tuple[tuple[str, str], tuple[str, str]]]:
 
 def _cka_cells(given: Given, benchmark: str) -> list[Cell]:
     require(not given.recipes, "cka compares fixed pairs of runs: leave --recipes out, and choose by --objectives")
+    require(given.seeds > 1, f"cka compares runs of different seeds: --seeds={given.seeds} must be at least 2")
     models = dict.fromkeys(model for pair in pairs(given).values() for model in pair)
     return [_cell(given, benchmark, *model, seed) for seed in range(given.seeds) for model in models]
 
 
 def _named_asks(given: Given, cells: Sequence[Cell]) -> list[tuple[str, asks.Ask]]:
-    """("", a run against itself), and (name of a pair, its first run against its second), seed by seed."""
+    """("", a run against itself), and (name of a pair, its first run against its second), seed by seed.
+
+    The second run has the next seed, the one after the last being 0: two runs of one seed start from the same weights
+    and see the same batches, which makes them more alike than independent ones are.
+    """
 
     def ask(cell: Cell, other: str) -> asks.Ask:
         return asks.Ask(cell, "cka", {**asks.settings(given, "cka", cell.benchmark), "other": other})
 
     at = {(cell.benchmark, cell.recipe, cell.objective, cell.seed): cell for cell in cells}
     across = [
-        (name, ask(at[benchmark, *one, seed], str(at[benchmark, *two, seed].folder.absolute())))
+        (name, ask(at[benchmark, *one, seed], str(at[benchmark, *two, following].folder.absolute())))
         for name, (one, two) in pairs(given).items()
         for benchmark, seed in dict.fromkeys((cell.benchmark, cell.seed) for cell in cells)
-        if (benchmark, *one, seed) in at and (benchmark, *two, seed) in at
+        for following in [(seed + 1) % given.seeds]
+        if (benchmark, *one, seed) in at and (benchmark, *two, following) in at
     ]
     return [*(("", ask(cell, "")) for cell in cells), *across]
 
@@ -323,14 +337,19 @@ def _tell_cka(given: Given, cells: Sequence[Cell], runs: Runs) -> Told:
     for name, of_seeds in found.items():
         first, second = (f"{recipe}, {objective}" for recipe, objective in pairs(given)[name])
         stages = {stage: [values["cka"][stage][-1][-1] for values in of_seeds] for stage in names}
-        distance = [values["l2"][-1][-1] for values in of_seeds]
+        distance = [values["l2"][-1][-1] if values.get("l2") else None for values in of_seeds]
         rows.append([name, first, second, str(len(of_seeds)), *map(mean, stages.values()), mean(distance)])
+        following = [(seed + 1) % given.seeds for seed in seeds[name]]
         numbers.append({"pair": name, "first": first, "second": second, "seeds": seeds[name]})
+        numbers[-1] |= {"second_seeds": following}
         numbers[-1] |= {"cka": stages, "l2": distance}
     benchmark = cells[0].benchmark
     legend = [
-        f"Linear CKA of two networks of one seed after the last task, on test images of {benchmark}, stage by stage; "
-        "mean±unbiased deviation over n seeds. 1: the same up to rotation and scale.",
+        f"Linear CKA of two networks after the last task, on test images of {benchmark}, stage by stage; mean±unbiased "
+        "deviation over n seeds of the first run. 1: the same up to rotation and scale.",
+        f"The second run has the next seed, {given.seeds - 1} being followed by 0: runs of one seed start from the "
+        "same weights and see the same batches.",
+        "stem: the maps after its convolution, normalisation and ReLU; in the paper's figure after the convolution.",
         "l2 distance: of the parameters of the two backbones; - for backbones of different widths, which have none. "
         "The paper's: 49 to 92 without labels, 183 to 315 with.",
         "Figure: these numbers, and for seed 0 of each run its last network against its own after t tasks.",
@@ -361,10 +380,9 @@ def _tell_landscape(given: Given, cells: Sequence[Cell], runs: Runs) -> Told:
                 panel = {key: found[0][key] for key in ("steps", "loss")}
                 panels[f"{e.recipe}, {e.objective}, after task {learned}"] = panel
             losses = [values["loss"] for values in found.values()]
-            middle = len(losses[0]) // 2
             flat = [[value for row in loss for value in row] for loss in losses]
             measured = {
-                "centre": [loss[middle][middle] for loss in losses],
+                "centre": [loss[len(loss) // 2][len(loss) // 2] for loss in losses],
                 "mean": [_whole(statistics.fmean, loss) for loss in flat],
                 "highest": [_whole(max, loss) for loss in flat],
             }
@@ -381,6 +399,10 @@ def _tell_landscape(given: Given, cells: Sequence[Cell], runs: Runs) -> Told:
     return Told(f"Loss landscape on {benchmark} (fig. 5)", rows, 3, legend, numbers, figure)
 
 
+SEEN_ROWS = (
+    "Some runs evaluated tasks only from when they were learned (eval.tasks=seen): the best of earlier rows is not in "
+    "their forgetting."
+)
 TABLE1_ABOUT = "kNN accuracy and forgetting of every method, beside the paper's"
 TABLE2_ABOUT = "kNN on data sets that the network was not trained on, beside the paper's"
 FEWSHOT_ABOUT = "accuracy and forgetting by the number of training images, fig. 2"

@@ -15,9 +15,10 @@ from ucl_jax import evaluate, parallel, train
 from ucl_jax.checkpoint import Networks
 from ucl_jax.data.benchmarks import BENCHMARKS, Benchmark
 from ucl_jax.data.stream import TaskStream, open_stream
-from ucl_jax.errors import choose, read_json, require
+from ucl_jax.errors import UsageError, choose, require
 from ucl_jax.experiment import Experiment, make_experiment
 from ucl_jax.objectives import Objective, Readout
+from ucl_jax.results.load import read_config
 from ucl_jax.types import PyTree
 
 
@@ -36,7 +37,7 @@ class Subject:
         path = workdir / "config.json"
         require(path.exists(), f"{workdir} is no run folder: it has no config.json")
         self.workdir = workdir
-        self.config = ConfigDict(_tuples(read_json(path)))
+        self.config = ConfigDict(_tuples(read_config(path)))
         self.data_dir = data_dir or self.config.data_dir
         self.networks = Networks(workdir / "networks")
         require(
@@ -46,7 +47,10 @@ class Subject:
         )
         batch_size = self.config.eval.batch_size
         self._devices = jax.local_devices()[: math.gcd(len(jax.local_devices()), batch_size)]
-        self.experiment: Experiment = make_experiment(self.config, axis_name=None)
+        try:
+            self.experiment: Experiment = make_experiment(self.config, axis_name=None)
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from error
         self._compiled = self._compile(self.experiment)
         self._loaded: dict[int, tuple[PyTree, PyTree]] = {}
         self._features: dict[tuple[int, int], dict[int, evaluate.TaskFeatures]] = {}
@@ -61,7 +65,7 @@ class Subject:
     @cached_property
     def stream(self) -> TaskStream:
         """The tasks of the run."""
-        return open_stream(self.config.benchmark, self.data_dir)
+        return open_stream(self.config.benchmark, self.data_dir, self.config.seed)
 
     @property
     def checkpoints(self) -> list[int]:

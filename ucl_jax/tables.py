@@ -15,6 +15,7 @@ import numpy as np
 
 from ucl_jax import metrics, paper
 from ucl_jax.errors import UsageError, choose, require
+from ucl_jax.settings import flatten
 
 PROBE_TITLES = {
     "knn_task": "kNN within the task",
@@ -139,7 +140,7 @@ def every_run(runs: Sequence[Run], definition: str) -> Rows:
     for label, (initial, *_) in random_networks(runs).items():
         rows.append([label, *_unforgotten([untrained(initial, name)] for name in probes)])
     rows.append(["chance", *_unforgotten([_chance(runs, name)] for name in probes)])
-    return [["", *_header(probes, definition)], *rows]
+    return [["", *_header(runs, probes, definition)], *rows]
 
 
 def table_of_seeds(runs: Sequence[Run], markup: str = "text", forgetting: str | None = None) -> str:
@@ -175,7 +176,11 @@ def _seeds(experiments: Sequence[Experiment], definition: str, beside: bool = Fa
     def row(words: Sequence[str], cells: list[str], published: Sequence[str] = ("-", "-")) -> None:
         rows.append([*words, *cells[:2], *(published if beside else ()), *cells[2:]])
 
-    row(["objective", "recipe", "n"], _header(probes, definition), ["the paper's accuracy", "the paper's forgetting"])
+    row(
+        ["objective", "recipe", "n"],
+        _header(runs, probes, definition),
+        ["the paper's accuracy", "the paper's forgetting"],
+    )
     for objective in dict.fromkeys(e.objective for e in experiments):
         of_objective = [e for e in experiments if e.objective == objective]
         for e in of_objective:
@@ -307,7 +312,8 @@ def random_networks(runs: Sequence[Run]) -> dict[str, list[Run]]:
     ]
     apart = [keys for keys in apart if keys]  # else of another machine
     kept = set().union(*apart)
-    for key in sorted(kept, key=lambda key: (key.endswith(".name"), key)):  # names last: they say most
+    # Names last: they say most; seeds of subsets say least.
+    for key in sorted(kept, key=lambda key: (not key.endswith("_seed"), key.endswith(".name"), key)):
         if all(keys & (kept - {key}) for keys in apart):
             kept.remove(key)
     groups: dict[str, dict[int, Run]] = {}
@@ -320,14 +326,6 @@ def _settings(run: Run, but: Collection[str] = ()) -> dict[str, Any]:
     """The config as "a.b" -> value, without the seed, the keys of `but`, and what changes no number."""
     flat = flatten(run["config"])
     return {k: v for k, v in flat.items() if k != "seed" and k not in but and not k.startswith(NEUTRAL)}
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The leaves of nested dicts as "a.b" -> value."""
-    flat = {}
-    for key, value in tree.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
 
 
 def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -535,8 +533,18 @@ def probes_of(runs: Sequence[Run]) -> list[str]:
     return [name for name in PROBE_TITLES if any(name in results["probes"] for results in runs)]
 
 
-def _header(probes: Sequence[str], definition: str) -> list[str]:
-    forgotten = "forgetting" if definition == "max" else f"forgetting ({definition})"
+def seen_rows_only(runs: Iterable[Run]) -> bool:
+    """Tells whether forgetting of some run is of the rows in which tasks were learned already (`eval.tasks=seen`)."""
+    return any(
+        run["config"]["eval"]["tasks"] == "seen" and any(len(p["matrix"]) > 1 for p in run["probes"].values())
+        for run in runs
+    )
+
+
+def _header(runs: Sequence[Run], probes: Sequence[str], definition: str) -> list[str]:
+    notes = [definition] if definition != "max" else []
+    notes += ["seen rows"] if definition != "first" and seen_rows_only(runs) else []
+    forgotten = f"forgetting ({', '.join(notes)})" if notes else "forgetting"
     return [cell for name in probes for cell in (PROBE_TITLES[name], forgotten)]
 
 

@@ -9,8 +9,10 @@ import numpy as np
 
 from ucl_jax import evaluate
 from ucl_jax.data.stream import TaskStream, batch_indices
+from ucl_jax.errors import require
 from ucl_jax.experiment import Experiment
 from ucl_jax.parallel import Parallel
+from ucl_jax.settings import INT32
 from ucl_jax.types import Array, Batch, PyTree, TrainState
 
 Rows = dict[str, evaluate.Row]
@@ -19,10 +21,16 @@ EVALUATED = {"seen": lambda seen, tasks: seen, "all": lambda seen, tasks: tasks}
 
 
 class Schedule(NamedTuple):
-    """Where each task begins, in steps: `starts[t]` to `starts[t + 1]`; `steps_per_epoch[t]` steps an epoch."""
+    """When each task is trained, and in what batches.
+
+    starts: task t has the steps from `starts[t]` on, up to `starts[t + 1]`.
+    steps_per_epoch: of each task.
+    batch_sizes: the images of a batch of each task.
+    """
 
     starts: tuple[int, ...]
     steps_per_epoch: tuple[int, ...]
+    batch_sizes: tuple[int, ...]
 
     @property
     def total(self) -> int:
@@ -58,10 +66,20 @@ class TaskDone(NamedTuple):
 
 
 def make_schedule(sizes: Sequence[int], epochs: int, batch_size: int) -> Schedule:
-    """Steps of tasks with `sizes` training images each: ceil(size / batch_size) an epoch."""
+    """Plans tasks with `sizes` training images each: ceil(size / batch_size) steps an epoch.
+
+    A task that is smaller than a batch is one batch of its own size, so that no image is in a batch twice.
+
+    Raises:
+      UsageError: there are more steps than a run can count.
+    """
     steps_per_epoch = tuple(-(-size // batch_size) for size in sizes)
     starts = (0, *np.cumsum([epochs * steps for steps in steps_per_epoch]).tolist())
-    return Schedule(starts, steps_per_epoch)
+    require(
+        starts[-1] <= INT32,
+        f"config.train.epochs is {epochs}: a run of {starts[-1]} steps cannot be counted; give at most {INT32} steps",
+    )
+    return Schedule(starts, steps_per_epoch, tuple(min(size, batch_size) for size in sizes))
 
 
 def train(

@@ -113,10 +113,12 @@ def open_split(
     _check_choice(name, "label_key", label_key, labels)
     _check_choice(name, "fit", fit, list(FITS))
     try:
-        _ = builder.info.splits[split]
+        size = builder.info.splits[split].num_examples
     except (KeyError, ValueError):
         _check_choice(name, "split", split, list(builder.info.splits))
         raise
+    if size < 1:  # such as 'train[:0%]', or a slice that ends before it begins
+        raise UsageError(f"'{name}' has no examples in split '{split}'")
     records = _records(builder, split)
     found = (example[label_key].int64_list.value[0] for example in _examples(records, range(records.size)))
     return Split(

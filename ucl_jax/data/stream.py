@@ -100,7 +100,7 @@ class TaskStream:
         return TaskData(*arrays)
 
 
-def open_stream(config: Any, data_dir: str | None = None) -> TaskStream:
+def open_stream(config: Any, data_dir: str | None = None, seed: int = 0) -> TaskStream:
     """Cut a TFDS data set into tasks.
 
     Within each class the training examples have one random order, fixed by (subset_seed, class). Its first
@@ -108,21 +108,21 @@ def open_stream(config: Any, data_dir: str | None = None) -> TaskStream:
     subsets are as balanced as can be and a smaller one is part of a larger one.
 
     Args:
-        config: the fields of `benchmarks.Benchmark` and
+        config: in the ranges of `ucl_jax.settings`; the fields of `benchmarks.Benchmark` and
             name: for messages.
             examples_per_task, test_examples_per_task: at most so many training / evaluation images a task; 0 is all.
             validation_fraction: 0 evaluates on test_split; more holds out that part of every class of train_split
                 and evaluates on it; test_split is not opened then.
-            subset_seed: fixes the held-out part and the subsets.
+            subset_seed: fixes the held-out part and the subsets; -1 takes `seed`.
             class_order_seed: -1 is label order, else the benchmark's classes are permuted by that seed.
             joint: train on the union of all tasks; evaluation is per task still.
         data_dir: of TFDS; default $TFDS_DATA_DIR or ~/tensorflow_datasets.
+        seed: of the run.
 
     Raises:
-        UsageError: the data set is missing or does not have what config names; a number is out of range; a task has
-            fewer images than asked for.
+        UsageError: the data set is missing or does not have what config names; a task has fewer images than asked for.
     """
-    _check(config)
+    subset_seed = seed if config.subset_seed == -1 else config.subset_seed
     builder = source.load_builder(config.tfds_name, data_dir)
     keys = config.image_key, config.label_key, config.image_size, config.fit
     train = source.open_split(builder, config.train_split, *keys)
@@ -132,12 +132,12 @@ def open_stream(config: Any, data_dir: str | None = None) -> TaskStream:
     classes = _task_classes(config, train.num_classes)
     train_indices, test_indices = [], []
     for task, members in enumerate(classes):
-        pools = [_shuffled(train.labels, label, config.subset_seed) for label in members]
+        pools = [_shuffled(train.labels, label, subset_seed) for label in members]
         cuts = [round(config.validation_fraction * len(pool)) for pool in pools]
         if holds_out:
             test_pools = [pool[:cut] for pool, cut in zip(pools, cuts)]
         else:
-            test_pools = [_shuffled(test.labels, label, config.subset_seed) for label in members]
+            test_pools = [_shuffled(test.labels, label, subset_seed) for label in members]
         train_pools = [pool[cut:] for pool, cut in zip(pools, cuts)]
         where = f"{config.name}: task {task}"
         train_indices.append(_subset(train_pools, config.examples_per_task, where, "examples_per_task"))
@@ -146,40 +146,21 @@ def open_stream(config: Any, data_dir: str | None = None) -> TaskStream:
 
 
 def batch_indices(seed: int, task: int, epoch: int, size: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices into a task's `size` examples for one epoch of full batches.
+    """Gives indices into a task's `size` examples for one epoch of full batches.
 
-    The epoch is a permutation fixed by (seed, task, epoch); its last batch is filled from the permutations of the
-    epochs that follow.
+    The epoch is a permutation fixed by (seed, task, epoch); its last batch is filled from the permutation of the
+    epoch that follows. A task that is smaller than a batch is one batch of its own size.
 
     Returns:
-        int64 [ceil(size / batch_size), batch_size], values in [0, size), and bool of the same shape: True where an
-        example is presented for the first time ever, which is in epoch 0, before the filling.
+        int64 [ceil(size / B), B] with B = min(size, batch_size), values in [0, size), and bool of the same shape: True
+        where an example is presented for the first time ever, which is in epoch 0, before the filling.
     """
+    batch_size = min(size, batch_size)
     steps = -(-size // batch_size)
     total = steps * batch_size
-    orders = [
-        np.random.default_rng([seed, task, epoch + ahead]).permutation(size) for ahead in range(-(-total // size))
-    ]
+    orders = [np.random.default_rng([seed, task, epoch + ahead]).permutation(size) for ahead in range(2)]
     first = (np.arange(total) < size) & (epoch == 0)
     return np.concatenate(orders)[:total].reshape(steps, batch_size), first.reshape(steps, batch_size)
-
-
-def _check(config: Any) -> None:
-    lowest = {
-        "num_tasks": 1,
-        "classes_per_task": 1,
-        "image_size": 1,
-        "examples_per_task": 0,
-        "test_examples_per_task": 0,
-        "subset_seed": 0,
-        "class_order_seed": -1,
-    }
-    for field, low in lowest.items():
-        value = getattr(config, field)
-        if value < low:
-            raise UsageError(f"{config.name}: {field} is {value}, must be at least {low}")
-    if not 0 <= config.validation_fraction < 1:
-        raise UsageError(f"{config.name}: validation_fraction is {config.validation_fraction}, must be in [0, 1)")
 
 
 def _task_classes(config: Any, num_classes: int) -> tuple[tuple[int, ...], ...]:

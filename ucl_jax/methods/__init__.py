@@ -1,10 +1,12 @@
 """Methods: how the past is kept. To add one, write its file, name it here and give it a recipe in `configs/`.
 
+A maker takes an objective, a `Scenario` and the settings of `config.method`; it gives a `Method`.
+
 PNN is not among them: it is an architecture (`ucl_jax.architectures`), on which any method runs.
 """
 
 from ucl_jax.methods.agem import agem
-from ucl_jax.methods.base import Method, Step
+from ucl_jax.methods.base import Method, Scenario, Step
 from ucl_jax.methods.der import der
 from ucl_jax.methods.er import er
 from ucl_jax.methods.finetune import finetune
@@ -14,4 +16,4 @@ from ucl_jax.methods.si import si
 
 METHODS = {"finetune": finetune, "si": si, "agem": agem, "gss": gss, "er": er, "der": der, "lump": lump}
 
-__all__ = ["METHODS", "Method", "Step"]
+__all__ = ["METHODS", "Method", "Scenario", "Step"]

@@ -6,6 +6,17 @@ from typing import NamedTuple
 from ucl_jax.types import Array, Aux, Batch, Keys, PyTree
 
 
+class Scenario(NamedTuple):
+    """What a method is told about the run that it is made for.
+
+    tasks: number of tasks that are learned one after the other; 1 when all are learned at once.
+    batch_size: examples of a full batch, over all devices.
+    """
+
+    tasks: int
+    batch_size: int
+
+
 class Step(NamedTuple):
     """What just happened, as `Method.observe` sees it: the global batch, whatever the number of devices.
 

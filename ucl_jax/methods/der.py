@@ -3,14 +3,22 @@
 import jax
 import jax.numpy as jnp
 
-from ucl_jax.errors import choose, require
-from ucl_jax.methods.base import Method
+from ucl_jax.errors import choose
+from ucl_jax.methods.base import Method, Scenario
 from ucl_jax.methods.rehearsal import past_or_present, rehearsal
 from ucl_jax.objectives import Objective
 
 
 def der(
-    objective: Objective, *, buffer_size: int, alpha: float, beta: float, target: str, replay_from: str, count: str
+    objective: Objective,
+    scenario: Scenario,
+    *,
+    buffer_size: int,
+    alpha: float,
+    beta: float,
+    target: str,
+    replay_from: str,
+    count: str,
 ) -> Method:
     """The objective on the present, and a squared error of outputs on weak views of the past.
 
@@ -18,6 +26,7 @@ def der(
 
     Args:
       objective: for the present.
+      scenario: of no use to this method.
       buffer_size: slots of the reservoir, at least 1.
       alpha: weight of the mean squared error, at least 0.
       beta: DER++: weight of the objective itself on a second sample of the past, at least 0; 0 is DER.
@@ -26,10 +35,8 @@ def der(
       replay_from, count: see `rehearsal`; the official code has "buffer" and "presentations".
 
     Raises:
-      UsageError: a setting out of its range.
+      UsageError: another target, or another word for the buffer.
     """
-    for name, value in (("alpha", alpha), ("beta", beta)):
-        require(value >= 0, f"config.method.{name} is {value}; it must be at least 0")
     choose("config.method.target", target, dict.fromkeys(("features", "output")))
 
     def outputs(embedding):
@@ -38,6 +45,14 @@ def der(
     def keep(batch, params, model_state):
         view = jax.tree.leaves(objective.plain_views(batch))[0]
         return outputs(objective.embed(params, model_state, view, False)[0])
+
+    def ran_in(after, before):
+        """The running statistics of the modules that the replay runs through: of the backbone alone for features."""
+
+        def choose_leaf(path, new, old):
+            return new if any(getattr(key, "key", None) == "backbone" for key in path) else old
+
+        return after if target == "output" else jax.tree_util.tree_map_with_path(choose_leaf, after, before)
 
     store = rehearsal(buffer_size, replay_from=replay_from, count=count, keep=keep)
 
@@ -50,7 +65,7 @@ def der(
         weak = objective.weak_view(keys.past, past[0].batch.image)
         now, after = objective.embed(params, aux.model_state, weak, True)
         penalty = jnp.where(some, alpha * jnp.mean(jnp.square(outputs(now) - past[0].kept)), 0.0)
-        model_state = past_or_present(after, aux.model_state, some)
+        model_state = past_or_present(ran_in(after, aux.model_state), aux.model_state, some)
         if beta > 0:
             again = past_or_present(objective.views(keys.method, past[1].batch), views, some)
             replayed, last = objective.loss(params, model_state, again)

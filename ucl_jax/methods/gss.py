@@ -5,13 +5,20 @@ import jax.numpy as jnp
 
 from ucl_jax import replay
 from ucl_jax.errors import require
-from ucl_jax.methods.base import Method
+from ucl_jax.methods.base import Method, Scenario
 from ucl_jax.methods.rehearsal import rehearsal, replaying_loss
 from ucl_jax.objectives import Objective
 
 
 def gss(
-    objective: Objective, *, buffer_size: int, compare: int, replay_view: str, replay_from: str, count: str
+    objective: Objective,
+    scenario: Scenario,
+    *,
+    buffer_size: int,
+    compare: int,
+    replay_view: str,
+    replay_from: str,
+    count: str,
 ) -> Method:
     """Replays as ER does; an example takes a slot when its gradient points away from those of stored examples.
 
@@ -22,20 +29,23 @@ def gss(
 
     Args:
       objective: must give single examples a loss.
+      scenario: its batch size, for `compare`.
       buffer_size: slots, at least 1.
-      compare: stored examples that a gradient is compared with, at least 1; 10 in the paper of GSS.
+      compare: stored examples that a gradient is compared with, at least 1; 0 is as many as a batch has (official
+        code), 10 in the paper of GSS. When fewer are stored it is all of them.
       replay_view: see `replayed_views`.
       replay_from, count: see `rehearsal`.
 
     Raises:
-      UsageError: a setting out of its range, or an objective that cannot.
+      UsageError: an objective that cannot, or another word for the buffer.
     """
-    require(compare >= 1, f"config.method.compare is {compare}; it must be at least 1")
     require(
         objective.eval_loss is not None,
         "GSS compares gradients of single examples, and this objective has none: its loss is a correlation over a "
         "batch; take the objective simsiam or supervised, or another method",
     )
+
+    compared = min(compare or scenario.batch_size, buffer_size)
 
     def gradients(params, model_state, batch):
         """Of each example: leaves [B, ...]."""
@@ -51,8 +61,8 @@ def gss(
         replay_from=replay_from,
         count=count,
         keep=lambda batch, params, model_state: jnp.zeros(batch.label.shape),
-        policy=lambda key, buffer, new, eligible: replay.greedy_slots(
-            key, buffer.seen, buffer.items.kept, new.kept, eligible
+        place=lambda key, buffer, part, new, eligible: replay.greedy_slots(
+            key, buffer.seen[part], buffer.items.kept, new.kept, eligible
         ),
     )
 
@@ -60,11 +70,11 @@ def gss(
 
     def loss(params, model_state, memory, batch, past, keys):
         value, aux = learn(params, model_state, memory, batch, past, keys)
-        fixed, others = jax.lax.stop_gradient(params), replay.sample(memory.buffer, keys.batch, compare).batch
+        fixed, others = jax.lax.stop_gradient(params), replay.sample(memory.buffer, keys.batch, compared).batch
         cosine = cosines(*(gradients(fixed, model_state, x) for x in (batch, others)))
         # 0.1 is the official code's score of the first batch, which there is nothing to compare with.
         scores = jnp.clip(1.0 + jnp.max(cosine, axis=1), 0.0, 2.0)  # rounding may leave the range
-        scores = jnp.where(memory.buffer.seen > 0, scores, 0.1)
+        scores = jnp.where(jnp.any(replay.filled(memory.buffer)), scores, 0.1)
         return value, aux._replace(extras=scores)
 
     return Method(loss=loss, **store.parts)

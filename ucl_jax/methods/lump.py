@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from ucl_jax.errors import choose, require
-from ucl_jax.methods.base import Method
+from ucl_jax.methods.base import Method, Scenario
 from ucl_jax.methods.rehearsal import rehearsal
 from ucl_jax.mixup import mixup, sample_lambda
 from ucl_jax.objectives import Objective
@@ -14,6 +14,7 @@ from ucl_jax.objectives import Objective
 
 def lump(
     objective: Objective,
+    scenario: Scenario,
     *,
     buffer_size: int,
     alpha: float,
@@ -27,6 +28,7 @@ def lump(
 
     Args:
       objective: gives views and takes mixed ones.
+      scenario: of no use to this method.
       buffer_size: slots of the reservoir, at least 1; 256 in the paper.
       alpha: above 0; small values mix little.
       replay_pair: "frozen" (Table 1): a fresh weak view and the last view as it was stored; "fresh": both views are
@@ -37,9 +39,8 @@ def lump(
         one keeps weight 1. Of a supervised objective only.
 
     Raises:
-      UsageError: a setting out of its range.
+      UsageError: another word than these, or labels of an objective that has none.
     """
-    require(alpha > 0, f"config.method.alpha is {alpha}; it must be above 0")
     draw = partial(sample_lambda, alpha=alpha)
     pairs = {"frozen": objective.replay_views, "fresh": lambda keys, batch, frozen: objective.views(keys, batch)}
     past_views = choose("config.method.replay_pair", replay_pair, pairs)

@@ -1,4 +1,4 @@
-"""What rehearsal methods share: a reservoir of examples, each with what the method keeps beside it."""
+"""What rehearsal methods share: a buffer of examples, each with what the method keeps beside it."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ucl_jax import replay
-from ucl_jax.errors import choose, require
+from ucl_jax.errors import choose
 from ucl_jax.objectives import Objective
 from ucl_jax.types import Array, Batch, PyTree
 
@@ -54,6 +54,7 @@ REPLAYED = {
     "buffer": lambda memory: replay.filled(memory.buffer),
     "past_tasks": lambda memory: replay.filled(memory.buffer) & (memory.buffer.items.task < memory.task),
 }
+PARTS = {"reservoir": lambda tasks: 1, "equal_share": lambda tasks: tasks}  # of the buffer
 COUNTED = {"presentations": lambda batch: jnp.ones_like(batch.first), "examples": lambda batch: batch.first}
 
 
@@ -62,8 +63,10 @@ def rehearsal(
     *,
     replay_from: str = "buffer",
     count: str = "presentations",
+    policy: str = "reservoir",
+    tasks: int = 1,
     keep: Callable[[Batch, PyTree, PyTree], PyTree] = lambda batch, params, model_state: (),
-    policy: Callable = replay.random_slots,
+    place: Callable = replay.random_slots,
 ) -> Rehearsal:
     """A buffer to which `observe` offers every batch, with the loss's extras beside it.
 
@@ -71,15 +74,19 @@ def rehearsal(
       buffer_size: slots, at least 1; 256 in the paper.
       replay_from: "buffer": all that is stored, from the second batch on; "past_tasks": examples of earlier tasks only.
       count: "presentations": an image is offered each time it is shown; "examples": once.
+      policy: "reservoir": a uniform sample of all that was offered; "equal_share": of each task a uniform sample of
+        buffer_size // tasks, in slots of its own (Chaudhry et al. 2019). Once a task has ended its sample is the same
+        as one drawn at its end.
+      tasks: how many there are; read by "equal_share" only.
       keep: batch, params, model_state -> something like the extras of the loss; only shapes and dtypes are used.
-      policy: which examples take which slots, see `replay.add`.
+      place: which examples take which slots, see `replay.add`.
 
     Raises:
-      UsageError: a setting out of its range.
+      UsageError: another word for `replay_from` or `count`.
     """
-    require(buffer_size >= 1, f"config.method.buffer_size is {buffer_size}; it must be at least 1")
     allowed = choose("config.method.replay_from", replay_from, REPLAYED)
     eligible = choose("config.method.count", count, COUNTED)
+    parts = choose("config.method.policy", policy, PARTS)(tasks)
 
     def item(batch, kept, task):
         return Item(batch, kept, jnp.full(batch.label.shape, task))
@@ -87,14 +94,15 @@ def rehearsal(
     def init(batch, params, model_state):
         task = jnp.zeros((), jnp.int32)
         kept = jax.eval_shape(keep, batch, params, model_state)
-        return Memory(replay.init(item(batch, kept, task), buffer_size), task)
+        return Memory(replay.init(item(batch, kept, task), buffer_size, parts), task)
 
     def recall(memory, key, n):
         return replay.sample(memory.buffer, key, n, allowed(memory))
 
     def observe(memory, step, key):
         new = item(step.batch, step.extras, memory.task)
-        return memory.replace(buffer=replay.add(memory.buffer, key, new, eligible(step.batch), policy))
+        part = jnp.minimum(memory.task, parts - 1)  # one for each task, or one for all
+        return memory.replace(buffer=replay.add(memory.buffer, key, new, eligible(step.batch), place, part))
 
     def end_task(memory, params):
         return memory.replace(task=memory.task + 1)

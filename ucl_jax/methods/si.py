@@ -4,8 +4,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from ucl_jax.errors import choose, require
-from ucl_jax.methods.base import Method
+from ucl_jax.errors import choose
+from ucl_jax.methods.base import Method, Scenario
 from ucl_jax.objectives import Objective
 from ucl_jax.types import PyTree
 
@@ -21,11 +21,14 @@ class Memory:
     anchor: PyTree
 
 
-def si(objective: Objective, *, c: float, xi: float, form: str, rate: float, clip: float, protect: str) -> Method:
+def si(
+    objective: Objective, scenario: Scenario, *, c: float, xi: float, form: str, rate: float, clip: float, protect: str
+) -> Method:
     """Adds c * sum of omega * (params - anchor)^2 to the loss; at the end of a task omega += path / (moved^2 + xi).
 
     Args:
       objective: for the present.
+      scenario: of no use to this method.
       c: strength, at least 0.
       xi: damping, above 0.
       form: what a step adds to path, and how. "release" (official code): rate * grad^2, of clipped gradients with the
@@ -37,12 +40,8 @@ def si(objective: Objective, *, c: float, xi: float, form: str, rate: float, cli
       protect: "backbone", with its linear head where there is one (official code), or "all" parameters.
 
     Raises:
-      UsageError: a setting out of its range.
+      UsageError: another form, or other parameters.
     """
-    for name, value in (("c", c), ("clip", clip)):
-        require(value >= 0, f"config.method.{name} is {value}; it must be at least 0")
-    for name, value in (("xi", xi), ("rate", rate)):
-        require(value > 0, f"config.method.{name} is {value}; it must be above 0")
     choose("config.method.form", form, dict.fromkeys(("release", "path_integral", "submission", "overwrite")))
     skipped = choose("config.method.protect", protect, {"backbone": NOT_PROTECTED, "all": ()})
     sign = -1.0 if form == "submission" else 1.0

@@ -8,7 +8,7 @@ from flax import linen as nn
 from ucl_jax.models.layers import BatchNorm, Conv
 from ucl_jax.types import Array
 
-# The collection in which backbones leave what they have after the stem and each stage.
+# The collection in which backbones leave what they have after the stem (with its ReLU) and each stage.
 MAPS = "maps"
 
 
@@ -62,7 +62,7 @@ class ResNet18(nn.Module):
                 setattr(self, f"stage{stage + 1}_block{block + 1}", made)
 
     def begin(self, x: Array, train: bool) -> Array:
-        """[B, H, W, 3] -> [B, H, W, width], the stem."""
+        """[B, H, W, 3] -> [B, H, W, width], the stem: convolution, normalisation and ReLU."""
         x = nn.relu(self.stem_norm(self.stem(x), train))
         keep_map(self, "stem", x)
         return x

@@ -2,13 +2,11 @@
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ucl_jax.errors import choose, require
 from ucl_jax.subject import Subject
 
 Settings = dict[str, Any]
@@ -22,11 +20,9 @@ def one_case(subject: Subject, settings: Settings) -> list[Settings]:
 class Probe(NamedTuple):
     """A record of functions over a run.
 
-    settings: every setting with its default; a tuple is a list of values, of one type.
+    settings: every setting with its default; a tuple is a list of values. `ucl_jax.settings` has their ranges.
     measure: subject, tasks learned by the network (None for a probe of the whole run), settings -> values, as JSON.
     cases: subject, settings -> the settings of each record to be made.
-    least, above: of settings that are numbers, the least value, or one that they are above.
-    choices: of settings that are names, those that there are.
     whole: whether it looks at all networks of a run together.
     made_of: subject, settings -> those of the values that tell of what a record was made: where they are others now, it
       is made anew.
@@ -35,26 +31,8 @@ class Probe(NamedTuple):
     settings: Settings
     measure: Callable[[Subject, int | None, Settings], dict[str, Any]]
     cases: Callable[[Subject, Settings], list[Settings]] = one_case
-    least: Mapping[str, float] = MappingProxyType({})
-    above: Mapping[str, float] = MappingProxyType({})
-    choices: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
     whole: bool = False
     made_of: Callable[[Subject, Settings], dict[str, Any]] = lambda subject, settings: {}
-
-    def check(self, name: str, settings: Settings) -> None:
-        """Raises UsageError for a setting out of range; `name` is the probe's."""
-
-        def values(key):
-            return settings[key] if isinstance(settings[key], tuple) else (settings[key],)
-
-        for bounds, word in ((self.least, "at least"), (self.above, "above")):
-            for key, bound in bounds.items():
-                for value in values(key):
-                    good = value > bound or (word == "at least" and value == bound)
-                    require(good, f"{name}.{key} is {value}; it must be {word} {bound}")
-        for key, known in self.choices.items():
-            for value in values(key):
-                choose(f"{name}.{key}", value, known)
 
 
 def each(*names: str) -> Callable[[Subject, Settings], list[Settings]]:

@@ -37,6 +37,4 @@ def _measure(subject: Subject, after: int, settings: Settings) -> dict:
 embedding = Probe(
     settings={"method": "tsne", "images": 500, "seed": 0},
     measure=_measure,
-    least={"images": 4, "seed": 0},
-    choices={"method": METHODS},
 )

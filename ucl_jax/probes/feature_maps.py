@@ -4,7 +4,6 @@ import jax
 import numpy as np
 
 from ucl_jax.errors import choose, require
-from ucl_jax.objectives import STAGES
 from ucl_jax.probes.base import Probe, Settings, finite
 from ucl_jax.subject import Subject
 
@@ -42,6 +41,4 @@ feature_maps = Probe(
         "channels": 8,  # those that vary most over the image
     },
     measure=_measure,
-    least={"images": 1, "channels": 1},
-    choices={"stage": dict.fromkeys(STAGES)},
 )

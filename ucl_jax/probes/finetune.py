@@ -9,7 +9,7 @@ import optax
 from ucl_jax import evaluate, losses
 from ucl_jax.data.stream import batch_indices
 from ucl_jax.probes.base import Probe, Settings, accuracy
-from ucl_jax.probes.ood import KNOWN, datasets
+from ucl_jax.probes.ood import datasets
 from ucl_jax.subject import Subject
 from ucl_jax.types import Batch
 
@@ -74,7 +74,4 @@ finetune = Probe(
     },
     measure=_measure,
     cases=datasets,
-    choices={"dataset": KNOWN},
-    least={"train_images": 0, "test_images": 0, "epochs": 1, "batch_size": 2, "momentum": 0, "seed": 0},
-    above={"learning_rate": 0},
 )

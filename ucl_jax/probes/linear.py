@@ -5,14 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from ucl_jax import linear as classifiers
-from ucl_jax.errors import require
 from ucl_jax.evaluate import TaskFeatures
 from ucl_jax.probes.base import Probe, Settings, accuracy, each
 from ucl_jax.subject import Subject
 
 
 def _measure(subject: Subject, after: int, settings: Settings) -> dict:
-    require(settings["fraction"] <= 1, f"linear.fraction is {settings['fraction']}; it must be in (0, 1]")
     seen = subject.seen(after)
 
     def judge(tasks: Sequence[TaskFeatures]):
@@ -84,7 +82,4 @@ linear = Probe(
     },
     measure=_measure,
     cases=_cases,
-    least={"epochs": 1, "batch_size": 1, "momentum": 0, "weight_decay": 0, "seed": 0},
-    above={"fraction": 0, "penalties": 0, "learning_rate": 0},
-    choices={"solver": SOLVERS},
 )

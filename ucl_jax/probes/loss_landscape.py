@@ -6,6 +6,7 @@ import numpy as np
 
 from ucl_jax import losses
 from ucl_jax.errors import require
+from ucl_jax.models.layers import dense_init
 from ucl_jax.probes.base import Probe, Settings, each, finite
 from ucl_jax.subject import Subject
 from ucl_jax.types import Array, Batch, PyTree
@@ -30,6 +31,15 @@ def filter_normalised(key: Array, params: PyTree) -> PyTree:
     return jax.tree.unflatten(structure, [normalised(k, leaf) for k, leaf in zip(keys, leaves)])
 
 
+def random_classifier(key: Array, features: int, classes: int) -> tuple[Array, Array]:
+    """Draws the weight [features, classes] and the bias [classes] of a linear classifier as `torch.nn.Linear` does.
+
+    Both are uniform in +-1 / sqrt(features).
+    """
+    weight_key, bias_key = jax.random.split(key)
+    return dense_init(weight_key, (features, classes)), dense_init(bias_key, (classes,), fan_in=features)
+
+
 def _classifier_loss(objective, model_state, batch, classes, key):
     """Cross-entropy of a random linear classifier of the task's classes on frozen features, the paper's."""
     place = jnp.argmax(batch.label[:, None] == jnp.asarray(classes)[None, :], axis=1)
@@ -37,8 +47,8 @@ def _classifier_loss(objective, model_state, batch, classes, key):
 
     def loss(params):
         features = objective.features(params, model_state, batch.image).features
-        weight = jax.random.normal(key, (features.shape[1], len(classes))) / features.shape[1] ** 0.5
-        return losses.cross_entropy(features @ weight, target)
+        weight, bias = random_classifier(key, features.shape[1], len(classes))
+        return losses.cross_entropy(features @ weight + bias[None, :], target)
 
     return loss
 
@@ -85,7 +95,4 @@ loss_landscape = Probe(
     },
     measure=_measure,
     cases=each("loss", "task"),
-    least={"task": 0, "points": 3, "images": 2, "seed": 0},
-    above={"span": 0},
-    choices={"loss": LOSSES},
 )

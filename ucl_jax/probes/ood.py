@@ -3,7 +3,7 @@
 from ucl_jax.data import prepare
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.errors import require
-from ucl_jax.evaluate import TaskFeatures, knn_accuracy
+from ucl_jax.evaluate import TaskFeatures, knn_accuracy, put_bank
 from ucl_jax.paper import DATASETS
 from ucl_jax.probes.base import Probe, Settings, accuracy, each
 from ucl_jax.probes.knn import neighbours
@@ -25,7 +25,7 @@ def _measure(subject: Subject, after: int, settings: Settings) -> dict:
     solver = {"solver": "ridge", "penalties": settings["penalties"], "seed": settings["seed"]}
     predicted, penalty = predict(bank, data.train_label, query, solver)
     return {
-        "knn": knn_accuracy(task, bank, data.train_label, k, settings["temperature"], num_classes),
+        "knn": knn_accuracy(task, put_bank(bank, data.train_label), k, settings["temperature"], num_classes),
         "k": k,
         "linear": accuracy(predicted, data.test_label),
         "penalty": penalty,
@@ -65,7 +65,4 @@ ood = Probe(
     },
     measure=_measure,
     cases=datasets,
-    choices={"dataset": KNOWN},
-    least={"train_images": 0, "test_images": 0, "seed": 0},
-    above={"temperature": 0, "penalties": 0},
 )

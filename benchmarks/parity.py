@@ -1,0 +1,279 @@
+"""LUMP with SimSiam here and in PyTorch, side by side: do runs of the two differ by more than by chance?
+
+    python -m benchmarks.parity          # all seeds, then the table; writes benchmarks/results/parity.json
+
+Each seed trains all programs of PROGRAMS step by step on shrunk Split CIFAR-10 (CONFIG), from the same weights and on
+the same batches. `ours` is this project's training step, its views made by Pillow as the official code makes them;
+`torch` is the plain loop of benchmarks.torch_lump, which is shown the very same views of present images. Buffer
+and mixup weight are drawn by each program itself, and replayed images are shown anew. `again` is `torch` with other
+draws: how far chance alone parts two runs. `short` is `torch` with a smaller last batch of each epoch, as in the
+official code, and the same mixup weights. `float` is `ours` with its own views, which are not rounded to eight bits,
+and the same draws of buffer and weight.
+"""
+
+import pathlib
+import random
+import sys
+from collections.abc import Iterator
+from functools import partial
+from types import SimpleNamespace
+from unittest import mock
+
+import jax
+import numpy as np
+
+from benchmarks import measure
+from configs import lump
+from ucl_jax import cli, evaluate, experiment, tables
+from ucl_jax.data.stream import TaskStream, batch_indices, open_stream
+from ucl_jax.errors import UsageError
+from ucl_jax.objectives import Augmentation
+from ucl_jax.types import Array, Batch
+
+CONFIG = {
+    "benchmark.num_tasks": 2,
+    "benchmark.image_size": 8,
+    "benchmark.fit": "resize",
+    "benchmark.examples_per_task": 1000,
+    "benchmark.test_examples_per_task": 500,
+    "model.width": 8,
+    "objective.hidden_dim": 64,
+    "objective.output_dim": 64,
+    "objective.predictor_dim": 16,
+    "method.buffer_size": 64,
+    "train.batch_size": 64,
+    "train.learning_rate": 0.12,  # 0.03 at a batch of 64
+    "train.epochs": 8,
+    "eval.batch_size": 500,
+    "eval.knn_k": 20,
+}
+PROGRAMS = ("ours", "torch", "again", "short", "float")
+PAIRS = (("ours", "torch"), ("again", "torch"), ("short", "torch"), ("float", "ours"))
+LEVEL = -0.3  # of the loss; 0 at the start, -1 at best
+OUTCOMES = {
+    "fall": f"epochs until the mean loss of an epoch's steps is below {LEVEL} (the length of the task if never)",
+    "first": "mean loss over the first task",
+    "second": "mean loss over the second task",
+    "task": "kNN within the task at the end, per cent",
+    "all": "kNN over all classes at the end, per cent",
+}
+RESULT = measure.RESULTS / "parity.json"
+
+
+class Pillow:
+    """Views by Pillow within our step, each a function of its key and image. `shown` holds the last present pair."""
+
+    def __init__(self, config):
+        from PIL import Image
+
+        from benchmarks import torch_lump
+
+        a, self.shown = SimpleNamespace(**config.augment), None
+
+        def callback(show, mean, std, keep):
+            normal = torch_lump.Program.statistics(None, mean, std)
+
+            def view(key, image):
+                random.seed(key.tobytes())
+                return show(Image.fromarray(image), a, normal).numpy().transpose(1, 2, 0)
+
+            def views(keys, images):  # [..., 2] and [..., H, W, 3]
+                keys, images = np.asarray(keys), np.asarray(images)
+                state = random.getstate()  # the buffers of PyTorch draw from the same generator
+                each = map(view, keys.reshape(-1, 2), images.reshape(-1, *images.shape[-3:]))
+                made = np.stack(list(each)).reshape(images.shape)
+                random.setstate(state)
+                if keep:
+                    self.shown = made
+                return made
+
+            def one(key, image):
+                shape = jax.ShapeDtypeStruct(image.shape, np.float32)
+                return jax.pure_callback(views, shape, jax.random.key_data(key), image, vmap_method="broadcast_all")
+
+            return one
+
+        self.augmentation = Augmentation(
+            view=callback(torch_lump.strong_view, a.mean, a.std, True),
+            replay_view=callback(torch_lump.weak_view, a.replay_mean, a.replay_std, False),
+            eval_view=experiment.make_augmentation(config).eval_view,
+        )
+
+
+class Ours:
+    """The project's training step, compiled once for all seeds."""
+
+    def __init__(self, config, augmentation: Augmentation):
+        with mock.patch.object(experiment, "make_augmentation", return_value=augmentation):
+            self.made = experiment.make_experiment(config, None)
+        (stage,) = self.made.stages
+        self.objective, self.method = stage.objective, stage.method
+        self.train_step = jax.jit(stage.train_step, donate_argnums=0)
+        self.features = jax.jit(lambda *arguments: stage.objective.features(*arguments).features)
+        self.batch_size = config.eval.batch_size
+
+    def start(self, network, key: Array) -> None:
+        """From parameters and statistics; everything random is a function of the key."""
+        self.key, self.state = key, self.made.init(network)
+
+    def step(self, batch: Batch) -> float:
+        """The loss of a training step."""
+        self.state, metrics = self.train_step(self.state, batch, self.key)
+        return metrics["loss"].item()
+
+    def end_task(self) -> None:
+        """Tells the buffer."""
+        self.state = self.state.replace(memory=self.method.end_task(self.state.memory, self.state.params))
+
+    def embed(self, images: np.ndarray) -> np.ndarray:
+        """[N, F] features, frozen."""
+        show = partial(self.features, self.state.params, self.state.model_state)
+        return evaluate.extract(show, images, self.batch_size)
+
+
+def torch_program(config, network):
+    """The plain loop of benchmarks.torch_lump from our parameters and statistics; takes batches as they are given."""
+    import torch
+
+    from benchmarks import torch_lump
+
+    class Given(torch_lump.Plain):
+        def recall(self):
+            return super().recall()[: len(self.given[0])]
+
+        def update(self, loss):
+            super().update(loss)
+            self.loss = loss.item()
+
+        def step(self, first, second, raw):
+            views = [torch.from_numpy(x.transpose(0, 3, 1, 2).copy()) for x in (first, second)]
+            self.given = *views, torch.from_numpy(raw)
+            self.batches = iter([self.given])
+            super().step()
+            return self.loss
+
+        def embed(self, images):
+            self.shown = images
+            return self.evaluate()
+
+    program = Given(config, np.zeros((1, 8, 8, 3), np.uint8), workers=0)
+    program.network.load_state_dict(torch_lump.from_ours(*network), strict=False)
+    return program
+
+
+def accuracies(embed, stream: TaskStream, config) -> dict[str, float]:
+    """kNN within the task and over all classes, means over the tasks."""
+    data = [stream.task(task) for task in range(stream.num_tasks)]
+    tasks = [
+        evaluate.TaskFeatures(embed(one.train_image), one.train_label, embed(one.test_image), one.test_label)
+        for one in data
+    ]
+    settings = evaluate.KnnSettings(config.eval.knn_k, "fixed", config.eval.knn_temperature)
+    probes = {"task": evaluate.knn_task, "all": evaluate.knn_all}
+    return {
+        name: float(np.mean(probe(tasks, len(tasks), settings, stream.classes).accuracy))
+        for name, probe in probes.items()
+    }
+
+
+def fall(losses: np.ndarray, steps: int) -> float:
+    """Epochs of `steps` until the mean of as many losses is below LEVEL; all that there are if it never is."""
+    means = np.convolve(losses, np.ones(steps) / steps, "valid")
+    below = np.flatnonzero(means < LEVEL)
+    return float((below[0] + steps) / steps if len(below) else len(losses) / steps)
+
+
+def runs(config, seeds: range) -> Iterator[dict[str, dict[str, float]]]:
+    """The outcomes of each program, seed after seed."""
+    size, count, epochs = config.train.batch_size, config.benchmark.examples_per_task, config.train.epochs
+    pillow = Pillow(config)
+    ours = {"ours": Ours(config, pillow.augmentation), "float": Ours(config, experiment.make_augmentation(config))}
+    init = jax.jit(ours["float"].objective.init)
+    with open_stream(config.benchmark) as stream:
+        for seed in seeds:
+            random.seed(seed)
+            start_key, key = jax.random.split(jax.random.key(seed))
+            network = jax.device_get(init(start_key, stream.task(0).train_image[:1]))
+            for program in ours.values():
+                program.start(network, key)
+            theirs = {name: torch_program(config, network) for name in PROGRAMS if name not in ours}
+            losses = {name: [] for name in PROGRAMS}
+            for task in range(stream.num_tasks):
+                image, label = stream.training(task)
+                for epoch in range(epochs):
+                    for place, (index, first) in enumerate(zip(*batch_indices(seed, task, epoch, count, size))):
+                        batch = Batch(image[index], label[index], first)
+                        for name, program in ours.items():
+                            losses[name].append(program.step(batch))
+                            if name == "ours":
+                                views = pillow.shown
+                        new = min(size, count - place * size)  # the rest is filled from the next permutation
+                        for name, program in theirs.items():
+                            taken = new if name == "short" else size
+                            step = len(losses[name])
+                            np.random.seed([seed, step, name == "again"])  # noqa: NPY002  # of the mixup weight
+                            losses[name].append(program.step(*(x[:taken] for x in (*views, batch.image))))
+                for program in ours.values():
+                    program.end_task()
+            found = {}
+            for name, program in (ours | theirs).items():
+                first, second = np.split(np.array(losses[name]), stream.num_tasks)
+                means = {"first": first.mean().item(), "second": second.mean().item()}
+                found[name] = {"fall": fall(first, -(-count // size)), **means}
+                found[name] |= accuracies(program.embed, stream, config)
+            yield found
+
+
+def compare(outcomes: list[dict], first: str, second: str, outcome: str) -> dict[str, float]:
+    """`first - second` paired by seed: mean, half of the 95 % interval by Student's t, p by exchange of signs."""
+    from scipy import stats
+
+    differences = np.array([of_seed[first][outcome] - of_seed[second][outcome] for of_seed in outcomes])
+    half = stats.t.ppf(0.975, len(differences) - 1) * stats.sem(differences)
+    test = stats.permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=99_999, rng=0)
+    return {"mean": differences.mean().item(), "half": half.item(), "p": test.pvalue.item()}
+
+
+def table(result: dict) -> str:
+    """Means of each program, then differences, in Markdown."""
+    rows = [["", *OUTCOMES]]
+    for name in PROGRAMS:
+        values = [[of_seed[name][outcome] for of_seed in result["seeds"]] for outcome in OUTCOMES]
+        rows.append([f"`{name}`", *(f"{np.mean(x):.3f}±{np.std(x, ddof=1):.3f}" for x in values)])
+    for pair, found in result["differences"].items():
+        rows.append([pair, *("{mean:+.3f}±{half:.3f}, p={p:.2f}".format(**found[outcome]) for outcome in OUTCOMES)])
+    return tables.render(rows, "markdown")
+
+
+@cli.exit_codes
+def main(argv: list[str]) -> int:
+    """Runs all seeds."""
+    parser = cli.Parser(prog="python -m benchmarks.parity", description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=20, help="0 .. SEEDS-1, at least 2")
+    parser.add_argument("--out", type=pathlib.Path, default=RESULT, metavar="FILE", help="of the result")
+    given = parser.parse_args(argv)
+    config = lump.get_config("cifar10,simsiam")
+    config.update_from_flattened_dict(CONFIG)
+    measure.check_out(given.out, RESULT, given.seeds != parser.get_default("seeds"))
+    try:
+        open_stream(config.benchmark).close()
+    except UsageError as error:
+        measure.tell(f"skipped: {error}")
+        return 0
+    seeds = []
+    for found in runs(config, range(given.seeds)):
+        seeds.append(found)
+        measure.tell(f"seed {len(seeds) - 1}: {found}")
+    differences = {
+        f"{first} - {second}": {outcome: compare(seeds, first, second, outcome) for outcome in OUTCOMES}
+        for first, second in PAIRS
+    }
+    result = {**measure.where("torch", "pillow"), "config": CONFIG, "outcomes": OUTCOMES}
+    result |= {"differences": differences, "seeds": seeds}
+    measure.save(given.out, result)
+    print(table(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,433 @@
+"""Hurts runs as machines do: bits that flip, SIGKILL, disks that are full or cannot be written to. Counts what holds.
+
+    python -m tests.torture [--kills=5] [--recipes=lump,pnn,gss,si] [--flips=60] [--fills=4] [--write]
+
+Recipes are shrunk (tests/tiny.py). Full and read-only disks are real ones, small tmpfs, which take the right to mount.
+The exit code is 0 when everything held. --write puts the counts into docs/reliability.md.
+"""
+
+import contextlib
+import datetime
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from tests import tiny
+from ucl_jax import cli, parallel, tables
+from ucl_jax.checkpoint import Checkpoints, Networks
+from ucl_jax.errors import UsageError, write_whole
+from ucl_jax.experiment import make_experiment
+from ucl_jax.run import commit, device_name
+
+ROOT = pathlib.Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "reliability.md"
+MARKED = re.compile(r"(?<=<!-- torture -->\n).*?(?=<!-- end -->)", re.DOTALL)
+# What may differ between two runs that are the same.
+TIMES = ("seconds", "images_per_second", "command")
+SIZES = {"train__epochs": 12, "benchmark__num_tasks": 2}  # 60 steps a task
+LIMIT = 300  # seconds of a process; more is a hang
+LABELLED = ("gss",)  # only with labels, as in the paper
+
+
+class Count(NamedTuple):
+    """How often something was tried and held, and what did not."""
+
+    what: str
+    tried: int
+    held: int
+    failures: tuple[str, ...] = ()
+
+
+def recipe_of(name: str) -> str:
+    """The value of --config."""
+    return f"configs/{name}.py:digits" + (",supervised" if name in LABELLED else "")
+
+
+class Process:
+    """A run in a process of its own, with one device; its output is in files outside its folder."""
+
+    def __init__(self, recipe: str, workdir: pathlib.Path, log: pathlib.Path, **sizes):
+        self.workdir, self._log = workdir, log
+        command = [sys.executable, "launch.py", f"--config={recipe_of(recipe)}", f"--workdir={workdir}"]
+        environment = os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+        with log.open("w") as stderr:
+            self.process = subprocess.Popen(
+                [*command, *tiny.flags(**sizes)],
+                cwd=ROOT,
+                env=environment,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+            )
+
+    def wait(self) -> int | None:
+        """The exit code, None of one that hangs, which is killed."""
+        try:
+            return self.process.wait(LIMIT)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return None
+
+    def kill(self) -> bool:
+        """SIGKILL; whether it still ran."""
+        self.process.kill()
+        return self.process.wait() == -signal.SIGKILL
+
+    def wait_for(self, condition: Callable[[], bool]) -> bool:
+        """Until something is so; False when the process ended or hung before."""
+        deadline = time.monotonic() + LIMIT
+        while self.process.poll() is None and time.monotonic() < deadline:
+            if condition():
+                return True
+            time.sleep(0.002)
+        return False
+
+    @property
+    def lines(self) -> list[str]:
+        """What it printed on stderr."""
+        return self._log.read_text(errors="replace").strip().splitlines()
+
+    def refused(self) -> str:
+        """Why this was no ending with exit code 2 and one clear last line, "" when it was."""
+        code, lines = self.wait(), self.lines
+        if code != 2:
+            return f"exit code {code}: {lines[-1:]}"
+        if not lines or not lines[-1].startswith("error: ") or "Traceback" in "".join(lines):
+            return f"no clear line: {lines[-3:]}"
+        return ""
+
+
+def steps_recorded(workdir: pathlib.Path) -> int:
+    """The last step in metrics.jsonl."""
+    path = workdir / "metrics.jsonl"
+    lines = path.read_text().split("\n")[:-1] if path.exists() else []
+    return json.loads(lines[-1])["step"] if lines else 0
+
+
+def like(recipe: str, **sizes):
+    """The shapes of a recipe's state."""
+    objective = ",supervised" if recipe in LABELLED else ""
+    return jax.eval_shape(make_experiment(tiny.config(recipe, f"digits{objective}", **sizes), parallel.AXIS).init)
+
+
+def outcome(workdir: pathlib.Path, state) -> dict:
+    """All that a finished run leaves, without times."""
+    results = json.loads((workdir / "results.json").read_text())
+    records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    with Checkpoints(workdir / "checkpoints", keep=2) as checkpoints:
+        restored, progress = checkpoints.restore(state)
+    networks = Networks(workdir / "networks")
+    arrays = [restored, *(networks.load(n, (state.params, state.model_state)) for n in networks.learned())]
+    return {
+        "results.json": {key: value for key, value in results.items() if key not in TIMES},
+        "metrics.jsonl": [{key: value for key, value in r.items() if key not in TIMES} for r in records],
+        "progress": progress["rows"],
+        "arrays": [np.asarray(leaf) for leaf in jax.tree.leaves(jax.device_get(arrays))],
+    }
+
+
+def difference(ours: dict, theirs: dict) -> str:
+    """What differs between two outcomes, "" when nothing does."""
+    for key in ("results.json", "metrics.jsonl", "progress"):
+        if ours[key] != theirs[key]:
+            return f"another {key}"
+    pairs = zip(ours["arrays"], theirs["arrays"], strict=True)
+    return "" if all(np.array_equal(a, b) for a, b in pairs) else "other arrays"
+
+
+def undisturbed(recipe: str, folder: pathlib.Path, **sizes) -> pathlib.Path:
+    """A run that nothing happens to."""
+    process = Process(recipe, folder / f"{recipe}-undisturbed", folder / "log", **sizes)
+    if process.wait() != 0:
+        raise UsageError(f"the undisturbed run of {recipe} failed: {process.lines[-1:]}")
+    return process.workdir
+
+
+def flip(path: pathlib.Path, place: int, bit: int) -> None:
+    """Flips one bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1 << bit
+    path.write_bytes(content)
+
+
+def flips(run: pathlib.Path, recipe: str, count: int, rng: np.random.Generator, **sizes) -> list[Count]:
+    """Single bits flipped in the newest checkpoint and the last network of a run, which is put right again.
+
+    Every other flip is anywhere in a file chosen at random, the rest anywhere in all bytes.
+
+    Holds: the checkpoint before is taken, to the bit, with a warning; the network is refused.
+    """
+    state = like(recipe, **sizes)
+    checkpoints, networks = run / "checkpoints", Networks(run / "networks")
+    newest, before = sorted((int(path.name) for path in checkpoints.iterdir()), reverse=True)[:2]
+    shutil.move(checkpoints / str(newest), run / "newest")
+    with Checkpoints(checkpoints, keep=2) as those:
+        expected, _ = those.restore(state)
+    shutil.move(run / "newest", checkpoints / str(newest))
+
+    def of_checkpoint() -> str:
+        told = []
+        with Checkpoints(checkpoints, keep=2) as those:
+            restored, _ = those.restore(state, told.append)
+        same = jax.tree.all(jax.tree.map(np.array_equal, jax.device_get(restored), jax.device_get(expected)))
+        named = len(told) == 1 and str(checkpoints / str(newest)) in told[0]
+        return "" if same and named and int(restored.step) == before else "loaded"
+
+    def of_network() -> str:
+        with contextlib.suppress(UsageError):
+            networks.load(networks.learned()[-1], (state.params, state.model_state))
+            return "loaded"
+        return ""
+
+    def tried(what, folder, check):
+        files = sorted(path for path in folder.rglob("*") if path.is_file() and path.stat().st_size)
+        sizes_of = np.array([path.stat().st_size for path in files], float)
+        failures = []
+        for number in range(count):
+            path = files[rng.choice(len(files), p=None if number % 2 else sizes_of / sizes_of.sum())]
+            place, bit = int(rng.integers(path.stat().st_size)), int(rng.integers(8))
+            flip(path, place, bit)
+            if failure := check():
+                failures.append(f"bit {bit} of byte {place} of {path.relative_to(folder)}: {failure}")
+            flip(path, place, bit)
+        return Count(what, count, count - len(failures), tuple(failures))
+
+    last = run / "networks" / str(networks.learned()[-1])
+    return [
+        tried("a bit flipped in the newest checkpoint", checkpoints / str(newest), of_checkpoint),
+        tried("a bit flipped in a network", last, of_network),
+    ]
+
+
+def kills(recipe: str, folder: pathlib.Path, expected: dict, count: int, rng: np.random.Generator, **sizes) -> Count:
+    """One run that is killed `count` times, at moments drawn at random, and goes on each time.
+
+    A moment is a fraction of a second to seconds after the process recorded its first step, so that it makes progress.
+
+    Holds: in the end it is the undisturbed run in all that it leaves, arrays to the bit.
+    """
+    workdir, log, total = folder / f"{recipe}-killed", folder / "log", expected["metrics.jsonl"][-1]["step"]
+    done, failures, began = 0, [], 0
+    while done < count:
+        if (workdir / "results.json").exists() and json.loads((workdir / "results.json").read_text())["finished"]:
+            shutil.rmtree(workdir)  # too late to kill it: begin again
+            began = 0
+        # The rest of the run is shared among the kills that are left.
+        target = began + int(rng.integers(1, max((total - began) // (count - done + 1), 2)))
+        process = Process(recipe, workdir, log, **sizes)
+        process.wait_for(lambda target=target: steps_recorded(workdir) >= target)
+        time.sleep(rng.uniform(0, 0.3))  # anywhere in a step, a save, an evaluation
+        if process.kill():
+            done, began = done + 1, steps_recorded(workdir)
+        elif process.process.returncode != 0:
+            failures.append(f"exit code {process.process.returncode}: {process.lines[-1:]}")
+            break
+    process = Process(recipe, workdir, log, **sizes)
+    if (code := process.wait()) != 0:
+        failures.append(f"exit code {code}: {process.lines[-1:]}")
+    if not failures and (differing := difference(outcome(workdir, like(recipe, **sizes)), expected)):
+        failures.append(f"{recipe}: {differing}")
+    return Count(f"{recipe}: SIGKILL at a random moment", done, 0 if failures else done, tuple(failures))
+
+
+@contextlib.contextmanager
+def small_disk(folder: pathlib.Path, size: int) -> Iterator[pathlib.Path]:
+    """A real file system of `size` bytes, mounted at `folder` meanwhile.
+
+    Raises:
+      PermissionError: this process may not mount.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        raise PermissionError(f"cannot mount a tmpfs at {folder}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(folder: pathlib.Path, free: int) -> pathlib.Path:
+    """Fills a disk up to `free` bytes; returns the file that does."""
+    ballast = folder / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        while (left := shutil.disk_usage(folder).free - free) > 0:
+            with contextlib.suppress(OSError):
+                file.write(bytes(min(left, 1 << 16)))
+    return ballast
+
+
+def full_disk(recipe: str, folder: pathlib.Path, expected: dict, fills: Sequence[tuple[int, int]], **sizes) -> Count:
+    """A disk that is filled while a run is at work in it, at each (step, bytes left) of `fills`; then there is room.
+
+    Holds: it ends with exit code 2 and one line, and what it goes on to is the undisturbed run.
+    """
+    failures = []
+    for step, free in fills:
+        with small_disk(folder / "disk", 32 << 20) as disk:
+            workdir, log = disk / "run", folder / "log"
+            process = Process(recipe, workdir, log, **sizes)
+            if not process.wait_for(lambda step=step, workdir=workdir: steps_recorded(workdir) >= step):
+                failures.append(f"exit code {process.wait()} before the disk was full: {process.lines[-1:]}")
+                continue
+            ballast = fill(disk, free)
+            failure = process.refused()
+            ballast.unlink()
+            process = Process(recipe, workdir, log, **sizes)
+            if not failure and (code := process.wait()) != 0:
+                failure = f"exit code {code} once there was room: {process.lines[-1:]}"
+            failure = failure or difference(outcome(workdir, like(recipe, **sizes)), expected)
+            failures += [f"{recipe}, full at step {step} up to {free} bytes: {failure}"] if failure else []
+    return Count("a disk that fills up during a run", len(fills), len(fills) - len(failures), tuple(failures))
+
+
+def no_room(recipe: str, folder: pathlib.Path, **sizes) -> Count:
+    """A disk that is too small.
+
+    Holds: refused with exit code 2 and one line before training, which names what is needed; nothing is left there.
+    """
+    with small_disk(folder / "disk", 1 << 20) as disk:
+        process = Process(recipe, disk / "run", folder / "log", **sizes)
+        failure = process.refused() or ("" if len(process.lines) == 1 else f"more than a line: {process.lines}")
+        failure = failure or ("files are left" if list(disk.iterdir()) else "")
+    return Count("a disk without room", 1, int(not failure), (failure,) if failure else ())
+
+
+def read_only(recipe: str, folder: pathlib.Path, expected: dict, **sizes) -> list[Count]:
+    """A disk that cannot be written to: for a new run, and for one that was killed there and is to go on.
+
+    Holds: refused with exit code 2 and one line; later the run goes on to the undisturbed one.
+    """
+    counts = []
+    with small_disk(folder / "disk", 32 << 20) as disk:
+
+        def remount(how):
+            subprocess.run(["mount", "-o", f"remount,{how}", str(disk)], check=True)
+
+        for what in ("new", "killed"):
+            workdir, log = disk / "run", folder / "log"
+            if what == "killed":
+                process = Process(recipe, workdir, log, **sizes)
+                process.wait_for(lambda workdir=workdir: steps_recorded(workdir) >= 13)
+                process.kill()
+            remount("ro")
+            process = Process(recipe, workdir, log, **sizes)
+            failure = process.refused() or ("" if len(process.lines) == 1 else f"more than a line: {process.lines}")
+            remount("rw")
+            if what == "killed" and not failure:
+                process = Process(recipe, workdir, log, **sizes)
+                if (code := process.wait()) != 0:
+                    failure = f"exit code {code} when it could be written to again: {process.lines[-1:]}"
+                failure = failure or difference(outcome(workdir, like(recipe, **sizes)), expected)
+            what = f"a disk that cannot be written to, {what} run"
+            counts.append(Count(what, 1, int(not failure), (failure,) if failure else ()))
+    return counts
+
+
+WAYS = {"2>&1 | head -n 1": "head", "2>&-": "closed", ">/dev/full 2>&1": "full"}
+
+
+def heard_by_nobody(recipe: str, folder: pathlib.Path, expected: dict, ways: dict[str, str] = WAYS, **sizes) -> Count:
+    """Output that goes nowhere, by redirections of a shell, each with a word for it.
+
+    Holds: exit code 0, and the undisturbed run.
+    """
+    failures = []
+    for way, name in ways.items():
+        workdir = folder / f"{recipe}-{name}"
+        flags = " ".join([f"--config={recipe_of(recipe)}", f"--workdir={workdir}", *tiny.flags(**sizes)])
+        redirected, _, rest = way.partition(" |")
+        shell = f"set -o pipefail; {sys.executable} launch.py {flags} {redirected}" + (f" |{rest}" if rest else "")
+        done = subprocess.run(
+            ["bash", "-c", shell],
+            cwd=ROOT,
+            env=os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=LIMIT,
+        )
+        if done.returncode != 0:
+            failures.append(f"{way}: exit code {done.returncode}")
+        elif differing := difference(outcome(workdir, like(recipe, **sizes)), expected):
+            failures.append(f"{way}: {differing}")
+    return Count("output that nobody reads", len(ways), len(ways) - len(failures), tuple(failures))
+
+
+def table(counts: Sequence[Count]) -> str:
+    """The counts as Markdown."""
+    rows = [["what happens", "tried", "held"], *([c.what, str(c.tried), str(c.held)] for c in counts)]
+    return tables.render(rows, "markdown", 1)
+
+
+def torture(given, folder: pathlib.Path) -> list[Count]:
+    """Everything that a command line asks for, told as it goes."""
+    rng = np.random.default_rng(given.seed)
+    recipes = given.recipes.split(",")
+    counts: list[Count] = []
+
+    def tell(*more: Count) -> None:
+        for count in more:
+            print(f"{count.what}: {count.held} of {count.tried} held", flush=True)
+            for failure in count.failures:
+                print(f"  {failure}", flush=True)
+        counts.extend(more)
+
+    for recipe in recipes:
+        run = undisturbed(recipe, folder, **SIZES)
+        expected = outcome(run, like(recipe, **SIZES))
+        if given.kills:
+            tell(kills(recipe, folder, expected, given.kills, rng, **SIZES))
+        if recipe == recipes[0]:
+            if given.flips:
+                tell(*flips(run, recipe, given.flips, rng, **SIZES))
+            tell(heard_by_nobody(recipe, folder, expected, **SIZES))
+            # From nothing left, where a line of metrics.jsonl finds no room, to a part of a checkpoint.
+            moments = [(int(rng.integers(1, 119)), int(rng.integers(0, 400_000)) * (n % 2)) for n in range(given.fills)]
+            try:
+                tell(no_room(recipe, folder, **SIZES))
+                tell(full_disk(recipe, folder, expected, moments, **SIZES))
+                tell(*read_only(recipe, folder, expected, **SIZES))
+            except PermissionError as error:
+                print(f"left out: full and read-only disks: {error}", flush=True)
+    return counts
+
+
+@cli.returns_exit_code
+def main(argv: Sequence[str]) -> int:
+    """Runs everything and prints the table."""
+    parser = cli.Parser(prog="python -m tests.torture", description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=5, help="SIGKILLs for each recipe")
+    parser.add_argument("--recipes", default="lump,pnn,gss,si", help="the first one is also what disks are tried with")
+    parser.add_argument("--flips", type=int, default=60, help="single bits, in a checkpoint and in a network each")
+    parser.add_argument("--fills", type=int, default=4, help="how often a disk is filled during a run")
+    parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
+    parser.add_argument("--write", action="store_true", help=f"put the counts into {PAGE.relative_to(ROOT)}")
+    given = parser.parse_args(argv)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="torture-") as folder:
+        counts = torture(given, pathlib.Path(folder))
+    note = (
+        f"`python -m tests.torture {' '.join(argv)}`".replace(" `", "`")
+        + f" on {datetime.date.today()}, {(time.monotonic() - began) / 60:.0f} min, {device_name(jax.devices()[:1])}, "
+        f"commit {commit()}."
+    )
+    text = f"{table(counts)}\n\n{note}\n"
+    print(f"\n{text}", end="")
+    if given.write:
+        write_whole(PAGE, MARKED.sub(lambda _: text, PAGE.read_text()))
+    return int(any(count.held < count.tried for count in counts))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

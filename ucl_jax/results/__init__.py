@@ -1,0 +1,1 @@
+"""Results of runs: what they are, and reading them. Nothing here needs JAX."""

@@ -1,0 +1,121 @@
+"""Reads the files of a run folder: the one place where they are checked.
+
+Each function returns what the file holds, as JSON, and raises UsageError, in a line that names the file and the place
+in it, for a file that is not there, is no JSON, or is not of its type in `ucl_jax.results.schema`.
+"""
+
+import functools
+import math
+import pathlib
+from typing import Any
+
+from ucl_jax import settings
+from ucl_jax.errors import UsageError
+
+# No file that a run or its probes write comes near; what is larger is not read into memory.
+MOST_BYTES = 2**27
+MOST_BYTES_OF_A_LINE = 2**16
+ADVICE = "put it right, or take another folder"
+LINE_ADVICE = "mend or remove that line"
+
+
+def read_results(path: pathlib.Path) -> dict[str, Any]:
+    """Returns what a results.json holds."""
+    from ucl_jax.results import schema  # slow to import: not for --help
+
+    content = _parse(path, _read(path))
+    result = _check(path, content, schema.RunResult)
+    for place, record in enumerate(result.analysis):
+        settings, values = schema.RECORDS.get(record.probe, (dict, dict))
+        _check(path, record.settings, settings, ("analysis", place, "settings"))
+        _check(path, record.values, values, ("analysis", place, "values"))
+    return content
+
+
+def read_config(path: pathlib.Path) -> dict[str, Any]:
+    """Returns what a config.json holds; tuples of a recipe are lists there."""
+    content = _parse(path, _read(path))
+    if not isinstance(content, dict):
+        raise _damaged(path, "it is no JSON object")
+    settings.check(content, f"{path}: config")
+    return content
+
+
+def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
+    """Returns the records of a metrics.jsonl; a last line that was cut off by a kill is left out."""
+    from ucl_jax.results import schema
+
+    records = []
+    try:
+        with path.open("rb") as file:
+            while (line := file.readline(MOST_BYTES_OF_A_LINE)).endswith(b"\n"):
+                where = f"{path}, line {len(records) + 1}"
+                record = _parse(where, line, LINE_ADVICE)
+                for kind in (schema.Numbers, schema.MetricsRecord):
+                    _check(where, record, kind, advice=LINE_ADVICE)
+                records.append(record)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror}); {ADVICE}") from error
+    if len(line) == MOST_BYTES_OF_A_LINE:
+        raise _damaged(f"{path}, line {len(records) + 1}", f"it is longer than {len(line)} bytes", LINE_ADVICE)
+    return records
+
+
+def _read(path: pathlib.Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror}); {ADVICE}") from error
+    if len(data) > MOST_BYTES:
+        raise _damaged(path, f"it is larger than {MOST_BYTES // 2**20} MiB")
+    return data
+
+
+def _parse(where: str | pathlib.Path, data: bytes, advice: str = ADVICE) -> Any:
+    """What JSON says, in UTF-8, at most 200 levels deep and without numbers that are not finite."""
+    from pydantic_core import from_json
+
+    try:
+        content = from_json(data, allow_inf_nan=False)
+        _require_finite(content)
+    except ValueError as error:
+        raise _damaged(where, str(error), advice) from error
+    return content
+
+
+def _require_finite(tree: Any) -> None:
+    """Raises ValueError for a number too large for a float, such as 1e400."""
+    if isinstance(tree, dict):
+        tree = tree.values()
+    elif not isinstance(tree, list):
+        tree = [tree]
+    for value in tree:
+        if isinstance(value, dict | list):
+            _require_finite(value)
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise ValueError("a number is out of range")
+
+
+@functools.cache
+def _adapter(kind: Any):
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+def _check(where: str | pathlib.Path, content: Any, kind: Any, place: tuple = (), advice: str = ADVICE) -> Any:
+    """JSON as a type of `ucl_jax.results.schema`; `place` is where in the file it is."""
+    from pydantic import ValidationError
+
+    try:
+        return _adapter(kind).validate_python(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        keys = (f"[{key}]" if isinstance(key, int) else f".{key}" for key in (*place, *first["loc"]))
+        raise _damaged(where, f"${''.join(keys)}: {first['msg']}", advice) from error
+
+
+def _damaged(where: str | pathlib.Path, reason: str, advice: str = ADVICE) -> UsageError:
+    reason = reason if len(reason) <= 300 else f"{reason[:150]} ... {reason[-150:]}"  # it may quote the file
+    return UsageError(f"{where} is damaged ({reason}); {advice}")

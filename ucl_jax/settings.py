@@ -1,0 +1,412 @@
+"""Types and ranges of all settings: of the config tree (`configs/base.py`) and of the probes.
+
+A new setting has its default in `configs/base.py`, or in its probe, and one entry in a table here. Nothing else checks
+a single setting. No JAX is imported: what is wrong is said before anything starts.
+"""
+
+import difflib
+import functools
+import pathlib
+import re
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from ucl_jax.data.benchmarks import BENCHMARKS
+from ucl_jax.errors import UsageError, choose, require
+
+INT32 = 2**31 - 1  # steps, seeds and places are int32 on the device
+
+
+class Setting(NamedTuple):
+    """What the values of a setting are.
+
+    kind: their type; what one of the command line is made by.
+    wanted: what they must be, in words that go on after "it must be".
+    holds: a value of any type -> whether it is one.
+    choices: the values of a setting that has a fixed number of words.
+    each: of a list of any length, what each of its values is.
+    """
+
+    kind: type
+    wanted: str
+    holds: Callable[[Any], bool]
+    choices: tuple[str, ...] = ()
+    each: "Setting | None" = None
+
+
+def whole(least: int, most: int) -> Setting:
+    """A whole number from `least` to `most`."""
+    return Setting(int, f"a whole number from {least} to {most}", lambda x: type(x) is int and least <= x <= most)
+
+
+def real(least: float, most: float, *also: float) -> Setting:
+    """A number from `least` to `most`, or one of `also`; a whole number will do. Neither inf nor nan is in a range."""
+
+    def holds(value):
+        return type(value) in (int, float) and (least <= value <= most or value in also)
+
+    others = "".join(f", or {number:g}" for number in also)
+    return Setting(float, f"a number from {least:g} to {most:g}{others}", holds)
+
+
+def flag() -> Setting:
+    """True or False."""
+    return Setting(bool, "True or False", lambda value: isinstance(value, bool))
+
+
+def word(*choices: str) -> Setting:
+    """One of the words."""
+    wanted = f"one of {', '.join(choices)}"
+    return Setting(str, wanted, lambda value: isinstance(value, str) and value in choices, choices)
+
+
+def text(pattern: str, wanted: str) -> Setting:
+    """A text in which `pattern` is found from end to end, without blanks around it and control characters."""
+
+    def holds(value):
+        good = isinstance(value, str) and value.isprintable() and value == value.strip()
+        return good and re.fullmatch(pattern, value) is not None
+
+    return Setting(str, wanted, holds)
+
+
+def path() -> Setting:
+    """A path as a file system takes it, which need not exist; "" is the default of what it is for."""
+    wanted = "a path; its names have at most 255 bytes, and ~NAME is a user of this machine"
+    printable = text(r".{0,4000}", wanted)
+
+    def holds(value):
+        if not printable.holds(value):
+            return False
+        try:
+            parts = pathlib.Path(value).expanduser().parts
+        except RuntimeError:  # ~NAME of nobody
+            return False
+        return all(len(part.encode()) <= 255 for part in parts)
+
+    return Setting(str, wanted, holds)
+
+
+def several(*members: Setting) -> Setting:
+    """A tuple (or a list, as JSON has it) of as many values, each as its member says."""
+
+    def holds(value):
+        good = isinstance(value, tuple | list) and len(value) == len(members)
+        return good and all(member.holds(one) for member, one in zip(members, value))
+
+    wanted = list(dict.fromkeys(member.wanted for member in members))
+    told = f"each {wanted[0]}" if len(wanted) == 1 else ", ".join(member.wanted for member in members)
+    return Setting(tuple, f"{len(members)} values, {told}", holds)
+
+
+def listed(each: Setting, least: int = 1) -> Setting:
+    """A tuple (or a list) of at least `least` and at most 1000 values, all as `each` says."""
+
+    def holds(value):
+        return isinstance(value, tuple | list) and least <= len(value) <= 1000 and all(map(each.holds, value))
+
+    return Setting(tuple, f"a list, each {each.wanted}", holds, each.choices, each)
+
+
+NAME = text(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}", "a name of 1 to 64 letters, digits, '_', '-', '+' and '.'")
+SPLIT = text(r"[A-Za-z_][A-Za-z0-9_.:%+()\[\]-]{0,199}", "a TFDS split, such as train or train[:80%]")
+FEATURE = text(r"[A-Za-z_][A-Za-z0-9_./-]{0,199}", "the name of a feature of the data set, such as image")
+PROBABILITY = real(0, 1)
+SEED = whole(0, INT32)
+DIMENSION = whole(1, 2**15)
+MEAN = several(*[real(-10, 10)] * 3)
+STD = several(*[real(1e-3, 10)] * 3)
+SCALE = several(*[real(1e-4, 1)] * 2)  # of a crop's area, of the image's
+CADENCE = whole(1, INT32)  # steps
+IMAGES = whole(0, INT32)  # 0 is all
+LEARNING_RATE = real(1e-9, 1e3)
+MOMENTUM = real(0, 0.9999)
+TEMPERATURE = real(1e-3, 1e3)
+
+CONFIG = {
+    "recipe": NAME,
+    "seed": SEED,
+    "init_from": path(),
+    "data_dir": path(),
+    "compilation_cache": path(),
+    "benchmark.name": NAME,
+    "benchmark.tfds_name": text(
+        r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./:+*-]{0,199}", "a TFDS name, such as cifar10 or imagenet_resized/32x32"
+    ),
+    "benchmark.num_tasks": whole(1, 1000),
+    "benchmark.classes_per_task": whole(1, 100_000),
+    "benchmark.image_size": whole(1, 1024),
+    "benchmark.fit": word("none", "pad", "resize"),
+    "benchmark.train_split": SPLIT,
+    "benchmark.test_split": SPLIT,
+    "benchmark.image_key": FEATURE,
+    "benchmark.label_key": FEATURE,
+    "benchmark.examples_per_task": IMAGES,
+    "benchmark.test_examples_per_task": IMAGES,
+    "benchmark.validation_fraction": real(0, 0.99),
+    "benchmark.subset_seed": whole(-1, INT32),  # -1 is the seed of the run
+    "benchmark.class_order_seed": whole(-1, INT32),
+    "benchmark.joint": flag(),
+    "augment.crop": word("resized", "padded"),
+    "augment.crop_padding": whole(0, 1024),
+    "augment.crop_scale": SCALE,
+    "augment.flip": PROBABILITY,
+    "augment.jitter": several(*[real(0, 10)] * 3, real(0, 0.5)),
+    "augment.jitter_p": PROBABILITY,
+    "augment.gray_p": PROBABILITY,
+    "augment.blur_p": real(0, 1, -1),
+    "augment.mean": MEAN,
+    "augment.std": STD,
+    "augment.rounding": word("none", "pillow"),
+    "augment.replay_crop": word("resized", "padded"),
+    "augment.replay_crop_scale": SCALE,
+    "augment.replay_mean": MEAN,
+    "augment.replay_std": STD,
+    "model.name": word("resnet18", "progressive"),
+    "model.width": whole(1, 512),
+    "model.dtype": word("float32", "bfloat16"),
+    "train.epochs": whole(0, 10**6),
+    "train.batch_size": whole(2, 2**20),  # batch norm needs two
+    "train.learning_rate": LEARNING_RATE,
+    "train.momentum": MOMENTUM,
+    "train.weight_decay": real(0, 1),
+    "train.devices": whole(0, 1024),
+    "eval.tasks": word("seen", "all"),
+    "eval.knn_k": whole(1, 10**6),
+    "eval.knn_k_rule": word("fixed", "tasks_seen"),
+    "eval.knn_temperature": TEMPERATURE,
+    "eval.forgetting": word("max", "first", "with_last"),
+    "eval.batch_size": whole(1, 2**20),
+    "eval.random_init": flag(),
+    "checkpoint.every_steps": CADENCE,
+    "checkpoint.every_minutes": real(0, 1e6),  # 0 is never
+    "checkpoint.keep": whole(2, 10**6),
+    "checkpoint.networks": flag(),
+    "log.every_steps": CADENCE,
+    "log.tensorboard": flag(),
+    "log.wandb": flag(),
+}
+
+# Keys of `objective` beside its name.
+OBJECTIVES = {
+    "simsiam": {"hidden_dim": DIMENSION, "output_dim": DIMENSION, "predictor_dim": DIMENSION},
+    "barlow_twins": {"hidden_dim": DIMENSION, "output_dim": DIMENSION, "off_diagonal": real(0, 1e3)},
+    "supervised": {
+        "classes": whole(1, 10**6),
+        "projector": flag(),
+        "hidden_dim": DIMENSION,
+        "output_dim": DIMENSION,
+    },
+}
+
+REHEARSAL = {
+    "buffer_size": whole(1, 2**20),
+    "replay_from": word("buffer", "past_tasks"),
+    "count": word("presentations", "examples"),
+}
+REPLAY_VIEW = word("strong", "weak")
+
+# Keys of `method` beside its name.
+METHODS = {
+    "finetune": {},
+    "si": {
+        "c": real(0, 1e6),
+        "xi": real(1e-6, 1e3),
+        "form": word("release", "path_integral", "submission", "overwrite"),
+        "rate": LEARNING_RATE,
+        "clip": real(0, 1e6),
+        "protect": word("backbone", "all"),
+    },
+    "agem": {**REHEARSAL, "replay_view": REPLAY_VIEW, "policy": word("equal_share", "reservoir")},
+    "gss": {**REHEARSAL, "replay_view": REPLAY_VIEW, "compare": whole(0, 2**16)},  # 0 is as many as a batch has
+    "er": {**REHEARSAL, "replay_view": REPLAY_VIEW},
+    "der": {**REHEARSAL, "alpha": real(0, 1e3), "beta": real(0, 1e3), "target": word("features", "output")},
+    "lump": {
+        **REHEARSAL,
+        "alpha": real(1e-3, 1e3),
+        "replay_pair": word("frozen", "fresh"),
+        "mix_per": word("batch", "example"),
+        "mix_labels": word("lambda", "release"),
+    },
+}
+
+NEIGHBOURS = text(r"run|tasks|[1-9][0-9]{0,5}", "a number above 0 and below 1000000, 'run' or 'tasks'")
+PENALTIES = listed(real(1e-12, 1e12))
+DATASETS = listed(word(*BENCHMARKS, "available"))
+SOME = whole(4, 10**6)  # images
+
+# Keys of each probe, `ucl_jax.probes`.
+PROBES = {
+    "knn": {"k": listed(NEIGHBOURS), "temperature": listed(TEMPERATURE)},
+    "linear": {
+        "solver": listed(word("ridge", "sgd")),
+        "fraction": listed(real(1e-6, 1)),
+        "penalties": PENALTIES,
+        "epochs": whole(1, 10**6),
+        "batch_size": whole(1, 2**20),
+        "learning_rate": LEARNING_RATE,
+        "momentum": MOMENTUM,
+        "weight_decay": real(0, 1),
+        "seed": SEED,
+    },
+    "ood": {
+        "dataset": DATASETS,
+        "train_images": IMAGES,
+        "test_images": IMAGES,
+        "k": NEIGHBOURS,
+        "temperature": TEMPERATURE,
+        "penalties": PENALTIES,
+        "seed": SEED,
+    },
+    "finetune": {
+        "dataset": DATASETS,
+        "train_images": IMAGES,
+        "test_images": IMAGES,
+        "epochs": whole(1, 10**6),
+        "batch_size": whole(2, 2**20),
+        "learning_rate": LEARNING_RATE,
+        "momentum": MOMENTUM,
+        "seed": SEED,
+    },
+    "transfer": {},
+    "cka": {"other": path(), "images": SOME, "batch_size": whole(4, 2**16), "seed": SEED},  # unbiased only from four
+    "geometry": {},
+    "feature_maps": {
+        "stage": word("stem", "stage1", "stage2", "stage3", "stage4"),
+        "tasks": listed(whole(0, 1000), least=0),
+        "images": whole(1, 10**4),
+        "channels": whole(1, 2**15),
+    },
+    "loss_landscape": {
+        "loss": listed(word("classifier", "objective")),
+        "task": listed(whole(0, 1000)),
+        "points": whole(3, 1001),
+        "span": real(1e-6, 1e3),
+        "images": whole(2, 10**6),
+        "seed": SEED,
+    },
+    "embedding": {"method": word("pca", "tsne"), "images": SOME, "seed": SEED},
+}
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns the leaves of nested dicts as "a.b" -> value."""
+    flat = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+@functools.cache
+def table(objective: str, method: str) -> Mapping[str, Setting]:
+    """Returns every key of the config tree of an objective and a method, with what its values are."""
+    parts = {"objective": (objective, OBJECTIVES), "method": (method, METHODS)}
+    named = {f"{part}.name": word(*known) for part, (_, known) in parts.items()}
+    own = {f"{part}.{key}": entry for part, (name, known) in parts.items() for key, entry in known[name].items()}
+    return MappingProxyType({**CONFIG, **named, **own})
+
+
+def check(config: Any, name: str = "config") -> None:
+    """Checks a whole config tree: that it has every key and no other, and the type and range of every value.
+
+    Args:
+      config: a ConfigDict, or nested dicts as JSON has them.
+      name: what messages call it.
+
+    Raises:
+      UsageError: names the first key that is wrong, its value, and what it must be.
+    """
+    values = flatten(config if isinstance(config, Mapping) else config.to_dict())
+    for section, known in (("objective", OBJECTIVES), ("method", METHODS)):
+        _check_section(values, section, known, name)
+    settings = table(values["objective.name"], values["method.name"])
+    for key in settings:
+        require(key in values, f"{name}.{key} is missing")
+    for key, value in values.items():
+        if key not in settings:
+            near = difflib.get_close_matches(key, settings, n=1, cutoff=0.0)[0]
+            raise UsageError(f"unknown key {shown(f'{name}.{key}')}, did you mean {name}.{near}?")
+        check_value(f"{name}.{key}", settings[key], value)
+    _check_together(values, name)
+
+
+def _check_section(values: Mapping[str, Any], section: str, known: Mapping[str, Mapping], name: str) -> None:
+    """Checks that a section names a part that there is, and does not hold the settings of another one."""
+    own = values.get(f"{section}.name")
+    require(f"{section}.name" in values, f"{name}.{section}.name is missing")
+    check_value(f"{name}.{section}.name", word(*known), own)
+    keys = {key.partition(".")[2] for key in values if key.startswith(f"{section}.")} - {"name"}
+    require(
+        keys == known[own].keys() or all(keys != other.keys() for other in known.values()),
+        f"{name}.{section} holds the settings of another {section} than {own!r}; "
+        "choose it by the recipe or its argument, not by its name alone",
+    )
+
+
+def _check_together(values: Mapping[str, Any], name: str) -> None:
+    """Checks what no setting can be judged by alone."""
+    size, tasks = values["benchmark.image_size"], values["benchmark.num_tasks"]
+    for key in ("augment.crop_scale", "augment.replay_crop_scale"):
+        low, high = values[key]
+        require(low <= high, f"{name}.{key} is {values[key]}; its first number must not be above the second")
+    padding = values["augment.crop_padding"]
+    require(
+        "padded" not in (values["augment.crop"], values["augment.replay_crop"]) or padding <= size,
+        f"{name}.augment.crop_padding is {padding}; it must not be above {name}.benchmark.image_size, {size}",
+    )
+    needed = tasks * values["benchmark.classes_per_task"]
+    classes = values.get("objective.classes", needed)
+    require(classes >= needed, f"{name}.objective.classes is {classes}, but the tasks have {needed} classes")
+    require(
+        values["model.name"] != "progressive" or tasks <= 100 or values["benchmark.joint"],
+        f"{name}.benchmark.num_tasks is {tasks}; a network that grows by each task has at most 100",
+    )
+    trained, buffer_size = 1 if values["benchmark.joint"] else tasks, values.get("method.buffer_size", 0)
+    require(
+        values.get("method.policy") != "equal_share" or buffer_size >= trained,
+        f"{name}.method.buffer_size is {buffer_size}; with {name}.method.policy=equal_share each of {trained} tasks "
+        "needs a slot",
+    )
+    benchmark, tfds_name = values["benchmark.name"], values["benchmark.tfds_name"]
+    require(
+        benchmark not in BENCHMARKS or BENCHMARKS[benchmark].tfds_name == tfds_name.partition(":")[0],
+        f"{name}.benchmark.name is {benchmark!r}, but {name}.benchmark.tfds_name is {tfds_name!r}: take the benchmark "
+        f"by the recipe's argument, as in configs/lump.py:{benchmark}, or give your own another name",
+    )
+
+
+def check_value(name: str, setting: Setting, value: Any) -> None:
+    """Raises UsageError, which calls it `name`, unless `value` is one of a setting's."""
+    if setting.holds(value):
+        return
+    for one in value if isinstance(value, tuple | list) else (value,):
+        if setting.choices and isinstance(one, str) and one not in setting.choices:
+            choose(name, one if len(one) <= 60 else f"{one[:60]}...", dict.fromkeys(setting.choices))
+    raise UsageError(f"{name} is {shown(value)}; it must be {setting.wanted}")
+
+
+def read_value(name: str, setting: Setting, words: str) -> Any:
+    """Returns the value of a setting that is given as a text; a list has commas between its values.
+
+    Raises:
+      UsageError: it is none; calls it `name`.
+    """
+    if setting.each is not None:
+        value = tuple(read_value(name, setting.each, each) for each in words.split(",") if each)
+    else:
+        try:
+            value = setting.kind(words)
+        except ValueError:
+            value = words
+    check_value(name, setting, value)
+    return value
+
+
+def shown(value: Any) -> str:
+    """Returns a value as a message shows it: in one line, not too long."""
+    try:
+        told = repr(value)
+    except ValueError:  # Python prints no number of more than 4300 digits
+        told = "a number of thousands of digits"
+    return told if len(told) <= 60 else f"{told[:60]}..."
