@@ -1,10 +1,13 @@
 """Run folders that are another run's, damaged, or only half there."""
 
 import json
+import sys
 
 import pytest
 import tiny
 
+from ucl_jax import report
+from ucl_jax.cli import exit_codes, parse_flags
 from ucl_jax.errors import UsageError
 from ucl_jax.logging import read_metrics
 from ucl_jax.run import finished_results
@@ -63,6 +66,22 @@ def test_damaged_json_is_one_line(folder, name, content):
     (folder / name).write_text(content)
     with pytest.raises(UsageError, match=rf"{name} is damaged"):
         finished_results(tiny.config("lump"), folder)
+
+
+def test_name_too_long_for_the_file_system_is_one_line(tmp_path, capsys):
+    long = tmp_path / ("a" * 300)
+    commands = {
+        "launch": lambda: exit_codes(finished_results)(tiny.config("lump"), long),
+        "report": lambda: sys.exit(report.main([str(long)])),
+        "recipe": lambda: parse_flags(["launch.py", f"--config={long}.py"]),
+    }
+    for name, command in commands.items():
+        with pytest.raises(SystemExit) as leaving:
+            command()
+        assert leaving.value.code == 2, name
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert str(tmp_path)[:40] in error
 
 
 def test_damaged_metrics_name_the_line(tmp_path):
