@@ -326,7 +326,7 @@ def check(config: Any, name: str = "config") -> None:
     for key, value in values.items():
         if key not in settings:
             near = difflib.get_close_matches(key, settings, n=1, cutoff=0.0)[0]
-            raise UsageError(f"unknown key {shown(f'{name}.{key}')}, did you mean {name}.{near}?")
+            raise UsageError(f"unknown key {name}.{shown(key)[1:-1]}, did you mean {name}.{near}?")
         check_value(f"{name}.{key}", settings[key], value)
     _check_together(values, name)
 
@@ -357,7 +357,11 @@ def _check_together(values: Mapping[str, Any], name: str) -> None:
     )
     needed = tasks * values["benchmark.classes_per_task"]
     classes = values.get("objective.classes", needed)
-    require(classes >= needed, f"{name}.objective.classes is {classes}, but the tasks have {needed} classes")
+    require(
+        classes >= needed,
+        f"{name}.objective.classes is {classes}, but {name}.benchmark.num_tasks times "
+        f"{name}.benchmark.classes_per_task is {needed}",
+    )
     require(
         values["model.name"] != "progressive" or tasks <= 100 or values["benchmark.joint"],
         f"{name}.benchmark.num_tasks is {tasks}; a network that grows by each task has at most 100",
