@@ -61,16 +61,19 @@ RESULT = measure.RESULTS / "parity.json"
 
 
 class Pillow:
-    """Views by Pillow within our step, each a function of its key and image. `shown` holds the last present pair."""
+    """Views by Pillow within our step, each a function of its key and image.
+
+    `shown` is the last present pair, `replayed` what was shown of the buffer.
+    """
 
     def __init__(self, config):
         from PIL import Image
 
         from benchmarks import torch_lump
 
-        a, self.shown = SimpleNamespace(**config.augment), None
+        a = SimpleNamespace(**config.augment)
 
-        def callback(show, mean, std, keep):
+        def callback(show, mean, std, keep_as):
             normal = torch_lump.Program.statistics(None, mean, std)
 
             def view(key, image):
@@ -83,8 +86,7 @@ class Pillow:
                 each = map(view, keys.reshape(-1, 2), images.reshape(-1, *images.shape[-3:]))
                 made = np.stack(list(each)).reshape(images.shape)
                 random.setstate(state)
-                if keep:
-                    self.shown = made
+                setattr(self, keep_as, made)
                 return made
 
             def one(key, image):
@@ -94,8 +96,8 @@ class Pillow:
             return one
 
         self.augmentation = Augmentation(
-            view=callback(torch_lump.strong_view, a.mean, a.std, True),
-            replay_view=callback(torch_lump.weak_view, a.replay_mean, a.replay_std, False),
+            view=callback(torch_lump.strong_view, a.mean, a.std, "shown"),
+            replay_view=callback(torch_lump.weak_view, a.replay_mean, a.replay_std, "replayed"),
             eval_view=experiment.make_augmentation(config).eval_view,
         )
 
@@ -117,9 +119,9 @@ class Ours:
         self.key, self.state = key, self.made.init(network)
 
     def step(self, batch: Batch) -> float:
-        """The loss of a training step."""
-        self.state, metrics = self.train_step(self.state, batch, self.key)
-        return metrics["loss"].item()
+        """The loss of a training step; `metrics` has the others."""
+        self.state, self.metrics = self.train_step(self.state, batch, self.key)
+        return self.metrics["loss"].item()
 
     def end_task(self) -> None:
         """Tells the buffer."""
@@ -189,7 +191,7 @@ def runs(config, seeds: range) -> Iterator[dict[str, dict[str, float]]]:
     pillow = Pillow(config)
     ours = {"ours": Ours(config, pillow.augmentation), "float": Ours(config, experiment.make_augmentation(config))}
     init = jax.jit(ours["float"].objective.init)
-    with open_stream(config.benchmark) as stream:
+    with open_stream(config.benchmark, config.data_dir or None) as stream:
         for seed in seeds:
             random.seed(seed)
             start_key, key = jax.random.split(jax.random.key(seed))
@@ -256,7 +258,7 @@ def main(argv: list[str]) -> int:
     config.update_from_flattened_dict(CONFIG)
     measure.check_out(given.out, RESULT, given.seeds != parser.get_default("seeds"))
     try:
-        open_stream(config.benchmark).close()
+        open_stream(config.benchmark, config.data_dir or None).close()
     except UsageError as error:
         measure.tell(f"skipped: {error}")
         return 0
