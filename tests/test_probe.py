@@ -1,5 +1,6 @@
 """Probes of saved networks: against the run's own records, scikit-learn and NumPy; in processes that are killed."""
 
+import copy
 import json
 import os
 import pathlib
@@ -12,6 +13,7 @@ import time
 import jax
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 import tiny
 from sklearn.decomposition import PCA
@@ -19,6 +21,7 @@ from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
 from ucl_jax import probe, run
+from ucl_jax.data.stream import open_stream
 from ucl_jax.errors import UsageError
 from ucl_jax.objectives import STAGES
 from ucl_jax.probes import PROBES
@@ -35,7 +38,7 @@ def trained(folder, recipe, arg="digits", **more):
 
 @pytest.fixture(scope="module")
 def lump(tmp_path_factory):
-    return trained(tmp_path_factory.mktemp("lump") / "run", "lump")
+    return trained(tmp_path_factory.mktemp("lump") / "run", "lump", seed=3, benchmark__subset_seed=-1)
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +78,15 @@ def test_the_network_after_every_task_is_kept(subject, lump):
     fresh = subject.experiment.init()
     jax.tree.map(np.testing.assert_array_equal, subject.network(0)[0], fresh.params)
     assert {path.name for path in (lump / "networks").iterdir()} == {"1", "2"}
+
+
+def test_images_are_those_of_the_runs_seed_where_it_says_so(subject):
+    """`test_knn_is_the_runs_own_probe` holds only if the run itself had them."""
+    benchmark = copy.deepcopy(subject.config.benchmark)
+    benchmark.subset_seed = 3
+    with open_stream(benchmark, subject.data_dir) as stream:
+        for task in (0, 1):
+            jax.tree.map(np.testing.assert_array_equal, subject.stream.task(task), stream.task(task))
 
 
 @pytest.mark.parametrize("recipe", ["lump", "pnn"])
@@ -248,7 +260,7 @@ def test_the_middle_of_the_landscape_is_the_network(subject, loss):
             features = subject.objective(2).features(network, model_state, batch.train_image[index]).features
             weight, bias = random_classifier(key, 32, 2)
             logits = np.asarray(features @ weight + bias[None], np.float64)
-            likelihood = logits[np.arange(16), batch.train_label[index]] - np.log(np.exp(logits).sum(1))
+            likelihood = logits[np.arange(16), batch.train_label[index]] - scipy.special.logsumexp(logits, axis=1)
             assert expected == pytest.approx(-likelihood.mean(), rel=1e-4)
 
 
