@@ -330,8 +330,7 @@ EXTREMES = {
     ("recipe", "objective", "crop", "end"),
     [
         ("lump", "simsiam", "resized", 0),
-        ("si", "barlow_twins", "padded", 1),
-        ("gss", "supervised", "padded", 0),
+        ("si", "supervised", "padded", 1),
     ],
 )
 def test_the_ends_of_the_ranges_can_be_trained(recipe, objective, crop, end):
