@@ -7,11 +7,14 @@ kept for a file of tests only, for thousands of programs exhaust the memory maps
 import gc
 import os
 import pathlib
+import signal
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parent.parent / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored under nohup, and so in every process that a test starts
 
 import jax
 import pytest

@@ -185,7 +185,8 @@ def test_the_other_choices_run_and_are_kept(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cells, "LAUNCH", tmp_path / "launch.py")
     monkeypatch.setattr(fidelity, "ROOT", tmp_path)
     monkeypatch.setattr(fidelity, "RESULTS", tmp_path / "results")
-    some = [choice for choice in fidelity.CHOICES if choice.point in ("9", "11", "24")]
+    chosen = ("method.target=output", "method.replay_from=buffer", "method.replay_view=strong")
+    some = [choice for choice in fidelity.CHOICES if choice.overrides[0] in chosen]
     monkeypatch.setattr(fidelity, "CHOICES", some)
     arguments = ["--seeds=2", "--jobs=2", "--override=train.epochs=3"]
     assert fidelity.main([*arguments, "--dry-run"]) == 0

@@ -934,6 +934,7 @@ def test_options_of_other_studies_are_refused(capsys):
 
 def test_data_that_is_not_there_is_told_before_any_run(tmp_path, capsys):
     words = ["table1", "--benchmarks=cifar10", "--seeds=1", "--recipes=lump", f"--root={tmp_path / 'root'}"]
+    (tmp_path / "none").mkdir()
     words.append(f"--data_dir={tmp_path / 'none'}")
     assert reproduce.main([*words, "--dry-run"]) == 0
     assert "note: 'cifar10' is not prepared in" in capsys.readouterr().out

@@ -112,7 +112,7 @@ def test_a_tree_lacks_no_key_and_has_no_other():
         with pytest.raises(UsageError, match=rf"config\.{section}\.{key} is missing"):
             settings.check(tree)
     tree = RECIPES["lump"].get_config("digits").to_dict()
-    with pytest.raises(UsageError, match=r"config\.train\.epoch', did you mean config\.train\.epochs\?"):
+    with pytest.raises(UsageError, match=r"config\.train\.epoch, did you mean config\.train\.epochs\?"):
         settings.check({**tree, "train": {**tree["train"], "epoch": 3}})
     with pytest.raises(UsageError, match=r"config\.method holds the settings of another method than 'finetune'"):
         settings.check({**tree, "method": {**tree["method"], "name": "finetune"}})
@@ -144,8 +144,9 @@ def test_a_tree_lacks_no_key_and_has_no_other():
         ("lump.py:digits", "compilation_cache", "~nobody-of-that-name/x", "it must be a path"),
         ("lump.py:digits", "log.wandb", "maybe", "is 'maybe'; it must be True or False"),
         ("lump.py:digits,supervised", "augment.crop_padding", "9", "must not be above config.benchmark.image_size, 8"),
-        ("lump.py:digits,supervised", "objective.classes", "3", "is 3, but the tasks have 10 classes"),
+        ("lump.py:digits,supervised", "objective.classes", "3", "config.benchmark.classes_per_task is 10"),
         ("pnn.py:cifar10", "benchmark.num_tasks", "101", "has at most 100"),
+        ("agem.py:digits", "method.buffer_size", "4", "each of 5 tasks needs a slot"),
         ("lump.py:digits", "benchmark.name", "cifar100", "but config.benchmark.tfds_name is 'digits'"),
     ],
 )

@@ -103,6 +103,8 @@ def check(cells: Iterable[Cell]) -> None:
     folder = LAUNCH.parent / "configs"
     if not folder.is_dir():
         return
+    if str(LAUNCH.parent) not in sys.path:  # recipes import configs.base
+        sys.path.insert(0, str(LAUNCH.parent))
     for recipe, arg, overrides in dict.fromkeys((c.recipe, f"{c.benchmark},{c.objective}", c.overrides) for c in cells):
         read_config([f"--config={folder / recipe}.py:{arg}", *(f"--config.{pair}" for pair in overrides)])
 
