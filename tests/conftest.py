@@ -14,11 +14,10 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_p
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parent.parent / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored under nohup, and so in every process that a test starts
-
 import jax
 import pytest
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored under nohup, and so in every process that a test starts
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 

@@ -900,6 +900,7 @@ def test_real_runs_end_with_a_table_and_a_picture(tmp_path):
     """Digits, shrunk: a run of Table 1, and its loss landscape."""
     shrunk = [f"--override={key}={value}" for key, value in tiny.overrides(log__tensorboard=False).items()]
     arguments = ["--objectives=simsiam", "--recipes=finetune", "--seeds=1", "--jobs=1", f"--root={tmp_path / 'runs'}"]
+    (tmp_path / "tfds").mkdir()
     arguments += [*shrunk, f"--data_dir={tmp_path / 'tfds'}"]
     done = subprocess.run(
         [sys.executable, "-m", "ucl_jax.reproduce", "landscape", *arguments, "--set=loss_landscape.points=3"],
