@@ -61,7 +61,7 @@ def learned(study: str) -> str:
             for values in (
                 [p["random_init"] for p in probes],
                 [metrics.learning_accuracy(p["matrix"]) for p in probes if len(p["matrix"]) > 1],
-                [metrics.average_accuracy(p["matrix"]) for p in probes],
+                [metrics.average_accuracy(p["matrix"], len(p["matrix"]) == 1) for p in probes],
             )
             if values
         ]

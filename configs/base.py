@@ -34,7 +34,7 @@ METHODS = {
         c=0.1,  # strength of the penalty
         xi=1.0,  # damping
         form="release",  # release | path_integral | submission | overwrite: how importance is measured, methods/si.py
-        rate=0.03,  # of the official forms: importance is rate * grad^2; they take train.learning_rate
+        rate=0.03,  # of the official forms: importance is rate * grad^2; they take the base learning rate
         clip=1.0,  # of gradients, by value; 0 does not clip
         protect="backbone",  # backbone | all: which parameters are held back
     ),

@@ -94,9 +94,8 @@ def test_loss_gradient_and_statistics_equal_terms_by_hand(learned, target, beta)
     weak = objective.weak_view(keys.past, past[0].batch.image)
     out, replayed_state = objective.embed(start[0], present_aux.model_state, weak, True)
     # The official code replays features through the backbone alone: heads keep the statistics of the present.
-    heads = {} if target == "output" else {k: v for k, v in present_aux.model_state.items() if k != "backbone"}
-    model_state = replayed_state | heads
-    assert heads or target == "output" or learned == "supervised"
+    kept = {"features": ("projector", "predictor"), "output": ("predictor",)}[target]
+    model_state = replayed_state | {k: v for k, v in present_aux.model_state.items() if k in kept}
     now, then = np.asarray(choose(out, learned, target), np.float64), np.asarray(past[0].kept, np.float64)
     penalty = DEFAULTS["alpha"] * sum((a - b) ** 2 for a, b in zip(now.flat, then.flat)) / now.size
     # DER++: the objective on fresh views of the second sample.

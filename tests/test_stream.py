@@ -252,16 +252,22 @@ def test_close_ends_the_worker(data_dir):
     [
         (
             {"num_tasks": 4, "classes_per_task": 3},
-            "digits: num_tasks x classes_per_task = 4 x 3 needs 12 classes, 'digits' has 10: lower one of them",
+            "config.benchmark.num_tasks x config.benchmark.classes_per_task = 4 x 3 needs 12 classes, 'digits' has 10: "
+            "lower one of them",
         ),
-        ({"examples_per_task": 290}, "digits: task 0 has 289 images, examples_per_task is 290: lower it, or 0 for all"),
+        (
+            {"examples_per_task": 290},
+            "digits: task 0 has 289 images, config.benchmark.examples_per_task is 290: lower it, or 0 for all",
+        ),
         (
             {"validation_fraction": 0.001},
-            "digits: task 0 has no images to take test_examples_per_task from: check splits and validation_fraction",
+            "digits: task 0 has no images to take config.benchmark.test_examples_per_task from: check splits and "
+            "validation_fraction",
         ),
         (
             {"test_split": "test[:1%]", "classes_per_task": 1},
-            "digits: task 1 has no images to take test_examples_per_task from: check splits and validation_fraction",
+            "digits: task 1 has no images to take config.benchmark.test_examples_per_task from: check splits and "
+            "validation_fraction",
         ),
         ({"train_split": "learn"}, "'digits' has no split 'learn'; known: test, train"),
         ({"train_split": "train[:0%]"}, "'digits' has no examples in split 'train[:0%]'"),

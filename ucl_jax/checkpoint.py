@@ -79,8 +79,8 @@ def _tidy(folder: pathlib.Path) -> None:
     for old in folder.glob(".*.old"):
         place = folder / old.name.removeprefix(".").removesuffix(".old")
         _remove(old) if place.exists() else old.rename(place)
-    for unfinished in folder.glob(".*.new*"):
-        _remove(unfinished)
+    for unwanted in (*folder.glob(".*.new*"), *folder.glob(".*.gone")):
+        _remove(unwanted)
 
 
 def _write(path: pathlib.Path, tree: PyTree, record: dict | None = None) -> None:
@@ -185,7 +185,9 @@ class Checkpoints:
         known = numbers(self._folder)
         place = known.index(step) + 1
         for other in (*known[: max(place - self._keep, 0)], *known[place:]):
-            _remove(self._folder / str(other))
+            gone = self._folder / f".{other}.gone"  # what has a number is whole, also while it is removed
+            (self._folder / str(other)).rename(gone)
+            _remove(gone)
 
     def wait(self) -> None:
         """Waits until the last save is on the disk.

@@ -277,6 +277,8 @@ def _check_pickle(content: bytes) -> None:
                 before = before[: before.index(pickletools.markobject)]
             taken += [sizes.pop() for _ in before]
             size = min(1 + sum(filter(None, taken)), TUPLE + 1)  # POP may take a mark, which is None
+            if name in ("OBJ", "INST"):
+                raise ValueError(f"it makes an object ({name}), which torch.save does not do")
             if size > TUPLE and name in ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "FROZENSET"):
                 raise ValueError(f"a {name.rstrip('123').lower()} of more than {TUPLE} objects")
             sizes += [size] * len(after)

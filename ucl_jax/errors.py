@@ -38,7 +38,7 @@ def write_whole(path: pathlib.Path, text: str) -> None:
 
 # Of a disk that is full, is broken, or cannot be written to.
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
-KEPT = "what was saved before is kept: the same command goes on from there once the disk has room and can be written to"
+KEPT = "what was saved before is kept; run the same command again once the disk can be written to and has room"
 
 
 @contextlib.contextmanager

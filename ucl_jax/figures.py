@@ -427,7 +427,9 @@ def _average_accuracy(axis, groups: dict[str, list[Run]], probe: str, order: Seq
     having = {name: [r for r in runs if probe in r["probes"]] for name, runs in groups.items()}
     rows, styles = [], _lines(order or groups)
     for name, runs in having.items():
-        curves = [[float(np.nanmean(row)) for row in metrics.as_array(r["probes"][probe]["matrix"])] for r in runs]
+        curves = [
+            metrics.average_accuracies(r["probes"][probe]["matrix"], r["config"]["benchmark"]["joint"]) for r in runs
+        ]
         if not any(curves):
             continue
         reached = min(map(len, curves)) or max(map(len, curves))

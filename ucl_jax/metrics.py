@@ -15,9 +15,19 @@ def as_array(matrix: Matrix) -> np.ndarray:
     return np.array([[np.nan if a is None else a for a in row] for row in matrix], dtype=np.float64)
 
 
-def average_accuracy(matrix: Matrix) -> float | None:
-    """Mean of the last row over the tasks evaluated there, at least one (the paper's A); None for an empty matrix."""
-    return float(np.nanmean(as_array(matrix)[-1])) if len(matrix) else None
+def average_accuracies(matrix: Matrix, joint: bool = False) -> list[float]:
+    """Computes the mean of each row over the tasks that were learned by then, in per cent.
+
+    Args:
+      matrix: row t is of the network after t + 1 tasks.
+      joint: whether all tasks were learned at once, so that the one row is about all of them.
+    """
+    return [float(np.nanmean(row if joint else row[: t + 1])) for t, row in enumerate(as_array(matrix))]
+
+
+def average_accuracy(matrix: Matrix, joint: bool = False) -> float | None:
+    """Computes the last of `average_accuracies`, the paper's A once all tasks are learned; None for an empty matrix."""
+    return average_accuracies(matrix, joint)[-1] if len(matrix) else None
 
 
 def learning_accuracy(matrix: Matrix) -> float | None:
@@ -97,10 +107,10 @@ def _mean(differences: list[float]) -> float | None:
     return float(np.mean(differences)) if differences and not np.isnan(differences).any() else None
 
 
-def summarise(matrix: Matrix) -> dict:
+def summarise(matrix: Matrix, joint: bool = False) -> dict:
     """Gives the numbers of a run: `average_accuracy`, `forgetting` by each definition, and the `rows` they are from."""
     return {
         "rows": rows_recorded(matrix),
-        "average_accuracy": average_accuracy(matrix),
+        "average_accuracy": average_accuracy(matrix, joint),
         "forgetting": {definition: forgetting(matrix, definition) for definition in FORGETTING},
     }

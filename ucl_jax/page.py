@@ -67,8 +67,7 @@ def _headline(experiments: Sequence[Experiment], definition: str, pending: Seque
         done = [e for e in here if all(run["finished"] for run in e.runs)] or here
         continual = [e for e in done if not e.runs[0]["config"]["benchmark"]["joint"]] or done
         ranked = {
-            e.name: [metrics.average_accuracy(r["probes"][probe]["matrix"]) for r in e.runs if probe in r["probes"]]
-            for e in continual
+            e.name: [tables.average_accuracy(r, probe) for r in e.runs if probe in r["probes"]] for e in continual
         }
         best = max(continual, key=lambda e: np.mean(ranked[e.name]) if ranked[e.name] else -1.0)
         lost = [metrics.forgetting(r["probes"][probe]["matrix"], definition) for r in best.runs if probe in r["probes"]]
@@ -119,7 +118,7 @@ def _curves(experiments: Sequence[Experiment], draw: Draw) -> str:
     for family, members in _families(experiments).items():
         for probe in tables.probes_of([run for e in members for run in e.runs]):
             ends = [
-                f"{e.recipe} {np.mean([metrics.average_accuracy(r['probes'][probe]['matrix']) for r in having]):.1f} %"
+                f"{e.recipe} {np.mean([tables.average_accuracy(r, probe) for r in having]):.1f} %"
                 for e in members
                 if (having := [r for r in e.runs if probe in r["probes"]])
             ]

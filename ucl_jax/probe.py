@@ -117,7 +117,7 @@ def summary(record: Record) -> str:
     rows = values.get("rows", [values] if "task" in values and "all" in values else [])
     for row in rows:
         asked = f"k={row['k']} " if "k" in row else ""
-        means = (f"{key} {metrics.average_accuracy([row[key]]):.2f} %" for key in ("task", "all"))
+        means = (f"{key} {metrics.average_accuracy([row[key]], joint=True):.2f} %" for key in ("task", "all"))
         told.append(asked + ", ".join(means))
     return "; ".join(told) or "done"
 

@@ -89,6 +89,7 @@ def run(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
       Stopped: a signal came; the state was saved first.
     """
     settings.check(config)
+    require(str(workdir).isprintable(), f"--workdir={str(workdir)!r} has characters that cannot be printed")
     with disk_errors(workdir):
         return _carry_out(config, workdir, command)
 
@@ -110,11 +111,11 @@ def _carry_out(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
     experiment = make_experiment(config, parallel.AXIS)
     compiled = parallel.compile_stages(experiment.stages, devices)
     official = _official(config, workdir, experiment)
-    _require_room(config, workdir, experiment)
     with contextlib.ExitStack() as stack:
         stream = stack.enter_context(open_stream(config.benchmark, config.data_dir, config.seed))
         schedule = train.make_schedule(stream.train_sizes, config.train.epochs, config.train.batch_size)
         parallel.check_batches(schedule.batch_sizes, devices)
+        _require_room(config, workdir, experiment, schedule)
         stack.enter_context(claim(workdir))
         write_json(workdir / "config.json", json.loads(config.to_json()))
         checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", config.checkpoint.keep))
@@ -268,7 +269,7 @@ class _Run:
         record = {"step": event.step, "task": event.task}
         for name in self.progress.rows:
             matrix = self.progress.matrix(name)
-            record[f"{name}/average_accuracy"] = metrics.average_accuracy(matrix)
+            record[f"{name}/average_accuracy"] = metrics.average_accuracy(matrix, self.config.benchmark.joint)
             if (forgotten := metrics.forgetting(matrix, self.config.eval.forgetting)) is not None:
                 record[f"{name}/forgetting"] = forgotten
         for sink in self.sinks:
@@ -312,7 +313,7 @@ class _Run:
             probes[name] = {
                 "settings": {} if self.probes[name].head else {**knn, "k_used": used, "clipped": clipped},
                 "matrix": matrix,
-                **metrics.summarise(matrix),
+                **metrics.summarise(matrix, self.config.benchmark.joint),
                 "chance": self.probes[name].chance(self.stream.classes),
                 "random_init": random_init and random_init[name].accuracy,
             }
@@ -338,11 +339,12 @@ def _official(config, workdir: pathlib.Path, experiment: Experiment) -> tuple[Py
     return convert.load(pathlib.Path(config.init_from).expanduser(), fresh.params, fresh.model_state)
 
 
-def _require_room(config, workdir: pathlib.Path, experiment: Experiment) -> None:
+def _require_room(config, workdir: pathlib.Path, experiment: Experiment, schedule: train.Schedule) -> None:
     """Raises UsageError unless the disk has room for what a run saves, as far as that is known before."""
     state = jax.eval_shape(experiment.init)
+    saves = schedule.total // config.checkpoint.every_steps + len(schedule.batch_sizes)
     # The next one is written before the oldest goes.
-    checkpoints = max(config.checkpoint.keep + 1 - len(numbers(workdir / "checkpoints")), 1)
+    checkpoints = max(min(config.checkpoint.keep + 1, saves) - len(numbers(workdir / "checkpoints")), 1)
     tasks = 1 if config.benchmark.joint else config.benchmark.num_tasks
     networks = max(tasks - len(numbers(workdir / "networks")), 0) if config.checkpoint.networks else 0
     needed = checkpoints * room(state) + networks * room(state.params, state.model_state) + RECORDS

@@ -21,7 +21,7 @@ INT32 = 2**31 - 1  # steps, seeds and places are int32 on the device
 class Setting(NamedTuple):
     """What the values of a setting are.
 
-    kind: their type; what one of the command line is made by.
+    kind: their type, which also makes a value of the words of a command line.
     wanted: what they must be, in words that go on after "it must be".
     holds: a value of any type -> whether it is one.
     choices: the values of a setting that has a fixed number of words.
@@ -180,7 +180,7 @@ CONFIG = {
     "eval.batch_size": whole(1, 2**20),
     "eval.random_init": flag(),
     "checkpoint.every_steps": CADENCE,
-    "checkpoint.every_minutes": real(0, 1e6),  # 0 is never
+    "checkpoint.every_minutes": real(0, 1e6),  # 0 is by steps only
     "checkpoint.keep": whole(2, 10**6),
     "checkpoint.networks": flag(),
     "log.every_steps": CADENCE,
@@ -345,7 +345,7 @@ def _check_section(values: Mapping[str, Any], section: str, known: Mapping[str, 
 
 
 def _check_together(values: Mapping[str, Any], name: str) -> None:
-    """Checks what no setting can be judged by alone."""
+    """Checks the rules between settings: each value is one that its setting may have, but not beside the others."""
     size, tasks = values["benchmark.image_size"], values["benchmark.num_tasks"]
     for key in ("augment.crop_scale", "augment.replay_crop_scale"):
         low, high = values[key]

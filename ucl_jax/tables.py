@@ -542,10 +542,14 @@ def seen_rows_only(runs: Iterable[Run]) -> bool:
 
 
 def _header(runs: Sequence[Run], probes: Sequence[str], definition: str) -> list[str]:
-    notes = [definition] if definition != "max" else []
-    notes += ["seen rows"] if definition != "first" and seen_rows_only(runs) else []
-    forgotten = f"forgetting ({', '.join(notes)})" if notes else "forgetting"
-    return [cell for name in probes for cell in (PROBE_TITLES[name], forgotten)]
+    def forgotten(probe):
+        notes = [definition] if definition != "max" else []
+        # Over all classes seen a task has no entry before it is learned, whatever is evaluated.
+        known = probe.endswith("_task") and definition != "first"
+        notes += ["seen rows"] if known and seen_rows_only(runs) else []
+        return f"forgetting ({', '.join(notes)})" if notes else "forgetting"
+
+    return [cell for name in probes for cell in (PROBE_TITLES[name], forgotten(name))]
 
 
 def _cells(runs: Sequence[Run], probes: Sequence[str], definition: str) -> list[str]:
@@ -555,11 +559,16 @@ def _cells(runs: Sequence[Run], probes: Sequence[str], definition: str) -> list[
 
 def scores(runs: Sequence[Run], probe: str, definition: str) -> tuple[list[float | None], list[float | None]]:
     """Average accuracy, and forgetting, of each run that has the probe."""
-    matrices = [results["probes"][probe]["matrix"] for results in runs if probe in results["probes"]]
+    having = [results for results in runs if probe in results["probes"]]
     return (
-        [metrics.average_accuracy(matrix) for matrix in matrices],
-        [metrics.forgetting(matrix, definition) for matrix in matrices],
+        [average_accuracy(results, probe) for results in having],
+        [metrics.forgetting(results["probes"][probe]["matrix"], definition) for results in having],
     )
+
+
+def average_accuracy(results: Run, probe: str) -> float | None:
+    """Returns the average accuracy of a run by a probe, in per cent, over the tasks learned."""
+    return metrics.average_accuracy(results["probes"][probe]["matrix"], results["config"]["benchmark"]["joint"])
 
 
 def mean(values: Sequence[float | None]) -> str:

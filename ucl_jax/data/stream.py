@@ -167,8 +167,9 @@ def _task_classes(config: Any, num_classes: int) -> tuple[tuple[int, ...], ...]:
     needed = config.num_tasks * config.classes_per_task
     if needed > num_classes:
         raise UsageError(
-            f"{config.name}: num_tasks x classes_per_task = {config.num_tasks} x {config.classes_per_task} needs "
-            f"{needed} classes, '{config.tfds_name}' has {num_classes}: lower one of them"
+            f"config.benchmark.num_tasks x config.benchmark.classes_per_task = {config.num_tasks} x "
+            f"{config.classes_per_task} needs {needed} classes, '{config.tfds_name}' has {num_classes}: lower one of "
+            "them"
         )
     order = np.arange(needed)
     if config.class_order_seed >= 0:
@@ -185,8 +186,12 @@ def _subset(pools: Sequence[np.ndarray], count: int, where: str, field: str) -> 
     """`count` indices (0: all), taken from the pools in turns; sorted, so that images come in stored order."""
     indices = np.concatenate(pools)
     if not len(indices):
-        raise UsageError(f"{where} has no images to take {field} from: check splits and validation_fraction")
+        raise UsageError(
+            f"{where} has no images to take config.benchmark.{field} from: check splits and validation_fraction"
+        )
     if count > len(indices):
-        raise UsageError(f"{where} has {len(indices)} images, {field} is {count}: lower it, or 0 for all")
+        raise UsageError(
+            f"{where} has {len(indices)} images, config.benchmark.{field} is {count}: lower it, or 0 for all"
+        )
     turn = np.concatenate([np.arange(len(pool)) for pool in pools])
     return np.sort(indices[np.argsort(turn, kind="stable")[: count or None]])

@@ -46,13 +46,15 @@ def der(
         view = jax.tree.leaves(objective.plain_views(batch))[0]
         return outputs(objective.embed(params, model_state, view, False)[0])
 
+    beyond = ("predictor",) if target == "output" else ("projector", "predictor")  # modules that give no target
+
     def ran_in(after, before):
-        """The running statistics of the modules that the replay runs through: of the backbone alone for features."""
+        """Returns running statistics: `after` the replay for the modules that give the target, else `before` it."""
 
-        def choose_leaf(path, new, old):
-            return new if any(getattr(key, "key", None) == "backbone" for key in path) else old
+        def pick(path, new, old):
+            return old if any(getattr(key, "key", None) in beyond for key in path) else new
 
-        return after if target == "output" else jax.tree_util.tree_map_with_path(choose_leaf, after, before)
+        return jax.tree_util.tree_map_with_path(pick, after, before)
 
     store = rehearsal(buffer_size, replay_from=replay_from, count=count, keep=keep)
 

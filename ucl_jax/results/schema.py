@@ -85,6 +85,7 @@ class EvaluationRead:
     """What tables and figures read of `config.eval`."""
 
     forgetting: Literal["max", "first", "with_last"]
+    tasks: Literal["all", "seen"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -372,7 +373,7 @@ class RunResult:
     finished: StrictBool
     config: ConfigRead
     probes: Probes
-    command: Text | None = None
+    command: str | None = None
     commit: Text | None = None
     versions: dict[str, Text] = field(default_factory=dict)
     device: Text = "-"
