@@ -287,9 +287,10 @@ def full_disk(recipe: str, folder: pathlib.Path, expected: dict, fills: Sequence
             ballast = fill(disk, free)
             failure = process.refused()
             ballast.unlink()
-            process = Process(recipe, workdir, log, **sizes)
-            if not failure and (code := process.wait()) != 0:
-                failure = f"exit code {code} once there was room: {process.lines[-1:]}"
+            if not failure:
+                process = Process(recipe, workdir, log, **sizes)
+                if (code := process.wait()) != 0:
+                    failure = f"exit code {code} once there was room: {process.lines[-1:]}"
             failure = failure or difference(outcome(workdir, like(recipe, **sizes)), expected)
             failures += [f"{recipe}, full at step {step} up to {free} bytes: {failure}"] if failure else []
     return Count("a disk that fills up during a run", len(fills), len(fills) - len(failures), tuple(failures))
