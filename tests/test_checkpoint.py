@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from orbax.checkpoint.experimental import v1 as ocp
 
 from ucl_jax import parallel
 from ucl_jax.checkpoint import Checkpoints, Networks
@@ -199,6 +200,16 @@ def test_save_that_fails_is_told_at_the_next_and_leaves_the_last_good_one(folder
     with pytest.raises(UsageError, match=message), Checkpoints(folder, keep=2) as checkpoints:
         checkpoints.save(3, STATE, {"n": object()})  # no JSON
     assert sorted(path.name for path in folder.iterdir()) == ["1", "2"]
+    assert restore(folder) == ({"n": 2}, [])
+
+
+def test_a_save_for_which_there_is_no_room_is_not_begun(folder, monkeypatch):
+    usage = shutil.disk_usage(folder)._replace(free=2000)  # STATE has 3200 bytes
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(ocp, "save", lambda *arguments, **settings: pytest.fail("Orbax was asked"))
+    message = r"cannot save .*checkpoints/3: No space left on device; what was saved before is kept"
+    with pytest.raises(UsageError, match=message), Checkpoints(folder, keep=2) as checkpoints:
+        checkpoints.save(3, STATE, {"n": 3})
     assert restore(folder) == ({"n": 2}, [])
 
 

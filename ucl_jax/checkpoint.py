@@ -7,6 +7,7 @@ are checked before anything of it is used: `sha256sum -c SHA256SUMS` in the fold
 
 import concurrent.futures
 import contextlib
+import errno
 import hashlib
 import os
 import pathlib
@@ -93,6 +94,9 @@ def _write(path: pathlib.Path, tree: PyTree, record: dict | None = None) -> None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _tidy(path.parent)
+        if shutil.disk_usage(path.parent).free < room(tree):
+            # Orbax would give up on the first file, and threads that still write others would print tracebacks.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with ocp.Context(async_options=ORBAX):
             ocp.save(new.absolute(), tree, custom_metadata=record)
         for each in (*_files(new), *(folder for folder in new.rglob("*") if folder.is_dir())):
