@@ -117,6 +117,15 @@ def tiny_imagenet_tasks() -> str:
     return tables.render(rows, "markdown", left=1 + width)
 
 
+def parity_table() -> str:
+    """LUMP here and in PyTorch over paired seeds, from parity.json."""
+    from benchmarks import parity  # imports JAX
+
+    result = json.loads(parity.RESULT.read_text())
+    where = f"{result['device']}, JAX {result['jax']}, PyTorch {result['torch']}, commit {result['commit'][:10]}"
+    return f"{parity.table(result)}\n\n`python -m benchmarks.parity`, {len(result['seeds'])} seeds; {where}."
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "table1-digits": lambda: table1("table1-digits"),
     "learned-digits": lambda: learned("table1-digits"),
@@ -125,6 +134,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "forgetting": fidelity.forgetting_table,
     "methods": methods,
     "tiny-imagenet-tasks": tiny_imagenet_tasks,
+    "parity": parity_table,
     **performance.TABLES,
 }
 
