@@ -36,6 +36,7 @@ PAGE = ROOT / "docs" / "reliability.md"
 MARKED = re.compile(r"(?<=<!-- torture -->\n).*?(?=<!-- end -->)", re.DOTALL)
 # What may differ between two runs that are the same.
 TIMES = ("seconds", "images_per_second", "command")
+LATE = "Event loop is closed"
 SIZES = {"train__epochs": 12, "benchmark__num_tasks": 2}  # 60 steps a task
 LIMIT = 300  # seconds of a process; more is a hang
 LABELLED = ("gss",)  # only with labels, as in the paper
@@ -99,12 +100,16 @@ class Process:
         return self._log.read_text(errors="replace").strip().splitlines()
 
     def refused(self) -> str:
-        """Why this was no ending with exit code 2 and one clear last line, "" when it was."""
+        """Why this was no ending with exit code 2 and one line that says what is wrong, "" when it was.
+
+        Tracebacks of Orbax's threads (LATE) may stand beside that line, see docs/reliability.md.
+        """
         code, lines = self.wait(), self.lines
         if code != 2:
             return f"exit code {code}: {lines[-1:]}"
-        if not lines or not lines[-1].startswith("error: ") or "Traceback" in "".join(lines):
-            return f"no clear line: {lines[-3:]}"
+        raised = [line for line in lines if re.match(r"\w+(Error|Exception)\b", line) and LATE not in line]
+        if sum(line.startswith("error: ") for line in lines) != 1 or raised:
+            return f"no clear line: {raised[-1:] or lines[-3:]}"
         return ""
 
 

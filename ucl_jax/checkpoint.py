@@ -95,7 +95,7 @@ def _write(path: pathlib.Path, tree: PyTree, record: dict | None = None) -> None
         path.parent.mkdir(parents=True, exist_ok=True)
         _tidy(path.parent)
         if shutil.disk_usage(path.parent).free < room(tree):
-            # Orbax would give up on the first file, and threads that still write others would print tracebacks.
+            # Orbax gives up on the first file, and its threads that still write others may print tracebacks.
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with ocp.Context(async_options=ORBAX):
             ocp.save(new.absolute(), tree, custom_metadata=record)
