@@ -19,7 +19,7 @@ BATCH, SLOTS, IMAGES, EPOCHS = 8, 12, 20, 3
 def draws(key, step, seen):
     """The slots that our step recalls, and those that its batch takes (SLOTS: none)."""
     recall_key, observe_key, *_ = jax.random.split(jax.random.fold_in(key, step), 6)
-    recalled = replay.sample(replay.Reservoir(jnp.arange(SLOTS), seen), recall_key, BATCH)
+    recalled = replay.sample(replay.Reservoir(jnp.arange(SLOTS), jnp.asarray(seen)[None]), recall_key, BATCH)
     return recalled, replay.slots(observe_key, seen, SLOTS, jnp.ones(BATCH, bool))
 
 
