@@ -99,14 +99,18 @@ class Process:
         """What it printed on stderr."""
         return self._log.read_text(errors="replace").strip().splitlines()
 
-    def refused(self) -> str:
-        """Why this was no ending with exit code 2 and one line that says what is wrong, "" when it was.
+    def refused(self, saving: bool = False) -> str:
+        """Tells why this was no ending with exit code 2 and one clear last line; "" when it was.
 
-        Tracebacks of Orbax's threads (LATE) may stand beside that line, see docs/reliability.md.
+        Of a run that may have been `saving`, tracebacks of Orbax's threads (LATE) may stand beside that line, see
+        docs/reliability.md.
         """
         code, lines = self.wait(), self.lines
         if code != 2:
             return f"exit code {code}: {lines[-1:]}"
+        if not saving:
+            clear = lines and lines[-1].startswith("error: ") and "Traceback" not in "".join(lines)
+            return "" if clear else f"no clear line: {lines[-3:]}"
         raised = [line for line in lines if re.match(r"\w+(Error|Exception)\b", line) and LATE not in line]
         if sum(line.startswith("error: ") for line in lines) != 1 or raised:
             return f"no clear line: {raised[-1:] or lines[-3:]}"
@@ -290,7 +294,7 @@ def full_disk(recipe: str, folder: pathlib.Path, expected: dict, fills: Sequence
                 failures.append(f"exit code {process.wait()} before the disk was full: {process.lines[-1:]}")
                 continue
             ballast = fill(disk, free)
-            failure = process.refused()
+            failure = process.refused(saving=True)
             ballast.unlink()
             if not failure:
                 process = Process(recipe, workdir, log, **sizes)

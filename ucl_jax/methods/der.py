@@ -49,7 +49,7 @@ def der(
     beyond = ("predictor",) if target == "output" else ("projector", "predictor")  # modules that give no target
 
     def ran_in(after, before):
-        """Returns running statistics: `after` the replay for the modules that give the target, else `before` it."""
+        """Joins statistics: those `after` the replay of modules that give the target, of others those `before` it."""
 
         def pick(path, new, old):
             return old if any(getattr(key, "key", None) in beyond for key in path) else new

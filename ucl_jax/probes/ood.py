@@ -10,8 +10,6 @@ from ucl_jax.probes.knn import neighbours
 from ucl_jax.probes.linear import PENALTIES, predict
 from ucl_jax.subject import Subject
 
-KNOWN = {**BENCHMARKS, "available": None}
-
 
 def _measure(subject: Subject, after: int, settings: Settings) -> dict:
     name = settings["dataset"]

@@ -21,7 +21,6 @@ Positive = Annotated[int, Field(strict=True, ge=1, le=2**53)]
 Number = Annotated[float, Field(strict=True, ge=-3.5e38, le=3.5e38)]
 NotNegative = Annotated[float, Field(strict=True, ge=0, le=3.5e38)]
 AboveZero = Annotated[float, Field(strict=True, gt=0, le=3.5e38)]
-Fraction = Annotated[float, Field(strict=True, ge=0, le=1)]
 Percent = Annotated[float, Field(strict=True, ge=0, le=100)]
 Points = Annotated[float, Field(strict=True, ge=-100, le=100)]  # a difference of two accuracies
 Seconds = Annotated[float, Field(strict=True, ge=0, le=1e10)]
