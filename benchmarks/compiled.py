@@ -302,8 +302,8 @@ def lower(config, devices: int = 1):
     import jax
     import numpy as np
 
-    from ucl_jax import parallel
-    from ucl_jax.experiment import make_experiment
+    from ucl_jax.training import parallel
+    from ucl_jax.training.build import make_experiment
     from ucl_jax.types import Batch
 
     experiment = make_experiment(config, parallel.AXIS)

@@ -17,9 +17,9 @@ import jax
 import numpy as np
 
 from benchmarks import measure
-from ucl_jax import parallel
-from ucl_jax.experiment import make_experiment
-from ucl_jax.run import commit, device_name
+from ucl_jax.training import parallel
+from ucl_jax.training.build import make_experiment
+from ucl_jax.training.run import commit, device_name
 from ucl_jax.types import Batch
 
 RECIPES = ("finetune", "si", "agem", "gss", "er", "der", "derpp", "lump", "pnn")

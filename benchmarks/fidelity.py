@@ -11,7 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ucl_jax import cells, cli, metrics, report, tables
+from ucl_jax import cli
+from ucl_jax.evaluation import accuracy_matrix
+from ucl_jax.reproduce.jobs import make_slots
+from ucl_jax.reproduce.plan import Cell, check, keep, make_plan, tell_failures, tell_plan, train
+from ucl_jax.results import tables
+from ucl_jax.results.load import load_results
 
 ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -69,7 +74,7 @@ CHOICES = (
 def load(study: str, names: list[str]) -> list[dict]:
     """Results of a study by name; those that are there."""
     paths = [RESULTS / study / f"{name}.json" for name in names]
-    return [report.load_results(path) for path in paths if path.exists()]
+    return [load_results(path) for path in paths if path.exists()]
 
 
 def numbers(runs: list[dict]) -> dict[str, np.ndarray]:
@@ -78,7 +83,7 @@ def numbers(runs: list[dict]) -> dict[str, np.ndarray]:
         probe: np.array(
             [
                 [f(run["probes"][probe]["matrix"]) for run in runs]
-                for f in (metrics.average_accuracy, metrics.forgetting)
+                for f in (accuracy_matrix.average_accuracy, accuracy_matrix.forgetting)
             ]
         )
         for probe in ("knn_task", "knn_all")
@@ -126,16 +131,16 @@ def forgetting_table() -> str:
 
     Within the task, there is also what `max` gives where each task is evaluated from when it is learned on only.
     """
-    titles = [f"{title}, `{d}`" for title in ("task", "all") for d in metrics.FORGETTING]
+    titles = [f"{title}, `{d}`" for title in ("task", "all") for d in accuracy_matrix.FORGETTING]
     rows = [["run", *titles, "task, `max`, seen rows"]]
     for recipe, objective in (("finetune", "supervised"), ("finetune", "barlow_twins"), ("lump", "barlow_twins")):
         runs = load("table1-digits", [f"{recipe}-{objective}-seed{seed}" for seed in range(3)])
         cells = [
-            f"{np.mean([metrics.forgetting(run['probes'][probe]['matrix'], d) for run in runs]):.2f}"
+            f"{np.mean([accuracy_matrix.forgetting(run['probes'][probe]['matrix'], d) for run in runs]):.2f}"
             for probe in ("knn_task", "knn_all")
-            for d in metrics.FORGETTING
+            for d in accuracy_matrix.FORGETTING
         ]
-        seen = [metrics.forgetting(_seen_rows(run["probes"]["knn_task"]["matrix"])) for run in runs]
+        seen = [accuracy_matrix.forgetting(_seen_rows(run["probes"]["knn_task"]["matrix"])) for run in runs]
         rows.append([f"{recipe}, {objective}", *cells, f"{np.mean(seen):.2f}"])
     return tables.render(rows, "markdown")
 
@@ -162,19 +167,19 @@ def main(argv: list[str]) -> int:
     given = parser.parse_args(argv)
     runs, kept = ROOT / "runs" / STUDY, RESULTS / STUDY
     wanted = [
-        cells.Cell(name, runs / name, "digits", c.recipe, c.objective, seed, (*c.overrides, *given.override))
+        Cell(name, runs / name, "digits", c.recipe, c.objective, seed, (*c.overrides, *given.override))
         for seed in range(given.seeds)
         for c in CHOICES
         if given.only in (name := c.name(seed))
     ]
-    cells.check(wanted)
-    plan, slots = cells.make_plan(wanted, runs, kept), cells.make_slots(given.jobs)
-    cells.tell_plan(plan, len(slots))
+    check(wanted)
+    plan, slots = make_plan(wanted, runs, kept), make_slots(given.jobs)
+    tell_plan(plan, len(slots))
     if given.dry_run:
         return 0
-    failed = cells.train(plan, slots)
-    cells.keep(wanted, kept)
-    cells.tell_failures(failed)
+    failed = train(plan, slots)
+    keep(wanted, kept)
+    tell_failures(failed)
     return 1 if failed else 0
 
 

@@ -23,9 +23,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks import measure, step
-from ucl_jax import tables
 from ucl_jax.cli import Parser, exit_codes
 from ucl_jax.errors import choose, require
+from ucl_jax.results import tables
 
 RESULT = measure.RESULTS / "growth.json"
 KEYS = {
@@ -71,7 +71,7 @@ def step_sweep(sweep: str, base: dict[str, int], given: argparse.Namespace) -> l
     """Records of the training step at each point of a sweep; its loops are gone afterwards."""
     from benchmarks import compiled
     from configs import lump
-    from ucl_jax import parallel
+    from ucl_jax.training import parallel
 
     def make(value):
         config = lump.get_config("cifar10,simsiam")
@@ -103,7 +103,7 @@ def bank_sweep(given: argparse.Namespace) -> list[dict]:
     """Records of the kNN of random queries in banks of random features, which come from the host each time."""
     import numpy as np
 
-    from ucl_jax.evaluate import TaskFeatures, knn_accuracy, put_bank
+    from ucl_jax.evaluation.evaluators import TaskFeatures, knn_accuracy, put_bank
 
     points = values("bank", ACCELERATOR, given.quick)
     rng = np.random.default_rng(0)

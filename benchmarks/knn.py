@@ -50,8 +50,8 @@ def make_features(given: argparse.Namespace) -> tuple[np.ndarray, ...]:
 
 
 def ours(bank, label, queries, given):
-    """`ucl_jax.evaluate.knn_accuracy`, the probe of every run."""
-    from ucl_jax.evaluate import TaskFeatures, knn_accuracy, put_bank
+    """`ucl_jax.evaluation.evaluators.knn_accuracy`, the probe of every run."""
+    from ucl_jax.evaluation.evaluators import TaskFeatures, knn_accuracy, put_bank
 
     def make_pass(answer):
         task = TaskFeatures(bank, label, queries, answer)

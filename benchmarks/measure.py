@@ -53,7 +53,7 @@ def where(*packages: str) -> dict[str, str | None]:
 
     import jax
 
-    from ucl_jax.run import commit, device_name
+    from ucl_jax.training.run import commit, device_name
 
     versions = {name: importlib.metadata.version(name) for name in ("jax", *packages)}
     return {
@@ -155,8 +155,8 @@ class Loop:
         import jax
         import numpy as np
 
-        from ucl_jax import parallel, train
-        from ucl_jax.experiment import make_experiment
+        from ucl_jax.training import loop, parallel
+        from ucl_jax.training.build import make_experiment
 
         size, tasks = config.benchmark.image_size, config.benchmark.num_tasks
         rng = np.random.default_rng(0)
@@ -176,7 +176,7 @@ class Loop:
         )
         with config.unlocked():
             config.train.epochs = 10**6  # the loop never reaches the end of the first task
-        self._events = train.train(config, self.experiment, self.compiled, stream, self.state, 0, 0)
+        self._events = loop.train(config, self.experiment, self.compiled, stream, self.state, 0, 0)
 
     def steps(self, count: int = 1) -> float:
         """Seconds a step, over so many steps that are waited for together."""

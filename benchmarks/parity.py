@@ -24,10 +24,13 @@ import numpy as np
 
 from benchmarks import measure
 from configs import lump
-from ucl_jax import cli, evaluate, experiment, tables
-from ucl_jax.data.stream import TaskStream, batch_indices, open_stream
+from ucl_jax import cli
+from ucl_jax.data.tasks import TaskStream, batch_indices, open_stream
 from ucl_jax.errors import UsageError
+from ucl_jax.evaluation import evaluators
 from ucl_jax.objectives import Augmentation
+from ucl_jax.results import tables
+from ucl_jax.training import build
 from ucl_jax.types import Array, Batch
 
 CONFIG = {
@@ -98,7 +101,7 @@ class Pillow:
         self.augmentation = Augmentation(
             view=callback(torch_lump.strong_view, a.mean, a.std, "shown"),
             replay_view=callback(torch_lump.weak_view, a.replay_mean, a.replay_std, "replayed"),
-            eval_view=experiment.make_augmentation(config).eval_view,
+            eval_view=build.make_augmentation(config).eval_view,
         )
 
 
@@ -106,8 +109,8 @@ class Ours:
     """The project's training step, compiled once for all seeds."""
 
     def __init__(self, config, augmentation: Augmentation):
-        with mock.patch.object(experiment, "make_augmentation", return_value=augmentation):
-            self.made = experiment.make_experiment(config, None)
+        with mock.patch.object(build, "make_augmentation", return_value=augmentation):
+            self.made = build.make_experiment(config, None)
         (stage,) = self.made.stages
         self.objective, self.method = stage.objective, stage.method
         self.train_step = jax.jit(stage.train_step, donate_argnums=0)
@@ -130,7 +133,7 @@ class Ours:
     def embed(self, images: np.ndarray) -> np.ndarray:
         """[N, F] features, frozen."""
         show = partial(self.features, self.state.params, self.state.model_state)
-        return evaluate.extract(show, images, self.batch_size)
+        return evaluators.extract(show, images, self.batch_size)
 
 
 def torch_program(config, network):
@@ -167,11 +170,11 @@ def accuracies(embed, stream: TaskStream, config) -> dict[str, float]:
     """kNN within the task and over all classes, means over the tasks."""
     data = [stream.task(task) for task in range(stream.num_tasks)]
     tasks = [
-        evaluate.TaskFeatures(embed(one.train_image), one.train_label, embed(one.test_image), one.test_label)
+        evaluators.TaskFeatures(embed(one.train_image), one.train_label, embed(one.test_image), one.test_label)
         for one in data
     ]
-    settings = evaluate.KnnSettings(config.eval.knn_k, "fixed", config.eval.knn_temperature)
-    probes = {"task": evaluate.knn_task, "all": evaluate.knn_all}
+    settings = evaluators.KnnSettings(config.eval.knn_k, "fixed", config.eval.knn_temperature)
+    probes = {"task": evaluators.knn_task, "all": evaluators.knn_all}
     return {
         name: float(np.mean(probe(tasks, len(tasks), settings, stream.classes).accuracy))
         for name, probe in probes.items()
@@ -189,7 +192,7 @@ def runs(config, seeds: range) -> Iterator[dict[str, dict[str, float]]]:
     """The outcomes of each program, seed after seed."""
     size, count, epochs = config.train.batch_size, config.benchmark.examples_per_task, config.train.epochs
     pillow = Pillow(config)
-    ours = {"ours": Ours(config, pillow.augmentation), "float": Ours(config, experiment.make_augmentation(config))}
+    ours = {"ours": Ours(config, pillow.augmentation), "float": Ours(config, build.make_augmentation(config))}
     init = jax.jit(ours["float"].objective.init)
     with open_stream(config.benchmark, config.data_dir or None) as stream:
         for seed in seeds:

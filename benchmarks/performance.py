@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Mapping
 
 from benchmarks import measure
-from ucl_jax import tables
+from ucl_jax.results import tables
 
 MISSING = "**Not measured yet.**"
 PROGRAMS = {"ours": "ucl_jax", "torch_plain": "PyTorch, plain", "torch_best": "PyTorch, best"}

@@ -16,9 +16,9 @@ import re
 import sys
 
 from benchmarks import measure, step
-from ucl_jax import tables
 from ucl_jax.cli import Parser, exit_codes
 from ucl_jax.errors import UsageError, choose, require
+from ucl_jax.results import tables
 
 UNTIMED = 2  # steps before the trace: the first one compiles
 

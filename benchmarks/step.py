@@ -26,9 +26,9 @@ from functools import partial
 
 from benchmarks import measure
 from configs import lump
-from ucl_jax import tables
 from ucl_jax.cli import Parser, exit_codes, read_config
 from ucl_jax.errors import UsageError, choose, require
+from ucl_jax.results import tables
 
 ARGUMENT = {"paper": "cifar10,simsiam", "demo": "digits,simsiam"}
 PEERS = ("torch_plain", "torch_best")
@@ -173,10 +173,11 @@ def _our_parts(loop: measure.Loop) -> dict[str, Callable[[], object]]:
     import jax
     import jax.numpy as jnp
 
-    from ucl_jax import evaluate, parallel
-    from ucl_jax.data.stream import batch_indices
-    from ucl_jax.experiment import make_experiment
+    from ucl_jax.data.tasks import batch_indices
+    from ucl_jax.evaluation import evaluators
     from ucl_jax.methods.base import Step
+    from ucl_jax.training import parallel
+    from ucl_jax.training.build import make_experiment
     from ucl_jax.types import Batch
 
     config = loop.config
@@ -222,7 +223,7 @@ def _our_parts(loop: measure.Loop) -> dict[str, Callable[[], object]]:
 
     def read_out():
         images = loop.images[: config.eval.batch_size]
-        return evaluate.extract(
+        return evaluators.extract(
             lambda x: loop.compiled[0].features(loop.state.params, loop.state.model_state, x), images, len(images)
         )
 

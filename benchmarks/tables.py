@@ -14,18 +14,20 @@ import numpy as np
 
 from benchmarks import fidelity, performance
 from benchmarks.fidelity import RESULTS, ROOT
-from ucl_jax import metrics, report, tables
 from ucl_jax.cli import Parser, exit_codes
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.data.tiny_imagenet_classes import CLASSES
 from ucl_jax.errors import write_whole
+from ucl_jax.evaluation import accuracy_matrix
+from ucl_jax.results import tables
+from ucl_jax.results.load import load_results
 
 PAGES = ("README.md", "docs/fidelity.md", "docs/performance.md", "docs/tiny_imagenet.md")
 
 
 def load(study: str) -> list[dict]:
     """Every results.json of a study, by name."""
-    return [report.load_results(path) for path in sorted((RESULTS / study).glob("*.json"))]
+    return [load_results(path) for path in sorted((RESULTS / study).glob("*.json"))]
 
 
 RECIPES = ("finetune", "pnn", "si", "agem", "gss", "er", "der", "derpp", "lump", "multitask")
@@ -60,8 +62,8 @@ def learned(study: str) -> str:
             f"{np.mean(values):.2f}"
             for values in (
                 [p["random_init"] for p in probes],
-                [metrics.learning_accuracy(p["matrix"]) for p in probes if len(p["matrix"]) > 1],
-                [metrics.average_accuracy(p["matrix"], len(p["matrix"]) == 1) for p in probes],
+                [accuracy_matrix.learning_accuracy(p["matrix"]) for p in probes if len(p["matrix"]) > 1],
+                [accuracy_matrix.average_accuracy(p["matrix"], len(p["matrix"]) == 1) for p in probes],
             )
             if values
         ]

@@ -22,7 +22,15 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 # Files that take minutes, the longest first: a process that began one last would end alone.
-SLOW = ("test_contract", "test_run", "test_probe", "test_convert", "test_methods", "test_reproduce", "test_objectives")
+SLOW = (
+    "test_contract",
+    "test_run",
+    "test_probes",
+    "test_torch_weights",
+    "test_methods",
+    "test_reproduce",
+    "test_objectives",
+)
 
 
 def pytest_collection_modifyitems(items):

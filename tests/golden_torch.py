@@ -33,7 +33,7 @@ def pattern_dot(gradient):
     return torch.stack([gradient.norm(), (gradient * torch.from_numpy(wave(gradient.shape, 0.5))).sum()])
 
 
-# tests/test_losses.py
+# tests/objectives/test_losses.py
 
 
 def losses():
@@ -56,7 +56,7 @@ def barlow_twins(a, b, weight):
     return (difference * torch.where(torch.eye(a.shape[1], dtype=bool), 1.0, weight)).sum()
 
 
-# tests/test_models.py
+# tests/models/test_models.py
 
 
 class Block(nn.Module):

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from ucl_jax import objectives, train_step
-from ucl_jax.architectures import Architecture
+from ucl_jax import objectives
 from ucl_jax.methods import METHODS, Scenario
+from ucl_jax.models.architectures import Architecture
 from ucl_jax.models.heads import Network
 from ucl_jax.models.resnet import BasicBlock
+from ucl_jax.training.step import init_state, make_train_step
 from ucl_jax.types import Batch, Keys
 
 SIZE, EXAMPLES, TASKS = 8, 6, 3
@@ -119,12 +120,12 @@ def step_keys(step):
 
 
 def start_state(method, optimizer, variables):
-    return train_step.init_state(*variables, method, optimizer, make_batch())
+    return init_state(*variables, method, optimizer, make_batch())
 
 
 def make_step(method, optimizer, **settings):
     """The train step, compiled: state, batch -> state, metrics."""
-    step = quick_jit(train_step.make_train_step(method, optimizer, **settings))
+    step = quick_jit(make_train_step(method, optimizer, **settings))
     return lambda state, batch: step(state, batch, RUN_KEY)
 
 

@@ -18,7 +18,7 @@ from PIL import Image, ImageEnhance
 
 from configs.base import get_config
 from ucl_jax import augment, settings
-from ucl_jax.experiment import make_augmentation
+from ucl_jax.training.build import make_augmentation
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2615)
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}

@@ -7,10 +7,10 @@ import re
 import pytest
 
 from configs import agem, base, der, derpp, er, finetune, gss, lump, multitask, pnn, si
-from ucl_jax.architectures import ARCHITECTURES
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.errors import UsageError
 from ucl_jax.methods import METHODS
+from ucl_jax.models.architectures import ARCHITECTURES
 from ucl_jax.objectives import OBJECTIVES
 
 RECIPES = {

@@ -10,20 +10,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 from flax import linen as nn
 
-from ucl_jax import architectures, parallel, train
-from ucl_jax.architectures import Architecture
-from ucl_jax.data.stream import open_stream
+from tests import tiny
+from ucl_jax.data.tasks import open_stream
 from ucl_jax.errors import UsageError
-from ucl_jax.experiment import make_experiment
 from ucl_jax.methods import METHODS
+from ucl_jax.models import architectures
+from ucl_jax.models.architectures import Architecture
 from ucl_jax.models.heads import Network
 from ucl_jax.models.layers import BatchNorm, Conv
 from ucl_jax.models.progressive import Lateral
 from ucl_jax.models.resnet import spatial_mean
 from ucl_jax.objectives import OBJECTIVES
+from ucl_jax.training import parallel
+from ucl_jax.training.build import make_experiment
+from ucl_jax.training.loop import StepDone, TaskDone, train
 
 RECIPES = ("finetune", "si", "agem", "gss", "er", "der", "derpp", "lump", "pnn")
 FORBIDDEN = {("gss", "barlow_twins"): "one|single examples"}
@@ -105,10 +107,10 @@ class Traced:
         state = jax.device_put(state, self.compiled[0].sharding)
         events = []
         with open_stream(self.config.benchmark, data_dir) as stream:
-            for event in train.train(self.config, self.experiment, self.compiled, stream, state, step, tasks_done):
-                if isinstance(event, train.StepDone):
+            for event in train(self.config, self.experiment, self.compiled, stream, state, step, tasks_done):
+                if isinstance(event, StepDone):
                     events.append(("step", event.step, jax.device_get(event.state), jax.device_get(event.metrics)))
-                if isinstance(event, train.TaskDone):
+                if isinstance(event, TaskDone):
                     events.append(("task", event.step, jax.device_get(event.state), event.rows))
         return events
 

@@ -13,20 +13,23 @@ import sys
 import jax
 import jax.numpy as jnp
 import pytest
-from test_configs import RECIPES
 
-from ucl_jax import architectures, cli, evaluate, metrics, settings, train
-from ucl_jax.data import source
+from tests.test_configs import RECIPES
+from ucl_jax import cli, settings
+from ucl_jax.data import tfds_source
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.errors import UsageError
-from ucl_jax.experiment import DTYPES, make_experiment
+from ucl_jax.evaluation import accuracy_matrix, evaluators
 from ucl_jax.methods import METHODS
 from ucl_jax.methods.rehearsal import COUNTED, REPLAYED
+from ucl_jax.models import architectures
 from ucl_jax.objectives import OBJECTIVES, STAGES
 from ucl_jax.probes import PROBES
 from ucl_jax.probes.embedding import METHODS as PICTURES
 from ucl_jax.probes.linear import SOLVERS
 from ucl_jax.probes.loss_landscape import LOSSES
+from ucl_jax.training.build import DTYPES, make_experiment
+from ucl_jax.training.loop import EVALUATED
 from ucl_jax.types import Batch
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -78,10 +81,10 @@ def test_the_words_of_the_table_are_those_that_the_code_knows():
     config = settings.CONFIG
     assert choices(config["model.name"]) == set(architectures.ARCHITECTURES)
     assert choices(config["model.dtype"]) == set(DTYPES)
-    assert choices(config["benchmark.fit"]) == set(source.FITS)
-    assert choices(config["eval.tasks"]) == set(train.EVALUATED)
-    assert choices(config["eval.knn_k_rule"]) == set(evaluate.K_RULES)
-    assert choices(config["eval.forgetting"]) == set(metrics.FORGETTING)
+    assert choices(config["benchmark.fit"]) == set(tfds_source.FITS)
+    assert choices(config["eval.tasks"]) == set(EVALUATED)
+    assert choices(config["eval.knn_k_rule"]) == set(evaluators.K_RULES)
+    assert choices(config["eval.forgetting"]) == set(accuracy_matrix.FORGETTING)
     assert settings.OBJECTIVES.keys() == OBJECTIVES.keys()
     assert settings.METHODS.keys() == METHODS.keys()
     assert choices(settings.REHEARSAL["replay_from"]) == set(REPLAYED)

@@ -7,7 +7,8 @@ import subprocess
 import sys
 
 import pytest
-import tiny
+
+from tests import tiny
 
 ROOT = pathlib.Path(__file__).parent.parent
 HEAVY = {

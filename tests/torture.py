@@ -25,11 +25,13 @@ import jax
 import numpy as np
 
 from tests import tiny
-from ucl_jax import cli, parallel, tables
-from ucl_jax.checkpoint import Checkpoints, Networks
+from ucl_jax import cli
 from ucl_jax.errors import UsageError, write_whole
-from ucl_jax.experiment import make_experiment
-from ucl_jax.run import commit, device_name
+from ucl_jax.results import tables
+from ucl_jax.training import parallel
+from ucl_jax.training.build import make_experiment
+from ucl_jax.training.checkpoint import Checkpoints, Networks
+from ucl_jax.training.run import commit, device_name
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "reliability.md"

@@ -1,4 +1,4 @@
-"""The benchmarks as a table. Pure data, cheap to import: recipes read it, `stream.open_stream` carries it out."""
+"""The benchmarks as a table. Pure data, cheap to import: recipes read it, `tasks.open_stream` carries it out."""
 
 from typing import NamedTuple
 

@@ -2,7 +2,7 @@
 
 A maker takes an objective, a `Scenario` and the settings of `config.method`; it gives a `Method`.
 
-PNN is not among them: it is an architecture (`ucl_jax.architectures`), on which any method runs.
+PNN is not among them: it is an architecture (`ucl_jax.models.architectures`), on which any method runs.
 """
 
 from ucl_jax.methods.agem import agem

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from ucl_jax import replay
+from ucl_jax.buffers import greedy, reservoir
 from ucl_jax.errors import require
 from ucl_jax.methods.base import Method, Scenario
 from ucl_jax.methods.rehearsal import rehearsal, replaying_loss
@@ -23,7 +23,7 @@ def gss(
     """Replays as ER does; an example takes a slot when its gradient points away from those of stored examples.
 
     The score kept with an example is 1 + the largest cosine of its gradient with those of `compare` stored ones, in
-    [0, 2]; `replay.greedy_slots` decides by it. Gradients are of single examples, not augmented, with running
+    [0, 2]; `greedy.greedy_slots` decides by it. Gradients are of single examples, not augmented, with running
     statistics; those of a batch are compared with one sample of the buffer, as in the official code. They are taken
     with the parameters before the step's update, each device its share; there with those after it.
 
@@ -61,7 +61,7 @@ def gss(
         replay_from=replay_from,
         count=count,
         keep=lambda batch, params, model_state: jnp.zeros(batch.label.shape),
-        place=lambda key, buffer, part, new, eligible: replay.greedy_slots(
+        place=lambda key, buffer, part, new, eligible: greedy.greedy_slots(
             key, buffer.seen[part], buffer.items.kept, new.kept, eligible
         ),
     )
@@ -70,11 +70,11 @@ def gss(
 
     def loss(params, model_state, memory, batch, past, keys):
         value, aux = learn(params, model_state, memory, batch, past, keys)
-        fixed, others = jax.lax.stop_gradient(params), replay.sample(memory.buffer, keys.batch, compared).batch
+        fixed, others = jax.lax.stop_gradient(params), reservoir.sample(memory.buffer, keys.batch, compared).batch
         cosine = cosines(*(gradients(fixed, model_state, x) for x in (batch, others)))
         # 0.1 is the official code's score of the first batch, which there is nothing to compare with.
         scores = jnp.clip(1.0 + jnp.max(cosine, axis=1), 0.0, 2.0)  # rounding may leave the range
-        scores = jnp.where(jnp.any(replay.filled(memory.buffer)), scores, 0.1)
+        scores = jnp.where(jnp.any(reservoir.filled(memory.buffer)), scores, 0.1)
         return value, aux._replace(extras=scores)
 
     return Method(loss=loss, **store.parts)

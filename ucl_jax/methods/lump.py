@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from ucl_jax.errors import choose, require
 from ucl_jax.methods.base import Method, Scenario
+from ucl_jax.methods.mixup import mixup, sample_lambda
 from ucl_jax.methods.rehearsal import rehearsal
-from ucl_jax.mixup import mixup, sample_lambda
 from ucl_jax.objectives import Objective
 
 

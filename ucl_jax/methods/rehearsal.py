@@ -7,7 +7,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from ucl_jax import replay
+from ucl_jax.buffers import reservoir
 from ucl_jax.errors import choose
 from ucl_jax.objectives import Objective
 from ucl_jax.types import Array, Batch, PyTree
@@ -25,7 +25,7 @@ class Item(NamedTuple):
 class Memory:
     """The buffer of Items, and the number of the task being learned."""
 
-    buffer: replay.Reservoir
+    buffer: reservoir.Reservoir
     task: Array
 
 
@@ -51,8 +51,8 @@ class Rehearsal(NamedTuple):
 
 
 REPLAYED = {
-    "buffer": lambda memory: replay.filled(memory.buffer),
-    "past_tasks": lambda memory: replay.filled(memory.buffer) & (memory.buffer.items.task < memory.task),
+    "buffer": lambda memory: reservoir.filled(memory.buffer),
+    "past_tasks": lambda memory: reservoir.filled(memory.buffer) & (memory.buffer.items.task < memory.task),
 }
 PARTS = {"reservoir": lambda tasks: 1, "equal_share": lambda tasks: tasks}  # of the buffer
 COUNTED = {"presentations": lambda batch: jnp.ones_like(batch.first), "examples": lambda batch: batch.first}
@@ -66,7 +66,7 @@ def rehearsal(
     policy: str = "reservoir",
     tasks: int = 1,
     keep: Callable[[Batch, PyTree, PyTree], PyTree] = lambda batch, params, model_state: (),
-    place: Callable = replay.random_slots,
+    place: Callable = reservoir.random_slots,
 ) -> Rehearsal:
     """A buffer to which `observe` offers every batch, with the loss's extras beside it.
 
@@ -79,7 +79,7 @@ def rehearsal(
         as one drawn at its end.
       tasks: how many there are; read by "equal_share" only.
       keep: batch, params, model_state -> something like the extras of the loss; only shapes and dtypes are used.
-      place: which examples take which slots, see `replay.add`.
+      place: which examples take which slots, see `reservoir.add`.
 
     Raises:
       UsageError: another word for `replay_from` or `count`.
@@ -94,21 +94,21 @@ def rehearsal(
     def init(batch, params, model_state):
         task = jnp.zeros((), jnp.int32)
         kept = jax.eval_shape(keep, batch, params, model_state)
-        return Memory(replay.init(item(batch, kept, task), buffer_size, parts), task)
+        return Memory(reservoir.init(item(batch, kept, task), buffer_size, parts), task)
 
     def recall(memory, key, n):
-        return replay.sample(memory.buffer, key, n, allowed(memory))
+        return reservoir.sample(memory.buffer, key, n, allowed(memory))
 
     def observe(memory, step, key):
         new = item(step.batch, step.extras, memory.task)
         part = jnp.minimum(memory.task, parts - 1)  # one for each task, or one for all
-        return memory.replace(buffer=replay.add(memory.buffer, key, new, eligible(step.batch), place, part))
+        return memory.replace(buffer=reservoir.add(memory.buffer, key, new, eligible(step.batch), place, part))
 
     def end_task(memory, params):
         return memory.replace(task=memory.task + 1)
 
     def stored(memory):
-        return memory.buffer.items.batch, replay.filled(memory.buffer)
+        return memory.buffer.items.batch, reservoir.filled(memory.buffer)
 
     return Rehearsal(init, recall, observe, end_task, stored, allowed, lambda memory: jnp.any(allowed(memory)))
 

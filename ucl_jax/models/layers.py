@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from ucl_jax import collectives
-from ucl_jax.convolution import convolve
+from ucl_jax.models.convolution import convolve
 from ucl_jax.types import Array
 
 

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ucl_jax.subject import Subject
+from ucl_jax.probes.trained_run import TrainedRun
 
 Settings = dict[str, Any]
 
 
-def one_case(subject: Subject, settings: Settings) -> list[Settings]:
+def one_case(run: TrainedRun, settings: Settings) -> list[Settings]:
     """The settings as they are."""
     return [settings]
 
@@ -21,24 +21,24 @@ class Probe(NamedTuple):
     """A record of functions over a run.
 
     settings: every setting with its default; a tuple is a list of values. `ucl_jax.settings` has their ranges.
-    measure: subject, tasks learned by the network (None for a probe of the whole run), settings -> values, as JSON.
-    cases: subject, settings -> the settings of each record to be made.
+    measure: run, tasks learned by the network (None for a probe of the whole run), settings -> values, as JSON.
+    cases: run, settings -> the settings of each record to be made.
     whole: whether it looks at all networks of a run together.
-    made_of: subject, settings -> those of the values that tell of what a record was made: where they are others now, it
+    made_of: run, settings -> those of the values that tell of what a record was made: where they are others now, it
       is made anew.
     """
 
     settings: Settings
-    measure: Callable[[Subject, int | None, Settings], dict[str, Any]]
-    cases: Callable[[Subject, Settings], list[Settings]] = one_case
+    measure: Callable[[TrainedRun, int | None, Settings], dict[str, Any]]
+    cases: Callable[[TrainedRun, Settings], list[Settings]] = one_case
     whole: bool = False
-    made_of: Callable[[Subject, Settings], dict[str, Any]] = lambda subject, settings: {}
+    made_of: Callable[[TrainedRun, Settings], dict[str, Any]] = lambda run, settings: {}
 
 
-def each(*names: str) -> Callable[[Subject, Settings], list[Settings]]:
+def each(*names: str) -> Callable[[TrainedRun, Settings], list[Settings]]:
     """`Probe.cases` for settings that are lists, of which each value is a case of its own."""
 
-    def cases(subject, settings):
+    def cases(run, settings):
         choices = itertools.product(*(settings[name] for name in names))
         return [settings | dict(zip(names, choice)) for choice in choices]
 

@@ -10,59 +10,59 @@ import pathlib
 import jax
 import numpy as np
 
-from ucl_jax import geometry
-from ucl_jax.checkpoint import Networks
 from ucl_jax.errors import require
+from ucl_jax.evaluation import representation
 from ucl_jax.objectives import STAGES
 from ucl_jax.probes.base import Probe, Settings, finite
-from ucl_jax.subject import Subject
+from ucl_jax.probes.trained_run import TrainedRun
+from ucl_jax.training.checkpoint import Networks
 from ucl_jax.types import PyTree
 
 
-def _measure(subject: Subject, after: None, settings: Settings) -> dict:
+def _measure(run: TrainedRun, after: None, settings: Settings) -> dict:
     batch_size = settings["batch_size"]
-    images, _, _ = subject.test_images(settings["images"])
+    images, _, _ = run.test_images(settings["images"])
     count = len(images) // batch_size
     require(count > 0, f"there are {len(images)} test images, fewer than cka.batch_size ({batch_size})")
     order = np.random.default_rng(settings["seed"]).permutation(len(images))[: count * batch_size]
     batches = images[order].reshape(count, batch_size, *images.shape[1:])
-    rows = grams(subject, batches)
+    rows = grams(run, batches)
     if not settings["other"]:
-        other, columns = subject, rows
+        other, columns = run, rows
     else:
-        with Subject(pathlib.Path(settings["other"]), subject.data_dir) as other:
-            one, two = subject.config.benchmark, other.config.benchmark
+        with TrainedRun(pathlib.Path(settings["other"]), run.data_dir) as other:
+            one, two = run.config.benchmark, other.config.benchmark
             require(one.image_size == two.image_size, f"{settings['other']} was trained on images of another size")
             columns = grams(other, batches)
     return {
         "images": len(order),
-        "checkpoints": subject.checkpoints,
+        "checkpoints": run.checkpoints,
         "other_checkpoints": other.checkpoints,
         "cka": {name: _compare(rows[name], columns[name]) for name in STAGES if name in rows and name in columns},
-        "l2": [[_distance(one, two) for two in _backbones(other)] for one in _backbones(subject)],
+        "l2": [[_distance(one, two) for two in _backbones(other)] for one in _backbones(run)],
     }
 
 
-def _backbones(subject: Subject) -> list[PyTree]:
+def _backbones(run: TrainedRun) -> list[PyTree]:
     """The parameters of the backbone in use of every network."""
-    return [subject.objective(after).backbone(subject.network(after)[0]) for after in subject.checkpoints]
+    return [run.objective(after).backbone(run.network(after)[0]) for after in run.checkpoints]
 
 
 def _distance(one: PyTree, two: PyTree) -> float | None:
     """None for backbones of different shapes."""
     if jax.tree.map(np.shape, one) != jax.tree.map(np.shape, two):
         return None
-    return round(geometry.l2_distance(one, two), 4)
+    return round(representation.l2_distance(one, two), 4)
 
 
-def grams(subject: Subject, batches: np.ndarray) -> dict[str, np.ndarray]:
+def grams(run: TrainedRun, batches: np.ndarray) -> dict[str, np.ndarray]:
     """Gram matrices of each stage's maps by every network: float32 [networks, batches, B, B].
 
     batches: uint8 [batches, B, H, W, C].
     """
     found: dict[str, list] = {}
-    for after in subject.checkpoints:
-        of_batches = [_grams(subject.objective(after).maps, *subject.network(after), batch) for batch in batches]
+    for after in run.checkpoints:
+        of_batches = [_grams(run.objective(after).maps, *run.network(after), batch) for batch in batches]
         for name in of_batches[0]:
             found.setdefault(name, []).append(np.stack([np.asarray(one[name]) for one in of_batches]))
     return {name: np.stack(of_networks) for name, of_networks in found.items()}
@@ -70,28 +70,28 @@ def grams(subject: Subject, batches: np.ndarray) -> dict[str, np.ndarray]:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _grams(maps, params, model_state, images):
-    return jax.tree.map(geometry.gram, maps(params, model_state, images))
+    return jax.tree.map(representation.gram, maps(params, model_state, images))
 
 
 def _compare(rows: np.ndarray, columns: np.ndarray) -> list[list[float | None]]:
     """CKA of every pair of networks from Gram matrices [networks, batches, B, B]; None for constant maps."""
-    sums = geometry.minibatch_init(len(rows), len(columns))
+    sums = representation.minibatch_init(len(rows), len(columns))
     for batch in range(rows.shape[1]):
-        sums = geometry.minibatch_add(sums, rows[:, batch], columns[:, batch])
-    return [[finite(value) for value in row] for row in geometry.minibatch_cka(sums)]
+        sums = representation.minibatch_add(sums, rows[:, batch], columns[:, batch])
+    return [[finite(value) for value in row] for row in representation.minibatch_cka(sums)]
 
 
-def _resolved(subject: Subject, settings: Settings) -> list[Settings]:
+def _resolved(run: TrainedRun, settings: Settings) -> list[Settings]:
     """One name for a folder, however it was given."""
     other = settings["other"]
     require(not other or (pathlib.Path(other) / "config.json").exists(), f"cka.other={other} is no run folder")
     return [settings | {"other": other and str(pathlib.Path(other).resolve())}]
 
 
-def _checkpoints(subject: Subject, settings: Settings) -> dict[str, list[int]]:
+def _checkpoints(run: TrainedRun, settings: Settings) -> dict[str, list[int]]:
     """The networks that there are now: a run that went on has more."""
-    networks = Networks(pathlib.Path(settings["other"]) / "networks") if settings["other"] else subject.networks
-    return {"checkpoints": subject.checkpoints, "other_checkpoints": [0, *networks.learned()]}
+    networks = Networks(pathlib.Path(settings["other"]) / "networks") if settings["other"] else run.networks
+    return {"checkpoints": run.checkpoints, "other_checkpoints": [0, *networks.learned()]}
 
 
 cka = Probe(

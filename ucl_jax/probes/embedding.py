@@ -3,7 +3,7 @@
 import numpy as np
 
 from ucl_jax.probes.base import Probe, Settings
-from ucl_jax.subject import Subject
+from ucl_jax.probes.trained_run import TrainedRun
 
 
 def pca(features: np.ndarray, seed: int) -> np.ndarray:
@@ -25,10 +25,10 @@ def tsne(features: np.ndarray, seed: int) -> np.ndarray:
 METHODS = {"pca": pca, "tsne": tsne}
 
 
-def _measure(subject: Subject, after: int, settings: Settings) -> dict:
+def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
     project = METHODS[settings["method"]]
-    images, label, task = subject.test_images(settings["images"])
-    features = np.asarray(subject.reader(after)(images).features, np.float64)
+    images, label, task = run.test_images(settings["images"])
+    features = np.asarray(run.reader(after)(images).features, np.float64)
     features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)  # kNN sees directions only
     points = project(features, settings["seed"])
     return {"points": points.round(4).tolist(), "task": task.tolist(), "label": label.tolist()}

@@ -6,22 +6,23 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ucl_jax import evaluate, losses
-from ucl_jax.data.stream import batch_indices
+from ucl_jax.data.tasks import batch_indices
+from ucl_jax.evaluation import evaluators
+from ucl_jax.objectives import losses
 from ucl_jax.probes.base import Probe, Settings, accuracy
 from ucl_jax.probes.ood import datasets
-from ucl_jax.subject import Subject
+from ucl_jax.probes.trained_run import TrainedRun
 from ucl_jax.types import Batch
 
 
-def _measure(subject: Subject, after: int, settings: Settings) -> dict:
+def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
     name, epochs, batch_size = settings["dataset"], settings["epochs"], settings["batch_size"]
-    with subject.other_data(name, settings["train_images"], settings["test_images"]) as stream:
+    with run.other_data(name, settings["train_images"], settings["test_images"]) as stream:
         data = stream.task(0)
         num_classes = len(stream.classes[0])
-    seeing = subject.seeing(name)
+    seeing = run.seeing(name)
     objective = seeing.stages[seeing.stage(after - 1)].objective
-    params, model_state = subject.network(after)
+    params, model_state = run.network(after)
     optimizer = optax.sgd(settings["learning_rate"], settings["momentum"])
 
     def logits(trained, model_state, images, train):
@@ -45,7 +46,7 @@ def _measure(subject: Subject, after: int, settings: Settings) -> dict:
 
     def test(*network):
         show = partial(predict, *network)
-        return accuracy(evaluate.extract(show, data.test_image, subject.config.eval.batch_size), data.test_label)
+        return accuracy(evaluators.extract(show, data.test_image, run.config.eval.batch_size), data.test_label)
 
     width = jax.eval_shape(objective.features, params, model_state, data.test_image[:1]).features.shape[1]
     trained = {"network": params, "weight": jnp.zeros((width, num_classes)), "bias": jnp.zeros(num_classes)}

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ucl_jax import linear as classifiers
-from ucl_jax.evaluate import TaskFeatures
+from ucl_jax.evaluation import linear as classifiers
+from ucl_jax.evaluation.evaluators import TaskFeatures
 from ucl_jax.probes.base import Probe, Settings, accuracy, each
-from ucl_jax.subject import Subject
+from ucl_jax.probes.trained_run import TrainedRun
 
 
-def _measure(subject: Subject, after: int, settings: Settings) -> dict:
-    seen = subject.seen(after)
+def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
+    seen = run.seen(after)
 
     def judge(tasks: Sequence[TaskFeatures]):
         """One classifier for all of the tasks: its accuracy on each, and its penalty."""
@@ -23,8 +23,8 @@ def _measure(subject: Subject, after: int, settings: Settings) -> dict:
         parts = np.split(predicted, borders)
         return [accuracy(part, task.query_label) for part, task in zip(parts, tasks)], penalty
 
-    alone = [judge([task]) for task in subject.features(after, own_stage=True)]
-    present = subject.features(after, own_stage=False)
+    alone = [judge([task]) for task in run.features(after, own_stage=True)]
+    present = run.features(after, own_stage=False)
     together, penalty = judge(present[:seen])
     return {
         "task": [row[0] for row, _ in alone],
@@ -55,12 +55,12 @@ def _sgd(bank, label, query, settings):
     return classifiers.sgd(bank, label, query, seed=settings["seed"], **{key: settings[key] for key in OF_SGD}), None
 
 
-def _cases(subject: Subject, settings: Settings) -> list[Settings]:
+def _cases(run: TrainedRun, settings: Settings) -> list[Settings]:
     """A case for each solver and fraction, with the settings of that solver alone."""
     others = {"ridge": OF_SGD, "sgd": ("penalties",)}
     return [
         {key: value for key, value in case.items() if key not in others[case["solver"]]}
-        for case in each("solver", "fraction")(subject, settings)
+        for case in each("solver", "fraction")(run, settings)
     ]
 
 

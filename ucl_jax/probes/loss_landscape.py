@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ucl_jax import losses
 from ucl_jax.errors import require
 from ucl_jax.models.layers import dense_init
+from ucl_jax.objectives import losses
 from ucl_jax.probes.base import Probe, Settings, each, finite
-from ucl_jax.subject import Subject
+from ucl_jax.probes.trained_run import TrainedRun
 from ucl_jax.types import Array, Batch, PyTree
 
 
@@ -62,18 +62,18 @@ def _objective_loss(objective, model_state, batch, classes, key):
 LOSSES = {"classifier": _classifier_loss, "objective": _objective_loss}
 
 
-def _measure(subject: Subject, after: int, settings: Settings) -> dict:
+def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
     make = LOSSES[settings["loss"]]
     task, points = settings["task"], settings["points"]
-    require(task < subject.stream.num_tasks, f"loss_landscape.task is {task}; there is no such task")
+    require(task < run.stream.num_tasks, f"loss_landscape.task is {task}; there is no such task")
     require(points % 2 == 1, f"loss_landscape.points is {points}; it must be odd")
-    data = subject.stream.task(task)
+    data = run.stream.task(task)
     index = np.random.default_rng(settings["seed"]).permutation(len(data.train_label))[: settings["images"]]
     batch = Batch(data.train_image[index], data.train_label[index], np.ones(len(index), bool))
-    params, model_state = subject.network(after)
+    params, model_state = run.network(after)
     one, two, key = jax.random.split(jax.random.key(settings["seed"]), 3)
     directions = filter_normalised(one, params), filter_normalised(two, params)
-    loss = make(subject.objective(after), model_state, batch, subject.stream.classes[task], key)
+    loss = make(run.objective(after), model_state, batch, run.stream.classes[task], key)
 
     @jax.jit
     def at(x, y):

@@ -10,13 +10,25 @@ import pathlib
 from typing import Any
 
 from ucl_jax import settings
-from ucl_jax.errors import UsageError
+from ucl_jax.errors import UsageError, require
 
 # No file that a run or its probes write comes near; what is larger is not read into memory.
 MOST_BYTES = 2**27
 MOST_BYTES_OF_A_LINE = 2**16
 ADVICE = "put it right, or take another folder"
 LINE_ADVICE = "mend or remove that line"
+
+
+def load_results(workdir: pathlib.Path) -> dict[str, Any]:
+    """Returns `results.json` of a run folder, or such a file by its own name.
+
+    Raises:
+      UsageError: there is none, or it is damaged.
+    """
+    path = pathlib.Path(workdir)
+    path = path if path.suffix == ".json" else path / "results.json"
+    require(path.exists(), f"{workdir} is no run folder with a results.json, or no run there has finished a task")
+    return read_results(path)
 
 
 def read_results(path: pathlib.Path) -> dict[str, Any]:

@@ -1,0 +1,133 @@
+"""ER on a small real network, and what rehearsal methods share."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import small
+from tests.small import EXAMPLES, make_batch, make_keys
+from ucl_jax.errors import UsageError
+from ucl_jax.methods import Step
+from ucl_jax.methods.rehearsal import past_or_present
+
+OWN = {
+    "er": {"replay_view": "strong"},
+    "agem": {"replay_view": "strong", "policy": "equal_share"},
+    "gss": {"replay_view": "strong", "compare": 3},
+    "der": {"alpha": 0.1, "beta": 0.0, "target": "features"},
+}
+BUFFER = {"buffer_size": 3 * EXAMPLES, "replay_from": "buffer", "count": "presentations"}
+DEFAULTS = BUFFER | {"replay_view": "strong"}
+close = functools.partial(small.assert_trees_close, rtol=1e-4, atol=1e-5)
+
+
+@functools.cache
+def er(learned, **changes):
+    return small.make_method("er", learned, **(DEFAULTS | changes))
+
+
+def observe(method, memory, *seeds):
+    for seed in seeds:
+        memory = method.observe(memory, Step(make_batch(seed), (), (), (), ()), jax.random.key(seed))
+    return memory
+
+
+def cross_entropy(logits, labels):
+    """In NumPy, of the classes with these numbers."""
+    logits = np.asarray(logits, np.float64)
+    log_sum = np.log(np.sum(np.exp(logits - logits.max(1, keepdims=True)), axis=1)) + logits.max(1)
+    return np.mean([total - row[label] for total, row, label in zip(log_sum, logits, labels)])
+
+
+# Helpers.
+
+
+def test_past_or_present_takes_all_of_one():
+    past, present = (
+        {"a": jnp.asarray([1.0, 2.0]), "b": jnp.ones((2, 3))},
+        {"a": jnp.zeros(2), "b": jnp.full((2, 3), 7.0)},
+    )
+    small.assert_trees_equal(past_or_present(past, present, jnp.asarray(True)), past)
+    small.assert_trees_equal(past_or_present(past, present, jnp.asarray(False)), present)
+
+
+# The loss.
+
+
+@pytest.mark.parametrize(("learned", "replay_view"), [
+    ("simsiam", "strong"), ("barlow_twins", "strong"), ("supervised", "strong"), ("simsiam", "weak"),
+    ("supervised", "weak"),
+])  # fmt: skip
+def test_loss_is_the_objectives_on_present_and_past_views_together(learned, replay_view):
+    objective, start = small.alone(learned), small.started(learned)
+    method, batch, keys = er(learned, replay_view=replay_view), make_batch(3), make_keys(5)
+    memory = observe(method, method.init(batch, *start), 1, 2)
+    past = method.recall(memory, jax.random.key(3), EXAMPLES)
+    value, aux = method.loss(*start, memory, batch, past, keys)
+
+    present, replayed = objective.views(keys.example, batch), objective.views(keys.past, past.batch)
+    if replay_view == "weak":  # the image minus a number of the key, as small.AUGMENTATION has it
+        pairs = jax.vmap(jax.random.split)(keys.past)
+        image = np.asarray(past.batch.image, np.float32) / 255
+        shown = [image - np.array([jax.random.uniform(k) for k in some]).reshape(-1, 1, 1, 1)
+                 for some in ([keys.past] if learned == "supervised" else [pairs[:, 0], pairs[:, 1]])]  # fmt: skip
+        replayed = replayed._replace(image=shown[0]) if learned == "supervised" else tuple(shown)
+    together = jax.tree.map(lambda x, y: jnp.asarray(np.concatenate([x, y])), present, replayed)
+    expected, expected_aux = objective.loss(*start, together)
+    np.testing.assert_allclose(value, expected, rtol=1e-4)
+    close((aux.model_state, aux.metrics), (expected_aux.model_state, expected_aux.metrics))
+    assert aux.extras == ()
+    assert abs(expected - objective.loss(*start, present)[0]) > 1e-3  # the past shows
+
+    if learned == "supervised":
+        labels = [*range(300, 300 + EXAMPLES), *np.asarray(past.batch.label)]
+        assert set(np.asarray(past.batch.label) // 100) == {1, 2}
+        logits = objective.embed(*start, together.image, True)[0].logits
+        np.testing.assert_allclose(value, cross_entropy(logits, labels), rtol=1e-4)
+
+
+@pytest.mark.parametrize("learned", ["simsiam", "supervised"])
+@pytest.mark.parametrize("replay_from", ["buffer", "past_tasks"])
+def test_with_nothing_to_replay_it_is_the_objective_on_the_present_twice(learned, replay_from):
+    """Means and statistics over two copies of a batch are those of one, but for the unbiased running variance."""
+    objective, start = small.alone(learned), small.started(learned)
+    method, batch, keys = er(learned, replay_from=replay_from), make_batch(3), make_keys(5)
+    memory = method.init(batch, *start)
+    if replay_from == "past_tasks":
+        memory = observe(method, memory, 1)  # of the present task: nothing of the past
+    value, aux = method.loss(*start, memory, batch, method.recall(memory, jax.random.key(0), EXAMPLES), keys)
+    present = objective.views(keys.example, batch)
+    np.testing.assert_allclose(value, objective.loss(*start, present)[0], rtol=1e-5)
+    twice = jax.tree.map(lambda x: jnp.concatenate([x, x]), present)
+    np.testing.assert_allclose(value, objective.loss(*start, twice)[0], rtol=1e-5)
+    close(aux.model_state, objective.loss(*start, twice)[1].model_state)
+
+
+def test_past_tasks_replays_earlier_tasks_only():
+    start = small.started("simsiam")
+    method = er("simsiam", replay_from="past_tasks")
+    memory = observe(method, method.init(make_batch(), *start), 1)
+    memory = observe(method, method.end_task(memory, start[0]), 2)
+    for seed in range(5):
+        past = method.recall(memory, jax.random.key(seed), EXAMPLES)
+        assert sorted(np.asarray(past.batch.label)) == list(range(100, 100 + EXAMPLES))
+        np.testing.assert_array_equal(past.batch.image, make_batch(1).image[past.batch.label - 100])
+
+
+@pytest.mark.parametrize(("name", "value", "message"), [
+    ("replay_from", "past", r"config\.method\.replay_from 'past'.* known: buffer, past_tasks"),
+    ("count", "", r"config\.method\.count ''.* known: presentations, examples"),
+])  # fmt: skip
+@pytest.mark.parametrize("method", ["er", "agem", "der"])
+def test_settings_of_the_buffer_are_checked_for_each_method(method, name, value, message):
+    with pytest.raises(UsageError, match=message):
+        small.make_raw(method, **(BUFFER | OWN[method] | {name: value}))
+
+
+@pytest.mark.parametrize("method", ["er", "agem", "gss"])
+def test_how_the_past_is_shown_is_checked(method):
+    with pytest.raises(UsageError, match=r"config\.method\.replay_view 'week', did you mean 'weak'"):
+        small.make_raw(method, **(BUFFER | OWN[method] | {"replay_view": "week"}))

@@ -1,0 +1,454 @@
+"""The train step, finetune, LUMP and a progressive network, against steps put together by hand."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+
+from tests import small
+from tests.small import EXAMPLES, SIZE, make_batch, make_keys
+from ucl_jax.errors import UsageError
+from ucl_jax.methods import METHODS, Method, Step, mixup
+from ucl_jax.models.architectures import Architecture
+from ucl_jax.models.heads import Network
+from ucl_jax.models.layers import BatchNorm, Conv
+from ucl_jax.models.progressive import Lateral, Progressive, only_column
+from ucl_jax.training.step import init_state, make_train_step
+from ucl_jax.types import Aux, Batch
+
+BUFFER = 10
+# What produced Table 1 of the paper, but for the size of the buffer; alpha 1 is uniform, so that weights mix visibly.
+DEFAULTS = {
+    "buffer_size": BUFFER, "alpha": 1.0, "replay_pair": "frozen", "replay_from": "buffer", "mix_per": "batch",
+    "mix_labels": "lambda", "count": "presentations",
+}  # fmt: skip
+OBJECTIVE = small.alone("simsiam")
+FINETUNE = METHODS["finetune"](small.objective("simsiam"), small.SCENARIO)
+finetune_loss = small.quick_jit(FINETUNE.loss)
+
+
+@functools.cache
+def lump(learned="simsiam", **changes):
+    """LUMP with its functions compiled, once for each setting."""
+    return small.make_method("lump", learned, **(DEFAULTS | changes))
+
+
+@pytest.fixture(scope="module")
+def start():
+    return small.started("simsiam")
+
+
+def make_views(batch, seed):
+    return OBJECTIVE.views(jax.random.split(jax.random.key(1000 + seed), EXAMPLES), batch)
+
+
+def observe(method, memory, *seeds, first=True):
+    """The memory after batches of these seeds, with second views that `make_views` can make again."""
+    for seed in seeds:
+        batch = make_batch(seed, first)
+        memory = method.observe(memory, Step(batch, make_views(batch, seed)[1], (), (), ()), jax.random.key(seed))
+    return memory
+
+
+def signature(tree):
+    return jax.tree.structure(tree), [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)]
+
+
+# Finetune.
+
+
+def test_a_method_is_found_by_the_name_of_its_file():
+    assert {"finetune", "lump"} <= set(METHODS)
+    for name, make in METHODS.items():
+        assert (make.__module__, make.__name__) == (f"ucl_jax.methods.{name}", name)
+
+
+def test_finetune_is_the_objective_on_views_of_the_present_and_keeps_nothing(start):
+    batch, keys = make_batch(), make_keys()
+    memory = FINETUNE.init(batch, *start)
+    assert memory == FINETUNE.recall(memory, jax.random.key(0), EXAMPLES) == ()
+    value, aux = finetune_loss(*start, memory, batch, (), keys)
+    expected, expected_aux = OBJECTIVE.loss(*start, OBJECTIVE.views(keys.example, batch))
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    assert set(aux.metrics) == {"feature_std"}
+    np.testing.assert_allclose(aux.metrics["feature_std"], expected_aux.metrics["feature_std"], rtol=1e-5)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), aux.model_state, expected_aux.model_state)
+    assert FINETUNE.observe(memory, Step(batch, aux.extras, (), (), ()), jax.random.key(0)) == ()
+    assert FINETUNE.end_task(memory, start[0]) == ()
+    grads = {"a": jnp.asarray([1.0, -2.0])}
+    np.testing.assert_array_equal(FINETUNE.project(memory, grads, ())["a"], [1.0, -2.0])
+    assert FINETUNE.stored is None
+
+
+# LUMP: the loss.
+
+
+def test_lump_starts_with_an_empty_buffer_of_zeros(start):
+    memory = lump().init(make_batch(), *start)
+    assert memory.task == 0
+    assert memory.buffer.seen == 0
+    items = memory.buffer.items
+    shapes = jax.tree.map(lambda x: (x.shape, x.dtype.name), (items.batch, items.kept, items.task))
+    image, label, first = ((BUFFER, SIZE, SIZE, 3), "uint8"), ((BUFFER,), "int32"), ((BUFFER,), "bool")
+    frozen = ((BUFFER, SIZE, SIZE, 3), "float32")
+    assert shapes == (Batch(image, label, first), frozen, ((BUFFER,), "int32"))
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(items))
+
+
+@pytest.mark.parametrize("replay_pair", ["frozen", "fresh"])
+@pytest.mark.parametrize("mix_per", ["batch", "example"])
+def test_lump_with_an_empty_buffer_is_finetune_exactly(start, replay_pair, mix_per):
+    method, batch, keys = lump(replay_pair=replay_pair, mix_per=mix_per), make_batch(), make_keys()
+    memory = method.init(batch, *start)
+    past = method.recall(memory, jax.random.key(0), EXAMPLES)
+    value, aux = method.loss(*start, memory, batch, past, keys)
+    expected, expected_aux = finetune_loss(*start, (), batch, (), keys)
+    assert value == expected
+    jax.tree.map(np.testing.assert_array_equal, aux.model_state, expected_aux.model_state)
+    assert aux.metrics["lambda"] == 1.0
+
+
+def by_hand(past, keys, batch, replay_pair, mix_per, alpha):
+    """The views of LUMP's step, mixed one example at a time in NumPy, and the mean weight."""
+    present = OBJECTIVE.views(keys.example, batch)
+    if replay_pair == "frozen":
+        recalled = OBJECTIVE.replay_views(keys.past, past.batch, past.kept)
+    else:
+        recalled = OBJECTIVE.views(keys.past, past.batch)
+    if mix_per == "batch":
+        weight = np.full(EXAMPLES, mixup.sample_lambda(keys.batch, alpha), np.float64)
+    else:
+        weight = np.array([mixup.sample_lambda(key, alpha) for key in keys.method], np.float64)
+        assert len(set(weight)) == EXAMPLES
+    assert np.all((weight > 0.01) & (weight < 0.99))  # these keys do mix
+    mixed = [
+        np.stack([w * np.asarray(x) + (1 - w) * np.asarray(y) for w, x, y in zip(weight, one, other)])
+        for one, other in zip(present, recalled)
+    ]
+    return tuple(jnp.asarray(view, jnp.float32) for view in mixed), weight.mean()
+
+
+@pytest.mark.parametrize("replay_pair", ["frozen", "fresh"])
+@pytest.mark.parametrize("mix_per", ["batch", "example"])
+def test_lump_with_a_filled_buffer_equals_a_step_by_hand(start, replay_pair, mix_per):
+    method, batch, keys = lump(replay_pair=replay_pair, mix_per=mix_per), make_batch(9), make_keys(5)
+    memory = observe(method, method.init(batch, *start), 1, 2)
+    past = method.recall(memory, jax.random.key(3), EXAMPLES)
+    value, aux = method.loss(*start, memory, batch, past, keys)
+
+    views, weight = by_hand(past, keys, batch, replay_pair, mix_per, DEFAULTS["alpha"])
+    expected, expected_aux = OBJECTIVE.loss(*start, views)
+    np.testing.assert_allclose(value, expected, rtol=1e-4)
+    np.testing.assert_allclose(aux.metrics["lambda"], weight, rtol=1e-6)
+    np.testing.assert_allclose(aux.metrics["feature_std"], expected_aux.metrics["feature_std"], rtol=1e-4)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+    jax.tree.map(close, aux.model_state, expected_aux.model_state)
+    # What `observe` gets is the second view of the present alone, not the mixed one.
+    close(aux.extras, OBJECTIVE.views(keys.example, batch)[1])
+
+
+def test_alpha_is_betas_parameter(start):
+    batch, keys, method = make_batch(9), make_keys(5), lump(alpha=0.1, mix_per="example")
+    memory = observe(method, method.init(batch, *start), 1)
+    past = method.recall(memory, jax.random.key(3), EXAMPLES)
+    _, aux = method.loss(*start, memory, batch, past, keys)
+    weights, others = ([float(mixup.sample_lambda(key, alpha)) for key in keys.method] for alpha in (0.1, 1.0))
+    assert abs(np.mean(weights) - np.mean(others)) > 0.01
+    np.testing.assert_allclose(aux.metrics["lambda"], np.mean(weights), rtol=1e-5)
+
+
+# LUMP: the memory.
+
+
+def test_observe_stores_examples_their_second_view_and_their_task(start):
+    method = lump(buffer_size=2 * EXAMPLES)
+    memory = method.end_task(observe(method, method.init(make_batch(), *start), 1), start[0])
+    memory = observe(method, memory, 2)
+    items = memory.buffer.items
+    for task, seed in enumerate((1, 2)):  # a buffer with room for both keeps them in order
+        place, batch = slice(task * EXAMPLES, (task + 1) * EXAMPLES), make_batch(seed)
+        jax.tree.map(lambda stored, x, p=place: np.testing.assert_array_equal(stored[p], x), items.batch, batch)
+        np.testing.assert_array_equal(items.kept[place], make_views(batch, seed)[1])
+        np.testing.assert_array_equal(items.task[place], np.full(EXAMPLES, task))
+    assert memory.task == 1
+    assert memory.buffer.seen == 2 * EXAMPLES
+    stored, filled = method.stored(memory)
+    jax.tree.map(np.testing.assert_array_equal, stored, items.batch)
+    np.testing.assert_array_equal(filled, np.ones(2 * EXAMPLES, bool))
+    _, filled = lump().stored(observe(lump(), lump().init(make_batch(), *start), 1))
+    np.testing.assert_array_equal(filled, np.arange(BUFFER) < EXAMPLES)
+
+
+def test_recall_gives_each_stored_example_with_its_own_frozen_view(start):
+    method = lump()
+    memory = observe(method, method.init(make_batch(), *start), 1)
+    past = method.recall(memory, jax.random.key(3), EXAMPLES)
+    labels = np.asarray(past.batch.label)
+    assert sorted(labels) == list(range(100, 100 + EXAMPLES))  # a full batch uses all that is stored once
+    batch = make_batch(1)
+    np.testing.assert_array_equal(past.batch.image, batch.image[labels - 100])
+    np.testing.assert_array_equal(past.kept, make_views(batch, 1)[1][labels - 100])
+
+
+def test_past_tasks_mixes_with_earlier_tasks_only(start):
+    method, batch, keys = lump(replay_from="past_tasks", buffer_size=4 * EXAMPLES), make_batch(9), make_keys(5)
+    memory = observe(method, method.init(batch, *start), 1, 2)
+
+    # Task 0: there is no earlier one, so the step is finetune's and nothing is recalled, though the buffer has items.
+    past = method.recall(memory, jax.random.key(3), EXAMPLES)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(past))
+    value, aux = method.loss(*start, memory, batch, past, keys)
+    assert aux.metrics["lambda"] == 1.0
+    np.testing.assert_array_equal(value, finetune_loss(*start, (), batch, (), keys)[0])
+
+    # Task 1: examples of batches 1 and 2, never of batch 3, which belongs to task 1 itself.
+    memory = observe(method, method.end_task(memory, start[0]), 3)
+    for seed in range(20):
+        labels = np.asarray(method.recall(memory, jax.random.key(seed), EXAMPLES).batch.label)
+        assert len(set(labels)) == EXAMPLES
+        assert set(labels // 100) <= {1, 2}
+    past = method.recall(memory, jax.random.key(3), EXAMPLES)
+    value, aux = method.loss(*start, memory, batch, past, keys)
+    views, weight = by_hand(past, keys, batch, "frozen", "batch", DEFAULTS["alpha"])
+    np.testing.assert_allclose(value, OBJECTIVE.loss(*start, views)[0], rtol=1e-4)
+    np.testing.assert_allclose(aux.metrics["lambda"], weight, rtol=1e-6)
+
+    # Task 2: batch 3 belongs to the past now.
+    memory = method.end_task(memory, start[0])
+    labels = np.asarray(method.recall(memory, jax.random.key(3), 3 * EXAMPLES).batch.label)
+    assert sorted(labels) == sorted(100 * seed + place for seed in (1, 2, 3) for place in range(EXAMPLES))
+
+
+def test_with_the_buffer_the_present_task_is_mixed_with_too(start):
+    method = lump(buffer_size=4 * EXAMPLES)
+    memory = observe(method, method.init(make_batch(), *start), 1)
+    memory = observe(method, method.end_task(memory, start[0]), 2)
+    labels = np.asarray(method.recall(memory, jax.random.key(3), 2 * EXAMPLES).batch.label)
+    assert sorted(labels) == sorted(100 * seed + place for seed in (1, 2) for place in range(EXAMPLES))
+
+
+@pytest.mark.parametrize(("count", "seen", "labels"), [
+    ("presentations", 3 * EXAMPLES, {100, 101, 102, 103, 104, 105}),
+    ("examples", 4, {100, 101, 103, 105}),
+])  # fmt: skip
+def test_count_decides_whether_an_example_is_offered_once_or_each_time(start, count, seen, labels):
+    method = lump(count=count, buffer_size=4 * EXAMPLES)
+    first = jnp.asarray([True, True, False, True, False, True])
+    memory = observe(method, method.init(make_batch(), *start), 1, first=first)
+    memory = observe(method, memory, 1, 1, first=False)  # two more epochs
+    assert memory.buffer.seen == seen
+    stored, filled = method.stored(memory)
+    assert set(np.asarray(stored.label)[np.asarray(filled)]) == labels
+    assert filled.sum() == seen
+
+
+def test_memory_keeps_its_structure_shapes_and_dtypes(start):
+    """Else a compiled step would be compiled again, or fail, after the first."""
+    for settings in ({}, {"count": "examples", "replay_from": "past_tasks", "buffer_size": 3}):
+        method = lump(**settings)
+        before = method.init(make_batch(), *start)
+        one = method.init(jax.tree.map(lambda x: x[:1], make_batch()), *start)  # as train_step.init_state does
+        assert signature(one) == signature(before)
+        after = observe(method, before, 1)
+        assert signature(after) == signature(before)
+        ended = method.end_task(after, start[0])
+        assert signature(ended) == signature(before)
+        assert ended.task == 1
+        jax.tree.map(np.testing.assert_array_equal, ended.buffer, after.buffer)
+
+
+def test_what_lump_recalls_keeps_its_shapes_whether_or_not_something_is_stored(start):
+    method = lump()
+    memory = method.init(make_batch(), *start)
+    empty = method.recall(memory, jax.random.key(0), 7)
+    assert signature(empty) == signature(method.recall(observe(method, memory, 1, 2), jax.random.key(0), 7))
+    assert {leaf.shape[0] for leaf in jax.tree.leaves(empty)} == {7}
+
+
+# LUMP: labels.
+
+
+@pytest.mark.parametrize(("mix_labels", "mix_per"), [("lambda", "batch"), ("release", "batch"), ("release", "example")])
+def test_mixed_labels_equal_two_cross_entropies_by_hand(mix_labels, mix_per):
+    """lambda: w CE(y) + (1 - w) CE(y past); release: CE(y) + (1 - w) CE(y past), as in the official code."""
+    objective, start = small.alone("supervised"), small.started("supervised")
+    method, batch, keys = lump("supervised", mix_labels=mix_labels, mix_per=mix_per), make_batch(3), make_keys(5)
+    memory = method.init(batch, *start)
+    value, aux = method.loss(*start, memory, batch, method.recall(memory, jax.random.key(3), EXAMPLES), keys)
+    alone, _ = objective.loss(*start, objective.views(keys.example, batch))
+    np.testing.assert_allclose(value, alone, rtol=1e-5)  # an empty buffer: the weight is 1, and so is the present's
+    one_hot = np.eye(1000)[np.asarray(batch.label)]
+    np.testing.assert_array_equal(aux.extras, one_hot)
+
+    memory = method.observe(memory, Step(make_batch(1), jnp.asarray(np.eye(1000)[100:106], jnp.float32), (), (), ()),
+                            jax.random.key(1))  # fmt: skip
+    past = method.recall(memory, jax.random.key(3), EXAMPLES)
+    value, _ = method.loss(*start, memory, batch, past, keys)
+    if mix_per == "batch":
+        weight = np.full(EXAMPLES, mixup.sample_lambda(keys.batch, DEFAULTS["alpha"]), np.float64)
+    else:
+        weight = np.array([mixup.sample_lambda(key, DEFAULTS["alpha"]) for key in keys.method], np.float64)
+    assert np.all((weight > 0.01) & (weight < 0.99))
+    now = np.asarray(objective.views(keys.example, batch).image)
+    then = np.asarray(objective.weak_view(keys.past, past.batch.image))
+    mixed = jnp.asarray([w * x + (1 - w) * y for w, x, y in zip(weight, now, then)], jnp.float32)
+    logits = np.asarray(objective.embed(*start, mixed, True)[0].logits, np.float64)
+    log_p = logits - np.log(np.sum(np.exp(logits), axis=1, keepdims=True))
+    terms = []
+    for row, w, label, other in zip(log_p, weight, np.asarray(batch.label), np.asarray(past.batch.label)):
+        assert label // 100 == 3
+        assert other // 100 == 1
+        terms.append(-(w if mix_labels == "lambda" else 1.0) * row[label] - (1 - w) * row[other])
+    np.testing.assert_allclose(value, np.mean(terms), rtol=1e-4)
+
+
+@pytest.mark.parametrize("learned", ["simsiam", "barlow_twins"])
+def test_labels_as_released_need_labels(learned):
+    with pytest.raises(UsageError, match=r"mix_labels=release needs labels: take the objective supervised"):
+        lump(learned, mix_labels="release")
+
+
+# The train step, with numbers worked by hand.
+
+
+def toy():
+    """A loss with gradients (mean label, mean label) and 3, a reference with (past, -past) and 7; memory: the Step."""
+
+    def loss(params, model_state, memory, batch, past, keys):
+        label = batch.label.astype(jnp.float32)
+        value = jnp.mean(label) * jnp.sum(params["a"]) + 3.0 * params["b"]
+        return value, Aux(model_state, {}, 2 * batch.label)
+
+    def reference(params, model_state, memory, past, keys):
+        return jnp.mean(past) * (params["a"][0] - params["a"][1]) + 7.0 * params["b"]
+
+    return Method(
+        init=lambda batch, params, model_state: (),
+        loss=loss,
+        reference=reference,
+        recall=lambda memory, key, n: jnp.arange(n, dtype=jnp.float32) + 1.0,
+        project=lambda memory, grads, reference: jax.tree.map(lambda g, r: g - 2.0 * r, grads, reference),
+        observe=lambda memory, step, key: step,
+    )
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_train_step_equals_numbers_worked_by_hand(devices):
+    """Labels 100..105: gradient 102.5; past 1..6: reference 3.5; so 102.5 -+ 7. Weight decay 0.5, rate 0.1."""
+    params = {"a": jnp.asarray([1.0, -2.0]), "b": jnp.asarray(0.3)}
+    optimizer = optax.chain(optax.add_decayed_weights(0.5), optax.sgd(0.1, momentum=0.9))
+
+    def active(tree):
+        return {"a": tree["a"], "b": jnp.zeros_like(tree["b"])}
+
+    state, batch, key = init_state(params, (), toy(), optimizer, make_batch(1)), make_batch(1), small.RUN_KEY
+    if devices == 1:
+        after, metrics = jax.jit(make_train_step(toy(), optimizer, active=active))(state, batch, key)
+    else:
+        step = make_train_step(toy(), optimizer, "devices", active)
+        mapped = jax.pmap(step, "devices", in_axes=(None, 0, None), devices=jax.local_devices()[:devices])
+        shares = jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), batch)
+        each = mapped(state, shares, key)
+        after, other = (jax.tree.map(lambda x, d=d: np.asarray(x[d]), each) for d in range(devices))
+        small.assert_trees_equal(after, other)
+        after, metrics = after
+
+    seen = after.memory  # what `observe` was given
+    close = functools.partial(small.assert_trees_close, rtol=1e-6)
+    close(seen.grads, {"a": np.array([102.5, 102.5]), "b": np.array(0.0)})  # not projected; b is inactive
+    small.assert_trees_equal(seen.previous, params)
+    small.assert_trees_equal(seen.params, after.params)
+    small.assert_trees_equal(seen.batch, batch)
+    np.testing.assert_array_equal(seen.extras, 2 * batch.label)
+    projected = np.array([102.5 - 2 * 3.5, 102.5 + 2 * 3.5])
+    expected = np.array([1.0, -2.0]) - 0.1 * (projected + 0.5 * np.array([1.0, -2.0]))
+    close(after.params, {"a": expected, "b": np.array(0.3)})
+    assert after.params["b"] == params["b"]  # not trained: to the bit, though its gradient is not 0
+    close(optax.tree.get(after.opt_state, "trace"), {"a": projected + [0.5, -1.0], "b": np.array(0.0)})
+    np.testing.assert_allclose(metrics["grad_norm"], np.linalg.norm(projected), rtol=1e-6)
+    np.testing.assert_allclose(metrics["loss"], 102.5 * -1.0 + 3.0 * 0.3, rtol=1e-6)
+    assert after.step == 1
+
+
+# A progressive network.
+
+
+class Column(nn.Module):
+    """Two maps; the second one reads the first ones of the columns before."""
+
+    @nn.compact
+    def __call__(self, x, earlier, train):
+        first = nn.relu(BatchNorm(name="first_norm")(Conv(3, stride=2, name="first")(x), train))
+        second = BatchNorm(name="second_norm")(Conv(4, stride=2, name="second")(first), train)
+        if earlier:
+            second += Lateral(4, name="lateral")([maps[0] for maps in earlier])
+        return [first, nn.relu(second)]
+
+
+@functools.cache
+def stage(column, columns=3):
+    return Architecture(
+        lambda heads: Progressive(tuple(Network(Column(), **heads()) for _ in range(columns)), column),
+        functools.partial(only_column, column),
+    )
+
+
+def test_a_column_learns_alone_beside_the_frozen_ones():
+    """With momentum and weight decay, which would move frozen parameters though their gradients are 0."""
+    rate, decay, momentum = 0.1, 0.2, 0.9
+    optimizer = optax.chain(optax.add_decayed_weights(decay), optax.sgd(rate, momentum=momentum))
+    state = small.start_state(FINETUNE, optimizer, small.started("simsiam", stage(0)))
+    columns = {f"networks_{number}" for number in range(3)}
+    assert state.params.keys() == state.model_state.keys() == columns
+    assert "lateral" not in state.params["networks_0"]["backbone"]
+    scales = [state.params[f"networks_{number}"]["backbone"]["lateral"]["scale"] for number in (1, 2)]
+    assert [x.shape for x in scales] == [(1,), (2,)]
+    for column in (0, 1):
+        name, objective = f"networks_{column}", small.objective("simsiam", stage(column))
+        step = small.make_step(METHODS["finetune"](objective, small.SCENARIO), optimizer, active=objective.active)
+        before = state
+        trace = optax.tree.get(before.opt_state, "trace")[name]
+        small.assert_trees_equal(trace, jax.tree.map(jnp.zeros_like, trace))  # it starts at rest
+        for number in range(3):
+            if column:
+                _, _, keys = small.step_keys(state.step)
+                views = small.alone("simsiam").views(keys.example, make_batch(number))
+                (_, aux), grads = small.value_and_grad("simsiam", stage(1))(state.params, state.model_state, views)
+                # The gradient of what is frozen is not 0: freezing is the step's doing.
+                assert max(np.abs(x).max() for x in jax.tree.leaves(grads["networks_0"]["backbone"])) > 1e-4
+                pulls = jax.tree.map(lambda g, p: g + decay * p, grads[name], state.params[name])
+                trace = jax.tree.map(lambda t, g: momentum * t + g, trace, pulls)
+                expected = jax.tree.map(lambda p, t: p - rate * t, state.params[name], trace)
+            state, _ = step(state, make_batch(number))
+            if column:
+                small.assert_trees_close(state.params[name], expected, rtol=1e-4, atol=1e-5)
+                small.assert_trees_close(state.model_state[name], aux.model_state[name], rtol=1e-4, atol=1e-5)
+        for other in columns - {name}:
+            small.assert_trees_equal(state.params[other], before.params[other])
+            small.assert_trees_equal(state.model_state[other], before.model_state[other])
+        for tree, old in ((state.params, before.params), (state.model_state, before.model_state)):
+            moved = jax.tree.map(lambda x, y: bool(np.any(np.asarray(x) != np.asarray(y))), tree[name], old[name])
+            assert all(jax.tree.leaves(moved)), moved
+        if column:  # what the first task's column says has not changed
+            embed, view = small.alone("simsiam", stage(0)).embed, jnp.asarray(make_batch(7).image, jnp.float32)
+            outputs = (embed(x.params, x.model_state, view, False)[0] for x in (before, state))
+            small.assert_trees_equal(*outputs)
+
+
+# Settings.
+
+
+@pytest.mark.parametrize(("name", "value", "message"), [
+    ("replay_pair", "freshh", r"config\.method\.replay_pair 'freshh', did you mean 'fresh'\? known: frozen, fresh"),
+    ("replay_from", "past", r"config\.method\.replay_from 'past'.* known: buffer, past_tasks"),
+    ("mix_labels", "released", r"config\.method\.mix_labels 'released', did you mean 'release'\?"),
+    ("mix_per", "pixel", r"config\.method\.mix_per 'pixel'.* known: batch, example"),
+    ("count", "", r"config\.method\.count ''.* known: presentations, examples"),
+])  # fmt: skip
+def test_a_setting_out_of_range_is_an_error_that_names_the_key(name, value, message):
+    with pytest.raises(UsageError, match=message):
+        lump(**{name: value})

@@ -1,0 +1,261 @@
+"""Tables of runs that differ in more than seeds: nothing is lost, mixed, or stands beside what it is not like."""
+
+import pytest
+
+from ucl_jax.results import tables
+
+EXAMPLES = "benchmark.examples_per_task"
+
+
+def run(
+    recipe="lump", seed=0, before=60.0, benchmark="cifar10", overrides=(), analysis=(), objective="simsiam", **method
+):
+    """Of a command with overrides "KEY=VALUE" of the benchmark or of training."""
+    probe = {
+        "matrix": [[90.0, None], [80.0, 97.0]],
+        "chance": 50.0,
+        "random_init": [before, before + 10],
+        "settings": {},
+    }
+    config = {
+        "recipe": recipe,
+        "seed": seed,
+        "model": {"name": "resnet18"},
+        "objective": {"name": objective},
+        "eval": {"forgetting": "max", "tasks": "all"},
+        "benchmark": {"name": benchmark, "joint": False, "examples_per_task": 0},
+        "train": {"epochs": 200, "learning_rate": 0.03 if recipe == "lump" else 0.06},
+        "method": {"name": recipe, **method},
+    }
+    for part, key, value in (pair.replace("=", ".").split(".") for pair in overrides):
+        config[part][key] = int(value)
+    given = "".join(f" --config.{pair}" for pair in (f"seed={seed}", *overrides))
+    return {
+        "finished": True,
+        "config": config,
+        "probes": {"knn_task": probe},
+        "command": f"python launch.py --workdir=/tmp/a --config=configs/{recipe}.py:{benchmark},{objective}{given}",
+        "analysis": list(analysis),
+    }
+
+
+def few(images, **given):
+    return run(overrides=(f"{EXAMPLES}={images}",), **given)
+
+
+def rows(runs):
+    (table,) = tables.against_paper(tables.experiments_of(runs), "max")
+    return [row[1:] for row in table.rows[1:-1]]
+
+
+# The random network.
+
+
+def test_random_networks_of_other_settings_have_their_own_rows():
+    # The numbers of a random network depend on the images that kNN compares with, not on recipe or training.
+    runs = [run(seed=seed, before=60.0 + seed) for seed in (0, 1)]
+    runs += [run("finetune", before=60.0), few(50, before=40.0), few(100, recipe="finetune", before=50.0)]
+    found = {label: tables.seeds(group) for label, group in tables.random_networks(runs).items()}
+    assert found == {
+        "random network, all training images": [0, 1],
+        f"random network, {EXAMPLES}=50": [0],
+        f"random network, {EXAMPLES}=100": [0],
+    }
+    told = {row[0]: row[1:3] for row in rows(runs) if row[0].startswith("random")}
+    assert told == {
+        "random network, all training images": ["2", "65.50±0.71"],
+        f"random network, {EXAMPLES}=50": ["1", "45.00"],
+        f"random network, {EXAMPLES}=100": ["1", "55.00"],
+    }
+    single = {row[0]: row[1] for row in tables.every_run(runs, "max") if row[0].startswith("random")}
+    assert list(single.values()) == ["65.00", "45.00", "55.00"]  # of the first run that has it
+
+
+def test_seeds_of_subsets_name_a_random_network_last():
+    subset = "benchmark.subset_seed"
+    alone = [run(overrides=(f"{subset}={seed}",), before=60.0 + seed) for seed in (0, 1)]
+    assert list(tables.random_networks(alone)) == [f"random network, {subset}={seed}" for seed in (0, 1)]
+    runs = [alone[0], run(overrides=(f"{EXAMPLES}=50", f"{subset}=-1"), before=40.0)]
+    assert list(tables.random_networks(runs)) == [
+        "random network, all training images", f"random network, {EXAMPLES}=50",
+    ]  # fmt: skip
+
+
+def test_a_random_network_is_one_where_its_numbers_are():
+    runs = [run(before=60.0), run("finetune", before=60.0), run(seed=1, before=62.0), few(50, before=60.0)]
+    assert {k: tables.seeds(v) for k, v in tables.random_networks(runs).items()} == {"random network": [0, 1]}
+    other_machine = [run(before=60.0), run("finetune", before=60.1)]  # no setting tells them apart
+    assert list(tables.random_networks(other_machine)) == ["random network"]
+    two = [*other_machine, run(before=30.0, objective="supervised")]
+    two[2]["config"]["objective"]["classes"] = 100  # differs with the name, which says more
+    assert list(tables.random_networks(two)) == [
+        f"random network, objective.name={n}" for n in ("simsiam", "supervised")
+    ]
+    bare = run()
+    bare["probes"]["knn_task"]["random_init"] = None
+    assert tables.random_networks([bare]) == {}
+
+
+def test_random_networks_of_several_benchmarks():
+    runs = [run(), run(benchmark="digits", before=30.0)]
+    assert list(tables.random_networks(runs)) == [
+        f"random network, benchmark.name={name}" for name in ("cifar10", "digits")
+    ]
+
+
+# Names.
+
+
+@pytest.mark.parametrize(
+    ("runs", "names"),
+    [
+        ([run(), run(seed=1)], ["lump (simsiam, seed 0)", "lump (simsiam, seed 1)"]),
+        (
+            [run(alpha=0.1), run("finetune"), run(alpha=0.4)],
+            [
+                "lump, method.alpha=0.1 (simsiam, seed 0)",
+                "finetune (simsiam, seed 0)",
+                "lump, method.alpha=0.4 (simsiam, seed 0)",
+            ],
+        ),
+        (
+            [run(), few(50)],
+            ["lump, all training images (simsiam, seed 0)", f"lump, {EXAMPLES}=50 (simsiam, seed 0)"],
+        ),
+        (
+            [run(), run(benchmark="digits"), run(seed=1)],
+            ["lump (simsiam, cifar10, seed 0)", "lump (simsiam, digits, seed 0)", "lump (simsiam, seed 1)"],
+        ),
+        ([run(), run()], ["lump (simsiam, seed 0)", "lump (simsiam, seed 0), run 2"]),
+    ],
+)
+def test_every_run_has_its_own_name(runs, names):
+    assert tables.run_names(runs) == names
+    assert [row[0] for row in tables.every_run(runs, "max")][1 : 1 + len(runs)] == names
+
+
+def test_another_definition_of_forgetting_is_no_other_run():
+    other = run(seed=1)
+    other["config"]["eval"]["forgetting"] = "first"
+    assert tables.run_names([run(), other]) == ["lump (simsiam, seed 0)", "lump (simsiam, seed 1)"]
+
+
+def test_settings_say_what_0_stands_for():
+    runs = [run(), few(50)]
+    assert [e.recipe for e in tables.experiments_of(runs)] == ["lump, all training images", f"lump, {EXAMPLES}=50"]
+    assert tables.settings_that_differ(tables.experiments_of(runs))[1] == [EXAMPLES, "0 (all training images)", "50"]
+
+
+# The paper's numbers.
+
+PAPER = ["91.00±0.40", "2.92±0.53"]
+
+
+@pytest.mark.parametrize(
+    ("runs", "beside"),
+    [
+        ([run()], [True]),
+        ([run(overrides=["train.devices=1"])], [True]),
+        ([run(), few(50)], [True, False]),
+        ([few(50)], [False]),
+        ([run() | {"command": None}, few(50) | {"command": None}], [True, False]),
+        ([run(overrides=["train.epochs=2"])], [False]),
+        ([run(overrides=["train.epochs=2"]), run(seed=1)], [False, True]),
+        ([run(alpha=0.1), run(alpha=0.4)], [False, False]),  # and no command says which the recipe has
+    ],
+)
+def test_the_papers_numbers_stand_beside_runs_of_the_recipe_alone(runs, beside):
+    found = [row[4:6] for row in rows(runs) if not row[0].startswith("random")]
+    assert found == [PAPER if own else ["-", "-"] for own in beside]
+
+
+def test_overridden_keys_of_a_command():
+    assert tables.overridden(few(50, seed=3)) == {EXAMPLES}
+    words = (
+        "launch.py --config=a.py --config.log.wandb=True -config.train.epochs 3 '<i> --config.seed=1 --x=--config.y=2"
+    )
+    assert tables.overridden({"command": words}) == {"train.epochs"}
+    assert tables.overridden({}) == set()
+
+
+# Analysis records.
+
+
+def record(probe, values, after=1, **settings):
+    return {"probe": probe, "after": after, "settings": settings, "values": values}
+
+
+def linear(accuracy, **settings):
+    return record("linear", {"task": [accuracy], "all": [accuracy]}, solver="ridge", fraction=0.1, **settings)
+
+
+def analysis(*of_seeds):
+    runs = [run(seed=seed, analysis=records) for seed, records in enumerate(of_seeds)]
+    return {
+        table.title: [row[1:] for row in table.rows] for table in tables.analysis_tables(tables.experiments_of(runs))
+    }
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "told"),
+    [
+        ({"penalties": [0.1, 1.0]}, {"penalties": [0.1]}, ["0.1,1.0", "0.1"]),
+        ({"seed": 0}, {"seed": 7}, ["0", "7"]),
+        ({"images": 100}, {}, ["100", "-"]),
+    ],
+)
+def test_no_record_is_dropped(one, other, told):
+    (found,) = analysis([linear(90.0, **one), linear(50.0, **other)]).values()
+    (name,) = one
+    assert found == [
+        ["tasks learned", "solver", "fraction", name, "n", "within the task", "all classes"],
+        ["1", "ridge", "0.1", told[0], "1", "90.00", "90.00"],
+        ["1", "ridge", "0.1", told[1], "1", "50.00", "50.00"],
+    ]
+
+
+def test_settings_of_one_kind_of_record_alone_need_no_column():
+    sgd = record("linear", {"task": [1.0], "all": [1.0]}, solver="sgd", fraction=0.1, epochs=100)
+    (found,) = analysis([linear(90.0, penalties=[1.0]), sgd]).values()
+    assert found[0][:4] == ["tasks learned", "solver", "fraction", "n"]
+
+
+def test_rows_of_knn_name_their_settings_once():
+    def knn(*ks):
+        each = [{"k": k, "temperature": 0.1, "task": [k], "all": [k]} for k in ks]
+        return record("knn", {"rows": each}, k=list(ks), temperature=[0.1])
+
+    (found,) = analysis([knn(20, 5), knn(5)]).values()
+    assert found == [
+        ["tasks learned", "k", "temperature", "n", "within the task", "all classes"],
+        ["1", "20", "0.1", "1", "20.00", "20.00"],
+        ["1", "5", "0.1", "1", "5.00", "5.00"],
+    ]
+
+
+def test_a_setting_and_a_number_of_one_name_are_two_columns():
+    few, every = (record("ood", {"knn": 50.0, "train_images": 7}, dataset="mnist", train_images=n) for n in (7, 0))
+    (found,) = analysis([few, every]).values()
+    assert found[0] == ["tasks learned", "dataset", "train images, set", "n", "knn", "train images"]
+    assert [row[2] for row in found[1:]] == ["7", "0"]
+
+
+def test_the_mean_is_over_the_seeds_that_have_a_number():
+    # 90 and 94 of three seeds: the deviation is half the difference times the square root of 2.
+    def one(x, count):
+        return record("brand_new", {"score": x, "images": count, "all of it": 1.0, "none": None})
+
+    (found,) = analysis([one(90.0, 10)], [one(None, None)], [one(94.0, 10)]).values()
+    assert found == [
+        ["tasks learned", "n", "score", "images", "all of it", "none"],
+        ["1", "3", "92.00±2.83 (n=2)", "10 (n=2)", "1.00±0.00", "-"],
+    ]
+
+
+def test_geometry_shows_the_deviations_mean_and_least_and_not_all():
+    values = {"effective_rank": 3.0, "deviation": [0.5, 1.5], "deviation_mean": 1.0, "deviation_least": 0.5}
+    (found,) = analysis([record("geometry", values)]).values()
+    assert found == [
+        ["tasks learned", "n", "effective rank", "deviation mean", "deviation least"],
+        ["1", "1", "3.00", "1.00", "0.50"],
+    ]

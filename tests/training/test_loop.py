@@ -1,0 +1,154 @@
+"""The loop: where tasks begin, what is left after a restart, and what it yields."""
+
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+from tests import tiny
+from ucl_jax.data.tasks import batch_indices, open_stream
+from ucl_jax.errors import UsageError
+from ucl_jax.evaluation import accuracy_matrix, evaluators
+from ucl_jax.objectives import Readout
+from ucl_jax.training import parallel
+from ucl_jax.training.build import Experiment, Stage, make_experiment
+from ucl_jax.training.loop import _batches, make_schedule, probe, task_features, train
+
+
+def test_schedule_by_hand():
+    # 10 examples in batches of 4 are 3 steps an epoch, 4 are 1, 9 are 3.
+    schedule = make_schedule([10, 4, 9], epochs=2, batch_size=4)
+    assert schedule == ((0, 6, 8, 14), (3, 1, 3), (4, 4, 4))
+    assert schedule.total == 14
+    # The paper: 10,000 images a task in batches of 256 are 40 steps; 5 tasks of 200 epochs are 40,000.
+    assert make_schedule([10_000] * 5, 200, 256).total == 40_000
+    # Steps are int32: 2**31 - 1 of them, and no more.
+    assert make_schedule([2**31 - 1], 1, 1).total == 2**31 - 1
+    with pytest.raises(UsageError, match=r"config\.train\.epochs is 1000000: a run of 25000000000 steps"):
+        make_schedule([10_000] * 5, 10**6, 2)
+
+
+def test_a_task_smaller_than_a_batch_is_one_batch_of_its_own_size():
+    schedule = make_schedule([10, 100, 300], epochs=2, batch_size=256)
+    assert schedule == ((0, 2, 4, 8), (1, 1, 2), (10, 100, 256))
+    for _, first, index in _batches(0, 1, schedule, 2, 100, 256):
+        assert sorted(index) == list(range(100))  # each image once
+        assert len(first) == 100
+
+
+def test_what_is_left_is_the_tail_of_the_whole():
+    schedule = make_schedule([10, 7], epochs=3, batch_size=4)
+    whole = list(_batches(0, 1, schedule, 9, 7, 4))
+    assert [epoch for epoch, _, _ in whole] == [0, 0, 1, 1, 2, 2]
+    for done in range(7):
+        left = list(_batches(0, 1, schedule, 9 + done, 7, 4))
+        assert [epoch for epoch, _, _ in left] == [epoch for epoch, _, _ in whole[done:]]
+        for (_, first, index), (_, other_first, other_index) in zip(left, whole[done:]):
+            np.testing.assert_array_equal(index, other_index)
+            np.testing.assert_array_equal(first, other_first)
+    np.testing.assert_array_equal(np.stack([index for _, _, index in whole[2:4]]), batch_indices(0, 1, 1, 7, 4)[0])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "tasks", "matrix"),
+    [
+        ("finetune", "seen", [[True, False], [True, True]]),
+        ("finetune", "all", [[True, True], [True, True]]),
+        ("multitask", "seen", [[True, True]]),
+    ],
+)
+def test_events_and_the_shape_of_the_matrix(recipe, tasks, matrix, tmp_path):
+    config = tiny.config(recipe, eval__tasks=tasks, train__epochs=1)
+    experiment = make_experiment(config, parallel.AXIS)
+    compiled = parallel.compile_stages(experiment.stages, jax.local_devices()[:1])
+    state = jax.device_put(experiment.init(), compiled[0].sharding)
+    with open_stream(config.benchmark, str(tmp_path)) as stream:
+        events = [
+            (type(event).__name__, event.step, getattr(event, "rows", None))
+            for event in train(config, experiment, compiled, stream, state, 0, 0)
+        ]
+    steps = [step for name, step, _ in events if name == "StepDone"]
+    assert steps == list(range(1, 11))  # 2 x 80 images in batches of 16, in whichever order
+    rows = [rows for name, _, rows in events if name == "TaskDone"]
+    assert [[a is not None for a in row["knn_task"].accuracy] for row in rows] == matrix
+    assert accuracy_matrix.rows_recorded([row["knn_task"].accuracy for row in rows]) == (
+        "all" if np.all(matrix) else "seen"
+    )
+    assert [step for name, step, _ in events if name == "TaskDone"] == ([5, 10] if len(matrix) == 2 else [10])
+
+
+# An architecture that grows: which network judges which task. Stages are stubs.
+
+EVAL = SimpleNamespace(eval=SimpleNamespace(batch_size=4, knn_k=1, knn_k_rule="fixed", knn_temperature=0.1))
+CLASSES = [(0, 1), (2, 3), (4, 5)]
+
+
+def staged(stages, classes=6):
+    objective = SimpleNamespace(classes=classes)
+    return Experiment((Stage(objective, None, None),) * stages, None, None)
+
+
+def shown_by(stage, task, queries=10):
+    """What a stage makes of a task: 3 * task + stage of 10 images right, by neighbours and by the head."""
+    right = np.arange(queries) < 3 * task + stage
+    label = np.full(queries, CLASSES[task][0])
+    code = np.eye(6, dtype=np.float32)[np.where(right, *CLASSES[task])]
+    own = np.array(CLASSES[task])
+    return evaluators.TaskFeatures(np.eye(6, dtype=np.float32)[own], own, code, label, code)
+
+
+@pytest.mark.parametrize("learned", [-1, 0, 1, 2])
+def test_a_task_is_judged_by_its_own_stage_where_the_probe_knows_the_task(learned):
+    seen = max(learned + 1, 1)
+    features = [{stage: shown_by(stage, task) for stage in range(3)} for task in range(3)]
+    rows = probe(EVAL, staged(3), features, learned, seen, CLASSES)
+    assert list(rows) == ["knn_task", "knn_all", "head_task", "head_all"]
+    # A task not learned yet is shown to the present stage, as is everything before the first.
+    stages = [min(task, max(learned, 0)) for task in range(3)]
+    own = [10.0 * (3 * task + stage) for task, stage in enumerate(stages)]
+    present = [10.0 * (3 * task + max(learned, 0)) if task < seen else None for task in range(3)]
+    assert rows["knn_task"].accuracy == rows["head_task"].accuracy == own
+    assert rows["knn_all"].accuracy == rows["head_all"].accuracy == present
+
+
+def test_one_network_is_the_only_stage_of_every_task_and_has_no_head_without_labels():
+    features = [{0: shown_by(0, task)} for task in range(2)] + [None]
+    rows = probe(EVAL, staged(1, classes=None), features, 1, 2, CLASSES)
+    assert {name: row.accuracy for name, row in rows.items()} == {
+        "knn_task": [0.0, 30.0, None],
+        "knn_all": [0.0, 30.0, None],
+    }
+    assert [staged(1).stage(task) for task in (-1, 0, 3)] == [0, 0, 0]
+    assert [staged(3).stage(task) for task in (-1, 0, 1, 2)] == [0, 0, 1, 2]
+    assert staged(1).labelled
+    assert not staged(1, classes=None).labelled
+
+
+@pytest.mark.parametrize(
+    ("task", "learned", "stages"), [(0, -1, [0]), (0, 0, [0]), (0, 2, [0, 2]), (1, 2, [1, 2]), (2, 2, [2]), (2, 1, [1])]
+)
+def test_features_are_taken_by_the_stages_that_probes_ask_for(task, learned, stages):
+    def features_of(stage):
+        def features(params, model_state, images):
+            assert (params, model_state) == ("params", "statistics")
+            mean = images.reshape(len(images), -1).mean(axis=1, keepdims=True).astype(np.float32)
+            return Readout(mean + 1000 * stage, 2 * mean + 1000 * stage)
+
+        return SimpleNamespace(features=features)
+
+    image = np.arange(7 * 2 * 2 * 3, dtype=np.uint8).reshape(7, 2, 2, 3)
+    data = SimpleNamespace(
+        train_image=image, train_label=np.arange(7), test_image=image[:5] + 3, test_label=np.arange(5) + task
+    )
+    stream, network = SimpleNamespace(task={task: data}.get), ("params", "statistics")
+    compiled = [features_of(stage) for stage in range(3)]
+    out = task_features(EVAL, staged(3), compiled, stream, network, task, learned)
+    assert sorted(out) == stages
+    for stage, shown in out.items():
+        bank = image.reshape(7, -1).mean(axis=1, keepdims=True)
+        np.testing.assert_array_equal(shown.bank, bank + 1000 * stage)
+        np.testing.assert_array_equal(shown.query, bank[:5] + 3 + 1000 * stage)
+        np.testing.assert_array_equal(shown.logits, 2 * (bank[:5] + 3) + 1000 * stage)
+        np.testing.assert_array_equal(shown.bank_label, np.arange(7))
+        np.testing.assert_array_equal(shown.query_label, np.arange(5) + task)

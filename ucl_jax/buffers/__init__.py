@@ -1,0 +1,1 @@
+"""Buffers: which past examples are kept."""

@@ -1,0 +1,37 @@
+"""The greedy policy of GSS."""
+
+import jax
+import jax.numpy as jnp
+
+from ucl_jax.types import Array
+
+
+def greedy_slots(key: Array, seen: Array, stored: Array, offered: Array, eligible: Array) -> Array:
+    """The slot that GSS (Aljundi et al. 2019, algorithm 2) gives to each example of a batch, in order.
+
+    Free slots are filled first. Then an example with a score below 1 challenges a stored one, drawn in proportion to
+    its score, and takes its place with probability stored / (stored + offered).
+
+    Args:
+      key: random key.
+      seen: int32 [], examples offered before this batch.
+      stored: float32 [S], scores of the slots, at least 0.
+      offered: float32 [B], scores of the examples, in [0, 2].
+      eligible: bool [B], False for examples that are not offered.
+
+    Returns:
+      int32 [B]: a slot in [0, S), or S where the example is not kept.
+    """
+    size = stored.shape[0]
+
+    def offer(score, turn):
+        place, mine, eligible, key = turn
+        draw_key, coin_key = jax.random.split(key)
+        rival = jax.random.categorical(draw_key, jnp.log(score))
+        wins = (mine < 1.0) & (jax.random.uniform(coin_key) * (score[rival] + mine) < score[rival])
+        slot = jnp.where(place < size, place, jnp.where(wins, rival, size))
+        slot = jnp.where(eligible, slot, size).astype(jnp.int32)
+        return score.at[slot].set(mine, mode="drop"), slot
+
+    places = seen + jnp.cumsum(eligible, dtype=jnp.int32) - 1
+    return jax.lax.scan(offer, stored, (places, offered, eligible, jax.random.split(key, offered.shape[0])))[1]

@@ -1,0 +1,1 @@
+"""Evaluation: features -> numbers. Pure functions."""

@@ -1,0 +1,13 @@
+"""Objectives: what is learned from one batch. To add one, write its file, name it here and give it its settings.
+
+A maker takes an architecture, an augmentation and the settings of `config.objective`; it gives an `Objective`.
+"""
+
+from ucl_jax.objectives.barlow_twins import barlow_twins
+from ucl_jax.objectives.base import STAGES, Augmentation, Objective, Readout, Views
+from ucl_jax.objectives.simsiam import simsiam
+from ucl_jax.objectives.supervised import supervised
+
+OBJECTIVES = {"simsiam": simsiam, "barlow_twins": barlow_twins, "supervised": supervised}
+
+__all__ = ["OBJECTIVES", "STAGES", "Augmentation", "Objective", "Readout", "Views"]

@@ -1,0 +1,35 @@
+"""SimSiam: predict one view's projection from the other's (Chen & He 2021)."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from ucl_jax.models.architectures import Architecture
+from ucl_jax.models.heads import Predictor, Projector
+from ucl_jax.objectives import losses
+from ucl_jax.objectives.base import Augmentation, Objective, two_view_objective
+
+
+def simsiam(
+    architecture: Architecture,
+    augmentation: Augmentation,
+    *,
+    hidden_dim: int,
+    output_dim: int,
+    predictor_dim: int,
+    dtype: Any = jnp.float32,
+    axis_name: str | None = None,
+) -> Objective:
+    """SimSiam (Chen & He 2021): symmetric negative cosine between a prediction and the other view's projection."""
+
+    def heads():
+        return {
+            "projector": Projector(hidden_dim, output_dim, dtype, axis_name),
+            "predictor": Predictor(predictor_dim, dtype, axis_name),
+        }
+
+    def criterion(out):
+        z, p = out.projection, out.prediction
+        return 0.5 * losses.negative_cosine(p[0], z[1]) + 0.5 * losses.negative_cosine(p[1], z[0])
+
+    return two_view_objective(architecture, heads, augmentation, criterion)

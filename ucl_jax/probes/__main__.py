@@ -1,0 +1,188 @@
+"""Probes of saved networks; what they find is added to the run's results.json, its pictures to RUN/analysis.
+
+python -m ucl_jax.probe --workdir=RUN --probes=knn,linear,ood [--after=last|all|0,1,5] [--set=linear.fraction=0.1]
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from ucl_jax import cli
+from ucl_jax import settings as setting_table
+from ucl_jax.errors import choose, disk_errors, require
+from ucl_jax.evaluation import accuracy_matrix
+from ucl_jax.probes import PROBES, Probe
+from ucl_jax.probes.trained_run import TrainedRun
+from ucl_jax.results import figures
+from ucl_jax.results.load import load_results, read_results
+from ucl_jax.training import parallel
+from ucl_jax.training.run import claim, write_json
+
+Record = dict[str, Any]
+
+
+def probe(
+    workdir: pathlib.Path, names: Sequence[str], after: str, changes: Sequence[str], data_dir: str = ""
+) -> list[pathlib.Path]:
+    """Makes the records that are not there yet, one after the other, each saved before the next is begun.
+
+    Args:
+      workdir: a run folder.
+      names: of PROBES.
+      after: "last", "all", or numbers of tasks learned with commas between; 0 is the untrained network.
+      changes: settings over the defaults, as PROBE.KEY=VALUE; lists with commas.
+      data_dir: of TFDS; "" takes the run's.
+
+    Returns:
+      The pictures of the records asked for.
+
+    Raises:
+      UsageError: an unknown name, a setting out of range, a network that was not kept, data that is not there.
+    """
+    probes = {name: choose("probe", name, PROBES) for name in names}
+    settings = {name: one.settings | _changes(name, one, changes) for name, one in probes.items()}
+    for change in changes:
+        owner = change.partition(".")[0]
+        require(owner in probes, f"--set={change}: {owner!r} is not among --probes={','.join(names)}")
+    load_results(workdir)
+    pictures = []
+    with disk_errors(workdir), TrainedRun(workdir, data_dir) as run, claim(workdir):
+        parallel.keep_compiled(run.config.compilation_cache, cli.warn)
+        chosen = _chosen(after, run)
+        cases = {name: one.cases(run, settings[name]) for name, one in probes.items()}
+        for name, one in probes.items():
+            for case in cases[name]:
+                for learned in [None] if one.whole else chosen:
+                    record = {"probe": name, "after": learned, "settings": json.loads(json.dumps(case))}
+                    saved = find(load_results(workdir), record)
+                    made_of = one.made_of(run, case)
+                    if saved is None or any(saved["values"][key] != value for key, value in made_of.items()):
+                        print(f"{title(record)} ...", flush=True)
+                        saved = record | {"values": one.measure(run, learned, case)}
+                        add(workdir, saved)
+                    print(f"{title(record)}: {summary(saved)}", flush=True)
+                    stem = workdir / "analysis" / stem_of(saved)
+                    pictures += figures.draw_record(stem, saved)
+    return pictures
+
+
+def find(results: Record, like: Record) -> Record | None:
+    """The record of results that was made of the same network in the same way, None when there is none."""
+    same = [record for record in results.get("analysis", ()) if _identity(record) == _identity(like)]
+    return same[0] if same else None
+
+
+def add(workdir: pathlib.Path, record: Record) -> None:
+    """Puts a record into results.json, over one of the same identity; the order does not depend on which was first."""
+    path = workdir / "results.json"
+    results = read_results(path)
+    others = [old for old in results.get("analysis", ()) if _identity(old) != _identity(record)]
+    results["analysis"] = sorted([*others, record], key=_identity)
+    write_json(path, results)
+
+
+def _identity(record: Record) -> tuple:
+    after = record["after"]
+    return record["probe"], -1 if after is None else after, json.dumps(record["settings"], sort_keys=True)
+
+
+def title(record: Record) -> str:
+    """Such as "linear after task 5 (fraction=0.1, solver=ridge)": what is not by default, and the case."""
+    default = PROBES[record["probe"]].settings
+    changed = {
+        key: pathlib.PurePath(value).name if key == "other" else value
+        for key, value in record["settings"].items()
+        if json.dumps(value) != json.dumps(default[key])
+    }
+    after = {None: "", 0: " untrained"}.get(record["after"], f" after task {record['after']}")
+    told = ", ".join(f"{key}={_text(value)}" for key, value in sorted(changed.items()))
+    return f"{record['probe']}{after}" + (f" ({told})" if told else "")
+
+
+def _text(value: Any) -> str:
+    """A setting as --set takes it."""
+    return ",".join(map(_text, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def stem_of(record: Record) -> str:
+    """The name of a record's pictures: its title as a file name."""
+    kept = "".join(letter if letter.isalnum() or letter in "._=" else "-" for letter in title(record))
+    return "-".join(word for word in kept.split("-") if word)
+
+
+def summary(record: Record) -> str:
+    """The numbers of a record that fit into a line."""
+    values = record["values"]
+    told = [f"{key} {value:.2f}" for key, value in values.items() if isinstance(value, float)]
+    rows = values.get("rows", [values] if "task" in values and "all" in values else [])
+    for row in rows:
+        asked = f"k={row['k']} " if "k" in row else ""
+        means = (f"{key} {accuracy_matrix.average_accuracy([row[key]], joint=True):.2f} %" for key in ("task", "all"))
+        told.append(asked + ", ".join(means))
+    return "; ".join(told) or "done"
+
+
+def _chosen(after: str, run: TrainedRun) -> list[int]:
+    known = run.checkpoints
+    if after in ("last", "all"):
+        return known[-1:] if after == "last" else known
+    words = after.split(",")
+    require(all(word.isdecimal() for word in words), f"--after={after} is neither last, all, nor numbers with commas")
+    missing = [word for word in words if int(word) not in known]
+    require(
+        not missing,
+        f"--after={after}: there is no network after {', '.join(missing)} tasks; known: {', '.join(map(str, known))}",
+    )
+    return sorted(map(int, words))
+
+
+def _changes(name: str, one: Probe, changes: Sequence[str]) -> dict[str, Any]:
+    """The settings of a probe that are given otherwise than by default."""
+    changed = {}
+    for change in changes:
+        target, equals, text = change.partition("=")
+        owner, _, key = target.partition(".")
+        require(bool(equals and key), f"--set={change} is not PROBE.KEY=VALUE")
+        if owner == name:
+            require(bool(one.settings), f"--set={change}: {name} has no settings")
+            known = setting_table.PROBES[name]
+            changed[key] = setting_table.read_value(f"{name}.{key}", choose(f"setting of {name}", key, known), text)
+    return changed
+
+
+def _told_settings() -> str:
+    """Every setting with its default, as --set takes it: a line for each probe."""
+    lines = (
+        f"  {name}: {'  '.join(f'{key}={_text(value)}' for key, value in one.settings.items()) or 'none'}"
+        for name, one in PROBES.items()
+    )
+    return "settings and defaults (lists with commas, as in --set=knn.k=1,run,tasks):\n" + "\n".join(lines)
+
+
+@cli.returns_exit_code
+def main(argv: Sequence[str]) -> int:
+    """Runs the probes that the command line asks for."""
+    parser = cli.Parser(
+        prog="python -m ucl_jax.probe",
+        description=__doc__.splitlines()[0],
+        epilog=_told_settings(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--workdir", type=pathlib.Path, required=True, help="a run folder")
+    parser.add_argument("--probes", required=True, help=f"names with commas between: {', '.join(PROBES)}")
+    after = "last (default), all, or numbers of tasks learned, 0 being untrained; transfer and cka take all"
+    parser.add_argument("--after", default="last", help=after)
+    parser.add_argument("--set", action="append", default=[], metavar="PROBE.KEY=VALUE", help="a setting")
+    parser.add_argument("--data_dir", default="", help="of TFDS; default: the run's")
+    given = parser.parse_args(argv)
+    pictures = probe(given.workdir, given.probes.split(","), given.after, given.set, given.data_dir)
+    drawn = f", pictures: {given.workdir / 'analysis'}" if pictures else ""
+    print(f"results: {given.workdir / 'results.json'}{drawn}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

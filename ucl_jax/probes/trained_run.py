@@ -1,0 +1,182 @@
+"""A run, opened for analysis: its networks, its tasks, and what a network makes of them."""
+
+import copy
+import math
+import pathlib
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from ucl_jax.data.benchmarks import BENCHMARKS, Benchmark
+from ucl_jax.data.tasks import TaskStream, open_stream
+from ucl_jax.errors import UsageError, choose, require
+from ucl_jax.evaluation import evaluators
+from ucl_jax.objectives import Objective, Readout
+from ucl_jax.results.load import read_config
+from ucl_jax.training import parallel
+from ucl_jax.training.build import Experiment, make_experiment
+from ucl_jax.training.checkpoint import Networks
+from ucl_jax.training.loop import task_features
+from ucl_jax.types import PyTree
+
+
+class TrainedRun:
+    """What probes ask about a run. A context manager: leaving it ends the reading of data.
+
+    Networks are named by the number of tasks that they learned; 0 is the one before training.
+    """
+
+    def __init__(self, workdir: pathlib.Path, data_dir: str = ""):
+        """Opens the run in `workdir`; `data_dir` stands in for the run's own.
+
+        Raises:
+          UsageError: there is no run, or it kept no networks, or its data set is not there.
+        """
+        path = workdir / "config.json"
+        require(path.exists(), f"{workdir} is no run folder: it has no config.json")
+        self.workdir = workdir
+        self.config = ConfigDict(_tuples(read_config(path)))
+        self.data_dir = data_dir or self.config.data_dir
+        self.networks = Networks(workdir / "networks")
+        require(
+            bool(self.networks.learned()),
+            f"{workdir / 'networks'} holds no network, or the run finished no task; runs keep them unless "
+            "config.checkpoint.networks is False",
+        )
+        batch_size = self.config.eval.batch_size
+        self._devices = jax.local_devices()[: math.gcd(len(jax.local_devices()), batch_size)]
+        try:
+            self.experiment: Experiment = make_experiment(self.config, axis_name=None)
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from error
+        self._compiled = self._compile(self.experiment)
+        self._loaded: dict[int, tuple[PyTree, PyTree]] = {}
+        self._features: dict[tuple[int, int], dict[int, evaluators.TaskFeatures]] = {}
+
+    def __enter__(self) -> "TrainedRun":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        if "stream" in self.__dict__:
+            self.stream.close()
+
+    @cached_property
+    def stream(self) -> TaskStream:
+        """The tasks of the run."""
+        return open_stream(self.config.benchmark, self.data_dir, self.config.seed)
+
+    @property
+    def checkpoints(self) -> list[int]:
+        """Every network that there is, the untrained one among them."""
+        return [0, *self.networks.learned()]
+
+    def seen(self, after: int) -> int:
+        """The tasks that count as seen by a network; all for the untrained one and for joint training."""
+        joint = self.config.benchmark.joint
+        return self.config.benchmark.num_tasks if joint or not after else after
+
+    def network(self, after: int) -> tuple[PyTree, PyTree]:
+        """Parameters and statistics. The untrained network is made anew, by the run's seed."""
+        if after not in self._loaded:
+            self._loaded = dict(list(self._loaded.items())[-2:])  # three at a time
+            if after == 0:
+                state = jax.device_put(self.experiment.init(), self._compiled[0].sharding)
+                self._loaded[after] = state.params, state.model_state
+            else:
+                like = jax.tree.map(
+                    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._compiled[0].sharding),
+                    jax.eval_shape(self.experiment.init),
+                )
+                self._loaded[after] = self.networks.load(after, (like.params, like.model_state))
+        return self._loaded[after]
+
+    def objective(self, after: int) -> Objective:
+        """The functions of the stage in which task `after` was learned."""
+        return self.experiment.stages[self.experiment.stage(after - 1)].objective
+
+    def features(self, after: int, own_stage: bool) -> list[evaluators.TaskFeatures]:
+        """Frozen features of all tasks by one network.
+
+        own_stage: each task by the stage in which it was learned, as a probe may that is told the task; else all by
+        the present one. The same but for an architecture that grows.
+        """
+        kept = {key: value for key, value in self._features.items() if key[0] == after}  # of one network at a time
+        self._features = kept
+        tasks, learned = range(self.stream.num_tasks), after - 1
+        for task in tasks:
+            if (after, task) not in kept:
+                kept[after, task] = task_features(
+                    self.config, self.experiment, self._compiled, self.stream, self.network(after), task, learned
+                )
+        stages = [self.experiment.stage(min(task, learned) if own_stage else learned) for task in tasks]
+        return [kept[after, task][stage] for task, stage in zip(tasks, stages)]
+
+    def test_images(self, count: int, tasks: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """At most `count` test images, as many of each task: uint8 [N, H, W, C], their labels and tasks int [N]."""
+        chosen = list(range(self.stream.num_tasks) if tasks is None else tasks)
+        each = -(-count // len(chosen))
+        parts = []
+        for task in chosen:
+            data = self.stream.task(task)
+            index = np.random.default_rng([0, task]).permutation(len(data.test_label))[:each]
+            parts.append((data.test_image[index], data.test_label[index], np.full(len(index), task)))
+        image, label, task = (np.concatenate(arrays) for arrays in zip(*parts))
+        keep = np.sort(np.random.default_rng(0).permutation(len(label))[:count])
+        return image[keep], label[keep], task[keep]
+
+    def other_data(self, name: str, train_images: int, test_images: int) -> TaskStream:
+        """Another data set as one task, at the run's image size: at most so many images, 0 is all."""
+        facts, size = _facts(name), self.config.benchmark.image_size
+        benchmark = copy.deepcopy(self.config.benchmark).unlock()
+        benchmark.update(facts._asdict())
+        benchmark.update(
+            name=name,
+            num_tasks=1,
+            classes_per_task=facts.num_tasks * facts.classes_per_task,
+            image_size=size,
+            fit=facts.fit if facts.image_size == size else "resize",
+            examples_per_task=0,
+            test_examples_per_task=0,
+            validation_fraction=0.0,
+            subset_seed=0,
+            class_order_seed=-1,
+            joint=False,
+        )
+        whole = open_stream(benchmark, self.data_dir)
+        if not train_images and not test_images:
+            return whole
+        with whole:
+            benchmark.examples_per_task = min(train_images, whole.train_sizes[0])
+            benchmark.test_examples_per_task = min(test_images, whole.test_sizes[0])
+        return open_stream(benchmark, self.data_dir)
+
+    def seeing(self, name: str) -> Experiment:
+        """The run's functions, with images normalised as those of another data set are."""
+        config = copy.deepcopy(self.config)
+        facts = _facts(name)
+        config.augment.update(mean=facts.mean, std=facts.std)
+        return make_experiment(config, axis_name=None)
+
+    def reader(self, after: int, experiment: Experiment | None = None) -> Callable[[np.ndarray], Readout]:
+        """What the present stage of a network makes of images uint8 [N, H, W, C], by the functions of `experiment`."""
+        compiled = self._compiled if experiment is None else self._compile(experiment)
+        features = partial(compiled[self.experiment.stage(after - 1)].features, *self.network(after))
+        return partial(evaluators.extract, features, batch_size=self.config.eval.batch_size)
+
+    def _compile(self, experiment: Experiment) -> list[parallel.Parallel]:
+        return parallel.compile_stages(experiment.stages, self._devices)
+
+
+def _facts(name: str) -> Benchmark:
+    return choose("data set", name, BENCHMARKS)
+
+
+def _tuples(tree: Any) -> Any:
+    """What JSON made lists, as the tuples that recipes have."""
+    if isinstance(tree, dict):
+        return {key: _tuples(value) for key, value in tree.items()}
+    return tuple(map(_tuples, tree)) if isinstance(tree, list) else tree

@@ -1,0 +1,334 @@
+"""Every table and figure of the paper that is made of runs, by one command: plans, runs what is missing, and tells.
+
+    python -m ucl_jax.reproduce table1 --benchmarks=digits --seeds=3
+    python -m ucl_jax.reproduce table2 --benchmarks=cifar10 --objectives=simsiam --dry-run
+    python -m ucl_jax.reproduce fewshot --benchmarks=cifar100 --slurm
+
+Runs are in ROOT/BENCHMARK/RECIPE-OBJECTIVE-seedN, and all studies share them; what is finished is not run again, and
+what was interrupted goes on. Each study writes ROOT/STUDY-BENCHMARK.md, .csv and .json, and its figure beside them.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+
+from ucl_jax import cli, settings
+from ucl_jax.data.benchmarks import BENCHMARKS
+from ucl_jax.errors import UsageError, choose, require, write_whole
+from ucl_jax.reproduce import probe_requests
+from ucl_jax.reproduce.jobs import Job, Slot, make_slots, run_jobs
+from ucl_jax.reproduce.plan import (
+    Cell,
+    Plan,
+    check,
+    keep,
+    make_plan,
+    saved_results,
+    slurm_script,
+    tell_failures,
+    tell_plan,
+    train,
+)
+from ucl_jax.reproduce.probe_requests import Ask, record
+from ucl_jax.reproduce.studies import EXAMPLES, MORE, ROWS, STUDIES, SUBSET, Runs, Told, words
+from ucl_jax.results import tables
+
+PROBE = (sys.executable, "-m", "ucl_jax.probe")
+OPTIONS = {"sizes": "fewshot", "datasets": "table2", "save": "table1"}
+VARIED = ("seed", "recipe", "benchmark.name", "objective.name")
+
+
+def _number(name: str, most: int = 1000) -> Callable[[str], int]:
+    return lambda text: settings.read_value(f"--{name}", settings.whole(1, most), text)
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The command line, checked.
+
+    Raises:
+      UsageError: what is wrong, and what is known.
+    """
+    about = "".join(f"  {name:10} {study.about}\n" for name, study in STUDIES.items())
+    parser = cli.Parser(
+        prog="python -m ucl_jax.reproduce",
+        description=f"{__doc__}\nstudies:\n{about}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("study", help="one of the studies above")
+    add("--benchmarks", default="digits", help=f"with commas between: {', '.join(BENCHMARKS)}")
+    add("--objectives", default="", help=f"{', '.join(ROWS)}; default all, for cka and landscape supervised,simsiam")
+    add("--seeds", type=_number("seeds"), default=3, help="how many: 0 .. SEEDS-1; default 3")
+    add("--recipes", default="", help="default the paper's rows; all: those it does not have too; or names")
+    add("--override", action="append", default=[], metavar="KEY=VALUE", help="of the config, for every run: repeatable")
+    add("--root", type=pathlib.Path, default=pathlib.Path("runs/reproduce"), help="of all that is written")
+    add("--jobs", type=_number("jobs"), help="processes at a time; default one a GPU, else one a core; on a TPU give 1")
+    add("--dry-run", action="store_true", help="only say what would run, and how long it takes")
+    add("--slurm", action="store_true", help="write an array-job script of the missing runs, and run nothing")
+    add("--format", default="text", help="of the table printed: text, markdown, latex, csv")
+    add("--save", type=pathlib.Path, metavar="DIR", help="table1: keep results as DIR/NAME.json; those there count")
+    add("--sizes", default="", help="fewshot: images a task, such as 10,25,all")
+    add("--datasets", default="", help="table2: other data sets; default those of the paper that are prepared here")
+    add("--data_dir", default="", help="of TFDS; default $TFDS_DATA_DIR, else ~/tensorflow_datasets")
+    add("--set", action="append", default=[], metavar="PROBE.KEY=VALUE", help="a setting of a probe, repeatable")
+    given = parser.parse_args(argv)
+    study = choose("study", given.study, STUDIES)
+    given.benchmarks = words(given.benchmarks)
+    given.objectives = words(given.objectives) or list(study.objectives)
+    require(bool(given.benchmarks), "--benchmarks names none")
+    for benchmark in given.benchmarks:
+        choose("benchmark", benchmark, BENCHMARKS)
+    for objective in given.objectives:
+        choose("objective", objective, ROWS)
+    for name in words(given.datasets):
+        choose("data set", name, BENCHMARKS)
+    choose("format", given.format, dict.fromkeys(("text", "markdown", "latex", "csv")))
+    recipes = dict.fromkeys(recipe for rows in (ROWS, MORE) for row in rows.values() for recipe in row)
+    for recipe in words(given.recipes) if given.recipes != "all" else []:
+        choose("recipe", recipe, recipes)
+    if given.data_dir:
+        given.data_dir = str(pathlib.Path(given.data_dir).expanduser().absolute())
+        given.override.append(f"data_dir={given.data_dir}")
+    for place, pair in enumerate(given.override):
+        key, equals, _ = pair.partition("=")
+        require(bool(key and equals), f"--override={pair} is not KEY=VALUE")
+        given.override[place] = pair = pair.removeprefix("--config.").removeprefix("config.")
+        key = pair.partition("=")[0]
+        require(key not in VARIED, f"--override={pair}: {key} is what the study varies; use --seeds, --recipes ...")
+        few = given.study == "fewshot" and key in (EXAMPLES, SUBSET)
+        require(not few, f"--override={pair}: fewshot varies it; use --sizes, --seeds")
+    for option, owner in OPTIONS.items():
+        require(not getattr(given, option) or given.study == owner, f"--{option} is of {owner}, not of {given.study}")
+    for change in given.set:
+        probe_requests.check(change)
+    if given.save is not None:
+        require(len(given.benchmarks) == 1, "--save=DIR is of one benchmark: give one at a time")
+    return given
+
+
+def finished(cells: Sequence[Cell], kept: pathlib.Path | None) -> Runs:
+    """The results of the cells that have finished."""
+    found = {cell: saved_results(cell, kept) for cell in cells}
+    return {cell: results for cell, results in found.items() if results is not None and results["finished"]}
+
+
+def probe_jobs(given: argparse.Namespace, asks: Sequence[Ask], runs: Runs) -> list[Job]:
+    """A process for each finished run that lacks records, and for each pair of runs of which both are finished."""
+    lacking: dict[tuple, list[Ask]] = {}
+    for ask in asks:
+        if _ready(ask, runs):
+            results = runs[ask.cell]
+            last = tables.tasks_learned(results)
+            afters = [last] if ask.after == "last" else sorted({1, last})
+            if missing := [after for after in afters if record(results, ask, after) is None]:
+                lacking.setdefault((*_process(ask), tuple(missing)), []).append(ask)
+    return [_probe_job(given, asked, after) for (*_, after), asked in lacking.items()]
+
+
+def _ready(ask: Ask, runs: Runs) -> bool:
+    """Whether the runs that a probe looks at are finished."""
+    other = ask.settings.get("other", "")
+    return ask.cell in runs and (not other or other in {str(cell.folder.absolute()) for cell in runs})
+
+
+def _process(ask: Ask) -> tuple[Cell, str, str]:
+    """What one process is about: a run, and the other one that it is compared with."""
+    return ask.cell, ask.probe, ask.settings.get("other", "")
+
+
+def _probe_job(given: argparse.Namespace, asks: Sequence[Ask], after: Sequence[int]) -> Job:
+    """The process for asks that differ in nothing but a setting, such as the data set, which becomes a list."""
+    cell, probe, other = _process(asks[0])
+    values: dict[str, dict[str, None]] = {}
+    for key, value in ((key, value) for ask in asks for key, value in ask.settings.items() if value):
+        values.setdefault(key, {})[value] = None
+    command = [
+        *PROBE,
+        f"--workdir={cell.folder.absolute()}",
+        f"--probes={probe}",
+        f"--after={','.join(map(str, after))}",
+        *(f"--set={probe}.{key}={','.join(of_key)}" for key, of_key in values.items()),
+        *([f"--data_dir={given.data_dir}"] if given.data_dir else []),
+    ]
+    name = f"{probe} of {cell.benchmark}/{cell.name}" + (f" and {pathlib.PurePath(other).name}" if other else "")
+    return Job(name, cell.folder, tuple(command), "probe.txt")
+
+
+def _probe(jobs: Sequence[Job], slots: Sequence[Slot]) -> dict[str, str]:
+    """Runs probes; tells progress; returns why some failed."""
+    failed, done = {}, []
+
+    def ended(job: Job, code: int) -> None:
+        done.append(job)
+        if code != 0:
+            failed[job.name] = f"{job.last_line()} (see {job.log})"
+        word = f"FAILED, exit code {code}" if code else "done"
+        print(f"[{len(done)}/{len(jobs)}] {job.name}: {word}", flush=True)
+
+    run_jobs(jobs, slots, ended)
+    return failed
+
+
+def _legend(given: argparse.Namespace, told: Told, pending: int, planned: int) -> list[str]:
+    """What a study says below its table, and what was asked for otherwise than by default."""
+    legend = list(told.legend)
+    if overrides := _overrides(given):
+        legend.append(f"Settings changed: {', '.join(overrides)}.")
+    if given.set:
+        legend.append(f"Settings of probes changed: {', '.join(given.set)}.")
+    if pending:
+        legend.append(f"{pending} of {planned} runs are not finished.")
+    return legend
+
+
+def _overrides(given: argparse.Namespace) -> list[str]:
+    return [pair for pair in given.override if not pair.startswith(tables.NEUTRAL)]
+
+
+def _print(told: Told, legend: Sequence[str], markup: str) -> None:
+    """The table, in a terminal without the columns that hold nothing, and the legend."""
+    rows = told.rows
+    if markup == "text" and len(rows) > 1:
+        rows = list(zip(*(column for column in zip(*rows) if {*column[1:]} != {"-"})))
+    print(f"\n{told.title}\n\n{tables.render(rows, markup, told.left)}\n")
+    print("\n".join(textwrap.fill(line, 116, subsequent_indent="  ") for line in legend), flush=True)
+
+
+def _save(
+    given: argparse.Namespace, benchmark: str, told: Told, legend: Sequence[str], draw: bool
+) -> list[pathlib.Path]:
+    """Writes table, numbers and figure; returns the files. They hold no times: a restart makes the same."""
+    stem = given.root / f"{given.study}-{benchmark}"
+    figure = told.figure if draw else None
+    shown = [f"![{figure[-1]}]({stem.name}-figure.png)"] if figure else []
+    page = "\n\n".join([f"# {told.title}", tables.render(told.rows, "markdown", told.left), *legend, *shown])
+    numbers = {"study": given.study, "benchmark": benchmark, "overrides": _overrides(given), "legend": legend}
+    texts = {
+        "md": page,
+        "csv": tables.render(told.rows, "csv", told.left),
+        "json": json.dumps({**numbers, "rows": told.numbers}, indent=1, allow_nan=False),
+    }
+    files = [stem.with_name(f"{stem.name}.{suffix}") for suffix in texts]
+    for path, text in zip(files, texts.values()):
+        write_whole(path, f"{text}\n")
+    if figure is not None:
+        from ucl_jax.results import figures  # its import takes seconds
+
+        name, *arguments = figure
+        files += getattr(figures, name)(stem.with_name(f"{stem.name}-figure"), *arguments)
+    return files
+
+
+def _tell_files(files: Sequence[pathlib.Path]) -> None:
+    """A line for those that differ in their suffix only."""
+    suffixes: dict[pathlib.Path, list[str]] = {}
+    for path in files:
+        suffixes.setdefault(path.with_suffix(""), []).append(path.suffix)
+    print("\nfiles:", *(f"  {stem}{', '.join(of)}" for stem, of in suffixes.items()), sep="\n", flush=True)
+
+
+def _tell_plan(given: argparse.Namespace, plan: Plan, asks: Sequence[Ask], slots: Sequence[Slot]) -> None:
+    """What is to run, and how long it takes; of probes, how many processes they are."""
+    print(f"{given.study} on {', '.join(given.benchmarks)}, in {given.root}")
+    for objective in given.objectives:
+        if left_out := set(words(given.recipes)) - {"all", *ROWS[objective], *MORE[objective]}:
+            print(f"there is no {', '.join(sorted(left_out))} with {objective}")
+    tell_plan(plan, len(slots))
+    runs = finished(plan.cells, given.save)
+    later = {_process(ask) for ask in asks if not _ready(ask, runs)}
+    if lacking := len(probe_jobs(given, asks, runs)) + len(later):
+        kinds = ", ".join(dict.fromkeys(ask.probe for ask in asks))
+        print(f"then {lacking} probe process{'es' if lacking > 1 else ''} ({kinds})", flush=True)
+
+
+def reproduce(given: argparse.Namespace) -> int:
+    """Carries out a checked command line; returns the exit code.
+
+    Raises:
+      UsageError: a folder holds another run; launch.py or data is not there. Nothing was started then.
+      OSError: a file cannot be written; what is finished is kept.
+      Stopped: a signal came; what was running is saved.
+    """
+    study = STUDIES[given.study]
+    of_benchmark = {benchmark: study.cells(given, benchmark) for benchmark in given.benchmarks}
+    cells = [cell for each in of_benchmark.values() for cell in each]
+    require(bool(cells), f"--recipes={given.recipes} leaves no run for --objectives={','.join(given.objectives)}")
+    check(cells)
+    asks = study.probes(given, cells)
+    for change in given.set:
+        probe, used = change.partition(".")[0], sorted({ask.probe for ask in asks})
+        require(probe in used, f"--set={change}: {given.study} asks {', '.join(used) or 'no probe'}, not {probe}")
+    slots = make_slots(given.jobs)
+    plan = make_plan(cells, given.root, given.save)
+    _tell_plan(given, plan, asks, slots)
+    unprepared = _unprepared(given, plan)
+    if given.dry_run or given.slurm:
+        print("".join(f"note: {message}\n" for message in unprepared), end="")
+    if given.dry_run:
+        return 0
+    given.root.mkdir(parents=True, exist_ok=True)
+    if given.save:
+        given.save.mkdir(parents=True, exist_ok=True)
+    if given.slurm:
+        return _slurm(given, plan)
+    require(not unprepared, "; ".join(unprepared))
+    try:
+        failed = train(plan, slots)
+    finally:  # also of a study that is stopped
+        if given.save:
+            keep(cells, given.save)
+    failed |= _probe(probe_jobs(given, asks, finished(cells, given.save)), slots)
+    files = []
+    for benchmark, planned in of_benchmark.items():
+        runs = finished(planned, given.save)
+        told = study.tell(given, planned, runs)
+        legend = _legend(given, told, len(planned) - len(runs), len(planned))
+        _print(told, legend, given.format)
+        files += _save(given, benchmark, told, legend, draw=bool(runs))
+    _tell_files(files)
+    tell_failures(failed)
+    return 1 if failed else 0
+
+
+def _unprepared(given: argparse.Namespace, plan: Plan) -> list[str]:
+    """What to do about data sets of missing runs that are not on this machine."""
+    changed = dict(pair.split("=", 1) for pair in given.override)
+    if not plan.missing or "benchmark.tfds_name" in changed:
+        return []
+    from ucl_jax.data import tfds_source  # TFDS takes a second
+
+    messages = []
+    for name in dict.fromkeys(cell.benchmark for cell in plan.missing):
+        try:
+            tfds_source.load_builder(BENCHMARKS[name].tfds_name, changed.get("data_dir"))
+        except UsageError as error:
+            messages.append(str(error))
+    return messages
+
+
+def _slurm(given: argparse.Namespace, plan: Plan) -> int:
+    if not plan.missing:
+        print("every run is finished: the same command without --slurm makes the table")
+        return 0
+    path = given.root / f"reproduce-{given.study}.sh"
+    write_whole(path, slurm_script(f"reproduce-{given.study}", plan.missing, given.jobs))
+    print(f"submit it:  sbatch {path}")
+    print("then the same command without --slurm runs the probes and makes the table")
+    return 0
+
+
+@cli.exit_codes
+def main(argv: Sequence[str]) -> int:
+    """Plans, runs, probes and tells."""
+    given = parse(argv)
+    try:
+        return reproduce(given)
+    except OSError as error:
+        raise UsageError(f"cannot write {error.filename}: {error.strerror}; take another --root") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

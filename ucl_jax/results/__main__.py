@@ -1,0 +1,62 @@
+"""Tables, plots and a page of finished or running runs, from what lies in their folders.
+
+python -m ucl_jax.report runs/a runs/b [--out=runs/compared.png]
+python -m ucl_jax.report runs/* --out=report/                           # one page: report/index.html
+python -m ucl_jax.report --seeds --format=markdown results/*.json      # mean and deviation over seeds
+"""
+
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from ucl_jax import cli
+from ucl_jax.errors import choose, require
+from ucl_jax.evaluation.accuracy_matrix import FORGETTING
+from ucl_jax.results import figures, page, tables
+from ucl_jax.results.load import load_results
+
+
+def _is_page(out: str) -> bool:
+    """Whether --out asks for a page in a folder, not for a picture; raises UsageError for neither."""
+    path = pathlib.Path(out)
+    if path.suffix == ".png" and not out.endswith("/") and not path.is_dir():
+        require(path.parent.is_dir(), f"--out={out} is no NAME.png in a folder: there is no {path.parent}")
+        return False
+    folder = path.is_dir() or (not path.exists() and (out.endswith("/") or not path.suffix))
+    require(folder, f"--out={out} is neither NAME.png, for a picture, nor a folder, for a page (end it with /)")
+    return True
+
+
+@cli.returns_exit_code
+def main(argv: Sequence[str]) -> int:
+    """Prints the table of runs; --out draws their average accuracies, or writes a page about them."""
+    parser = cli.Parser(prog="python -m ucl_jax.report", description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="+", type=pathlib.Path, metavar="RUN", help="a run folder, or its results.json")
+    parser.add_argument("--seeds", action="store_true", help="one row for runs that differ in their seed")
+    parser.add_argument("--format", default="text", help=f"of the table: {', '.join(tables.FORMATS)}")
+    parser.add_argument("--forgetting", help=f"{', '.join(FORGETTING)}; by default that of the runs' configs")
+    parser.add_argument("--out", help="NAME.png: average accuracy over tasks, all runs in one. A folder: index.html")
+    arguments = parser.parse_args(argv)
+    choose("format", arguments.format, tables.FORMATS)
+    if arguments.forgetting is not None:
+        choose("definition of forgetting", arguments.forgetting, FORGETTING)
+    as_page = arguments.out is not None and _is_page(arguments.out)
+    runs = [load_results(workdir) for workdir in arguments.runs]
+    tell = tables.table_of_seeds if arguments.seeds else tables.table
+    text = tell(runs, arguments.format, arguments.forgetting)
+    written = []
+    if as_page:
+        sources = [page.load_source(workdir) for workdir in arguments.runs]
+        written = [f"page: {page.write_page(pathlib.Path(arguments.out), sources, arguments.forgetting)}"]
+    elif arguments.out is not None:
+        figures.plot_average_accuracy(pathlib.Path(arguments.out), runs)
+        written = [f"plot: {arguments.out}"]
+    # What was written is told beside a table that another program reads, not in it.
+    print(text)
+    for line in written:
+        print(line, file=sys.stdout if arguments.format == "text" else sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,120 @@
+"""Config -> the pure functions of a run."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ucl_jax import augment
+from ucl_jax.methods import METHODS, Method, Scenario
+from ucl_jax.models.architectures import ARCHITECTURES
+from ucl_jax.objectives import OBJECTIVES, Augmentation, Objective
+from ucl_jax.training.step import init_state, make_train_step
+from ucl_jax.types import Array, Batch, PyTree, TrainState
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+class Stage(NamedTuple):
+    """The pure functions of one stage of a run: all of it, or a task of an architecture that grows.
+
+    train_step: state, batch, key -> state, metrics; to be mapped over the axis it was made for.
+    """
+
+    objective: Objective
+    method: Method
+    train_step: Callable[[TrainState, Batch, Array], tuple[TrainState, dict[str, Array]]]
+
+
+class Experiment(NamedTuple):
+    """The pure functions that a config describes, and the key that everything random is a function of.
+
+    stages: one for all tasks, or one for each; their states have one structure.
+    init: params and model_state to start from, or None for fresh ones -> the state before the first step.
+    """
+
+    stages: tuple[Stage, ...]
+    init: Callable[[tuple[PyTree, PyTree] | None], TrainState]
+    key: Array
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the objective has a linear head."""
+        return self.stages[0].objective.classes is not None
+
+    def stage(self, task: int) -> int:
+        """The number of the stage in which a task is learned; a task before the first (-1) belongs to the first."""
+        return min(max(task, 0), len(self.stages) - 1)
+
+
+def make_experiment(config, axis_name: str | None) -> Experiment:
+    """The experiment of a config tree (`configs/base.py`) that `settings.check` has found good.
+
+    Raises:
+      UsageError: the method cannot do with the objective.
+    """
+    dtype = DTYPES[config.model.dtype]
+    train, benchmark = config.train, config.benchmark
+    scenario = Scenario(1 if benchmark.joint else benchmark.num_tasks, train.batch_size)
+    augmentation = make_augmentation(config)
+    optimizer = optax.chain(
+        optax.add_decayed_weights(train.weight_decay),
+        optax.sgd(train.learning_rate * train.batch_size / 256, train.momentum),
+    )
+
+    def stage(architecture):
+        objective = _make("objective", config, OBJECTIVES, architecture, augmentation, dtype=dtype, axis_name=axis_name)
+        method = _make("method", config, METHODS, objective, scenario)
+        return Stage(objective, method, make_train_step(method, optimizer, axis_name, objective.active))
+
+    stages = tuple(map(stage, ARCHITECTURES[config.model.name](scenario.tasks, config.model.width, dtype, axis_name)))
+    first = stages[0]
+    init_key, key = jax.random.split(jax.random.key(config.seed))
+    size = benchmark.image_size
+    example = Batch(jnp.zeros((1, size, size, 3), jnp.uint8), jnp.zeros(1, jnp.int32), jnp.zeros(1, bool))
+
+    @jax.jit
+    def init(start=None):
+        params, model_state = first.objective.init(init_key, example.image) if start is None else start
+        return init_state(params, model_state, first.method, optimizer, example)
+
+    return Experiment(stages, init, key)
+
+
+def make_augmentation(config) -> Augmentation:
+    """The views of `config.augment` at `config.benchmark.image_size`."""
+    a, size = config.augment, config.benchmark.image_size
+    paddings = {"resized": None, "padded": a.crop_padding}
+    return Augmentation(
+        view=augment.simsiam_view(
+            size,
+            scale=a.crop_scale,
+            padding=paddings[a.crop],
+            flip=a.flip,
+            jitter=a.jitter,
+            jitter_p=a.jitter_p,
+            gray_p=a.gray_p,
+            blur_p=None if a.blur_p == -1 else a.blur_p,
+            rounding=a.rounding,
+            mean=a.mean,
+            std=a.std,
+        ),
+        replay_view=augment.replay_view(
+            size,
+            scale=a.replay_crop_scale,
+            padding=paddings[a.replay_crop],
+            flip=a.flip,
+            rounding=a.rounding,
+            mean=a.replay_mean,
+            std=a.replay_std,
+        ),
+        eval_view=augment.eval_view(a.mean, a.std),
+    )
+
+
+def _make(section: str, config, known: dict[str, Callable], *arguments, **keywords):
+    """The objective or method that a section of the config names, made with the settings of that section."""
+    own = dict(config[section])
+    return known[own.pop("name")](*arguments, **keywords, **own)

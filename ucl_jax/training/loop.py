@@ -1,0 +1,201 @@
+"""The loop over tasks, epochs and steps. It yields what happened and does no I/O: the caller logs and saves."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from ucl_jax.data.tasks import TaskStream, batch_indices
+from ucl_jax.errors import require
+from ucl_jax.evaluation import evaluators
+from ucl_jax.settings import INT32
+from ucl_jax.training.build import Experiment
+from ucl_jax.training.parallel import Parallel
+from ucl_jax.types import Array, Batch, PyTree, TrainState
+
+Rows = dict[str, evaluators.Row]
+# config.eval.tasks -> how many tasks are evaluated when `seen` of all are learned.
+EVALUATED = {"seen": lambda seen, tasks: seen, "all": lambda seen, tasks: tasks}
+
+
+class Schedule(NamedTuple):
+    """When each task is trained, and in what batches.
+
+    starts: task t has the steps from `starts[t]` on, up to `starts[t + 1]`.
+    steps_per_epoch: of each task.
+    batch_sizes: the images of a batch of each task.
+    """
+
+    starts: tuple[int, ...]
+    steps_per_epoch: tuple[int, ...]
+    batch_sizes: tuple[int, ...]
+
+    @property
+    def total(self) -> int:
+        """Steps of the whole run."""
+        return self.starts[-1]
+
+
+class StepDone(NamedTuple):
+    """After every step. `state` lives until the next step takes it; `metrics` are arrays that may still be computed."""
+
+    step: int
+    task: int
+    epoch: int
+    state: TrainState
+    metrics: dict[str, Array]
+
+
+class Evaluating(NamedTuple):
+    """Before each task's features are taken: the state is unchanged meanwhile."""
+
+    step: int
+    task: int
+    state: TrainState
+
+
+class TaskDone(NamedTuple):
+    """A task was learned, evaluated and closed: the next one starts from `state`."""
+
+    step: int
+    task: int
+    state: TrainState
+    rows: Rows
+
+
+def make_schedule(sizes: Sequence[int], epochs: int, batch_size: int) -> Schedule:
+    """Plans tasks with `sizes` training images each: ceil(size / batch_size) steps an epoch.
+
+    A task that is smaller than a batch is one batch of its own size, so that no image is in a batch twice.
+
+    Raises:
+      UsageError: there are more steps than a run can count.
+    """
+    steps_per_epoch = tuple(-(-size // batch_size) for size in sizes)
+    starts = (0, *np.cumsum([epochs * steps for steps in steps_per_epoch]).tolist())
+    require(
+        starts[-1] <= INT32,
+        f"config.train.epochs is {epochs}: a run of {starts[-1]} steps cannot be counted; give at most {INT32} steps",
+    )
+    return Schedule(starts, steps_per_epoch, tuple(min(size, batch_size) for size in sizes))
+
+
+def train(
+    config,
+    experiment: Experiment,
+    compiled: Sequence[Parallel],
+    stream: TaskStream,
+    state: TrainState,
+    step: int,
+    tasks_done: int,
+) -> Iterator[StepDone | Evaluating | TaskDone]:
+    """Trains and evaluates task after task from any place of the run on.
+
+    Everything random is a function of the seed and the step, so that a run that starts here from a saved state is the
+    run that was never interrupted.
+
+    Args:
+      config: the config tree.
+      experiment: its pure functions.
+      compiled: its stages, compiled.
+      stream: the tasks.
+      state: after `step` steps.
+      step: steps done.
+      tasks_done: tasks learned, evaluated and closed.
+
+    Yields:
+      StepDone after every step, Evaluating before the features of each task, TaskDone after every task.
+    """
+    batch_size = config.train.batch_size
+    schedule = make_schedule(stream.train_sizes, config.train.epochs, batch_size)
+    tasks = len(stream.train_sizes)
+    features: list = [None] * stream.num_tasks
+    evaluated_at = None
+    key = jax.device_put(experiment.key, compiled[0].sharding)  # once: no step waits for it
+    for task in range(tasks_done, tasks):
+        stage = experiment.stage(task)
+        image, label = stream.training(task)
+        if task + 1 < tasks:
+            stream.prefetch(task + 1)
+        for epoch, first, index in _batches(config.seed, task, schedule, step, len(label), batch_size):
+            state, metrics = compiled[stage].train_step(state, Batch(image[index], label[index], first), key)
+            step += 1
+            yield StepDone(step, task, epoch, state, metrics)
+
+        if step != evaluated_at or len(experiment.stages) > 1:  # the same network has the same features
+            features, evaluated_at = [None] * stream.num_tasks, step
+        seen = stream.num_tasks if len(stream.train_sizes) == 1 else task + 1
+        for i in range(EVALUATED[config.eval.tasks](seen, stream.num_tasks)):
+            yield Evaluating(step, i, state)
+            if features[i] is None:
+                features[i] = task_features(
+                    config, experiment, compiled, stream, (state.params, state.model_state), i, task
+                )
+        rows = probe(config, experiment, features, task, seen, stream.classes)
+        state = state.replace(memory=experiment.stages[stage].method.end_task(state.memory, state.params))
+        yield TaskDone(step, task, state, rows)
+
+
+def _batches(seed, task, schedule, step, size, batch_size):
+    """What is left of a task after `step` steps: (epoch, first, indices) of each batch."""
+    done = step - schedule.starts[task]
+    per_epoch = schedule.steps_per_epoch[task]
+    epochs = (schedule.starts[task + 1] - schedule.starts[task]) // per_epoch
+    for epoch in range(done // per_epoch, epochs):
+        indices, first = batch_indices(seed, task, epoch, size, batch_size)
+        for place in range(max(done - epoch * per_epoch, 0), per_epoch):
+            yield epoch, first[place], indices[place]
+
+
+def task_features(
+    config,
+    experiment: Experiment,
+    compiled: Sequence[Parallel],
+    stream: TaskStream,
+    network: tuple[PyTree, PyTree],
+    task: int,
+    learned: int,
+) -> dict[int, evaluators.TaskFeatures]:
+    """Frozen features of a task's training images (the bank) and test images (the queries), by number of stage.
+
+    `network` holds parameters and statistics.
+
+    The stages are the one in which the task was learned and the present one, `learned` being the last task learned
+    (-1 for none): the same but for an architecture that grows.
+    """
+    data = stream.task(task)
+
+    def features(stage):
+        def extract(images):
+            show = partial(compiled[stage].features, *network)
+            return evaluators.extract(show, images, config.eval.batch_size)
+
+        bank, query = extract(data.train_image), extract(data.test_image)
+        return evaluators.TaskFeatures(bank.features, data.train_label, query.features, data.test_label, query.logits)
+
+    return {stage: features(stage) for stage in {experiment.stage(min(task, learned)), experiment.stage(learned)}}
+
+
+def probe(
+    config,
+    experiment: Experiment,
+    features: Sequence[dict[int, evaluators.TaskFeatures] | None],
+    learned: int,
+    seen: int,
+    classes: Sequence[Sequence[int]],
+) -> Rows:
+    """Every probe's row from the features of the tasks that are evaluated."""
+    settings = knn_settings(config)
+    rows = {}
+    for name, one in evaluators.probes_of(experiment.labelled).items():
+        stages = [experiment.stage(min(i, learned) if one.own_stage else learned) for i in range(len(features))]
+        shown = [None if of_task is None else of_task[stage] for of_task, stage in zip(features, stages)]
+        rows[name] = one.row(shown, seen, settings, classes)
+    return rows
+
+
+def knn_settings(config) -> evaluators.KnnSettings:
+    """The kNN settings of `config.eval`."""
+    return evaluators.KnnSettings(config.eval.knn_k, config.eval.knn_k_rule, config.eval.knn_temperature)

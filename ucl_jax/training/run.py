@@ -1,0 +1,461 @@
+"""One run in one folder: restore, train, record, save. All I/O of a run is here and in the modules it calls."""
+
+import collections
+import contextlib
+import fcntl
+import importlib.metadata
+import importlib.util
+import json
+import math
+import os
+import pathlib
+import platform
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+
+from ucl_jax import __version__, settings
+from ucl_jax.cli import StopRequest, warn
+from ucl_jax.data.tasks import TaskStream, open_stream
+from ucl_jax.errors import Stopped, UsageError, disk_errors, require, write_whole
+from ucl_jax.evaluation import accuracy_matrix, evaluators
+from ucl_jax.interop import torch_weights
+from ucl_jax.results import figures, tables
+from ucl_jax.results.load import read_config, read_results
+from ucl_jax.training import parallel
+from ucl_jax.training.build import Experiment, make_experiment
+from ucl_jax.training.checkpoint import Checkpoints, Networks, numbers, room
+from ucl_jax.training.loop import (
+    Evaluating,
+    Rows,
+    Schedule,
+    StepDone,
+    TaskDone,
+    knn_settings,
+    make_schedule,
+    probe,
+    task_features,
+    train,
+)
+from ucl_jax.training.metric_writers import Console, MetricsFile, TensorBoard, WeightsAndBiases
+from ucl_jax.types import PyTree
+
+# How many steps the host runs ahead of the metrics that it reads: the device always has work.
+LAG = 2
+RECORDS = 1_000_000  # bytes that records and plots may take
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "chex",
+    "ml-collections",
+    "tensorflow-datasets",
+    "numpy",
+)
+
+
+class Progress(NamedTuple):
+    """What a run has found so far, beside its state: kept in every checkpoint as JSON.
+
+    rows: a probe's name -> the rows of its accuracy matrix, `evaluate.Row` as dicts.
+    seconds: wall time of the whole run.
+    train_seconds, train_images: of the training steps that were timed, which are those without compilation.
+    """
+
+    rows: dict[str, list[dict[str, Any]]]
+    seconds: float = 0.0
+    train_seconds: float = 0.0
+    train_images: int = 0
+
+    @property
+    def tasks_done(self) -> int:
+        """Training tasks learned and evaluated."""
+        return len(next(iter(self.rows.values())))
+
+    def matrix(self, probe: str) -> list[list[float | None]]:
+        """The accuracy matrix of a probe so far."""
+        return [row["accuracy"] for row in self.rows[probe]]
+
+    def with_rows(self, rows: Rows) -> "Progress":
+        """With one more row for each probe."""
+        return self._replace(rows={name: [*self.rows[name], row._asdict()] for name, row in rows.items()})
+
+
+def default_workdir(config) -> pathlib.Path:
+    """`runs/<recipe>-<benchmark>-<objective>-seed<n>`."""
+    return pathlib.Path("runs") / f"{config.recipe}-{config.benchmark.name}-{config.objective.name}-seed{config.seed}"
+
+
+def run(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
+    """Runs the experiment of `config` in `workdir`, from where an earlier run there was left.
+
+    Returns:
+      What is in `results.json`.
+
+    Raises:
+      UsageError: bad settings, data that is not there, a folder that holds another run, a loss that is not finite, a
+        disk without room.
+      Stopped: a signal came; the state was saved first.
+    """
+    settings.check(config)
+    require(str(workdir).isprintable(), f"--workdir={str(workdir)!r} has characters that cannot be printed")
+    with disk_errors(workdir):
+        return _carry_out(config, workdir, command)
+
+
+def _carry_out(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
+    if (finished := finished_results(config, workdir)) is not None:
+        print(f"{workdir} holds this run, finished; nothing to do but its plots", flush=True)
+        figures.plot_run(workdir)
+        return finished
+    require(
+        not config.log.wandb or importlib.util.find_spec("wandb") is not None,
+        "config.log.wandb needs Weights & Biases: pip install '.[wandb]'",
+    )
+    parallel.keep_compiled(config.compilation_cache, warn)
+    devices = parallel.choose_devices(config.train.devices, config.train.batch_size)
+    require(
+        config.eval.batch_size % len(devices) == 0, f"config.eval.batch_size does not divide by {len(devices)} devices"
+    )
+    experiment = make_experiment(config, parallel.AXIS)
+    compiled = parallel.compile_stages(experiment.stages, devices)
+    official = _official(config, workdir, experiment)
+    with contextlib.ExitStack() as stack:
+        stream = stack.enter_context(open_stream(config.benchmark, config.data_dir, config.seed))
+        schedule = make_schedule(stream.train_sizes, config.train.epochs, config.train.batch_size)
+        parallel.check_batches(schedule.batch_sizes, devices)
+        _require_room(config, workdir, experiment, schedule)
+        stack.enter_context(claim(workdir))
+        write_json(workdir / "config.json", json.loads(config.to_json()))
+        checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", config.checkpoint.keep))
+        stop = stack.enter_context(StopRequest())
+        return _Run(
+            config, workdir, command, devices, experiment, compiled, official, stream, schedule, checkpoints, stop
+        ).finish()
+
+
+class _Run:
+    """The state of one call of `run`."""
+
+    def __init__(
+        self, config, workdir, command, devices, experiment, compiled, official, stream, schedule, checkpoints, stop
+    ):
+        self.config, self.workdir, self.command, self.devices = config, workdir, command, devices
+        self.experiment: Experiment = experiment
+        self.compiled: list[parallel.Parallel] = compiled
+        self.official: tuple[PyTree, PyTree] | None = official
+        self.probes = evaluators.probes_of(experiment.labelled)
+        self.stream: TaskStream = stream
+        self.schedule: Schedule = schedule
+        self.checkpoints: Checkpoints = checkpoints
+        self.networks = Networks(workdir / "networks")
+        self.stop: StopRequest = stop
+        self.began = time.monotonic()
+        self.pending: collections.deque[StepDone] = collections.deque()
+        self.settled_at: float | None = None
+        self.saved: tuple[int, int] | None = None  # step, tasks done
+        self.saved_at = self.began
+
+    def finish(self) -> dict[str, Any]:
+        """Restores, trains to the end, and returns the results."""
+        state = jax.device_put(self.experiment.init(self.official), self.compiled[0].sharding)
+        self.progress = Progress({name: [] for name in self.probes})
+        step = 0
+        if (restored := self.checkpoints.restore(state, warn)) is not None:
+            state, record = restored
+            step = int(state.step)
+            self.progress = Progress(**record)
+        self.seconds_before = self.progress.seconds
+        config = self.config
+        with contextlib.ExitStack() as stack:
+            self.console = Console(self.schedule.total, step, len(self.stream.train_sizes), config.train.epochs)
+            sinks = [MetricsFile(self.workdir / "metrics.jsonl", step, self.progress.tasks_done)]
+            if config.log.tensorboard:
+                sinks.append(TensorBoard(self.workdir / "tensorboard", step))
+            if config.log.wandb:
+                sinks.append(WeightsAndBiases(self.workdir, config.to_dict()))
+            for sink in (self.console, *sinks):
+                stack.callback(sink.close)
+            self.sinks = sinks
+            if step:
+                self.console.say(f"resuming {self.workdir} at step {step} of {self.schedule.total}")
+            events = train(config, self.experiment, self.compiled, self.stream, state, step, self.progress.tasks_done)
+            for event in events:
+                self._handle(event)
+            results = self._results(self._random_init(), finished=True)
+        self._write(results)
+        figures.plot_run(self.workdir)
+        return results
+
+    def _handle(self, event) -> None:
+        match event:
+            case StepDone():
+                self.pending.append(event)
+                # The first step of a stretch (compilation, an evaluation before it) is where timing starts.
+                if len(self.pending) > LAG or self.settled_at is None:
+                    self._settle(self.pending.popleft())
+                # The end of a task is saved once it was evaluated.
+                due = event.step % self.config.checkpoint.every_steps == 0 or self._overdue()
+                if due and event.step not in self.schedule.starts:
+                    self._save(event)
+            case Evaluating():
+                if self._overdue():
+                    self._save(event)
+            case TaskDone():
+                self._settle_all()
+                self.progress = self.progress.with_rows(event.rows)
+                self._record_task(event)
+                if self.config.checkpoint.networks:
+                    self.networks.save(self.progress.tasks_done, event.state.params, event.state.model_state)
+                self._save(event)
+                self._write(self._results(None, finished=False))
+        if self.stop.signum is not None:
+            self._save(event)
+            self._stop(event.step)
+
+    def _stop(self, step: int) -> None:
+        """Leaves, once everything is saved."""
+        self.checkpoints.wait()
+        name = signal.Signals(self.stop.signum).name
+        raise Stopped(f"stopped by {name} at step {step}; saved, the same command goes on", self.stop.signum)
+
+    def _settle(self, done: StepDone) -> None:
+        """Reads the metrics of a step, which has been computed by now or will be next."""
+        values = {name: float(value) for name, value in jax.device_get(done.metrics).items()}
+        if not all(math.isfinite(values[name]) for name in ("loss", "grad_norm", "param_norm")):
+            self.checkpoints.wait()
+            kept = self.checkpoints.latest_step
+            raise UsageError(
+                f"the loss is not finite in task {done.task + 1}, step {done.step} (loss {values['loss']}, gradient "
+                f"norm {values['grad_norm']}): lower config.train.learning_rate in another --workdir; "
+                + ("nothing was saved before" if kept is None else f"the checkpoint of step {kept} is kept")
+            )
+        now = time.monotonic()
+        if self.settled_at is not None:
+            spent = self.progress.train_seconds + now - self.settled_at
+            images = self.progress.train_images + self.schedule.batch_sizes[done.task]
+            self.progress = self.progress._replace(train_seconds=spent, train_images=images)
+        self.settled_at = now
+        if done.step % self.config.log.every_steps == 0 or done.step == self.schedule.total:
+            record = {
+                "step": done.step,
+                "task": done.task,
+                "epoch": done.epoch,
+                **values,
+                "images_per_second": self._images_per_second(),
+            }
+            for sink in (self.console, *self.sinks):
+                sink.write(record)
+
+    def _settle_all(self) -> None:
+        while self.pending:
+            self._settle(self.pending.popleft())
+        self.settled_at = None
+
+    def _overdue(self) -> bool:
+        """Whether the last save is config.checkpoint.every_minutes ago."""
+        return 0 < self.config.checkpoint.every_minutes * 60 <= time.monotonic() - self.saved_at
+
+    def _save(self, event) -> None:
+        """Saves a state whose every step is known to be good."""
+        self._settle_all()
+        self.saved_at = time.monotonic()
+        if self.saved != (event.step, self.progress.tasks_done):
+            self.saved = event.step, self.progress.tasks_done
+            self.progress = self.progress._replace(seconds=self._seconds())
+            self.checkpoints.save(event.step, event.state, self.progress._asdict())
+
+    def _seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.began
+
+    def _images_per_second(self) -> float:
+        images, seconds = self.progress.train_images, self.progress.train_seconds
+        return images / seconds if images else 0.0
+
+    def _record_task(self, event: TaskDone) -> None:
+        record = {"step": event.step, "task": event.task}
+        for name in self.progress.rows:
+            matrix = self.progress.matrix(name)
+            record[f"{name}/average_accuracy"] = accuracy_matrix.average_accuracy(matrix, self.config.benchmark.joint)
+            if (forgotten := accuracy_matrix.forgetting(matrix, self.config.eval.forgetting)) is not None:
+                record[f"{name}/forgetting"] = forgotten
+        for sink in self.sinks:
+            sink.write(record)
+        means = ", ".join(f"{name} {record[f'{name}/average_accuracy']:.2f} %" for name in self.progress.rows)
+        self.console.say(f"task {event.task + 1}/{len(self.stream.train_sizes)} learned: {means}")
+        stored = self.experiment.stages[0].method.stored
+        if stored is not None:
+            batch, filled = jax.device_get(stored(event.state.memory))
+            path = self.workdir / "plots" / f"buffer_task{event.task + 1}.png"
+            figures.plot_buffer(path, batch.image[filled], batch.label[filled], self.stream.classes)
+
+    def _random_init(self) -> Rows | None:
+        """The probes on the network before training, on all tasks."""
+        if not self.config.eval.random_init:
+            return None
+        state = jax.device_put(self.experiment.init(), self.compiled[0].sharding)
+        network = state.params, state.model_state
+        features = []
+        for task in range(self.stream.num_tasks):
+            if self.stop.signum is not None:
+                self._stop(self.schedule.total)
+            features.append(
+                task_features(self.config, self.experiment, self.compiled, self.stream, network, task, learned=-1)
+            )
+        return probe(self.config, self.experiment, features, -1, self.stream.num_tasks, self.stream.classes)
+
+    def _write(self, results: dict[str, Any]) -> None:
+        """Writes results.json, with what probes of saved networks have left there."""
+        path = self.workdir / "results.json"
+        if path.exists() and (analysis := read_results(path).get("analysis")):
+            results["analysis"] = analysis
+        write_json(path, results)
+
+    def _results(self, random_init: Rows | None, finished: bool) -> dict[str, Any]:
+        knn = knn_settings(self.config)._asdict()
+        probes = {}
+        for name, rows in self.progress.rows.items():
+            used, clipped = [row["k"] for row in rows], any(row["clipped"] for row in rows)
+            matrix = self.progress.matrix(name)
+            probes[name] = {
+                "settings": {} if self.probes[name].head else {**knn, "k_used": used, "clipped": clipped},
+                "matrix": matrix,
+                **accuracy_matrix.summarise(matrix, self.config.benchmark.joint),
+                "chance": self.probes[name].chance(self.stream.classes),
+                "random_init": random_init and random_init[name].accuracy,
+            }
+        return {
+            "finished": finished,
+            "config": json.loads(self.config.to_json()),
+            "command": self.command,
+            "commit": commit(),
+            "versions": versions(),
+            "device": device_name(self.devices),
+            "seconds": self._seconds(),
+            "images_per_second": self._images_per_second(),
+            "classes": self.stream.classes,
+            "probes": probes,
+        }
+
+
+def _official(config, workdir: pathlib.Path, experiment: Experiment) -> tuple[PyTree, PyTree] | None:
+    """Parameters and statistics of `config.init_from`; None to start from fresh ones, or to go on."""
+    if not config.init_from or numbers(workdir / "checkpoints"):
+        return None
+    fresh = jax.eval_shape(experiment.init)
+    return torch_weights.load(pathlib.Path(config.init_from).expanduser(), fresh.params, fresh.model_state)
+
+
+def _require_room(config, workdir: pathlib.Path, experiment: Experiment, schedule: Schedule) -> None:
+    """Raises UsageError unless the disk has room for what a run saves, as far as that is known before."""
+    state = jax.eval_shape(experiment.init)
+    saves = schedule.total // config.checkpoint.every_steps + len(schedule.batch_sizes)
+    # The next one is written before the oldest goes.
+    checkpoints = max(min(config.checkpoint.keep + 1, saves) - len(numbers(workdir / "checkpoints")), 1)
+    tasks = 1 if config.benchmark.joint else config.benchmark.num_tasks
+    networks = max(tasks - len(numbers(workdir / "networks")), 0) if config.checkpoint.networks else 0
+    needed = checkpoints * room(state) + networks * room(state.params, state.model_state) + RECORDS
+    free = shutil.disk_usage(next(path for path in (workdir, *workdir.absolute().parents) if path.exists())).free
+    require(
+        free >= needed,
+        f"{workdir} has room for {free / 1e6:.1f} MB, and the run may need {needed / 1e6:.1f} MB there, for "
+        f"{checkpoints} checkpoints and {networks} networks: make room, or take another --workdir",
+    )
+
+
+def finished_results(config, workdir: pathlib.Path) -> dict[str, Any] | None:
+    """The results of a run of this config that is finished in `workdir`.
+
+    Raises:
+      UsageError: the folder holds a run with another config (names the keys), or one that cannot be read.
+    """
+    if not (workdir / "results.json").exists() and not numbers(workdir / "checkpoints"):
+        return None  # nothing in there that could be lost or go on
+    require(
+        (workdir / "config.json").exists(),
+        f"{workdir} holds a run but not its config.json, so that nobody can tell what it is; take another --workdir",
+    )
+    stored = settings.flatten(read_config(workdir / "config.json"))
+    given = settings.flatten(json.loads(config.to_json()))
+    differing = [
+        f"{key} ({json.dumps(stored.get(key))} there, {json.dumps(given.get(key))} here)"
+        for key in sorted(stored.keys() | given.keys())
+        if stored.get(key) != given.get(key) and not key.startswith(tables.NEUTRAL)
+    ]
+    require(
+        not differing,
+        f"{workdir} holds a run with another config: {', '.join(differing)}; "
+        "take another --workdir, or remove that folder",
+    )
+    if not (workdir / "results.json").exists():
+        return None
+    results = read_results(workdir / "results.json")
+    return results if results["finished"] else None
+
+
+@contextlib.contextmanager
+def claim(workdir: pathlib.Path) -> Iterator[None]:
+    """Makes a run folder this process's own.
+
+    Raises:
+      UsageError: it cannot be written to, or is another process's.
+    """
+    try:
+        (workdir / "plots").mkdir(parents=True, exist_ok=True)
+        lock = (workdir / "lock").open("w")
+    except OSError as error:
+        raise UsageError(
+            f"cannot write to the run folder {workdir}: {error.strerror}; take another --workdir"
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"another process is at work in {workdir}; wait for it, or take another --workdir"
+            ) from None
+        yield
+
+
+def write_json(path: pathlib.Path, content: Any) -> None:
+    """Whole or not at all."""
+    write_whole(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def commit() -> str | None:
+    """The git commit of this code, with `+changes` where the tree differs from it; None outside a git checkout."""
+    root = pathlib.Path(__file__).parent.parent.parent
+
+    def git(*arguments):
+        return subprocess.run(
+            ["git", "-C", root, *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that numbers depend on."""
+    own = {"python": platform.python_version(), "ucl_jax": __version__}
+    return own | {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def device_name(devices: list[jax.Device]) -> str:
+    """Such as "1 x NVIDIA H100" or "1 x cpu (AMD EPYC, 2 cores)"."""
+    kind = devices[0].device_kind
+    if devices[0].platform == "cpu":
+        cpuinfo = pathlib.Path("/proc/cpuinfo")
+        lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        kind = f"{kind} ({names[0] if names else platform.machine()}, {os.cpu_count()} cores)"
+    return f"{len(devices)} x {kind}"
