@@ -23,6 +23,7 @@ OBJECTIVES = {
 
 REHEARSAL = dict(
     buffer_size=256,
+    policy="reservoir",  # reservoir | equal_share | fifo: which examples are kept, ucl_jax/buffers
     replay_from="buffer",  # buffer | past_tasks: all that is stored, or examples of earlier tasks only
     count="presentations",  # presentations | examples: an image is offered each time it is shown, or once
 )
@@ -40,13 +41,13 @@ METHODS = {
     ),
     "agem": dict(
         REHEARSAL,
-        policy="equal_share",  # equal_share | reservoir: buffer_size // tasks of each task, or a sample of all
+        policy="equal_share",  # buffer_size // tasks of each task
         replay_from="past_tasks",
         count="examples",
         replay_view="strong",
     ),
     "gss": dict(
-        REHEARSAL,
+        {key: value for key, value in REHEARSAL.items() if key != "policy"},  # its own
         replay_view="strong",
         compare=0,  # stored examples whose gradients a new one's is compared with; 0 is as many as a batch has
     ),

@@ -1,6 +1,7 @@
 """What tests of methods share: a network that is quick to compile, views of its images, batches, keys and steps."""
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,15 +9,17 @@ import numpy as np
 from flax import linen as nn
 
 from ucl_jax import objectives
-from ucl_jax.methods import METHODS, Scenario
+from ucl_jax.methods import METHODS, Scenario, Step
 from ucl_jax.models.architectures import Architecture
-from ucl_jax.models.heads import Network
+from ucl_jax.models.heads import MLP, Network
 from ucl_jax.models.resnet import BasicBlock
 from ucl_jax.training.step import init_state, make_train_step
-from ucl_jax.types import Batch, Keys
+from ucl_jax.types import Batch, Clock, Keys, Parameters, Span, Variables
 
 SIZE, EXAMPLES, TASKS = 8, 6, 3
-SCENARIO = Scenario(TASKS, EXAMPLES)
+SCENARIO = Scenario(TASKS, EXAMPLES, head=MLP)
+CLOCK = Clock(*(jnp.asarray(number, jnp.int32) for number in (7, 1, 2, 5)))  # the third step of task 1
+SPAN = Span(*(jnp.asarray(number, jnp.int32) for number in (0, 0, 100)))
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # half the time
 
 
@@ -38,6 +41,7 @@ PROJECTOR = {"hidden_dim": 12, "output_dim": 6}
 SETTINGS = {
     "simsiam": PROJECTOR | {"predictor_dim": 5},
     "barlow_twins": PROJECTOR | {"off_diagonal": 0.1},
+    "byol": PROJECTOR | {"predictor_dim": 5, "momentum": 0.9, "final_momentum": 1.0, "first_update": "at_once"},
     "supervised": PROJECTOR | {"projector": False, "classes": 1000},  # every label of `make_batch` has its class
 }
 
@@ -50,16 +54,26 @@ def objective(name, architecture=ARCHITECTURE):
 
 @functools.cache
 def alone(name, architecture=ARCHITECTURE):
-    """The same for tests to call: compiled function by function."""
+    """The same for tests to call: compiled function by function; views are the present ones, the clock is CLOCK."""
     made = objective(name, architecture)
+    views, loss = quick_jit(made.views, static_argnums=2), quick_jit(made.loss)
     return made._replace(
         init=quick_jit(made.init),
-        views=quick_jit(made.views),
-        weak_view=quick_jit(made.weak_view),
-        replay_views=quick_jit(made.replay_views),
-        loss=quick_jit(made.loss),
-        embed=quick_jit(made.embed, static_argnums=3),
+        views=lambda keys, batch, how="present": views(keys, batch, how),
+        loss=lambda network, views, clock=CLOCK: loss(network, views, clock),
+        embed=quick_jit(made.embed, static_argnums=2),
     )
+
+
+class Start(NamedTuple):
+    """Where a test starts: `*start` are the first two arguments of `Method.loss`."""
+
+    params: Parameters
+    state: dict
+
+    @property
+    def network(self):
+        return Variables(self.params.network, self.state)
 
 
 @functools.cache
@@ -67,20 +81,30 @@ def started(name, architecture=ARCHITECTURE):
     """Parameters and statistics away from their start, where scales are 1 and biases 0."""
     rng = np.random.default_rng(0)
     variables = alone(name, architecture).init(jax.random.key(0), make_batch().image)
-    return jax.tree.map(lambda x: x + rng.uniform(0, 0.2, x.shape).astype(np.float32), variables)
+    variables = jax.tree.map(lambda x: x + rng.uniform(0, 0.2, x.shape).astype(np.float32), variables)
+    return Start(Parameters(variables.params, ()), variables.state)
 
 
 @functools.cache
 def value_and_grad(name, architecture=ARCHITECTURE):
-    """params, model_state, views -> (loss of the objective alone, Aux), gradient."""
-    return quick_jit(jax.value_and_grad(objective(name, architecture).loss, has_aux=True))
+    """The network, views -> (loss of the objective alone, Aux), gradient."""
+    made = objective(name, architecture)
+
+    def loss(params, state, views):
+        return made.loss(Variables(params, state), views, CLOCK)
+
+    compiled = quick_jit(jax.value_and_grad(loss, has_aux=True))
+    return lambda network, views: compiled(*network, views)
 
 
 def compiled(method):
-    """A method with its functions compiled."""
+    """A method with its functions compiled; the clock of its loss is CLOCK."""
+    loss = quick_jit(method.loss)
     return method._replace(
         init=quick_jit(method.init),
-        loss=quick_jit(method.loss),
+        loss=lambda params, state, memory, batch, recalled, keys, clock=CLOCK: loss(
+            params, state, memory, batch, recalled, keys, clock
+        ),
         recall=quick_jit(method.recall, static_argnums=2),
         observe=quick_jit(method.observe),
     )
@@ -94,6 +118,27 @@ def make_raw(name, learned="simsiam", **settings):
 def make_method(name, learned="simsiam", **settings):
     """A method with its functions compiled."""
     return compiled(make_raw(name, learned, **settings))
+
+
+def memory_of(method, batch, start):
+    """The memory of a method before the first step."""
+    return method.init(jax.random.key(0), batch, start.network)[1]
+
+
+def ended(method, memory, network=None):
+    """The memory after the end of a task."""
+    return method.end_task((), memory, network)[1]
+
+
+def end_of_task(method, state):
+    """The state after the end of a task."""
+    own, memory = method.end_task(state.params.method, state.memory, state.network)
+    return state.replace(params=state.params._replace(method=own), memory=memory)
+
+
+def seen(batch, outputs=(), grads=(), before=(), after=()):
+    """What `Method.observe` is told of a step."""
+    return Step(batch, (), outputs, grads, before, after)
 
 
 def make_batch(seed=0, first=True):
@@ -119,14 +164,14 @@ def step_keys(step):
     return recall, observe, Keys(batch, *(jax.vmap(jax.random.fold_in, (None, 0))(key, places) for key in example))
 
 
-def start_state(method, optimizer, variables):
-    return init_state(*variables, method, optimizer, make_batch())
+def start_state(method, optimizer, start):
+    return init_state(start.network, method, optimizer, make_batch(), jax.random.key(0))
 
 
-def make_step(method, optimizer, **settings):
-    """The train step, compiled: state, batch -> state, metrics."""
-    step = quick_jit(make_train_step(method, optimizer, **settings))
-    return lambda state, batch: step(state, batch, RUN_KEY)
+def make_step(method, optimizer, learned="simsiam", architecture=ARCHITECTURE):
+    """The train step, compiled: state, batch -> state, metrics. It is one of the first task unless `span` says else."""
+    step = quick_jit(make_train_step(objective(learned, architecture), method, optimizer))
+    return lambda state, batch, span=SPAN: step(state, batch, RUN_KEY, span)
 
 
 def to_numpy(tree):

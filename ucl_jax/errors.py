@@ -22,6 +22,13 @@ def choose(what: str, value: str, options: Mapping[str, Any]) -> Any:
     return options[value]
 
 
+def pick(name: str, value: str, options: Mapping[str, Any]) -> Any:
+    """Returns `options[value]`; raises ValueError, which names the argument and the options, when there is none."""
+    if value not in options:
+        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(options)}")
+    return options[value]
+
+
 def write_whole(path: pathlib.Path, text: str) -> None:
     """Writes a file whole or not at all, over an earlier one; it is on the disk before it takes the earlier's place."""
     temporary = path.with_name(f".{path.name}.tmp")

@@ -192,6 +192,14 @@ CONFIG = {
 OBJECTIVES = {
     "simsiam": {"hidden_dim": DIMENSION, "output_dim": DIMENSION, "predictor_dim": DIMENSION},
     "barlow_twins": {"hidden_dim": DIMENSION, "output_dim": DIMENSION, "off_diagonal": real(0, 1e3)},
+    "byol": {
+        "hidden_dim": DIMENSION,
+        "output_dim": DIMENSION,
+        "predictor_dim": DIMENSION,
+        "momentum": PROBABILITY,
+        "final_momentum": PROBABILITY,
+        "first_update": word("late", "at_once"),
+    },
     "supervised": {
         "classes": whole(1, 10**6),
         "projector": flag(),
@@ -200,12 +208,14 @@ OBJECTIVES = {
     },
 }
 
-REHEARSAL = {
+BUFFER = {
     "buffer_size": whole(1, 2**20),
     "replay_from": word("buffer", "past_tasks"),
     "count": word("presentations", "examples"),
 }
+REHEARSAL = {**BUFFER, "policy": word("reservoir", "equal_share", "fifo")}
 REPLAY_VIEW = word("strong", "weak")
+DISTILLATION = {"weight": real(0, 1e6), "hidden_dim": DIMENSION, "frozen": word("train", "eval")}
 
 # Keys of `method` beside its name.
 METHODS = {
@@ -218,10 +228,12 @@ METHODS = {
         "clip": real(0, 1e6),
         "protect": word("backbone", "all"),
     },
-    "agem": {**REHEARSAL, "replay_view": REPLAY_VIEW, "policy": word("equal_share", "reservoir")},
-    "gss": {**REHEARSAL, "replay_view": REPLAY_VIEW, "compare": whole(0, 2**16)},  # 0 is as many as a batch has
+    "agem": {**REHEARSAL, "replay_view": REPLAY_VIEW},
+    "gss": {**BUFFER, "replay_view": REPLAY_VIEW, "compare": whole(0, 2**16)},  # 0 is as many as a batch has
     "er": {**REHEARSAL, "replay_view": REPLAY_VIEW},
     "der": {**REHEARSAL, "alpha": real(0, 1e3), "beta": real(0, 1e3), "target": word("features", "output")},
+    "cassle": DISTILLATION,
+    "pfr": DISTILLATION,
     "lump": {
         **REHEARSAL,
         "alpha": real(1e-3, 1e3),

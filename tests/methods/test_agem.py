@@ -12,8 +12,6 @@ from jax.flatten_util import ravel_pytree
 
 from tests import small
 from tests.small import EXAMPLES, make_batch
-from ucl_jax.errors import UsageError
-from ucl_jax.methods import Step
 from ucl_jax.methods.agem import project
 
 DEFAULTS = {
@@ -99,13 +97,13 @@ def test_a_reference_of_zeros_leaves_the_gradient_to_the_bit():
 @functools.cache
 def agem(learned="simsiam", **changes):
     method = small.make_raw("agem", learned, **(DEFAULTS | changes))
-    return method, small.make_step(method, OPTIMIZER)
+    return method, small.make_step(method, OPTIMIZER, learned)
 
 
 @functools.cache
 def finetune(learned="simsiam"):
     method = small.make_raw("finetune", learned)
-    return method, small.make_step(method, OPTIMIZER)
+    return method, small.make_step(method, OPTIMIZER, learned)
 
 
 def start(method, learned="simsiam"):
@@ -117,9 +115,9 @@ def gradients_by_hand(method, state, batch):
     objective, value_and_grad = small.alone("simsiam"), small.value_and_grad("simsiam")
     recall_key, _, keys = small.step_keys(state.step)
     past = method.recall(state.memory, recall_key, EXAMPLES)
-    (_, aux), grads = value_and_grad(state.params, state.model_state, objective.views(keys.example, batch))
-    _, reference = value_and_grad(state.params, state.model_state, objective.views(keys.past, past.batch))
-    return flat(grads), flat(reference), np.asarray(past.batch.label), aux.model_state
+    (_, aux), grads = value_and_grad(state.network, objective.views(keys.example, batch))
+    _, reference = value_and_grad(state.network, objective.views(keys.past, past.items.batch))
+    return flat(grads), flat(reference), np.asarray(past.items.batch.label), aux.state
 
 
 def projected_by_hand(grads, reference):
@@ -143,7 +141,7 @@ def test_steps_equal_gradients_by_hand_projected_in_numpy():
     method, step = agem()
     state = start(method)
     state, _ = step(state, make_batch(0))
-    state = state.replace(memory=method.end_task(state.memory, state.params))
+    state = small.end_of_task(method, state)
     cosines = []
     for seed in range(1, 9):
         grads, reference, labels, model_state = gradients_by_hand(method, state, make_batch(seed))
@@ -190,10 +188,11 @@ def test_an_empty_memory_is_finite_where_the_loss_of_empty_images_is_not():
 def test_reference_is_the_gradient_of_the_objective_on_recalled_examples():
     method, step = agem()
     state, _ = step(start(method), make_batch(0))
-    state = state.replace(memory=method.end_task(state.memory, state.params))
+    state = small.end_of_task(method, state)
     recall_key, _, keys = small.step_keys(state.step)
     past = method.recall(state.memory, recall_key, EXAMPLES)
-    found = small.quick_jit(jax.grad(method.reference))(state.params, state.model_state, state.memory, past, keys)
+    reference = small.quick_jit(jax.grad(method.reference))
+    found = reference(state.params, state.model_state, state.memory, past, keys, small.CLOCK)
     _, expected, _, _ = gradients_by_hand(method, state, make_batch(1))
     np.testing.assert_allclose(flat(found), expected, rtol=1e-3, atol=1e-6)
 
@@ -202,13 +201,13 @@ def test_reference_is_the_gradient_of_the_objective_on_recalled_examples():
 
 
 def observed(memory, method, seed, key, first=True):
-    return method.observe(memory, Step(make_batch(seed, first), (), (), (), ()), key)
+    return method.observe(memory, small.seen(make_batch(seed, first)), key)
 
 
 def test_each_task_has_an_equal_share_of_its_own_images_each_counted_once():
     """Three tasks: three batches, a part of one (fewer images than the share), and two."""
     method = small.make_method("agem", **(DEFAULTS | SHARED))
-    memory = method.init(make_batch(), *small.started("simsiam"))
+    memory = small.memory_of(method, make_batch(), small.started("simsiam"))
     tasks = [{0: True, 1: True, 2: True}, {3: np.arange(EXAMPLES) < 2}, {4: True, 5: True}]
     for task, batches in enumerate(tasks):
         for epoch in range(3):
@@ -219,9 +218,9 @@ def test_each_task_has_an_equal_share_of_its_own_images_each_counted_once():
                 if epoch:
                     small.assert_trees_equal(memory, before)  # no image is offered twice
                 # The past is what earlier tasks left, while this task fills its own slots.
-                past = np.asarray(method.recall(memory, key, EXAMPLES).batch.label)
+                past = np.asarray(method.recall(memory, key, EXAMPLES).items.batch.label)
                 assert task == 0 or set(past // 100) <= set().union(*tasks[:task])
-        memory = method.end_task(memory, ())
+        memory = small.ended(method, memory)
     batch, filled = method.stored(memory)
     assert batch.label.shape == (3 * SHARE,)  # 14 // 3 of each
     np.testing.assert_array_equal(filled, [True] * SHARE + [True] * 2 + [False] * 2 + [True] * SHARE)
@@ -233,7 +232,9 @@ def test_each_task_has_an_equal_share_of_its_own_images_each_counted_once():
         for place in np.flatnonzero((shares == task) & filled):
             np.testing.assert_array_equal(batch.image[place], make_batch(label[place] // 100).image[label[place] % 100])
     np.testing.assert_array_equal(label[SHARE : SHARE + 2], [300, 301])
-    assert set(np.asarray(method.recall(memory, jax.random.key(0), 3 * SHARE - 2).batch.label)) == set(label[filled])
+    assert set(np.asarray(method.recall(memory, jax.random.key(0), 3 * SHARE - 2).items.batch.label)) == set(
+        label[filled]
+    )
 
 
 def test_the_share_of_a_task_is_a_uniform_sample_of_it_whatever_the_number_of_tasks_before():
@@ -241,11 +242,11 @@ def test_the_share_of_a_task_is_a_uniform_sample_of_it_whatever_the_number_of_ta
     method, runs = small.make_raw("agem", **(DEFAULTS | SHARED)), 2_000
 
     def run(key):
-        memory = method.init(make_batch(), *small.started("simsiam"))
+        memory = small.memory_of(method, make_batch(), small.started("simsiam"))
         for task in range(2):
             for seed in range(3):
                 memory = observed(memory, method, seed, jax.random.fold_in(jax.random.fold_in(key, task), seed))
-            memory = method.end_task(memory, ())
+            memory = small.ended(method, memory)
         return memory.buffer.items.batch.label
 
     kept = np.asarray(small.quick_jit(jax.vmap(run))(jax.random.split(jax.random.key(1), runs)))
@@ -253,7 +254,7 @@ def test_the_share_of_a_task_is_a_uniform_sample_of_it_whatever_the_number_of_ta
     for task in range(2):
         count = np.array([np.sum(kept[:, task * SHARE : (task + 1) * SHARE] == label) for label in places])
         assert count.sum() == SHARE * runs
-        # The variance of simple random sampling, see test_replay.py.
+        # The variance of simple random sampling, see tests/buffers.
         n, p = len(places), SHARE / len(places)
         statistic = np.sum((count - runs * p) ** 2) / (runs * p * (1 - p)) * (n - 1) / n
         assert scipy.stats.chi2(n - 1).sf(statistic) > 1e-4
@@ -261,5 +262,5 @@ def test_the_share_of_a_task_is_a_uniform_sample_of_it_whatever_the_number_of_ta
 
 
 def test_another_policy_is_refused():
-    with pytest.raises(UsageError, match=r"config\.method\.policy 'ring'; known: reservoir, equal_share"):
+    with pytest.raises(ValueError, match=r"policy is 'ring'.*reservoir, equal_share"):
         small.make_raw("agem", **(DEFAULTS | SHARED | {"policy": "ring"}))

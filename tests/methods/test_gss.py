@@ -11,10 +11,10 @@ from jax.flatten_util import ravel_pytree
 
 from tests import small
 from tests.small import EXAMPLES, make_batch, make_keys
-from ucl_jax.buffers import greedy, reservoir
-from ucl_jax.errors import UsageError
-from ucl_jax.methods import METHODS, Step
-from ucl_jax.models.heads import Network, Predictor, Projector
+from ucl_jax.buffers.base import first_filled, uniform_sample
+from ucl_jax.buffers.greedy import greedy_slots
+from ucl_jax.methods import METHODS
+from ucl_jax.models.heads import MLP, Network, Projector
 from ucl_jax.models.layers import Dense
 from ucl_jax.types import Keys
 
@@ -26,7 +26,7 @@ DEFAULTS = {
 
 @jax.jit
 def choose(key, stored, seen, offered):
-    return greedy.greedy_slots(key, seen, stored, offered, jnp.ones(offered.shape, bool))
+    return greedy_slots(key, seen, stored, offered, jnp.ones(offered.shape, bool))
 
 
 @functools.cache
@@ -107,12 +107,12 @@ def test_the_last_writer_of_a_slot_wins_in_images_as_in_scores():
     method, start = gss(buffer_size=2), small.started("simsiam")
     twice = 0
     for seed in range(20):
-        memory = method.init(make_batch(), *start)
+        memory = small.memory_of(method, make_batch(), start)
         memory = method.observe(memory, step(1, [0.9] * EXAMPLES), jax.random.key(100 + seed))
         scores = np.linspace(0.1, 0.9, EXAMPLES).astype(np.float32)
         after = method.observe(memory, step(2, scores), jax.random.key(seed))
-        slots, expected = one_by_one(jax.random.key(seed), memory.buffer.items.kept, EXAMPLES, scores)
-        np.testing.assert_array_equal(after.buffer.items.kept, expected)
+        slots, expected = one_by_one(jax.random.key(seed), memory.buffer.own, EXAMPLES, scores)
+        np.testing.assert_array_equal(after.buffer.own, expected)
         assert after.buffer.seen == 2 * EXAMPLES
         for slot in range(2):
             writers = [place for place, taken in enumerate(slots) if taken == slot]
@@ -121,29 +121,29 @@ def test_the_last_writer_of_a_slot_wins_in_images_as_in_scores():
             expected = [x[writers[-1]] for x in jax.tree.leaves(make_batch(2))] if writers else before
             small.assert_trees_equal(stored, expected)
             if writers:
-                assert after.buffer.items.kept[slot] == scores[writers[-1]]
+                assert after.buffer.own[slot] == scores[writers[-1]]
     assert twice > 5
 
 
 def step(seed, scores):
-    return Step(make_batch(seed), jnp.asarray(scores, jnp.float32), (), (), ())
+    return small.seen(make_batch(seed), jnp.asarray(scores, jnp.float32))
 
 
 def test_a_free_slot_takes_the_example_and_its_score():
     method = gss()
-    memory = method.init(make_batch(), *small.started("simsiam"))
+    memory = small.memory_of(method, make_batch(), small.started("simsiam"))
     assert memory.buffer.seen == 0
     scores = np.linspace(0.1, 1.9, EXAMPLES).astype(np.float32)
     memory = method.observe(memory, step(1, scores), jax.random.key(0))
     batch, filled = method.stored(memory)
     np.testing.assert_array_equal(filled, np.arange(2 * EXAMPLES) < EXAMPLES)
     small.assert_trees_equal(jax.tree.map(lambda x: x[:EXAMPLES], batch), make_batch(1))
-    np.testing.assert_array_equal(memory.buffer.items.kept, [*scores, *[0] * EXAMPLES])
+    np.testing.assert_array_equal(memory.buffer.own, [*scores, *[0] * EXAMPLES])
 
 
 def test_examples_that_are_not_eligible_take_no_slot_and_no_turn():
     offered, eligible = jnp.asarray([0.1, 0.2, 0.3, 0.4]), jnp.asarray([True, False, True, False])
-    slots = greedy.greedy_slots(jax.random.key(0), jnp.asarray(0), jnp.zeros(3), offered, eligible)
+    slots = greedy_slots(jax.random.key(0), jnp.asarray(0), jnp.zeros(3), offered, eligible)
     np.testing.assert_array_equal(slots, [0, 3, 1, 3])
 
 
@@ -151,18 +151,18 @@ def test_examples_that_are_not_eligible_take_no_slot_and_no_turn():
 
 
 HEADS = {
-    "simsiam": lambda: {"projector": Projector(12, 6), "predictor": Predictor(5)},
+    "simsiam": lambda: {"projector": Projector(12, 6), "predictor": MLP(5)},
     "supervised": lambda: {"head": Dense(1000)},
 }
 
 
 @functools.cache
 def single_gradient(learned):
-    """params, model_state, one image, its label -> gradient of the loss of this example alone."""
+    """params, state, one image, its label -> gradient of the loss of this example alone."""
     network = Network(small.Backbone(), **HEADS[learned]())
 
-    def loss(params, model_state, image, label):
-        variables = {"params": params, "batch_stats": model_state}
+    def loss(params, state, image, label):
+        variables = {"params": params, **state}
         out = network.apply(variables, image[None].astype(jnp.float32) / 255.0 - 0.5, train=False)
         if learned == "supervised":
             return jax.nn.logsumexp(out.logits[0]) - out.logits[0, label]
@@ -172,13 +172,12 @@ def single_gradient(learned):
     return small.quick_jit(jax.grad(loss))
 
 
-def scores_by_hand(learned, params, model_state, batch, others, part=lambda grads: grads):
+def scores_by_hand(learned, network, batch, others, part=lambda grads: grads):
     """1 + the largest cosine of each example's gradient with those of the others."""
 
     def gradients(examples):
         grads = [
-            single_gradient(learned)(params, model_state, examples.image[i], examples.label[i])
-            for i in range(len(examples.label))
+            single_gradient(learned)(*network, examples.image[i], examples.label[i]) for i in range(len(examples.label))
         ]
         return [np.asarray(ravel_pytree(part(g))[0], np.float64) for g in grads]
 
@@ -187,7 +186,7 @@ def scores_by_hand(learned, params, model_state, batch, others, part=lambda grad
 
 
 def filled_memory(method, learned):
-    memory = method.init(make_batch(), *small.started(learned))
+    memory = small.memory_of(method, make_batch(), small.started(learned))
     return method.observe(memory, step(1, [0.1] * EXAMPLES), jax.random.key(0))
 
 
@@ -197,19 +196,24 @@ def test_scores_equal_gradients_taken_one_by_one(learned):
     memory = filled_memory(method, learned)
     past = method.recall(memory, jax.random.key(3), EXAMPLES)
     value, aux = method.loss(*start, memory, batch, past, keys)
-    others = reservoir.sample(memory.buffer, keys.batch, DEFAULTS["compare"]).batch
+    others = drawn(memory, keys, DEFAULTS["compare"])
     assert len(set(np.asarray(others.label))) == DEFAULTS["compare"]
-    expected = scores_by_hand(learned, *start, batch, others)
+    expected = scores_by_hand(learned, start.network, batch, others)
     assert np.ptp(expected) > 0.01
-    np.testing.assert_allclose(aux.extras, expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(aux.outputs, expected, rtol=1e-3, atol=1e-3)
 
     # It learns as ER does.
     objective = small.alone(learned)
-    views = objective.views(keys.example, batch), objective.views(keys.past, past.batch)
+    views = objective.views(keys.example, batch), objective.views(keys.past, past.items.batch)
     together = jax.tree.map(lambda x, y: jnp.concatenate([x, y]), *views)
-    expected, expected_aux = objective.loss(*start, together)
+    expected, expected_aux = objective.loss(start.network, together)
     np.testing.assert_allclose(value, expected, rtol=1e-4)
-    small.assert_trees_close(aux.model_state, expected_aux.model_state, rtol=1e-4, atol=1e-5)
+    small.assert_trees_close(aux.state, expected_aux.state, rtol=1e-4, atol=1e-5)
+
+
+def drawn(memory, keys, count):
+    """The stored examples that a step compares with."""
+    return uniform_sample(memory.buffer, keys.batch, count, first_filled(memory.buffer)).items.batch
 
 
 def half(tree):
@@ -231,10 +235,10 @@ def test_as_many_stored_examples_are_compared_as_is_asked_for(compare, number):
     past = method.recall(memory, jax.random.key(3), EXAMPLES)
     keys = Keys(keys.batch, *half(keys[1:]))
     _, aux = method.loss(*start, memory, half(batch), half(past), keys)
-    others = reservoir.sample(memory.buffer, keys.batch, number).batch
+    others = drawn(memory, keys, number)
     assert len(set(np.asarray(others.label))) == number
-    expected = scores_by_hand("supervised", *start, half(batch), others)
-    np.testing.assert_allclose(aux.extras, expected, rtol=1e-3, atol=1e-3)
+    expected = scores_by_hand("supervised", start.network, half(batch), others)
+    np.testing.assert_allclose(aux.outputs, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_only_what_is_trained_is_compared():
@@ -246,10 +250,10 @@ def test_only_what_is_trained_is_compared():
     memory = filled_memory(method, "simsiam")
     past = method.recall(memory, jax.random.key(3), EXAMPLES)
     _, aux = method.loss(*start, memory, batch, past, keys)
-    others = reservoir.sample(memory.buffer, keys.batch, DEFAULTS["compare"]).batch
-    expected = scores_by_hand("simsiam", *start, batch, others, lambda grads: grads["projector"])
-    np.testing.assert_allclose(aux.extras, expected, rtol=1e-3, atol=1e-3)
-    assert np.abs(np.subtract(expected, scores_by_hand("simsiam", *start, batch, others))).max() > 0.01
+    others = drawn(memory, keys, DEFAULTS["compare"])
+    expected = scores_by_hand("simsiam", start.network, batch, others, lambda grads: grads["projector"])
+    np.testing.assert_allclose(aux.outputs, expected, rtol=1e-3, atol=1e-3)
+    assert np.abs(np.subtract(expected, scores_by_hand("simsiam", start.network, batch, others))).max() > 0.01
 
 
 def test_through_the_train_step_the_first_batch_scores_a_tenth_and_the_second_what_it_is_like():
@@ -258,21 +262,21 @@ def test_through_the_train_step_the_first_batch_scores_a_tenth_and_the_second_wh
     train_step = small.make_step(method, optimizer)
     before = small.start_state(method, optimizer, small.started("simsiam"))
     first, _ = train_step(before, make_batch(1))
-    np.testing.assert_allclose(first.memory.buffer.items.kept, [0.1] * EXAMPLES + [0.0] * EXAMPLES, rtol=1e-6)
+    np.testing.assert_allclose(first.memory.buffer.own, [0.1] * EXAMPLES + [0.0] * EXAMPLES, rtol=1e-6)
     second, _ = train_step(first, make_batch(2))
     _, _, keys = small.step_keys(first.step)
-    others = reservoir.sample(first.memory.buffer, keys.batch, DEFAULTS["compare"]).batch
+    others = drawn(first.memory, keys, DEFAULTS["compare"])
     # By the parameters before the update.
-    expected = scores_by_hand("simsiam", first.params, first.model_state, make_batch(2), others)
-    np.testing.assert_allclose(second.memory.buffer.items.kept, [0.1] * EXAMPLES + expected, rtol=1e-3, atol=1e-3)
+    expected = scores_by_hand("simsiam", first.network, make_batch(2), others)
+    np.testing.assert_allclose(second.memory.buffer.own, [0.1] * EXAMPLES + expected, rtol=1e-3, atol=1e-3)
     np.testing.assert_array_equal(second.memory.buffer.items.batch.label, [*make_batch(1).label, *make_batch(2).label])
     # Scores do not feed back into the loss: the first step is that of the present beside itself.
     _, _, keys = small.step_keys(before.step)
     views = small.alone("simsiam").views(keys.example, make_batch(1))
     twice = jax.tree.map(lambda x: jnp.concatenate([x, x]), views)
-    _, grads = small.value_and_grad("simsiam")(before.params, before.model_state, twice)
-    moved = jax.tree.map(lambda p, g: p - 0.1 * g, before.params, grads)
-    small.assert_trees_close(first.params, moved, rtol=1e-4, atol=1e-5)
+    _, grads = small.value_and_grad("simsiam")(before.network, twice)
+    moved = jax.tree.map(lambda p, g: p - 0.1 * g, before.network.params, grads)
+    small.assert_trees_close(first.network.params, moved, rtol=1e-4, atol=1e-5)
 
 
 def test_opposite_gradients_score_0_and_no_less():
@@ -282,16 +286,17 @@ def test_opposite_gradients_score_0_and_no_less():
     objective = small.objective("simsiam")
     signs = iter([1.0, -1.0])  # the batch's gradients, then those of the past
 
-    def turned(params, model_state, views):
-        sign = next(signs)
-        return sign * objective.eval_loss(params, model_state, views)
+    def turned(network, views):
+        return next(signs) * objective.eval_loss(network, views)
 
     method = METHODS["gss"](objective._replace(eval_loss=turned), small.SCENARIO, **(DEFAULTS | {"compare": 1}))
-    memory = method.observe(method.init(batch, *start), Step(batch, jnp.full(EXAMPLES, 0.1), (), (), ()), keys.batch)
+    memory = method.observe(
+        small.memory_of(method, batch, start), small.seen(batch, jnp.full(EXAMPLES, 0.1)), keys.batch
+    )
     past = method.recall(memory, jax.random.key(3), EXAMPLES)
-    _, aux = small.quick_jit(method.loss)(*start, memory, batch, past, keys)
-    np.testing.assert_allclose(aux.extras, 0.0, atol=1e-5)
-    assert np.all(np.asarray(aux.extras) >= 0)
+    _, aux = small.quick_jit(method.loss)(*start, memory, batch, past, keys, small.CLOCK)
+    np.testing.assert_allclose(aux.outputs, 0.0, atol=1e-5)
+    assert np.all(np.asarray(aux.outputs) >= 0)
 
 
 # Settings.
@@ -299,6 +304,6 @@ def test_opposite_gradients_score_0_and_no_less():
 
 def test_barlow_twins_is_refused_because_single_examples_have_no_loss():
     with pytest.raises(
-        UsageError, match=r"gradients of single examples.*correlation over a batch.*simsiam or supervised"
+        ValueError, match=r"gradients of single examples.*correlation over a batch.*simsiam or supervised"
     ):
         small.make_raw("gss", "barlow_twins", **DEFAULTS)

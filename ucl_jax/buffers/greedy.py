@@ -1,13 +1,35 @@
-"""The greedy policy of GSS."""
+"""The greedy policy of GSS: examples whose gradients differ take the slots (Aljundi et al. 2019, algorithm 2)."""
 
 import jax
 import jax.numpy as jnp
 
+from ucl_jax.buffers.base import Buffer, Offer, Stored, empty, first_filled, uniform_sample, write
 from ucl_jax.types import Array
 
 
+def greedy(size: int, tasks: int) -> Buffer:
+    """Keeps `size` examples by their scores. `tasks` is of no use to this policy.
+
+    A score is 1 + the largest cosine of an example's gradient with those of stored ones, in [0, 2]: it is low for an
+    example unlike the stored ones. It is kept with the example.
+    """
+
+    def init(items):
+        return Stored(empty(items, size), jnp.zeros(1, jnp.int32), own=jnp.zeros(size))
+
+    def add(stored: Stored, key: Array, offer: Offer) -> Stored:
+        slot = greedy_slots(key, stored.seen[0], stored.own, offer.score, offer.eligible)
+        items, scores = write((stored.items, stored.own), (offer.items, offer.score), slot)
+        return Stored(items, stored.seen + jnp.sum(offer.eligible, dtype=jnp.int32), scores)
+
+    def sample(stored, key, count, allowed):
+        return uniform_sample(stored, key, count, first_filled(stored) & allowed)
+
+    return Buffer(init=init, add=add, sample=sample, filled=first_filled)
+
+
 def greedy_slots(key: Array, seen: Array, stored: Array, offered: Array, eligible: Array) -> Array:
-    """The slot that GSS (Aljundi et al. 2019, algorithm 2) gives to each example of a batch, in order.
+    """Returns the slot that GSS (Aljundi et al. 2019, algorithm 2) gives to each example of a batch, in order.
 
     Free slots are filled first. Then an example with a score below 1 challenges a stored one, drawn in proportion to
     its score, and takes its place with probability stored / (stored + offered).

@@ -24,7 +24,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from ucl_jax.errors import UsageError, require
-from ucl_jax.types import PyTree
+from ucl_jax.types import Variables
 
 BLOCK = {
     "first": "conv1",
@@ -76,24 +76,20 @@ HINTS = {
 }
 
 
-def from_official(
-    state_dict: Mapping[str, np.ndarray], params_like: PyTree, model_state_like: PyTree
-) -> tuple[PyTree, PyTree]:
-    """Parameters and running statistics out of an official state dict.
+def from_official(state_dict: Mapping[str, np.ndarray], like: Variables) -> Variables:
+    """Reads a network out of an official state dict.
 
     Args:
       state_dict: official names, with `module.` before them or without; kernels OIHW and [out, in].
-      params_like: parameters of an objective, arrays or ShapeDtypeStructs.
-      model_state_like: its running statistics, likewise.
+      like: the network of an objective, arrays or ShapeDtypeStructs.
 
     Returns:
-      Trees like the two, of NumPy arrays in their dtypes; kernels HWIO and [in, out].
+      A network like it, of NumPy arrays in its dtypes; kernels HWIO and [in, out].
 
     Raises:
-      UsageError: an entry is missing, of another shape, not finite (in the dtype of the trees), or of a network that
-        the trees do not describe.
+      UsageError: an entry is missing, of another shape, not finite (in the dtype of the trees), or of another network.
     """
-    _require_counterpart(params_like)
+    _require_counterpart(like)
     entries = {name.removeprefix("module."): array for name, array in state_dict.items()}
     finite: dict[str, bool] = {}  # of every entry that is used
 
@@ -117,19 +113,22 @@ def from_official(
             finite[name] = bool(np.isfinite(leaves[path]).all())
         return unflatten_dict(leaves, sep="/")
 
-    trees = convert(params_like), convert(model_state_like)
+    network = Variables(convert(like.params), {"batch_stats": convert(like.state["batch_stats"])})
     for name in entries:
         require(
-            name in finite or _is_unused(name, params_like),
+            name in finite or _is_unused(name, like.params),
             f"the file holds {name}, which this network has not; it is of another objective (config.objective) or "
             "architecture",
         )
     for name in entries:
         require(finite.get(name, True), f"{name} is not finite; take a file of a training that did not diverge")
-    return trees
+    return network
 
 
-def _require_counterpart(params: Mapping) -> None:
+def _require_counterpart(network: Variables) -> None:
+    params = network.params
+    for part in network.state:
+        require(part == "batch_stats", f"{part} has no counterpart in the official code; take another objective")
     for part in params:
         require(part in HINTS, f"{part} has no counterpart in the official code; set config.model.name=resnet18")
     require(
@@ -148,8 +147,10 @@ def _is_unused(name: str, parts: Mapping) -> bool:
     return name.endswith(".num_batches_tracked") or name.startswith(("projector.layer2.", *absent))
 
 
-def to_official(params: PyTree, model_state: PyTree) -> dict[str, np.ndarray]:
-    """Parameters and running statistics under the official names, without `module.`; the reverse of `from_official`.
+def to_official(network: Variables) -> dict[str, np.ndarray]:
+    """Names parameters and running statistics as the official code does, without `module.`.
+
+    It is the reverse of `from_official`.
 
     Without what has no counterpart here: `load_state_dict(..., strict=False)` finds no unexpected key. Kernels OIHW
     and [out, in].
@@ -157,9 +158,9 @@ def to_official(params: PyTree, model_state: PyTree) -> dict[str, np.ndarray]:
     Raises:
       UsageError: the network has no official counterpart.
     """
-    _require_counterpart(params)
+    _require_counterpart(network)
     official = {}
-    for tree in (params, model_state):
+    for tree in (network.params, network.state["batch_stats"]):
         for path, leaf in flatten_dict(tree, sep="/").items():
             array = np.asarray(leaf)
             official[NAMES[path]] = np.ascontiguousarray(array.transpose(TO_OFFICIAL[array.ndim]))
@@ -365,11 +366,11 @@ def _strided(elements: np.ndarray, tensor: _Tensor) -> np.ndarray:
     return np.lib.stride_tricks.as_strided(elements[:0] if empty else elements[offset:], shape, steps)
 
 
-def load(path: str | pathlib.Path, params_like: PyTree, model_state_like: PyTree) -> tuple[PyTree, PyTree]:
-    """`from_official` of the file that `read_pth` reads; raises UsageError as they do, with the file's name."""
+def load(path: str | pathlib.Path, like: Variables) -> Variables:
+    """Applies `from_official` to the file that `read_pth` reads; raises UsageError as they do, with the file's name."""
     state_dict = read_pth(path)
     try:
-        return from_official(state_dict, params_like, model_state_like)
+        return from_official(state_dict, like)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
 

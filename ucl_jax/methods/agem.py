@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ucl_jax.errors import pick
 from ucl_jax.methods.base import Method, Scenario
-from ucl_jax.methods.rehearsal import past_or_present, rehearsal, replayed_views
+from ucl_jax.methods.rehearsal import REPLAY_VIEWS, past_or_present, rehearsal
 from ucl_jax.objectives import Objective
+from ucl_jax.types import Parameters, Variables
 
 
 def agem(
@@ -29,29 +31,43 @@ def agem(
       objective: for the present and for the past.
       scenario: its number of tasks; each has an equal share of the buffer.
       buffer_size: slots, at least one for each task.
-      policy: "equal_share" as in the paper and the official code, or "reservoir" (see `rehearsal`).
-      replay_view: see `replayed_views`.
+      policy: "equal_share" as in the paper and the official code, or another of `BUFFERS`.
+      replay_view: see `replaying_loss`.
       replay_from: "past_tasks" as in the paper, or "buffer" (see `rehearsal`).
       count: "examples" as there, where no image stands in the buffer twice, or "presentations" (see `rehearsal`).
     """
-    past_views = replayed_views(objective, replay_view)
+    how = pick("replay_view", replay_view, REPLAY_VIEWS)
     store = rehearsal(buffer_size, replay_from=replay_from, count=count, policy=policy, tasks=scenario.tasks)
 
-    def loss(params, model_state, memory, batch, past, keys):
-        value, aux = objective.loss(params, model_state, objective.views(keys.example, batch))
-        return value, aux._replace(extras=())
+    def loss(params, state, memory, batch, recalled, keys, clock):
+        views = objective.views(keys.example, batch, "present")
+        value, aux = objective.loss(Variables(params.network, state), views, clock)
+        return value, aux._replace(outputs=())
 
-    def reference(params, model_state, memory, past, keys):
-        return objective.loss(params, model_state, past_views(keys.past, past.batch))[0]
+    def reference(params, state, memory, recalled, keys, clock):
+        views = objective.views(keys.past, recalled.items.batch, how)
+        return objective.loss(Variables(params.network, state), views, clock)[0]
 
     def project_if_any(memory, grads, reference):
         return past_or_present(project(grads, reference), grads, store.any(memory))
 
-    return Method(loss=loss, reference=reference, project=project_if_any, **store.parts)
+    return Method(
+        init=store.init,
+        loss=loss,
+        reference=reference,
+        recall=store.recall,
+        project=project_if_any,
+        observe=store.observe,
+        end_task=store.end_task,
+        stored=store.stored,
+    )
 
 
-def project(grads, reference):
-    """`grads` without its part along `reference` where the two point apart: the nearest with no negative product."""
+def project(grads: Parameters, reference: Parameters) -> Parameters:
+    """Returns `grads` without its part along `reference` where the two point apart.
+
+    No nearer gradient has a product with `reference` that is not negative.
+    """
     along = optax.tree.vdot(grads, reference)
     share = jnp.minimum(along, 0.0) / jnp.maximum(optax.tree.vdot(reference, reference), 1e-30)
     return jax.tree.map(lambda g, r: g - share * r, grads, reference)

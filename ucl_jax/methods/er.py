@@ -6,8 +6,22 @@ from ucl_jax.objectives import Objective
 
 
 def er(
-    objective: Objective, scenario: Scenario, *, buffer_size: int, replay_view: str, replay_from: str, count: str
+    objective: Objective,
+    scenario: Scenario,
+    *,
+    buffer_size: int,
+    policy: str,
+    replay_view: str,
+    replay_from: str,
+    count: str,
 ) -> Method:
-    """The objective on one batch of present and past. Arguments: see `rehearsal` and `replayed_views`."""
-    store = rehearsal(buffer_size, replay_from=replay_from, count=count)
-    return Method(loss=replaying_loss(objective, store, replay_view), **store.parts)
+    """Learns the objective on one batch of present and past. Arguments: see `rehearsal` and `replaying_loss`."""
+    store = rehearsal(buffer_size, policy=policy, tasks=scenario.tasks, replay_from=replay_from, count=count)
+    return Method(
+        init=store.init,
+        loss=replaying_loss(objective, store, replay_view),
+        recall=store.recall,
+        observe=store.observe,
+        end_task=store.end_task,
+        stored=store.stored,
+    )

@@ -2,12 +2,15 @@
 
 from ucl_jax.methods.base import Method, Scenario
 from ucl_jax.objectives import Objective
+from ucl_jax.types import Variables
 
 
 def finetune(objective: Objective, scenario: Scenario) -> Method:
-    """The objective on the present batch alone."""
+    """Learns the objective on the present batch alone. `scenario` is of no use to this method."""
 
-    def loss(params, model_state, memory, batch, past, keys):
-        return objective.loss(params, model_state, objective.views(keys.example, batch))
+    def loss(params, state, memory, batch, recalled, keys, clock):
+        views = objective.views(keys.example, batch, "present")
+        value, aux = objective.loss(Variables(params.network, state), views, clock)
+        return value, aux._replace(outputs=())
 
-    return Method(lambda batch, params, model_state: (), loss)
+    return Method(init=lambda key, batch, network: ((), ()), loss=loss)

@@ -4,21 +4,26 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from ucl_jax.errors import choose
+from ucl_jax.errors import pick
 from ucl_jax.methods.base import Method, Scenario
 from ucl_jax.objectives import Objective
-from ucl_jax.types import PyTree
+from ucl_jax.types import Parameters, Params, Variables
 
 NOT_PROTECTED = ("projector", "predictor")  # of the official code: it protects the backbone, with its linear head
 
 
 @flax.struct.dataclass
-class Memory:
-    """Trees like the parameters: importances of past tasks, what the present one adds, and where the last one ended."""
+class Importance:
+    """Trees like the network's parameters.
 
-    omega: PyTree
-    path: PyTree
-    anchor: PyTree
+    omega: importances of past tasks.
+    path: what the present task adds to them.
+    anchor: where the last task ended.
+    """
+
+    omega: Params
+    path: Params
+    anchor: Params
 
 
 def si(
@@ -40,10 +45,10 @@ def si(
       protect: "backbone", with its linear head where there is one (official code), or "all" parameters.
 
     Raises:
-      UsageError: another form, or other parameters.
+      ValueError: another form, or other parameters.
     """
-    choose("config.method.form", form, dict.fromkeys(("release", "path_integral", "submission", "overwrite")))
-    skipped = choose("config.method.protect", protect, {"backbone": NOT_PROTECTED, "all": ()})
+    pick("form", form, dict.fromkeys(("release", "path_integral", "submission", "overwrite")))
+    skipped = pick("protect", protect, {"backbone": NOT_PROTECTED, "all": ()})
     sign = -1.0 if form == "submission" else 1.0
 
     def protected(tree):
@@ -52,37 +57,43 @@ def si(
 
         return jax.tree_util.tree_map_with_path(keep, tree)
 
-    def init(batch, params, model_state):
-        zeros = jax.tree.map(jnp.zeros_like, params)
-        return Memory(zeros, zeros, jax.tree.map(jnp.copy, params))
+    def init(key, batch, network):
+        zeros = jax.tree.map(jnp.zeros_like, network.params)
+        return (), Importance(zeros, zeros, jax.tree.map(jnp.copy, network.params))
 
     def penalty(params, memory):
         terms = jax.tree.map(lambda o, p, a: jnp.sum(o * jnp.square(p - a)), memory.omega, params, memory.anchor)
         return sign * c * sum(jax.tree.leaves(terms))
 
-    def loss(params, model_state, memory, batch, past, keys):
-        value, aux = objective.loss(params, model_state, objective.views(keys.example, batch))
-        held = penalty(params, memory)
-        return value + held, aux._replace(extras=(), metrics=aux.metrics | {"penalty": held})
+    def loss(params, state, memory, batch, recalled, keys, clock):
+        views = objective.views(keys.example, batch, "present")
+        value, aux = objective.loss(Variables(params.network, state), views, clock)
+        held = penalty(params.network, memory)
+        return value + held, aux._replace(outputs=(), metrics=aux.metrics | {"penalty": held})
 
-    def project(memory, grads, reference):
+    def clipped(grads):
         return jax.tree.map(lambda g: jnp.clip(g, -clip, clip) if clip else g, grads)
 
+    def project(memory, grads, reference):
+        return Parameters(clipped(grads.network), grads.method)
+
     def observe(memory, step, key):
+        grads, before, after = step.grads.network, step.before.network, step.after.network
         if form == "path_integral":
-            pulls = jax.grad(penalty)(step.previous, memory)
-            moved = jax.tree.map(jnp.subtract, step.params, step.previous)
-            added = jax.tree.map(lambda g, p, m: -(g - p) * m, step.grads, pulls, moved)
+            pulls = jax.grad(penalty)(before, memory)
+            moved = jax.tree.map(jnp.subtract, after, before)
+            added = jax.tree.map(lambda g, p, m: -(g - p) * m, grads, pulls, moved)
         else:
-            added = jax.tree.map(lambda g: rate * jnp.square(g), project(memory, step.grads, ()))
+            added = jax.tree.map(lambda g: rate * jnp.square(g), clipped(grads))
         return memory.replace(path=jax.tree.map(jnp.add, memory.path, protected(added)))
 
-    def end_task(memory, params):
+    def end_task(own, memory, network):
         def importance(old, path, p, anchor):
             new = jnp.maximum(path, 0.0) / (jnp.square(p - anchor) + xi)
             return new if form in ("submission", "overwrite") else old + new
 
-        omega = jax.tree.map(importance, memory.omega, memory.path, params, memory.anchor)
-        return Memory(omega, jax.tree.map(jnp.zeros_like, params), jax.tree.map(jnp.copy, params))
+        omega = jax.tree.map(importance, memory.omega, memory.path, network.params, memory.anchor)
+        zeros = jax.tree.map(jnp.zeros_like, network.params)
+        return own, Importance(omega, zeros, jax.tree.map(jnp.copy, network.params))
 
-    return Method(init, loss, project=project, observe=observe, end_task=end_task)
+    return Method(init=init, loss=loss, project=project, observe=observe, end_task=end_task)

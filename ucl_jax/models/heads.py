@@ -26,19 +26,23 @@ class Projector(nn.Module):
         return BatchNorm(self.axis_name, self.dtype, name="output_norm")(x, train)
 
 
-class Predictor(nn.Module):
-    """SimSiam's bottleneck: affine, batch norm, ReLU, affine back to the input's dimension."""
+class MLP(nn.Module):
+    """Two affine layers with batch norm and ReLU between them: SimSiam's predictor, heads of distillation.
+
+    Without `output_dim` the output has the input's dimension.
+    """
 
     hidden_dim: int = 512
+    output_dim: int | None = None
     dtype: Any = jnp.float32
     axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        """[B, D] -> [B, D]."""
+        """[B, D] -> [B, output_dim]."""
         y = Dense(self.hidden_dim, self.dtype, name="hidden")(x)
         y = nn.relu(BatchNorm(self.axis_name, self.dtype, name="hidden_norm")(y, train))
-        return Dense(x.shape[-1], self.dtype, name="output")(y)
+        return Dense(self.output_dim or x.shape[-1], self.dtype, name="output")(y)
 
 
 class Embedding(NamedTuple):

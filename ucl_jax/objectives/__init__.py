@@ -4,10 +4,11 @@ A maker takes an architecture, an augmentation and the settings of `config.objec
 """
 
 from ucl_jax.objectives.barlow_twins import barlow_twins
-from ucl_jax.objectives.base import STAGES, Augmentation, Objective, Readout, Views
+from ucl_jax.objectives.base import STAGES, Augmentation, Objective, Readout
+from ucl_jax.objectives.byol import byol
 from ucl_jax.objectives.simsiam import simsiam
 from ucl_jax.objectives.supervised import supervised
 
-OBJECTIVES = {"simsiam": simsiam, "barlow_twins": barlow_twins, "supervised": supervised}
+OBJECTIVES = {"simsiam": simsiam, "barlow_twins": barlow_twins, "byol": byol, "supervised": supervised}
 
-__all__ = ["OBJECTIVES", "STAGES", "Augmentation", "Objective", "Readout", "Views"]
+__all__ = ["OBJECTIVES", "STAGES", "Augmentation", "Objective", "Readout"]

@@ -20,13 +20,16 @@ def barlow_twins(
     dtype: Any = jnp.float32,
     axis_name: str | None = None,
 ) -> Objective:
-    """Barlow Twins (Zbontar et al. 2021): the cross-correlation of two views' projections is driven to identity."""
+    """Makes Barlow Twins: the cross-correlation of two views' projections is driven to the identity."""
 
     def heads():
         return {"projector": Projector(hidden_dim, output_dim, dtype, axis_name)}
 
+    def match(one, other):
+        return losses.barlow_twins(one, other, off_diagonal=off_diagonal, axis_name=axis_name)
+
     def criterion(out):
-        return losses.barlow_twins(*out.projection, off_diagonal=off_diagonal, axis_name=axis_name)
+        return match(*out.projection)
 
     # Its correlations are over the batch: one example alone has no loss.
-    return two_view_objective(architecture, heads, augmentation, criterion)._replace(eval_loss=None)
+    return two_view_objective(architecture, heads, augmentation, criterion, match)._replace(eval_loss=None)

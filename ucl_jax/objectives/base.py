@@ -1,12 +1,8 @@
-"""What an objective is: a record of pure functions over one network; and what several objectives share.
-
-A loss takes *views*, any pytree of float arrays [B, ...] that a method may mix with others. The first leaf is an image,
-the last is what a rehearsal method keeps frozen beside one (the second view; the soft label of a supervised objective).
-"""
+"""What an objective is: a record of pure functions over one network; and what several objectives share."""
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,13 +10,13 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
 from ucl_jax import augment
+from ucl_jax.errors import pick
 from ucl_jax.models.architectures import Architecture
 from ucl_jax.models.heads import Embedding
 from ucl_jax.models.layers import BatchNorm
 from ucl_jax.models.resnet import MAPS
-from ucl_jax.types import Array, Aux, Batch, PyTree
+from ucl_jax.types import Array, Aux, Batch, Clock, ModelState, Params, Variables, Views
 
-Views = PyTree
 STAGES = ("stem", "stage1", "stage2", "stage3", "stage4")
 
 
@@ -40,70 +36,75 @@ class Readout(NamedTuple):
 
 
 class Objective(NamedTuple):
-    """A record of pure functions.
+    """What is learned from one batch: a record of pure functions over one network.
 
-    init: key, images uint8 [B, H, W, C] -> params, model_state.
-    views: keys [B], batch -> views, each augmented afresh.
-    plain_views: batch -> views, none augmented.
-    weak_view: keys [B], images uint8 [B, H, W, C] -> float [B, H, W, C], as replayed images are shown.
-    weak_views: keys [B], batch -> views, each weakly augmented afresh.
-    replay_views: keys [B], batch, frozen [B, ...] -> views, the first weakly augmented, the last the frozen one.
-    loss: params, model_state, views -> scalar (its mean over devices is the loss of the global batch), Aux with the
-      first view's Embedding as extras.
-    eval_loss: params, model_state, views -> scalar, the loss with running statistics, a mean over examples that do not
-      depend on each other; None where they always do.
-    embed: params, model_state, view float [B, H, W, C], train -> Embedding, model_state.
-    features: params, model_state, images uint8 [B, H, W, C] -> Readout.
-    maps: params, model_state, images uint8 [B, H, W, C] -> name of a stage, "stem" to "stage4" -> [B, H', W', C'].
+    init: key, images uint8 [B, H, W, C] -> a network.
+    views: keys [B], batch, how -> views. How is a word: "present", as training shows its images; "weak", as replayed
+      images are shown, as many views; "replayed", one weak view, for a method that has the others or needs none; and
+      "plain", as many views, none augmented, for which keys are not used.
+    loss: network, views, clock -> scalar (its mean over devices is the loss of the global batch), Aux with the outputs
+      of all views.
+    eval_loss: network, views -> scalar, the loss with running statistics, a mean over examples that do not depend on
+      each other; None where they always do.
+    match: predicted [B, D], target [B, D] -> scalar, how far projections are from given ones by the criterion of this
+      objective, for distillation; None for an objective without projections.
+    after_update: network with new parameters, clock -> its state, such as a moving average.
+    begin_task: network, clock -> its state, before the first step of a task.
+    embed: network, view float [B, H, W, C], train -> Embedding, state. Only training uses statistics of the batch,
+      over all devices, and updates the running ones.
+    features: network, images uint8 [B, H, W, C] -> Readout.
+    maps: network, images uint8 [B, H, W, C] -> name of a stage, "stem" to "stage4" -> [B, H', W', C'].
     backbone: a tree like params -> the branch of the backbone in use.
     active: a tree like params -> the same, with zeros where this stage of the run trains nothing.
     classes: outputs of the linear head, None without labels.
     """
 
-    init: Callable[[Array, Array], tuple[PyTree, PyTree]]
-    views: Callable[[Array, Batch], Views]
-    plain_views: Callable[[Batch], Views]
-    weak_view: Callable[[Array, Array], Array]
-    weak_views: Callable[[Array, Batch], Views]
-    replay_views: Callable[[Array, Batch, Array], Views]
-    loss: Callable[[PyTree, PyTree, Views], tuple[Array, Aux]]
-    eval_loss: Callable[[PyTree, PyTree, Views], Array] | None
-    embed: Callable[[PyTree, PyTree, Array, bool], tuple[Embedding, PyTree]]
-    features: Callable[[PyTree, PyTree, Array], Readout]
-    maps: Callable[[PyTree, PyTree, Array], dict[str, Array]]
-    backbone: Callable[[PyTree], PyTree]
-    active: Callable[[PyTree], PyTree]
+    init: Callable[[Array, Array], Variables]
+    views: Callable[[Array | None, Batch, str], Views]
+    loss: Callable[[Variables, Views, Clock], tuple[Array, Aux]]
+    eval_loss: Callable[[Variables, Views], Array] | None
+    match: Callable[[Array, Array], Array] | None
+    after_update: Callable[[Variables, Clock], ModelState]
+    begin_task: Callable[[Variables, Clock], ModelState]
+    embed: Callable[[Variables, Array, bool], tuple[Embedding, ModelState]]
+    features: Callable[[Variables, Array], Readout]
+    maps: Callable[[Variables, Array], dict[str, Array]]
+    backbone: Callable[[Params], Params]
+    active: Callable[[Params], Params]
     classes: int | None = None
 
 
+def unchanged(network: Variables, clock: Clock) -> ModelState:
+    """Returns the state as it is: `after_update` and `begin_task` of most objectives."""
+    return network.state
+
+
 def two_view_objective(
-    architecture: Architecture, heads: Callable, augmentation: Augmentation, criterion: Callable
+    architecture: Architecture,
+    heads: Callable[[], dict[str, nn.Module]],
+    augmentation: Augmentation,
+    criterion: Callable[[Embedding], Array],
+    match: Callable[[Array, Array], Array],
 ) -> Objective:
-    """An objective on two augmented views; `criterion` takes an Embedding with leaves [2, B, ...]."""
+    """Makes an objective on two augmented views; `criterion` takes an Embedding with leaves [2, B, ...]."""
     network = architecture.build(heads)
     embed = make_embed(network)
 
-    def loss(params, model_state, views):
-        out, model_state = forward_views(network, params, model_state, jnp.stack(views))
-        first = jax.tree.map(lambda x: x[0], out)
-        return criterion(out), Aux(model_state, {"feature_std": feature_std(first.features)}, first)
+    def loss(variables, views, clock):
+        outputs, state = forward_views(embed, variables, views)
+        return criterion(outputs), Aux(state, {"feature_std": feature_std(outputs.features[0])}, outputs)
 
-    def eval_loss(params, model_state, views):
-        out = jax.vmap(lambda view: embed(params, model_state, view, False)[0])(jnp.stack(views))
-        return criterion(out)
+    def eval_loss(variables, views):
+        return criterion(jax.vmap(lambda view: embed(variables, view, False)[0])(jnp.stack(views.image)))
 
     return Objective(
         init=make_init(network, augmentation),
-        views=lambda keys, batch: augment.two_views(augmentation.view, keys, batch.image),
-        plain_views=lambda batch: (show(augmentation, batch.image),) * 2,
-        weak_view=partial(augment.apply, augmentation.replay_view),
-        weak_views=lambda keys, batch: augment.two_views(augmentation.replay_view, keys, batch.image),
-        replay_views=lambda keys, batch, frozen: (
-            augment.apply(augmentation.replay_view, keys, batch.image),
-            frozen,
-        ),
+        views=two_views(augmentation),
         loss=loss,
         eval_loss=eval_loss,
+        match=match,
+        after_update=unchanged,
+        begin_task=unchanged,
         embed=embed,
         features=make_features(embed, augmentation),
         maps=make_maps(network, architecture, augmentation),
@@ -112,40 +113,55 @@ def two_view_objective(
     )
 
 
+def two_views(augmentation: Augmentation) -> Callable[[Array | None, Batch, str], Views]:
+    """Makes `Objective.views` of an objective without labels."""
+
+    def views(keys, batch, how):
+        ways = {
+            "present": lambda: augment.two_views(augmentation.view, keys, batch.image),
+            "weak": lambda: augment.two_views(augmentation.replay_view, keys, batch.image),
+            "replayed": lambda: (augment.apply(augmentation.replay_view, keys, batch.image),),
+            "plain": lambda: (show(augmentation, batch.image),) * 2,
+        }
+        return Views(pick("how", how, ways)(), None)
+
+    return views
+
+
 def show(augmentation: Augmentation, images: Array) -> Array:
-    """Images uint8 [B, H, W, C] as they are evaluated: float [B, H, W, C], none augmented."""
+    """Shows images uint8 [B, H, W, C] as they are evaluated: float [B, H, W, C], none augmented."""
     return jax.vmap(augmentation.eval_view)(images)
 
 
-def make_init(network: nn.Module, augmentation: Augmentation) -> Callable:
-    """Makes `Objective.init`."""
+def make_init(network: nn.Module, augmentation: Augmentation) -> Callable[[Array, Array], Variables]:
+    """Makes `Objective.init` of a network with running statistics."""
 
     def init(key, images):
         variables = network.init(key, show(augmentation, images), train=True)
-        return variables["params"], variables["batch_stats"]
+        return Variables(variables["params"], {"batch_stats": variables["batch_stats"]})
 
     return init
 
 
-def make_embed(network: nn.Module) -> Callable:
-    """`Objective.embed`. Only training uses statistics of the batch, over all devices, and updates the running ones."""
+def make_embed(network: nn.Module) -> Callable[[Variables, Array, bool], tuple[Embedding, ModelState]]:
+    """Makes `Objective.embed`."""
 
-    def embed(params, model_state, view, train):
-        variables = {"params": params, "batch_stats": model_state}
+    def embed(variables, view, train):
+        tree = {"params": variables.params, "batch_stats": variables.state["batch_stats"]}
         if not train:
-            return network.apply(variables, view, train=False), model_state
-        out, updated = network.apply(variables, view, train=True, mutable=["batch_stats"])
-        return out, updated["batch_stats"]
+            return network.apply(tree, view, train=False), variables.state
+        outputs, updated = network.apply(tree, view, train=True, mutable=["batch_stats"])
+        return outputs, variables.state | {"batch_stats": updated["batch_stats"]}
 
     return embed
 
 
 def make_maps(network: nn.Module, architecture: Architecture, augmentation: Augmentation) -> Callable:
-    """`Objective.maps`. What a column of a growing architecture has in a part of its own (the stem) is found too."""
+    """Makes `Objective.maps`. What a column of a growing architecture has in a part of its own (the stem) is found."""
 
-    def maps(params, model_state, images):
-        variables = {"params": params, "batch_stats": model_state}
-        _, left = network.apply(variables, show(augmentation, images), train=False, mutable=[MAPS])
+    def maps(variables, images):
+        tree = {"params": variables.params, "batch_stats": variables.state["batch_stats"]}
+        _, left = network.apply(tree, show(augmentation, images), train=False, mutable=[MAPS])
         found = {
             path[-1].removesuffix("_map"): value
             for path, (value,) in flatten_dict(architecture.backbone(left[MAPS])).items()
@@ -155,32 +171,33 @@ def make_maps(network: nn.Module, architecture: Architecture, augmentation: Augm
     return maps
 
 
-def make_features(embed: Callable, augmentation: Augmentation) -> Callable:
-    """`Objective.features`."""
+def make_features(embed: Callable, augmentation: Augmentation) -> Callable[[Variables, Array], Readout]:
+    """Makes `Objective.features`."""
 
-    def features(params, model_state, images):
-        out, _ = embed(params, model_state, show(augmentation, images), False)
-        return Readout(out.features, out.logits)
+    def features(variables, images):
+        outputs, _ = embed(variables, show(augmentation, images), False)
+        return Readout(outputs.features, outputs.logits)
 
     return features
 
 
-def forward_views(network: nn.Module, params: PyTree, model_state: PyTree, views: Array) -> tuple[PyTree, PyTree]:
-    """Training-mode forward pass of several views as one large batch, each view with batch statistics of its own.
+def forward_views(
+    embed: Callable[[Variables, Array, bool], tuple[Any, ModelState]], variables: Variables, views: Views
+) -> tuple[Any, ModelState]:
+    """Runs several views through a network in one pass, in training mode, each with batch statistics of its own.
 
     Args:
-      network: called as network(images, train=True).
-      params: shared by the views.
-      model_state: running statistics before.
-      views: [V, B, H, W, C].
+      embed: see `Objective`.
+      variables: the network, shared by the views.
+      views: V of them, all of one size.
 
     Returns:
-      Outputs with leaves [V, B, ...], and the running statistics as after V calls one after the other.
+      Outputs with leaves [V, B, ...], and the state as after V passes one after the other.
     """
-
-    embed = make_embed(network)
-    out, states = jax.vmap(lambda view: embed(params, model_state, view, True))(views)
-    return out, jax.tree.map(partial(_fold, momentum=BatchNorm.momentum), model_state, states)
+    outputs, states = jax.vmap(lambda view: embed(variables, view, True))(jnp.stack(views.image))
+    before, after = variables.state["batch_stats"], states["batch_stats"]
+    folded = jax.tree.map(partial(_fold, momentum=BatchNorm.momentum), before, after)
+    return outputs, variables.state | {"batch_stats": folded}
 
 
 def _fold(before: Array, after: Array, momentum: float) -> Array:
@@ -195,9 +212,13 @@ def _fold(before: Array, after: Array, momentum: float) -> Array:
 
 
 def feature_std(features: Array) -> Array:
-    """Mean deviation of unit-length features over the batch, times sqrt(D): about 1 when spread, 0 on collapse.
+    """Returns the mean deviation of unit-length features over the batch, times sqrt(D).
 
-    The collapse monitor of SimSiam (Chen & He 2021, section 4.1); of the local batch.
+    It is about 1 when they are spread, and 0 on collapse: the collapse monitor of SimSiam (Chen & He 2021, section
+    4.1); of the local batch.
+
+    Args:
+      features: [B, D].
     """
     features = jax.lax.stop_gradient(features.astype(jnp.float32))
     norm = jnp.linalg.norm(features, axis=-1, keepdims=True)

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from ucl_jax import collectives
+from ucl_jax.errors import pick
 from ucl_jax.types import Array
 
 
@@ -27,37 +28,62 @@ def negative_cosine(prediction: Array, target: Array, epsilon: float = 1e-8) -> 
     return -jnp.mean(jnp.sum(_unit(prediction, epsilon) * _unit(target, epsilon), axis=-1))
 
 
+def byol(prediction: Array, target: Array) -> Array:
+    """Returns the mean of 2 - 2 cos, without gradient through the target: one direction of BYOL's loss.
+
+    The squared distance of unit vectors (Grill et al. 2020, eq. 2), computed in float32.
+
+    Args:
+      prediction: [B, D].
+      target: [B, D].
+
+    Returns:
+      Scalar in [0, 4].
+    """
+    return 2.0 + 2.0 * negative_cosine(prediction, target)
+
+
 def _unit(x: Array, epsilon: float) -> Array:
     x = x.astype(jnp.float32)
     squared = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
     return x * jax.lax.rsqrt(jnp.maximum(squared, epsilon**2))
 
 
-def barlow_twins(first: Array, second: Array, off_diagonal: float = 5e-3, axis_name: str | None = None) -> Array:
-    """Cross-correlation loss of Barlow Twins (Zbontar et al. 2021, eq. 1), not scaled, computed in float32.
+def barlow_twins(
+    first: Array,
+    second: Array,
+    off_diagonal: float = 5e-3,
+    axis_name: str | None = None,
+    *,
+    deviation: str = "unbiased",
+    scale: float = 1.0,
+) -> Array:
+    """Cross-correlation loss of Barlow Twins (Zbontar et al. 2021, eq. 1), computed in float32.
 
-    Embeddings are standardised over the batch with the unbiased deviation and correlations are divided by the batch
-    size, as in the official UCL code: the diagonal of a perfect correlation is (B - 1) / B, and a dimension that is
-    constant over the batch gives NaN.
+    Correlations are divided by the batch size. With the unbiased deviation, as in the official UCL code, the diagonal
+    of a perfect correlation is (B - 1) / B, and a dimension that is constant over the batch gives NaN.
 
     Args:
       first: [B, D] embeddings of the first view.
       second: [B, D] embeddings of the second view.
       off_diagonal: weight of the redundancy term (lambda).
       axis_name: statistics are over the global batch of this axis; None means the local batch is all.
+      deviation: by which embeddings are standardised over the batch: "unbiased", or "batch_norm": the biased one, with
+        1e-5 added to the variance, as in CaSSLe's code.
+      scale: of the whole loss; 0.1 in CaSSLe's code.
 
     Returns:
       Scalar, at least 0; the same on every device of the axis.
     """
     chex.assert_rank([first, second], 2)
     chex.assert_equal_shape([first, second])
-    first, second = (_standardise(x.astype(jnp.float32), axis_name) for x in (first, second))
+    first, second = (_standardise(x.astype(jnp.float32), axis_name, deviation) for x in (first, second))
     # Not TF32, the default of recent GPUs.
     product = jnp.matmul(first.T, second, precision=jax.lax.Precision.HIGHEST)
     correlation = collectives.mean(product / first.shape[0], axis_name)
     identity = jnp.eye(correlation.shape[0], dtype=correlation.dtype)
     weight = identity + off_diagonal * (1.0 - identity)
-    return jnp.sum(weight * jnp.square(correlation - identity))
+    return scale * jnp.sum(weight * jnp.square(correlation - identity))
 
 
 def cross_entropy(logits: Array, label: Array) -> Array:
@@ -75,9 +101,10 @@ def cross_entropy(logits: Array, label: Array) -> Array:
     return -jnp.mean(jnp.sum(label * jax.nn.log_softmax(logits.astype(jnp.float32)), axis=-1))
 
 
-def _standardise(x: Array, axis_name: str | None) -> Array:
-    """Zero mean and unit unbiased deviation over the global batch."""
+def _standardise(x: Array, axis_name: str | None, deviation: str) -> Array:
+    """Zero mean and unit deviation over the global batch."""
     count = x.shape[0] * collectives.size(axis_name)
     x = x - collectives.mean(jnp.mean(x, axis=0, keepdims=True), axis_name)
-    variance = collectives.mean(jnp.mean(jnp.square(x), axis=0, keepdims=True), axis_name) * (count / (count - 1))
-    return x * jax.lax.rsqrt(variance)
+    variance = collectives.mean(jnp.mean(jnp.square(x), axis=0, keepdims=True), axis_name)
+    ways = {"unbiased": lambda v: v * (count / (count - 1)), "batch_norm": lambda v: v + 1e-5}
+    return x * jax.lax.rsqrt(pick("deviation", deviation, ways)(variance))

@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from ucl_jax.models.architectures import Architecture
-from ucl_jax.models.heads import Predictor, Projector
+from ucl_jax.models.heads import MLP, Projector
 from ucl_jax.objectives import losses
 from ucl_jax.objectives.base import Augmentation, Objective, two_view_objective
 
@@ -20,16 +20,16 @@ def simsiam(
     dtype: Any = jnp.float32,
     axis_name: str | None = None,
 ) -> Objective:
-    """SimSiam (Chen & He 2021): symmetric negative cosine between a prediction and the other view's projection."""
+    """Makes SimSiam: the symmetric negative cosine between a prediction and the other view's projection."""
 
     def heads():
         return {
             "projector": Projector(hidden_dim, output_dim, dtype, axis_name),
-            "predictor": Predictor(predictor_dim, dtype, axis_name),
+            "predictor": MLP(predictor_dim, dtype=dtype, axis_name=axis_name),
         }
 
     def criterion(out):
         z, p = out.projection, out.prediction
         return 0.5 * losses.negative_cosine(p[0], z[1]) + 0.5 * losses.negative_cosine(p[1], z[0])
 
-    return two_view_objective(architecture, heads, augmentation, criterion)
+    return two_view_objective(architecture, heads, augmentation, criterion, match=losses.byol)

@@ -1,12 +1,12 @@
 """Supervised learning: cross-entropy of one linear head over all classes (the paper's SCL)."""
 
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from ucl_jax import augment
+from ucl_jax.errors import pick
 from ucl_jax.models.architectures import Architecture
 from ucl_jax.models.heads import Projector
 from ucl_jax.models.layers import Dense
@@ -20,15 +20,9 @@ from ucl_jax.objectives.base import (
     make_init,
     make_maps,
     show,
+    unchanged,
 )
-from ucl_jax.types import Array, Aux
-
-
-class Labelled(NamedTuple):
-    """The views of a supervised objective: image float [B, H, W, 3], label float [B, C], one-hot or mixed."""
-
-    image: Array
-    label: Array
+from ucl_jax.types import Aux, Views
 
 
 def supervised(
@@ -42,7 +36,7 @@ def supervised(
     dtype: Any = jnp.float32,
     axis_name: str | None = None,
 ) -> Objective:
-    """Cross-entropy of one linear head over all classes (the paper's SCL).
+    """Makes the cross-entropy of one linear head over all classes (the paper's SCL).
 
     Args:
       architecture: puts the network together.
@@ -59,36 +53,38 @@ def supervised(
         mlp = {"projector": Projector(hidden_dim, output_dim, dtype, axis_name)} if projector else {}
         return {**mlp, "head": Dense(classes, dtype)}
 
-    def labelled(image, label):
-        return Labelled(image, jax.nn.one_hot(label, classes, dtype=jnp.float32))
-
-    def criterion(out, views):
-        return losses.cross_entropy(out.logits, views.label)
+    def views(keys, batch, how):
+        weak = lambda: augment.apply(augmentation.replay_view, keys, batch.image)  # noqa: E731
+        ways = {
+            "present": lambda: augment.apply(augmentation.view, keys, batch.image),
+            "weak": weak,
+            "replayed": weak,
+            "plain": lambda: show(augmentation, batch.image),
+        }
+        label = jax.nn.one_hot(batch.label, classes, dtype=jnp.float32)
+        return Views((pick("how", how, ways)(),), label)
 
     network = architecture.build(heads)
     embed = make_embed(network)
 
-    def loss(params, model_state, views):
-        out, model_state = embed(params, model_state, views.image, True)
-        correct = jnp.argmax(out.logits, axis=-1) == jnp.argmax(views.label, axis=-1)
-        metrics = {"feature_std": feature_std(out.features), "accuracy": jnp.mean(correct.astype(jnp.float32))}
-        return criterion(out, views), Aux(model_state, metrics, out)
+    def loss(variables, views, clock):
+        outputs, state = embed(variables, views.image[0], True)
+        correct = jnp.argmax(outputs.logits, axis=-1) == jnp.argmax(views.label, axis=-1)
+        metrics = {"feature_std": feature_std(outputs.features), "accuracy": jnp.mean(correct.astype(jnp.float32))}
+        all_views = jax.tree.map(lambda x: x[None], outputs)  # the one that there is
+        return losses.cross_entropy(outputs.logits, views.label), Aux(state, metrics, all_views)
+
+    def eval_loss(variables, views):
+        return losses.cross_entropy(embed(variables, views.image[0], False)[0].logits, views.label)
 
     return Objective(
         init=make_init(network, augmentation),
-        views=lambda keys, batch: labelled(augment.apply(augmentation.view, keys, batch.image), batch.label),
-        plain_views=lambda batch: labelled(show(augmentation, batch.image), batch.label),
-        weak_view=partial(augment.apply, augmentation.replay_view),
-        weak_views=lambda keys, batch: labelled(
-            augment.apply(augmentation.replay_view, keys, batch.image), batch.label
-        ),
-        replay_views=lambda keys, batch, frozen: Labelled(
-            augment.apply(augmentation.replay_view, keys, batch.image), frozen
-        ),
+        views=views,
         loss=loss,
-        eval_loss=lambda params, model_state, views: criterion(
-            embed(params, model_state, views.image, False)[0], views
-        ),
+        eval_loss=eval_loss,
+        match=None,
+        after_update=unchanged,
+        begin_task=unchanged,
         embed=embed,
         features=make_features(embed, augmentation),
         maps=make_maps(network, architecture, augmentation),

@@ -16,7 +16,7 @@ from ucl_jax.objectives import STAGES
 from ucl_jax.probes.base import Probe, Settings, finite
 from ucl_jax.probes.trained_run import TrainedRun
 from ucl_jax.training.checkpoint import Networks
-from ucl_jax.types import PyTree
+from ucl_jax.types import Params
 
 
 def _measure(run: TrainedRun, after: None, settings: Settings) -> dict:
@@ -43,12 +43,12 @@ def _measure(run: TrainedRun, after: None, settings: Settings) -> dict:
     }
 
 
-def _backbones(run: TrainedRun) -> list[PyTree]:
+def _backbones(run: TrainedRun) -> list[Params]:
     """The parameters of the backbone in use of every network."""
-    return [run.objective(after).backbone(run.network(after)[0]) for after in run.checkpoints]
+    return [run.objective(after).backbone(run.network(after).params) for after in run.checkpoints]
 
 
-def _distance(one: PyTree, two: PyTree) -> float | None:
+def _distance(one: Params, two: Params) -> float | None:
     """None for backbones of different shapes."""
     if jax.tree.map(np.shape, one) != jax.tree.map(np.shape, two):
         return None
@@ -62,15 +62,15 @@ def grams(run: TrainedRun, batches: np.ndarray) -> dict[str, np.ndarray]:
     """
     found: dict[str, list] = {}
     for after in run.checkpoints:
-        of_batches = [_grams(run.objective(after).maps, *run.network(after), batch) for batch in batches]
+        of_batches = [_grams(run.objective(after).maps, run.network(after), batch) for batch in batches]
         for name in of_batches[0]:
             found.setdefault(name, []).append(np.stack([np.asarray(one[name]) for one in of_batches]))
     return {name: np.stack(of_networks) for name, of_networks in found.items()}
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _grams(maps, params, model_state, images):
-    return jax.tree.map(representation.gram, maps(params, model_state, images))
+def _grams(maps, network, images):
+    return jax.tree.map(representation.gram, maps(network, images))
 
 
 def _compare(rows: np.ndarray, columns: np.ndarray) -> list[list[float | None]]:

@@ -16,7 +16,7 @@ def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
     items = []
     for task in tasks:
         images, labels, _ = run.test_images(settings["images"], [task])
-        stages = maps(*run.network(after), images)
+        stages = maps(run.network(after), images)
         shown = np.asarray(choose("feature_maps.stage", settings["stage"], stages), np.float32)
         for image, label, of_image in zip(images, labels, shown):
             busiest = np.argsort(-of_image.std((0, 1)), kind="stable")[: settings["channels"]]

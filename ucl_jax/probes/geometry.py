@@ -9,10 +9,10 @@ from ucl_jax.probes.trained_run import TrainedRun
 
 def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
     backbone = run.objective(after).backbone
-    here = backbone(run.network(after)[0])
+    here = backbone(run.network(after).params)
 
     def distance(other):
-        return shapes.l2_distance(here, backbone(run.network(other)[0]))
+        return shapes.l2_distance(here, backbone(run.network(other).params))
 
     features = np.concatenate([task.query for task in run.features(after, own_stage=False)])
     deviation = shapes.deviation(features)

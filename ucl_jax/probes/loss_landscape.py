@@ -9,10 +9,10 @@ from ucl_jax.models.layers import dense_init
 from ucl_jax.objectives import losses
 from ucl_jax.probes.base import Probe, Settings, each, finite
 from ucl_jax.probes.trained_run import TrainedRun
-from ucl_jax.types import Array, Batch, PyTree
+from ucl_jax.types import Array, Batch, Clock, Params, Variables
 
 
-def filter_normalised(key: Array, params: PyTree) -> PyTree:
+def filter_normalised(key: Array, params: Params) -> Params:
     """A random direction in which every filter has the length of that filter of `params` (Li et al. 2018, section 4).
 
     A filter is what makes one output: a slice of the last axis. Biases, and scales and shifts of batch norm, stay.
@@ -40,23 +40,25 @@ def random_classifier(key: Array, features: int, classes: int) -> tuple[Array, A
     return dense_init(weight_key, (features, classes)), dense_init(bias_key, (classes,), fan_in=features)
 
 
-def _classifier_loss(objective, model_state, batch, classes, key):
+def _classifier_loss(objective, state, batch, classes, key):
     """Cross-entropy of a random linear classifier of the task's classes on frozen features, the paper's."""
     place = jnp.argmax(batch.label[:, None] == jnp.asarray(classes)[None, :], axis=1)
     target = jax.nn.one_hot(place, len(classes))
 
     def loss(params):
-        features = objective.features(params, model_state, batch.image).features
+        features = objective.features(Variables(params, state), batch.image).features
         weight, bias = random_classifier(key, features.shape[1], len(classes))
         return losses.cross_entropy(features @ weight + bias[None, :], target)
 
     return loss
 
 
-def _objective_loss(objective, model_state, batch, classes, key):
+def _objective_loss(objective, state, batch, classes, key):
     """The objective itself, on views and batch statistics as in training; the same views everywhere on the plane."""
-    views = objective.views(jax.random.split(key, len(batch.label)), batch)
-    return lambda params: objective.loss(params, model_state, views)[0]
+    views = objective.views(jax.random.split(key, len(batch.label)), batch, "present")
+    zero = jnp.zeros((), jnp.int32)
+    clock = Clock(zero, zero, zero, zero)  # where training starts
+    return lambda params: objective.loss(Variables(params, state), views, clock)[0]
 
 
 LOSSES = {"classifier": _classifier_loss, "objective": _objective_loss}
@@ -70,14 +72,14 @@ def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
     data = run.stream.task(task)
     index = np.random.default_rng(settings["seed"]).permutation(len(data.train_label))[: settings["images"]]
     batch = Batch(data.train_image[index], data.train_label[index], np.ones(len(index), bool))
-    params, model_state = run.network(after)
+    network = run.network(after)
     one, two, key = jax.random.split(jax.random.key(settings["seed"]), 3)
-    directions = filter_normalised(one, params), filter_normalised(two, params)
-    loss = make(run.objective(after), model_state, batch, run.stream.classes[task], key)
+    directions = filter_normalised(one, network.params), filter_normalised(two, network.params)
+    loss = make(run.objective(after), network.state, batch, run.stream.classes[task], key)
 
     @jax.jit
     def at(x, y):
-        return loss(jax.tree.map(lambda p, a, b: p + x * a + y * b, params, *directions))
+        return loss(jax.tree.map(lambda p, a, b: p + x * a + y * b, network.params, *directions))
 
     steps = np.linspace(-settings["span"], settings["span"], points, dtype=np.float32)
     values = [[finite(at(x, y)) for y in steps] for x in steps]  # first direction x second

@@ -21,7 +21,7 @@ from ucl_jax.training import parallel
 from ucl_jax.training.build import Experiment, make_experiment
 from ucl_jax.training.checkpoint import Networks
 from ucl_jax.training.loop import task_features
-from ucl_jax.types import PyTree
+from ucl_jax.types import Variables
 
 
 class TrainedRun:
@@ -54,7 +54,7 @@ class TrainedRun:
         except UsageError as error:
             raise UsageError(f"{path}: {error}") from error
         self._compiled = self._compile(self.experiment)
-        self._loaded: dict[int, tuple[PyTree, PyTree]] = {}
+        self._loaded: dict[int, Variables] = {}
         self._features: dict[tuple[int, int], dict[int, evaluators.TaskFeatures]] = {}
 
     def __enter__(self) -> "TrainedRun":
@@ -79,19 +79,19 @@ class TrainedRun:
         joint = self.config.benchmark.joint
         return self.config.benchmark.num_tasks if joint or not after else after
 
-    def network(self, after: int) -> tuple[PyTree, PyTree]:
-        """Parameters and statistics. The untrained network is made anew, by the run's seed."""
+    def network(self, after: int) -> Variables:
+        """Returns a network. The untrained network is made anew, by the run's seed."""
         if after not in self._loaded:
             self._loaded = dict(list(self._loaded.items())[-2:])  # three at a time
             if after == 0:
                 state = jax.device_put(self.experiment.init(), self._compiled[0].sharding)
-                self._loaded[after] = state.params, state.model_state
+                self._loaded[after] = state.network
             else:
                 like = jax.tree.map(
                     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._compiled[0].sharding),
                     jax.eval_shape(self.experiment.init),
                 )
-                self._loaded[after] = self.networks.load(after, (like.params, like.model_state))
+                self._loaded[after] = self.networks.load(after, like.network)
         return self._loaded[after]
 
     def objective(self, after: int) -> Objective:
@@ -164,7 +164,7 @@ class TrainedRun:
     def reader(self, after: int, experiment: Experiment | None = None) -> Callable[[np.ndarray], Readout]:
         """What the present stage of a network makes of images uint8 [N, H, W, C], by the functions of `experiment`."""
         compiled = self._compiled if experiment is None else self._compile(experiment)
-        features = partial(compiled[self.experiment.stage(after - 1)].features, *self.network(after))
+        features = partial(compiled[self.experiment.stage(after - 1)].features, self.network(after))
         return partial(evaluators.extract, features, batch_size=self.config.eval.batch_size)
 
     def _compile(self, experiment: Experiment) -> list[parallel.Parallel]:

@@ -8,11 +8,13 @@ import jax.numpy as jnp
 import optax
 
 from ucl_jax import augment
+from ucl_jax.errors import UsageError
 from ucl_jax.methods import METHODS, Method, Scenario
 from ucl_jax.models.architectures import ARCHITECTURES
+from ucl_jax.models.heads import MLP
 from ucl_jax.objectives import OBJECTIVES, Augmentation, Objective
-from ucl_jax.training.step import init_state, make_train_step
-from ucl_jax.types import Array, Batch, PyTree, TrainState
+from ucl_jax.training.step import TrainStep, init_state, make_train_step
+from ucl_jax.types import Array, Batch, TrainState
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -20,23 +22,23 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 class Stage(NamedTuple):
     """The pure functions of one stage of a run: all of it, or a task of an architecture that grows.
 
-    train_step: state, batch, key -> state, metrics; to be mapped over the axis it was made for.
+    train_step: state, batch, key, span -> state, metrics; to be mapped over the axis it was made for.
     """
 
     objective: Objective
     method: Method
-    train_step: Callable[[TrainState, Batch, Array], tuple[TrainState, dict[str, Array]]]
+    train_step: TrainStep
 
 
 class Experiment(NamedTuple):
     """The pure functions that a config describes, and the key that everything random is a function of.
 
     stages: one for all tasks, or one for each; their states have one structure.
-    init: params and model_state to start from, or None for fresh ones -> the state before the first step.
+    init: a network to start from, or None for a fresh one -> the state before the first step.
     """
 
     stages: tuple[Stage, ...]
-    init: Callable[[tuple[PyTree, PyTree] | None], TrainState]
+    init: Callable[..., TrainState]
     key: Array
 
     @property
@@ -57,7 +59,11 @@ def make_experiment(config, axis_name: str | None) -> Experiment:
     """
     dtype = DTYPES[config.model.dtype]
     train, benchmark = config.train, config.benchmark
-    scenario = Scenario(1 if benchmark.joint else benchmark.num_tasks, train.batch_size)
+    scenario = Scenario(
+        tasks=1 if benchmark.joint else benchmark.num_tasks,
+        batch_size=train.batch_size,
+        head=lambda hidden_dim: MLP(hidden_dim, dtype=dtype, axis_name=axis_name),
+    )
     augmentation = make_augmentation(config)
     optimizer = optax.chain(
         optax.add_decayed_weights(train.weight_decay),
@@ -67,7 +73,7 @@ def make_experiment(config, axis_name: str | None) -> Experiment:
     def stage(architecture):
         objective = _make("objective", config, OBJECTIVES, architecture, augmentation, dtype=dtype, axis_name=axis_name)
         method = _make("method", config, METHODS, objective, scenario)
-        return Stage(objective, method, make_train_step(method, optimizer, axis_name, objective.active))
+        return Stage(objective, method, make_train_step(objective, method, optimizer, axis_name))
 
     stages = tuple(map(stage, ARCHITECTURES[config.model.name](scenario.tasks, config.model.width, dtype, axis_name)))
     first = stages[0]
@@ -77,8 +83,8 @@ def make_experiment(config, axis_name: str | None) -> Experiment:
 
     @jax.jit
     def init(start=None):
-        params, model_state = first.objective.init(init_key, example.image) if start is None else start
-        return init_state(params, model_state, first.method, optimizer, example)
+        network = first.objective.init(init_key, example.image) if start is None else start
+        return init_state(network, first.method, optimizer, example, jax.random.fold_in(init_key, 1))
 
     return Experiment(stages, init, key)
 
@@ -117,4 +123,8 @@ def make_augmentation(config) -> Augmentation:
 def _make(section: str, config, known: dict[str, Callable], *arguments, **keywords):
     """The objective or method that a section of the config names, made with the settings of that section."""
     own = dict(config[section])
-    return known[own.pop("name")](*arguments, **keywords, **own)
+    make = known[own.pop("name")]
+    try:
+        return make(*arguments, **keywords, **own)
+    except ValueError as error:  # of a pure function, which does not know the names of the config
+        raise UsageError(f"config.{section}: {error}") from error

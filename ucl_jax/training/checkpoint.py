@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from orbax.checkpoint.experimental import v1 as ocp
 
 from ucl_jax.errors import KEPT, UsageError, write_whole
-from ucl_jax.types import PyTree, TrainState
+from ucl_jax.types import PyTree, TrainState, Variables
 
 SUMS = "SHA256SUMS"
 NUMBER = re.compile("0|[1-9][0-9]*")
@@ -240,18 +240,18 @@ class Networks:
         """After how many tasks there is a network, ascending."""
         return numbers(self._folder)
 
-    def save(self, learned: int, params: PyTree, model_state: PyTree) -> None:
+    def save(self, learned: int, network: Variables) -> None:
         """Saves what `learned` tasks made of the network, whole or not at all, over an earlier one.
 
         Raises:
           UsageError: it cannot be written.
         """
-        _write(self._folder / str(learned), {"params": params, "model_state": model_state})
+        _write(self._folder / str(learned), network._asdict())
 
-    def load(self, learned: int, like: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
-        """Parameters and statistics after `learned` tasks.
+    def load(self, learned: int, like: Variables) -> Variables:
+        """Loads the network after `learned` tasks.
 
-        `like` are such trees or their ShapeDtypeStructs; their shardings say where the arrays go.
+        `like` is such a network, or its ShapeDtypeStructs; their shardings say where the arrays go.
 
         Raises:
           UsageError: it was not kept, or is damaged.
@@ -261,9 +261,9 @@ class Networks:
             raise UsageError(f"there is no network after {learned} tasks in {self._folder}; kept: {known}")
         path = self._folder / str(learned)
         try:
-            loaded, _ = _read(path, {"params": like[0], "model_state": like[1]})
+            loaded, _ = _read(path, like._asdict())
         except Damaged as reason:
             raise UsageError(
                 f"the network {path} is not used: {reason}; copy it again, or remove that folder to do without it"
             ) from reason
-        return loaded["params"], loaded["model_state"]
+        return Variables(**loaded)

@@ -11,9 +11,9 @@ from ucl_jax.data.tasks import TaskStream, batch_indices
 from ucl_jax.errors import require
 from ucl_jax.evaluation import evaluators
 from ucl_jax.settings import INT32
-from ucl_jax.training.build import Experiment
+from ucl_jax.training.build import Experiment, Stage
 from ucl_jax.training.parallel import Parallel
-from ucl_jax.types import Array, Batch, PyTree, TrainState
+from ucl_jax.types import Array, Batch, Parameters, Span, TrainState, Variables, clock_at
 
 Rows = dict[str, evaluators.Row]
 # config.eval.tasks -> how many tasks are evaluated when `seen` of all are learned.
@@ -116,11 +116,15 @@ def train(
     key = jax.device_put(experiment.key, compiled[0].sharding)  # once: no step waits for it
     for task in range(tasks_done, tasks):
         stage = experiment.stage(task)
+        start, steps = schedule.starts[task], schedule.starts[task + 1] - schedule.starts[task]
+        span = jax.device_put(Span(*map(np.int32, (task, start, steps))), compiled[0].sharding)
+        if step == start:
+            state = begin_task(experiment.stages[stage], state, span)
         image, label = stream.training(task)
         if task + 1 < tasks:
             stream.prefetch(task + 1)
         for epoch, first, index in _batches(config.seed, task, schedule, step, len(label), batch_size):
-            state, metrics = compiled[stage].train_step(state, Batch(image[index], label[index], first), key)
+            state, metrics = compiled[stage].train_step(state, Batch(image[index], label[index], first), key, span)
             step += 1
             yield StepDone(step, task, epoch, state, metrics)
 
@@ -130,12 +134,24 @@ def train(
         for i in range(EVALUATED[config.eval.tasks](seen, stream.num_tasks)):
             yield Evaluating(step, i, state)
             if features[i] is None:
-                features[i] = task_features(
-                    config, experiment, compiled, stream, (state.params, state.model_state), i, task
-                )
+                features[i] = task_features(config, experiment, compiled, stream, state.network, i, task)
         rows = probe(config, experiment, features, task, seen, stream.classes)
-        state = state.replace(memory=experiment.stages[stage].method.end_task(state.memory, state.params))
+        state = end_task(experiment.stages[stage], state)
         yield TaskDone(step, task, state, rows)
+
+
+def begin_task(stage: Stage, state: TrainState, span: Span) -> TrainState:
+    """Returns the state that the first step of a task starts from."""
+    clock = clock_at(state.step, span)
+    network = Variables(state.params.network, stage.objective.begin_task(state.network, clock))
+    own, memory = stage.method.begin_task(state.params.method, state.memory, network, clock)
+    return state.replace(params=Parameters(network.params, own), model_state=network.state, memory=memory)
+
+
+def end_task(stage: Stage, state: TrainState) -> TrainState:
+    """Returns the state once a task was learned and evaluated."""
+    own, memory = stage.method.end_task(state.params.method, state.memory, state.network)
+    return state.replace(params=Parameters(state.params.network, own), memory=memory)
 
 
 def _batches(seed, task, schedule, step, size, batch_size):
@@ -154,13 +170,11 @@ def task_features(
     experiment: Experiment,
     compiled: Sequence[Parallel],
     stream: TaskStream,
-    network: tuple[PyTree, PyTree],
+    network: Variables,
     task: int,
     learned: int,
 ) -> dict[int, evaluators.TaskFeatures]:
     """Frozen features of a task's training images (the bank) and test images (the queries), by number of stage.
-
-    `network` holds parameters and statistics.
 
     The stages are the one in which the task was learned and the present one, `learned` being the last task learned
     (-1 for none): the same but for an architecture that grows.
@@ -169,7 +183,7 @@ def task_features(
 
     def features(stage):
         def extract(images):
-            show = partial(compiled[stage].features, *network)
+            show = partial(compiled[stage].features, network)
             return evaluators.extract(show, images, config.eval.batch_size)
 
         bank, query = extract(data.train_image), extract(data.test_image)

@@ -13,7 +13,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ucl_jax import collectives
 from ucl_jax.errors import require
-from ucl_jax.types import Array, Batch, PyTree, TrainState
+from ucl_jax.objectives import Readout
+from ucl_jax.training.step import TrainStep
+from ucl_jax.types import Array, Batch, Span, TrainState, Variables
 
 AXIS = "devices"
 # YNNPACK keeps reductions, where it is fast; with Eigen's convolutions forward and backward of the paper's network are
@@ -25,16 +27,16 @@ PROGRAMS = 50_000_000  # bytes, more than what is compiled for a run
 class Parallel(NamedTuple):
     """The compiled functions of a run. State is one logical replicated value; batches are split over the devices.
 
-    train_step: state (donated), host Batch [B, ...], key -> state, metrics. Nothing but the batch moves to the devices
-      when state and key lie as `sharding` says.
+    train_step: state (donated), host Batch [B, ...], key, span -> state, metrics. Nothing but the batch moves to the
+      devices when state, key and span lie as `sharding` says.
     lower: the same arguments, or their shapes -> the step as a program not compiled yet, for measurements and tests.
-    features: params, model_state, host images uint8 [N, H, W, C], N a multiple of the devices -> Readout of [N, ...].
+    features: a network, host images uint8 [N, H, W, C], N a multiple of the devices -> Readout of [N, ...].
     sharding: of everything that is the same on every device.
     """
 
-    train_step: Callable[[TrainState, Batch, Array], tuple[TrainState, dict[str, Array]]]
-    lower: Callable[[TrainState, Batch, Array], jax.stages.Lowered]
-    features: Callable[[PyTree, PyTree, np.ndarray], PyTree]
+    train_step: TrainStep
+    lower: Callable[[TrainState, Batch, Array, Span], jax.stages.Lowered]
+    features: Callable[[Variables, np.ndarray], Readout]
     sharding: NamedSharding
 
 
@@ -130,12 +132,12 @@ def _compile(function: Callable, in_axes, out_axes, devices: list[jax.Device], d
 def parallelise(train_step: Callable, features: Callable, devices: list[jax.Device]) -> Parallel:
     """Compiles `train_step` (made with axis_name=AXIS) and `features` for one device or many, on one code path."""
     count = len(devices)
-    step = _compile(train_step, (None, 0, None), (None, None), devices, donate=(0,))
+    step = _compile(train_step, (None, 0, None, None), (None, None), devices, donate=(0,))
 
-    def gathered_features(params, model_state, images):
-        return collectives.gather(features(params, model_state, images), AXIS)
+    def gathered_features(network, images):
+        return collectives.gather(features(network, images), AXIS)
 
-    extract = _compile(gathered_features, (None, None, 0), None, devices, donate=())
+    extract = _compile(gathered_features, (None, 0), None, devices, donate=())
 
     def split(tree):
         return jax.tree.map(lambda x: x.reshape(count, x.shape[0] // count, *x.shape[1:]), tree)
@@ -146,9 +148,9 @@ def parallelise(train_step: Callable, features: Callable, devices: list[jax.Devi
         return jax.device_put(split(tree), NamedSharding(mesh, PartitionSpec(AXIS)))
 
     return Parallel(
-        train_step=lambda state, batch, key: step(state, place(batch), key),
-        lower=lambda state, batch, key: step.lower(state, jax.eval_shape(split, batch), key),
-        features=lambda params, model_state, images: extract(params, model_state, place(images)),
+        train_step=lambda state, batch, key, span: step(state, place(batch), key, span),
+        lower=lambda state, batch, key, span: step.lower(state, jax.eval_shape(split, batch), key, span),
+        features=lambda network, images: extract(network, place(images)),
         # States start where the step leaves them: one compiled program, and donation that finds its buffers.
         sharding=NamedSharding(mesh, PartitionSpec()),
     )

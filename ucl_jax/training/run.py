@@ -43,7 +43,7 @@ from ucl_jax.training.loop import (
     train,
 )
 from ucl_jax.training.metric_writers import Console, MetricsFile, TensorBoard, WeightsAndBiases
-from ucl_jax.types import PyTree
+from ucl_jax.types import Variables
 
 # How many steps the host runs ahead of the metrics that it reads: the device always has work.
 LAG = 2
@@ -150,7 +150,7 @@ class _Run:
         self.config, self.workdir, self.command, self.devices = config, workdir, command, devices
         self.experiment: Experiment = experiment
         self.compiled: list[parallel.Parallel] = compiled
-        self.official: tuple[PyTree, PyTree] | None = official
+        self.official: Variables | None = official
         self.probes = evaluators.probes_of(experiment.labelled)
         self.stream: TaskStream = stream
         self.schedule: Schedule = schedule
@@ -213,7 +213,7 @@ class _Run:
                 self.progress = self.progress.with_rows(event.rows)
                 self._record_task(event)
                 if self.config.checkpoint.networks:
-                    self.networks.save(self.progress.tasks_done, event.state.params, event.state.model_state)
+                    self.networks.save(self.progress.tasks_done, event.state.network)
                 self._save(event)
                 self._write(self._results(None, finished=False))
         if self.stop.signum is not None:
@@ -301,13 +301,12 @@ class _Run:
         if not self.config.eval.random_init:
             return None
         state = jax.device_put(self.experiment.init(), self.compiled[0].sharding)
-        network = state.params, state.model_state
         features = []
         for task in range(self.stream.num_tasks):
             if self.stop.signum is not None:
                 self._stop(self.schedule.total)
             features.append(
-                task_features(self.config, self.experiment, self.compiled, self.stream, network, task, learned=-1)
+                task_features(self.config, self.experiment, self.compiled, self.stream, state.network, task, learned=-1)
             )
         return probe(self.config, self.experiment, features, -1, self.stream.num_tasks, self.stream.classes)
 
@@ -345,12 +344,12 @@ class _Run:
         }
 
 
-def _official(config, workdir: pathlib.Path, experiment: Experiment) -> tuple[PyTree, PyTree] | None:
-    """Parameters and statistics of `config.init_from`; None to start from fresh ones, or to go on."""
+def _official(config, workdir: pathlib.Path, experiment: Experiment) -> Variables | None:
+    """The network of `config.init_from`; None to start from fresh ones, or to go on."""
     if not config.init_from or numbers(workdir / "checkpoints"):
         return None
     fresh = jax.eval_shape(experiment.init)
-    return torch_weights.load(pathlib.Path(config.init_from).expanduser(), fresh.params, fresh.model_state)
+    return torch_weights.load(pathlib.Path(config.init_from).expanduser(), fresh.network)
 
 
 def _require_room(config, workdir: pathlib.Path, experiment: Experiment, schedule: Schedule) -> None:
@@ -361,7 +360,7 @@ def _require_room(config, workdir: pathlib.Path, experiment: Experiment, schedul
     checkpoints = max(min(config.checkpoint.keep + 1, saves) - len(numbers(workdir / "checkpoints")), 1)
     tasks = 1 if config.benchmark.joint else config.benchmark.num_tasks
     networks = max(tasks - len(numbers(workdir / "networks")), 0) if config.checkpoint.networks else 0
-    needed = checkpoints * room(state) + networks * room(state.params, state.model_state) + RECORDS
+    needed = checkpoints * room(state) + networks * room(state.network) + RECORDS
     free = shutil.disk_usage(next(path for path in (workdir, *workdir.absolute().parents) if path.exists())).free
     require(
         free >= needed,

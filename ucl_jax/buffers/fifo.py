@@ -1,0 +1,27 @@
+"""First in, first out: the examples offered last are kept."""
+
+import jax.numpy as jnp
+
+from ucl_jax.buffers.base import Buffer, Offer, Stored, capacity, empty, first_filled, uniform_sample, write
+from ucl_jax.types import Array
+
+
+def fifo(size: int, tasks: int) -> Buffer:
+    """Keeps the last `size` examples that were offered; a new one takes the place of the oldest.
+
+    `tasks` is of no use to this policy.
+    """
+
+    def init(items):
+        return Stored(empty(items, size), jnp.zeros(1, jnp.int32))
+
+    def add(stored: Stored, key: Array, offer: Offer) -> Stored:
+        place = stored.seen[0] + jnp.cumsum(offer.eligible, dtype=jnp.int32) - 1
+        slot = jnp.where(offer.eligible, place % size, capacity(stored))
+        seen = stored.seen + jnp.sum(offer.eligible, dtype=jnp.int32)
+        return stored.replace(items=write(stored.items, offer.items, slot), seen=seen)
+
+    def sample(stored, key, count, allowed):
+        return uniform_sample(stored, key, count, first_filled(stored) & allowed)
+
+    return Buffer(init=init, add=add, sample=sample, filled=first_filled)

@@ -1,0 +1,135 @@
+"""BYOL: predict what a slowly following network makes of the other view (Grill et al. 2020)."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from ucl_jax.errors import pick
+from ucl_jax.models.architectures import Architecture
+from ucl_jax.models.heads import MLP
+from ucl_jax.objectives import losses
+from ucl_jax.objectives.base import (
+    Augmentation,
+    Objective,
+    feature_std,
+    forward_views,
+    make_embed,
+    make_features,
+    make_init,
+    make_maps,
+    two_views,
+    unchanged,
+)
+from ucl_jax.types import Array, Aux, Params, Variables
+
+
+def byol(
+    architecture: Architecture,
+    augmentation: Augmentation,
+    *,
+    hidden_dim: int,
+    output_dim: int,
+    predictor_dim: int,
+    momentum: float,
+    final_momentum: float,
+    first_update: str,
+    dtype: Any = jnp.float32,
+    axis_name: str | None = None,
+) -> Objective:
+    """Makes BYOL. The state of the network holds the target: a moving average of backbone and projector.
+
+    The target sees views in training mode, with batch statistics of its own; only its parameters are averaged. The
+    momentum goes from `momentum` to `final_momentum` on a cosine over the steps of a task, and starts again with each.
+
+    Args:
+      architecture: puts the networks together.
+      augmentation: its `view` gives the two views.
+      hidden_dim: of the projector; 4096 in CaSSLe's code.
+      output_dim: of the projector; 256 there.
+      predictor_dim: hidden layer of the predictor; 4096 there.
+      momentum: of the first step of a task, in [0, 1]; 0.99 there.
+      final_momentum: of the last step of a task, in [0, 1]; 1 there.
+      first_update: "late" as in CaSSLe's code: the first step of a task updates no target, and the others use the
+        momentum of the step before; "at_once": every step updates it with its own.
+      dtype: of the computation.
+      axis_name: batch statistics are over the global batch of this axis.
+
+    Raises:
+      ValueError: another word for `first_update`.
+    """
+    delay = pick("first_update", first_update, {"late": 1, "at_once": 0})
+
+    def projector():
+        return {"projector": MLP(hidden_dim, output_dim, dtype, axis_name)}
+
+    network = architecture.build(
+        lambda: {**projector(), "predictor": MLP(predictor_dim, dtype=dtype, axis_name=axis_name)}
+    )
+    follower = architecture.build(projector)
+    embed, follow = make_embed(network), make_embed(follower)
+    fresh = make_init(network, augmentation)
+
+    def init(key, images):
+        variables = fresh(key, images)
+        statistics = without_predictor(variables.state["batch_stats"])
+        target = Variables(without_predictor(variables.params), {"batch_stats": statistics})
+        return Variables(variables.params, variables.state | {"target": jax.tree.map(jnp.copy, target)})
+
+    def criterion(outputs, targets):
+        first, second = outputs.prediction, targets.projection
+        return losses.byol(first[0], second[1]) + losses.byol(first[1], second[0])
+
+    def loss(variables, views, clock):
+        outputs, state = forward_views(embed, variables, views)
+        target = state["target"]
+        targets, target_state = forward_views(follow, target, views)
+        state = state | {"target": Variables(target.params, target_state)}
+        return criterion(outputs, targets), Aux(state, {"feature_std": feature_std(outputs.features[0])}, outputs)
+
+    def eval_loss(variables, views):
+        images = jnp.stack(views.image)
+        outputs = jax.vmap(lambda view: embed(variables, view, False)[0])(images)
+        return criterion(outputs, jax.vmap(lambda view: follow(variables.state["target"], view, False)[0])(images))
+
+    def after_update(variables, clock):
+        place = clock.task_step - delay
+        tau = momentum_at(place, clock.task_steps, momentum, final_momentum)
+        tau = jnp.where(place < 0, 1.0, tau)
+        target = variables.state["target"]
+        moved = jax.tree.map(lambda t, p: tau * t + (1.0 - tau) * p, target.params, without_predictor(variables.params))
+        return variables.state | {"target": Variables(moved, target.state)}
+
+    return Objective(
+        init=init,
+        views=two_views(augmentation),
+        loss=loss,
+        eval_loss=eval_loss,
+        match=losses.byol,
+        after_update=after_update,
+        begin_task=unchanged,
+        embed=embed,
+        features=make_features(embed, augmentation),
+        maps=make_maps(network, architecture, augmentation),
+        backbone=architecture.backbone,
+        active=architecture.active,
+    )
+
+
+def momentum_at(step: Array, steps: Array, base: float, final: float) -> Array:
+    """Returns the momentum after `step` of `steps` steps: from `base` to `final` on half a cosine.
+
+    Args:
+      step: int32 [].
+      steps: int32 [], above 0.
+      base: at step 0.
+      final: at step `steps`.
+    """
+    share = step.astype(jnp.float32) / steps.astype(jnp.float32)
+    return final - (final - base) * (jnp.cos(jnp.pi * share) + 1.0) / 2.0
+
+
+def without_predictor(tree: Params) -> Params:
+    """Returns a tree of the network without the branches of its predictor, which has no target."""
+    return unflatten_dict({path: leaf for path, leaf in flatten_dict(tree).items() if "predictor" not in path})
