@@ -19,8 +19,9 @@ import numpy as np
 from benchmarks import measure
 from ucl_jax.training import parallel
 from ucl_jax.training.build import make_experiment
+from ucl_jax.training.loop import end_task
 from ucl_jax.training.run import commit, device_name
-from ucl_jax.types import Batch
+from ucl_jax.types import Batch, Span
 
 RECIPES = ("finetune", "si", "agem", "gss", "er", "der", "derpp", "lump", "pnn")
 RESULT = measure.RESULTS / "cost.json"
@@ -40,15 +41,16 @@ def make_step(recipe: str, given: argparse.Namespace):
     image = rng.integers(0, 256, (given.batch, given.image, given.image, 3), np.uint8)
     batch = Batch(image, np.zeros(given.batch, np.int32), np.ones(given.batch, bool))
 
+    span = jax.device_put(Span(*map(np.int32, (0, 0, 1000))), compiled.sharding)
+
     def step():
         nonlocal state
-        state, metrics = compiled.train_step(state, batch, experiment.key)
+        state, metrics = compiled.train_step(state, batch, experiment.key, span)
         jax.block_until_ready(metrics)
 
     for _ in range(-(-256 // given.batch)):
         step()
-    memory = experiment.stages[-1].method.end_task(state.memory, state.params)
-    state = jax.device_put(state.replace(memory=memory), compiled.sharding)
+    state = end_task(experiment.stages[-1], state)
     step()
     return step
 

@@ -31,7 +31,8 @@ from ucl_jax.evaluation import evaluators
 from ucl_jax.objectives import Augmentation
 from ucl_jax.results import tables
 from ucl_jax.training import build
-from ucl_jax.types import Array, Batch
+from ucl_jax.training.loop import end_task
+from ucl_jax.types import Array, Batch, Span
 
 CONFIG = {
     "benchmark.num_tasks": 2,
@@ -105,6 +106,9 @@ class Pillow:
         )
 
 
+SPAN = Span(*map(np.int32, (0, 0, 1000)))  # LUMP with SimSiam reads no clock
+
+
 class Ours:
     """The project's training step, compiled once for all seeds."""
 
@@ -113,31 +117,31 @@ class Ours:
             self.made = build.make_experiment(config, None)
         (stage,) = self.made.stages
         self.objective, self.method = stage.objective, stage.method
-        self.train_step = jax.jit(stage.train_step, donate_argnums=0)
-        self.features = jax.jit(lambda *arguments: stage.objective.features(*arguments).features)
+        self.stage, self.train_step = stage, jax.jit(stage.train_step, donate_argnums=0)
+        self.features = jax.jit(lambda network, images: stage.objective.features(network, images).features)
         self.batch_size = config.eval.batch_size
 
     def start(self, network, key: Array) -> None:
-        """From parameters and statistics; everything random is a function of the key."""
+        """From a network; everything random is a function of the key."""
         self.key, self.state = key, self.made.init(network)
 
     def step(self, batch: Batch) -> float:
         """The loss of a training step; `metrics` has the others."""
-        self.state, self.metrics = self.train_step(self.state, batch, self.key)
+        self.state, self.metrics = self.train_step(self.state, batch, self.key, SPAN)
         return self.metrics["loss"].item()
 
     def end_task(self) -> None:
         """Tells the buffer."""
-        self.state = self.state.replace(memory=self.method.end_task(self.state.memory, self.state.params))
+        self.state = end_task(self.stage, self.state)
 
     def embed(self, images: np.ndarray) -> np.ndarray:
         """[N, F] features, frozen."""
-        show = partial(self.features, self.state.params, self.state.model_state)
+        show = partial(self.features, self.state.network)
         return evaluators.extract(show, images, self.batch_size)
 
 
 def torch_program(config, network):
-    """The plain loop of benchmarks.torch_lump from our parameters and statistics; takes batches as they are given."""
+    """The plain loop of benchmarks.torch_lump from our network; takes batches as they are given."""
     import torch
 
     from benchmarks import torch_lump
@@ -162,7 +166,7 @@ def torch_program(config, network):
             return self.evaluate()
 
     program = Given(config, np.zeros((1, 8, 8, 3), np.uint8), workers=0)
-    program.network.load_state_dict(torch_lump.from_ours(*network), strict=False)
+    program.network.load_state_dict(torch_lump.from_ours(network.params, network.state["batch_stats"]), strict=False)
     return program
 
 

@@ -22,7 +22,7 @@ import pathlib
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 
 from benchmarks import measure
 from configs import lump
@@ -153,7 +153,7 @@ def _ours(given, size):
         from ucl_jax.types import Batch
 
         batch = Batch(*(x[: config.train.batch_size] for x in (loop.images, loop.labels, loop.labels == 0)))
-        counted = compiled.cost(loop.compiled[0].lower(loop.state, batch, loop.key).compile())
+        counted = compiled.cost(loop.compiled[0].lower(loop.state, batch, loop.key, compiled.any_task()).compile())
         return counted | {"analytic_flops": compiled.analytic_flops(config, padding=False)}
 
     facts = {
@@ -173,12 +173,13 @@ def _our_parts(loop: measure.Loop) -> dict[str, Callable[[], object]]:
     import jax
     import jax.numpy as jnp
 
+    from benchmarks import compiled
     from ucl_jax.data.tasks import batch_indices
     from ucl_jax.evaluation import evaluators
     from ucl_jax.methods.base import Step
     from ucl_jax.training import parallel
     from ucl_jax.training.build import make_experiment
-    from ucl_jax.types import Batch
+    from ucl_jax.types import Batch, Variables, Views, clock_at
 
     config = loop.config
     stage = make_experiment(config, None).stages[0]  # the same without an axis
@@ -192,44 +193,45 @@ def _our_parts(loop: measure.Loop) -> dict[str, Callable[[], object]]:
     coming = batches()
     batch = jax.device_put(next(coming))
     keys = jax.random.split(jax.random.key(1), count)
-    params, model_state, memory = jax.tree.map(jnp.copy, (loop.state.params, loop.state.model_state, loop.state.memory))
-    params, model_state, memory = jax.device_put((params, model_state, memory), jax.local_devices()[0])
+    network, memory = jax.tree.map(jnp.copy, (loop.state.network, loop.state.memory))
+    network, memory = jax.device_put((network, memory), jax.local_devices()[0])
 
     jit = partial(jax.jit, compiler_options=parallel.compiler_options(jax.default_backend()))
 
     @jit
     def augmented(keys, batch):
-        views = objective.views(keys, batch)
-        return views, objective.replay_views(keys, batch, views[1])
+        return objective.views(keys, batch, "present"), objective.views(keys, batch, "replayed")
 
-    gradient = jit(jax.value_and_grad(objective.loss, has_aux=True))
+    @jit
+    def gradient(network, views):
+        def loss(params):
+            return objective.loss(Variables(params, network.state), views, clock_at(jnp.int32(0), compiled.any_task()))
 
-    def exchange(memory, batch, frozen, key):
-        past = method.recall(memory, key, count)
-        return method.observe(memory, Step(batch, frozen, (), (), ()), key), past
+        return jax.value_and_grad(loss, has_aux=True)(network.params)
+
+    def exchange(memory, batch, views, key):
+        recalled = method.recall(memory, key, count)
+        kept = Views(views.image[1:], views.label)
+        return method.observe(memory, Step(batch, recalled, kept, (), (), ()), key), recalled
 
     exchange = jit(exchange, donate_argnums=0)
-    views = []  # made when first asked for
 
+    @cache  # made when first asked for
     def shown():
-        if not views:
-            views.extend(augmented(keys, batch)[0])
-        return tuple(views)
+        return augmented(keys, batch)[0]
 
     def exchanged():
         nonlocal memory
-        memory, past = exchange(memory, batch, shown()[1], jax.random.key(2))
+        memory, past = exchange(memory, batch, shown(), jax.random.key(2))
         return past, memory
 
     def read_out():
         images = loop.images[: config.eval.batch_size]
-        return evaluators.extract(
-            lambda x: loop.compiled[0].features(loop.state.params, loop.state.model_state, x), images, len(images)
-        )
+        return evaluators.extract(partial(loop.compiled[0].features, loop.state.network), images, len(images))
 
     works = (
         lambda: augmented(keys, batch),
-        lambda: gradient(params, model_state, shown()),
+        lambda: gradient(network, shown()),
         exchanged,
         lambda: jax.device_put(next(coming)),
         read_out,

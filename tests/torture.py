@@ -142,7 +142,7 @@ def outcome(workdir: pathlib.Path, state) -> dict:
     with Checkpoints(workdir / "checkpoints", keep=2) as checkpoints:
         restored, progress = checkpoints.restore(state)
     networks = Networks(workdir / "networks")
-    arrays = [restored, *(networks.load(n, (state.params, state.model_state)) for n in networks.learned())]
+    arrays = [restored, *(networks.load(n, state.network) for n in networks.learned())]
     return {
         "results.json": {key: value for key, value in results.items() if key not in TIMES},
         "metrics.jsonl": [{key: value for key, value in r.items() if key not in TIMES} for r in records],
@@ -200,7 +200,7 @@ def flips(run: pathlib.Path, recipe: str, count: int, rng: np.random.Generator, 
 
     def of_network() -> str:
         with contextlib.suppress(UsageError):
-            networks.load(networks.learned()[-1], (state.params, state.model_state))
+            networks.load(networks.learned()[-1], state.network)
             return "loaded"
         return ""
 

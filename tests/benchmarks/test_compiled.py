@@ -31,7 +31,7 @@ def program(recipe, **more):
 
 def parameters():
     state = jax.eval_shape(make_experiment(tiny.config("finetune"), parallel.AXIS).init)
-    return sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    return sum(leaf.size for leaf in jax.tree.leaves(state.network.params))
 
 
 def of(found, **wanted):
@@ -226,7 +226,7 @@ def test_the_loop_compiles_once_and_moves_nothing_but_the_batch(tmp_path, monkey
     state, key = event.state, experiment.key
     batch = Batch(image[:16], label[:16], label[:16] > 0)
     with pytest.raises(Exception, match="Disallowed device-to-device transfer"), jax.transfer_guard("disallow"):
-        steps[0].train_step(state, batch, key)  # the key on one device only
+        steps[0].train_step(state, batch, key, compiled.any_task())  # the key on one device only
 
 
 # The command.

@@ -66,7 +66,7 @@ def test_lump_follows_the_plain_loop_of_pytorch(monkeypatch):
         ours.end_task()
     assert twice
     state = theirs.network.state_dict()
-    for name, value in torch_lump.from_ours(ours.state.params, ours.state.model_state).items():
+    for name, value in torch_lump.from_ours(ours.state.network.params, ours.state.network.state["batch_stats"]).items():
         np.testing.assert_allclose(state[name], value, rtol=1e-4, atol=1e-4, err_msg=name)
 
 

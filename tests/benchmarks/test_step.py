@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from benchmarks import measure, step
-from tests.small import quick_jit
+from tests.small import CLOCK, quick_jit
 from ucl_jax import augment
 from ucl_jax.methods import mixup
 from ucl_jax.training import build
+from ucl_jax.types import Variables, Views
 
 RECORD = {
     "facts": {
@@ -211,7 +212,7 @@ def images():
 @pytest.mark.parametrize("size", step.ARGUMENT)
 def test_the_peers_have_our_parameters(size, torch_lump):
     config = step.get_config(size, [])
-    params = jax.eval_shape(build.make_experiment(config, None).init).params
+    params = jax.eval_shape(build.make_experiment(config, None).init).network.params
     network = torch_lump.SimSiam(config)
     assert sum(p.numel() for p in network.parameters()) == sum(x.size for x in jax.tree.leaves(params))
 
@@ -223,12 +224,18 @@ def test_the_peers_have_our_loss_and_gradients(torch_lump, small):
     rng = np.random.default_rng(1)
     views = [rng.normal(size=(8, 8, 8, 3)).astype(np.float32) for _ in range(4)]
     weight = 0.7
-    params, model_state = objective.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3), jnp.uint8))
-    mixed = mixup.mixup(tuple(views[:2]), tuple(views[2:]), jnp.float32(weight))
-    (loss, aux), grads = quick_jit(jax.value_and_grad(objective.loss, has_aux=True))(params, model_state, mixed)
+    ours = objective.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3), jnp.uint8))
+    mixed = Views(mixup.mixup(tuple(views[:2]), tuple(views[2:]), jnp.float32(weight)), None)
+
+    def our_loss(params):
+        return objective.loss(Variables(params, ours.state), mixed, CLOCK)
+
+    (loss, aux), grads = quick_jit(jax.value_and_grad(our_loss, has_aux=True))(ours.params)
 
     network = torch_lump.SimSiam(small)
-    missing, unexpected = network.load_state_dict(torch_lump.from_ours(params, model_state), strict=False)
+    missing, unexpected = network.load_state_dict(
+        torch_lump.from_ours(ours.params, ours.state["batch_stats"]), strict=False
+    )
     assert all(name.endswith("num_batches_tracked") for name in missing)
     assert not unexpected
     first, second, *past = (torch.tensor(view.transpose(0, 3, 1, 2)) for view in views)
@@ -240,7 +247,7 @@ def test_the_peers_have_our_loss_and_gradients(torch_lump, small):
     for name, parameter in network.named_parameters():
         np.testing.assert_allclose(parameter.grad, expected[name], rtol=5e-3, atol=rounding, err_msg=name)
     statistics = network.state_dict()
-    for name, value in torch_lump.from_ours(aux.model_state).items():
+    for name, value in torch_lump.from_ours(aux.state["batch_stats"]).items():
         np.testing.assert_allclose(statistics[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
 
 

@@ -8,9 +8,32 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from ucl_jax.buffers import reservoir
+from ucl_jax.buffers import BUFFERS, Offer
+from ucl_jax.buffers.base import capacity, first_filled, write
+from ucl_jax.buffers.reservoir import equal_share, slots
 
-add, sample, write = jax.jit(reservoir.add), jax.jit(reservoir.sample, static_argnums=2), jax.jit(reservoir.write)
+
+def init(example, size, parts=1):
+    """An empty reservoir."""
+    return equal_share(size, parts).init(example)
+
+
+def offer(stored, key, new, eligible=None, part=0):
+    """A reservoir that was offered items, all of them unless `eligible` says which."""
+    count = jax.tree.leaves(new)[0].shape[0]
+    eligible = jnp.ones(count, bool) if eligible is None else eligible
+    offered = Offer(new, eligible, jnp.asarray(part, jnp.int32), jnp.zeros(count))
+    return equal_share(capacity(stored), stored.seen.shape[0]).add(stored, key, offered)
+
+
+def draw(stored, key, count, allowed=None):
+    """Items of a reservoir, from all slots unless `allowed` says which."""
+    policy = equal_share(capacity(stored), stored.seen.shape[0])
+    allowed = jnp.ones(capacity(stored), bool) if allowed is None else allowed
+    return policy.sample(stored, key, count, allowed).items
+
+
+add, sample, write_all = jax.jit(offer), jax.jit(draw, static_argnums=2), jax.jit(write)
 UNLIKELY = 1e-4  # keys are fixed, so a test that passes once passes always; a wrong law gives p-values far below
 
 
@@ -39,15 +62,15 @@ def keys(count, seed=0):
 
 @functools.partial(jax.jit, static_argnames=("size", "batch", "draws"))
 def many_slots(seen, eligible, *, size, batch, draws):
-    return jax.vmap(lambda key: reservoir.slots(key, seen, size, eligible))(keys(draws))
+    return jax.vmap(lambda key: slots(key, seen, size, eligible))(keys(draws))
 
 
 # An empty reservoir.
 
 
 def test_storage_starts_as_zeros_of_the_items_shapes_and_dtypes():
-    buffer = reservoir.init(items([7, 8]), 5)
-    assert reservoir.capacity(buffer) == 5
+    buffer = init(items([7, 8]), 5)
+    assert capacity(buffer) == 5
     assert buffer.seen.dtype == jnp.int32
     assert buffer.seen == 0
     expected = {
@@ -57,7 +80,7 @@ def test_storage_starts_as_zeros_of_the_items_shapes_and_dtypes():
     }
     jax.tree.map(np.testing.assert_array_equal, buffer.items, expected)
     assert jax.tree.map(lambda x: x.dtype, buffer.items) == jax.tree.map(lambda x: x.dtype, expected)
-    np.testing.assert_array_equal(reservoir.filled(buffer), np.zeros(5, bool))
+    np.testing.assert_array_equal(first_filled(buffer), np.zeros(5, bool))
 
 
 # Slots.
@@ -109,14 +132,14 @@ def test_write_equals_a_loop_with_many_duplicates(size, batch):
         for j in range(batch):
             if slot[j] < size:
                 expected[slot[j]] = new[j]
-        np.testing.assert_array_equal(numbers(write(items(old), items(new), slot)), expected)
+        np.testing.assert_array_equal(numbers(write_all(items(old), items(new), slot)), expected)
 
 
 def test_write_never_gives_a_scatter_two_writers_of_one_place():
     """XLA applies duplicates in no defined order; on a CPU, in order, so that results do not tell."""
     slot = jnp.asarray([1, 1, 5, 0, 1, 9, 3, 3], jnp.int32)
     arguments = {"n": jnp.zeros(4)}, {"n": jnp.arange(8.0)}, slot
-    closed = jax.make_jaxpr(reservoir.write)(*arguments)
+    closed = jax.make_jaxpr(write)(*arguments)
     (scatter,) = (equation for equation in closed.jaxpr.eqns if equation.primitive.name == "scatter")
     indices = closed.jaxpr.replace(outvars=[scatter.invars[1]])
     (target,) = jax.core.eval_jaxpr(indices, closed.consts, *jax.tree.leaves(arguments))
@@ -130,10 +153,10 @@ def test_write_never_gives_a_scatter_two_writers_of_one_place():
 
 
 def test_add_fills_in_order_across_batches_and_only_what_is_eligible():
-    buffer = reservoir.init(items([1]), 6)
+    buffer = init(items([1]), 6)
     buffer = add(buffer, jax.random.key(0), items([11, 12, 13]), jnp.asarray([True, False, True]))
     np.testing.assert_array_equal(numbers(buffer.items), [11, 13, 0, 0, 0, 0])
-    np.testing.assert_array_equal(reservoir.filled(buffer), [True, True, False, False, False, False])
+    np.testing.assert_array_equal(first_filled(buffer), [True, True, False, False, False, False])
     buffer = add(buffer, jax.random.key(1), items([14, 15, 16]))
     np.testing.assert_array_equal(numbers(buffer.items), [11, 13, 14, 15, 16, 0])
     assert buffer.seen == 5
@@ -146,11 +169,11 @@ def test_every_item_offered_is_kept_with_the_same_probability(size, batch, steps
     offered = np.arange(total) % 3 != 1 if skip else np.ones(total, bool)
 
     def run(key):
-        buffer = reservoir.init({"n": jnp.zeros(1, jnp.int32)}, size)
+        buffer = init({"n": jnp.zeros(1, jnp.int32)}, size)
         for step, step_key in enumerate(jax.random.split(key, steps)):
             place = slice(step * batch, (step + 1) * batch)
             new = {"n": jnp.arange(total, dtype=jnp.int32)[place] + 1}
-            buffer = reservoir.add(buffer, step_key, new, jnp.asarray(offered[place]))
+            buffer = offer(buffer, step_key, new, jnp.asarray(offered[place]))
         return buffer.items["n"], buffer.seen
 
     kept, seen = map(np.asarray, jax.jit(jax.vmap(run))(keys(runs)))
@@ -179,13 +202,13 @@ def test_each_part_holds_a_uniform_sample_of_what_it_was_offered():
     runs, offers = 4_000, {0: (1, 18), 1: (101, 3), 2: (201, 9)}  # part -> its first number, and how many
 
     def run(key):
-        buffer = reservoir.init({"n": jnp.zeros(1, jnp.int32)}, 14, parts=3)
+        buffer = init({"n": jnp.zeros(1, jnp.int32)}, 14, parts=3)
         for part, step, step_key in zip((0, 0, 1, 2, 0, 2, 2), (0, 1, 0, 0, 2, 1, 2), jax.random.split(key, 7)):
             first, number = offers[part]
             count = number // 3 if part != 1 else number
             new = {"n": jnp.arange(count, dtype=jnp.int32) + first + step * count}
-            buffer = reservoir.add(buffer, step_key, new, part=part)
-        return buffer.items["n"], buffer.seen, reservoir.filled(buffer)
+            buffer = offer(buffer, step_key, new, part=part)
+        return buffer.items["n"], buffer.seen, first_filled(buffer)
 
     kept, seen, filled = map(np.asarray, jax.jit(jax.vmap(run))(keys(runs)))
     assert kept.shape == (runs, 12)  # no slot belongs to no part
@@ -202,9 +225,9 @@ def test_each_part_holds_a_uniform_sample_of_what_it_was_offered():
 
 
 def test_add_is_jitted_with_donation_and_keeps_shapes_and_dtypes():
-    donating_add = jax.jit(reservoir.add, donate_argnums=0)
-    before = jax.eval_shape(lambda: reservoir.init(items([1]), 6))
-    buffer = jax.tree.map(jnp.copy, reservoir.init(items([1]), 6))
+    donating_add = jax.jit(offer, donate_argnums=0)
+    before = jax.eval_shape(lambda: init(items([1]), 6))
+    buffer = jax.tree.map(jnp.copy, init(items([1]), 6))
     for step in range(3):
         given = buffer
         buffer = donating_add(given, jax.random.key(step), items(range(10 * step + 1, 10 * step + 5)))
@@ -221,8 +244,8 @@ def test_add_is_jitted_with_donation_and_keeps_shapes_and_dtypes():
 
 @functools.partial(jax.jit, static_argnames=("size", "stored", "count", "draws"))
 def many_samples(allowed, *, size, stored, count, draws=2_000):
-    buffer = reservoir.add(reservoir.init(items([1]), size), jax.random.key(0), items(range(1, stored + 1)))
-    return jax.vmap(lambda key: reservoir.sample(buffer, key, count, allowed))(keys(draws))["view"][1]
+    buffer = offer(init(items([1]), size), jax.random.key(0), items(range(1, stored + 1)))
+    return jax.vmap(lambda key: draw(buffer, key, count, allowed))(keys(draws))["view"][1]
 
 
 @pytest.mark.parametrize(("size", "stored", "count"), [(8, 8, 5), (12, 7, 7)])
@@ -254,17 +277,61 @@ def test_only_allowed_items_are_drawn_equally_often():
 
 
 def test_sample_returns_whole_items():
-    buffer = add(reservoir.init(items([1]), 5), jax.random.key(0), items([21, 22, 23, 24, 25]))
+    buffer = add(init(items([1]), 5), jax.random.key(0), items([21, 22, 23, 24, 25]))
     drawn = numbers(sample(buffer, jax.random.key(1), 5))
     assert sorted(drawn) == [21, 22, 23, 24, 25]
 
 
 @pytest.mark.parametrize("why", ["empty", "none_allowed"])
 def test_sample_gives_zeros_when_there_is_nothing_to_draw_from(why):
-    buffer, allowed = reservoir.init(items([1]), 5), None
+    buffer, allowed = init(items([1]), 5), None
     if why == "none_allowed":
         buffer = add(buffer, jax.random.key(0), items([21, 22, 23]))
         allowed = jnp.asarray([False, False, False, True, True])
     drawn = sample(buffer, jax.random.key(1), 4, allowed)
     np.testing.assert_array_equal(numbers(drawn), np.zeros(4))
     assert jax.tree.map(lambda x: x.dtype, drawn) == jax.tree.map(lambda x: x.dtype, buffer.items)
+
+
+# Every policy.
+
+
+def offered(numbers, eligible=None, task=0):
+    eligible = np.ones(len(numbers), bool) if eligible is None else np.asarray(eligible)
+    scores = np.linspace(0.2, 0.8, len(numbers), dtype=np.float32)
+    return Offer(items(numbers), jnp.asarray(eligible), jnp.asarray(task, jnp.int32), jnp.asarray(scores))
+
+
+@pytest.mark.parametrize("name", BUFFERS)
+def test_a_policy_fills_free_slots_first_and_then_holds_what_it_was_offered(name):
+    buffer = BUFFERS[name](6, 1)
+    stored = buffer.init(items([1]))
+    shapes = jax.tree.map(lambda x: (x.shape, x.dtype), stored)
+    assert not np.any(buffer.filled(stored))
+    stored = buffer.add(stored, jax.random.key(0), offered([11, 12, 13], [True, False, True]))
+    np.testing.assert_array_equal(numbers(stored.items), [11, 13, 0, 0, 0, 0])
+    np.testing.assert_array_equal(buffer.filled(stored), np.arange(6) < 2)
+    recalled = buffer.sample(stored, jax.random.key(1), 2, jnp.ones(6, bool))
+    np.testing.assert_array_equal(numbers(recalled.items), numbers(stored.items)[recalled.slot])
+    assert sorted(numbers(recalled.items)) == [11, 13]
+    for step in range(5):
+        new = np.arange(20 + 10 * step, 24 + 10 * step)
+        stored = buffer.add(stored, jax.random.key(step), offered(new))
+    assert np.all(buffer.filled(stored))
+    assert len(set(numbers(stored.items))) == 6
+    assert set(numbers(stored.items)) <= {11, 13} | {20 + 10 * step + place for step in range(5) for place in range(4)}
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), stored) == shapes
+
+
+def test_fifo_keeps_the_last_that_were_offered():
+    buffer = BUFFERS["fifo"](5, 1)
+    stored, kept = buffer.init(items([1])), []
+    rng, number = np.random.default_rng(0), 1
+    for step in range(12):
+        new = np.arange(number, number + 7)
+        eligible = rng.uniform(size=7) < 0.6
+        kept += list(new[eligible])
+        number += 7
+        stored = jax.jit(buffer.add)(stored, jax.random.key(step), offered(new, eligible))
+        assert sorted(n for n in numbers(stored.items) if n) == sorted(kept[-5:])
+        assert stored.seen == len(kept)

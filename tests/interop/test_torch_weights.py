@@ -23,10 +23,12 @@ import numpy as np
 import optax
 import pytest
 
+from tests.small import CLOCK
 from ucl_jax import objectives
 from ucl_jax.errors import UsageError
 from ucl_jax.interop import torch_weights
 from ucl_jax.models import architectures
+from ucl_jax.types import Variables, Views
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -56,7 +58,7 @@ def make_objective(name, width=WIDTH, **changes):
 def make_views(name, images, labels):
     """Our views of images [2, B, 3, H, W] and labels [B, C]."""
     images = jnp.asarray(images.transpose(0, 1, 3, 4, 2))
-    return objectives.Labelled(images[0], jnp.asarray(labels)) if name == "supervised" else tuple(images)
+    return Views((images[0],), jnp.asarray(labels)) if name == "supervised" else Views(tuple(images), None)
 
 
 @functools.cache
@@ -232,30 +234,36 @@ def train_official(name, model, images, labels):
     return Record(features, losses, gradients, statistics, parameters)
 
 
-def train_ours(name, params, model_state, images, labels):
+def named(params):
+    """Parameters, or their gradients, by official names."""
+    return torch_weights.to_official(Variables(params, {"batch_stats": {}}))
+
+
+def train_ours(name, network, images, labels):
     """Five steps in float32."""
     objective = make_objective(name)
     optimizer = optax.chain(optax.add_decayed_weights(WEIGHT_DECAY), optax.sgd(LEARNING_RATE[name], MOMENTUM))
 
     @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-    def train_step(params, model_state, opt_state, image, views):
-        features = objective.features(params, model_state, image).features
-        (loss, aux), gradients = jax.value_and_grad(objective.loss, has_aux=True)(params, model_state, views)
-        updates, opt_state = optimizer.update(gradients, opt_state, params)
-        return optax.apply_updates(params, updates), aux.model_state, opt_state, features, loss, gradients
+    def train_step(network, opt_state, image, views):
+        features = objective.features(network, image).features
+        (loss, aux), gradients = jax.value_and_grad(
+            lambda params: objective.loss(Variables(params, network.state), views, CLOCK), has_aux=True
+        )(network.params)
+        updates, opt_state = optimizer.update(gradients, opt_state, network.params)
+        network = Variables(optax.apply_updates(network.params, updates), aux.state)
+        return network, opt_state, features, loss, gradients
 
     losses = []
-    opt_state = optimizer.init(params)
+    opt_state = optimizer.init(network.params)
     for step in range(STEPS):
         views = make_views(name, images[step], labels[step])
         image = jnp.asarray(images[step, 0].transpose(0, 2, 3, 1))
-        params, model_state, opt_state, features, loss, gradients = train_step(
-            params, model_state, opt_state, image, views
-        )
+        network, opt_state, features, loss, gradients = train_step(network, opt_state, image, views)
         losses.append(loss.item())
         if step == 0:
-            first = features, torch_weights.to_official(gradients, {}), torch_weights.to_official({}, model_state)
-    return Record(first[0], losses, *first[1:], torch_weights.to_official(params, {}))
+            first = features, named(gradients), torch_weights.to_official(Variables({}, network.state))
+    return Record(first[0], losses, *first[1:], named(network.params))
 
 
 @pytest.fixture(scope="module", params=SETTINGS)
@@ -265,7 +273,7 @@ def records(request, tmp_path_factory):
     model = make_official(name, SEEDS[name])
     path = save(model, tmp_path_factory.mktemp("convert") / f"finetune_{name}_4.pth")
     images, labels = inputs(SEEDS[name])
-    ours = train_ours(name, *torch_weights.load(path, *like(name)), images, labels)
+    ours = train_ours(name, *torch_weights.load(path, like(name)), images, labels)
     return ours, train_official(name, model, images, labels), dict(model.named_parameters())
 
 
@@ -321,26 +329,24 @@ def test_parameters_after_five_steps(records):
 @pytest.mark.parametrize("name", SETTINGS)
 def test_round_trips_are_exact(name):
     official = arrays(name)
-    params, model_state = torch_weights.from_official(official, *like(name))
-    assert jax.tree.map(lambda x: (x.shape, x.dtype), (params, model_state)) == jax.tree.map(
-        lambda x: (x.shape, x.dtype), like(name)
-    )
-    back = torch_weights.to_official(params, model_state)
-    assert len(back) == len(jax.tree.leaves((params, model_state)))
+    network = torch_weights.from_official(official, like(name))
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), network) == jax.tree.map(lambda x: (x.shape, x.dtype), like(name))
+    back = torch_weights.to_official(network)
+    assert len(back) == len(jax.tree.leaves(network))
     for key, array in back.items():
         assert array.dtype == np.float32
         np.testing.assert_array_equal(array, official[key])
-    assert_same_trees(torch_weights.from_official(back, *like(name)), (params, model_state))
+    assert_same_trees(torch_weights.from_official(back, like(name)), network)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_torch_loads_what_is_exported(name):
-    params, model_state = torch_weights.from_official(arrays(name), *like(name))
+    network = torch_weights.from_official(arrays(name), like(name))
     model = Official(name)
-    exported = {key: torch.from_numpy(array) for key, array in torch_weights.to_official(params, model_state).items()}
+    exported = {key: torch.from_numpy(array) for key, array in torch_weights.to_official(network).items()}
     loaded = model.load_state_dict(exported, strict=False)
     assert not loaded.unexpected_keys
-    ours = [f"{part}." for part in params] if name != "supervised" else ["backbone."]
+    ours = [f"{part}." for part in network.params] if name != "supervised" else ["backbone."]
     missing = {key for key in loaded.missing_keys if key.startswith(tuple(ours))}
     assert all(key.endswith("num_batches_tracked") or "projector.layer2" in key for key in missing)
     reference = make_official(name).eval()
@@ -354,8 +360,8 @@ def test_both_prefixes(tmp_path, prefix):
     model = make_official("simsiam")
     path = save(model, tmp_path / "a.pth", prefix)
     assert all(key.startswith(prefix) for key in torch_weights.read_pth(path))
-    expected = torch_weights.from_official(arrays("simsiam"), *like("simsiam"))
-    assert_same_trees(torch_weights.load(path, *like("simsiam")), expected)
+    expected = torch_weights.from_official(arrays("simsiam"), like("simsiam"))
+    assert_same_trees(torch_weights.load(path, like("simsiam")), expected)
 
 
 @pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"model": s}, lambda s: {"model": {"state_dict": s}}])
@@ -367,7 +373,7 @@ def test_wrappings_of_a_state_dict(tmp_path, wrap):
 
 
 def test_simsiam_file_serves_barlow_twins_whose_own_has_a_predictor_too():
-    params, _ = torch_weights.from_official(arrays("simsiam"), *like("barlow_twins"))
+    params, _ = torch_weights.from_official(arrays("simsiam"), like("barlow_twins"))
     assert set(params) == {"backbone", "projector"}
 
 
@@ -388,19 +394,19 @@ def test_simsiam_file_serves_barlow_twins_whose_own_has_a_predictor_too():
 )
 def test_other_shapes_name_the_setting(name, changes, message):
     with pytest.raises(UsageError, match=message):
-        torch_weights.from_official(arrays(name), *like(name, **changes))
+        torch_weights.from_official(arrays(name), like(name, **changes))
 
 
 @pytest.mark.parametrize("file", ["simsiam", "barlow_twins"])
 def test_missing_entry(file):
     with pytest.raises(UsageError, match=r"has no backbone\.fc\.\w+, for head/.*config\.objective"):
-        torch_weights.from_official(arrays(file), *like("supervised"))
+        torch_weights.from_official(arrays(file), like("supervised"))
 
 
 def test_missing_statistics():
     short = {key: array for key, array in arrays("simsiam").items() if key != "backbone.bn1.running_var"}
     with pytest.raises(UsageError, match=r"has no backbone\.bn1\.running_var, for backbone/stem_norm/var"):
-        torch_weights.from_official(short, *like("simsiam"))
+        torch_weights.from_official(short, like("simsiam"))
 
 
 @pytest.mark.parametrize(
@@ -408,7 +414,7 @@ def test_missing_statistics():
 )
 def test_entry_of_another_architecture_is_refused(extra):
     with pytest.raises(UsageError, match=rf"holds {extra}, which this network has not"):
-        torch_weights.from_official(arrays("simsiam") | {f"module.{extra}": np.zeros(3)}, *like("simsiam"))
+        torch_weights.from_official(arrays("simsiam") | {f"module.{extra}": np.zeros(3)}, like("simsiam"))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e39])  # the last is infinite in float32
@@ -419,19 +425,19 @@ def test_numbers_that_are_not_finite_name_file_and_tensor(tmp_path, name, value)
         state_dict[bad].view(-1)[-1] = value
     torch.save(state_dict, tmp_path / "a.pth")
     with pytest.raises(UsageError, match=rf"a\.pth: {re.escape(name)} is not finite"):
-        torch_weights.load(tmp_path / "a.pth", *like("simsiam"))
+        torch_weights.load(tmp_path / "a.pth", like("simsiam"))
 
 
 def test_supervised_file_is_not_taken_for_an_unsupervised_one():
     with pytest.raises(UsageError, match=r"holds backbone\.fc\.weight, .*config\.objective"):
-        torch_weights.from_official(arrays("supervised"), *like("simsiam"))
+        torch_weights.from_official(arrays("supervised"), like("simsiam"))
 
 
 def test_other_architectures_are_refused():
-    trees = {"networks_0": {"backbone": {"resnet": {}}}}, {}
+    trees = Variables({"networks_0": {"backbone": {"resnet": {}}}}, {"batch_stats": {}})
     for refused in (
-        lambda: torch_weights.from_official(arrays("simsiam"), *trees),
-        lambda: torch_weights.to_official(*trees),
+        lambda: torch_weights.from_official(arrays("simsiam"), trees),
+        lambda: torch_weights.to_official(trees),
     ):
         with pytest.raises(UsageError, match=r"networks_0 has no counterpart .* config\.model\.name=resnet18"):
             refused()
@@ -524,10 +530,10 @@ def test_expanded_tensors_are_read_as_they_look(tmp_path):
 
 def test_weights_of_other_precisions_become_float32(tmp_path):
     torch.save(make_official("simsiam").to(torch.bfloat16).state_dict(), tmp_path / "a.pth")
-    params, model_state = torch_weights.load(tmp_path / "a.pth", *like("simsiam"))
-    assert {leaf.dtype for leaf in jax.tree.leaves((params, model_state))} == {np.dtype(np.float32)}
+    network = torch_weights.load(tmp_path / "a.pth", like("simsiam"))
+    assert {leaf.dtype for leaf in jax.tree.leaves(network)} == {np.dtype(np.float32)}
     expected = torch.tensor(arrays("simsiam")["backbone.conv1.weight"]).bfloat16().float().numpy()
-    np.testing.assert_array_equal(params["backbone"]["stem"]["conv"]["kernel"], expected.transpose(2, 3, 1, 0))
+    np.testing.assert_array_equal(network.params["backbone"]["stem"]["conv"]["kernel"], expected.transpose(2, 3, 1, 0))
 
 
 def test_byte_order(tmp_path):

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from tests.small import CLOCK
 from ucl_jax import objectives
 from ucl_jax.models.architectures import Architecture
-from ucl_jax.models.heads import Network, Predictor, Projector
+from ucl_jax.models.heads import MLP, Network, Projector
 from ucl_jax.models.layers import Dense
 from ucl_jax.models.progressive import Lateral, Progressive, only_column
 from ucl_jax.models.resnet import BasicBlock, ResNet18
-from ucl_jax.types import Batch
+from ucl_jax.objectives.base import feature_std, forward_views, make_embed
+from ucl_jax.types import Batch, Variables, Views
 
 DEVICES, SIZE, EXAMPLES, OFF_DIAGONAL, CLASSES = 4, 8, 8, 0.3, 9
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # half the time
@@ -57,7 +59,7 @@ def make_objective(name, axis_name=None):
 def make_network(name):
     """The network that `make_objective` should have made."""
     return {
-        "simsiam": lambda: Network(Backbone(), Projector(12, 6), Predictor(5)),
+        "simsiam": lambda: Network(Backbone(), Projector(12, 6), MLP(5)),
         "barlow_twins": lambda: Network(Backbone(), Projector(12, 6)),
         "supervised": lambda: Network(Backbone(), head=Dense(CLASSES)),
         "supervised+projector": lambda: Network(Backbone(), Projector(12, 6), head=Dense(CLASSES)),
@@ -81,10 +83,10 @@ def views_of(name):
     """What the loss takes. Every second label is mixed, and weighs 0.9 in all, as LUMP's may."""
     first, second = make_views()
     if name in TWO_VIEWS:
-        return first, second
+        return Views((first, second), None)
     label = np.eye(CLASSES)[[0, 3, 3, 8, 1, 0, 5, 2]]
     label[::2] = 0.6 * label[::2] + 0.3 * label[::-2]
-    return objectives.Labelled(first, jnp.asarray(label, jnp.float32))
+    return Views((first,), jnp.asarray(label, jnp.float32))
 
 
 def shaken(tree, seed=0):
@@ -95,19 +97,17 @@ def shaken(tree, seed=0):
 
 @functools.cache
 def started(name):
-    """An objective with parameters and statistics as after a while of training."""
+    """An objective with a network as after a while of training."""
     objective = make_objective(name)
-    return objective, *map(shaken, quick_jit(objective.init)(jax.random.key(0), make_batch().image))
+    return objective, jax.tree.map(shaken, quick_jit(objective.init)(jax.random.key(0), make_batch().image))
 
 
-def one_after_the_other(network, params, model_state, views):
+def one_after_the_other(network, params, state, views):
     outputs = []
     for view in views:
-        variables = {"params": params, "batch_stats": model_state}
-        out, updated = network.apply(variables, view, train=True, mutable=["batch_stats"])
+        out, state = network.apply({"params": params, **state}, view, train=True, mutable=["batch_stats"])
         outputs.append(out)
-        model_state = updated["batch_stats"]
-    return outputs, model_state
+    return outputs, state
 
 
 def assert_trees_close(a, b, **tolerance):
@@ -121,41 +121,42 @@ def assert_trees_close(a, b, **tolerance):
 @pytest.mark.parametrize(("kind", "count"), [("block", 3), ("resnet18", 2)])
 def test_forward_views_equals_calls_one_after_the_other(kind, count):
     backbone = Backbone() if kind == "block" else ResNet18(width=4)
-    network = Network(backbone, Projector(12, 6), Predictor(5))
+    network = Network(backbone, Projector(12, 6), MLP(5))
     views = make_views(views=count) * jnp.arange(1.0, count + 1.0).reshape(-1, 1, 1, 1, 1)  # the order matters
     variables = shaken(quick_jit(lambda: network.init(jax.random.key(0), views[0], train=True))())
-    params, model_state = variables["params"], variables["batch_stats"]
+    params, state = variables["params"], {"batch_stats": variables["batch_stats"]}
 
-    out, state = quick_jit(functools.partial(objectives.forward_views, network))(params, model_state, views)
+    passed = quick_jit(functools.partial(forward_views, make_embed(network)))
+    out, after = passed(Variables(params, state), Views(tuple(views), None))
     reference = quick_jit(functools.partial(one_after_the_other, network))
-    expected, expected_state = reference(params, model_state, views)
+    expected, expected_state = reference(params, state, views)
     for view in range(count):
         assert_trees_close(jax.tree.map(lambda x, v=view: x[v], out), expected[view], rtol=1e-3, atol=1e-4)
-    assert_trees_close(state, expected_state, rtol=1e-4, atol=1e-5)
+    assert_trees_close(after, expected_state, rtol=1e-4, atol=1e-5)
 
 
 def test_feature_std_equals_numpy():
     features = np.random.default_rng(0).normal(1.0, 2.0, size=(40, 6))
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     expected = np.mean(unit.std(axis=0)) * np.sqrt(6)
-    np.testing.assert_allclose(objectives.feature_std(jnp.asarray(features, jnp.float32)), expected, rtol=1e-5)
+    np.testing.assert_allclose(feature_std(jnp.asarray(features, jnp.float32)), expected, rtol=1e-5)
 
 
 def test_feature_std_is_0_on_collapse_and_about_1_when_spread():
     """Chen & He 2021, section 4.1: a deviation of 1 / sqrt(D) for an isotropic Gaussian, which is 1 here."""
     direction = jnp.asarray([[3.0, -1.0, 2.0, 0.5]])
     collapsed = direction * jnp.arange(1.0, 9.0)[:, None]  # lengths do not count
-    np.testing.assert_allclose(objectives.feature_std(collapsed), 0.0, atol=1e-6)
-    np.testing.assert_allclose(objectives.feature_std(jnp.zeros((5, 4))), 0.0)
+    np.testing.assert_allclose(feature_std(collapsed), 0.0, atol=1e-6)
+    np.testing.assert_allclose(feature_std(jnp.zeros((5, 4))), 0.0)
     spread = jax.random.normal(jax.random.key(0), (2000, 64))
-    np.testing.assert_allclose(objectives.feature_std(spread), 1.0, atol=0.01)
+    np.testing.assert_allclose(feature_std(spread), 1.0, atol=0.01)
 
 
 def test_feature_std_of_bfloat16_is_computed_in_float32():
     features = jnp.asarray(np.random.default_rng(0).normal(size=(40, 6)), jnp.bfloat16)
-    expected = objectives.feature_std(features.astype(jnp.float32))
-    assert expected.dtype == objectives.feature_std(features).dtype == jnp.float32
-    np.testing.assert_array_equal(objectives.feature_std(features), expected)
+    expected = feature_std(features.astype(jnp.float32))
+    assert expected.dtype == feature_std(features).dtype == jnp.float32
+    np.testing.assert_array_equal(feature_std(features), expected)
 
 
 # Losses.
@@ -192,14 +193,17 @@ def supervised_by_hand(out, label):
 BY_HAND = {"simsiam": simsiam_by_hand, "barlow_twins": barlow_twins_by_hand}
 
 
-def value_and_grad(objective, params, model_state, views):
-    return jax.value_and_grad(objective.loss, has_aux=True)(params, model_state, views)
+def value_and_grad(objective, variables, views):
+    def loss(params):
+        return objective.loss(Variables(params, variables.state), views, CLOCK)
+
+    return jax.value_and_grad(loss, has_aux=True)(variables.params)
 
 
 @functools.cache
 def on_one_device(name):
-    objective, params, model_state = started(name)
-    return quick_jit(functools.partial(value_and_grad, objective))(params, model_state, views_of(name))
+    objective, variables = started(name)
+    return quick_jit(functools.partial(value_and_grad, objective))(variables, views_of(name))
 
 
 def correlation(a, b):
@@ -215,12 +219,12 @@ def cosine(prediction, target):
 
 @pytest.mark.parametrize("name", BY_HAND)
 def test_loss_and_gradient_equal_the_formula_on_outputs_of_two_calls(name):
-    _, params, model_state = started(name)
+    _, variables = started(name)
     network = make_network(name)
     (value, aux), gradient = on_one_device(name)
 
     def reference(params):
-        outputs, state = one_after_the_other(network, params, model_state, make_views())
+        outputs, state = one_after_the_other(network, params, variables.state, make_views())
         first, second = outputs
         if name == "simsiam":
             rows = cosine(first.prediction, second.projection), cosine(second.prediction, first.projection)
@@ -229,74 +233,76 @@ def test_loss_and_gradient_equal_the_formula_on_outputs_of_two_calls(name):
         difference = jnp.square(correlation(first.projection, second.projection) - eye)
         return jnp.sum(jnp.where(eye == 1.0, difference, OFF_DIAGONAL * difference)), (outputs, state)
 
-    (_, (outputs, state)), expected = quick_jit(jax.value_and_grad(reference, has_aux=True))(params)
+    (_, (outputs, state)), expected = quick_jit(jax.value_and_grad(reference, has_aux=True))(variables.params)
     outputs = jax.tree.map(lambda x: np.asarray(x, np.float64), outputs)
     np.testing.assert_allclose(value, BY_HAND[name](*outputs), rtol=1e-4)
     assert_trees_close(gradient, expected, rtol=1e-2, atol=1e-4)
-    assert_trees_close(aux.model_state, state, rtol=1e-4, atol=1e-5)
+    assert_trees_close(aux.state, state, rtol=1e-4, atol=1e-5)
     assert list(aux.metrics) == ["feature_std"]
     expected = np.mean(unit(outputs[0].features).std(axis=0)) * np.sqrt(4)
     np.testing.assert_allclose(aux.metrics["feature_std"], expected, rtol=1e-4)
-    assert_trees_close(aux.extras, outputs[0], rtol=1e-3, atol=1e-4)  # of the first view
+    both = jax.tree.map(lambda *views: np.stack(views), *outputs)
+    assert_trees_close(aux.outputs, both, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", SUPERVISED)
 def test_supervised_loss_and_gradient_equal_the_formula_on_the_output_of_a_call(name):
-    _, params, model_state = started(name)
+    _, variables = started(name)
     network, views = make_network(name), views_of(name)
     (value, aux), gradient = on_one_device(name)
 
     def reference(params):
-        (out,), state = one_after_the_other(network, params, model_state, [views.image])
+        (out,), state = one_after_the_other(network, params, variables.state, views.image)
         assert out.logits.shape == (EXAMPLES, CLASSES)
         ratio = jnp.exp(out.logits) / jnp.sum(jnp.exp(out.logits), axis=1, keepdims=True)
         return -jnp.sum(views.label * jnp.log(ratio)) / EXAMPLES, (out, state)
 
-    (_, (out, state)), expected = quick_jit(jax.value_and_grad(reference, has_aux=True))(params)
+    (_, (out, state)), expected = quick_jit(jax.value_and_grad(reference, has_aux=True))(variables.params)
+    params = variables.params
     assert ("projector" in params) == (name == "supervised+projector")
     assert params["head"]["dense"]["kernel"].shape == ((6 if "projector" in params else 4), CLASSES)
     wide = jax.tree.map(lambda x: np.asarray(x, np.float64), out)
     np.testing.assert_allclose(value, supervised_by_hand(wide, np.asarray(views.label)), rtol=1e-4)
     assert_trees_close(gradient, expected, rtol=1e-2, atol=1e-4)
-    assert_trees_close(aux.model_state, state, rtol=1e-4, atol=1e-5)
-    assert_trees_close(aux.extras, out, rtol=1e-3, atol=1e-4)
+    assert_trees_close(aux.state, state, rtol=1e-4, atol=1e-5)
+    assert_trees_close(aux.outputs, jax.tree.map(lambda x: x[None], out), rtol=1e-3, atol=1e-4)
     assert sorted(aux.metrics) == ["accuracy", "feature_std"]
     spread = np.mean(unit(wide.features).std(axis=0)) * np.sqrt(4)
     np.testing.assert_allclose(aux.metrics["feature_std"], spread, rtol=1e-4)
 
 
 def test_accuracy_of_the_batch_by_hand():
-    objective, params, model_state = started("supervised")
+    objective, variables = started("supervised")
     views = views_of("supervised")
     (_, aux), _ = on_one_device("supervised")
-    predicted = np.argmax(aux.extras.logits, axis=1)
+    predicted = np.argmax(aux.outputs.logits[0], axis=1)
     # Three labels are what is predicted, five are the class after it; of a mixed label the larger part counts.
     label = 0.7 * np.eye(CLASSES)[np.where(np.arange(EXAMPLES) < 3, predicted, (predicted + 1) % CLASSES)]
     label += 0.3 * np.eye(CLASSES)[(predicted + 2) % CLASSES]
     views = views._replace(label=jnp.asarray(label, jnp.float32))
-    _, aux = quick_jit(objective.loss)(params, model_state, views)
+    _, aux = quick_jit(objective.loss)(variables, views, CLOCK)
     np.testing.assert_allclose(aux.metrics["accuracy"], 3 / 8)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_over_devices_equals_one_device(name):
     """Value, gradient and running statistics, with the batch split over four devices."""
-    _, params, model_state = started(name)
+    _, variables = started(name)
     objective = make_objective(name, "devices")
 
-    def device_step(params, model_state, views):
-        (value, aux), gradient = value_and_grad(objective, params, model_state, views)
-        return *jax.lax.pmean((value, gradient), "devices"), aux.model_state
+    def device_step(variables, views):
+        (value, aux), gradient = value_and_grad(objective, variables, views)
+        return *jax.lax.pmean((value, gradient), "devices"), aux.state
 
     (value, aux), gradient = on_one_device(name)
     shares = jax.tree.map(lambda x: x.reshape(DEVICES, EXAMPLES // DEVICES, *x.shape[1:]), views_of(name))
-    mapped = jax.pmap(device_step, axis_name="devices", in_axes=(None, None, 0))
-    values, gradients, states = mapped(params, model_state, shares)
+    mapped = jax.pmap(device_step, axis_name="devices", in_axes=(None, 0))
+    values, gradients, states = mapped(variables, shares)
     for device in range(DEVICES):
         mine = jax.tree.map(lambda x, d=device: x[d], (values, gradients, states))
         np.testing.assert_allclose(mine[0], value, rtol=1e-4)
         assert_trees_close(mine[1], gradient, rtol=1e-2, atol=1e-4)
-        assert_trees_close(mine[2], aux.model_state, rtol=1e-4, atol=1e-5)
+        assert_trees_close(mine[2], aux.state, rtol=1e-4, atol=1e-5)
 
 
 # The loss without batch statistics.
@@ -306,22 +312,22 @@ ONE_BY_ONE = {"simsiam": simsiam_by_hand, "supervised": supervised_by_hand, "sup
 
 @pytest.mark.parametrize("name", ONE_BY_ONE)
 def test_eval_loss_is_the_mean_over_examples_and_takes_running_statistics(name):
-    objective, params, model_state = started(name)
-    views, variables = views_of(name), {"params": params, "batch_stats": model_state}
-    outputs = quick_jit(lambda image: make_network(name).apply(variables, image, False))
-    out = jax.tree.map(lambda x: np.asarray(x, np.float64), outputs(views[0]))
+    objective, variables = started(name)
+    views, tree = views_of(name), {"params": variables.params, **variables.state}
+    outputs = quick_jit(lambda image: make_network(name).apply(tree, image, False))
+    out = jax.tree.map(lambda x: np.asarray(x, np.float64), outputs(views.image[0]))
     if name == "simsiam":
-        other = jax.tree.map(lambda x: np.asarray(x, np.float64), outputs(views[1]))
+        other = jax.tree.map(lambda x: np.asarray(x, np.float64), outputs(views.image[1]))
     else:
         other = np.asarray(views.label, np.float64)
 
     eval_loss = quick_jit(objective.eval_loss)
-    np.testing.assert_allclose(eval_loss(params, model_state, views), ONE_BY_ONE[name](out, other), rtol=1e-4)
-    alone = [eval_loss(params, model_state, jax.tree.map(lambda x, i=i: x[i : i + 1], views)) for i in range(EXAMPLES)]
+    np.testing.assert_allclose(eval_loss(variables, views), ONE_BY_ONE[name](out, other), rtol=1e-4)
+    alone = [eval_loss(variables, jax.tree.map(lambda x, i=i: x[i : i + 1], views)) for i in range(EXAMPLES)]
     for i, value in enumerate(alone):
         one = jax.tree.map(lambda x, i=i: x[i : i + 1], (out, other))
         np.testing.assert_allclose(value, ONE_BY_ONE[name](*one), rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(np.mean(alone), eval_loss(params, model_state, views), rtol=1e-4)
+    np.testing.assert_allclose(np.mean(alone), eval_loss(variables, views), rtol=1e-4)
     (trained, _), _ = on_one_device(name)
     assert abs(float(trained) - np.mean(alone)) > 1e-3  # the batch's statistics are others
 
@@ -337,19 +343,19 @@ def test_barlow_twins_has_no_loss_of_one_example():
 def test_init_depends_on_the_key_and_not_on_the_images(name):
     objective = make_objective(name)
     init = quick_jit(objective.init)
-    params, model_state = init(jax.random.key(0), make_batch(0).image)
-    one_image = init(jax.random.key(0), make_batch(1).image[:1])  # as train_step.init_state does
-    assert_trees_close((params, model_state), one_image, rtol=0, atol=0)
+    variables = init(jax.random.key(0), make_batch(0).image)
+    one_image = init(jax.random.key(0), make_batch(1).image[:1])  # as `init_state` does
+    assert_trees_close(variables, one_image, rtol=0, atol=0)
     network = make_network(name)
     expected = quick_jit(lambda key: network.init(key, jnp.zeros((2, SIZE, SIZE, 3)), True)["params"])
-    assert_trees_close(params, expected(jax.random.key(0)), rtol=1e-5, atol=1e-6)
-    for path, leaf in jax.tree.leaves_with_path(model_state):
+    assert_trees_close(variables.params, expected(jax.random.key(0)), rtol=1e-5, atol=1e-6)
+    for path, leaf in jax.tree.leaves_with_path(variables.state):
         np.testing.assert_array_equal(leaf, np.full(leaf.shape, 1.0 if path[-1].key == "var" else 0.0))
 
 
 def test_views_are_two_draws_an_example_from_its_own_key():
     objective, batch = make_objective("simsiam"), make_batch()
-    first, second = objective.views(keys(), batch)
+    first, second = objective.views(keys(), batch, "present").image
     image = np.asarray(batch.image, np.float32) / 255
     for b, key in enumerate(keys()):
         one, two = (jax.random.uniform(k, minval=0.5, maxval=2.0) for k in jax.random.split(key))
@@ -357,72 +363,73 @@ def test_views_are_two_draws_an_example_from_its_own_key():
         np.testing.assert_allclose(second[b], image[b] * two, rtol=1e-6)
 
 
-def test_replay_views_are_a_weak_view_and_the_frozen_one_untouched():
-    objective, batch = make_objective("simsiam"), make_batch()
-    frozen = make_views()[0]
-    weak, kept = objective.replay_views(keys(), batch, frozen)
-    np.testing.assert_array_equal(kept, frozen)
+@pytest.mark.parametrize("name", ["simsiam", "supervised"])
+def test_a_replayed_view_is_one_weak_view(name):
+    objective, batch = make_objective(name), make_batch()
+    (weak,) = objective.views(keys(), batch, "replayed").image
     image = np.asarray(batch.image, np.float32) / 255
     for b, key in enumerate(keys()):
         np.testing.assert_allclose(weak[b], image[b] - jax.random.uniform(key), atol=1e-6)
 
 
+def test_weak_views_are_two_draws_an_example_from_its_own_key():
+    objective, batch = make_objective("simsiam"), make_batch()
+    views = objective.views(keys(), batch, "weak").image
+    image = np.asarray(batch.image, np.float32) / 255
+    for b, key in enumerate(keys()):
+        for view, own in zip(views, jax.random.split(key)):
+            np.testing.assert_allclose(view[b], image[b] - jax.random.uniform(own), atol=1e-6)
+
+
 def test_supervised_views_are_one_draw_an_example_and_its_label_one_hot():
     objective, batch = make_objective("supervised"), make_batch()
-    views = objective.views(keys(), batch)
+    views = objective.views(keys(), batch, "present")
     image = np.asarray(batch.image, np.float32) / 255
-    assert views.image.shape == (EXAMPLES, SIZE, SIZE, 3)
+    (shown,) = views.image
+    assert shown.shape == (EXAMPLES, SIZE, SIZE, 3)
     for b, key in enumerate(keys()):
-        np.testing.assert_allclose(
-            views.image[b], image[b] * jax.random.uniform(key, minval=0.5, maxval=2.0), rtol=1e-6
-        )
+        np.testing.assert_allclose(shown[b], image[b] * jax.random.uniform(key, minval=0.5, maxval=2.0), rtol=1e-6)
     labels = [4, 0, 8, 4, 1, 2, 3, 7]
     expected = np.array([[float(c == label) for c in range(CLASSES)] for label in labels])
-    views = objective.views(keys(), batch._replace(label=jnp.asarray(labels, jnp.int32)))
-    np.testing.assert_array_equal(views.label, expected)
-    assert views.label.dtype == jnp.float32
-
-
-def test_supervised_replay_views_are_a_weak_view_and_the_frozen_label_untouched():
-    objective, batch = make_objective("supervised"), make_batch()
-    frozen = jnp.asarray(np.random.default_rng(1).uniform(size=(EXAMPLES, CLASSES)), jnp.float32)
-    views = objective.replay_views(keys(), batch, frozen)
-    np.testing.assert_array_equal(views.label, frozen)
-    image = np.asarray(batch.image, np.float32) / 255
-    for b, key in enumerate(keys()):
-        np.testing.assert_allclose(views.image[b], image[b] - jax.random.uniform(key), atol=1e-6)
-    # What methods rely on: the first leaf is an image, the last what was frozen.
-    assert [leaf.shape for leaf in jax.tree.leaves(views)] == [(EXAMPLES, SIZE, SIZE, 3), (EXAMPLES, CLASSES)]
+    for how in ("present", "weak", "replayed", "plain"):
+        views = objective.views(keys(), batch._replace(label=jnp.asarray(labels, jnp.int32)), how)
+        np.testing.assert_array_equal(views.label, expected)
+        assert views.label.dtype == jnp.float32
 
 
 @pytest.mark.parametrize("name", ["simsiam", "supervised"])
-def test_plain_views_are_the_images_as_they_are_tested_and_the_weak_view_that_of_replay(name):
+def test_plain_views_are_the_images_as_they_are_tested(name):
     objective, batch = make_objective(name), make_batch()
     shown = np.asarray(batch.image, np.float32) / 255 - 0.5
-    first, second = objective.plain_views(batch)
-    np.testing.assert_allclose(first, shown, atol=1e-6)
-    np.testing.assert_allclose(second, shown if name == "simsiam" else np.eye(CLASSES)[batch.label], atol=1e-6)
-    replayed = objective.replay_views(keys(), batch, jnp.zeros((EXAMPLES, 2)))[0]
-    np.testing.assert_array_equal(objective.weak_view(keys(), batch.image), replayed)
+    views = objective.views(None, batch, "plain").image
+    assert len(views) == (2 if name == "simsiam" else 1)
+    for view in views:
+        np.testing.assert_allclose(view, shown, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["simsiam", "supervised"])
+def test_another_way_to_show_images_is_refused(name):
+    with pytest.raises(ValueError, match=r"how is 'strong'.*present, weak, replayed, plain"):
+        make_objective(name).views(keys(), make_batch(), "strong")
 
 
 @pytest.mark.parametrize("name", ["simsiam", "supervised+projector"])
 def test_embed_is_a_call_of_the_network_and_updates_statistics_in_training_only(name):
-    objective, params, model_state = started(name)
+    objective, variables = started(name)
     network, view = make_network(name), make_views()[0]
-    variables = {"params": params, "batch_stats": model_state}
+    tree = {"params": variables.params, **variables.state}
 
     def both(view):
-        return network.apply(variables, view, True, mutable=["batch_stats"]), network.apply(variables, view, False)
+        return network.apply(tree, view, True, mutable=["batch_stats"]), network.apply(tree, view, False)
 
     (out, updated), tested = quick_jit(both)(view)
-    embed = quick_jit(objective.embed, static_argnums=3)
-    got, state = embed(params, model_state, view, True)
+    embed = quick_jit(objective.embed, static_argnums=2)
+    got, state = embed(variables, view, True)
     assert_trees_close(got, out, rtol=1e-4, atol=1e-5)
-    assert_trees_close(state, updated["batch_stats"], rtol=1e-5, atol=1e-6)
-    got, state = embed(params, model_state, view, False)
+    assert_trees_close(state, updated, rtol=1e-5, atol=1e-6)
+    got, state = embed(variables, view, False)
     assert_trees_close(got, tested, rtol=1e-4, atol=1e-5)
-    assert_trees_close(state, model_state, rtol=0, atol=0)
+    assert_trees_close(state, variables.state, rtol=0, atol=0)
     assert np.abs(out.features - tested.features).max() > 1e-2
     assert got.output.shape == (EXAMPLES, 6 if name == "simsiam" else CLASSES)
     np.testing.assert_array_equal(got.output, got.projection if name == "simsiam" else got.logits)
@@ -438,38 +445,38 @@ def test_what_an_objective_says_of_itself(name):
 
 @pytest.mark.parametrize("name", SUPERVISED)
 def test_readout_of_a_supervised_objective_holds_the_logits_in_evaluation_mode(name):
-    objective, params, model_state = started(name)
+    objective, variables = started(name)
     images = make_batch().image
-    readout = quick_jit(objective.features)(params, model_state, images)
+    readout = quick_jit(objective.features)(variables, images)
     shown = jnp.asarray(np.asarray(images, np.float32) / 255 - 0.5)
-    variables = {"params": params, "batch_stats": model_state}
-    expected = quick_jit(lambda shown: make_network(name).apply(variables, shown, False))(shown)
+    tree = {"params": variables.params, **variables.state}
+    expected = quick_jit(lambda shown: make_network(name).apply(tree, shown, False))(shown)
     assert readout.logits.shape == (EXAMPLES, CLASSES)
     assert readout.logits.dtype == readout.features.dtype == jnp.float32
     np.testing.assert_allclose(readout.features, expected.features, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(readout.logits, expected.logits, rtol=1e-4, atol=1e-6)
     # The head by hand.
-    dense = params["head"]["dense"]
+    dense = variables.params["head"]["dense"]
     x = np.asarray(expected.projection if name == "supervised+projector" else expected.features)
     np.testing.assert_allclose(readout.logits, x @ dense["kernel"] + dense["bias"], rtol=1e-4, atol=1e-5)
 
 
 def test_features_are_the_backbones_in_evaluation_mode_and_each_images_own():
-    objective, params, model_state = started("simsiam")
+    objective, variables = started("simsiam")
     network, images = make_network("simsiam"), make_batch().image
     features = quick_jit(objective.features)
-    out, logits = features(params, model_state, images)
+    out, logits = features(variables, images)
     assert logits == ()
     assert out.shape == (EXAMPLES, 4)
     assert out.dtype == jnp.float32
     shown = np.asarray(images, np.float32) / 255 - 0.5
-    variables = {"params": params, "batch_stats": model_state}
-    expected = quick_jit(lambda shown: network.apply(variables, shown, False).features)(jnp.asarray(shown))
+    tree = {"params": variables.params, **variables.state}
+    expected = quick_jit(lambda shown: network.apply(tree, shown, False).features)(jnp.asarray(shown))
     np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-6)
     # The rest of the batch does not count: a probe may pad it with anything.
     others = jnp.where((jnp.arange(EXAMPLES) % 3 == 0).reshape(-1, 1, 1, 1), images, 255 - images)
-    np.testing.assert_allclose(features(params, model_state, others).features[::3], out[::3], rtol=1e-5)
-    single = features(params, model_state, images[3:4]).features
+    np.testing.assert_allclose(features(variables, others).features[::3], out[::3], rtol=1e-5)
+    single = features(variables, images[3:4]).features
     np.testing.assert_allclose(single[0], out[3], rtol=1e-5)
 
 
@@ -502,14 +509,16 @@ def stage_of(name, column, tasks=3):
 def test_loss_of_a_stage_changes_the_statistics_of_its_own_column_only(name):
     """To the bit; through `forward_views` too, which folds the statistics of two views into one."""
     objective = stage_of(name, 1)
-    params, model_state = map(shaken, quick_jit(objective.init)(jax.random.key(0), make_batch().image))
-    assert sorted(params) == sorted(model_state) == ["networks_0", "networks_1", "networks_2"]
-    (_, aux), gradient = quick_jit(functools.partial(value_and_grad, objective))(params, model_state, views_of(name))
-    assert jax.tree.structure(aux.model_state) == jax.tree.structure(model_state)
+    variables = jax.tree.map(shaken, quick_jit(objective.init)(jax.random.key(0), make_batch().image))
+    model_state = variables.state["batch_stats"]
+    assert sorted(variables.params) == sorted(model_state) == ["networks_0", "networks_1", "networks_2"]
+    (_, aux), gradient = quick_jit(functools.partial(value_and_grad, objective))(variables, views_of(name))
+    assert jax.tree.structure(aux.state) == jax.tree.structure(variables.state)
+    after = aux.state["batch_stats"]
     for column in ("networks_0", "networks_2"):
-        assert_trees_close(aux.model_state[column], model_state[column], rtol=0, atol=0)
-    for before, after in zip(*(jax.tree.leaves(tree["networks_1"]) for tree in (model_state, aux.model_state))):
-        assert (np.asarray(before) != after).all()
+        assert_trees_close(after[column], model_state[column], rtol=0, atol=0)
+    for old, new in zip(*(jax.tree.leaves(tree["networks_1"]) for tree in (model_state, after))):
+        assert (np.asarray(old) != new).all()
     # The loss depends on the column before through the laterals, but the stage does not train it.
     active = objective.active(gradient)
     assert np.abs(gradient["networks_0"]["backbone"]["first"]["first"]["conv"]["kernel"]).max() > 1e-6
@@ -523,7 +532,7 @@ def test_every_stage_starts_with_all_columns_and_the_same_numbers():
     starts = [quick_jit(stage_of("supervised", column).init)(jax.random.key(0), images) for column in range(3)]
     for start in starts[1:]:
         assert_trees_close(start, starts[0], rtol=0, atol=0)
-    params = starts[0][0]
+    params = starts[0].params
     for column, count in (("networks_0", None), ("networks_1", 1), ("networks_2", 2)):
         assert set(params[column]) == {"backbone", "head"}
         assert ("lateral" in params[column]["backbone"]) == (count is not None)

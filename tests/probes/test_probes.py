@@ -28,6 +28,7 @@ from ucl_jax.probes import __main__ as probe
 from ucl_jax.probes.loss_landscape import filter_normalised, random_classifier
 from ucl_jax.probes.trained_run import TrainedRun
 from ucl_jax.training import run
+from ucl_jax.types import Variables
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -73,11 +74,10 @@ def measure(subject, name, after=2, **settings):
 
 def test_the_network_after_every_task_is_kept(subject, lump):
     assert subject.checkpoints == [0, 1, 2]
-    last, _ = subject.network(2)
-    first, _ = subject.network(1)
+    last, first = subject.network(2).params, subject.network(1).params
     assert not any(map(np.array_equal, jax.tree.leaves(last["backbone"]), jax.tree.leaves(first["backbone"])))
     fresh = subject.experiment.init()
-    jax.tree.map(np.testing.assert_array_equal, subject.network(0)[0], fresh.params)
+    jax.tree.map(np.testing.assert_array_equal, subject.network(0).params, fresh.network.params)
     assert {path.name for path in (lump / "networks").iterdir()} == {"1", "2"}
 
 
@@ -162,7 +162,7 @@ def test_cka_is_that_of_the_definition(subject):
         return (np.trace(k @ m) + middle) / (n * (n - 3))
 
     def kernel(after, batch, stage):
-        maps = subject.objective(after).maps(*subject.network(after), batch)[stage]
+        maps = subject.objective(after).maps(subject.network(after), batch)[stage]
         flat = np.asarray(maps, np.float64).reshape(len(batch), -1)
         return flat @ flat.T
 
@@ -177,7 +177,7 @@ def test_cka_is_that_of_the_definition(subject):
 def test_cka_tells_the_distance_of_parameters(subject):
     found = measure(subject, "cka", images=20, batch_size=20)["l2"]
     flat = [
-        np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(subject.network(after)[0]["backbone"])])
+        np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(subject.network(after).params["backbone"])])
         for after in (0, 1, 2)
     ]
     np.testing.assert_allclose(found, [[np.linalg.norm(a - b) for b in flat] for a in flat], atol=1e-3)
@@ -204,7 +204,7 @@ def test_maps_lead_to_the_features(subject, pnn):
                 (6, 2, 2, 16),
                 (6, 1, 1, 32),
             ]
-            features = one.objective(2).features(*one.network(2), images).features
+            features = one.objective(2).features(one.network(2), images).features
             np.testing.assert_allclose(np.asarray(maps["stage4"]).mean((1, 2)), features, atol=1e-6)
 
 
@@ -212,7 +212,7 @@ def test_geometry_is_that_of_numpy(subject):
     values = measure(subject, "geometry")
 
     def flat(after):
-        return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(subject.network(after)[0]["backbone"])])
+        return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(subject.network(after).params["backbone"])])
 
     assert values["l2_from_random"] == pytest.approx(np.linalg.norm(flat(2) - flat(0)), rel=1e-5)
     assert values["l2_from_previous"] == pytest.approx(np.linalg.norm(flat(2) - flat(1)), rel=1e-5)
@@ -255,10 +255,10 @@ def test_the_middle_of_the_landscape_is_the_network(subject, loss):
         batch = subject.stream.task(0)
         index = np.random.default_rng(0).permutation(len(batch.train_label))[:16]
         first, _, key = jax.random.split(jax.random.key(0), 3)
-        params, model_state = subject.network(2)
+        params, state = subject.network(2)
         moved = jax.tree.map(lambda p, d: p - d, params, filter_normalised(first, params))
         for network, expected in ((params, small["loss"][1][1]), (moved, small["loss"][0][1])):
-            features = subject.objective(2).features(network, model_state, batch.train_image[index]).features
+            features = subject.objective(2).features(Variables(network, state), batch.train_image[index]).features
             weight, bias = random_classifier(key, 32, 2)
             logits = np.asarray(features @ weight + bias[None], np.float64)
             likelihood = logits[np.arange(16), batch.train_label[index]] - scipy.special.logsumexp(logits, axis=1)
@@ -283,7 +283,7 @@ def test_embedding_is_scikit_learns_pca(subject):
     values = measure(subject, "embedding", method="pca", images=60)
     images, label, task = subject.test_images(60)
     assert (values["label"], values["task"]) == (label.tolist(), task.tolist())
-    features = np.asarray(subject.objective(2).features(*subject.network(2), images).features, np.float64)
+    features = np.asarray(subject.objective(2).features(subject.network(2), images).features, np.float64)
     expected = PCA(2).fit_transform(features / np.linalg.norm(features, axis=1, keepdims=True))
     np.testing.assert_allclose(np.abs(values["points"]), np.abs(expected), atol=1e-3)
     assert np.shape(measure(subject, "embedding", images=20)["points"]) == (20, 2)
@@ -295,7 +295,7 @@ def test_ood_is_weighted_knn_and_ridge_over_all_classes(subject):
     with subject.other_data("digits", 200, 100) as stream:
         data = stream.task(0)
     bank, query = (
-        np.asarray(subject.objective(2).features(*subject.network(2), images).features, np.float64)
+        np.asarray(subject.objective(2).features(subject.network(2), images).features, np.float64)
         for images in (data.train_image, data.test_image)
     )
     bank, query = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (bank, query))

@@ -15,6 +15,7 @@ from ucl_jax.errors import UsageError
 from ucl_jax.training import parallel
 from ucl_jax.training.build import make_experiment
 from ucl_jax.training.checkpoint import Checkpoints, Networks
+from ucl_jax.types import Variables
 
 
 @pytest.fixture(scope="module")
@@ -215,12 +216,12 @@ def test_a_save_for_which_there_is_no_room_is_not_begun(folder, monkeypatch):
 
 def test_networks_are_checked_too(tmp_path):
     networks = Networks(tmp_path / "networks")
-    networks.save(1, {"w": jnp.ones(4)}, {"m": jnp.zeros(2)})
-    networks.save(1, {"w": jnp.full(4, 2.0)}, {"m": jnp.zeros(2)})  # over an earlier one
+    networks.save(1, Variables({"w": jnp.ones(4)}, {"m": jnp.zeros(2)}))
+    networks.save(1, Variables({"w": jnp.full(4, 2.0)}, {"m": jnp.zeros(2)}))  # over an earlier one
     like = {"w": jnp.zeros(4)}, {"m": jnp.ones(2)}
-    params, model_state = networks.load(1, like)
+    params, state = networks.load(1, like)
     np.testing.assert_array_equal(params["w"], np.full(4, 2.0))
-    np.testing.assert_array_equal(model_state["m"], np.zeros(2))
+    np.testing.assert_array_equal(state["m"], np.zeros(2))
     assert networks.learned() == [1]
     for path in files(tmp_path / "networks" / "1"):
         content = path.read_bytes()

@@ -15,6 +15,7 @@ from ucl_jax.training import parallel
 from ucl_jax.training.checkpoint import Checkpoints, Networks
 from ucl_jax.training.metric_writers import MetricsFile, TensorBoard, read_metrics
 from ucl_jax.training.run import write_json
+from ucl_jax.types import Variables
 
 STATE = {"weight": np.random.default_rng(0).normal(size=100_000).astype(np.float32)}
 RECORDS = [{"step": step, "task": 0, "loss": 1 / step} for step in range(1, 500)]
@@ -105,7 +106,9 @@ def test_checkpoints(disk, free):
 
 def test_networks(disk):
     networks = Networks(disk / "networks")
-    assert f"cannot save {disk / 'networks' / '1'}: " in refused(disk, lambda: networks.save(1, STATE, {}), 100_000)
+    assert f"cannot save {disk / 'networks' / '1'}: " in refused(
+        disk, lambda: networks.save(1, Variables(STATE, {})), 100_000
+    )
     assert networks.learned() == []
 
 

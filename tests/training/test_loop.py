@@ -14,6 +14,7 @@ from ucl_jax.objectives import Readout
 from ucl_jax.training import parallel
 from ucl_jax.training.build import Experiment, Stage, make_experiment
 from ucl_jax.training.loop import _batches, make_schedule, probe, task_features, train
+from ucl_jax.types import Variables
 
 
 def test_schedule_by_hand():
@@ -130,8 +131,8 @@ def test_one_network_is_the_only_stage_of_every_task_and_has_no_head_without_lab
 )
 def test_features_are_taken_by_the_stages_that_probes_ask_for(task, learned, stages):
     def features_of(stage):
-        def features(params, model_state, images):
-            assert (params, model_state) == ("params", "statistics")
+        def features(network, images):
+            assert network == Variables("params", "statistics")
             mean = images.reshape(len(images), -1).mean(axis=1, keepdims=True).astype(np.float32)
             return Readout(mean + 1000 * stage, 2 * mean + 1000 * stage)
 
@@ -141,7 +142,7 @@ def test_features_are_taken_by_the_stages_that_probes_ask_for(task, learned, sta
     data = SimpleNamespace(
         train_image=image, train_label=np.arange(7), test_image=image[:5] + 3, test_label=np.arange(5) + task
     )
-    stream, network = SimpleNamespace(task={task: data}.get), ("params", "statistics")
+    stream, network = SimpleNamespace(task={task: data}.get), Variables("params", "statistics")
     compiled = [features_of(stage) for stage in range(3)]
     out = task_features(EVAL, staged(3), compiled, stream, network, task, learned)
     assert sorted(out) == stages

@@ -20,6 +20,7 @@ from ucl_jax.interop import torch_weights
 from ucl_jax.training import parallel
 from ucl_jax.training.build import make_experiment
 from ucl_jax.training.checkpoint import Checkpoints, numbers
+from ucl_jax.types import Variables
 
 ROOT = pathlib.Path(__file__).parents[2]
 TIMINGS = ("seconds", "images_per_second")
@@ -246,8 +247,8 @@ def test_official_weights_are_only_evaluated_with_no_epochs(environment, tmp_pat
     settings = {"train__epochs": 0, "objective__predictor_dim": 8, "eval__tasks": "all"}
     config = tiny.config("finetune", **settings)
     fresh = jax.device_get(make_experiment(config, None).init())
-    params = jax.tree.map(lambda x: x + np.float32(0.1), fresh.params)
-    official = torch_weights.to_official(params, fresh.model_state)
+    params = jax.tree.map(lambda x: x + np.float32(0.1), fresh.params.network)
+    official = torch_weights.to_official(Variables(params, fresh.model_state))
     state_dict = {f"module.{name}": torch.from_numpy(array.copy()) for name, array in official.items()}
     torch.save({"epoch": 200, "state_dict": state_dict}, tmp_path / "official.pth")
 
@@ -265,7 +266,7 @@ def test_official_weights_are_only_evaluated_with_no_epochs(environment, tmp_pat
     assert probe["matrix"][0] == probe["matrix"][1] != probe["random_init"]
     assert probe["forgetting"]["max"] == 0
     stored = final_state(tmp_path / "run", "finetune", **settings | {"init_from": ""})
-    jax.tree.map(np.testing.assert_array_equal, stored.params, params)
+    jax.tree.map(np.testing.assert_array_equal, stored.params.network, params)
     # Started again it is finished.
     assert launch(environment, "finetune.py:digits", tmp_path / "run", **settings).returncode == 0
 
