@@ -1,6 +1,6 @@
-"""Types and ranges of all settings: of the config tree (`configs/base.py`) and of the probes.
+"""Types and ranges of all settings: of the config tree (`configs/`) and of the probes.
 
-A new setting has its default in `configs/base.py`, or in its probe, and one entry in a table here. Nothing else checks
+A new setting has its default in `configs/`, or in its probe, and one entry in a table here. Nothing else checks
 a single setting. No JAX is imported: what is wrong is said before anything starts.
 """
 
