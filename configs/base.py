@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from configs.benchmarks import BENCHMARKS
 from configs.objectives import OBJECTIVES
 from ucl_jax.errors import choose, require
+from ucl_jax.settings import shown
 
 
 def parse(arg: str | None) -> tuple[str, str]:
@@ -27,8 +28,8 @@ def parse(arg: str | None) -> tuple[str, str]:
     Raises:
       UsageError: a word is not known; names those that are.
     """
-    words = [word.strip() for word in (arg or "cifar10").split(",")]
-    require(len(words) <= 2, f"config argument {arg!r} has {len(words)} words; it is benchmark[,objective]")
+    words = [word.strip()[:60] for word in (arg or "cifar10").split(",")]  # a message shows no longer ones
+    require(len(words) <= 2, f"config argument {shown(arg)} has {len(words)} words; it is benchmark[,objective]")
     benchmark, objective = (words + ["simsiam"])[:2]
     choose("benchmark", benchmark, BENCHMARKS)
     choose("objective", objective, OBJECTIVES)

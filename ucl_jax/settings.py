@@ -298,6 +298,26 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def differences(tree: Any, other: Any) -> dict[str, tuple[Any, Any]]:
+    """Returns the keys in which two config trees differ -> (value in `tree`, value in `other`), sorted by key.
+
+    None stands for a key that a tree does not have: no setting is None. A list is equal to a tuple of the same values,
+    for JSON has lists only.
+
+    Args:
+      tree: a ConfigDict, or nested dicts as JSON has them.
+      other: likewise.
+    """
+
+    def leaves(one):
+        flat = flatten(one if isinstance(one, Mapping) else one.to_dict())
+        return {key: tuple(value) if isinstance(value, list) else value for key, value in flat.items()}
+
+    here, there = leaves(tree), leaves(other)
+    pairs = {key: (here.get(key), there.get(key)) for key in sorted(here | there)}
+    return {key: (mine, theirs) for key, (mine, theirs) in pairs.items() if mine != theirs}
+
+
 @functools.cache
 def table(objective: str, method: str) -> Mapping[str, Setting]:
     """Returns every key of the config tree of an objective and a method, with what its values are."""
