@@ -21,7 +21,8 @@ def get_config(arg="cifar10"):
             buffer_size=256,  # images
             replay_from="buffer",  # buffer | past_tasks: all that is stored, or examples of earlier tasks only
             count="presentations",  # presentations | examples: an image is offered each time it is shown, or once
-            # Weight of the error between outputs now and then; 0.1 and 0.01 are recalled from the paper's appendix.
+            # Weight of the error between outputs now and then, as DER's, whose numbers are recalled from the paper's
+            # appendix.
             alpha=0.01 if benchmark == "tiny_imagenet" else 0.1,
             beta=0.5,  # weight of the objective itself on replayed examples; 0 is DER
             # features | output: of the backbone, or projections / logits.
