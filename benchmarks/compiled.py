@@ -345,7 +345,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = Parser(prog="python -m benchmarks.compiled", description=__doc__.splitlines()[0])
     parser.add_argument("--devices", type=int, default=4)
     parser.add_argument("--cells", default=",".join(CELLS), help="recipe/objective, separated by commas")
-    parser.add_argument("--benchmark", default="cifar10", help="of configs/base.py")
+    parser.add_argument("--benchmark", default="cifar10", help="of configs/benchmarks.py")
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--image", type=int, default=32)

@@ -1,1 +1,1 @@
-"""Recipes: `get_config(arg)`, one a file, over the tree in `base.py`."""
+"""Recipes, one a file: `get_config(arg)` returns the config tree of a run; `base.py` says where which value stands."""

@@ -18,4 +18,18 @@ from configs import base
 
 
 def get_config(arg="cifar10"):
-    return base.get_config(arg, method="agem")
+    benchmark, objective = base.parse(arg)
+    return base.tree(
+        benchmark,
+        objective,
+        recipe="agem",
+        method=dict(
+            name="agem",
+            buffer_size=256,  # images
+            policy="equal_share",  # reservoir | equal_share | fifo: which are kept, ucl_jax/buffers
+            replay_from="past_tasks",  # buffer | past_tasks: all that is stored, or examples of earlier tasks only
+            count="examples",  # presentations | examples: an image is offered each time it is shown, or once
+            # strong | weak: stored images are shown as present ones are, or cropped and flipped only.
+            replay_view="weak" if objective == "supervised" else "strong",
+        ),
+    )

@@ -19,4 +19,21 @@ from configs import base
 
 
 def get_config(arg="cifar10"):
-    return base.get_config(arg, method="der")
+    benchmark, objective = base.parse(arg)
+    return base.tree(
+        benchmark,
+        objective,
+        recipe="der",
+        method=dict(
+            name="der",
+            buffer_size=256,  # images
+            policy="reservoir",  # reservoir | equal_share | fifo: which are kept, ucl_jax/buffers
+            replay_from="buffer",  # buffer | past_tasks: all that is stored, or examples of earlier tasks only
+            count="presentations",  # presentations | examples: an image is offered each time it is shown, or once
+            # Weight of the error between outputs now and then; 0.1 and 0.01 are recalled from the paper's appendix.
+            alpha=0.01 if benchmark == "tiny_imagenet" else 0.1,
+            beta=0.0,  # above 0 it is DER++: weight of the objective itself on replayed examples
+            # features | output: of the backbone, or projections / logits.
+            target="output" if objective == "supervised" else "features",
+        ),
+    )

@@ -11,4 +11,22 @@ from configs import base
 
 
 def get_config(arg="cifar10"):
-    return base.get_config(arg, method="der", recipe="derpp", beta=0.5)
+    benchmark, objective = base.parse(arg)
+    return base.tree(
+        benchmark,
+        objective,
+        recipe="derpp",
+        method=dict(
+            name="der",
+            buffer_size=256,  # images
+            policy="reservoir",  # reservoir | equal_share | fifo: which are kept, ucl_jax/buffers
+            replay_from="buffer",  # buffer | past_tasks: all that is stored, or examples of earlier tasks only
+            count="presentations",  # presentations | examples: an image is offered each time it is shown, or once
+            # Weight of the error between outputs now and then, as DER's, whose numbers are recalled from the paper's
+            # appendix.
+            alpha=0.01 if benchmark == "tiny_imagenet" else 0.1,
+            beta=0.5,  # weight of the objective itself on replayed examples; 0 is DER
+            # features | output: of the backbone, or projections / logits.
+            target="output" if objective == "supervised" else "features",
+        ),
+    )

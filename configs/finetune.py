@@ -15,4 +15,10 @@ from configs import base
 
 
 def get_config(arg="cifar10"):
-    return base.get_config(arg, method="finetune")
+    benchmark, objective = base.parse(arg)
+    return base.tree(
+        benchmark,
+        objective,
+        recipe="finetune",
+        method=dict(name="finetune"),  # no memory, no settings
+    )

@@ -18,4 +18,18 @@ from configs import base
 
 
 def get_config(arg="cifar10"):
-    return base.get_config(arg, method="gss")
+    benchmark, objective = base.parse(arg)
+    return base.tree(
+        benchmark,
+        objective,
+        recipe="gss",
+        method=dict(
+            name="gss",
+            buffer_size=256,  # images
+            replay_from="buffer",  # buffer | past_tasks: all that is stored, or examples of earlier tasks only
+            count="presentations",  # presentations | examples: an image is offered each time it is shown, or once
+            # strong | weak: stored images are shown as present ones are, or cropped and flipped only.
+            replay_view="weak" if objective == "supervised" else "strong",
+            compare=0,  # stored examples whose gradients a new one's is compared with; 0 is as many as a batch has
+        ),
+    )

@@ -15,4 +15,21 @@ from configs import base
 
 
 def get_config(arg="cifar10"):
-    return base.get_config(arg, method="lump")
+    benchmark, objective = base.parse(arg)
+    return base.tree(
+        benchmark,
+        objective,
+        recipe="lump",
+        method=dict(
+            name="lump",
+            buffer_size=256,  # images
+            policy="reservoir",  # reservoir | equal_share | fifo: which are kept, ucl_jax/buffers
+            replay_from="buffer",  # buffer | past_tasks: all that is stored, or examples of earlier tasks only
+            count="presentations",  # presentations | examples: an image is offered each time it is shown, or once
+            # Beta(alpha, alpha) of the mixup weight; 0.1 and 0.4 are recalled from the paper's appendix.
+            alpha=0.4 if benchmark == "tiny_imagenet" else 0.1,
+            replay_pair="frozen",  # frozen | fresh: the second replayed view is the stored one, or new as in the text
+            mix_per="batch",  # batch | example: one mixup weight for each
+            mix_labels="lambda",  # lambda | release: labels mixed as images are, or by the official code's formula
+        ),
+    )

@@ -18,4 +18,11 @@ from configs import base
 
 
 def get_config(arg="cifar10"):
-    return base.get_config(arg, method="finetune", recipe="multitask", joint=True)
+    benchmark, objective = base.parse(arg)
+    return base.tree(
+        benchmark,
+        objective,
+        recipe="multitask",
+        joint=True,
+        method=dict(name="finetune"),  # no memory, no settings
+    )

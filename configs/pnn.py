@@ -19,4 +19,14 @@ from configs import base
 
 
 def get_config(arg="cifar10"):
-    return base.get_config(arg, method="finetune", recipe="pnn", architecture="progressive")
+    benchmark, objective = base.parse(arg)
+    # Channels of a column's first stage, recalled from the paper's appendix; elsewhere the width of other recipes.
+    widths = {"cifar10": 64, "cifar100": 12, "tiny_imagenet": 8}
+    return base.tree(
+        benchmark,
+        objective,
+        recipe="pnn",
+        architecture="progressive",
+        width=widths.get(benchmark),
+        method=dict(name="finetune"),  # no memory, no settings
+    )

@@ -16,7 +16,7 @@ import scipy.ndimage
 import scipy.stats
 from PIL import Image, ImageEnhance
 
-from configs.base import get_config
+from configs import lump
 from ucl_jax import augment, settings
 from ucl_jax.training.build import make_augmentation
 
@@ -674,7 +674,7 @@ def test_views_with_pillows_rounding_are_pillows_to_the_grey_level(view, method,
 
 
 def test_views_are_rounded_as_the_config_says_and_without_leave_no_trace_of_it():
-    config = get_config("digits", "lump")
+    config = lump.get_config("digits")
     image, key = jnp.zeros((8, 8, 3), jnp.uint8), jax.random.key(0)
     for rounding, rounds in (("none", False), ("pillow", True)):
         config.augment.rounding = rounding

@@ -1,5 +1,7 @@
-"""Streams that lead nowhere, and signals: real streams, small processes."""
+"""Streams that lead nowhere, signals, and what --print_config prints: real streams, small processes."""
 
+import ast
+import json
 import pathlib
 import signal
 import subprocess
@@ -7,6 +9,7 @@ import sys
 
 import pytest
 
+from ucl_jax import cli, settings
 from ucl_jax.cli import StopRequest
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -74,3 +77,102 @@ def test_hangup_that_nohup_ignores_stays_ignored():
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def read(recipe, *overrides):
+    """The config tree of a recipe of this repository, as launch.py reads it."""
+    return cli.read_config([f"--config={ROOT}/configs/{recipe}", *(f"--config.{pair}" for pair in overrides)])
+
+
+def launch(*words):
+    return subprocess.run([sys.executable, "launch.py", *words], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_every_key_is_printed_with_its_final_value():
+    config = read("si.py:cifar100,supervised", "seed=3", "method.c=2", "augment.crop_scale=[0.5,1.0]")
+    lines = [line.split(" = ", 1) for line in cli.config_lines(config)]
+    printed = {key: ast.literal_eval(value) for key, value in lines}
+    assert printed == settings.flatten(config.to_dict())
+    assert [key for key, _ in lines] == list(settings.flatten(config.to_dict()))
+    assert (printed["seed"], printed["method.c"], printed["augment.crop_scale"]) == (3, 2.0, (0.5, 1.0))
+
+
+def test_a_value_is_one_line_whatever_it_holds():
+    config = read("lump.py:digits")
+    config.data_dir = "a = b\n\ud800"
+    assert len(cli.config_lines(config)) == len(settings.flatten(config.to_dict()))
+    "\n".join(cli.config_lines(config)).encode()
+
+
+def test_differences_are_those_keys_with_both_values():
+    lump, der = read("lump.py:digits", "method.alpha=0.3"), read("der.py:digits")
+    expected = {
+        "recipe": ("lump", "der"),
+        "method.name": ("lump", "der"),
+        "method.alpha": (0.3, 0.1),
+        "method.beta": (None, 0.0),
+        "method.target": (None, "features"),
+        "method.replay_pair": ("frozen", None),
+        "method.mix_per": ("batch", None),
+        "method.mix_labels": ("lambda", None),
+    }
+    assert settings.differences(lump, der) == expected
+    assert settings.differences(der, lump) == {key: pair[::-1] for key, pair in expected.items()}
+    assert settings.differences(lump, json.loads(lump.to_json())) == {}  # as a run has stored it: lists for tuples
+    lines = cli.difference_lines(lump, der)
+    assert [line.split()[0] for line in lines[1:]] == sorted(expected)
+    row = next(line for line in lines if line.startswith("method.beta"))
+    assert row.split("  ", 1)[1].strip().split("  ") == ["(no such key)", "0.0"]
+    assert len(cli.difference_lines(lump, lump)) == 1
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        ("", "''"),
+        ("nothing.py", "nothing.py"),
+        ("configs", "configs"),
+        ("/dev/null", "/dev/null"),
+        ("README.md", "README.md"),
+        ("configs/base.py", "configs/base.py"),
+        ("configs/__init__.py", "configs/__init__.py"),
+        ("launch.py", "launch.py"),
+        ("configs/lump.py:cifar", "cifar"),
+        ("configs/lump.py:digits,nobody", "nobody"),
+        ("configs/lump.py:digits,simsiam,lump", "3 words"),
+        ("configs/lump.py:" + "a" * 9000, "aaa"),
+        ("configs/lump.py:" + "a," * 9000, "9001 words"),
+        ("a" * 9000 + ".py", "aaa"),
+        ("configs/a\nb\x1b[31m.py", "configs/a"),
+        ("\ud800.py", "ud800"),
+        ("a\0.py", "a"),
+    ],
+)
+def test_a_recipe_to_compare_with_that_is_none_is_named_in_a_line(other, named, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    read("lump.py:digits")  # what was read before must not stand in for a file that is no recipe
+    with pytest.raises(SystemExit) as leaving:
+        cli.exit_codes(lambda: cli.read_config([f"--config={other}"]))()
+    told = capsys.readouterr().err
+    assert leaving.value.code == 2
+    assert named in told
+    assert len(told.splitlines()) == 1
+    assert len(told) < 400
+
+
+def test_launch_prints_what_differs_and_refuses_bad_input(tmp_path):
+    recipe = ["--config=configs/lump.py:digits", f"--workdir={tmp_path / 'run'}"]
+    done = launch(*recipe, "--print_config", "--diff=configs/lump.py:digits", "--config.seed=7")
+    assert done.returncode == 0, done.stderr
+    assert [line.split() for line in done.stdout.splitlines()[1:]] == [["seed", "7", "0"]]
+    for words, named in [
+        (["--diff=configs/lump.py:digits"], "--print_config"),
+        (["--print_config", "--diff=configs/nothing.py"], "configs/nothing.py"),
+        (["--print_config", "--diff"], "--diff"),
+        (["--print_config", "--config.seed=x"], "config.seed"),
+    ]:
+        done = launch(*recipe, *words)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert len(done.stderr.splitlines()) == 1
+        assert named in done.stderr
+    assert not list(tmp_path.iterdir())

@@ -27,11 +27,11 @@ from ucl_jax.training import parallel
 from ucl_jax.training.build import make_experiment
 from ucl_jax.training.loop import StepDone, TaskDone, train
 
-RECIPES = ("finetune", "si", "agem", "gss", "er", "der", "derpp", "lump", "pnn")
-FORBIDDEN = {("gss", "barlow_twins"): "one|single examples"}
+RECIPES = ("finetune", "si", "agem", "gss", "er", "der", "derpp", "lump", "cassle", "pfr", "pnn")
+FORBIDDEN = {("gss", "barlow_twins"): "single examples", ("cassle", "supervised"): "compares projections"}
 PAIRS = [(recipe, objective) for recipe in RECIPES for objective in OBJECTIVES]
 # At these rates 10 steps stay near the start, so that rounding is not amplified (see test_parallel.py).
-LEARNING_RATE = {"simsiam": 0.01, "barlow_twins": 0.0001, "supervised": 0.01}
+LEARNING_RATE = {"simsiam": 0.01, "barlow_twins": 0.0001, "byol": 0.01, "supervised": 0.01}
 
 
 class Column(nn.Module):

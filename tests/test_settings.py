@@ -195,6 +195,7 @@ def test_other_forms_of_the_command_line():
     ("recipe", "message"),
     [
         ("configs/base.py", "configs/base.py is no recipe"),
+        ("configs/benchmarks.py", "configs/benchmarks.py is no recipe"),
         ("configs/__init__.py", "configs/__init__.py is no recipe"),
         ("a" * 5000 + ".py", "there is no recipe"),
         ("configs", "there is no recipe"),

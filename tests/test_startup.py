@@ -38,22 +38,37 @@ atexit.register(lambda: print("MODULES", *sorted({name.partition(".")[0] for nam
 """
 
 
-@pytest.mark.parametrize("command", HELP)
-def test_help_needs_no_heavy_module_and_is_no_failure(command, tmp_path):
-    (tmp_path / "sitecustomize.py").write_text(SPY)
+def run_and_spy(folder, *words):
+    """Runs python with the words; returns what it printed and the modules that it imported."""
+    (folder / "sitecustomize.py").write_text(SPY)
     done = subprocess.run(
-        [sys.executable, *command.split(), "--help"],
+        [sys.executable, *words],
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        env=os.environ | {"PYTHONPATH": str(folder)},
         capture_output=True,
         text=True,
         timeout=120,
     )
-    assert done.returncode == 0
-    assert "--" in done.stdout
+    assert done.returncode == 0, done.stderr
     modules = done.stderr.rpartition("MODULES ")[2].split()
     assert "ucl_jax" in modules
-    assert HEAVY & set(modules) <= HELP[command]
+    return done.stdout, set(modules)
+
+
+@pytest.mark.parametrize("command", HELP)
+def test_help_needs_no_heavy_module_and_is_no_failure(command, tmp_path):
+    printed, modules = run_and_spy(tmp_path, *command.split(), "--help")
+    assert "--" in printed
+    assert HEAVY & modules <= HELP[command]
+
+
+def test_a_config_is_printed_without_a_heavy_module(tmp_path):
+    words = ["--config=configs/lump.py:digits", "--print_config"]
+    printed, modules = run_and_spy(tmp_path, "launch.py", *words, "--config.method.alpha=0.3")
+    assert "method.alpha = 0.3" in printed.splitlines()
+    assert not HEAVY & modules
+    _, modules = run_and_spy(tmp_path, "launch.py", *words, "--diff=configs/der.py")
+    assert not HEAVY & modules
 
 
 def test_a_second_process_compiles_nothing(tmp_path):

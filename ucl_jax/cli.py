@@ -183,8 +183,29 @@ def read_config(arguments: Sequence[str]) -> ConfigDict:
     return holder.value
 
 
+def config_lines(config: ConfigDict) -> list[str]:
+    """Returns a line `key = value` for each key of a config tree, in the order of the tree."""
+    return [f"{key} = {value!r}" for key, value in settings.flatten(config.to_dict()).items()]
+
+
+def difference_lines(config: ConfigDict, other: ConfigDict) -> list[str]:
+    """Returns a table of the keys in which two config trees differ, with the value in each."""
+
+    def told(value):
+        return "(no such key)" if value is None else repr(value)
+
+    found = settings.differences(config, other)
+    if not found:
+        return ["nothing differs"]
+    rows = [("key", "--config", "--diff"), *((key, told(here), told(there)) for key, (here, there) in found.items())]
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
 def _config_flag(argv: Sequence[str]) -> tuple[flags.FlagValues, flags.FlagHolder]:
     """The flag --config of its own flag values, for `argv`."""
+    # ml_collections executes a file in the module of the file before, whose get_config would stay where it has none.
+    sys.modules.pop("config_config", None)
     values = flags.FlagValues()
     return values, config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=list(argv))
 
@@ -242,7 +263,7 @@ def _explain(argv: Sequence[str], recipe: str) -> None:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
             raise UsageError(
                 f"unknown key {settings.shown(f'--config.{key}')}, did you mean --config.{near}? "
-                "Every key is in configs/base.py"
+                "Every key is shown by --print_config"
             )
         require(value is not None, f"--config.{key} has no value; it must be {known[key].wanted}")
         settings.check_value(f"config.{key}", known[key], value)

@@ -1,6 +1,6 @@
-"""Types and ranges of all settings: of the config tree (`configs/base.py`) and of the probes.
+"""Types and ranges of all settings: of the config tree (`configs/`) and of the probes.
 
-A new setting has its default in `configs/base.py`, or in its probe, and one entry in a table here. Nothing else checks
+A new setting has its default in `configs/`, or in its probe, and one entry in a table here. Nothing else checks
 a single setting. No JAX is imported: what is wrong is said before anything starts.
 """
 
@@ -308,6 +308,26 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat
+
+
+def differences(tree: Any, other: Any) -> dict[str, tuple[Any, Any]]:
+    """Returns the keys in which two config trees differ -> (value in `tree`, value in `other`), sorted by key.
+
+    None stands for a key that a tree does not have: no setting is None. A list is equal to a tuple of the same values,
+    for JSON has lists only.
+
+    Args:
+      tree: a ConfigDict, or nested dicts as JSON has them.
+      other: likewise.
+    """
+
+    def leaves(one):
+        flat = flatten(one if isinstance(one, Mapping) else one.to_dict())
+        return {key: tuple(value) if isinstance(value, list) else value for key, value in flat.items()}
+
+    here, there = leaves(tree), leaves(other)
+    pairs = {key: (here.get(key), there.get(key)) for key in sorted(here | there)}
+    return {key: (mine, theirs) for key, (mine, theirs) in pairs.items() if mine != theirs}
 
 
 @functools.cache

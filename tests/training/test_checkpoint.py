@@ -218,7 +218,7 @@ def test_networks_are_checked_too(tmp_path):
     networks = Networks(tmp_path / "networks")
     networks.save(1, Variables({"w": jnp.ones(4)}, {"m": jnp.zeros(2)}))
     networks.save(1, Variables({"w": jnp.full(4, 2.0)}, {"m": jnp.zeros(2)}))  # over an earlier one
-    like = {"w": jnp.zeros(4)}, {"m": jnp.ones(2)}
+    like = Variables({"w": jnp.zeros(4)}, {"m": jnp.ones(2)})
     params, state = networks.load(1, like)
     np.testing.assert_array_equal(params["w"], np.full(4, 2.0))
     np.testing.assert_array_equal(state["m"], np.zeros(2))
