@@ -156,7 +156,7 @@ class Loop:
         import numpy as np
 
         from ucl_jax.training import loop, parallel
-        from ucl_jax.training.build import make_experiment
+        from ucl_jax.training.build import make_evaluation, make_experiment
 
         size, tasks = config.benchmark.image_size, config.benchmark.num_tasks
         rng = np.random.default_rng(0)
@@ -174,9 +174,9 @@ class Loop:
             training=lambda task: (image, label),
             prefetch=lambda task: None,
         )
-        with config.unlocked():
-            config.train.epochs = 10**6  # the loop never reaches the end of the first task
-        self._events = loop.train(config, self.experiment, self.compiled, stream, self.state, 0, 0)
+        schedule = loop.make_schedule(stream.train_sizes, 10**6, config.train.batch_size)  # it never reaches the end
+        evaluation = make_evaluation(config)
+        self._events = loop.train(self.experiment, self.compiled, stream, schedule, evaluation, self.state, 0, 0)
 
     def steps(self, count: int = 1) -> float:
         """Seconds a step, over so many steps that are waited for together."""

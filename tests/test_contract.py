@@ -25,7 +25,7 @@ from ucl_jax.models.resnet import spatial_mean
 from ucl_jax.objectives import OBJECTIVES
 from ucl_jax.training import parallel
 from ucl_jax.training.build import make_experiment
-from ucl_jax.training.loop import StepDone, TaskDone, train
+from ucl_jax.training.loop import StepDone, TaskDone
 
 RECIPES = ("finetune", "si", "agem", "gss", "er", "der", "derpp", "lump", "cassle", "pfr", "pnn")
 FORBIDDEN = {("gss", "barlow_twins"): "single examples", ("cassle", "supervised"): "compares projections"}
@@ -107,7 +107,7 @@ class Traced:
         state = jax.device_put(state, self.compiled[0].sharding)
         events = []
         with open_stream(self.config.benchmark, data_dir) as stream:
-            for event in train(self.config, self.experiment, self.compiled, stream, state, step, tasks_done):
+            for event in tiny.train(self.config, self.experiment, self.compiled, stream, state, step, tasks_done):
                 if isinstance(event, StepDone):
                     events.append(("step", event.step, jax.device_get(event.state), jax.device_get(event.metrics)))
                 if isinstance(event, TaskDone):

@@ -20,6 +20,7 @@ from ucl_jax.data import tfds_source
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.errors import UsageError
 from ucl_jax.evaluation import accuracy_matrix, evaluators
+from ucl_jax.evaluation.evaluators import EVALUATED
 from ucl_jax.methods import METHODS
 from ucl_jax.methods.rehearsal import COUNTED, REPLAYED
 from ucl_jax.models import architectures
@@ -29,7 +30,6 @@ from ucl_jax.probes.embedding import METHODS as PICTURES
 from ucl_jax.probes.linear import SOLVERS
 from ucl_jax.probes.loss_landscape import LOSSES
 from ucl_jax.training.build import DTYPES, make_experiment
-from ucl_jax.training.loop import EVALUATED
 from ucl_jax.types import Batch
 
 ROOT = pathlib.Path(__file__).parent.parent

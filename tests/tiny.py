@@ -2,6 +2,10 @@
 
 import importlib
 
+from ucl_jax.training import loop
+from ucl_jax.training.build import make_evaluation
+from ucl_jax.training.loop import make_schedule
+
 SHRUNK = {
     "benchmark.num_tasks": 2,
     "benchmark.examples_per_task": 80,
@@ -30,6 +34,12 @@ def config(recipe: str, arg: str = "digits", **more):
         section, _, name = key.rpartition(".")
         (tree[section] if section else tree)[name] = value
     return tree
+
+
+def train(config, experiment, compiled, stream, state, step=0, tasks_done=0):
+    """The events of `loop.train` for a config, from any place of the run on."""
+    schedule = make_schedule(stream.train_sizes, config.train.epochs, config.train.batch_size)
+    return loop.train(experiment, compiled, stream, schedule, make_evaluation(config), state, step, tasks_done)
 
 
 def flags(**more) -> list[str]:

@@ -67,8 +67,8 @@ def _has_levels(image: Array) -> bool:
 def normalize(image: Array, mean: Sequence[float], std: Sequence[float]) -> Array:
     """Gives (image - mean) / std of an image in [0, 1], channel by channel, 3 numbers each: float32 [H, W, 3]."""
     image = to_float(image) if _has_levels(image) else image
-    mean, std = (jnp.asarray(x, jnp.float32).reshape(1, 1, 3) for x in (mean, std))
-    return (image - mean) / std
+    centre, spread = (jnp.asarray(x, jnp.float32).reshape(1, 1, 3) for x in (mean, std))
+    return (image - centre) / spread
 
 
 # Where to look: crops and flips.
@@ -426,7 +426,8 @@ def _crop(key: Array, image: Array, size: int, scale: tuple[float, float], metho
     """A crop of the padded image where `padding` is a number, else a resized one."""
     if padding is not None:
         return random_crop(key, image, padding)
-    return resized_crop(image, *crop_params(key, *image.shape[:2], scale), size, method)
+    height, width = image.shape[:2]
+    return resized_crop(image, *crop_params(key, height, width, scale), size, method)
 
 
 def simsiam_view(

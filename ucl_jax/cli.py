@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -52,7 +52,7 @@ def unbroken_streams() -> None:
         stream = getattr(sys, name)
         if stream is not getattr(sys, f"__{name}__"):
             continue
-        settings = {"encoding": "utf-8", "errors": "backslashreplace", "line_buffering": True}
+        settings: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace", "line_buffering": True}
         if stream is not None:
             with contextlib.suppress(OSError):
                 stream.flush()
@@ -143,7 +143,7 @@ def returns_exit_code(main: Callable[..., int]) -> Callable[..., int]:
         try:
             return exit_codes(main)(*arguments)
         except SystemExit as leaving:
-            return leaving.code or 0
+            return int(leaving.code or 0)
 
     return wrapped
 

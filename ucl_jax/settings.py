@@ -428,6 +428,7 @@ def read_value(name: str, setting: Setting, words: str) -> Any:
     Raises:
       UsageError: it is none; calls it `name`.
     """
+    value: Any
     if setting.each is not None:
         value = tuple(read_value(name, setting.each, each) for each in words.split(",") if each)
     else:

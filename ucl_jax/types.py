@@ -117,8 +117,7 @@ class Aux(NamedTuple):
     outputs: Any = ()
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(flax.struct.PyTreeNode):
     """Everything that training changes: arrays only, one logical copy whatever the number of devices."""
 
     step: Array

@@ -17,7 +17,7 @@ from ucl_jax.errors import UsageError
 from ucl_jax.models import convolution
 from ucl_jax.training import parallel
 from ucl_jax.training.build import make_experiment
-from ucl_jax.training.loop import StepDone, TaskDone, make_schedule, train
+from ucl_jax.training.loop import StepDone, TaskDone, make_schedule
 from ucl_jax.types import Batch
 
 DEVICES, NORMS = 4, 23  # batch norms of ResNet-18 (20), of SimSiam's projector (2) and predictor (1)
@@ -209,7 +209,7 @@ def test_the_loop_compiles_once_and_moves_nothing_but_the_batch(tmp_path, monkey
     jax.monitoring.register_event_duration_secs_listener(listen)
     schedule = make_schedule([80, 80], 1, 16)
     with open_stream(config.benchmark, str(tmp_path)) as stream:
-        events = train(config, experiment, steps, stream, state, 0, 0)
+        events = tiny.train(config, experiment, steps, stream, state)
         for task in range(2):
             for step in range(*schedule.starts[task : task + 2]):
                 reads.clear()

@@ -10,10 +10,11 @@ from tests import tiny
 from ucl_jax.data.tasks import batch_indices, open_stream
 from ucl_jax.errors import UsageError
 from ucl_jax.evaluation import accuracy_matrix, evaluators
+from ucl_jax.evaluation.evaluators import KnnSettings
 from ucl_jax.objectives import Readout
 from ucl_jax.training import parallel
 from ucl_jax.training.build import Experiment, Stage, make_experiment
-from ucl_jax.training.loop import _batches, make_schedule, probe, task_features, train
+from ucl_jax.training.loop import _batches, make_schedule, probe, task_features
 from ucl_jax.types import Variables
 
 
@@ -33,17 +34,17 @@ def test_schedule_by_hand():
 def test_a_task_smaller_than_a_batch_is_one_batch_of_its_own_size():
     schedule = make_schedule([10, 100, 300], epochs=2, batch_size=256)
     assert schedule == ((0, 2, 4, 8), (1, 1, 2), (10, 100, 256))
-    for _, first, index in _batches(0, 1, schedule, 2, 100, 256):
+    for _, first, index in _batches(0, 1, schedule, 2, 100):
         assert sorted(index) == list(range(100))  # each image once
         assert len(first) == 100
 
 
 def test_what_is_left_is_the_tail_of_the_whole():
     schedule = make_schedule([10, 7], epochs=3, batch_size=4)
-    whole = list(_batches(0, 1, schedule, 9, 7, 4))
+    whole = list(_batches(0, 1, schedule, 9, 7))
     assert [epoch for epoch, _, _ in whole] == [0, 0, 1, 1, 2, 2]
     for done in range(7):
-        left = list(_batches(0, 1, schedule, 9 + done, 7, 4))
+        left = list(_batches(0, 1, schedule, 9 + done, 7))
         assert [epoch for epoch, _, _ in left] == [epoch for epoch, _, _ in whole[done:]]
         for (_, first, index), (_, other_first, other_index) in zip(left, whole[done:]):
             np.testing.assert_array_equal(index, other_index)
@@ -67,7 +68,7 @@ def test_events_and_the_shape_of_the_matrix(recipe, tasks, matrix, tmp_path):
     with open_stream(config.benchmark, str(tmp_path)) as stream:
         events = [
             (type(event).__name__, event.step, getattr(event, "rows", None))
-            for event in train(config, experiment, compiled, stream, state, 0, 0)
+            for event in tiny.train(config, experiment, compiled, stream, state)
         ]
     steps = [step for name, step, _ in events if name == "StepDone"]
     assert steps == list(range(1, 11))  # 2 x 80 images in batches of 16, in whichever order
@@ -81,7 +82,7 @@ def test_events_and_the_shape_of_the_matrix(recipe, tasks, matrix, tmp_path):
 
 # An architecture that grows: which network judges which task. Stages are stubs.
 
-EVAL = SimpleNamespace(eval=SimpleNamespace(batch_size=4, knn_k=1, knn_k_rule="fixed", knn_temperature=0.1))
+KNN, BATCH_SIZE = KnnSettings(1, "fixed", 0.1), 4
 CLASSES = [(0, 1), (2, 3), (4, 5)]
 
 
@@ -103,7 +104,7 @@ def shown_by(stage, task, queries=10):
 def test_a_task_is_judged_by_its_own_stage_where_the_probe_knows_the_task(learned):
     seen = max(learned + 1, 1)
     features = [{stage: shown_by(stage, task) for stage in range(3)} for task in range(3)]
-    rows = probe(EVAL, staged(3), features, learned, seen, CLASSES)
+    rows = probe(KNN, staged(3), features, learned, seen, CLASSES)
     assert list(rows) == ["knn_task", "knn_all", "head_task", "head_all"]
     # A task not learned yet is shown to the present stage, as is everything before the first.
     stages = [min(task, max(learned, 0)) for task in range(3)]
@@ -115,7 +116,7 @@ def test_a_task_is_judged_by_its_own_stage_where_the_probe_knows_the_task(learne
 
 def test_one_network_is_the_only_stage_of_every_task_and_has_no_head_without_labels():
     features = [{0: shown_by(0, task)} for task in range(2)] + [None]
-    rows = probe(EVAL, staged(1, classes=None), features, 1, 2, CLASSES)
+    rows = probe(KNN, staged(1, classes=None), features, 1, 2, CLASSES)
     assert {name: row.accuracy for name, row in rows.items()} == {
         "knn_task": [0.0, 30.0, None],
         "knn_all": [0.0, 30.0, None],
@@ -144,7 +145,7 @@ def test_features_are_taken_by_the_stages_that_probes_ask_for(task, learned, sta
     )
     stream, network = SimpleNamespace(task={task: data}.get), Variables("params", "statistics")
     compiled = [features_of(stage) for stage in range(3)]
-    out = task_features(EVAL, staged(3), compiled, stream, network, task, learned)
+    out = task_features(staged(3), compiled, stream, network, task, learned, BATCH_SIZE)
     assert sorted(out) == stages
     for stage, shown in out.items():
         bank = image.reshape(7, -1).mean(axis=1, keepdims=True)

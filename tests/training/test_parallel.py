@@ -10,7 +10,7 @@ from ucl_jax.data.tasks import open_stream
 from ucl_jax.errors import UsageError
 from ucl_jax.training import parallel
 from ucl_jax.training.build import make_experiment
-from ucl_jax.training.loop import StepDone, train
+from ucl_jax.training.loop import StepDone
 from ucl_jax.types import Batch, Span
 
 # Learning rates at which 20 steps stay near the start. Sums in another order differ by 1e-7, and the distance between
@@ -32,7 +32,7 @@ def run_on(devices: int, objective: str, data_dir: str):
     state = jax.device_put(experiment.init(), compiled[0].sharding)
     start, losses = jax.device_get(state), []
     with open_stream(config.benchmark, data_dir) as stream:
-        for event in train(config, experiment, compiled, stream, state, 0, 0):
+        for event in tiny.train(config, experiment, compiled, stream, state):
             if isinstance(event, StepDone):
                 losses.append(float(event.metrics["loss"]))
     assert len(losses) == 20
@@ -97,7 +97,7 @@ def test_train_step_and_features_compile_once(data_dir):
     def run():
         state = jax.device_put(jax.device_get(experiment.init()), compiled.sharding)
         with open_stream(config.benchmark, data_dir) as stream:
-            return list(train(config, experiment, [compiled], stream, state, 0, 0))
+            return list(tiny.train(config, experiment, [compiled], stream, state))
 
     assert [type(event).__name__ for event in run()].count("TaskDone") == 2
     assert sorted(calls) == ["features", "step"]

@@ -10,8 +10,7 @@ import jax.numpy as jnp
 from ucl_jax.types import Array, Items, PyTree
 
 
-@flax.struct.dataclass
-class Stored:
+class Stored(flax.struct.PyTreeNode):
     """What a buffer holds in its S slots.
 
     items: leaves [S, ...], zeros where nothing is stored yet.

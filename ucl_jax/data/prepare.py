@@ -15,13 +15,14 @@ import pathlib
 import shutil
 import sys
 from collections.abc import Iterator
+from typing import TypeAlias
 
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import constants, read_only_builder
 
 from ucl_jax.errors import UsageError
 
-Builder = tfds.core.DatasetBuilder
+Builder: TypeAlias = tfds.core.DatasetBuilder
 
 # Name -> the module that registers it with TFDS. They are imported when they are needed only.
 OWN = {"digits": "ucl_jax.data.digits", "tiny_imagenet": "ucl_jax.data.tiny_imagenet"}

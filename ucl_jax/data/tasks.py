@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,42 @@ class TaskData(NamedTuple):
     train_label: np.ndarray
     test_image: np.ndarray
     test_label: np.ndarray
+
+
+class StreamSettings(NamedTuple):
+    """How a data set is cut into tasks; `config.benchmark` has the same names.
+
+    name: of the benchmark, for messages.
+    tfds_name: what `tfds.builder` takes.
+    num_tasks, classes_per_task: the first num_tasks * classes_per_task classes are used.
+    image_size: images become image_size x image_size x 3.
+    fit: how they get there, "none", "pad" or "resize"; see `tfds_source`.
+    train_split, test_split: TFDS splits.
+    image_key, label_key: the features that hold the image and the class.
+    examples_per_task, test_examples_per_task: at most so many training and evaluation images a task; 0 is all.
+    validation_fraction: 0 evaluates on test_split; more holds out that part of every class of train_split and
+      evaluates on it; test_split is not opened then.
+    subset_seed: fixes the held-out part and the subsets; -1 takes the run's seed.
+    class_order_seed: -1 is label order, else the benchmark's classes are permuted by that seed.
+    joint: whether to train on the union of all tasks; evaluation is per task still.
+    """
+
+    name: str
+    tfds_name: str
+    num_tasks: int
+    classes_per_task: int
+    image_size: int
+    fit: str
+    train_split: str
+    test_split: str
+    image_key: str
+    label_key: str
+    examples_per_task: int
+    test_examples_per_task: int
+    validation_fraction: float
+    subset_seed: int
+    class_order_seed: int
+    joint: bool
 
 
 class TaskStream:
@@ -100,49 +136,43 @@ class TaskStream:
         return TaskData(*arrays)
 
 
-def open_stream(config: Any, data_dir: str | None = None, seed: int = 0) -> TaskStream:
-    """Cut a TFDS data set into tasks.
+def open_stream(settings: StreamSettings, data_dir: str | None = None, seed: int = 0) -> TaskStream:
+    """Cuts a TFDS data set into tasks.
 
     Within each class the training examples have one random order, fixed by (subset_seed, class). Its first
     validation_fraction is held out; few-shot training takes examples from the rest, class after class in turns, so
     subsets are as balanced as can be and a smaller one is part of a larger one.
 
     Args:
-        config: in the ranges of `ucl_jax.settings`; the fields of `benchmarks.Benchmark` and
-            name: for messages.
-            examples_per_task, test_examples_per_task: at most so many training / evaluation images a task; 0 is all.
-            validation_fraction: 0 evaluates on test_split; more holds out that part of every class of train_split
-                and evaluates on it; test_split is not opened then.
-            subset_seed: fixes the held-out part and the subsets; -1 takes `seed`.
-            class_order_seed: -1 is label order, else the benchmark's classes are permuted by that seed.
-            joint: train on the union of all tasks; evaluation is per task still.
+        settings: in the ranges of `ucl_jax.settings`.
         data_dir: of TFDS; default $TFDS_DATA_DIR or ~/tensorflow_datasets.
         seed: of the run.
 
     Raises:
-        UsageError: the data set is missing or does not have what config names; a task has fewer images than asked for.
+        UsageError: the data set is missing or does not have what the settings name; a task has fewer images than asked
+            for.
     """
-    subset_seed = seed if config.subset_seed == -1 else config.subset_seed
-    builder = tfds_source.load_builder(config.tfds_name, data_dir)
-    keys = config.image_key, config.label_key, config.image_size, config.fit
-    train = tfds_source.open_split(builder, config.train_split, *keys)
-    holds_out = config.validation_fraction > 0
-    test = train if holds_out else tfds_source.open_split(builder, config.test_split, *keys)
+    subset_seed = seed if settings.subset_seed == -1 else settings.subset_seed
+    builder = tfds_source.load_builder(settings.tfds_name, data_dir)
+    keys = settings.image_key, settings.label_key, settings.image_size, settings.fit
+    train = tfds_source.open_split(builder, settings.train_split, *keys)
+    holds_out = settings.validation_fraction > 0
+    test = train if holds_out else tfds_source.open_split(builder, settings.test_split, *keys)
 
-    classes = _task_classes(config, train.num_classes)
+    classes = _task_classes(settings, train.num_classes)
     train_indices, test_indices = [], []
     for task, members in enumerate(classes):
         pools = [_shuffled(train.labels, label, subset_seed) for label in members]
-        cuts = [round(config.validation_fraction * len(pool)) for pool in pools]
+        cuts = [round(settings.validation_fraction * len(pool)) for pool in pools]
         if holds_out:
             test_pools = [pool[:cut] for pool, cut in zip(pools, cuts)]
         else:
             test_pools = [_shuffled(test.labels, label, subset_seed) for label in members]
         train_pools = [pool[cut:] for pool, cut in zip(pools, cuts)]
-        where = f"{config.name}: task {task}"
-        train_indices.append(_subset(train_pools, config.examples_per_task, where, "examples_per_task"))
-        test_indices.append(_subset(test_pools, config.test_examples_per_task, where, "test_examples_per_task"))
-    return TaskStream(classes, train, test, train_indices, test_indices, config.joint)
+        where = f"{settings.name}: task {task}"
+        train_indices.append(_subset(train_pools, settings.examples_per_task, where, "examples_per_task"))
+        test_indices.append(_subset(test_pools, settings.test_examples_per_task, where, "test_examples_per_task"))
+    return TaskStream(classes, train, test, train_indices, test_indices, settings.joint)
 
 
 def batch_indices(seed: int, task: int, epoch: int, size: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -163,18 +193,18 @@ def batch_indices(seed: int, task: int, epoch: int, size: int, batch_size: int) 
     return np.concatenate(orders)[:total].reshape(steps, batch_size), first.reshape(steps, batch_size)
 
 
-def _task_classes(config: Any, num_classes: int) -> tuple[tuple[int, ...], ...]:
-    needed = config.num_tasks * config.classes_per_task
+def _task_classes(settings: StreamSettings, num_classes: int) -> tuple[tuple[int, ...], ...]:
+    needed = settings.num_tasks * settings.classes_per_task
     if needed > num_classes:
         raise UsageError(
-            f"config.benchmark.num_tasks x config.benchmark.classes_per_task = {config.num_tasks} x "
-            f"{config.classes_per_task} needs {needed} classes, '{config.tfds_name}' has {num_classes}: lower one of "
-            "them"
+            f"config.benchmark.num_tasks x config.benchmark.classes_per_task = {settings.num_tasks} x "
+            f"{settings.classes_per_task} needs {needed} classes, '{settings.tfds_name}' has {num_classes}: lower one "
+            "of them"
         )
     order = np.arange(needed)
-    if config.class_order_seed >= 0:
-        order = np.random.default_rng(config.class_order_seed).permutation(needed)
-    return tuple(map(tuple, order.reshape(config.num_tasks, config.classes_per_task).tolist()))
+    if settings.class_order_seed >= 0:
+        order = np.random.default_rng(settings.class_order_seed).permutation(needed)
+    return tuple(map(tuple, order.reshape(settings.num_tasks, settings.classes_per_task).tolist()))
 
 
 def _shuffled(labels: np.ndarray, label: int, seed: int) -> np.ndarray:

@@ -57,7 +57,7 @@ class Split(NamedTuple):
         for place, example in enumerate(_examples(self.records, indices)):
             with Image.open(io.BytesIO(example[self.image_key].bytes_list.value[0])) as image:
                 try:
-                    out[place] = FITS[self.fit](image.convert("RGB"), size)
+                    out[place] = np.asarray(FITS[self.fit](image.convert("RGB"), size))
                 except ValueError as error:
                     raise UsageError(f"{self.name}: {error}") from error
         return out

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -22,7 +22,7 @@ class TaskFeatures(NamedTuple):
     bank_label: np.ndarray
     query: np.ndarray
     query_label: np.ndarray
-    logits: np.ndarray | tuple = ()
+    logits: Any = ()
 
 
 class Row(NamedTuple):
@@ -46,8 +46,23 @@ class KnnSettings(NamedTuple):
     temperature: float
 
 
+class Evaluation(NamedTuple):
+    """How networks are evaluated after each task.
+
+    tasks: "all", or "seen": those learned so far.
+    knn: settings of the kNN probes.
+    batch_size: images that are shown to the network at once, over all devices.
+    """
+
+    tasks: str
+    knn: KnnSettings
+    batch_size: int
+
+
+# Evaluation.tasks -> how many tasks are evaluated when `seen` of all are learned.
+EVALUATED = {"seen": lambda seen, tasks: seen, "all": lambda seen, tasks: tasks}
 # The release takes k from the number of tasks that it evaluates.
-K_RULES = {"fixed": lambda k, seen: k, "tasks_seen": min}
+K_RULES: dict[str, Callable[[int, int], int]] = {"fixed": lambda k, seen: k, "tasks_seen": min}
 
 
 def extract(features: Callable[[np.ndarray], PyTree], images: np.ndarray, batch_size: int) -> PyTree:
@@ -81,9 +96,9 @@ def put_bank(features: np.ndarray, label: np.ndarray) -> Bank:
     """Puts features [N, F] with labels int [N] on the device, padded: banks of similar size share one program."""
     padding = -len(features) % 1024
     valid = np.arange(len(features) + padding) < len(features)
-    return Bank(
-        *jax.device_put((np.pad(features, [(0, padding), (0, 0)]), np.pad(label, (0, padding)), valid)), len(features)
-    )
+    arrays = np.pad(features, [(0, padding), (0, 0)]), np.pad(label, (0, padding)), valid
+    on_device = jax.device_put(arrays)
+    return Bank(features=on_device[0], label=on_device[1], valid=on_device[2], size=len(features))
 
 
 def knn_accuracy(task: TaskFeatures, bank: Bank, k: int, temperature: float, num_classes: int) -> float:
@@ -121,11 +136,15 @@ def _knn_row(tasks: Tasks, banks: Iterable[Bank | None], seen: int, settings: Kn
     """A row from each task's queries and the bank that they are shown to; None where a task is not evaluated."""
     num_classes = 1 + max(map(max, classes))
     asked = K_RULES[settings.k_rule](settings.k, seen)
-    accuracy, used = [], []
+    accuracy: list[float | None] = []
+    used: list[int | None] = []
     for task, bank in zip(tasks, banks):
-        k = None if bank is None else min(asked, bank.size)
-        used.append(k)
-        accuracy.append(None if k is None else knn_accuracy(task, bank, k, settings.temperature, num_classes))
+        if task is None or bank is None:
+            used.append(None)
+            accuracy.append(None)
+        else:
+            used.append(k := min(asked, bank.size))
+            accuracy.append(knn_accuracy(task, bank, k, settings.temperature, num_classes))
     return Row(accuracy, used, any(k is not None and k < asked for k in used))
 
 
@@ -137,7 +156,7 @@ def head_task(tasks: Tasks, seen: int, settings: KnnSettings, classes: Classes) 
 def head_all(tasks: Tasks, seen: int, settings: KnnSettings, classes: Classes) -> Row:
     """The linear head, asked for the classes of all tasks seen."""
     known = [label for own in classes[:seen] for label in own]
-    return Row([_head_accuracy(task, known) if i < seen else None for i, task in enumerate(tasks)])
+    return Row([_head_accuracy(task, known) if task and i < seen else None for i, task in enumerate(tasks)])
 
 
 def _head_accuracy(task: TaskFeatures, known: Sequence[int]) -> float:

@@ -17,7 +17,7 @@ import pickletools
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -256,7 +256,8 @@ def _check_pickle(content: bytes) -> None:
     many times over, and as deep as the pickle is long, on which Python's stack ends (and the process with it) when a
     tuple becomes a key of a dict. So the pickle is followed here first, with the sizes of objects in their place.
     """
-    sizes, memo = [], {}
+    sizes: list[Any] = []
+    memo: dict[int, Any] = {}
     for count, (instruction, argument, _) in enumerate(pickletools.genops(content)):
         name, before, after = instruction.name, instruction.stack_before, instruction.stack_after
         if count == INSTRUCTIONS:

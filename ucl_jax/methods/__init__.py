@@ -5,6 +5,8 @@ A maker takes an objective, a `Scenario` and the settings of `config.method`; it
 PNN is not among them: it is an architecture (`ucl_jax.models.architectures`), on which any method runs.
 """
 
+from collections.abc import Callable
+
 from ucl_jax.methods.agem import agem
 from ucl_jax.methods.base import Method, Scenario, Step
 from ucl_jax.methods.cassle import cassle
@@ -16,7 +18,7 @@ from ucl_jax.methods.lump import lump
 from ucl_jax.methods.pfr import pfr
 from ucl_jax.methods.si import si
 
-METHODS = {
+METHODS: dict[str, Callable[..., Method]] = {
     "finetune": finetune,
     "si": si,
     "agem": agem,

@@ -12,8 +12,7 @@ from ucl_jax.objectives import Objective
 from ucl_jax.types import Array, ModelState, Variables
 
 
-@flax.struct.dataclass
-class Past:
+class Past(flax.struct.PyTreeNode):
     """The memory of a distilling method.
 
     network: the network as the last task left it, with its running statistics.

@@ -38,7 +38,8 @@ def gss(
     Raises:
       ValueError: an objective that cannot, or another word for the buffer.
     """
-    if objective.eval_loss is None:
+    eval_loss = objective.eval_loss
+    if eval_loss is None:
         raise ValueError(
             "GSS compares gradients of single examples, and this objective has none: its loss is a correlation over a "
             "batch; take the objective simsiam or supervised, or another method"
@@ -50,7 +51,7 @@ def gss(
 
         def gradient(example):
             views = objective.views(None, jax.tree.map(lambda x: x[None], example), "plain")
-            loss = lambda params: objective.eval_loss(Variables(params, network.state), views)  # noqa: E731
+            loss = lambda params: eval_loss(Variables(params, network.state), views)  # noqa: E731
             return objective.active(jax.grad(loss)(network.params))
 
         return jax.vmap(gradient)(batch)

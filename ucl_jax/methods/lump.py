@@ -89,5 +89,6 @@ def lump(
 
 def _mix_as_released(present: Views, past: Views, weight: Array) -> Views:
     """Images mixed; of the labels CE(present) + (1 - weight) CE(past), where the first weight is missing."""
+    assert past.label is not None
     past_share = mixup(jnp.zeros_like(past.label), past.label, weight)  # (1 - weight) * past
     return Views(mixup(present.image, past.image, weight), present.label + past_share)

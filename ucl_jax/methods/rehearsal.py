@@ -22,8 +22,7 @@ class Item(NamedTuple):
     task: Array
 
 
-@flax.struct.dataclass
-class Rehearsed:
+class Rehearsed(flax.struct.PyTreeNode):
     """The memory of a rehearsal method: the buffer of Items, and the number of the task being learned."""
 
     buffer: Stored

@@ -12,8 +12,7 @@ from ucl_jax.types import Parameters, Params, Variables
 NOT_PROTECTED = ("projector", "predictor")  # of the official code: it protects the backbone, with its linear head
 
 
-@flax.struct.dataclass
-class Importance:
+class Importance(flax.struct.PyTreeNode):
     """Trees like the network's parameters.
 
     omega: importances of past tasks.

@@ -20,14 +20,14 @@ class Architecture(NamedTuple):
     backbone: a tree like the parameters -> the branch of the backbone in use.
     """
 
-    build: Callable[[Callable[[], dict[str, nn.Module]]], nn.Module]
+    build: Callable[[Callable[[], dict[str, Any]]], nn.Module]
     active: Callable[[PyTree], PyTree] = lambda tree: tree
     backbone: Callable[[PyTree], PyTree] = lambda tree: tree["backbone"]
 
 
 def resnet18(tasks: int, width: int, dtype: Any, axis_name: str | None) -> tuple[Architecture, ...]:
     """One ResNet-18 for all tasks."""
-    return (Architecture(lambda heads: Network(ResNet18(width, dtype, axis_name), **heads())),)
+    return (Architecture(lambda heads: Network(backbone=ResNet18(width, dtype, axis_name), **heads())),)
 
 
 def progressive(

@@ -115,7 +115,7 @@ def _to_kernel(u: Sequence[Array]) -> list[Array]:
     return [u[0] + (u[1] + u[2]) / 2, (u[1] - u[2]) / 2, (u[1] + u[2]) / 2 + u[3]]
 
 
-def _twice(transform: Callable, grid: Sequence[Sequence[Array]]) -> list[Sequence[Array]]:
+def _twice(transform: Callable, grid: Sequence[Sequence[Array]]) -> Sequence[Sequence[Array]]:
     """Along rows, then along columns."""
     for _ in range(2):
         grid = list(zip(*map(transform, grid)))
@@ -127,7 +127,7 @@ def _each(function: Callable, *grids: Sequence[Sequence[Array]]) -> list[list[Ar
     return [list(map(function, *rows)) for rows in zip(*grids)]
 
 
-def _input_tiles(x: Array) -> list[Sequence[Array]]:
+def _input_tiles(x: Array) -> Sequence[Sequence[Array]]:
     """[B, H, W, C] -> 4 x 4 of [tiles, C]: the places of overlapping 4x4 tiles, transformed."""
     height, width, channels = x.shape[1:]
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))

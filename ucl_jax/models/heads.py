@@ -55,9 +55,9 @@ class Embedding(NamedTuple):
     """
 
     features: Array
-    projection: Array | tuple
-    prediction: Array | tuple
-    logits: Array | tuple
+    projection: Any
+    prediction: Any
+    logits: Any
 
     @property
     def output(self) -> Array:

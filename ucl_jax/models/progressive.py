@@ -72,7 +72,7 @@ class Progressive(nn.Module):
     def __call__(self, images: Array, train: bool) -> Embedding:
         """[B, H, W, 3] normalised images -> Embedding, by the column in use."""
         last = len(self.networks) - 1 if self.is_initializing() else self.column
-        earlier = []
+        earlier: list[Sequence[Array]] = []
         for number, network in enumerate(self.networks[: last + 1]):
             used = number == last
             maps = network.backbone(images, earlier, train and used)

@@ -3,12 +3,19 @@
 A maker takes an architecture, an augmentation and the settings of `config.objective`; it gives an `Objective`.
 """
 
+from collections.abc import Callable
+
 from ucl_jax.objectives.barlow_twins import barlow_twins
 from ucl_jax.objectives.base import STAGES, Augmentation, Objective, Readout
 from ucl_jax.objectives.byol import byol
 from ucl_jax.objectives.simsiam import simsiam
 from ucl_jax.objectives.supervised import supervised
 
-OBJECTIVES = {"simsiam": simsiam, "barlow_twins": barlow_twins, "byol": byol, "supervised": supervised}
+OBJECTIVES: dict[str, Callable[..., Objective]] = {
+    "simsiam": simsiam,
+    "barlow_twins": barlow_twins,
+    "byol": byol,
+    "supervised": supervised,
+}
 
 __all__ = ["OBJECTIVES", "STAGES", "Augmentation", "Objective", "Readout"]

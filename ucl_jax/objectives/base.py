@@ -32,7 +32,7 @@ class Readout(NamedTuple):
     """What the probes see: features float32 [B, F], logits float32 [B, C] or () for an objective without labels."""
 
     features: Array
-    logits: Array | tuple
+    logits: Any
 
 
 class Objective(NamedTuple):

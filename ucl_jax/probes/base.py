@@ -21,7 +21,8 @@ class Probe(NamedTuple):
     """A record of functions over a run.
 
     settings: every setting with its default; a tuple is a list of values. `ucl_jax.settings` has their ranges.
-    measure: run, tasks learned by the network (None for a probe of the whole run), settings -> values, as JSON.
+    measure: run, tasks learned by the network (int, or None for a probe of the whole run), settings -> values, as
+      JSON.
     cases: run, settings -> the settings of each record to be made.
     whole: whether it looks at all networks of a run together.
     made_of: run, settings -> those of the values that tell of what a record was made: where they are others now, it
@@ -29,7 +30,7 @@ class Probe(NamedTuple):
     """
 
     settings: Settings
-    measure: Callable[[TrainedRun, int | None, Settings], dict[str, Any]]
+    measure: Callable[[TrainedRun, Any, Settings], dict[str, Any]]
     cases: Callable[[TrainedRun, Settings], list[Settings]] = one_case
     whole: bool = False
     made_of: Callable[[TrainedRun, Settings], dict[str, Any]] = lambda run, settings: {}

@@ -31,8 +31,10 @@ def _measure(run: TrainedRun, after: None, settings: Settings) -> dict:
         other, columns = run, rows
     else:
         with TrainedRun(pathlib.Path(settings["other"]), run.data_dir) as other:
-            one, two = run.config.benchmark, other.config.benchmark
-            require(one.image_size == two.image_size, f"{settings['other']} was trained on images of another size")
+            require(
+                run.tasks.image_size == other.tasks.image_size,
+                f"{settings['other']} was trained on images of another size",
+            )
             columns = grams(other, batches)
     return {
         "images": len(order),

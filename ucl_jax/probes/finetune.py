@@ -47,7 +47,7 @@ def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
 
     def test(trained, state):
         show = partial(predict, trained, state)
-        return accuracy(evaluators.extract(show, data.test_image, run.config.eval.batch_size), data.test_label)
+        return accuracy(evaluators.extract(show, data.test_image, run.evaluation.batch_size), data.test_label)
 
     width = jax.eval_shape(objective.features, network, data.test_image[:1]).features.shape[1]
     state = network.state

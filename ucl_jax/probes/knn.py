@@ -24,7 +24,7 @@ def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
 
 def neighbours(run: TrainedRun, after: int, asked: int | str) -> int:
     """A number of neighbours: itself, "run" for the run's own, or "tasks" for the tasks seen (the official release)."""
-    named = {"run": run.config.eval.knn_k, "tasks": run.seen(after)}
+    named = {"run": run.evaluation.knn.k, "tasks": run.seen(after)}
     return named[asked] if asked in named else int(asked)
 
 

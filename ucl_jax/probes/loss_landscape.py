@@ -71,7 +71,8 @@ def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
     require(points % 2 == 1, f"loss_landscape.points is {points}; it must be odd")
     data = run.stream.task(task)
     index = np.random.default_rng(settings["seed"]).permutation(len(data.train_label))[: settings["images"]]
-    batch = Batch(data.train_image[index], data.train_label[index], np.ones(len(index), bool))
+    arrays = data.train_image[index], data.train_label[index], np.ones(len(index), bool)
+    batch = Batch(*map(jnp.asarray, arrays))
     network = run.network(after)
     one, two, key = jax.random.split(jax.random.key(settings["seed"]), 3)
     directions = filter_normalised(one, network.params), filter_normalised(two, network.params)

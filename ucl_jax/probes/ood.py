@@ -39,7 +39,7 @@ def datasets(run: TrainedRun, settings: Settings) -> list[Settings]:
         found = [
             name
             for name in DATASETS
-            if name != run.config.benchmark.name and prepare.find_prepared(BENCHMARKS[name].tfds_name, run.data_dir)
+            if name != run.tasks.name and prepare.find_prepared(BENCHMARKS[name].tfds_name, run.data_dir)
         ]
         require(
             bool(found),

@@ -12,22 +12,28 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ucl_jax.data.benchmarks import BENCHMARKS, Benchmark
-from ucl_jax.data.tasks import TaskStream, open_stream
+from ucl_jax.data.tasks import StreamSettings, TaskStream, open_stream
 from ucl_jax.errors import UsageError, choose, require
 from ucl_jax.evaluation import evaluators
 from ucl_jax.objectives import Objective, Readout
 from ucl_jax.results.load import read_config
 from ucl_jax.training import parallel
-from ucl_jax.training.build import Experiment, make_experiment
+from ucl_jax.training.build import Experiment, make_evaluation, make_experiment, make_stream_settings
 from ucl_jax.training.checkpoint import Networks
 from ucl_jax.training.loop import task_features
 from ucl_jax.types import Variables
 
 
 class TrainedRun:
-    """What probes ask about a run. A context manager: leaving it ends the reading of data.
+    """Opens a run for analysis: its networks, its tasks, and what a network makes of them.
 
-    Networks are named by the number of tasks that they learned; 0 is the one before training.
+    A context manager: leaving it ends the reading of data. Networks are named by the number of tasks that they learned;
+    0 is the one before training.
+
+    config: the run's config tree.
+    tasks: how its data set is cut into tasks.
+    evaluation: how the run evaluated its networks.
+    experiment: its pure functions.
     """
 
     def __init__(self, workdir: pathlib.Path, data_dir: str = ""):
@@ -47,8 +53,8 @@ class TrainedRun:
             f"{workdir / 'networks'} holds no network, or the run finished no task; runs keep them unless "
             "config.checkpoint.networks is False",
         )
-        batch_size = self.config.eval.batch_size
-        self._devices = jax.local_devices()[: math.gcd(len(jax.local_devices()), batch_size)]
+        self.tasks, self.evaluation = make_stream_settings(self.config), make_evaluation(self.config)
+        self._devices = jax.local_devices()[: math.gcd(len(jax.local_devices()), self.evaluation.batch_size)]
         try:
             self.experiment: Experiment = make_experiment(self.config, axis_name=None)
         except UsageError as error:
@@ -67,7 +73,7 @@ class TrainedRun:
     @cached_property
     def stream(self) -> TaskStream:
         """The tasks of the run."""
-        return open_stream(self.config.benchmark, self.data_dir, self.config.seed)
+        return open_stream(self.tasks, self.data_dir, self.experiment.seed)
 
     @property
     def checkpoints(self) -> list[int]:
@@ -76,8 +82,7 @@ class TrainedRun:
 
     def seen(self, after: int) -> int:
         """The tasks that count as seen by a network; all for the untrained one and for joint training."""
-        joint = self.config.benchmark.joint
-        return self.config.benchmark.num_tasks if joint or not after else after
+        return self.tasks.num_tasks if self.tasks.joint or not after else after
 
     def network(self, after: int) -> Variables:
         """Returns a network. The untrained network is made anew, by the run's seed."""
@@ -110,7 +115,13 @@ class TrainedRun:
         for task in tasks:
             if (after, task) not in kept:
                 kept[after, task] = task_features(
-                    self.config, self.experiment, self._compiled, self.stream, self.network(after), task, learned
+                    self.experiment,
+                    self._compiled,
+                    self.stream,
+                    self.network(after),
+                    task,
+                    learned,
+                    self.evaluation.batch_size,
                 )
         stages = [self.experiment.stage(min(task, learned) if own_stage else learned) for task in tasks]
         return [kept[after, task][stage] for task, stage in zip(tasks, stages)]
@@ -124,21 +135,24 @@ class TrainedRun:
             data = self.stream.task(task)
             index = np.random.default_rng([0, task]).permutation(len(data.test_label))[:each]
             parts.append((data.test_image[index], data.test_label[index], np.full(len(index), task)))
-        image, label, task = (np.concatenate(arrays) for arrays in zip(*parts))
-        keep = np.sort(np.random.default_rng(0).permutation(len(label))[:count])
-        return image[keep], label[keep], task[keep]
+        images, labels, of = (np.concatenate(arrays) for arrays in zip(*parts))
+        keep = np.sort(np.random.default_rng(0).permutation(len(labels))[:count])
+        return images[keep], labels[keep], of[keep]
 
     def other_data(self, name: str, train_images: int, test_images: int) -> TaskStream:
         """Another data set as one task, at the run's image size: at most so many images, 0 is all."""
-        facts, size = _facts(name), self.config.benchmark.image_size
-        benchmark = copy.deepcopy(self.config.benchmark).unlock()
-        benchmark.update(facts._asdict())
-        benchmark.update(
+        facts, size = _facts(name), self.tasks.image_size
+        settings = StreamSettings(
             name=name,
+            tfds_name=facts.tfds_name,
             num_tasks=1,
             classes_per_task=facts.num_tasks * facts.classes_per_task,
             image_size=size,
             fit=facts.fit if facts.image_size == size else "resize",
+            train_split=facts.train_split,
+            test_split=facts.test_split,
+            image_key=facts.image_key,
+            label_key=facts.label_key,
             examples_per_task=0,
             test_examples_per_task=0,
             validation_fraction=0.0,
@@ -146,13 +160,15 @@ class TrainedRun:
             class_order_seed=-1,
             joint=False,
         )
-        whole = open_stream(benchmark, self.data_dir)
+        whole = open_stream(settings, self.data_dir)
         if not train_images and not test_images:
             return whole
         with whole:
-            benchmark.examples_per_task = min(train_images, whole.train_sizes[0])
-            benchmark.test_examples_per_task = min(test_images, whole.test_sizes[0])
-        return open_stream(benchmark, self.data_dir)
+            few = settings._replace(
+                examples_per_task=min(train_images, whole.train_sizes[0]),
+                test_examples_per_task=min(test_images, whole.test_sizes[0]),
+            )
+        return open_stream(few, self.data_dir)
 
     def seeing(self, name: str) -> Experiment:
         """The run's functions, with images normalised as those of another data set are."""
@@ -165,7 +181,7 @@ class TrainedRun:
         """What the present stage of a network makes of images uint8 [N, H, W, C], by the functions of `experiment`."""
         compiled = self._compiled if experiment is None else self._compile(experiment)
         features = partial(compiled[self.experiment.stage(after - 1)].features, self.network(after))
-        return partial(evaluators.extract, features, batch_size=self.config.eval.batch_size)
+        return partial(evaluators.extract, features, batch_size=self.evaluation.batch_size)
 
     def _compile(self, experiment: Experiment) -> list[parallel.Parallel]:
         return parallel.compile_stages(experiment.stages, self._devices)

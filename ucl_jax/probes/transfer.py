@@ -4,11 +4,10 @@ from ucl_jax.errors import require
 from ucl_jax.evaluation import accuracy_matrix, evaluators
 from ucl_jax.probes.base import Probe, Settings
 from ucl_jax.probes.trained_run import TrainedRun
-from ucl_jax.training.loop import knn_settings
 
 
 def _measure(run: TrainedRun, after: None, settings: Settings) -> dict:
-    chosen, classes = knn_settings(run.config), run.stream.classes
+    chosen, classes = run.evaluation.knn, run.stream.classes
     kept, tasks = run.checkpoints[1:], len(run.stream.train_sizes)
     require(
         len(kept) == tasks,

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from ucl_jax import augment
+from ucl_jax.data.tasks import StreamSettings
 from ucl_jax.errors import UsageError
+from ucl_jax.evaluation.evaluators import Evaluation, KnnSettings
 from ucl_jax.methods import METHODS, Method, Scenario
 from ucl_jax.models.architectures import ARCHITECTURES
 from ucl_jax.models.heads import MLP
@@ -31,7 +33,10 @@ class Stage(NamedTuple):
 
 
 class Experiment(NamedTuple):
-    """The pure functions that a config describes, and the key that everything random is a function of.
+    """The pure functions that a config describes, and what everything random is a function of.
+
+    seed: for the order of images, on the host.
+    key: for all that is random on the devices.
 
     stages: one for all tasks, or one for each; their states have one structure.
     init: a network to start from, or None for a fresh one -> the state before the first step.
@@ -39,6 +44,7 @@ class Experiment(NamedTuple):
 
     stages: tuple[Stage, ...]
     init: Callable[..., TrainState]
+    seed: int
     key: Array
 
     @property
@@ -86,7 +92,18 @@ def make_experiment(config, axis_name: str | None) -> Experiment:
         network = first.objective.init(init_key, example.image) if start is None else start
         return init_state(network, first.method, optimizer, example, jax.random.fold_in(init_key, 1))
 
-    return Experiment(stages, init, key)
+    return Experiment(stages, init, config.seed, key)
+
+
+def make_stream_settings(config) -> StreamSettings:
+    """Reads how the data set is cut into tasks, `config.benchmark`."""
+    return StreamSettings(**config.benchmark)
+
+
+def make_evaluation(config) -> Evaluation:
+    """Reads how networks are evaluated, `config.eval`."""
+    e = config.eval
+    return Evaluation(e.tasks, KnnSettings(e.knn_k, e.knn_k_rule, e.knn_temperature), e.batch_size)
 
 
 def make_augmentation(config) -> Augmentation:

@@ -205,7 +205,7 @@ class Checkpoints:
 
     def restore(
         self, like: TrainState, warn: Callable[[str], object] = warnings.warn
-    ) -> tuple[TrainState, dict] | None:
+    ) -> tuple[TrainState, dict | None] | None:
         """Returns the latest state and record that are as they were saved, None when nothing was saved.
 
         Args:

@@ -16,8 +16,6 @@ from ucl_jax.training.parallel import Parallel
 from ucl_jax.types import Array, Batch, Parameters, Span, TrainState, Variables, clock_at
 
 Rows = dict[str, evaluators.Row]
-# config.eval.tasks -> how many tasks are evaluated when `seen` of all are learned.
-EVALUATED = {"seen": lambda seen, tasks: seen, "all": lambda seen, tasks: tasks}
 
 
 class Schedule(NamedTuple):
@@ -83,10 +81,11 @@ def make_schedule(sizes: Sequence[int], epochs: int, batch_size: int) -> Schedul
 
 
 def train(
-    config,
     experiment: Experiment,
     compiled: Sequence[Parallel],
     stream: TaskStream,
+    schedule: Schedule,
+    evaluation: evaluators.Evaluation,
     state: TrainState,
     step: int,
     tasks_done: int,
@@ -97,10 +96,11 @@ def train(
     run that was never interrupted.
 
     Args:
-      config: the config tree.
-      experiment: its pure functions.
+      experiment: the pure functions.
       compiled: its stages, compiled.
       stream: the tasks.
+      schedule: the steps of each task of the stream.
+      evaluation: how the network is evaluated after each task.
       state: after `step` steps.
       step: steps done.
       tasks_done: tasks learned, evaluated and closed.
@@ -108,8 +108,6 @@ def train(
     Yields:
       StepDone after every step, Evaluating before the features of each task, TaskDone after every task.
     """
-    batch_size = config.train.batch_size
-    schedule = make_schedule(stream.train_sizes, config.train.epochs, batch_size)
     tasks = len(stream.train_sizes)
     features: list = [None] * stream.num_tasks
     evaluated_at = None
@@ -117,13 +115,13 @@ def train(
     for task in range(tasks_done, tasks):
         stage = experiment.stage(task)
         start, steps = schedule.starts[task], schedule.starts[task + 1] - schedule.starts[task]
-        span = jax.device_put(Span(*map(np.int32, (task, start, steps))), compiled[0].sharding)
+        span = Span(*jax.device_put(tuple(map(np.int32, (task, start, steps))), compiled[0].sharding))
         if step == start:
             state = begin_task(experiment.stages[stage], state, span)
         image, label = stream.training(task)
         if task + 1 < tasks:
             stream.prefetch(task + 1)
-        for epoch, first, index in _batches(config.seed, task, schedule, step, len(label), batch_size):
+        for epoch, first, index in _batches(experiment.seed, task, schedule, step, len(label)):
             state, metrics = compiled[stage].train_step(state, Batch(image[index], label[index], first), key, span)
             step += 1
             yield StepDone(step, task, epoch, state, metrics)
@@ -131,11 +129,11 @@ def train(
         if step != evaluated_at or len(experiment.stages) > 1:  # the same network has the same features
             features, evaluated_at = [None] * stream.num_tasks, step
         seen = stream.num_tasks if len(stream.train_sizes) == 1 else task + 1
-        for i in range(EVALUATED[config.eval.tasks](seen, stream.num_tasks)):
+        for i in range(evaluators.EVALUATED[evaluation.tasks](seen, stream.num_tasks)):
             yield Evaluating(step, i, state)
             if features[i] is None:
-                features[i] = task_features(config, experiment, compiled, stream, state.network, i, task)
-        rows = probe(config, experiment, features, task, seen, stream.classes)
+                features[i] = task_features(experiment, compiled, stream, state.network, i, task, evaluation.batch_size)
+        rows = probe(evaluation.knn, experiment, features, task, seen, stream.classes)
         state = end_task(experiment.stages[stage], state)
         yield TaskDone(step, task, state, rows)
 
@@ -154,25 +152,25 @@ def end_task(stage: Stage, state: TrainState) -> TrainState:
     return state.replace(params=Parameters(state.params.network, own), memory=memory)
 
 
-def _batches(seed, task, schedule, step, size, batch_size):
+def _batches(seed, task, schedule, step, size):
     """What is left of a task after `step` steps: (epoch, first, indices) of each batch."""
     done = step - schedule.starts[task]
     per_epoch = schedule.steps_per_epoch[task]
     epochs = (schedule.starts[task + 1] - schedule.starts[task]) // per_epoch
     for epoch in range(done // per_epoch, epochs):
-        indices, first = batch_indices(seed, task, epoch, size, batch_size)
+        indices, first = batch_indices(seed, task, epoch, size, schedule.batch_sizes[task])
         for place in range(max(done - epoch * per_epoch, 0), per_epoch):
             yield epoch, first[place], indices[place]
 
 
 def task_features(
-    config,
     experiment: Experiment,
     compiled: Sequence[Parallel],
     stream: TaskStream,
     network: Variables,
     task: int,
     learned: int,
+    batch_size: int,
 ) -> dict[int, evaluators.TaskFeatures]:
     """Frozen features of a task's training images (the bank) and test images (the queries), by number of stage.
 
@@ -184,7 +182,7 @@ def task_features(
     def features(stage):
         def extract(images):
             show = partial(compiled[stage].features, network)
-            return evaluators.extract(show, images, config.eval.batch_size)
+            return evaluators.extract(show, images, batch_size)
 
         bank, query = extract(data.train_image), extract(data.test_image)
         return evaluators.TaskFeatures(bank.features, data.train_label, query.features, data.test_label, query.logits)
@@ -193,7 +191,7 @@ def task_features(
 
 
 def probe(
-    config,
+    settings: evaluators.KnnSettings,
     experiment: Experiment,
     features: Sequence[dict[int, evaluators.TaskFeatures] | None],
     learned: int,
@@ -201,15 +199,9 @@ def probe(
     classes: Sequence[Sequence[int]],
 ) -> Rows:
     """Every probe's row from the features of the tasks that are evaluated."""
-    settings = knn_settings(config)
     rows = {}
     for name, one in evaluators.probes_of(experiment.labelled).items():
         stages = [experiment.stage(min(i, learned) if one.own_stage else learned) for i in range(len(features))]
         shown = [None if of_task is None else of_task[stage] for of_task, stage in zip(features, stages)]
         rows[name] = one.row(shown, seen, settings, classes)
     return rows
-
-
-def knn_settings(config) -> evaluators.KnnSettings:
-    """The kNN settings of `config.eval`."""
-    return evaluators.KnnSettings(config.eval.knn_k, config.eval.knn_k_rule, config.eval.knn_temperature)

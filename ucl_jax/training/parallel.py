@@ -50,7 +50,7 @@ def keep_compiled(folder: str, warn: Callable[[str], object]) -> None:
 
     `warn` is told why a folder is not used: it cannot be written to, or has no room.
     """
-    if not folder or jax.config.jax_compilation_cache_dir is not None:
+    if not folder or jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
         return
     place = pathlib.Path(folder).expanduser()
     try:
@@ -58,7 +58,7 @@ def keep_compiled(folder: str, warn: Callable[[str], object]) -> None:
         tempfile.TemporaryFile(dir=place).close()
         reason = "" if shutil.disk_usage(place).free >= PROGRAMS else f"less than {PROGRAMS // 1000000} MB are free"
     except OSError as error:
-        reason = error.strerror
+        reason = str(error.strerror)
     if reason:
         warn(f"no compiled programs are kept in config.compilation_cache={folder}: {reason}")
     else:
@@ -116,7 +116,7 @@ def _known(name: str, value: Any) -> bool:
     return True
 
 
-def _compile(function: Callable, in_axes, out_axes, devices: list[jax.Device], donate: tuple[int, ...]) -> Callable:
+def _compile(function: Callable, in_axes, out_axes, devices: list[jax.Device], donate: tuple[int, ...]) -> Any:
     """pmap, within a jit: that takes options of the compiler, and dispatches in C++ where pmap does in Python."""
     mapped = jax.pmap(
         function, axis_name=AXIS, in_axes=in_axes, out_axes=out_axes, donate_argnums=donate, devices=devices

@@ -28,7 +28,7 @@ from ucl_jax.interop import torch_weights
 from ucl_jax.results import figures, tables
 from ucl_jax.results.load import read_config, read_results
 from ucl_jax.training import parallel
-from ucl_jax.training.build import Experiment, make_experiment
+from ucl_jax.training.build import Experiment, make_evaluation, make_experiment, make_stream_settings
 from ucl_jax.training.checkpoint import Checkpoints, Networks, numbers, room
 from ucl_jax.training.loop import (
     Evaluating,
@@ -36,7 +36,6 @@ from ucl_jax.training.loop import (
     Schedule,
     StepDone,
     TaskDone,
-    knn_settings,
     make_schedule,
     probe,
     task_features,
@@ -128,7 +127,7 @@ def _carry_out(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
     compiled = parallel.compile_stages(experiment.stages, devices)
     official = _official(config, workdir, experiment)
     with contextlib.ExitStack() as stack:
-        stream = stack.enter_context(open_stream(config.benchmark, config.data_dir, config.seed))
+        stream = stack.enter_context(open_stream(make_stream_settings(config), config.data_dir, config.seed))
         schedule = make_schedule(stream.train_sizes, config.train.epochs, config.train.batch_size)
         parallel.check_batches(schedule.batch_sizes, devices)
         _require_room(config, workdir, experiment, schedule)
@@ -155,6 +154,7 @@ class _Run:
         self.stream: TaskStream = stream
         self.schedule: Schedule = schedule
         self.checkpoints: Checkpoints = checkpoints
+        self.evaluation = make_evaluation(config)
         self.networks = Networks(workdir / "networks")
         self.stop: StopRequest = stop
         self.began = time.monotonic()
@@ -186,7 +186,16 @@ class _Run:
             self.sinks = sinks
             if step:
                 self.console.say(f"resuming {self.workdir} at step {step} of {self.schedule.total}")
-            events = train(config, self.experiment, self.compiled, self.stream, state, step, self.progress.tasks_done)
+            events = train(
+                self.experiment,
+                self.compiled,
+                self.stream,
+                self.schedule,
+                self.evaluation,
+                state,
+                step,
+                self.progress.tasks_done,
+            )
             for event in events:
                 self._handle(event)
             results = self._results(self._random_init(), finished=True)
@@ -306,9 +315,11 @@ class _Run:
             if self.stop.signum is not None:
                 self._stop(self.schedule.total)
             features.append(
-                task_features(self.config, self.experiment, self.compiled, self.stream, state.network, task, learned=-1)
+                task_features(
+                    self.experiment, self.compiled, self.stream, state.network, task, -1, self.evaluation.batch_size
+                )
             )
-        return probe(self.config, self.experiment, features, -1, self.stream.num_tasks, self.stream.classes)
+        return probe(self.evaluation.knn, self.experiment, features, -1, self.stream.num_tasks, self.stream.classes)
 
     def _write(self, results: dict[str, Any]) -> None:
         """Writes results.json, with what probes of saved networks have left there."""
@@ -318,7 +329,7 @@ class _Run:
         write_json(path, results)
 
     def _results(self, random_init: Rows | None, finished: bool) -> dict[str, Any]:
-        knn = knn_settings(self.config)._asdict()
+        knn = self.evaluation.knn._asdict()
         probes = {}
         for name, rows in self.progress.rows.items():
             used, clipped = [row["k"] for row in rows], any(row["clipped"] for row in rows)
