@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks import fidelity, performance
+from benchmarks import fidelity, imports, performance
 from benchmarks.fidelity import RESULTS, ROOT
 from ucl_jax.cli import Parser, exit_codes
 from ucl_jax.data.benchmarks import BENCHMARKS
@@ -22,7 +22,7 @@ from ucl_jax.evaluation import accuracy_matrix
 from ucl_jax.results import tables
 from ucl_jax.results.load import load_results
 
-PAGES = ("README.md", "docs/fidelity.md", "docs/performance.md", "docs/tiny_imagenet.md")
+PAGES = ("README.md", "docs/architecture.md", "docs/fidelity.md", "docs/performance.md", "docs/tiny_imagenet.md")
 
 
 def load(study: str) -> list[dict]:
@@ -129,6 +129,7 @@ def parity_table() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "folders": imports.picture,
     "table1-digits": lambda: table1("table1-digits"),
     "learned-digits": lambda: learned("table1-digits"),
     "table1-cifar10-small": lambda: table1("table1-cifar10-small"),

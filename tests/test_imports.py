@@ -2,20 +2,16 @@
 
 import ast
 import fnmatch
-import pathlib
 
 import pytest
 
-import ucl_jax
-
-ROOT = pathlib.Path(ucl_jax.__file__).parent
+from benchmarks.imports import MODULES, arrows, imported, parse, project_modules, reduced
 
 # From the bottom to the top: a module may import from lines above its own only. A pattern stands for the modules that
 # no line above names, so that a new method or network needs no line here.
 LAYERS = [
     ["ucl_jax"],
     [
-        "buffers",
         "data",
         "evaluation",
         "interop",
@@ -98,14 +94,6 @@ TRAINING = {"jax", "jaxlib", "flax", "optax", "orbax", "chex", "tensorflow", "te
 NEVER_AT_THE_TOP = {"tensorflow", "torch", "wandb"}
 
 
-def module_name(path):
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts) or "ucl_jax"
-
-
-MODULES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
-
-
 def layer(module):
     for pattern_of in (lambda p: p == module, lambda p: "*" in p and fnmatch.fnmatch(module, p)):
         found = [number for number, patterns in enumerate(LAYERS) if any(map(pattern_of, patterns))]
@@ -113,31 +101,6 @@ def layer(module):
             assert len(found) == 1
             return found[0]
     raise AssertionError(f"ucl_jax/{module.replace('.', '/')} is in no layer of tests/test_imports.py")
-
-
-def imported(tree):
-    """Dotted names of what a module imports anywhere in it; `from a import b` gives a.b."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def project_modules(tree):
-    """The modules of this package that a module imports, without the prefix."""
-    for name in imported(tree):
-        if name.split(".")[0] != "ucl_jax":
-            continue
-        inner = name.removeprefix("ucl_jax").lstrip(".")
-        while inner and inner not in MODULES:  # an attribute of a module
-            inner = inner.rpartition(".")[0]
-        yield inner or "ucl_jax"
-
-
-def parse(module):
-    return ast.parse(MODULES[module].read_text())
 
 
 def test_every_layer_names_modules_that_exist():
@@ -150,6 +113,18 @@ def test_every_layer_names_modules_that_exist():
 def test_imports_point_one_way(module):
     for other in project_modules(parse(module)):
         assert layer(other) < layer(module), f"{module} imports {other}, which is not below it"
+
+
+def test_folders_do_not_need_each_other():
+    graph, order = arrows(), []
+    while left := graph.keys() - order:
+        ready = [folder for folder in left if graph[folder] <= set(order)]
+        assert ready, f"{left} go round in a circle"
+        order += ready
+
+
+def test_the_picture_leaves_out_arrows_that_others_imply():
+    assert reduced({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == {"a": {"b"}, "b": {"c"}, "c": set()}
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if any(fnmatch.fnmatch(m, p) for p in PURE)])

@@ -88,7 +88,7 @@ CLASSES = [(0, 1), (2, 3), (4, 5)]
 
 def staged(stages, classes=6):
     objective = SimpleNamespace(classes=classes)
-    return Experiment((Stage(objective, None, None),) * stages, None, None)
+    return Experiment((Stage(objective, None, None),) * stages, None, 0, None)
 
 
 def shown_by(stage, task, queries=10):
