@@ -83,6 +83,8 @@ METHODS = {
     "der": ("dark experience replay, Buzzega et al. 2020", "256 images, an output each"),
     "derpp": ("DER++, Buzzega et al. 2020", "256 images, an output each"),
     "lump": ("mixup with the past, Madaan et al. 2022", "256 images, a view (or label) each"),
+    "cassle": ("CaSSLe, Fini et al. 2022", "a frozen network, a head"),
+    "pfr": ("projected functional regularisation, Gomez-Villa et al. 2022", "a frozen network, a head"),
     "pnn": ("progressive networks, Rusu et al. 2016", "a network a task"),
 }
 
@@ -95,7 +97,8 @@ def methods() -> str:
     for recipe, (what, stores) in METHODS.items():
         told = "1 (the same step)"
         if recipe != "multitask":
-            told = f"{cost['ratio'][recipe]['median']:.2f}" if cost else "not measured yet"
+            known = cost is not None and recipe in cost["ratio"]
+            told = f"{cost['ratio'][recipe]['median']:.2f}" if known else "not measured yet"
         rows.append([f"[{recipe}](configs/{recipe}.py)", what, stores, told])
     table = tables.render(rows, "markdown", left=4)
     if cost is None:
