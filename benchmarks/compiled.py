@@ -307,7 +307,7 @@ def any_task():
 
 
 def lower(config, devices: int = 1):
-    """The training step of a config's last stage on `devices` devices, lowered; nothing is computed."""
+    """The training step of a config's last phase on `devices` devices, lowered; nothing is computed."""
     import jax
     import numpy as np
 
@@ -316,8 +316,8 @@ def lower(config, devices: int = 1):
     from ucl_jax.types import Batch
 
     experiment = make_experiment(config, parallel.AXIS)
-    compiled = parallel.compile_stages(
-        experiment.stages[-1:], parallel.choose_devices(devices, config.train.batch_size)
+    compiled = parallel.compile_phases(
+        experiment.phases[-1:], parallel.choose_devices(devices, config.train.batch_size)
     )[0]
     count, size = config.train.batch_size, config.benchmark.image_size
     batch = Batch(

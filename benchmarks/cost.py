@@ -35,7 +35,7 @@ def make_step(recipe: str, given: argparse.Namespace):
     config.benchmark.image_size = given.image
     experiment = make_experiment(config, parallel.AXIS)
     devices = parallel.choose_devices(1, given.batch)
-    compiled = parallel.compile_stages(experiment.stages[-1:], devices)[0]
+    compiled = parallel.compile_phases(experiment.phases[-1:], devices)[0]
     state = jax.device_put(experiment.init(), compiled.sharding)
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (given.batch, given.image, given.image, 3), np.uint8)
@@ -50,7 +50,7 @@ def make_step(recipe: str, given: argparse.Namespace):
 
     for _ in range(-(-256 // given.batch)):
         step()
-    state, span = end_task(experiment.stages[-1], state), Span(*map(np.int32, (1, 0, 1000)))
+    state, span = end_task(experiment.phases[-1], state), Span(*map(np.int32, (1, 0, 1000)))
     step()
     return step
 

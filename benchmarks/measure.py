@@ -148,7 +148,7 @@ def answer(begin: Callable[[], dict], reply: Callable[[object], dict]) -> None:
 class Loop:
     """`train.train` of a config on random images, step by step, without a data set.
 
-    `experiment`, `compiled` (the last stage, the only one timed) and `state` (after the last step) are public.
+    `experiment`, `compiled` (the last phase, the only one timed) and `state` (after the last step) are public.
     """
 
     def __init__(self, config, task_images: int = 10_000, devices: int = 1):
@@ -165,7 +165,7 @@ class Loop:
         self.config = config
         self.devices = parallel.choose_devices(devices, config.train.batch_size)
         self.experiment = make_experiment(config, parallel.AXIS)
-        self.compiled = parallel.compile_stages(self.experiment.stages, self.devices)
+        self.compiled = parallel.compile_phases(self.experiment.phases, self.devices)
         self.state = jax.device_put(self.experiment.init(), self.compiled[0].sharding)
         self.key, self.images, self.labels = self.experiment.key, image, label
         stream = SimpleNamespace(

@@ -115,10 +115,10 @@ class Ours:
     def __init__(self, config, augmentation: Augmentation):
         with mock.patch.object(build, "make_augmentation", return_value=augmentation):
             self.made = build.make_experiment(config, None)
-        (stage,) = self.made.stages
-        self.objective, self.method = stage.objective, stage.method
-        self.stage, self.train_step = stage, jax.jit(stage.train_step, donate_argnums=0)
-        self.features = jax.jit(lambda network, images: stage.objective.features(network, images).features)
+        (phase,) = self.made.phases
+        self.objective, self.method = phase.objective, phase.method
+        self.phase, self.train_step = phase, jax.jit(phase.train_step, donate_argnums=0)
+        self.features = jax.jit(lambda network, images: phase.objective.features(network, images).features)
         self.batch_size = config.eval.batch_size
 
     def start(self, network, key: Array) -> None:
@@ -132,7 +132,7 @@ class Ours:
 
     def end_task(self) -> None:
         """Tells the buffer."""
-        self.state = end_task(self.stage, self.state)
+        self.state = end_task(self.phase, self.state)
 
     def embed(self, images: np.ndarray) -> np.ndarray:
         """[N, F] features, frozen."""

@@ -182,8 +182,8 @@ def _our_parts(loop: measure.Loop) -> dict[str, Callable[[], object]]:
     from ucl_jax.types import Batch, Variables, Views, clock_at
 
     config = loop.config
-    stage = make_experiment(config, None).stages[0]  # the same without an axis
-    objective, method, count = stage.objective, stage.method, config.train.batch_size
+    phase = make_experiment(config, None).phases[0]  # the same without an axis
+    objective, method, count = phase.objective, phase.method, config.train.batch_size
 
     def batches():
         for epoch in range(10**6):

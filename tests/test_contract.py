@@ -84,13 +84,13 @@ def pair_config(recipe, objective):
 
 
 class Traced:
-    """The compiled stages of an experiment on some devices, and how often each train step was traced."""
+    """The compiled phases of an experiment on some devices, and how often each train step was traced."""
 
     def __init__(self, config, devices):
         self.config, self.traces = config, []
         self.experiment = make_experiment(config, parallel.AXIS)
-        counted = [s._replace(train_step=self._count(n, s.train_step)) for n, s in enumerate(self.experiment.stages)]
-        self.compiled = parallel.compile_stages(counted, parallel.choose_devices(devices, config.train.batch_size))
+        counted = [s._replace(train_step=self._count(n, s.train_step)) for n, s in enumerate(self.experiment.phases)]
+        self.compiled = parallel.compile_phases(counted, parallel.choose_devices(devices, config.train.batch_size))
 
     def _count(self, number, function):
         def counted(*arguments):
@@ -152,12 +152,12 @@ def test_every_pair_keeps_the_contract(recipe, objective, data_dir):
     assert distance(events[-1][2].params, start.params) > 0
 
     # One compilation; with an architecture that grows one a task.
-    assert one.traces == list(range(len(one.experiment.stages)))
+    assert one.traces == list(range(len(one.experiment.phases)))
 
     # A run that starts from the third step of the second task is the same to the bit.
     _, step, middle, _ = events[8]
     again = one.run(data_dir, middle, step, tasks_done=1)
-    assert len(one.traces) == len(one.experiment.stages)
+    assert len(one.traces) == len(one.experiment.phases)
     for (name, at, state, found), (other_name, other_at, other_state, other_found) in zip(
         events[9:], again, strict=True
     ):

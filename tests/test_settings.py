@@ -289,7 +289,7 @@ def trace(config):
     shape = jax.ShapeDtypeStruct
     images = shape((batch, size, size, 3), jnp.uint8)
     examples = Batch(images, shape((batch,), jnp.int32), shape((batch,), bool))
-    after, _ = jax.eval_shape(experiment.stages[0].train_step, state, examples, jax.eval_shape(jax.random.key, 0))
+    after, _ = jax.eval_shape(experiment.phases[0].train_step, state, examples, jax.eval_shape(jax.random.key, 0))
     assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
 
 

@@ -195,7 +195,7 @@ def test_the_loop_compiles_once_and_moves_nothing_but_the_batch(tmp_path, monkey
     """Two tasks with their evaluations, on two devices, whose arrays the host can only read through `_value`."""
     config = tiny.config("lump", train__epochs=1)
     experiment = make_experiment(config, parallel.AXIS)
-    steps = parallel.compile_stages(experiment.stages, parallel.choose_devices(2, 16))
+    steps = parallel.compile_phases(experiment.phases, parallel.choose_devices(2, 16))
     state = jax.device_put(experiment.init(), steps[0].sharding)
     reads, programs = [], collections.Counter()
     array = type(state.step)

@@ -220,7 +220,7 @@ def test_the_peers_have_our_parameters(size, torch_lump):
 def test_the_peers_have_our_loss_and_gradients(torch_lump, small):
     import torch
 
-    objective = build.make_experiment(small, None).stages[0].objective
+    objective = build.make_experiment(small, None).phases[0].objective
     rng = np.random.default_rng(1)
     views = [rng.normal(size=(8, 8, 8, 3)).astype(np.float32) for _ in range(4)]
     weight = 0.7

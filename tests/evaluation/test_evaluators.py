@@ -188,5 +188,5 @@ def test_probes_of_an_objective_with_a_head_and_of_one_without():
     assert list(evaluators.PROBES) == ["knn_task", "knn_all", "head_task", "head_all"]
     for name, probe in evaluators.PROBES.items():
         assert probe.row is getattr(evaluators, name)
-        # A probe that is told the task may take the network of that task's stage.
-        assert probe.own_stage == name.endswith("_task")
+        # A probe that is told the task may take the network of that task's phase.
+        assert probe.own_phase == name.endswith("_task")

@@ -480,7 +480,7 @@ def test_features_are_the_backbones_in_evaluation_mode_and_each_images_own():
     np.testing.assert_allclose(single[0], out[3], rtol=1e-5)
 
 
-# A stage a task.
+# A phase a task.
 
 
 class Column(nn.Module):
@@ -519,7 +519,7 @@ def test_loss_of_a_stage_changes_the_statistics_of_its_own_column_only(name):
         assert_trees_close(after[column], model_state[column], rtol=0, atol=0)
     for old, new in zip(*(jax.tree.leaves(tree["networks_1"]) for tree in (model_state, after))):
         assert (np.asarray(old) != new).all()
-    # The loss depends on the column before through the laterals, but the stage does not train it.
+    # The loss depends on the column before through the laterals, but the phase does not train it.
     active = objective.active(gradient)
     assert np.abs(gradient["networks_0"]["backbone"]["first"]["first"]["conv"]["kernel"]).max() > 1e-6
     assert_trees_close(active["networks_1"], gradient["networks_1"], rtol=0, atol=0)

@@ -126,7 +126,7 @@ def test_transfer_is_of_the_runs_own_matrix(pnn):
 
 def test_linear_is_scikit_learns_ridge(subject):
     values = measure(subject, "linear", solver="ridge", fraction=1.0)
-    tasks = subject.features(2, own_stage=False)
+    tasks = subject.features(2, own_phase=False)
     for task, found, penalty in zip(tasks, values["task"], values["penalty_task"]):
         scaler = StandardScaler().fit(task.bank.astype(np.float64))
         labels = np.unique(task.bank_label)

@@ -49,7 +49,7 @@ def test_saved_while_the_state_is_donated(experiment, tmp_path):
 
 
 def test_restored_arrays_lie_where_those_they_replace_lie(experiment, tmp_path):
-    compiled = parallel.compile_stages(experiment.stages, jax.local_devices()[:2])[0]
+    compiled = parallel.compile_phases(experiment.phases, jax.local_devices()[:2])[0]
     state = jax.device_put(experiment.init(), compiled.sharding)
     with Checkpoints(tmp_path / "checkpoints", keep=1) as checkpoints:
         checkpoints.save(5, state, {})

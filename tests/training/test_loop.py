@@ -13,7 +13,7 @@ from ucl_jax.evaluation import accuracy_matrix, evaluators
 from ucl_jax.evaluation.evaluators import KnnSettings
 from ucl_jax.objectives import Readout
 from ucl_jax.training import parallel
-from ucl_jax.training.build import Experiment, Stage, make_experiment
+from ucl_jax.training.build import Experiment, Phase, make_experiment
 from ucl_jax.training.loop import _batches, make_schedule, probe, task_features
 from ucl_jax.types import Variables
 
@@ -63,7 +63,7 @@ def test_what_is_left_is_the_tail_of_the_whole():
 def test_events_and_the_shape_of_the_matrix(recipe, tasks, matrix, tmp_path):
     config = tiny.config(recipe, eval__tasks=tasks, train__epochs=1)
     experiment = make_experiment(config, parallel.AXIS)
-    compiled = parallel.compile_stages(experiment.stages, jax.local_devices()[:1])
+    compiled = parallel.compile_phases(experiment.phases, jax.local_devices()[:1])
     state = jax.device_put(experiment.init(), compiled[0].sharding)
     with open_stream(config.benchmark, str(tmp_path)) as stream:
         events = [
@@ -80,62 +80,62 @@ def test_events_and_the_shape_of_the_matrix(recipe, tasks, matrix, tmp_path):
     assert [step for name, step, _ in events if name == "TaskDone"] == ([5, 10] if len(matrix) == 2 else [10])
 
 
-# An architecture that grows: which network judges which task. Stages are stubs.
+# An architecture that grows: which network judges which task. Phases are stubs.
 
 KNN, BATCH_SIZE = KnnSettings(1, "fixed", 0.1), 4
 CLASSES = [(0, 1), (2, 3), (4, 5)]
 
 
-def staged(stages, classes=6):
+def staged(phases, classes=6):
     objective = SimpleNamespace(classes=classes)
-    return Experiment((Stage(objective, None, None),) * stages, None, 0, None)
+    return Experiment((Phase(objective, None, None),) * phases, None, 0, None)
 
 
-def shown_by(stage, task, queries=10):
-    """What a stage makes of a task: 3 * task + stage of 10 images right, by neighbours and by the head."""
-    right = np.arange(queries) < 3 * task + stage
+def shown_by(phase, task, queries=10):
+    """What a phase makes of a task: 3 * task + phase of 10 images right, by neighbours and by the head."""
+    right = np.arange(queries) < 3 * task + phase
     label = np.full(queries, CLASSES[task][0])
     code = np.eye(6, dtype=np.float32)[np.where(right, *CLASSES[task])]
     own = np.array(CLASSES[task])
     return evaluators.TaskFeatures(np.eye(6, dtype=np.float32)[own], own, code, label, code)
 
 
-@pytest.mark.parametrize("learned", [-1, 0, 1, 2])
-def test_a_task_is_judged_by_its_own_stage_where_the_probe_knows_the_task(learned):
-    seen = max(learned + 1, 1)
-    features = [{stage: shown_by(stage, task) for stage in range(3)} for task in range(3)]
-    rows = probe(KNN, staged(3), features, learned, seen, CLASSES)
+@pytest.mark.parametrize("after", [0, 1, 2, 3])
+def test_a_task_is_judged_by_its_own_phase_where_the_probe_knows_the_task(after):
+    seen = max(after, 1)
+    features = [{phase: shown_by(phase, task) for phase in range(3)} for task in range(3)]
+    rows = probe(KNN, staged(3), features, after, seen, CLASSES)
     assert list(rows) == ["knn_task", "knn_all", "head_task", "head_all"]
-    # A task not learned yet is shown to the present stage, as is everything before the first.
-    stages = [min(task, max(learned, 0)) for task in range(3)]
-    own = [10.0 * (3 * task + stage) for task, stage in enumerate(stages)]
-    present = [10.0 * (3 * task + max(learned, 0)) if task < seen else None for task in range(3)]
+    # A task not learned yet is shown to the present phase, as is everything before the first.
+    phases = [min(task, max(after - 1, 0)) for task in range(3)]
+    own = [10.0 * (3 * task + phase) for task, phase in enumerate(phases)]
+    present = [10.0 * (3 * task + max(after - 1, 0)) if task < seen else None for task in range(3)]
     assert rows["knn_task"].accuracy == rows["head_task"].accuracy == own
     assert rows["knn_all"].accuracy == rows["head_all"].accuracy == present
 
 
 def test_one_network_is_the_only_stage_of_every_task_and_has_no_head_without_labels():
     features = [{0: shown_by(0, task)} for task in range(2)] + [None]
-    rows = probe(KNN, staged(1, classes=None), features, 1, 2, CLASSES)
+    rows = probe(KNN, staged(1, classes=None), features, 2, 2, CLASSES)
     assert {name: row.accuracy for name, row in rows.items()} == {
         "knn_task": [0.0, 30.0, None],
         "knn_all": [0.0, 30.0, None],
     }
-    assert [staged(1).stage(task) for task in (-1, 0, 3)] == [0, 0, 0]
-    assert [staged(3).stage(task) for task in (-1, 0, 1, 2)] == [0, 0, 1, 2]
+    assert [staged(1).phase(task) for task in (-1, 0, 3)] == [0, 0, 0]
+    assert [staged(3).phase(task) for task in (-1, 0, 1, 2)] == [0, 0, 1, 2]
     assert staged(1).labelled
     assert not staged(1, classes=None).labelled
 
 
 @pytest.mark.parametrize(
-    ("task", "learned", "stages"), [(0, -1, [0]), (0, 0, [0]), (0, 2, [0, 2]), (1, 2, [1, 2]), (2, 2, [2]), (2, 1, [1])]
+    ("task", "after", "phases"), [(0, 0, [0]), (0, 1, [0]), (0, 3, [0, 2]), (1, 3, [1, 2]), (2, 3, [2]), (2, 2, [1])]
 )
-def test_features_are_taken_by_the_stages_that_probes_ask_for(task, learned, stages):
-    def features_of(stage):
+def test_features_are_taken_by_the_stages_that_probes_ask_for(task, after, phases):
+    def features_of(phase):
         def features(network, images):
             assert network == Variables("params", "statistics")
             mean = images.reshape(len(images), -1).mean(axis=1, keepdims=True).astype(np.float32)
-            return Readout(mean + 1000 * stage, 2 * mean + 1000 * stage)
+            return Readout(mean + 1000 * phase, 2 * mean + 1000 * phase)
 
         return SimpleNamespace(features=features)
 
@@ -144,13 +144,13 @@ def test_features_are_taken_by_the_stages_that_probes_ask_for(task, learned, sta
         train_image=image, train_label=np.arange(7), test_image=image[:5] + 3, test_label=np.arange(5) + task
     )
     stream, network = SimpleNamespace(task={task: data}.get), Variables("params", "statistics")
-    compiled = [features_of(stage) for stage in range(3)]
-    out = task_features(staged(3), compiled, stream, network, task, learned, BATCH_SIZE)
-    assert sorted(out) == stages
-    for stage, shown in out.items():
+    compiled = [features_of(phase) for phase in range(3)]
+    out = task_features(staged(3), compiled, stream, network, task, after, BATCH_SIZE)
+    assert sorted(out) == phases
+    for phase, shown in out.items():
         bank = image.reshape(7, -1).mean(axis=1, keepdims=True)
-        np.testing.assert_array_equal(shown.bank, bank + 1000 * stage)
-        np.testing.assert_array_equal(shown.query, bank[:5] + 3 + 1000 * stage)
-        np.testing.assert_array_equal(shown.logits, 2 * (bank[:5] + 3) + 1000 * stage)
+        np.testing.assert_array_equal(shown.bank, bank + 1000 * phase)
+        np.testing.assert_array_equal(shown.query, bank[:5] + 3 + 1000 * phase)
+        np.testing.assert_array_equal(shown.logits, 2 * (bank[:5] + 3) + 1000 * phase)
         np.testing.assert_array_equal(shown.bank_label, np.arange(7))
         np.testing.assert_array_equal(shown.query_label, np.arange(5) + task)

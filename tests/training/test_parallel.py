@@ -28,7 +28,7 @@ def run_on(devices: int, objective: str, data_dir: str):
         "lump", f"digits,{objective}", seed=1, method__buffer_size=24, train__learning_rate=LEARNING_RATE[objective]
     )
     experiment = make_experiment(config, parallel.AXIS)
-    compiled = parallel.compile_stages(experiment.stages, parallel.choose_devices(devices, 16))
+    compiled = parallel.compile_phases(experiment.phases, parallel.choose_devices(devices, 16))
     state = jax.device_put(experiment.init(), compiled[0].sharding)
     start, losses = jax.device_get(state), []
     with open_stream(config.benchmark, data_dir) as stream:
@@ -84,8 +84,8 @@ def test_train_step_and_features_compile_once(data_dir):
         return wrapped
 
     compiled = parallel.parallelise(
-        counted("step", experiment.stages[0].train_step),
-        counted("features", experiment.stages[0].objective.features),
+        counted("step", experiment.phases[0].train_step),
+        counted("features", experiment.phases[0].objective.features),
         parallel.choose_devices(2, 16),
     )
     compilations = []
@@ -113,7 +113,7 @@ def test_train_step_and_features_compile_once(data_dir):
 def test_state_is_donated(data_dir):
     config = tiny.config("finetune")
     experiment = make_experiment(config, parallel.AXIS)
-    compiled = parallel.compile_stages(experiment.stages, jax.local_devices()[:2])[0]
+    compiled = parallel.compile_phases(experiment.phases, jax.local_devices()[:2])[0]
     state = jax.device_put(experiment.init(), compiled.sharding)
     with open_stream(config.benchmark, data_dir) as stream:
         image, label = stream.training(0)
@@ -129,7 +129,7 @@ def test_features_on_four_devices_are_those_of_one(data_dir):
         image = stream.training(0)[0][:32]
     features = []
     for count in (1, 4):
-        compiled = parallel.compile_stages(experiment.stages, jax.local_devices()[:count])[0]
+        compiled = parallel.compile_phases(experiment.phases, jax.local_devices()[:count])[0]
         state = jax.device_put(experiment.init(), compiled.sharding)
         features.append(np.asarray(compiled.features(state.network, image).features))
     assert features[0].shape == (32, 32)

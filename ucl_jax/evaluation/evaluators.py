@@ -169,14 +169,14 @@ class Probe(NamedTuple):
 
     row: features of the tasks, tasks seen, settings, classes of the tasks -> a row of the accuracy matrix.
     chance: classes of the tasks -> the accuracy of guessing, in per cent.
-    own_stage: whether each task is shown to the network of the stage in which it was learned, for the probe is told
+    own_phase: whether each task is shown to the network of the phase in which it was learned, for the probe is told
       the task; else all are shown to the present one.
     head: whether it needs a linear head.
     """
 
     row: Callable[[Tasks, int, KnnSettings, Classes], Row]
     chance: Callable[[Classes], float]
-    own_stage: bool
+    own_phase: bool
     head: bool
 
 
@@ -189,10 +189,10 @@ def _chance_all(classes: Classes) -> float:
 
 
 PROBES = {
-    "knn_task": Probe(knn_task, _chance_task, own_stage=True, head=False),
-    "knn_all": Probe(knn_all, _chance_all, own_stage=False, head=False),
-    "head_task": Probe(head_task, _chance_task, own_stage=True, head=True),
-    "head_all": Probe(head_all, _chance_all, own_stage=False, head=True),
+    "knn_task": Probe(knn_task, _chance_task, own_phase=True, head=False),
+    "knn_all": Probe(knn_all, _chance_all, own_phase=False, head=False),
+    "head_task": Probe(head_task, _chance_task, own_phase=True, head=True),
+    "head_all": Probe(head_all, _chance_all, own_phase=False, head=True),
 }
 
 

@@ -55,7 +55,7 @@ class Objective(NamedTuple):
     features: network, images uint8 [B, H, W, C] -> Readout.
     maps: network, images uint8 [B, H, W, C] -> name of a stage, "stem" to "stage4" -> [B, H', W', C'].
     backbone: a tree like params -> the branch of the backbone in use.
-    active: a tree like params -> the same, with zeros where this stage of the run trains nothing.
+    active: a tree like params -> the same, with zeros where this phase of the run trains nothing.
     classes: outputs of the linear head, None without labels.
     """
 

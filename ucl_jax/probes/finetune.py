@@ -21,7 +21,7 @@ def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
         data = stream.task(0)
         num_classes = len(stream.classes[0])
     seeing = run.seeing(name)
-    objective = seeing.stages[seeing.stage(after - 1)].objective
+    objective = seeing.phases[seeing.phase(after - 1)].objective
     network = run.network(after)
     optimizer = optax.sgd(settings["learning_rate"], settings["momentum"])
 

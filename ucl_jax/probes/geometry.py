@@ -14,7 +14,7 @@ def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
     def distance(other):
         return shapes.l2_distance(here, backbone(run.network(other).params))
 
-    features = np.concatenate([task.query for task in run.features(after, own_stage=False)])
+    features = np.concatenate([task.query for task in run.features(after, own_phase=False)])
     deviation = shapes.deviation(features)
     return {
         "l2_from_random": distance(0),

@@ -9,7 +9,7 @@ from ucl_jax.probes.trained_run import TrainedRun
 
 def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
     seen, classes = run.seen(after), run.stream.classes
-    own, present = (run.features(after, own_stage) for own_stage in (True, False))
+    own, present = (run.features(after, own_phase) for own_phase in (True, False))
     rows = []
     for asked, temperature in itertools.product(settings["k"], settings["temperature"]):
         k = neighbours(run, after, asked)

@@ -23,8 +23,8 @@ def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
         parts = np.split(predicted, borders)
         return [accuracy(part, task.query_label) for part, task in zip(parts, tasks)], penalty
 
-    alone = [judge([task]) for task in run.features(after, own_stage=True)]
-    present = run.features(after, own_stage=False)
+    alone = [judge([task]) for task in run.features(after, own_phase=True)]
+    present = run.features(after, own_phase=False)
     together, penalty = judge(present[:seen])
     return {
         "task": [row[0] for row, _ in alone],

@@ -100,18 +100,18 @@ class TrainedRun:
         return self._loaded[after]
 
     def objective(self, after: int) -> Objective:
-        """The functions of the stage in which task `after` was learned."""
-        return self.experiment.stages[self.experiment.stage(after - 1)].objective
+        """The functions of the phase in which task `after` was learned."""
+        return self.experiment.phases[self.experiment.phase(after - 1)].objective
 
-    def features(self, after: int, own_stage: bool) -> list[evaluators.TaskFeatures]:
+    def features(self, after: int, own_phase: bool) -> list[evaluators.TaskFeatures]:
         """Frozen features of all tasks by one network.
 
-        own_stage: each task by the stage in which it was learned, as a probe may that is told the task; else all by
+        own_phase: each task by the phase in which it was learned, as a probe may that is told the task; else all by
         the present one. The same but for an architecture that grows.
         """
         kept = {key: value for key, value in self._features.items() if key[0] == after}  # of one network at a time
         self._features = kept
-        tasks, learned = range(self.stream.num_tasks), after - 1
+        tasks = range(self.stream.num_tasks)
         for task in tasks:
             if (after, task) not in kept:
                 kept[after, task] = task_features(
@@ -120,11 +120,11 @@ class TrainedRun:
                     self.stream,
                     self.network(after),
                     task,
-                    learned,
+                    after,
                     self.evaluation.batch_size,
                 )
-        stages = [self.experiment.stage(min(task, learned) if own_stage else learned) for task in tasks]
-        return [kept[after, task][stage] for task, stage in zip(tasks, stages)]
+        phases = [self.experiment.phase(min(task, after - 1) if own_phase else after - 1) for task in tasks]
+        return [kept[after, task][phase] for task, phase in zip(tasks, phases)]
 
     def test_images(self, count: int, tasks: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """At most `count` test images, as many of each task: uint8 [N, H, W, C], their labels and tasks int [N]."""
@@ -178,13 +178,13 @@ class TrainedRun:
         return make_experiment(config, axis_name=None)
 
     def reader(self, after: int, experiment: Experiment | None = None) -> Callable[[np.ndarray], Readout]:
-        """What the present stage of a network makes of images uint8 [N, H, W, C], by the functions of `experiment`."""
+        """What the present phase of a network makes of images uint8 [N, H, W, C], by the functions of `experiment`."""
         compiled = self._compiled if experiment is None else self._compile(experiment)
-        features = partial(compiled[self.experiment.stage(after - 1)].features, self.network(after))
+        features = partial(compiled[self.experiment.phase(after - 1)].features, self.network(after))
         return partial(evaluators.extract, features, batch_size=self.evaluation.batch_size)
 
     def _compile(self, experiment: Experiment) -> list[parallel.Parallel]:
-        return parallel.compile_stages(experiment.stages, self._devices)
+        return parallel.compile_phases(experiment.phases, self._devices)
 
 
 def _facts(name: str) -> Benchmark:

@@ -16,7 +16,7 @@ def _measure(run: TrainedRun, after: None, settings: Settings) -> dict:
     )
 
     def row(after):
-        features = run.features(after, own_stage=True)
+        features = run.features(after, own_phase=True)
         return evaluators.knn_task(features, run.seen(after), chosen, classes).accuracy
 
     initial, *matrix = map(row, run.checkpoints)

@@ -21,8 +21,8 @@ from ucl_jax.types import Array, Batch, TrainState
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
-class Stage(NamedTuple):
-    """The pure functions of one stage of a run: all of it, or a task of an architecture that grows.
+class Phase(NamedTuple):
+    """The pure functions of one phase of a run: all of it, or a task of an architecture that grows.
 
     train_step: state, batch, key, span -> state, metrics; to be mapped over the axis it was made for.
     """
@@ -38,11 +38,11 @@ class Experiment(NamedTuple):
     seed: for the order of images, on the host.
     key: for all that is random on the devices.
 
-    stages: one for all tasks, or one for each; their states have one structure.
+    phases: one for all tasks, or one for each; their states have one structure.
     init: a network to start from, or None for a fresh one -> the state before the first step.
     """
 
-    stages: tuple[Stage, ...]
+    phases: tuple[Phase, ...]
     init: Callable[..., TrainState]
     seed: int
     key: Array
@@ -50,11 +50,11 @@ class Experiment(NamedTuple):
     @property
     def labelled(self) -> bool:
         """Whether the objective has a linear head."""
-        return self.stages[0].objective.classes is not None
+        return self.phases[0].objective.classes is not None
 
-    def stage(self, task: int) -> int:
-        """The number of the stage in which a task is learned; a task before the first (-1) belongs to the first."""
-        return min(max(task, 0), len(self.stages) - 1)
+    def phase(self, task: int) -> int:
+        """The number of the phase in which a task is learned; a task before the first (-1) belongs to the first."""
+        return min(max(task, 0), len(self.phases) - 1)
 
 
 def make_experiment(config, axis_name: str | None) -> Experiment:
@@ -76,13 +76,13 @@ def make_experiment(config, axis_name: str | None) -> Experiment:
         optax.sgd(train.learning_rate * train.batch_size / 256, train.momentum),
     )
 
-    def stage(architecture):
+    def phase(architecture):
         objective = _make("objective", config, OBJECTIVES, architecture, augmentation, dtype=dtype, axis_name=axis_name)
         method = _make("method", config, METHODS, objective, scenario)
-        return Stage(objective, method, make_train_step(objective, method, optimizer, axis_name))
+        return Phase(objective, method, make_train_step(objective, method, optimizer, axis_name))
 
-    stages = tuple(map(stage, ARCHITECTURES[config.model.name](scenario.tasks, config.model.width, dtype, axis_name)))
-    first = stages[0]
+    phases = tuple(map(phase, ARCHITECTURES[config.model.name](scenario.tasks, config.model.width, dtype, axis_name)))
+    first = phases[0]
     init_key, key = jax.random.split(jax.random.key(config.seed))
     size = benchmark.image_size
     example = Batch(jnp.zeros((1, size, size, 3), jnp.uint8), jnp.zeros(1, jnp.int32), jnp.zeros(1, bool))
@@ -92,7 +92,7 @@ def make_experiment(config, axis_name: str | None) -> Experiment:
         network = first.objective.init(init_key, example.image) if start is None else start
         return init_state(network, first.method, optimizer, example, jax.random.fold_in(init_key, 1))
 
-    return Experiment(stages, init, config.seed, key)
+    return Experiment(phases, init, config.seed, key)
 
 
 def make_stream_settings(config) -> StreamSettings:

@@ -11,7 +11,7 @@ from ucl_jax.data.tasks import TaskStream, batch_indices
 from ucl_jax.errors import require
 from ucl_jax.evaluation import evaluators
 from ucl_jax.settings import INT32
-from ucl_jax.training.build import Experiment, Stage
+from ucl_jax.training.build import Experiment, Phase
 from ucl_jax.training.parallel import Parallel
 from ucl_jax.types import Array, Batch, Parameters, Span, TrainState, Variables, clock_at
 
@@ -97,7 +97,7 @@ def train(
 
     Args:
       experiment: the pure functions.
-      compiled: its stages, compiled.
+      compiled: its phases, compiled.
       stream: the tasks.
       schedule: the steps of each task of the stream.
       evaluation: how the network is evaluated after each task.
@@ -113,42 +113,44 @@ def train(
     evaluated_at = None
     key = jax.device_put(experiment.key, compiled[0].sharding)  # once: no step waits for it
     for task in range(tasks_done, tasks):
-        stage = experiment.stage(task)
+        phase = experiment.phase(task)
         start, steps = schedule.starts[task], schedule.starts[task + 1] - schedule.starts[task]
         span = Span(*jax.device_put(tuple(map(np.int32, (task, start, steps))), compiled[0].sharding))
         if step == start:
-            state = begin_task(experiment.stages[stage], state, span)
+            state = begin_task(experiment.phases[phase], state, span)
         image, label = stream.training(task)
         if task + 1 < tasks:
             stream.prefetch(task + 1)
         for epoch, first, index in _batches(experiment.seed, task, schedule, step, len(label)):
-            state, metrics = compiled[stage].train_step(state, Batch(image[index], label[index], first), key, span)
+            state, metrics = compiled[phase].train_step(state, Batch(image[index], label[index], first), key, span)
             step += 1
             yield StepDone(step, task, epoch, state, metrics)
 
-        if step != evaluated_at or len(experiment.stages) > 1:  # the same network has the same features
+        if step != evaluated_at or len(experiment.phases) > 1:  # the same network has the same features
             features, evaluated_at = [None] * stream.num_tasks, step
         seen = stream.num_tasks if len(stream.train_sizes) == 1 else task + 1
         for i in range(evaluators.EVALUATED[evaluation.tasks](seen, stream.num_tasks)):
             yield Evaluating(step, i, state)
             if features[i] is None:
-                features[i] = task_features(experiment, compiled, stream, state.network, i, task, evaluation.batch_size)
-        rows = probe(evaluation.knn, experiment, features, task, seen, stream.classes)
-        state = end_task(experiment.stages[stage], state)
+                features[i] = task_features(
+                    experiment, compiled, stream, state.network, i, task + 1, evaluation.batch_size
+                )
+        rows = probe(evaluation.knn, experiment, features, task + 1, seen, stream.classes)
+        state = end_task(experiment.phases[phase], state)
         yield TaskDone(step, task, state, rows)
 
 
-def begin_task(stage: Stage, state: TrainState, span: Span) -> TrainState:
+def begin_task(phase: Phase, state: TrainState, span: Span) -> TrainState:
     """Returns the state that the first step of a task starts from."""
     clock = clock_at(state.step, span)
-    network = Variables(state.params.network, stage.objective.begin_task(state.network, clock))
-    own, memory = stage.method.begin_task(state.params.method, state.memory, network, clock)
+    network = Variables(state.params.network, phase.objective.begin_task(state.network, clock))
+    own, memory = phase.method.begin_task(state.params.method, state.memory, network, clock)
     return state.replace(params=Parameters(network.params, own), model_state=network.state, memory=memory)
 
 
-def end_task(stage: Stage, state: TrainState) -> TrainState:
+def end_task(phase: Phase, state: TrainState) -> TrainState:
     """Returns the state once a task was learned and evaluated."""
-    own, memory = stage.method.end_task(state.params.method, state.memory, state.network)
+    own, memory = phase.method.end_task(state.params.method, state.memory, state.network)
     return state.replace(params=Parameters(state.params.network, own), memory=memory)
 
 
@@ -169,39 +171,40 @@ def task_features(
     stream: TaskStream,
     network: Variables,
     task: int,
-    learned: int,
+    after: int,
     batch_size: int,
 ) -> dict[int, evaluators.TaskFeatures]:
-    """Frozen features of a task's training images (the bank) and test images (the queries), by number of stage.
+    """Frozen features of a task's training images (the bank) and test images (the queries), by number of phase.
 
-    The stages are the one in which the task was learned and the present one, `learned` being the last task learned
-    (-1 for none): the same but for an architecture that grows.
+    The phases are the one in which the task was learned and the present one, the last of `after` tasks: the same but
+    for an architecture that grows.
     """
     data = stream.task(task)
 
-    def features(stage):
+    def features(phase):
         def extract(images):
-            show = partial(compiled[stage].features, network)
+            show = partial(compiled[phase].features, network)
             return evaluators.extract(show, images, batch_size)
 
         bank, query = extract(data.train_image), extract(data.test_image)
         return evaluators.TaskFeatures(bank.features, data.train_label, query.features, data.test_label, query.logits)
 
-    return {stage: features(stage) for stage in {experiment.stage(min(task, learned)), experiment.stage(learned)}}
+    last = after - 1
+    return {phase: features(phase) for phase in {experiment.phase(min(task, last)), experiment.phase(last)}}
 
 
 def probe(
     settings: evaluators.KnnSettings,
     experiment: Experiment,
     features: Sequence[dict[int, evaluators.TaskFeatures] | None],
-    learned: int,
+    after: int,
     seen: int,
     classes: Sequence[Sequence[int]],
 ) -> Rows:
     """Every probe's row from the features of the tasks that are evaluated."""
     rows = {}
     for name, one in evaluators.probes_of(experiment.labelled).items():
-        stages = [experiment.stage(min(i, learned) if one.own_stage else learned) for i in range(len(features))]
-        shown = [None if of_task is None else of_task[stage] for of_task, stage in zip(features, stages)]
+        phases = [experiment.phase(min(i, after - 1) if one.own_phase else after - 1) for i in range(len(features))]
+        shown = [None if of_task is None else of_task[phase] for of_task, phase in zip(features, phases)]
         rows[name] = one.row(shown, seen, settings, classes)
     return rows

@@ -40,9 +40,9 @@ class Parallel(NamedTuple):
     sharding: NamedSharding
 
 
-def compile_stages(stages: Sequence, devices: list[jax.Device]) -> list[Parallel]:
-    """`parallelise` for every stage of an experiment."""
-    return [parallelise(stage.train_step, stage.objective.features, devices) for stage in stages]
+def compile_phases(phases: Sequence, devices: list[jax.Device]) -> list[Parallel]:
+    """Compiles every phase of an experiment, see `parallelise`."""
+    return [parallelise(phase.train_step, phase.objective.features, devices) for phase in phases]
 
 
 def keep_compiled(folder: str, warn: Callable[[str], object]) -> None:

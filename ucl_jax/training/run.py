@@ -124,7 +124,7 @@ def _carry_out(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
         config.eval.batch_size % len(devices) == 0, f"config.eval.batch_size does not divide by {len(devices)} devices"
     )
     experiment = make_experiment(config, parallel.AXIS)
-    compiled = parallel.compile_stages(experiment.stages, devices)
+    compiled = parallel.compile_phases(experiment.phases, devices)
     official = _official(config, workdir, experiment)
     with contextlib.ExitStack() as stack:
         stream = stack.enter_context(open_stream(make_stream_settings(config), config.data_dir, config.seed))
@@ -299,7 +299,7 @@ class _Run:
             sink.write(record)
         means = ", ".join(f"{name} {record[f'{name}/average_accuracy']:.2f} %" for name in self.progress.rows)
         self.console.say(f"task {event.task + 1}/{len(self.stream.train_sizes)} learned: {means}")
-        stored = self.experiment.stages[0].method.stored
+        stored = self.experiment.phases[0].method.stored
         if stored is not None:
             batch, filled = jax.device_get(stored(event.state.memory))
             path = self.workdir / "plots" / f"buffer_task{event.task + 1}.png"
@@ -316,10 +316,10 @@ class _Run:
                 self._stop(self.schedule.total)
             features.append(
                 task_features(
-                    self.experiment, self.compiled, self.stream, state.network, task, -1, self.evaluation.batch_size
+                    self.experiment, self.compiled, self.stream, state.network, task, 0, self.evaluation.batch_size
                 )
             )
-        return probe(self.evaluation.knn, self.experiment, features, -1, self.stream.num_tasks, self.stream.classes)
+        return probe(self.evaluation.knn, self.experiment, features, 0, self.stream.num_tasks, self.stream.classes)
 
     def _write(self, results: dict[str, Any]) -> None:
         """Writes results.json, with what probes of saved networks have left there."""
