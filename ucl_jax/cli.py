@@ -6,11 +6,12 @@ import difflib
 import errno
 import functools
 import io
+import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -181,6 +182,18 @@ def read_config(arguments: Sequence[str]) -> ConfigDict:
     values, holder = _config_flag(argv)
     _parse(argv, values)
     return holder.value
+
+
+def origin(argv: Sequence[str], config: ConfigDict) -> tuple[str, dict[str, Any]]:
+    """Returns what `argv` gives its recipe after the colon, and where `config` differs from what the recipe gives then.
+
+    The differences are "section.key" -> value, as JSON has it.
+    """
+    recipe = _recipe(argv)
+    given, default = (json.loads(c.to_json()) for c in (config, read_config([f"--config={recipe}"])))
+    known = settings.flatten(default)
+    overrides = {key: value for key, value in settings.flatten(given).items() if value != known[key]}
+    return recipe.partition(":")[2], overrides
 
 
 def _config_flag(argv: Sequence[str]) -> tuple[flags.FlagValues, flags.FlagHolder]:
