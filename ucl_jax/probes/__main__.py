@@ -3,13 +3,15 @@
 python -m ucl_jax.probe --workdir=RUN --probes=knn,linear,ood [--after=last|all|0,1,5] [--set=linear.fraction=0.1]
 """
 
+from __future__ import annotations
+
 import argparse
 import dataclasses
 import json
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ucl_jax import cli
 from ucl_jax import settings as setting_table
@@ -19,9 +21,11 @@ from ucl_jax.probes import PROBES, Probe
 from ucl_jax.probes.trained_run import TrainedRun
 from ucl_jax.results import figures
 from ucl_jax.results.load import load_results, read_results
-from ucl_jax.results.schema import Record, RunResult
 from ucl_jax.training import parallel
 from ucl_jax.training.run import claim, write_json
+
+if TYPE_CHECKING:
+    from ucl_jax.results.schema import Record, RunResult
 
 
 def probe(
@@ -42,6 +46,8 @@ def probe(
     Raises:
       UsageError: an unknown name, a setting out of range, a network that was not kept, data that is not there.
     """
+    from ucl_jax.results.schema import Record  # slow to import: not for --help
+
     probes = {name: choose("probe", name, PROBES) for name in names}
     settings = {name: one.settings | _changes(name, one, changes) for name, one in probes.items()}
     for change in changes:

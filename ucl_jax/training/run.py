@@ -1,5 +1,7 @@
 """One run in one folder: restore, train, record, save. All I/O of a run is here and in the modules it calls."""
 
+from __future__ import annotations
+
 import collections
 import contextlib
 import fcntl
@@ -15,7 +17,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
@@ -27,7 +29,6 @@ from ucl_jax.evaluation import accuracy_matrix, evaluators
 from ucl_jax.interop import torch_weights
 from ucl_jax.results import compare, figures
 from ucl_jax.results.load import read_config, read_results
-from ucl_jax.results.schema import ProbeResult, ProbeSettings, RunResult
 from ucl_jax.training import parallel
 from ucl_jax.training.build import Experiment, make_experiment
 from ucl_jax.training.checkpoint import Checkpoints, Networks, numbers, room
@@ -45,6 +46,9 @@ from ucl_jax.training.loop import (
 )
 from ucl_jax.training.metric_writers import Console, MetricsFile, TensorBoard, WeightsAndBiases
 from ucl_jax.types import PyTree
+
+if TYPE_CHECKING:
+    from ucl_jax.results.schema import RunResult
 
 # How many steps the host runs ahead of the metrics that it reads: the device always has work.
 LAG = 2
@@ -84,7 +88,7 @@ class Progress(NamedTuple):
         """The accuracy matrix of a probe so far."""
         return [row["accuracy"] for row in self.rows[probe]]
 
-    def with_rows(self, rows: Rows) -> "Progress":
+    def with_rows(self, rows: Rows) -> Progress:
         """With one more row for each probe."""
         return self._replace(rows={name: [*self.rows[name], row._asdict()] for name, row in rows.items()})
 
@@ -334,6 +338,8 @@ class _Run:
         return results
 
     def _results(self, random_init: Rows | None, finished: bool) -> RunResult:
+        from ucl_jax.results.schema import ProbeResult, ProbeSettings, RunResult  # slow: not for --help
+
         knn = knn_settings(self.config)._asdict()
         probes = {}
         for name, rows in self.progress.rows.items():
