@@ -146,7 +146,7 @@ def forgetting_table() -> str:
 
 
 def _seen_rows(matrix: list[list[float]]) -> list[list[float | None]]:
-    """An accuracy matrix without what was measured before a task was learned."""
+    """Returns an accuracy matrix without what was measured before a task was learned."""
     return [[value if task <= row else None for task, value in enumerate(values)] for row, values in enumerate(matrix)]
 
 

@@ -76,7 +76,7 @@ METHODS = {
 
 
 def methods() -> str:
-    """Every recipe with its paper, what it stores, and its measured cost."""
+    """Returns every recipe with its paper, what it stores, and its measured cost."""
     path = RESULTS / "cost.json"
     cost = json.loads(path.read_text()) if path.exists() else None
     rows = []
@@ -99,7 +99,7 @@ def methods() -> str:
 
 
 def tiny_imagenet_tasks() -> str:
-    """The classes of every task of Split Tiny-ImageNet, by wnid and name."""
+    """Returns the classes of every task of Split Tiny-ImageNet, by wnid and name."""
     benchmark, classes = BENCHMARKS["tiny_imagenet"], [f"{wnid} {name}" for wnid, name in CLASSES.items()]
     width = benchmark.classes_per_task
     rows = [[task + 1, *classes[task * width : (task + 1) * width]] for task in range(benchmark.num_tasks)]
@@ -108,7 +108,7 @@ def tiny_imagenet_tasks() -> str:
 
 
 def parity_table() -> str:
-    """LUMP here and in PyTorch over paired seeds, from parity.json."""
+    """Returns LUMP here and in PyTorch over paired seeds, from parity.json."""
     from benchmarks import parity  # imports JAX
 
     result = json.loads(parity.RESULT.read_text())
@@ -130,7 +130,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def filled(page: str) -> str:
-    """A page with its tables made anew."""
+    """Returns a page with its tables made anew."""
 
     def replace(match):
         return f"<!-- table {match[1]} -->\n{TABLES[match[1]]()}\n<!-- end -->"

@@ -194,7 +194,8 @@ def test_a_dry_run_tells_the_plan_and_touches_nothing(fake, capsys):
 
 
 def test_planning_needs_no_jax():
-    code = "import sys, ucl_jax.reproduce; sys.exit(bool({'jax', 'matplotlib', 'flax'} & sys.modules.keys()))"
+    heavy = "{'jax', 'matplotlib', 'flax', 'pandas', 'pydantic'}"
+    code = f"import sys, ucl_jax.reproduce.__main__; sys.exit(bool({heavy} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

@@ -374,8 +374,8 @@ def test_hostile_names_stay_text():
         picture((0, 0, 0)),
         "</code><img src=x>",
     )
-    other = page.Source(run("</main>", seed=1), [], None, "")
-    text = page.build([source, other], "max")
+    others = [page.Source(run(name, seed=1), [], None, "") for name in ("</main>", "<script>alert(1)</script>")]
+    text = page.build([source, *others], "max")
     assert "<script" not in text
     read = Reader(text)
     tags = {tag for tag, _ in read.elements}

@@ -97,7 +97,7 @@ def _identity(record: Record) -> tuple:
 
 
 def title(record: Record) -> str:
-    """Such as "linear after task 5 (fraction=0.1, solver=ridge)": what is not by default, and the case."""
+    """Returns such as "linear after task 5 (fraction=0.1, solver=ridge)": what is not by default, and the case."""
     default = PROBES[record.probe].settings
     changed = {
         key: pathlib.PurePath(value).name if key == "other" else value
@@ -110,18 +110,18 @@ def title(record: Record) -> str:
 
 
 def _text(value: Any) -> str:
-    """A setting as --set takes it."""
+    """Returns a setting as --set takes it."""
     return ",".join(map(_text, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def stem_of(record: Record) -> str:
-    """The name of a record's pictures: its title as a file name."""
+    """Returns the name of a record's pictures: its title as a file name."""
     kept = "".join(letter if letter.isalnum() or letter in "._=" else "-" for letter in title(record))
     return "-".join(word for word in kept.split("-") if word)
 
 
 def summary(record: Record) -> str:
-    """The numbers of a record that fit into a line."""
+    """Returns the numbers of a record that fit into a line."""
     values = record.values
     told = [f"{key} {value:.2f}" for key, value in values.items() if isinstance(value, float)]
     rows = values.get("rows", [values] if "task" in values and "all" in values else [])
@@ -147,7 +147,7 @@ def _chosen(after: str, run: TrainedRun) -> list[int]:
 
 
 def _changes(name: str, one: Probe, changes: Sequence[str]) -> dict[str, Any]:
-    """The settings of a probe that are given otherwise than by default."""
+    """Returns the settings of a probe that are given otherwise than by default."""
     changed = {}
     for change in changes:
         target, equals, text = change.partition("=")
@@ -161,7 +161,7 @@ def _changes(name: str, one: Probe, changes: Sequence[str]) -> dict[str, Any]:
 
 
 def _told_settings() -> str:
-    """Every setting with its default, as --set takes it: a line for each probe."""
+    """Returns every setting with its default, as --set takes it: a line for each probe."""
     lines = (
         f"  {name}: {'  '.join(f'{key}={_text(value)}' for key, value in one.settings.items()) or 'none'}"
         for name, one in PROBES.items()

@@ -1,4 +1,4 @@
-"""Every table and figure of the paper that is made of runs, by one command: plans, runs what is missing, and tells.
+"""Every table and figure of the paper that is made of runs, by one command: plans, runs what is missing, and reports.
 
     python -m ucl_jax.reproduce table1 --benchmarks=digits --seeds=3
     python -m ucl_jax.reproduce table2 --benchmarks=cifar10 --objectives=simsiam --dry-run
@@ -48,7 +48,7 @@ def _number(name: str, most: int = 1000) -> Callable[[str], int]:
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """The command line, checked.
+    """Returns the command line, checked.
 
     Raises:
       UsageError: what is wrong, and what is known.
@@ -70,7 +70,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--jobs", type=_number("jobs"), help="processes at a time; default one a GPU, else one a core; on a TPU give 1")
     add("--dry-run", action="store_true", help="only say what would run, and how long it takes")
     add("--slurm", action="store_true", help="write an array-job script of the missing runs, and run nothing")
-    add("--format", default="text", help="of the table printed: text, markdown, latex, csv")
+    add("--format", default="text", help=f"of the table printed: {', '.join(tables.FORMATS)}")
     add("--save", type=pathlib.Path, metavar="DIR", help="table1: keep results as DIR/NAME.json; those there count")
     add("--sizes", default="", help="fewshot: images a task, such as 10,25,all")
     add("--datasets", default="", help="table2: other data sets; default those of the paper that are prepared here")
@@ -87,7 +87,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         choose("objective", objective, ROWS)
     for name in words(given.datasets):
         choose("data set", name, BENCHMARKS)
-    choose("format", given.format, dict.fromkeys(("text", "markdown", "latex", "csv")))
+    choose("format", given.format, tables.FORMATS)
     recipes = dict.fromkeys(recipe for rows in (ROWS, MORE) for row in rows.values() for recipe in row)
     for recipe in words(given.recipes) if given.recipes != "all" else []:
         choose("recipe", recipe, recipes)
@@ -321,7 +321,7 @@ def _slurm(given: argparse.Namespace, plan: Plan) -> int:
 
 @cli.exit_codes
 def main(argv: Sequence[str]) -> int:
-    """Plans, runs, probes and tells."""
+    """Plans, runs, probes and reports."""
     given = parse(argv)
     try:
         return reproduce(given)

@@ -17,7 +17,7 @@ from ucl_jax.results.load import load_results
 
 
 def _is_page(out: str) -> bool:
-    """Whether --out asks for a page in a folder, not for a picture; raises UsageError for neither."""
+    """Tells whether --out asks for a page in a folder, not for a picture; raises UsageError for neither."""
     path = pathlib.Path(out)
     if path.suffix == ".png" and not out.endswith("/") and not path.is_dir():
         require(path.parent.is_dir(), f"--out={out} is no NAME.png in a folder: there is no {path.parent}")

@@ -52,7 +52,7 @@ Rows = Sequence[Sequence[Any]]
 
 
 def styled(draw: Callable) -> Callable:
-    """`draw` with the settings of STYLE."""
+    """Returns `draw` with the settings of STYLE."""
 
     @functools.wraps(draw)
     def wrapped(*arguments, **keywords):
@@ -66,7 +66,7 @@ def styled(draw: Callable) -> Callable:
 
 @styled
 def few_shot(stem: pathlib.Path, series: dict[str, list[dict]], title: str) -> list[pathlib.Path]:
-    """Accuracy and forgetting over the number of training images a task, fig. 2 of the paper.
+    """Draws accuracy and forgetting over the number of training images a task, fig. 2 of the paper.
 
     Args:
       stem: of the files.
@@ -107,7 +107,7 @@ def few_shot(stem: pathlib.Path, series: dict[str, list[dict]], title: str) -> l
 def cka(
     stem: pathlib.Path, panels: dict[str, dict], title: str, axes: tuple[str, str] = ("", "")
 ) -> list[pathlib.Path]:
-    """Similarities from 0 to 1 as heat maps with the numbers in the cells, fig. 3 of the paper.
+    """Draws similarities from 0 to 1 as heat maps with the numbers in the cells, fig. 3 of the paper.
 
     Args:
       stem: of the files.
@@ -130,7 +130,7 @@ def cka(
 
 @styled
 def landscape(stem: pathlib.Path, panels: dict[str, dict], title: str) -> list[pathlib.Path]:
-    """Loss around networks along two random directions, fig. 5 of the paper; all panels have one scale.
+    """Draws the loss around networks along two random directions, fig. 5 of the paper; all panels have one scale.
 
     Args:
       stem: of the files.
@@ -165,7 +165,7 @@ def landscape(stem: pathlib.Path, panels: dict[str, dict], title: str) -> list[p
 
 @styled
 def feature_maps(stem: pathlib.Path, items: list[dict], title: str, most: int = 8) -> list[pathlib.Path]:
-    """Images with maps of the network beside them, fig. 4 of the paper; each map has its own scale.
+    """Draws images with maps of the network beside them, fig. 4 of the paper; each map has its own scale.
 
     Args:
       stem: of the files.
@@ -199,7 +199,7 @@ def feature_maps(stem: pathlib.Path, items: list[dict], title: str, most: int = 
 
 
 def _channels(item: Mapping[str, Any]) -> Sequence[int | None]:
-    """Of each map."""
+    """Returns the channel of each map; None where it is not known."""
     return item.get("channels") or [None] * len(item["maps"])
 
 
@@ -207,7 +207,7 @@ def _channels(item: Mapping[str, Any]) -> Sequence[int | None]:
 def embedding(
     stem: pathlib.Path, points: Sequence[Sequence[float]], task: Sequence[int], label: Sequence[int], title: str
 ) -> list[pathlib.Path]:
-    """Points [N, 2] of features, coloured by their task [N] (from 0) and by their class [N]."""
+    """Draws points [N, 2] of features, coloured by their task [N] (from 0) and by their class [N]."""
     places = np.asarray(points, np.float64).reshape(-1, 2)
     figure = _figure(9, 4.4)
     axes = figure.subplots(1, 2)
@@ -231,7 +231,7 @@ def embedding(
 
 @styled
 def accuracy_matrices(stem: pathlib.Path, runs: Sequence[RunResult], probe: str) -> list[pathlib.Path]:
-    """The accuracy matrices of several runs by one probe, side by side; runs without that probe are left out."""
+    """Draws the accuracy matrices of runs by one probe, side by side; runs without that probe are left out."""
     having = [(name, run) for name, run in zip(compare.run_names(runs), runs) if probe in run.probes]
     found = [run.probes[probe] for _, run in having]
     tasks = max((each.shape[1] for each in found), default=1)
@@ -258,7 +258,7 @@ def accuracy_matrices(stem: pathlib.Path, runs: Sequence[RunResult], probe: str)
 def average_accuracy(
     stem: pathlib.Path, groups: dict[str, list[RunResult]], probe: str, title: str, order: Sequence[str] = ()
 ) -> list[pathlib.Path]:
-    """Average accuracy over the tasks seen after each task: mean and deviation over the runs of each group.
+    """Draws average accuracy over the tasks seen after each: mean and deviation over the runs of each group.
 
     The place of a group's name in `order` decides its colour, so that it has the same one in several pictures.
     """
@@ -276,7 +276,7 @@ def average_accuracy(
 def losses(
     stem: pathlib.Path, groups: dict[str, list[list[dict]]], title: str, order: Sequence[str] = ()
 ) -> list[pathlib.Path]:
-    """Training loss over steps from records {"step", "loss"}: a line for each run, a colour for each group.
+    """Draws training loss over steps from records {"step", "loss"}: a line a run, a colour a group.
 
     The colours are as in `average_accuracy`.
     """
@@ -386,7 +386,7 @@ def plot_run(workdir: pathlib.Path) -> None:
 
 
 def plot_matrices(path: pathlib.Path, results: RunResult) -> None:
-    """The accuracy matrix of every probe of a run as a heat map."""
+    """Draws the accuracy matrix of every probe of a run as a heat map."""
     probes = results.probes
     rows, columns = next(iter(probes.values())).shape
     figure = _figure(len(probes) * max(3.6, 0.5 * columns + 1.6), max(1.9, 0.42 * rows + 1.5))
@@ -401,7 +401,7 @@ def plot_matrices(path: pathlib.Path, results: RunResult) -> None:
 
 @styled
 def plot_average_accuracy(path: pathlib.Path, runs: Sequence[RunResult]) -> None:
-    """Average accuracy over the tasks seen, after each task, by every probe; joint training and chance as lines."""
+    """Draws average accuracy over the tasks seen by every probe; joint training and chance are lines."""
     probes, names = compare.probes_of(runs), compare.run_names(runs)
     figure = _figure(4.5 * len(probes), 3.4)
     places = figure.subplots(1, len(probes), squeeze=False)[0]
@@ -416,7 +416,7 @@ def plot_average_accuracy(path: pathlib.Path, runs: Sequence[RunResult]) -> None
 
 @styled
 def plot_loss(path: pathlib.Path, records: Sequence[dict[str, Any]]) -> None:
-    """Training loss over steps, with the borders of tasks."""
+    """Draws training loss over steps, with the borders of tasks."""
     records = [record for record in records if "loss" in record]
     figure = _figure(7, 3)
     axis = figure.subplots()
@@ -432,7 +432,7 @@ def plot_loss(path: pathlib.Path, records: Sequence[dict[str, Any]]) -> None:
 def plot_buffer(
     path: pathlib.Path, images: np.ndarray, labels: np.ndarray, classes: Sequence[Sequence[int]], most: int = 256
 ) -> None:
-    """What a buffer holds: a grid of images uint8 [S, H, W, C] ordered by task, and how many are of each task.
+    """Draws what a buffer holds: images uint8 [S, H, W, C] ordered by task, and how many are of each task.
 
     Args:
       path: of the picture.
@@ -505,7 +505,7 @@ def _accuracy(axis, probe: ProbeResult, joint: bool, norm):
 
 
 def _heat(axis, values: np.ndarray, rows: Sequence, columns: Sequence, norm, form: str):
-    """A heat map with its numbers, each dark on light or light on dark."""
+    """Draws a heat map with its numbers, each dark on light or light on dark."""
     image = axis.imshow(values, norm=norm, cmap="viridis")
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
@@ -517,13 +517,13 @@ def _heat(axis, values: np.ndarray, rows: Sequence, columns: Sequence, norm, for
 
 
 def ink(colour: Sequence[float]) -> str:
-    """Black or white, whichever is the better read on a colour of red, green, blue in 0..1 (WCAG's luminance)."""
+    """Returns black or white, the better read on a colour of red, green, blue in 0..1 (WCAG's luminance)."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
     return "#000000" if float(np.dot([0.2126, 0.7152, 0.0722], linear)) > 0.179 else "#ffffff"
 
 
 def _lines(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Colour, dashes and mark of the line of each name, different for the first 28."""
+    """Returns colour, dashes and mark of the line of each name, different for the first 28."""
     styles = {}
     for number, name in enumerate(names):
         turn, place = divmod(number, len(COLOURS))
@@ -533,28 +533,28 @@ def _lines(names: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def _legend(figure, axis) -> None:
-    """Below the axes, where it hides no line."""
+    """Puts the legend below the axes, where it hides no line."""
     handles, labels = axis.get_legend_handles_labels()
     if labels:
         figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=9)
 
 
 def _figure(width: float, height: float):
-    """An empty figure, in inches."""
+    """Returns an empty figure of a size in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def _norm(low: float, high: float, logarithmic: bool = False):
-    """Values from `low` to `high` to places 0 to 1 in a colour map."""
+    """Returns what maps values from `low` to `high` to places 0 to 1 in a colour map."""
     from matplotlib.colors import LogNorm, Normalize
 
     return (LogNorm if logarithmic else Normalize)(low, high)
 
 
 def _grid(panels: int, width: float, height: float, most: int) -> tuple[Any, np.ndarray]:
-    """A figure of so many axes, at most `most` beside each other, each of this size in inches."""
+    """Returns a figure of so many axes, at most `most` beside each other, each of this size in inches."""
     columns = max(1, min(most, panels))
     rows = max(1, -(-panels // columns))
     figure = _figure(width * columns + 1.0, height * rows + 0.4)
@@ -565,7 +565,7 @@ def _grid(panels: int, width: float, height: float, most: int) -> tuple[Any, np.
 
 
 def _entries(panels: Mapping[str, tuple[Sequence, Sequence, Rows]]) -> list[list]:
-    """[panel, row, column, value] of every entry of matrices: title -> (row labels, column labels, values)."""
+    """Returns [panel, row, column, value] of matrices: title -> (row labels, column labels, values)."""
     return [
         [name, row, column, value]
         for name, (rows, columns, matrix) in panels.items()
@@ -575,7 +575,7 @@ def _entries(panels: Mapping[str, tuple[Sequence, Sequence, Rows]]) -> list[list
 
 
 def _finite(rows: Rows) -> np.ndarray:
-    """As an array with NaN for what is no finite number."""
+    """Returns an array with NaN for what is no finite number."""
     values = accuracy_matrix.as_array(rows)
     return np.where(np.isfinite(values), values, np.nan)
 
@@ -595,7 +595,7 @@ def _save(stem: pathlib.Path, figure, numbers: Any, header: Sequence[str], rows:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can hold; None for what is no finite number."""
+    """Returns what JSON can hold; None for what is no finite number."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray | np.generic):

@@ -37,11 +37,13 @@ def load_results(workdir: pathlib.Path) -> RunResult:
 
 def read_results(path: pathlib.Path) -> RunResult:
     """Returns the result that a results.json holds."""
-    from ucl_jax.results.schema import RunResult
+    from ucl_jax.results.schema import OtherVersion, RunResult
 
     content = _parse(path, _read(path))
     try:
         return RunResult.from_json(content)
+    except OtherVersion as error:
+        raise UsageError(f"{path} {error}; run it again, or read it with the program that wrote it") from error
     except ValueError as error:
         raise _damaged(path, str(error)) from error
 
@@ -90,7 +92,7 @@ def _read(path: pathlib.Path) -> bytes:
 
 
 def _parse(where: str | pathlib.Path, data: bytes, advice: str = ADVICE) -> Any:
-    """What JSON says, in UTF-8, at most 200 levels deep and without numbers that are not finite."""
+    """Returns what JSON says, in UTF-8, at most 200 levels deep and without numbers that are not finite."""
     from pydantic_core import from_json
 
     try:

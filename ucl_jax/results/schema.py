@@ -40,6 +40,10 @@ StageName = Literal["stem", "stage1", "stage2", "stage3", "stage4"]
 OPEN = ConfigDict(extra="allow")  # keeps the keys that no field names
 
 
+class OtherVersion(ValueError):
+    """A results.json is of another version than this program reads."""
+
+
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
@@ -441,12 +445,15 @@ class RunResult:
         """Returns the result that a results.json holds.
 
         Raises:
-          ValueError: it is of another version, or malformed; names the first place that is wrong.
+          OtherVersion: it has no version, or another than VERSION.
+          ValueError: it is malformed; names the first place that is wrong.
         """
-        version = content.get("version") if isinstance(content, Mapping) else None
+        if not isinstance(content, Mapping):
+            raise ValueError("it is no JSON object")
+        version = content.get("version")
         if type(version) is not int or version != VERSION:
-            found = "no version" if version is None else f"version {str(version)[:20]}"
-            raise ValueError(f"$.version: it has {found} where this program reads version {VERSION}")
+            found = "has no version" if version is None else f"is of version {str(version)[:20]}"
+            raise OtherVersion(f"{found}, and this program reads version {VERSION} of results.json")
         result = read_as(cls, content)
         read_as(ConfigRead, result.config, ("config",))
         for place, record in enumerate(result.analysis):

@@ -297,7 +297,7 @@ def analysis_tables(experiments: Sequence[Experiment]) -> list[Table]:
     n runs have the row, and a number that fewer have says so. A probe whose records are pictures has no table.
     """
     records = [record for e in experiments for run in e.runs for record in run.analysis]
-    told_apart = {
+    distinguishing = {
         probe: _varied(probe, [record.settings for record in records if record.probe == probe])
         for probe in dict.fromkeys(record.probe for record in records)
     }
@@ -306,7 +306,7 @@ def analysis_tables(experiments: Sequence[Experiment]) -> list[Table]:
     for place, experiment in enumerate(experiments):
         for run in experiment.runs:
             for record in run.analysis:
-                for settings, numbers in _observations(record, told_apart[record.probe]):
+                for settings, numbers in _observations(record, distinguishing[record.probe]):
                     seeds = found.setdefault(record.probe, {}).setdefault((place, record.after, *settings.items()), {})
                     seeds[run.seed] = numbers
     return [_analysis_table(ANALYSES.get(probe, probe), experiments, rows) for probe, rows in found.items()]
@@ -343,9 +343,9 @@ def _varied(probe: str, settings: Sequence[Mapping[str, Any]]) -> list[str]:
     kept = [{key: _word(value) for key, value in each.items() if key not in own} for each in settings]
     keys = list(dict.fromkeys(key for each in kept for key in each))
     varied = [key for key in keys if len({each[key] for each in kept if key in each}) > 1]
-    told = {tuple(each.get(key) for key in varied) for each in kept}
+    distinct = {tuple(each.get(key) for key in varied) for each in kept}
     different = {tuple(sorted(each.items())) for each in kept}
-    return varied if len(told) == len(different) else [key for key in keys if key in compare.differing(kept)]
+    return varied if len(distinct) == len(different) else [key for key in keys if key in compare.differing(kept)]
 
 
 def _word(value: Any) -> str:
