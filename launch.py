@@ -37,12 +37,13 @@ def main(argv: list[str]) -> None:
         return
     logging.set_verbosity(logging.WARNING)
     logging.get_absl_logger().setLevel("CRITICAL")  # Orbax tells every step of a save, and errors that it raises too
-    from ucl_jax.results import tables  # heavy: not for --help
+    from ucl_jax.results import compare, tables  # heavy: not for --help
     from ucl_jax.training import run
 
     workdir = pathlib.Path(WORKDIR.value) if WORKDIR.value else run.default_workdir(CONFIG.value)
-    results = run.run(CONFIG.value, workdir, command=shlex.join(["python", *sys.argv]))
-    print(tables.table([results]))
+    argument, overrides = cli.origin(sys.argv, CONFIG.value)
+    results = run.run(CONFIG.value, workdir, run.Origin(shlex.join(["python", *sys.argv]), argument, overrides))
+    print(tables.render(tables.every_run([results], compare.forgetting_of([results]))))
     print(f"results: {workdir}/results.json, plots: {workdir}/plots")
 
 

@@ -14,9 +14,11 @@ import numpy as np
 from ucl_jax import cli
 from ucl_jax.evaluation import accuracy_matrix
 from ucl_jax.reproduce.jobs import make_slots
-from ucl_jax.reproduce.plan import Cell, check, keep, make_plan, tell_failures, tell_plan, train
-from ucl_jax.results import tables
+from ucl_jax.reproduce.plan import PlannedRun, check, keep, make_plan, tell_failures, tell_plan, train
+from ucl_jax.results import compare
 from ucl_jax.results.load import load_results
+from ucl_jax.results.schema import RunResult
+from ucl_jax.results.tables import Table, make_frame, mean_and_deviation, render
 
 ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -34,7 +36,7 @@ class Choice(NamedTuple):
     overrides: tuple[str, ...]
 
     def name(self, seed: int) -> str:
-        """Of the results file."""
+        """Returns the name of the results file."""
         words = "-".join(pair.partition(".")[2].replace("=", "_") for pair in self.overrides[:1])
         return f"{self.recipe}-{self.objective}-{words}-seed{seed}".replace("(", "").replace(")", "").replace(",", "_")
 
@@ -71,18 +73,18 @@ CHOICES = (
 )
 
 
-def load(study: str, names: list[str]) -> list[dict]:
-    """Results of a study by name; those that are there."""
+def load(study: str, names: list[str]) -> list[RunResult]:
+    """Returns results of a study by name; those that are there."""
     paths = [RESULTS / study / f"{name}.json" for name in names]
     return [load_results(path) for path in paths if path.exists()]
 
 
-def numbers(runs: list[dict]) -> dict[str, np.ndarray]:
-    """[A, F] within the task and [A, F] over all classes of each run, [2, runs]."""
+def numbers(runs: list[RunResult]) -> dict[str, np.ndarray]:
+    """Returns [A, F] within the task and [A, F] over all classes of each run, [2, runs]."""
     return {
         probe: np.array(
             [
-                [f(run["probes"][probe]["matrix"]) for run in runs]
+                [f(run.probes[probe].matrix) for run in runs]
                 for f in (accuracy_matrix.average_accuracy, accuracy_matrix.forgetting)
             ]
         )
@@ -91,7 +93,7 @@ def numbers(runs: list[dict]) -> dict[str, np.ndarray]:
 
 
 def table() -> str:
-    """A row for each choice: the default, the other, the paired difference, and whether seeds hide it.
+    """Returns a row for each choice: the default, the other, the paired difference, and whether seeds hide it.
 
     The difference of two runs of one seed is what the change did. It is called hidden when its 95 % interval, by
     Student's t, holds 0.
@@ -99,60 +101,58 @@ def table() -> str:
     Raises:
       UsageError: two runs differ in more than the choice.
     """
-    rows = [["point", "run", "other choice", "probe", "default A / F", "other A / F", "difference of A", "of F"]]
+    columns = ["point", "run", "other choice", "probe"]
+    columns += [
+        f"{which} {letter}{of}" for which in ("default", "other") for letter in "AF" for of in ("", " deviation")
+    ]
+    columns += ["difference of A", "hidden by the spread", "difference of F", "hidden by the spread"]
+    rows = []
     for choice in CHOICES:
         seeds = range(3)
         before = load("table1-digits", [f"{choice.recipe}-{choice.objective}-seed{s}" for s in seeds])
         after = load("fidelity-digits", [choice.name(s) for s in seeds])
-        told = [choice.point, f"{choice.recipe}, {choice.objective}", f"`{choice.overrides[0]}`"]
+        words = [choice.point, f"{choice.recipe}, {choice.objective}", f"`{choice.overrides[0]}`"]
         if not len(before) == len(after) == len(seeds):
-            rows.append([*told, "", "not measured", "", "", ""])
+            rows.append([*words, "not measured", *[None] * (len(columns) - 4)])
             continue
-        tables.require_same_config(before + after, {pair.partition("=")[0] for pair in choice.overrides})
+        compare.require_same_config(before + after, {pair.partition("=")[0] for pair in choice.overrides})
         defaults, others = numbers(before), numbers(after)
         for probe, title in (("knn_task", "task"), ("knn_all", "all")):
             one, other = defaults[probe], others[probe]
-            rows.append(
-                [
-                    *(told if title == "task" else [""] * 3),
-                    title,
-                    *(
-                        " / ".join(f"{m:.2f}±{s:.2f}" for m, s in zip(x.mean(1), x.std(1, ddof=1)))
-                        for x in (one, other)
-                    ),
-                    *map(_difference, other - one),
-                ]
-            )
-    return tables.render(rows, "markdown", left=4)
+            spreads = [x for values in (*one, *other) for x in mean_and_deviation(values.tolist())]
+            differences = [x for values in other - one for x in (float(values.mean()), _is_hidden(values))]
+            rows.append([*(words if title == "task" else [""] * 3), title, *spreads, *differences])
+    formats = {name: "+.2f" for name in columns if name.startswith("difference")}
+    return render(Table("", make_frame(columns, rows), words=4, formats=formats), "markdown")
 
 
 def forgetting_table() -> str:
-    """Forgetting within the task and over all classes by each definition, from the same runs.
+    """Returns forgetting within the task and over all classes by each definition, from the same runs.
 
     Within the task, there is also what `max` gives where each task is evaluated from when it is learned on only.
     """
     titles = [f"{title}, `{d}`" for title in ("task", "all") for d in accuracy_matrix.FORGETTING]
-    rows = [["run", *titles, "task, `max`, seen rows"]]
+    rows = []
     for recipe, objective in (("finetune", "supervised"), ("finetune", "barlow_twins"), ("lump", "barlow_twins")):
         runs = load("table1-digits", [f"{recipe}-{objective}-seed{seed}" for seed in range(3)])
-        cells = [
-            f"{np.mean([accuracy_matrix.forgetting(run['probes'][probe]['matrix'], d) for run in runs]):.2f}"
+        of_runs = [
+            [accuracy_matrix.forgetting(run.probes[probe].matrix, d) for run in runs]
             for probe in ("knn_task", "knn_all")
             for d in accuracy_matrix.FORGETTING
         ]
-        seen = [accuracy_matrix.forgetting(_seen_rows(run["probes"]["knn_task"]["matrix"])) for run in runs]
-        rows.append([f"{recipe}, {objective}", *cells, f"{np.mean(seen):.2f}"])
-    return tables.render(rows, "markdown")
+        of_runs.append([accuracy_matrix.forgetting(_seen_rows(run.probes["knn_task"].matrix)) for run in runs])
+        rows.append([f"{recipe}, {objective}", *(mean_and_deviation(values)[0] for values in of_runs)])
+    return render(Table("", make_frame(["run", *titles, "task, `max`, seen rows"], rows)), "markdown")
 
 
 def _seen_rows(matrix: list[list[float]]) -> list[list[float | None]]:
-    """An accuracy matrix without what was measured before a task was learned."""
+    """Returns an accuracy matrix without what was measured before a task was learned."""
     return [[value if task <= row else None for task, value in enumerate(values)] for row, values in enumerate(matrix)]
 
 
-def _difference(values: np.ndarray) -> str:
-    mean, error = values.mean(), values.std(ddof=1) / len(values) ** 0.5
-    return f"{mean:+.2f}" + (" (hidden by the spread)" if abs(mean) < STUDENT * error else "")
+def _is_hidden(values: np.ndarray) -> bool:
+    """Tells whether the interval of a mean difference holds 0."""
+    return bool(abs(values.mean()) < STUDENT * values.std(ddof=1) / len(values) ** 0.5)
 
 
 @cli.exit_codes
@@ -161,13 +161,13 @@ def main(argv: list[str]) -> int:
     parser = cli.Parser(prog="python -m benchmarks.fidelity", description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3, help="0 .. SEEDS-1")
     parser.add_argument("--jobs", type=int, help="processes at a time; default one a GPU, else one a core")
-    parser.add_argument("--only", default="", help="cells whose name contains this")
-    parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="for every cell")
+    parser.add_argument("--only", default="", help="runs whose name contains this")
+    parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="for every run")
     parser.add_argument("--dry-run", action="store_true", help="only say what would run")
     given = parser.parse_args(argv)
     runs, kept = ROOT / "runs" / STUDY, RESULTS / STUDY
     wanted = [
-        Cell(name, runs / name, "digits", c.recipe, c.objective, seed, (*c.overrides, *given.override))
+        PlannedRun(name, runs / name, "digits", c.recipe, c.objective, seed, (*c.overrides, *given.override))
         for seed in range(given.seeds)
         for c in CHOICES
         if given.only in (name := c.name(seed))

@@ -25,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from benchmarks import measure, step
 from ucl_jax.cli import Parser, exit_codes
 from ucl_jax.errors import choose, require
-from ucl_jax.results import tables
+from ucl_jax.results.tables import Table, make_frame, render
 
 RESULT = measure.RESULTS / "growth.json"
 KEYS = {
@@ -133,7 +133,7 @@ def exponent(records: list[dict]) -> float:
 
 def table(result: dict) -> str:
     """The result as text; the exponent of a sweep stands in its last row."""
-    rows = [["sweep", "value", "seconds", "least..most", "GFLOP", "GFLOP/s", "exponent"]]
+    columns, rows = ["sweep", "value", "seconds", "least..most", "GFLOP", "GFLOP/s", "exponent"], []
     for sweep, records in (result["sweeps"] | {"bank": result["bank"]}).items():
         for one in records:
             seconds = one["seconds"]
@@ -147,7 +147,7 @@ def table(result: dict) -> str:
             rows.append([*row, f"{exponent(records):.2f}" if one is records[-1] else ""])
     base = ", ".join(f"{name} {value}" for name, value in result["settings"]["base"].items())
     machine = ", ".join(f"{key} {value}" for key, value in result["where"].items())
-    return "\n".join([tables.render(rows), "", f"base: {base}", machine])
+    return "\n".join([render(Table("", make_frame(columns, rows))), "", f"base: {base}", machine])
 
 
 # The command.

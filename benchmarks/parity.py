@@ -29,7 +29,7 @@ from ucl_jax.data.tasks import TaskStream, batch_indices, open_stream
 from ucl_jax.errors import UsageError
 from ucl_jax.evaluation import evaluators
 from ucl_jax.objectives import Augmentation
-from ucl_jax.results import tables
+from ucl_jax.results.tables import Table, make_frame, render
 from ucl_jax.training import build
 from ucl_jax.training.loop import end_task
 from ucl_jax.types import Array, Batch, Span
@@ -244,14 +244,14 @@ def compare(outcomes: list[dict], first: str, second: str, outcome: str) -> dict
 
 
 def table(result: dict) -> str:
-    """Means of each program, then differences, in Markdown."""
-    rows = [["", *OUTCOMES]]
+    """Returns means of each program, then differences, in Markdown."""
+    rows = []
     for name in PROGRAMS:
         values = [[of_seed[name][outcome] for of_seed in result["seeds"]] for outcome in OUTCOMES]
         rows.append([f"`{name}`", *(f"{np.mean(x):.3f}±{np.std(x, ddof=1):.3f}" for x in values)])
     for pair, found in result["differences"].items():
         rows.append([pair, *("{mean:+.3f}±{half:.3f}, p={p:.2f}".format(**found[outcome]) for outcome in OUTCOMES)])
-    return tables.render(rows, "markdown")
+    return render(Table("", make_frame(["", *OUTCOMES], rows)), "markdown")
 
 
 @cli.exit_codes

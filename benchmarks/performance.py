@@ -2,10 +2,10 @@
 
 import collections
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks import measure
-from ucl_jax.results import tables
+from ucl_jax.results.tables import Table, make_frame, render
 
 MISSING = "**Not measured yet.**"
 PROGRAMS = {"ours": "ucl_jax", "torch_plain": "PyTorch, plain", "torch_best": "PyTorch, best"}
@@ -34,6 +34,11 @@ def where(result: Mapping) -> str:
     ]
     commit, _, changes = (facts.get("commit") or "unknown").partition("+")
     return ", ".join([facts["device"], *versions, f"commit {commit[:10]}" + (f" with {changes}" if changes else "")])
+
+
+def _markdown(rows: Sequence[Sequence[str]], words: int = 1) -> str:
+    """Returns rows of texts, of which the first is the header, as Markdown; `words` columns are not of numbers."""
+    return render(Table("", make_frame(rows[0], rows[1:]), words), "markdown")
 
 
 def _note(result: Mapping, command: str = "") -> str:
@@ -75,7 +80,7 @@ def step(result: dict) -> str:
         "The ratio is the median of the ratios of single rounds, not that of the medians. A first step compiles; that "
         "of the best PyTorch loop with what its compiler may have kept on disk."
     )
-    return "\n\n".join([tables.render(rows, "markdown", left=2), how, _note(result), *notes])
+    return "\n\n".join([_markdown(rows, words=2), how, _note(result), *notes])
 
 
 def parts(result: dict) -> str:
@@ -86,7 +91,7 @@ def parts(result: dict) -> str:
             for name, seconds in programs.items():
                 faster = result["parts_ratio"][size][part].get(name)
                 rows.append([size, part, PROGRAMS[name], spread(seconds), spread(faster, ".2f") if faster else "-"])
-    return tables.render(rows, "markdown", left=3) if len(rows) > 1 else MISSING
+    return _markdown(rows, words=3) if len(rows) > 1 else MISSING
 
 
 def limit(result: dict) -> str:
@@ -113,7 +118,7 @@ def limit(result: dict) -> str:
         for name, rates in result["rates"].items()
     ]
     note = f"Ours computed in {result['settings']['dtype']}. Rates measured: {'; '.join(measured)}."
-    return f"{tables.render(rows, 'markdown')}\n\n{note}"
+    return f"{_markdown(rows)}\n\n{note}"
 
 
 def startup(result: dict) -> str:
@@ -124,7 +129,7 @@ def startup(result: dict) -> str:
         rows.append([f"`launch.py --config={config}`", *seconds, str(one["repeats"]), str(one["programs"])])
     helps = [["command", "seconds to --help"]]
     helps += [[f"`{command}`", spread(seconds, ".2f")] for command, seconds in result["help"].items()]
-    text = (tables.render(table, "markdown") for table in (rows, helps))
+    text = (_markdown(table) for table in (rows, helps))
     measured = collections.defaultdict(list)
     for command, facts in ("--help", result), *result["first_step"].items():
         measured[where(facts)].append(f"`{command}`")
@@ -148,7 +153,7 @@ def collectives(result: dict) -> str:
     note = (
         f"{s['devices']} devices, {s['benchmark']}, width {s['width']}, batch {s['batch']}, {s['image']}x{s['image']}; "
     )
-    return f"{tables.render(rows, 'markdown', left=2)}\n\n{note}{_note(result, 'python -m benchmarks.compiled')}"
+    return f"{_markdown(rows, words=2)}\n\n{note}{_note(result, 'python -m benchmarks.compiled')}"
 
 
 def growth(result: dict) -> str:
@@ -169,9 +174,7 @@ def growth(result: dict) -> str:
             )
     if len(rows) == 1:
         return MISSING
-    return (
-        f"{tables.render(rows, 'markdown')}\n\nThe others are {_settings(result['settings']['base'])}; {_note(result)}"
-    )
+    return f"{_markdown(rows)}\n\nThe others are {_settings(result['settings']['base'])}; {_note(result)}"
 
 
 def _settings(of: Mapping) -> str:
@@ -187,7 +190,7 @@ def bank(result: dict) -> str:
         rows.append([f"{point['value']}", spread(point["seconds"]), *(f"{ratio:.2f}" for ratio in larger)])
     if len(rows) == 1:
         return MISSING
-    return f"{tables.render(rows, 'markdown')}\n\n{_settings(result['settings']['knn'])}."
+    return f"{_markdown(rows)}\n\n{_settings(result['settings']['knn'])}."
 
 
 def knn(result: dict) -> str:
@@ -206,7 +209,7 @@ def knn(result: dict) -> str:
         f"{s['queries']} queries, a bank of {s['bank']} features of {s['features']} dimensions, k = {s['k']}; "
         f"{s['repeats']} rounds; "
     )
-    return f"{tables.render(rows, 'markdown')}\n\n{note}{_note(result, 'python -m benchmarks.knn')}"
+    return f"{_markdown(rows)}\n\n{note}{_note(result, 'python -m benchmarks.knn')}"
 
 
 TABLES: dict[str, Callable[[], str]] = {

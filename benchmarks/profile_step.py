@@ -18,7 +18,7 @@ import sys
 from benchmarks import measure, step
 from ucl_jax.cli import Parser, exit_codes
 from ucl_jax.errors import UsageError, choose, require
-from ucl_jax.results import tables
+from ucl_jax.results.tables import Table, make_frame, render
 
 UNTIMED = 2  # steps before the trace: the first one compiles
 
@@ -83,13 +83,13 @@ def kind(name: str) -> str:
 def table(found: dict[str, tuple[float, int]], steps: int, top: int) -> str:
     """The longest kinds as text, a step."""
     total = sum(seconds for seconds, _ in found.values())
-    rows = [["operation", "ms a step", "share", "calls a step"]]
+    columns, rows = ["operation", "ms a step", "share", "calls a step"], []
     for name, (seconds, calls) in list(found.items())[:top]:
         rows.append([name, f"{1e3 * seconds / steps:.3f}", f"{100 * seconds / total:.1f} %", f"{calls / steps:.4g}"])
     rest = [seconds for seconds, _ in list(found.values())[top:]]
     if rest:
         rows.append([f"{len(rest)} others", f"{1e3 * sum(rest) / steps:.3f}", f"{100 * sum(rest) / total:.1f} %", "-"])
-    return tables.render(rows, "text", left=1)
+    return render(Table("", make_frame(columns, rows)))
 
 
 def parse(argv: list[str]) -> argparse.Namespace:

@@ -28,7 +28,7 @@ from benchmarks import measure
 from configs import lump
 from ucl_jax.cli import Parser, exit_codes, read_config
 from ucl_jax.errors import UsageError, choose, require
-from ucl_jax.results import tables
+from ucl_jax.results.tables import Table, make_frame, render
 
 ARGUMENT = {"paper": "cifar10,simsiam", "demo": "digits,simsiam"}
 PEERS = ("torch_plain", "torch_best")
@@ -458,7 +458,7 @@ def _seconds(values: list[float]) -> str:
 
 def table(result: dict) -> str:
     """The result as text; a spread is median (least..most)."""
-    rows = [["size", "what", "program", "seconds", "images/s", "ours over it"]]
+    columns, rows = ["size", "what", "program", "seconds", "images/s", "ours over it"], []
     for size, steps in result["steps"].items():
         for name, seconds in steps.items():
             faster = result["ratio_spread"][size].get(name)
@@ -470,7 +470,7 @@ def table(result: dict) -> str:
                 rows.append([size, part, name, _spread(seconds), "-", _spread(faster) if faster else "-"])
         for name, seconds in result["first_seconds"][size].items():
             rows.append([size, "first step", name, f"{seconds:.1f}", "-", "-"])
-    lines = [tables.render(rows, "text", left=3), ""]
+    lines = [render(Table("", make_frame(columns, rows), words=3)), ""]
     for size, one in result["limits"].items():
         lines.append(
             f"{size}: {one['flops'] / 1e9:.4g} GFLOP and at least {one['bytes'] / 1e9:.4g} GB a step by XLA's count, "

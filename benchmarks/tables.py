@@ -10,8 +10,6 @@ import json
 import re
 from collections.abc import Callable
 
-import numpy as np
-
 from benchmarks import fidelity, imports, performance
 from benchmarks.fidelity import RESULTS, ROOT
 from ucl_jax.cli import Parser, exit_codes
@@ -19,14 +17,16 @@ from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.data.tiny_imagenet_classes import CLASSES
 from ucl_jax.errors import write_whole
 from ucl_jax.evaluation import accuracy_matrix
-from ucl_jax.results import tables
+from ucl_jax.results import compare
 from ucl_jax.results.load import load_results
+from ucl_jax.results.schema import RunResult
+from ucl_jax.results.tables import Table, make_frame, mean_and_deviation, of_seeds, render
 
 PAGES = ("README.md", "docs/architecture.md", "docs/fidelity.md", "docs/performance.md", "docs/tiny_imagenet.md")
 
 
-def load(study: str) -> list[dict]:
-    """Every results.json of a study, by name."""
+def load(study: str) -> list[RunResult]:
+    """Returns every result of a study, by name."""
     return [load_results(path) for path in sorted((RESULTS / study).glob("*.json"))]
 
 
@@ -34,42 +34,30 @@ RECIPES = ("finetune", "pnn", "si", "agem", "gss", "er", "der", "derpp", "lump",
 OBJECTIVES = ("supervised", "simsiam", "barlow_twins")
 
 
-def _row(run: dict) -> tuple[str, str]:
-    return run["config"]["objective"]["name"], run["config"]["recipe"]
-
-
-def _ordered(study: str) -> list[dict]:
-    """Runs in the order of the paper's table, then by seed."""
-
-    def place(run):
-        objective, recipe = _row(run)
-        return OBJECTIVES.index(objective), RECIPES.index(recipe), run["config"]["seed"]
-
-    return sorted(load(study), key=place)
+def _ordered(study: str) -> list[RunResult]:
+    """Returns runs in the order of the paper's table, then by seed."""
+    return sorted(load(study), key=lambda run: (OBJECTIVES.index(run.objective), RECIPES.index(run.recipe), run.seed))
 
 
 def table1(study: str) -> str:
-    """Rows in the order of the paper's table, mean and deviation over seeds that differ in nothing else."""
-    return tables.table_of_seeds(_ordered(study), "markdown")
+    """Returns rows in the order of the paper's table, mean and deviation over seeds that differ in nothing else."""
+    return render(of_seeds(_ordered(study)), "markdown")
 
 
 def learned(study: str) -> str:
-    """kNN within the task: the untrained network, right after learning a task, and after the last one."""
-    rows = [["objective", "recipe", "untrained", "a task just learned", "after the last task"]]
-    for (objective, recipe), group in itertools.groupby(_ordered(study), key=_row):
-        probes = [run["probes"]["knn_task"] for run in group]
-        cells = [
-            f"{np.mean(values):.2f}"
-            for values in (
-                [p["random_init"] for p in probes],
-                [accuracy_matrix.learning_accuracy(p["matrix"]) for p in probes if len(p["matrix"]) > 1],
-                [accuracy_matrix.average_accuracy(p["matrix"], len(p["matrix"]) == 1) for p in probes],
-            )
-            if values
-        ]
-        if len(cells) == 3:
-            rows.append([objective, recipe, *cells])
-    return tables.render(rows, "markdown", left=2)
+    """Returns kNN within the task: the untrained network, right after learning a task, and after the last one."""
+    rows = []
+    continual = [run for run in _ordered(study) if not run.joint]
+    for (objective, recipe), group in itertools.groupby(continual, key=lambda run: (run.objective, run.recipe)):
+        runs = list(group)
+        values = (
+            [compare.untrained(run, "knn_task") for run in runs],
+            [accuracy_matrix.learning_accuracy(run.probes["knn_task"].matrix) for run in runs],
+            [compare.average_accuracy(run, "knn_task") for run in runs],
+        )
+        rows.append([objective, recipe, *(mean_and_deviation(of_runs)[0] for of_runs in values)])
+    columns = ["objective", "recipe", "untrained", "a task just learned", "after the last task"]
+    return render(Table("", make_frame(columns, rows), words=2), "markdown")
 
 
 # What each recipe is, and what it keeps.
@@ -90,17 +78,18 @@ METHODS = {
 
 
 def methods() -> str:
-    """Every recipe with its paper, what it stores, and its measured cost."""
+    """Returns every recipe with its paper, what it stores, and its measured cost."""
     path = RESULTS / "cost.json"
     cost = json.loads(path.read_text()) if path.exists() else None
-    rows = [["recipe", "method", "stores", "step time, finetune = 1"]]
+    rows = []
     for recipe, (what, stores) in METHODS.items():
         told = "1 (the same step)"
         if recipe != "multitask":
             known = cost is not None and recipe in cost["ratio"]
             told = f"{cost['ratio'][recipe]['median']:.2f}" if known else "not measured yet"
         rows.append([f"[{recipe}](configs/{recipe}.py)", what, stores, told])
-    table = tables.render(rows, "markdown", left=4)
+    columns = ["recipe", "method", "stores", "step time, finetune = 1"]
+    table = render(Table("", make_frame(columns, rows), words=4), "markdown")
     if cost is None:
         return table
     s = cost["settings"]
@@ -113,17 +102,16 @@ def methods() -> str:
 
 
 def tiny_imagenet_tasks() -> str:
-    """The classes of every task of Split Tiny-ImageNet, by wnid and name."""
+    """Returns the classes of every task of Split Tiny-ImageNet, by wnid and name."""
     benchmark, classes = BENCHMARKS["tiny_imagenet"], [f"{wnid} {name}" for wnid, name in CLASSES.items()]
     width = benchmark.classes_per_task
-    rows = [["task", *(f"class {k + 1}" for k in range(width))]]
-    for task in range(benchmark.num_tasks):
-        rows.append([str(task + 1), *classes[task * width : (task + 1) * width]])
-    return tables.render(rows, "markdown", left=1 + width)
+    rows = [[task + 1, *classes[task * width : (task + 1) * width]] for task in range(benchmark.num_tasks)]
+    frame = make_frame(["task", *(f"class {k + 1}" for k in range(width))], rows)
+    return render(Table("", frame, words=1 + width), "markdown")
 
 
 def parity_table() -> str:
-    """LUMP here and in PyTorch over paired seeds, from parity.json."""
+    """Returns LUMP here and in PyTorch over paired seeds, from parity.json."""
     from benchmarks import parity  # imports JAX
 
     result = json.loads(parity.RESULT.read_text())
@@ -146,7 +134,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def filled(page: str) -> str:
-    """A page with its tables made anew."""
+    """Returns a page with its tables made anew."""
 
     def replace(match):
         return f"<!-- table {match[1]} -->\n{TABLES[match[1]]()}\n<!-- end -->"

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from ucl_jax import cli, settings
-from ucl_jax.cli import StopRequest
+from ucl_jax.cli import StopRequest, origin, read_config
 
 ROOT = pathlib.Path(__file__).parent.parent
 PROGRAM = """
@@ -176,3 +176,18 @@ def test_launch_prints_what_differs_and_refuses_bad_input(tmp_path):
         assert len(done.stderr.splitlines()) == 1
         assert named in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("form", ["--config={}", "--config {}"])
+def test_the_origin_of_a_config_is_its_recipes_argument_and_what_differs_from_it(form):
+    recipe = f"{ROOT}/configs/lump.py:cifar100,barlow_twins"
+    words = [*form.format(recipe).split(), "--config.seed=3", "--config.augment.mean=(0.1,0.2,0.3)"]
+    words += ["--config.train.momentum=0.9"]  # which is as in the recipe
+    argument, overrides = origin(["launch.py", *words, "--workdir=x"], read_config(words))
+    assert argument == "cifar100,barlow_twins"
+    assert overrides == {"seed": 3, "augment.mean": [0.1, 0.2, 0.3]}
+
+
+def test_a_recipe_without_an_argument_has_an_empty_one():
+    words = [f"--config={ROOT}/configs/lump.py"]
+    assert origin(["launch.py", *words], read_config(words)) == ("", {})

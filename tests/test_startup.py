@@ -22,6 +22,8 @@ HEAVY = {
     "tensorboardX",
     "torch",
     "pydantic",
+    "pandas",
+    "jinja2",
 }
 # Commands -> what of HEAVY their help does with: settings of probes stand beside their code, which is JAX.
 HELP = {

@@ -27,7 +27,7 @@ import numpy as np
 from tests import tiny
 from ucl_jax import cli
 from ucl_jax.errors import UsageError, write_whole
-from ucl_jax.results import tables
+from ucl_jax.results.tables import Table, make_frame, render
 from ucl_jax.training import parallel
 from ucl_jax.training.build import make_experiment
 from ucl_jax.training.checkpoint import Checkpoints, Networks
@@ -382,7 +382,7 @@ def heard_by_nobody(recipe: str, folder: pathlib.Path, expected: dict, ways: dic
 def table(counts: Sequence[Count]) -> str:
     """The counts as Markdown."""
     rows = [["what happens", "tried", "held"], *([c.what, str(c.tried), str(c.held)] for c in counts)]
-    return tables.render(rows, "markdown", 1)
+    return render(Table("", make_frame(rows[0], rows[1:])), "markdown")
 
 
 def torture(given, folder: pathlib.Path) -> list[Count]:

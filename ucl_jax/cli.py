@@ -6,6 +6,7 @@ import difflib
 import errno
 import functools
 import io
+import json
 import os
 import signal
 import sys
@@ -200,6 +201,17 @@ def difference_lines(config: ConfigDict, other: ConfigDict) -> list[str]:
     rows = [("key", "--config", "--diff"), *((key, told(here), told(there)) for key, (here, there) in found.items())]
     widths = [max(map(len, column)) for column in zip(*rows)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+def origin(argv: Sequence[str], config: ConfigDict) -> tuple[str, dict[str, Any]]:
+    """Returns what `argv` gives its recipe after the colon, and where `config` differs from what the recipe gives then.
+
+    The differences are "section.key" -> value, as JSON has it.
+    """
+    recipe = _recipe(argv)
+    given, default = (json.loads(tree.to_json()) for tree in (config, read_config([f"--config={recipe}"])))
+    overrides = {key: here for key, (here, _) in settings.differences(given, default).items()}
+    return recipe.partition(":")[2], overrides
 
 
 def _config_flag(argv: Sequence[str]) -> tuple[flags.FlagValues, flags.FlagHolder]:

@@ -8,11 +8,12 @@ import subprocess
 import pytest
 
 from benchmarks import fidelity, measure, performance, profile_step, tables
+from tests import run_results
 from ucl_jax.errors import UsageError
 from ucl_jax.reproduce import __main__ as reproduce
 from ucl_jax.reproduce import jobs, studies
 from ucl_jax.reproduce.plan import saved_results
-from ucl_jax.results.tables import require_same_config
+from ucl_jax.results.compare import require_same_config
 
 ROOT = pathlib.Path(fidelity.__file__).parent.parent
 PAPER = [("supervised", 7), ("simsiam", 6), ("barlow_twins", 6)]  # rows of Table 1
@@ -58,7 +59,7 @@ def test_tables_of_performance_say_what_was_measured_and_what_was_not(tmp_path, 
         "bank": [],
     }
     (tmp_path / "growth.json").write_text(json.dumps(growth))
-    lines = performance.TABLES["growth"]().splitlines()
+    lines = re.sub(" +", " ", performance.TABLES["growth"]()).splitlines()
     assert lines[2:4] == [
         "| batch size | 8 | 0.250 (0.200..0.500) | 1.00 | 1 | 1.00 | 4 |",
         "| batch size | 16 | 0.500 | 2.00 | 2 | 2.00 | 4 |",
@@ -84,7 +85,7 @@ def test_a_ratio_stands_beside_the_program_it_is_over(tmp_path, monkeypatch):
         "where": {"device": "a machine", "jax": "1", "commit": "0123"},
     }
     (tmp_path / "step.json").write_text(json.dumps(result))
-    lines = performance.TABLES["step"]().splitlines()
+    lines = re.sub(" +", " ", performance.TABLES["step"]()).splitlines()
     assert lines[2:4] == [
         "| demo | ucl_jax | 0.500 | 128 | - | 10.0 |",
         "| demo | PyTorch, plain | 1.00 | 64 | 2.00 (1.50..2.50) | 2.0 |",
@@ -149,39 +150,36 @@ def test_fidelity_names_are_different_and_its_recipes_exist():
 
 
 def test_runs_that_differ_in_more_than_their_seed_are_not_averaged():
-    runs = [
-        {"config": {"recipe": "lump", "seed": seed, "objective": {"name": "simsiam"}, "train": {"epochs": 40}}}
-        for seed in (0, 1)
-    ]
+    runs = [run_results.result(seed=seed, settings={"train.epochs": 40}) for seed in (0, 1)]
     require_same_config(runs)
-    runs.append({"config": runs[0]["config"] | {"seed": 2, "train": {"epochs": 60}}})
+    runs.append(run_results.result(seed=2, settings={"train.epochs": 60}))
     with pytest.raises(UsageError, match=r"runs of lump .* differ in train\.epochs \(40, 40, 60\)"):
         require_same_config(runs, {"train.batch_size"})
     require_same_config(runs, {"train.epochs"})
 
 
-def test_saved_results_are_those_of_their_commands():
+def test_saved_results_are_those_of_their_configs():
     """What benchmarks/results holds counts as finished, so that nobody trains it again."""
     kept = fidelity.RESULTS / "table1-digits"
     given = reproduce.parse(["table1", "--recipes=all"])
-    named = {cell.name: cell for cell in studies.STUDIES["table1"].cells(given, "digits")}
+    named = {run.name: run for run in studies.STUDIES["table1"].plan(given, "digits")}
     assert {path.stem for path in kept.glob("*.json")} <= named.keys()
     for path in kept.glob("*.json"):
-        assert saved_results(named[path.stem], kept)["finished"]
+        assert saved_results(named[path.stem], kept).finished
 
 
 def test_the_other_choices_run_and_are_kept(tmp_path, monkeypatch, capsys):
     """Real processes, of a launch.py that only pretends to train."""
     (tmp_path / "launch.py").write_text(
         "import json, pathlib, sys\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "from ucl_jax.cli import read_config\n"
         "flags = dict(word.split('=', 1) for word in sys.argv[1:])\n"
         "if '/er.py' in flags['--config']: sys.exit('error: no luck')\n"
-        "named = {name: {'name': 'any'} for name in ('objective', 'model')}\n"
-        "benchmark = {'name': 'digits', 'joint': False, 'examples_per_task': 0}\n"
-        "judged = {'forgetting': 'max', 'tasks': 'all'}\n"
-        "config = {'recipe': 'any', 'seed': 0, 'benchmark': benchmark, 'eval': judged, **named}\n"
+        f"words = [word.replace('=configs/', {f'={ROOT}/configs/'!r}) for word in sys.argv[1:] if '--config' in word]\n"
+        "config = json.loads(read_config(words).to_json())\n"
         "probe = {'matrix': [[90.0]], 'chance': 50.0}\n"
-        "results = {'finished': True, 'command': ' '.join(sys.argv), 'config': config}\n"
+        "results = {'version': 1, 'finished': True, 'argument': '', 'overrides': {}, 'config': config}\n"
         "results['probes'] = {'knn_task': probe, 'knn_all': probe}\n"
         "pathlib.Path(flags['--workdir'], 'results.json').write_text(json.dumps(results))\n"
     )

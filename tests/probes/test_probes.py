@@ -27,6 +27,7 @@ from ucl_jax.probes import PROBES
 from ucl_jax.probes import __main__ as probe
 from ucl_jax.probes.loss_landscape import filter_normalised, random_classifier
 from ucl_jax.probes.trained_run import TrainedRun
+from ucl_jax.results.schema import Record
 from ucl_jax.training import run
 from ucl_jax.types import Variables
 
@@ -34,7 +35,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 def trained(folder, recipe, arg="digits", **more):
-    run.run(tiny.config(recipe, arg, log__tensorboard=False, train__epochs=1, **more), folder, "a test")
+    run.run(tiny.config(recipe, arg, log__tensorboard=False, train__epochs=1, **more), folder, run.Origin("a test"))
     return folder
 
 
@@ -377,7 +378,7 @@ def test_what_is_there_is_not_made_again(workdir, monkeypatch):
 
 def test_a_run_that_goes_on_keeps_its_analysis(tmp_path):
     folder = trained(tmp_path / "run", "finetune")
-    probe.add(folder, {"probe": "geometry", "after": 1, "settings": {}, "values": {"dimensions": 32}})
+    probe.add(folder, Record(probe="geometry", after=1, settings={}, values={"dimensions": 32}))
     content = results(folder) | {"finished": False}
     run.write_json(folder / "results.json", content)
     trained(folder, "finetune")

@@ -16,14 +16,15 @@ import time
 import numpy as np
 import pytest
 
-from tests import tiny
+from tests import run_results, tiny
+from ucl_jax import cli
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.errors import UsageError
 from ucl_jax.reproduce import __main__ as reproduce
 from ucl_jax.reproduce import jobs, plan, probe_requests, studies
 from ucl_jax.reproduce.jobs import Job, Slot, gpus, make_slots, run_jobs
-from ucl_jax.reproduce.plan import Cell, Times, check, duration, left
-from ucl_jax.results import tables
+from ucl_jax.reproduce.plan import PlannedRun, Times, check, duration, left
+from ucl_jax.results import compare
 from ucl_jax.results.paper import Value
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -31,6 +32,8 @@ ROOT = pathlib.Path(__file__).parents[2]
 # Pretends to train for STEPS steps of 0.02 s, saves its step upon SIGTERM, and holds the lock of its folder.
 LAUNCH = """
 import fcntl, json, os, pathlib, signal, sys, time
+sys.path.insert(0, "ROOT")
+from ucl_jax.cli import read_config
 flags = dict(word.split("=", 1) for word in sys.argv[1:])
 folder = pathlib.Path(flags["--workdir"])
 folder.mkdir(parents=True, exist_ok=True)
@@ -39,17 +42,17 @@ try:
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 except BlockingIOError:
     sys.exit("error: another process is training")
-recipe, _, arg = flags["--config"].removeprefix("configs/").partition(".py:")
-benchmark, objective = arg.split(",")
-seed, examples = int(flags["--config.seed"]), int(flags.get("--config.benchmark.examples_per_task", 0))
+words = [word.replace("=configs/", "=ROOT/configs/") for word in sys.argv[1:] if word.startswith("--config")]
+config = json.loads(read_config(words).to_json())
+recipe, seed, examples = config["recipe"], config["seed"], config["benchmark"]["examples_per_task"]
 print("pretending", os.environ.get("CUDA_VISIBLE_DEVICES"), sorted(os.sched_getaffinity(0)), flush=True)
-if recipe == "si" and "--config.bad" in flags:
+if recipe == "si" and config["train"]["weight_decay"] == 0.25:
     print("error: no luck with si")
     sys.exit(2)
 state, stop = folder / "state", []
 signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
 step = int(state.read_text()) if state.exists() else 0
-(folder / "config.json").write_text("{}")
+(folder / "config.json").write_text(json.dumps(config))
 with (folder / "starts").open("a") as starts:
     print(step, file=starts)
 while step < int(os.environ.get("STEPS", 0)):
@@ -60,16 +63,12 @@ while step < int(os.environ.get("STEPS", 0)):
         state.write_text(str(step))
         sys.exit(143)
 first = 90 + seed + (examples or 400) / 100
-config = {"recipe": recipe, "seed": seed, "objective": {"name": objective}, "model": {"name": "resnet18"},
-    "benchmark": {"name": benchmark, "joint": False, "examples_per_task": examples,
-        "subset_seed": int(flags.get("--config.benchmark.subset_seed", 0))},
-    "eval": {"forgetting": "max", "tasks": "all"}}
 probes = {"knn_task": {"matrix": [[first, None], [first - 6, first + 2]], "chance": 50.0},
     "knn_all": {"matrix": [[first - 10, None], [first - 40, first - 10]], "chance": 25.0}}
-results = {"finished": True, "config": config, "command": " ".join(["python", *sys.argv]), "probes": probes,
+results = {"version": 1, "finished": True, "config": config, "argument": "", "overrides": {}, "probes": probes,
     "seconds": 7.0 + time.time() % 1}
 (folder / "results.json").write_text(json.dumps(results))
-"""
+""".replace("ROOT", str(ROOT))
 
 # Pretends to probe: adds the records that it is asked for and that are not there.
 PROBE = """
@@ -158,6 +157,17 @@ def wait_for(path, seconds=20):
         time.sleep(0.01)
 
 
+def squeezed(text):
+    """Markdown whose cells have one space around them."""
+    return re.sub(r"(?<=\S) +", " ", text)
+
+
+def config_of(recipe, argument, *pairs):
+    """The config of a recipe with overrides KEY=VALUE, as JSON."""
+    flags = [f"--config={ROOT}/configs/{recipe}.py:{argument}", *(f"--config.{pair}" for pair in pairs)]
+    return json.loads(cli.read_config(flags).to_json())
+
+
 def files(fake, name, root="runs"):
     """The outputs of a study, by suffix; pictures as bytes."""
     found = {path.name: path.read_bytes() for path in (fake / root).glob(f"{name}*") if path.is_file()}
@@ -170,7 +180,7 @@ SMALL = ("table1", "--objectives=simsiam", "--recipes=finetune,si", "--seeds=2",
 
 def test_a_dry_run_tells_the_plan_and_touches_nothing(fake, capsys):
     assert call(fake, "table1", "--objectives=simsiam,supervised", "--seeds=2", "--recipes=all", "--dry-run") == 0
-    told = capsys.readouterr().out
+    told = squeezed(capsys.readouterr().out)
     named = re.findall(r"^  digits/(\S+): missing$", told, flags=re.MULTILINE)
     rows = [f"{r}-simsiam" for r in ("finetune", "si", "der", "lump", "multitask", "pnn")]
     rows += [f"{r}-supervised" for r in ("finetune", "si", "agem", "gss", "der", "multitask", "pnn")]
@@ -184,7 +194,8 @@ def test_a_dry_run_tells_the_plan_and_touches_nothing(fake, capsys):
 
 
 def test_planning_needs_no_jax():
-    code = "import sys, ucl_jax.reproduce; sys.exit(bool({'jax', 'matplotlib', 'flax'} & sys.modules.keys()))"
+    heavy = "{'jax', 'matplotlib', 'flax', 'pandas', 'pydantic'}"
+    code = f"import sys, ucl_jax.reproduce.__main__; sys.exit(bool({heavy} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -217,18 +228,12 @@ def write_results(folder, benchmark, objective, recipe, seed, task, whole=((50.0
     """A finished run with given accuracy matrices."""
     folder = folder / benchmark / f"{recipe}-{objective}-seed{seed}"
     folder.mkdir(parents=True)
-    config = {
-        "recipe": recipe,
-        "seed": seed,
-        "objective": {"name": objective},
-        "model": {"name": "resnet18"},
-        "benchmark": {"name": benchmark, "joint": False, "examples_per_task": 0},
-        "eval": {"forgetting": "max", "tasks": "all"},
+    probes = {
+        name: run_results.probe(rows, random_init=None) for name, rows in (("knn_task", task), ("knn_all", whole))
     }
-    command = f"python launch.py --config=configs/{recipe}.py:{benchmark},{objective} --config.seed={seed}"
-    results = {"finished": True, "config": config, "command": command, "seconds": 60.0}
-    results["probes"] = {"knn_task": {"matrix": task, "chance": 50.0}, "knn_all": {"matrix": whole, "chance": 25.0}}
-    (folder / "results.json").write_text(json.dumps(results | more))
+    config = config_of(recipe, f"{benchmark},{objective}", f"seed={seed}")
+    results = run_results.as_json(config=config, probes=probes, **{"seconds": 60.0} | more)
+    (folder / "results.json").write_text(json.dumps(results))
     return folder
 
 
@@ -244,7 +249,7 @@ def test_table_1_beside_the_paper_by_hand(fake, capsys):
     write_results(root, "cifar10", "simsiam", "lump", 1, [[89.0, None], [86.4, 90.4]])  # A 88.4, F 2.6
     write_results(root, "cifar10", "simsiam", "lump", 2, [[89.0, None], [86.8, 90.8]])  # A 88.8, F 2.2
     assert call(fake, *arguments, "--format=markdown") == 0
-    told = capsys.readouterr().out
+    told = squeezed(capsys.readouterr().out)
     finetune = (
         "| simsiam | finetune | 3 | 90.20±0.20 | 90.11±0.12 | +0.09 | yes | 6.00±1.00 | 5.42±0.08 | +0.58 | yes "
         "| 40.00±0.00 | 20.00±0.00 |"
@@ -256,7 +261,7 @@ def test_table_1_beside_the_paper_by_hand(fake, capsys):
     assert finetune in told
     assert lump in told
     assert "within: |difference| <= the paper's deviation + ours" in told
-    assert finetune in (root / "table1-cifar10.md").read_text()
+    assert finetune in squeezed((root / "table1-cifar10.md").read_text())
     saved = json.loads((root / "table1-cifar10.json").read_text())
     row = saved["rows"][0]
     assert (row["objective"], row["recipe"], row["seeds"]) == ("simsiam", "finetune", [0, 1, 2])
@@ -272,20 +277,20 @@ def test_table_1_beside_the_paper_by_hand(fake, capsys):
 def test_what_the_paper_does_not_have_is_a_dash(fake, capsys):
     write_results(fake / "runs", "digits", "simsiam", "lump", 0, [[89.0, None], [86.0, 90.0]])
     assert call(fake, "table1", "--objectives=simsiam", "--recipes=lump", "--seeds=1", "--format=markdown") == 0
-    told = capsys.readouterr().out
+    told = squeezed(capsys.readouterr().out)
     assert "| simsiam | lump | 1 | 88.00 | - | - | - | 3.00 | - | - | - | 40.00 | 20.00 |" in told
     assert "The paper has no digits." in told
 
 
 def test_within_the_spread_is_decided_in_one_place():
     paper = Value(90.0, 0.5)
-    assert tables.against([90.5], paper)["within"]
-    assert not tables.against([90.51], paper)["within"]
+    assert compare.against([90.5], paper).within
+    assert not compare.against([90.51], paper).within
     # Two runs 91 and 92: mean 91.5, deviation sqrt(0.5); 1.5 is more than 0.5 + 0.707, but not than 0.8 + 0.707.
-    assert not tables.against([91.0, 92.0], paper)["within"]
-    assert tables.against([91.0, 92.0], Value(90.0, 0.8))["within"]
-    assert tables.against([None], paper) is None
-    assert tables.against([90.0], None) is None
+    assert not compare.against([91.0, 92.0], paper).within
+    assert compare.against([91.0, 92.0], Value(90.0, 0.8)).within
+    assert compare.against([None], paper) is None
+    assert compare.against([90.0], None) is None
 
 
 def test_runs_of_other_settings_are_refused_before_anything_starts(fake, capsys):
@@ -293,7 +298,7 @@ def test_runs_of_other_settings_are_refused_before_anything_starts(fake, capsys)
     assert call(fake, *SMALL, "--override=train.epochs=2") == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert f"error: {folder} holds a run with other settings: train.epochs (the default there, 2 here)" in error
+    assert f"error: {folder} holds a run with other settings: train.epochs (40 there, 2 here)" in error
     assert "--root" in error
     assert sorted(path.name for path in (fake / "runs/digits").iterdir()) == ["si-simsiam-seed1"]
     # How a run is logged changes no number.
@@ -303,19 +308,19 @@ def test_runs_of_other_settings_are_refused_before_anything_starts(fake, capsys)
 def test_a_run_killed_in_its_first_task_is_refused_too(fake, capsys):
     folder = fake / "runs/digits/finetune-simsiam-seed0"
     folder.mkdir(parents=True)
-    (folder / "output.txt").write_text(
-        "$ python launch.py --config=configs/finetune.py:digits,simsiam --config.seed=0\n"
-    )
     assert call(fake, *SMALL, "--override=train.epochs=2", "--dry-run") == 0  # nothing there that could be lost
-    (folder / "config.json").write_text("{}")
+    (folder / "config.json").write_text(json.dumps(config_of("finetune", "digits,simsiam")))
     assert call(fake, *SMALL, "--dry-run") == 0
-    assert "finetune-simsiam-seed0: unfinished, will go on" in capsys.readouterr().out
+    assert "finetune-simsiam-seed0: unfinished, will go on" in squeezed(capsys.readouterr().out)
     assert call(fake, *SMALL, "--override=train.epochs=2", "--dry-run") == 2
-    assert f"{folder} holds a run with other settings" in capsys.readouterr().err
+    assert f"{folder} holds a run with other settings: train.epochs (40 there, 2 here)" in capsys.readouterr().err
+    # Whatever it printed: what a run is stands in its config.
+    (folder / "output.txt").write_text("$ python launch.py --config=configs/si.py:digits,simsiam --config.seed=9\n")
+    assert call(fake, *SMALL, "--dry-run") == 0
 
 
-def test_a_failing_cell_is_told_and_the_others_go_on(fake, capfd):
-    assert call(fake, *SMALL, "--override=bad=1") == 1
+def test_a_failing_run_is_told_and_the_others_go_on(fake, capfd):
+    assert call(fake, *SMALL, "--override=train.weight_decay=0.25") == 1
     told = capfd.readouterr().out
     output = fake / "runs/digits/si-simsiam-seed0/output.txt"
     assert "digits/si-simsiam-seed0: FAILED, exit code 2" in told
@@ -359,9 +364,9 @@ def test_a_signal_stops_it_once_all_is_saved(fake, signum):
 
 def test_the_script_for_slurm(fake, capsys):
     write_results(fake / "runs", "digits", "simsiam", "si", 0, [[89.0, None], [86.0, 90.0]])
-    assert call(fake, *SMALL, "--slurm", "--override=model.mean=(1,2)") == 2  # of other settings
+    assert call(fake, *SMALL, "--slurm", "--override=train.epochs=2") == 2  # of other settings
     assert call(fake, *SMALL, "--slurm") == 0
-    told = capsys.readouterr().out
+    told = squeezed(capsys.readouterr().out)
     script = fake / "runs/reproduce-table1.sh"
     assert f"sbatch {script}" in told
     text = script.read_text()
@@ -371,7 +376,7 @@ def test_the_script_for_slurm(fake, capsys):
     assert "#SBATCH --gres=gpu:1\n" in text
     assert subprocess.run(["bash", "-n", script]).returncode == 0
     assert not (fake / "runs/digits/finetune-simsiam-seed0").exists(), "it runs nothing"
-    # An index is one of the missing cells.
+    # An index is one of the missing runs.
     assert subprocess.run(["bash", script], env=os.environ | {"SLURM_ARRAY_TASK_ID": "1"}).returncode == 0
     folder = fake / "runs/digits/finetune-simsiam-seed1"
     assert (folder / "results.json").exists()
@@ -380,25 +385,26 @@ def test_the_script_for_slurm(fake, capsys):
 
 
 def test_a_script_for_slurm_quotes_what_the_shell_would_eat(tmp_path):
-    cell = Cell("a", tmp_path / "b c", "digits", "lump", "simsiam", 0, ("augment.mean=(1,2,3)",))
-    text = plan.slurm_script("x", [cell], 1)
+    run = PlannedRun("a", tmp_path / "b c", "digits", "lump", "simsiam", 0, ("augment.mean=(1,2,3)",))
+    text = plan.slurm_script("x", [run], 1)
     assert "'--config.augment.mean=(1,2,3)'" in text
     assert f"'--workdir={tmp_path}/b c'" in text
 
 
 def result(benchmark="digits", objective="simsiam", recipe="lump", examples=0, seconds=10.0, finished=True):
-    names = {"benchmark": {"name": benchmark, "examples_per_task": examples}, "objective": {"name": objective}}
-    return {"finished": finished, "seconds": seconds, "config": {**names, "recipe": recipe}}
+    few = {"benchmark.examples_per_task": examples}
+    more = {"settings": few, "seconds": seconds, "finished": finished}
+    return run_results.result(recipe, benchmark=benchmark, objective=objective, **more)
 
 
 def test_the_time_left_is_that_of_the_nearest_runs(tmp_path):
-    def cell(benchmark="cifar10", recipe="lump", objective="simsiam", *overrides):
-        return Cell("n", tmp_path, benchmark, recipe, objective, 0, overrides)
+    def planned(benchmark="cifar10", recipe="lump", objective="simsiam", *overrides):
+        return PlannedRun("n", tmp_path, benchmark, recipe, objective, 0, overrides)
 
     times = Times({})
-    assert times.estimate(cell()) is None
-    assert times.estimate(cell("digits")) == plan.MEASURED["digits"]
-    assert left(times, [cell(), cell("digits")], {}, 1) == "time not known until a first run is finished"
+    assert times.estimate(planned()) is None
+    assert times.estimate(planned("digits")) == plan.MEASURED["digits"]
+    assert left(times, [planned(), planned("digits")], {}, 1) == "time not known until a first run is finished"
     times.add(result("cifar10", "supervised", "si", seconds=1000.0))
     times.add(result("cifar10", "simsiam", "si", seconds=100.0))
     times.add(result("cifar10", "simsiam", "lump", seconds=40.0))
@@ -406,13 +412,13 @@ def test_the_time_left_is_that_of_the_nearest_runs(tmp_path):
     times.add(result("cifar10", "simsiam", "lump", seconds=9999.0, finished=False))
     few = "benchmark.examples_per_task=100"
     times.add(result("cifar10", "simsiam", "lump", examples=100, seconds=5.0))
-    assert times.estimate(cell("cifar10", "lump", "simsiam", few)) == 5.0
-    assert times.estimate(cell()) == 50.0
-    assert times.estimate(cell("cifar10", "der")) == pytest.approx((100 + 40 + 60 + 5) / 4)
-    assert times.estimate(cell("cifar10", "der", "barlow_twins")) == pytest.approx((1000 + 100 + 40 + 60 + 5) / 5)
-    assert times.estimate(cell("cifar100")) is None
+    assert times.estimate(planned("cifar10", "lump", "simsiam", few)) == 5.0
+    assert times.estimate(planned()) == 50.0
+    assert times.estimate(planned("cifar10", "der")) == pytest.approx((100 + 40 + 60 + 5) / 4)
+    assert times.estimate(planned("cifar10", "der", "barlow_twins")) == pytest.approx((1000 + 100 + 40 + 60 + 5) / 5)
+    assert times.estimate(planned("cifar100")) is None
     # Four of 50 s on two processors, of one of which 30 s are done: 170 / 2; but no sooner than the longest.
-    four = [cell()._replace(name=name) for name in "abcd"]
+    four = [planned()._replace(name=name) for name in "abcd"]
     assert left(times, four, {"cifar10/a": 30.0}, 2) == "about 85 s"
     assert left(times, four, {}, 16) == "about 50 s"
     assert [duration(s) for s in (40, 600, 12600)] == ["40 s", "10 min", "3.5 h"]
@@ -423,7 +429,7 @@ def test_times_are_those_of_the_finished_runs_under_the_root(fake):
     write_results(fake / "runs", "digits", "simsiam", "si", 1, [[89.0, None], [86.0, 90.0]], seconds=50.0)
     (fake / "runs/digits/si-simsiam-seed7").mkdir()
     (fake / "runs/digits/si-simsiam-seed7/results.json").write_text("damaged")
-    assert Times.of(fake / "runs").estimate(Cell("n", fake, "digits", "si", "simsiam", 3)) == 40.0
+    assert Times.of(fake / "runs").estimate(PlannedRun("n", fake, "digits", "si", "simsiam", 3)) == 40.0
 
 
 def test_a_place_for_each_process(monkeypatch):
@@ -487,11 +493,11 @@ def test_few_shot_by_hand(fake, capsys):
     """The pretended accuracy: (first - 6 + first + 2) / 2 with first = 90 + seed + images / 100, all being 400."""
     arguments = ("fewshot", "--objectives=simsiam", "--recipes=lump", "--seeds=2", "--sizes=50,200,all", "--jobs=2")
     assert call(fake, *arguments, "--format=markdown") == 0
-    told = capsys.readouterr().out
+    told = squeezed(capsys.readouterr().out)
     assert "| objective | recipe | n | A, 50 | A, 200 | A, all (288) | lost | F, 50 | F, 200 | F, all (288) |" in told
     values = [np.array([88.0, 89.0]) + images / 100 for images in (50, 200, 400)]
-    cells_ = [f"{v.mean():.2f}±{v.std(ddof=1):.2f}" for v in values]
-    assert f"| simsiam | lump | 2 | {' | '.join(cells_)} | 3.50 | 6.00±0.00 | 6.00±0.00 | 6.00±0.00 |" in told
+    shown = [f"{v.mean():.2f}±{v.std(ddof=1):.2f}" for v in values]
+    assert f"| simsiam | lump | 2 | {' | '.join(shown)} | 3.50 | 6.00±0.00 | 6.00±0.00 | 6.00±0.00 |" in told
     assert "Lost, mean over unsupervised rows: 3.50." in told
     command = (fake / "runs/digits/lump-simsiam-seed1-examples50/output.txt").read_text()
     assert "--config.benchmark.examples_per_task=50 --config.benchmark.subset_seed=-1 " in command
@@ -505,7 +511,7 @@ def test_few_shot_by_hand(fake, capsys):
     assert points[0]["accuracy"] == pytest.approx([88.5, 89.5])
     # The runs on all images are those of Table 1.
     assert call(fake, "table1", "--objectives=simsiam", "--recipes=lump", "--seeds=2", "--dry-run") == 0
-    assert "2 runs: 2 finished" in capsys.readouterr().out
+    assert "2 runs: 2 finished" in squeezed(capsys.readouterr().out)
 
 
 def test_images_a_task_are_those_of_the_data_sets():
@@ -526,7 +532,7 @@ def test_table_2_asks_probes_once_and_compares(fake, capsys):
     arguments = ("table2", "--benchmarks=cifar10", "--objectives=simsiam", "--recipes=finetune", "--seeds=2")
     arguments += ("--datasets=mnist,fashion_mnist", "--format=markdown", "--jobs=2")
     assert call(fake, *arguments) == 0
-    told = capsys.readouterr().out
+    told = squeezed(capsys.readouterr().out)
     # Pretended: 80 + seed, and 5 more on the second data set; both after task 2.
     assert (
         "| simsiam | finetune | 2 | 80.50±0.71 | 89.23±0.99 | -8.73 | no | 85.50±0.71 | 80.05±0.34 | +5.45 | no |"
@@ -548,11 +554,11 @@ def test_table_2_asks_probes_once_and_compares(fake, capsys):
 def test_table_2_on_digits_takes_some_images_only(fake, capsys):
     arguments = ("table2", "--objectives=simsiam", "--recipes=finetune", "--seeds=1", "--datasets=mnist")
     assert call(fake, *arguments) == 0
-    assert "Images, training and test: mnist 5000 and 300." in capsys.readouterr().out
+    assert "Images, training and test: mnist 5000 and 300." in squeezed(capsys.readouterr().out)
     asked = fake / "runs/digits/finetune-simsiam-seed0/asked"
     assert asked.read_text() == f"ood 2 ood.dataset=mnist ood.train_images=5000 ood.test_images=1000 {OOD}\n"
     assert call(fake, *arguments, "--set=ood.train_images=70") == 0
-    told = capsys.readouterr().out
+    told = squeezed(capsys.readouterr().out)
     assert "Images, training and test: mnist 70 and 300." in told
     assert "Settings of probes changed: ood.train_images=70." in told
 
@@ -563,12 +569,12 @@ def test_a_plan_counts_the_probe_processes(fake, capsys):
         write_results(fake / "runs", "digits", *reversed(model.split("-")), 0, [[89.0, None], [86.0, 90.0]])
     assert call(fake, *arguments, "--dry-run") == 0
     # Of two seeds: four runs against themselves, three pairs; two of the runs are finished.
-    assert "then 14 probe processes (cka)" in capsys.readouterr().out
+    assert "then 14 probe processes (cka)" in squeezed(capsys.readouterr().out)
     assert call(fake, *arguments) == 0
     assert call(fake, *arguments, "--dry-run") == 0
     assert "probe process" not in capsys.readouterr().out.rpartition("cka on digits, in")[2]
     assert call(fake, "table1", "--seeds=1", "--dry-run") == 0
-    assert "probe process" not in capsys.readouterr().out
+    assert "probe process" not in squeezed(capsys.readouterr().out)
 
 
 def test_the_end_is_short(fake, capsys):
@@ -581,7 +587,7 @@ def test_the_end_is_short(fake, capsys):
     ]
     assert end.endswith(f"\nThe paper has no digits.\n\nfiles:\n  {fake}/runs/table1-digits.md, .csv, .json\n")
     assert max(map(len, end.splitlines()[:-1])) <= 120
-    assert " | 88.00 | - | - | - | 3.00 | - | - | - | " in (fake / "runs/table1-digits.md").read_text()
+    assert " | 88.00 | - | - | - | 3.00 | - | - | - | " in squeezed((fake / "runs/table1-digits.md").read_text())
 
 
 def test_table_2_takes_the_data_sets_that_are_prepared(fake, capsys):
@@ -605,8 +611,8 @@ def test_cka_compares_runs_of_different_seeds(fake, capsys):
 
     def compared(seeds):
         given = reproduce.parse(["cka", "--objectives=simsiam", f"--seeds={seeds}", f"--root={fake}"])
-        found = studies.STUDIES["cka"].probes(given, studies.STUDIES["cka"].cells(given, "digits"))
-        return [(a.cell.name, pathlib.Path(a.settings["other"]).name) for a in found if a.settings["other"]]
+        found = studies.STUDIES["cka"].requests(given, studies.STUDIES["cka"].plan(given, "digits"))
+        return [(each.run.name, pathlib.Path(each.settings["other"]).name) for each in found if each.settings["other"]]
 
     names = [(f"finetune-simsiam-seed{a}", f"lump-simsiam-seed{b}") for a, b in ((0, 1), (1, 2), (2, 0))]
     assert compared(3) == names
@@ -614,7 +620,7 @@ def test_cka_compares_runs_of_different_seeds(fake, capsys):
 
     arguments = ("cka", "--seeds=2", "--jobs=2", "--format=markdown")
     assert call(fake, *arguments) == 0
-    told = capsys.readouterr().out
+    told = squeezed(capsys.readouterr().out)
     # Pretended: 0.5 + 0.1 seed between the last networks; distance 5 + seed.
     similar = " | ".join(["0.55±0.07"] * 5)
     for words in (
@@ -647,7 +653,7 @@ def test_cka_compares_runs_of_different_seeds(fake, capsys):
 def test_the_landscape_after_the_first_and_the_last_task(fake, capsys):
     arguments = ("landscape", "--objectives=supervised", "--recipes=si", "--seeds=2", "--format=markdown")
     assert call(fake, *arguments) == 0
-    told = capsys.readouterr().out
+    told = squeezed(capsys.readouterr().out)
     # Pretended: 23 / 9 around the centre, which is `after` + seed; the mean of nine.
     first, last = (np.array([after, after + 1.0]) for after in (1, 2))
     for word, centre in (("first", first), ("last", last)):
@@ -680,11 +686,11 @@ def test_values_that_are_not_finite_are_dashes(fake, capsys):
             write_results(runs, "digits", "simsiam", recipe, seed, task, analysis=[*records, near, own])
     assert call(fake, "cka", "--objectives=simsiam", "--seeds=2", "--format=markdown") == 0
     half = "0.50±0.00"
-    assert f"| lump, simsiam | 2 | {half} | {half} | {half} | {half} | - | - |" in capsys.readouterr().out
+    assert f"| lump, simsiam | 2 | {half} | {half} | {half} | {half} | - | - |" in squeezed(capsys.readouterr().out)
     figure = json.loads((runs / "cka-digits-figure.json").read_text())["panels"]
     assert figure["two runs"]["values"] == [[0.5, 0.5, 0.5, 0.5, None]]
     assert call(fake, "landscape", "--objectives=simsiam", "--seeds=1", "--recipes=lump", "--format=markdown") == 0
-    assert "| simsiam | lump | the last task | 1 | 1.00 | - | - |" in capsys.readouterr().out
+    assert "| simsiam | lump | the last task | 1 | 1.00 | - | - |" in squeezed(capsys.readouterr().out)
 
 
 def test_a_failing_probe_is_told(fake, capfd):
@@ -697,12 +703,14 @@ def test_a_failing_probe_is_told(fake, capfd):
 
 def test_settings_of_records_are_compared_as_numbers(tmp_path):
     def found(probe, settings, after):
-        ask = probe_requests.Ask(Cell("n", tmp_path, "digits", "si", "simsiam", 0), probe, settings)
-        return probe_requests.record({"analysis": [kept]}, ask, after)
+        request = probe_requests.ProbeRequest(PlannedRun("n", tmp_path, "digits", "si", "simsiam", 0), probe, settings)
+        return probe_requests.record(run_results.result(analysis=[kept]), request, after)
 
     settings = {"dataset": "mnist", "train_images": 0, "penalties": [0.1, 1.0]}
     kept = {"probe": "ood", "after": 5, "settings": settings, "values": {}}
-    assert found("ood", {"dataset": "mnist", "train_images": "0", "penalties": ".1,1"}, 5) is kept
+    assert found("ood", {"dataset": "mnist", "train_images": "0", "penalties": ".1,1"}, 5) == run_results.as_record(
+        kept
+    )
     assert found("ood", {"dataset": "mnist"}, 4) is None
     assert found("ood", {"dataset": "mnist", "train_images": "100"}, 5) is None
     assert found("linear", {}, 5) is None
@@ -739,38 +747,37 @@ def test_a_record_that_somebody_made_otherwise_is_not_the_studys(fake, capsys, c
     arguments = ("landscape", "--objectives=simsiam", "--recipes=lump", "--seeds=1")
     folder = write_results(fake / "runs", "digits", "simsiam", "lump", 0, task, analysis=own)
     assert call(fake, *arguments, "--dry-run") == 0
-    assert "probe process" not in capsys.readouterr().out
+    assert "probe process" not in squeezed(capsys.readouterr().out)
     results = json.loads((folder / "results.json").read_text())
     for record in results["analysis"]:
         record["settings"] |= change
     (folder / "results.json").write_text(json.dumps(results))
     assert call(fake, *arguments, "--dry-run") == 0
-    assert "then 1 probe process (loss_landscape)" in capsys.readouterr().out
+    assert "then 1 probe process (loss_landscape)" in squeezed(capsys.readouterr().out)
     assert call(fake, *arguments, "--format=markdown") == 0
-    assert "| the first task | 1 | 1.00 |" in capsys.readouterr().out
+    assert "| the first task | 1 | 1.00 |" in squeezed(capsys.readouterr().out)
     # Asked for so, it is.
     changed = [f"--set=loss_landscape.{key}={value}" for key, value in change.items()]
     assert call(fake, *arguments, *changed, "--format=markdown") == 0
-    assert "| the first task | 1 | 9.00 |" in capsys.readouterr().out
+    assert "| the first task | 1 | 9.00 |" in squeezed(capsys.readouterr().out)
     assert len((folder / "asked").read_text().splitlines()) == 1
 
 
 def test_cka_waits_for_both_runs(fake, capfd):
     """One of a pair is not finished: it is not compared, whatever it has saved already, until it is."""
     arguments = ("cka", "--objectives=supervised", "--seeds=2", "--jobs=1")
-    assert call(fake, *arguments, "--override=bad=1") == 1  # si fails, finetune is finished
+    assert call(fake, *arguments, "--override=train.weight_decay=0.25") == 1  # si fails, finetune is finished
     folder = fake / "runs/digits/finetune-supervised-seed0"
     assert [line.split()[2][:9] for line in (folder / "asked").read_text().splitlines()] == ["cka.image"]
-    assert call(fake, *arguments, "--override=bad=1", "--dry-run") == 0
+    assert call(fake, *arguments, "--override=train.weight_decay=0.25", "--dry-run") == 0
     assert "then 4 probe processes (cka)" in capfd.readouterr().out
     for seed in (0, 1):
         si = json.loads((fake / f"runs/digits/finetune-supervised-seed{seed}/results.json").read_text())
-        si["command"] = si["command"].replace("finetune", "si")
-        si["config"]["recipe"] = "si"
+        si["config"] = config_of("si", "digits,supervised", f"seed={seed}", "train.weight_decay=0.25")
         (fake / f"runs/digits/si-supervised-seed{seed}/results.json").write_text(json.dumps(si))
-    assert call(fake, *arguments, "--override=bad=1") == 0
+    assert call(fake, *arguments, "--override=train.weight_decay=0.25") == 0
     assert len((folder / "asked").read_text().splitlines()) == 2
-    assert call(fake, *arguments, "--override=bad=1", "--dry-run") == 0
+    assert call(fake, *arguments, "--override=train.weight_decay=0.25", "--dry-run") == 0
     assert "probe process" not in capfd.readouterr().out.rpartition("cka on digits, in")[2]
 
 
@@ -778,10 +785,10 @@ def test_a_comparison_with_a_run_that_has_gone_on_since_is_made_again(tmp_path):
     settings = {"other": "", "images": "1024", "batch_size": "256", "seed": "0"}
     values = {"checkpoints": [0, 1, 2], "other_checkpoints": [0, 1]}
     kept = {"probe": "cka", "after": None, "settings": settings, "values": values}
-    ask = probe_requests.Ask(Cell("n", tmp_path, "digits", "si", "simsiam", 0), "cka", settings)
-    assert probe_requests.record({"analysis": [kept]}, ask, 2) is None
+    request = probe_requests.ProbeRequest(PlannedRun("n", tmp_path, "digits", "si", "simsiam", 0), "cka", settings)
+    assert probe_requests.record(run_results.result(analysis=[kept]), request, 2) is None
     values["other_checkpoints"] = [0, 1, 2]
-    assert probe_requests.record({"analysis": [kept]}, ask, 2) is kept
+    assert probe_requests.record(run_results.result(analysis=[kept]), request, 2) == run_results.as_record(kept)
 
 
 def test_what_was_lost_is_told_of_seeds_that_have_both(fake, capsys):
@@ -795,7 +802,7 @@ def test_what_was_lost_is_told_of_seeds_that_have_both(fake, capsys):
     row = json.loads((fake / "runs/fewshot-digits.json").read_text())["rows"][0]
     assert [point["seeds"] for point in row["points"]] == [[0], [0, 1]]
     assert row["lost"] == pytest.approx(3.5)
-    assert "Lost, mean over unsupervised rows: 3.50." in capsys.readouterr().out
+    assert "Lost, mean over unsupervised rows: 3.50." in squeezed(capsys.readouterr().out)
 
 
 def test_what_the_paper_does_not_have_is_not_in_the_mean_beside_its_number(fake, capsys):
@@ -808,7 +815,7 @@ def test_what_the_paper_does_not_have_is_not_in_the_mean_beside_its_number(fake,
     path.write_text(json.dumps(results))
     capsys.readouterr()
     assert call(fake, *arguments) == 0
-    told = capsys.readouterr().out
+    told = squeezed(capsys.readouterr().out)
     rows = json.loads((fake / "runs/fewshot-digits.json").read_text())["rows"]
     assert {row["recipe"]: row["lost"] for row in rows} == pytest.approx({"finetune": 3.5, "der": 3.5, "lump": 10.5})
     assert "Lost, mean over supervised rows: 3.50." in told
@@ -948,7 +955,7 @@ def test_data_that_is_not_there_is_told_before_any_run(tmp_path, capsys):
     (tmp_path / "none").mkdir()
     words.append(f"--data_dir={tmp_path / 'none'}")
     assert reproduce.main([*words, "--dry-run"]) == 0
-    assert "note: 'cifar10' is not prepared in" in capsys.readouterr().out
+    assert "note: 'cifar10' is not prepared in" in squeezed(capsys.readouterr().out)
     with pytest.raises(SystemExit) as stopped:
         reproduce.main(words)
     assert stopped.value.code == 2

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import run_results
 from ucl_jax.results import figures, tables
 
 SERIES = {
@@ -39,16 +40,9 @@ ITEMS = [
 POINTS, TASK, LABEL = [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]], [0, 0, 1], [3, 4, 5]
 
 
-def run(recipe, matrix, joint=False, seed=0):
-    probe = {"matrix": matrix, "chance": 50.0, "random_init": [60.0, 70.0]}
-    config = {
-        "recipe": recipe,
-        "seed": seed,
-        "objective": {"name": "simsiam"},
-        "model": {"name": "resnet18"},
-        "benchmark": {"name": "digits", "joint": joint},
-    }
-    return {"config": config, "finished": True, "probes": {"knn_task": probe}}
+def run(recipe, matrix, joint=False, seed=0, random_init=(60.0, 70.0), **more):
+    probes = {"knn_task": run_results.probe(matrix, random_init=random_init), "knn_all": run_results.probe(matrix)}
+    return run_results.result(recipe, joint=joint, seed=seed, probes=probes, **more)
 
 
 RUNS = [run("lump", [[90.0, None], [80.0, 97.0]]), run("multitask", [[98.0, 99.0]], joint=True)]
@@ -273,7 +267,9 @@ def test_ink_is_the_better_of_black_and_white():
     assert figures.ink((0.0, 0.0, 1.0)) == figures.ink((0.4, 0.4, 0.4)) == "#ffffff"  # 0.4: contrast 5.7 to 3.7
 
 
-CKA = {"checkpoints": [0, 2], "other_checkpoints": [0, 1, 2], "cka": {"stem": PANEL["values"]}}
+STAGES = {name: PANEL["values"] for name in ("stem", "stage1", "stage2", "stage3", "stage4")}
+CKA = {"checkpoints": [0, 2], "other_checkpoints": [0, 1, 2], "cka": STAGES}
+FINITE = [[None if value != value else value for value in row] for row in BOWL]
 DRAWN = [
     (
         {"probe": "cka", "after": None, "settings": {"other": "runs/b"}, "values": CKA},
@@ -288,7 +284,7 @@ DRAWN = [
             "probe": "loss_landscape",
             "after": 1,
             "settings": {"task": 0, "loss": "classifier"},
-            "values": {"steps": STEPS, "loss": BOWL},
+            "values": {"steps": STEPS, "loss": FINITE},
         },
         "loss of task 1 after 1 task",
     ),
@@ -306,29 +302,31 @@ DRAWN = [
 
 @pytest.mark.parametrize(("record", "title"), DRAWN, ids=[record["probe"] for record, _ in DRAWN])
 def test_records_are_drawn_with_a_title(tmp_path, record, title):
+    record = run_results.as_record(record)
     paths = figures.draw_record(tmp_path / "r", record)
     assert [path.suffix for path in paths] == [".png", ".svg", ".json", ".csv"]
     assert json.loads(paths[2].read_text())["title"] == figures.record_title(record) == title
 
 
 def test_a_record_of_cka_names_its_checkpoints(tmp_path):
-    figures.draw_record(tmp_path / "r", DRAWN[0][0])
+    figures.draw_record(tmp_path / "r", run_results.as_record(DRAWN[0][0]))
     panels = json.loads((tmp_path / "r.json").read_text())["panels"]
-    assert panels == {"stem": {"rows": ["0", "2"], "columns": ["0", "1", "2"], "values": PANEL["values"]}}
+    own = {"rows": ["0", "2"], "columns": ["0", "1", "2"], "values": PANEL["values"]}
+    assert panels == dict.fromkeys(STAGES, own)
 
 
 @pytest.mark.parametrize(
     ("other", "l2", "said"),
     [
         ("runs/b", [[9.0, 9.0, 9.0], [9.0, 9.0, 1.234]], "the last networks of the two runs is 1.23."),
-        ("", [[0.0, 2.5], [2.5, 0.0]], "the networks after 0 and after 2 tasks is 2.50."),
-        ("runs/b", [[None]], "the last networks of the two runs have different shapes"),
+        ("", [[0.0, 9.0, 2.5], [2.5, 9.0, 0.0]], "the networks after 0 and after 2 tasks is 2.50."),
+        ("runs/b", [[None] * 3] * 2, "the last networks of the two runs have different shapes"),
     ],
 )
 def test_a_record_of_cka_tells_the_distance_of_networks(other, l2, said):
     record = DRAWN[0][0] | {"settings": {"other": other}}
-    assert figures.record_note(record) == ""  # of an earlier version
-    assert said in figures.record_note(record | {"values": CKA | {"l2": l2}})
+    assert figures.record_note(run_results.as_record(record)) == ""  # of an earlier version
+    assert said in figures.record_note(run_results.as_record(record | {"values": CKA | {"l2": l2}}))
 
 
 def names_in(path):
@@ -337,10 +335,15 @@ def names_in(path):
 
 
 def test_no_run_vanishes_from_the_picture(tmp_path):
-    runs = [run("lump", [[accuracy, None], [80.0, 97.0]]) for accuracy in (90.0, 91.0)]
-    for number, one in enumerate(runs):
-        one["config"]["benchmark"]["examples_per_task"] = 50 * number
-    runs[1]["probes"]["knn_task"]["random_init"] = [20.0, 30.0]
+    runs = [
+        run(
+            "lump",
+            [[accuracy, None], [80.0, 97.0]],
+            settings={"benchmark.examples_per_task": images},
+            random_init=initial,
+        )
+        for accuracy, images, initial in ((90.0, 0, [60.0, 70.0]), (91.0, 50, [20.0, 30.0]))
+    ]
     figures.plot_average_accuracy(tmp_path / "a.svg", runs)
     assert names_in(tmp_path / "a.svg") == [
         "lump, all training images (simsiam, seed 0)",
@@ -350,7 +353,7 @@ def test_no_run_vanishes_from_the_picture(tmp_path):
     ]
     drawn = json.loads(figures.accuracy_matrices(tmp_path / "m", runs, "knn_task")[2].read_text())["runs"]
     assert [one["name"] for one in drawn] == names_in(tmp_path / "a.svg")[:2]
-    figures.plot_average_accuracy(tmp_path / "b.svg", [RUNS[0], run("lump", [[70.0]], seed=1)])
+    figures.plot_average_accuracy(tmp_path / "b.svg", [RUNS[0], run("lump", [[70.0, None]], seed=1)])
     assert names_in(tmp_path / "b.svg")[2:] == ["random network, all tasks"]
 
 
@@ -360,7 +363,8 @@ def test_every_probe_has_a_picture_or_a_table():
 
 
 def test_records_without_a_picture(tmp_path):
-    record = {"probe": "geometry", "after": 1, "settings": {}, "values": {"l2_from_random": 1.0}}
+    content = {"probe": "geometry", "after": 1, "settings": {}, "values": {"l2_from_random": 1.0}}
+    record = run_results.as_record(content)
     assert figures.draw_record(tmp_path / "r", record) == []
     assert figures.record_title(record) == ""
     assert list(tmp_path.iterdir()) == []

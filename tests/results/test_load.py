@@ -1,6 +1,5 @@
 """Files of a run that are well-formed JSON but wrong: a line and exit code 2 by every command that reads them."""
 
-import dataclasses
 import itertools
 import json
 import pathlib
@@ -17,13 +16,14 @@ from ucl_jax.probes import PROBES
 from ucl_jax.probes import __main__ as probe
 from ucl_jax.reproduce import __main__ as reproduce
 from ucl_jax.results import __main__ as report
-from ucl_jax.results import schema, tables
+from ucl_jax.results import compare, schema
 from ucl_jax.results.load import read_metrics, read_results
 from ucl_jax.training import run
 from ucl_jax.training.metric_writers import MetricsFile
 
 MISSING = object()
 COMMAND = "python launch.py --config=configs/finetune.py:digits,simsiam --config.seed=0"
+OVERRIDES = tiny.overrides(log__tensorboard=False)
 LANDSCAPE = {
     "probe": "loss_landscape",
     "after": 2,
@@ -114,8 +114,11 @@ def folder(tmp_path):
     (folder / "networks/2").mkdir(parents=True)
     (folder / "plots").mkdir()
     results = {
+        "version": 1,
         "finished": True,
         "config": json.loads(config().to_json()),
+        "argument": "digits,simsiam",
+        "overrides": OVERRIDES,
         "command": COMMAND,
         "commit": "0123abcd",
         "versions": {"python": "3.11.7", "jax": "0.10.2"},
@@ -134,12 +137,13 @@ def folder(tmp_path):
 
 def study(folder, name):
     arguments = ["--objectives=simsiam", "--recipes=finetune", "--seeds=1", "--jobs=1"]
+    arguments += [f"--override={key}={value}" for key, value in OVERRIDES.items()]
     return cli.returns_exit_code(reproduce.main)([name, *arguments, f"--root={folder.parent.parent}"])
 
 
 def launch(folder):
     """What launch.py does, which needs a process for its flags."""
-    return cli.returns_exit_code(lambda: run.run(config(), folder, COMMAND) and 0)()
+    return cli.returns_exit_code(lambda: run.run(config(), folder, run.Origin(COMMAND)) and 0)()
 
 
 COMMANDS = {
@@ -177,6 +181,14 @@ def ragged(cell=None):
 
 # (what is changed in results.json, to what)
 RESULTS = [
+    ("version", MISSING),
+    ("version", None),
+    ("version", 0),
+    ("version", 2),
+    ("version", 1.0),
+    ("version", True),
+    ("version", "1"),
+    ("version", [1]),
     ("finished", "yes"),
     ("finished", MISSING),
     ("config", []),
@@ -197,8 +209,13 @@ RESULTS = [
     ("config.model", 3),
     ("config.eval", MISSING),
     ("config.eval.forgetting", 1),
+    ("argument", MISSING),
+    ("argument", 5),
+    ("overrides", MISSING),
+    ("overrides", None),
+    ("overrides", ["train.epochs"]),
+    ("overrides", "train.epochs=2"),
     ("command", 5),
-    ("command", "python 'launch.py"),
     ("commit", []),
     ("versions", ["0.10.2"]),
     ("versions.jax", 0.1),
@@ -268,6 +285,7 @@ RESULTS = [
     ("analysis.1.values.cka", [1.0]),
     ("analysis.1.values.cka.stem", MISSING),
     ("analysis.1.values.cka.stem", [[1.0]]),
+    ("analysis.1.values.cka.stage9", SIMILAR["stem"]),
     ("analysis.1.values.l2", []),
     ("analysis.1.values.l2.1.1", "near"),
     ("analysis.2.values.rows", MISSING),
@@ -460,6 +478,16 @@ def test_a_folder_in_the_place_of_a_file_is_a_line(folder, name, capsys):
     refused(folder, name, capsys)
 
 
+@pytest.mark.parametrize(("version", "said"), [(MISSING, "no version"), (2, "version 2"), (0, "version 0")])
+def test_a_file_of_another_version_is_told_so_before_anything_else(folder, version, said, capsys):
+    damaged(folder, "results.json", "version", version)
+    damaged(folder, "results.json", "probes", "of another form")
+    error = refused(folder, "results.json", capsys)
+    assert said in error
+    assert "reads version 1" in error
+    assert "$" not in error
+
+
 def test_the_line_names_the_place(folder, capsys):
     damaged(folder, "results.json", "probes.knn_task.matrix.1.1", "97")
     assert "$.probes.knn_task.matrix[1][1]: " in refused(folder, "results.json", capsys)
@@ -494,16 +522,50 @@ LATER = [
 @pytest.mark.parametrize(("path", "value"), LATER, ids=[f"{path}-{named(value)}" for path, value in LATER])
 def test_what_earlier_and_later_versions_write_is_read(folder, path, value):
     damaged(folder, "results.json", path, value)
-    assert read_results(folder / "results.json") == json.loads((folder / "results.json").read_text())
+    content = json.loads((folder / "results.json").read_text())
+    result = read_results(folder / "results.json")
+    back = result.to_json()
+    assert schema.RunResult.from_json(back) == result
+    # Nothing is lost; what was missing may have its default.
+    *sections, last = path.split(".")
+    if value is not MISSING:
+        for key in sections:
+            back = back[int(key) if isinstance(back, list) else key]
+        assert back[last] == value
+    else:
+        assert changed(content, path, None).keys() >= back.keys()
     assert COMMANDS["report"](folder) == 0
+
+
+def test_a_probe_keeps_the_keys_that_it_does_not_know(folder):
+    for path, value in LATER:
+        if value is not MISSING:
+            damaged(folder, "results.json", path, value)
+    before = json.loads((folder / "results.json").read_text())
+    one = schema.Record(probe="geometry", after=1, settings={}, values={"l2_from_random": 2.5})
+    probe.add(folder, one)
+    after = json.loads((folder / "results.json").read_text())
+    assert after.keys() == before.keys()
+    assert {key: value for key, value in after.items() if key != "analysis"} == {
+        key: value for key, value in before.items() if key != "analysis"
+    }
+    known = [vars(one), *before["analysis"]]
+    assert sorted(map(json.dumps, after["analysis"])) == sorted(map(json.dumps, known))
 
 
 def test_all_of_it_at_once_is_shown(folder):
     for path, value in LATER:
-        if path != "analysis":
+        if path != "analysis" and not path.startswith("config."):
             damaged(folder, "results.json", path, value)
     for command in ("page", "table1", "landscape"):
         assert COMMANDS[command](folder) == 0, command
+
+
+def test_a_run_with_a_setting_that_is_not_known_is_shown_but_is_no_run_of_a_study(folder, capsys):
+    damaged(folder, "results.json", "config.benchmark.colour", [1, 2])
+    assert COMMANDS["page"](folder) == 0
+    assert COMMANDS["table1"](folder) == 2
+    assert "benchmark.colour" in capsys.readouterr().err
 
 
 def test_a_study_of_records_without_a_distance(folder, capsys):
@@ -511,27 +573,37 @@ def test_a_study_of_records_without_a_distance(folder, capsys):
         other = {"finetune": "lump", "lump": "finetune"}[recipe]
         target = folder.with_name(f"{recipe}-simsiam-seed{seed}")
         results = json.loads((folder / "results.json").read_text())
-        results["command"] = COMMAND.replace("finetune", recipe).replace("seed=0", f"seed={seed}")
-        results["config"] |= {"recipe": recipe, "seed": seed}
+        results["config"] = json.loads(tiny.config(recipe, log__tensorboard=False, seed=seed).to_json())
         own = changed(ANALYSIS[1], "values.l2", MISSING)
         near = changed(own, "settings.other", f"digits/{other}-simsiam-seed{1 - seed}")
         target.mkdir(exist_ok=True)
         (target / "results.json").write_text(json.dumps(results | {"analysis": [own, near]}))
     words = ["cka", "--objectives=simsiam", "--seeds=2", "--jobs=1", f"--root={folder.parent.parent}"]
+    words += [f"--override={key}={value}" for key, value in OVERRIDES.items()]
     assert cli.returns_exit_code(reproduce.main)([*words, "--format=markdown"]) == 0
-    assert (
-        "| UCL-UCL, simsiam | finetune, simsiam | lump, simsiam | 2 | - | - | - | - | - | - |"
-        in capsys.readouterr().out
-    )
+    lines = (line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines())
+    assert ["UCL-UCL, simsiam", "finetune, simsiam", "lump, simsiam", "2", *"------"] in [
+        [cell.strip() for cell in line] for line in lines
+    ]
 
 
 COMMITTED = sorted((pathlib.Path(__file__).parents[2] / "benchmarks/results").glob("*/*.json"))
 
 
 def test_every_committed_result_is_of_the_type():
-    assert len(COMMITTED) > 100
     for path in COMMITTED:
-        assert read_results(path) == json.loads(path.read_text())
+        result = read_results(path)
+        assert result.to_json() == json.loads(path.read_text()), path
+        assert schema.RunResult.from_json(result.to_json()) == result, path
+    assert len(COMMITTED) > 100
+
+
+def test_every_committed_result_says_in_what_it_differs_from_its_recipe():
+    for path in COMMITTED:
+        result = read_results(path)
+        assert result.argument == f"{result.benchmark},{result.objective}"
+        assert all(result.settings[key] == value for key, value in result.overrides.items()), path
+        assert result.overrides.get("seed", 0) == result.seed
 
 
 def test_a_number_that_is_not_finite_is_written_as_null(tmp_path):
@@ -541,13 +613,9 @@ def test_a_number_that_is_not_finite_is_written_as_null(tmp_path):
     assert read_metrics(tmp_path / "metrics.jsonl") == [STEP | dict.fromkeys(("spread", "most", "least"))]
 
 
-def names(kind):
-    return [field.name for field in dataclasses.fields(kind)]
-
-
 def test_types_name_what_there_is():
-    assert names(schema.Probes) == list(evaluators.PROBES) == list(tables.PROBE_TITLES)
-    assert names(schema.Stages) == list(STAGES)
+    assert list(typing.get_args(schema.ProbeName)) == list(evaluators.PROBES) == list(compare.PROBE_TITLES)
+    assert typing.get_args(schema.StageName) == tuple(STAGES)
     assert schema.RECORDS.keys() == PROBES.keys()
     hints = typing.get_type_hints(schema.EvaluationRead)
     assert typing.get_args(hints["forgetting"]) == tuple(accuracy_matrix.FORGETTING)

@@ -10,10 +10,12 @@ import re
 import shutil
 import subprocess
 
+import jinja2
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests import run_results
 from ucl_jax.errors import UsageError
 from ucl_jax.results import __main__ as report
 from ucl_jax.results import page
@@ -29,30 +31,30 @@ def picture(colour):
     return buffer.getvalue()
 
 
-def run(recipe="lump", matrix=((90.0, None), (80.0, 97.0)), seed=0, objective="simsiam", analysis=(), **settings):
-    matrix = [list(row) for row in matrix]
-    probe = {"matrix": matrix, "chance": 50.0, "random_init": [60.0, 70.0 + seed], "settings": {}}
-    config = {
-        "recipe": recipe,
-        "seed": seed,
-        "model": {"name": "resnet18"},
-        "objective": {"name": objective},
-        "eval": {"forgetting": "max", "tasks": "all"},
-        "benchmark": {"name": "cifar10", "joint": recipe == "multitask", "examples_per_task": 0},
-        "method": {"name": recipe, **settings},
-    }
-    return {
-        "finished": True,
-        "config": config,
-        "probes": {"knn_task": probe, "knn_all": probe | {"chance": 25.0}},
+def run(recipe="lump", matrix=((90.0, None), (80.0, 97.0)), seed=0, objective="simsiam", settings=(), **more):
+    probe = run_results.probe(matrix, random_init=(60.0, 70.0 + seed, 80.0))
+    method = {} if recipe.startswith("<") else {"method.name": recipe}
+    facts = {
         "command": f"python launch.py --config=configs/{recipe}.py --config.seed={seed}",
         "commit": "0123abcd+changes",
         "versions": {"jax": "0.10.2"},
         "device": "1 x cpu",
         "seconds": 113.2,
         "images_per_second": 635.4,
-        "analysis": list(analysis),
     }
+    return run_results.result(
+        recipe,
+        seed=seed,
+        objective=objective,
+        benchmark="cifar10",
+        joint=recipe == "multitask",
+        settings=method | dict(settings),
+        probes={"knn_task": probe, "knn_all": probe | {"chance": 25.0}},
+        **facts | more,
+    )
+
+
+ALPHA = "method.alpha"
 
 
 def geometry(after, rank):
@@ -88,13 +90,16 @@ EMBEDDING = {
 RECORDS = [{"step": step, "task": step // 5, "loss": -step / 8} for step in range(1, 9)]
 SOURCES = [
     page.Source(
-        run(analysis=[geometry(2, 4.0), LINEAR, KNN, TRANSFER, NEW, EMBEDDING], alpha=0.1),
+        run(analysis=[geometry(2, 4.0), LINEAR, KNN, TRANSFER, NEW, EMBEDDING], settings={ALPHA: 0.1}),
         RECORDS,
         picture((255, 0, 0)),
         "runs/lump",
     ),
     page.Source(
-        run(matrix=((90.0, None), (86.0, 95.0)), seed=1, analysis=[geometry(2, 6.0)], alpha=0.1), [], None, "b.json"
+        run(matrix=((90.0, None), (86.0, 95.0)), seed=1, analysis=[geometry(2, 6.0)], settings={ALPHA: 0.1}),
+        [],
+        None,
+        "b.json",
     ),
     page.Source(run("multitask", [[98.0, 99.0]]), [], None, "c.json"),
 ]
@@ -160,7 +165,7 @@ def test_summary_beside_the_paper(read):
         ["simsiam", "lump", "2", "89.50±1.41", "7.00±4.24", "91.00±0.40", "2.92±0.53", "89.50±1.41", "7.00±4.24"],
         ["simsiam", "multitask", "1", "98.50", "-", "95.76±0.08", "-", "98.50", "-"],
         ["simsiam", "random network", "2", "65.25±0.35", "-", "-", "-", "65.25±0.35", "-"],
-        ["", "chance", "", "50.00", "-", "-", "-", "25.00", "-"],
+        ["", "chance", "-", "50.00", "-", "-", "-", "25.00", "-"],
     ]
 
 
@@ -180,8 +185,12 @@ def test_accuracy_matrices_are_means_over_seeds(read, text):
     assert read.tables[name] == [["after task", "1", "2"], ["1", "90.0", ""], ["2", "83.0", "96.0"]]
     joint = "Accuracy matrix, multitask (simsiam), cifar10, 1 run, kNN over all classes seen"
     assert read.tables[joint] == [["after task", "1", "2"], ["all", "98.0", "99.0"]]
-    assert '<td style="background:#fde725;color:#000000">100.0</td>' in page._heat(100.0, 50.0)
-    assert '<td style="background:#440154;color:#ffffff">50.0</td>' in page._heat(50.0, 50.0)
+    # From chance to 100 the colours are those of a map from dark to light, and the ink is the other of black and white.
+    assert page._heat(100.0, 50.0) == {"text": "100.0", "shade": "#fde725", "ink": "#000000"}
+    assert page._heat(50.0, 50.0) == {"text": "50.0", "shade": "#440154", "ink": "#ffffff"}
+    assert page._heat(float("nan"), 50.0) is None
+    best = page._heat(99.0, 25.0)
+    assert f'<td style="background:{best["shade"]};color:{best["ink"]}">99.0</td>' in text
 
 
 def test_analysis_tables(read):
@@ -224,7 +233,7 @@ def test_records_that_differ_in_a_setting_have_their_own_rows():
 def test_runs_have_one_name_in_all_parts_of_the_page():
     """Runs of one recipe and seed that differ in a setting: in rows, captions, what is pending and how it was made."""
     sources = [
-        page.Source(run(alpha=alpha, analysis=[EMBEDDING]) | {"finished": False}, [], picture((255, 0, 0)), "")
+        page.Source(run(settings={ALPHA: alpha}, analysis=[EMBEDDING], finished=False), [], picture((255, 0, 0)), "")
         for alpha in (0.1, 0.4)
     ]
     read = Reader(page.build(sources, "max"))
@@ -238,8 +247,9 @@ def test_runs_have_one_name_in_all_parts_of_the_page():
 
 
 def test_the_distance_of_networks_is_told_below_cka():
-    values = {"checkpoints": [0, 1], "other_checkpoints": [0, 1], "cka": {"stem": [[1.0, 0.5], [0.5, 1.0]]}}
-    record = {"probe": "cka", "after": None, "settings": {"other": "runs/b"}, "values": values | {"l2": [[3.0, 7.5]]}}
+    stages = {key: [[1.0, 0.5], [0.5, 1.0]] for key in ("stem", "stage1", "stage2", "stage3", "stage4")}
+    values = {"checkpoints": [0, 1], "other_checkpoints": [0, 1], "cka": stages, "l2": [[3.0, 1.0], [1.0, 7.5]]}
+    record = {"probe": "cka", "after": None, "settings": {"other": "runs/b"}, "values": values}
     read = Reader(page.build([page.Source(run(analysis=[record]), [], None, "")], "max"))
     assert any("the last networks of the two runs is 7.50." in words for words in read.words)
 
@@ -255,14 +265,15 @@ def test_settings_that_differ(read):
 
 
 def test_runs_of_one_recipe_with_other_settings_are_told_apart():
-    sources = [page.Source(run(alpha=alpha, seed=seed), [], None, "") for alpha in (0.1, 0.4) for seed in (0, 1)]
+    sources = [
+        page.Source(run(settings={ALPHA: alpha}, seed=seed), [], None, "") for alpha in (0.1, 0.4) for seed in (0, 1)
+    ]
     rows = Reader(page.build(sources, "max")).tables["Summary, cifar10"]
     assert [row[1:3] for row in rows[1:3]] == [["lump, method.alpha=0.1", "2"], ["lump, method.alpha=0.4", "2"]]
 
 
 def test_a_table_for_each_benchmark():
-    other = run(seed=0)
-    other["config"] = other["config"] | {"benchmark": {"name": "digits", "joint": False}}
+    other = run(settings={"benchmark.name": "digits"})
     tables = Reader(page.build([SOURCES[0], page.Source(other, [], None, "")], "max")).tables
     assert tables["Summary, cifar10"][1][5:7] == ["91.00±0.40", "2.92±0.53"]
     assert tables["Summary, digits"][1][5:7] == ["-", "-"]
@@ -273,8 +284,7 @@ def test_how_each_run_was_made(read):
     for part in ("--config.seed=1", "0123abcd+changes", "jax 0.10.2", "1 x cpu", "1\u00a0min\u00a053\u00a0s", "b.json"):
         assert part in said
     assert "635 images a second" in said
-    assert [page._duration(s) for s in (None, 4.4, 60, 3720.0)] == [
-        "-",
+    assert [page._duration(s) for s in (4.4, 60, 3720.0)] == [
         "4\u00a0s",
         "1\u00a0min\u00a000\u00a0s",
         "1\u00a0h\u00a002\u00a0min",
@@ -294,7 +304,7 @@ def test_another_definition_of_forgetting():
 
 
 def test_a_run_that_is_not_finished():
-    half = page.Source(run(matrix=((99.0, None),), seed=1) | {"finished": False}, [], None, "")
+    half = page.Source(run(matrix=((99.0, None),), seed=1, finished=False), [], None, "")
     read = Reader(page.build([SOURCES[0], half], "max"))
     assert "lump, method.alpha=0.1 (simsiam) ends with" in " ".join("".join(read.words).split())
     assert read.tables["Summary, cifar10"][2][:4] == ["simsiam", "lump, 1 not finished", "1", "99.00"]
@@ -303,7 +313,7 @@ def test_a_run_that_is_not_finished():
 
 
 def test_a_matrix_is_the_mean_over_the_runs_that_have_come_furthest():
-    half = page.Source(run(matrix=((50.0, None),), seed=1, alpha=0.1) | {"finished": False}, [], None, "")
+    half = page.Source(run(matrix=((50.0, None),), seed=1, settings={ALPHA: 0.1}, finished=False), [], None, "")
     name = "Accuracy matrix, lump (simsiam), cifar10, 1 run, kNN within the task"
     assert Reader(page.build([half, SOURCES[0]], "max")).tables[name][1:] == [["1", "90.0", ""], ["2", "80.0", "97.0"]]
 
@@ -350,19 +360,34 @@ HOSTILE = '<b onload="x">&amp;$\\frac$</td>\'</b>'
 
 def test_hostile_names_stay_text():
     source = page.Source(
-        run(HOSTILE, objective="<script>", analysis=[NEW | {"probe": HOSTILE}, EMBEDDING])
-        | {"command": "<i>", "device": "<u>"},
+        run(
+            HOSTILE,
+            objective="<script>",
+            analysis=[NEW | {"probe": HOSTILE}, EMBEDDING],
+            settings={"method.<i>": '"><script>alert(1)</script>'},
+            command="<i>",
+            device="<u>",
+            commit="<s>",
+            versions={"<q>": "</dd>"},
+        ),
         RECORDS,
         picture((0, 0, 0)),
         "</code><img src=x>",
     )
-    other = page.Source(run("</main>", seed=1), [], None, "")
-    read = Reader(page.build([source, other], "max"))
+    others = [page.Source(run(name, seed=1), [], None, "") for name in ("</main>", "<script>alert(1)</script>")]
+    text = page.build([source, *others], "max")
+    assert "<script" not in text
+    read = Reader(text)
     tags = {tag for tag, _ in read.elements}
-    assert not tags & {"b", "script", "i", "u"}
+    assert not tags & {"b", "script", "i", "u", "s", "q"}
     assert read.tables["Summary, cifar10"][1][:2] == ["<script>", HOSTILE]
     assert all(a["src"].startswith("data:") for tag, a in read.elements if tag == "img")
     assert "</code><img src=x>" in "".join(read.words)
+
+
+def test_the_template_shows_nothing_that_is_not_given():
+    with pytest.raises(jinja2.UndefinedError, match="headline"):
+        page._template().render(title="t", counted="", pending=[], sections=[])
 
 
 MEASURE = """<script>addEventListener("load", () => {
@@ -447,7 +472,7 @@ def test_the_page_of_a_folder(tmp_path, capsys):
     """By the command: curves and buffer come from the folder."""
     folder = tmp_path / "run"
     (folder / "plots").mkdir(parents=True)
-    (folder / "results.json").write_text(json.dumps(SOURCES[0].results))
+    (folder / "results.json").write_text(json.dumps(SOURCES[0].results.to_json()))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
     for task, colour in enumerate([(255, 0, 0), (0, 255, 0)], start=1):
         (folder / f"plots/buffer_task{task}.png").write_bytes(picture(colour))

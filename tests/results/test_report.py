@@ -3,13 +3,14 @@
 import csv
 import io
 import json
-import pathlib
+import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import ucl_jax.evaluation.accuracy_matrix
+from tests import run_results
 from ucl_jax import cli
 from ucl_jax.errors import Stopped, UsageError
 from ucl_jax.results import __main__ as report
@@ -17,21 +18,32 @@ from ucl_jax.results import figures, tables
 from ucl_jax.training.metric_writers import MetricsFile, read_metrics
 
 
-def results(recipe, matrix, joint=False, finished=True, seed=0):
-    probe = {"matrix": matrix, "chance": 50.0, "random_init": [60.0, 70.0, 65.0][: len(matrix[0])], "settings": {}}
-    config = {
-        "recipe": recipe,
-        "seed": seed,
-        "model": {"name": "progressive" if recipe == "pnn" else "resnet18"},
-        "objective": {"name": "simsiam"},
-        "eval": {"forgetting": "max", "tasks": "all"},
-        "benchmark": {"name": "digits", "joint": joint, "examples_per_task": 0},
-    }
-    return {"finished": finished, "config": config, "probes": {"knn_task": probe, "knn_all": probe | {"chance": 25.0}}}
+def results(recipe, matrix, **more):
+    return run_results.result(recipe, matrix, **more)
 
 
-LUMP = results("lump", [[90.0, None], [80.0, 97.0]])
+def save(path, result):
+    path.write_text(json.dumps(result.to_json()))
+    return str(path)
+
+
+LUMP_MATRIX = [[90.0, None], [80.0, 97.0]]
+FIRST = {"eval.forgetting": "first"}
+LUMP = results("lump", LUMP_MATRIX)
 JOINT = results("multitask", [[98.0, 99.0]], joint=True)
+HEAD = {"head_all": run_results.probe([[70.0, None], [20.0, 60.0]], chance=25.0, random_init=[10.0, 12.0])}
+LABELLED = results("finetune", LUMP_MATRIX, probes=LUMP.to_json()["probes"] | HEAD)
+
+
+def text(runs, markup="text"):
+    """What the command prints of runs."""
+    return tables.render(tables.every_run(runs, "max"), markup)
+
+
+def cells(markdown):
+    """The cells of a table in Markdown, without the rule."""
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in markdown.splitlines()]
+    return [lines[0], *lines[2:]]
 
 
 def pixels(path):
@@ -41,7 +53,7 @@ def pixels(path):
 
 
 def test_table():
-    lines = tables.table([LUMP, JOINT]).splitlines()
+    lines = text([LUMP, JOINT]).splitlines()
     cells = [line.split() for line in lines[2:]]
     assert cells[0] == ["lump", "(simsiam,", "seed", "0)", "88.50", "10.00", "88.50", "10.00"]
     assert cells[1] == ["multitask", "(simsiam,", "seed", "0)", "98.50", "-", "98.50", "-"]
@@ -51,28 +63,23 @@ def test_table():
 
 
 def test_table_says_what_is_not_finished():
-    assert "lump (simsiam, seed 0), not finished" in tables.table([results("lump", [[90.0, None]], finished=False)])
+    assert "lump (simsiam, seed 0), not finished" in text([results("lump", [[90.0, None]], finished=False)])
 
 
 def test_table_of_seeds_is_mean_and_deviation():
     runs = [LUMP, results("lump", [[90.0, None], [86.0, 95.0]], seed=1), results("pnn", [[90.0, None], [90.0, 80.0]])]
-    rows = [
-        [cell.strip() for cell in line.split("|")[1:-1]]
-        for line in tables.table_of_seeds(runs, "markdown").splitlines()
-    ]
+    rows = cells(tables.render(tables.of_seeds(runs), "markdown"))
     assert rows[0][:5] == ["objective", "recipe", "n", "kNN within the task", "forgetting"]
     # 88.5 and 90.5, 10 and 4: deviations are half the difference times the square root of 2.
-    assert rows[2] == ["simsiam", "lump", "2", *["89.50±1.41", "7.00±4.24"] * 2]
-    assert rows[3] == ["simsiam", "pnn", "1", *["85.00", "0.00"] * 2]
-    assert rows[4] == ["simsiam", "random network", "2", *["65.00±0.00", "-"] * 2]  # not PNN's, which has other widths
-    assert rows[5] == ["", "chance", "", "50.00", "-", "25.00", "-"]
+    assert rows[1] == ["simsiam", "lump", "2", *["89.50±1.41", "7.00±4.24"] * 2]
+    assert rows[2] == ["simsiam", "pnn", "1", *["85.00", "0.00"] * 2]
+    assert rows[3] == ["simsiam", "random network", "2", *["65.00±0.00", "-"] * 2]  # not PNN's, which has other widths
+    assert rows[4] == ["", "chance", "-", "50.00", "-", "25.00", "-"]
 
 
 def test_runs_that_differ_in_more_than_their_seed_share_no_row(tmp_path, capsys):
-    files = []
-    for number, changes in enumerate(({}, {"seed": 1, "eval": {"forgetting": "first", "tasks": "all"}})):
-        files.append(tmp_path / f"{number}.json")
-        files[-1].write_text(json.dumps(LUMP | {"config": LUMP["config"] | changes}))
+    other = results("lump", LUMP_MATRIX, seed=1, settings=FIRST)
+    files = [save(tmp_path / f"{number}.json", run) for number, run in enumerate((LUMP, other))]
     assert report.main(["--seeds", *map(str, files)]) == 2
     assert "differ in eval.forgetting (max, first)" in capsys.readouterr().err
     assert report.main(["--seeds", str(files[0]), str(files[0])]) == 2
@@ -80,21 +87,13 @@ def test_runs_that_differ_in_more_than_their_seed_share_no_row(tmp_path, capsys)
 
 
 def test_probes_that_only_some_runs_have():
-    labelled = results("finetune", [[90.0, None], [80.0, 97.0]])
-    labelled["probes"]["head_all"] = {
-        "matrix": [[70.0, None], [20.0, 60.0]],
-        "chance": 25.0,
-        "random_init": [10.0, 12.0],
-    }
-    lines = tables.table([LUMP, labelled], "markdown").splitlines()
-    assert lines[2].endswith("| 88.50 | 10.00 | - | - |")
-    assert lines[3].endswith("| 88.50 | 10.00 | 40.00 | 50.00 |")
+    rows = cells(text([LUMP, LABELLED], "markdown"))
+    assert rows[1][3:] == ["88.50", "10.00", "-", "-"]
+    assert rows[2][3:] == ["88.50", "10.00", "40.00", "50.00"]
 
 
 def test_average_accuracy_of_runs_with_different_probes(tmp_path):
-    labelled = results("finetune", [[90.0, None], [80.0, 97.0]])
-    labelled["probes"]["head_all"] = labelled["probes"]["knn_all"]
-    for number, runs in enumerate(([LUMP, labelled], [labelled, LUMP])):
+    for number, runs in enumerate(([LUMP, LABELLED], [LABELLED, LUMP])):
         figures.plot_average_accuracy(tmp_path / f"{number}.png", runs)
     assert pixels(tmp_path / "0.png").shape[1] > 1.2 * pixels(tmp_path / "1.png").shape[0]
     assert pixels(tmp_path / "0.png").shape == pixels(tmp_path / "1.png").shape
@@ -102,14 +101,14 @@ def test_average_accuracy_of_runs_with_different_probes(tmp_path):
 
 def test_results_by_the_name_of_a_file(tmp_path, capsys):
     for seed in (0, 1):
-        (tmp_path / f"lump-seed{seed}.json").write_text(json.dumps(LUMP | {"config": LUMP["config"] | {"seed": seed}}))
+        save(tmp_path / f"lump-seed{seed}.json", results("lump", LUMP_MATRIX, seed=seed))
     assert report.main(["--seeds", *map(str, sorted(tmp_path.glob("*.json")))]) == 0
     assert "88.50±0.00" in capsys.readouterr().out
     assert report.main([str(tmp_path / "none.json")]) == 2
 
 
 def test_plots_of_a_folder(tmp_path):
-    (tmp_path / "results.json").write_text(json.dumps(LUMP))
+    save(tmp_path / "results.json", LUMP)
     with (tmp_path / "metrics.jsonl").open("w") as file:
         for step in range(1, 9):
             file.write(json.dumps({"step": step, "task": step // 5, "loss": -step / 8}) + "\n")
@@ -134,42 +133,70 @@ def test_buffer_picture_shows_the_images_ordered_by_task(tmp_path):
     assert where["blue"].sum() < where["red"].sum()
 
 
-ROWS = [["recipe", "accuracy", "forgetting"], ["a_b & 50%", "90.00±1.50", "-"], ["x|y", "80.00", "1.25"]]
+TABLE = tables.Table(
+    "",
+    tables.make_frame(
+        ["recipe", "accuracy", "accuracy deviation", "forgetting", "n", "difference", "within"],
+        [
+            ["a_b & 50%", 90.0, 1.5, None, 2, 0.125, True],
+            ["x|y", 80.0, None, 1.25, None, -1.0, False],
+            ['with, comma and "quote"', 70.004, 2.0, -1.0, 3, None, None],
+        ],
+    ),
+    formats={"difference": "+.2f"},
+)
+
+
+def test_the_cells_that_are_shown_are_made_of_numbers():
+    shown = tables.shown(TABLE)
+    assert list(shown.columns) == ["recipe", "accuracy", "forgetting", "n", "difference", "within"]
+    assert shown.values.tolist() == [
+        ["a_b & 50%", "90.00±1.50", "-", "2", "+0.12", "yes"],
+        ["x|y", "80.00", "1.25", "-", "-1.00", "no"],
+        ['with, comma and "quote"', "70.00±2.00", "-1.00", "3", "-", "-"],
+    ]
+    assert TABLE.frame["accuracy"].mean() == pytest.approx(80.0, abs=0.01)
+
+
+def test_a_table_without_rows_has_its_header():
+    empty = tables.Table("", tables.make_frame(["recipe", "n", "a", "a deviation"], []), words=1)
+    assert tables.render(empty, "csv") == "recipe,n,a"
+    for markup in ("text", "markdown", "latex"):
+        assert all(name in tables.render(empty, markup).split() for name in ("recipe", "n", "a"))
 
 
 def test_markdown_keeps_a_bar_inside_its_cell():
-    assert tables.render(ROWS, "markdown").splitlines() == [
-        "| recipe | accuracy | forgetting |",
-        "| --- | ---: | ---: |",
-        "| a_b & 50% | 90.00±1.50 | - |",
-        "| x\\|y | 80.00 | 1.25 |",
-    ]
+    lines = tables.render(TABLE, "markdown").splitlines()
+    assert re.split(r"(?<!\\)\|", lines[3])[1].strip() == r"x\|y"
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {7}
+    assert re.fullmatch(r"\|:-+\|(-+:\|){5}", lines[1]), "words to the left, numbers to the right"
 
 
 def test_latex_escapes_and_needs_no_package():
-    assert tables.render(ROWS, "latex").splitlines() == [
-        r"\begin{tabular}{lrr}",
-        r"\hline",
-        r"recipe & accuracy & forgetting \\",
-        r"\hline",
-        r"a\_b \& 50\% & 90.00$\pm$1.50 & - \\",
-        r"x\textbar{}y & 80.00 & 1.25 \\",
-        r"\hline",
-        r"\end{tabular}",
-    ]
-    every = tables.render([["\\~^$#{}"], ["<a>"]], "latex").splitlines()
-    assert every[2] == r"\textbackslash{}\textasciitilde{}\textasciicircum{}\$\#\{\} \\"
-    assert every[4] == r"\textless{}a\textgreater{} \\"
+    first, *inner, last = tables.render(TABLE, "latex").splitlines()
+    assert (first, last) == (r"\begin{tabular}{lrrrrr}", r"\end{tabular}")
+    rows = [[cell.strip() for cell in line.removesuffix(r"\\").split(" & ")] for line in inner if line != r"\hline"]
+    assert rows[1][:3] == [r"a\_b \& 50\%", r"90.00$\pm$1.50", "-"]
+    assert rows[2][0] == r"x\textbar{}y"
+    every = tables.Table("", tables.make_frame(["\\~^$#{}"], [["<a>"]]))
+    head, cell = (line for line in tables.render(every, "latex").splitlines()[2:-2] if line != r"\hline")
+    assert head.split() == [r"\textbackslash{}\textasciitilde{}\^{}\$\#\{\}", r"\\"]
+    assert cell.split() == [r"\ensuremath{<}a\ensuremath{>}", r"\\"]
 
 
 def test_csv_has_a_column_of_deviations_and_no_dashes():
-    rows = [*ROWS, ['with, comma and "quote"', "70.00±2.00", "-1.00"]]
-    assert list(csv.reader(io.StringIO(tables.render(rows, "csv")))) == [
-        ["recipe", "accuracy", "accuracy deviation", "forgetting"],
-        ["a_b & 50%", "90.00", "1.50", ""],
-        ["x|y", "80.00", "", "1.25"],
-        ['with, comma and "quote"', "70.00", "2.00", "-1.00"],
+    assert list(csv.reader(io.StringIO(tables.render(TABLE, "csv")))) == [
+        ["recipe", "accuracy", "accuracy deviation", "forgetting", "n", "difference", "within"],
+        ["a_b & 50%", "90.00", "1.50", "", "2", "0.12", "True"],
+        ["x|y", "80.00", "", "1.25", "", "-1.00", "False"],
+        ['with, comma and "quote"', "70.00", "2.00", "-1.00", "3", "", ""],
     ]
+
+
+def test_csv_has_no_column_for_deviations_that_nothing_has():
+    assert tables.render(tables.every_run([LUMP], "max"), "csv").splitlines()[0] == ",".join(
+        ["", "kNN within the task", "forgetting", "kNN over all classes seen", "forgetting"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -183,19 +210,18 @@ def test_csv_has_a_column_of_deviations_and_no_dashes():
 )
 def test_another_definition_of_forgetting_needs_no_run(tmp_path, capsys, definition, header, lost):
     run = results("lump", [[80.0, None, None], [90.0, 95.0, None], [85.0, 97.0, 99.0]])
-    (tmp_path / "a.json").write_text(json.dumps(run))
+    save(tmp_path / "a.json", run)
     for seeds in ([], ["--seeds"]):
         assert report.main([str(tmp_path / "a.json"), "--format=csv", f"--forgetting={definition}", *seeds]) == 0
-        head, row, *_ = list(csv.reader(io.StringIO(capsys.readouterr().out)))
-        assert (head[-1], row[-1], row[-2]) == (header, lost, "93.67")
+        row, *_ = csv.DictReader(io.StringIO(capsys.readouterr().out))
+        assert (row[header], row["kNN within the task"]) == (lost, "93.67")
 
 
 def test_runs_of_different_definitions_need_one(tmp_path, capsys):
     files = []
     for seed, definition in enumerate(("max", "first")):
-        changed = {"seed": seed, "eval": {"forgetting": definition, "tasks": "all"}}
-        files.append(str(tmp_path / f"{seed}.json"))
-        pathlib.Path(files[-1]).write_text(json.dumps(LUMP | {"config": LUMP["config"] | changed}))
+        run = results("lump", LUMP_MATRIX, seed=seed, settings={"eval.forgetting": definition})
+        files.append(save(tmp_path / f"{seed}.json", run))
     assert report.main(files) == 2
     assert "differ in eval.forgetting (max, first); choose one, --forgetting=" in capsys.readouterr().err
     for seeds in ([], ["--seeds"]):
@@ -218,7 +244,7 @@ def test_runs_of_different_definitions_need_one(tmp_path, capsys):
     ],
 )
 def test_bad_input_is_a_line(tmp_path, capsys, arguments, told):
-    (tmp_path / "a.json").write_text(json.dumps(LUMP))
+    save(tmp_path / "a.json", LUMP)
     (tmp_path / "notes.txt").write_text("mine")
     assert report.main([str(tmp_path / "a.json"), *(a.format(tmp_path) for a in arguments)]) == 2
     out, err = capsys.readouterr()
@@ -247,7 +273,7 @@ def test_a_command_returns_its_exit_code(capsys):
 
 
 def test_a_page_leaves_other_files_alone(tmp_path, capsys):
-    (tmp_path / "a.json").write_text(json.dumps(LUMP))
+    save(tmp_path / "a.json", LUMP)
     (tmp_path / "page").mkdir()
     (tmp_path / "page/mine.txt").write_text("mine")
     (tmp_path / "page/index.html").write_text("old")
@@ -258,7 +284,7 @@ def test_a_page_leaves_other_files_alone(tmp_path, capsys):
         assert "page:" not in told.out
     assert sorted(path.name for path in (tmp_path / "page").iterdir()) == ["figures", "index.html", "mine.txt"]
     drawn = json.loads((tmp_path / "page/figures/accuracy_matrices-knn_task.json").read_text())
-    assert [run["matrix"] for run in drawn["runs"]] == [LUMP["probes"]["knn_task"]["matrix"]]
+    assert [run["matrix"] for run in drawn["runs"]] == [LUMP_MATRIX]
     assert (tmp_path / "page/index.html").read_text().startswith("<!DOCTYPE html>")
     assert (tmp_path / "new/er/index.html").read_text() == (tmp_path / "page/index.html").read_text()
 
@@ -271,9 +297,9 @@ def test_missing_results_are_a_line(tmp_path, capsys):
 def test_command_prints_the_table_and_draws(tmp_path, capsys):
     for name, content in {"a": LUMP, "b": JOINT}.items():
         (tmp_path / name).mkdir()
-        (tmp_path / name / "results.json").write_text(json.dumps(content))
+        save(tmp_path / name / "results.json", content)
     assert report.main([str(tmp_path / "a"), str(tmp_path / "b"), f"--out={tmp_path}/both.png"]) == 0
-    assert tables.table([LUMP, JOINT]) in capsys.readouterr().out
+    assert text([LUMP, JOINT]) in capsys.readouterr().out
     assert pixels(tmp_path / "both.png").shape[1] > 500
 
 
@@ -294,4 +320,4 @@ def test_resumed_metrics_drop_what_came_after_the_checkpoint(tmp_path):
 def test_unknown_definition_of_forgetting():
 
     with pytest.raises(ValueError, match="known: max, first, with_last"):
-        ucl_jax.evaluation.accuracy_matrix.forgetting(LUMP["probes"]["knn_task"]["matrix"], "last")
+        ucl_jax.evaluation.accuracy_matrix.forgetting(LUMP_MATRIX, "last")

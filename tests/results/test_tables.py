@@ -2,50 +2,44 @@
 
 import pytest
 
-from ucl_jax.results import tables
+from tests import run_results
+from ucl_jax.results import compare, tables
 
 EXAMPLES = "benchmark.examples_per_task"
+ALPHA = "method.alpha"
 
 
 def run(
-    recipe="lump", seed=0, before=60.0, benchmark="cifar10", overrides=(), analysis=(), objective="simsiam", **method
+    recipe="lump", seed=0, before=60.0, benchmark="cifar10", overrides=(), settings=(), objective="simsiam", **more
 ):
-    """Of a command with overrides "KEY=VALUE" of the benchmark or of training."""
-    probe = {
-        "matrix": [[90.0, None], [80.0, 97.0]],
-        "chance": 50.0,
-        "random_init": [before, before + 10],
-        "settings": {},
-    }
-    config = {
-        "recipe": recipe,
-        "seed": seed,
-        "model": {"name": "resnet18"},
-        "objective": {"name": objective},
-        "eval": {"forgetting": "max", "tasks": "all"},
-        "benchmark": {"name": benchmark, "joint": False, "examples_per_task": 0},
-        "train": {"epochs": 200, "learning_rate": 0.03 if recipe == "lump" else 0.06},
-        "method": {"name": recipe, **method},
-    }
-    for part, key, value in (pair.replace("=", ".").split(".") for pair in overrides):
-        config[part][key] = int(value)
-    given = "".join(f" --config.{pair}" for pair in (f"seed={seed}", *overrides))
-    return {
-        "finished": True,
-        "config": config,
-        "probes": {"knn_task": probe},
-        "command": f"python launch.py --workdir=/tmp/a --config=configs/{recipe}.py:{benchmark},{objective}{given}",
-        "analysis": list(analysis),
-    }
+    """With overrides such as {"train.epochs": 2}; `settings` are what the recipe itself says."""
+    rate = {"train.epochs": 200, "train.learning_rate": 0.03 if recipe == "lump" else 0.06, "method.name": recipe}
+    found = run_results.probe(random_init=None if before is None else [before, before + 10])
+    return run_results.result(
+        recipe,
+        seed=seed,
+        benchmark=benchmark,
+        objective=objective,
+        settings=rate | dict(settings),
+        overrides=dict(overrides) | ({"seed": seed} if seed else {}),
+        probes={"knn_task": found, "knn_all": found},
+        **more,
+    )
 
 
 def few(images, **given):
-    return run(overrides=(f"{EXAMPLES}={images}",), **given)
+    return run(overrides={EXAMPLES: images}, **given)
 
 
 def rows(runs):
-    (table,) = tables.against_paper(tables.experiments_of(runs), "max")
-    return [row[1:] for row in table.rows[1:-1]]
+    (table,) = tables.against_paper(compare.experiments_of(runs), "max")
+    return [row[1:] for row in cells(table)[1:-1]]
+
+
+def cells(table):
+    """The header and the rows as they are shown."""
+    shown = tables.shown(table)
+    return [list(shown.columns), *shown.values.tolist()]
 
 
 # The random network.
@@ -55,7 +49,7 @@ def test_random_networks_of_other_settings_have_their_own_rows():
     # The numbers of a random network depend on the images that kNN compares with, not on recipe or training.
     runs = [run(seed=seed, before=60.0 + seed) for seed in (0, 1)]
     runs += [run("finetune", before=60.0), few(50, before=40.0), few(100, recipe="finetune", before=50.0)]
-    found = {label: tables.seeds(group) for label, group in tables.random_networks(runs).items()}
+    found = {label: compare.seeds(group) for label, group in compare.random_networks(runs).items()}
     assert found == {
         "random network, all training images": [0, 1],
         f"random network, {EXAMPLES}=50": [0],
@@ -67,38 +61,36 @@ def test_random_networks_of_other_settings_have_their_own_rows():
         f"random network, {EXAMPLES}=50": ["1", "45.00"],
         f"random network, {EXAMPLES}=100": ["1", "55.00"],
     }
-    single = {row[0]: row[1] for row in tables.every_run(runs, "max") if row[0].startswith("random")}
+    single = {row[0]: row[1] for row in cells(tables.every_run(runs, "max")) if row[0].startswith("random")}
     assert list(single.values()) == ["65.00", "45.00", "55.00"]  # of the first run that has it
 
 
 def test_seeds_of_subsets_name_a_random_network_last():
     subset = "benchmark.subset_seed"
-    alone = [run(overrides=(f"{subset}={seed}",), before=60.0 + seed) for seed in (0, 1)]
-    assert list(tables.random_networks(alone)) == [f"random network, {subset}={seed}" for seed in (0, 1)]
-    runs = [alone[0], run(overrides=(f"{EXAMPLES}=50", f"{subset}=-1"), before=40.0)]
-    assert list(tables.random_networks(runs)) == [
+    alone = [run(overrides={subset: seed}, before=60.0 + seed) for seed in (0, 1)]
+    assert list(compare.random_networks(alone)) == [f"random network, {subset}={seed}" for seed in (0, 1)]
+    runs = [alone[0], run(overrides={EXAMPLES: 50, subset: -1}, before=40.0)]
+    assert list(compare.random_networks(runs)) == [
         "random network, all training images", f"random network, {EXAMPLES}=50",
     ]  # fmt: skip
 
 
 def test_a_random_network_is_one_where_its_numbers_are():
     runs = [run(before=60.0), run("finetune", before=60.0), run(seed=1, before=62.0), few(50, before=60.0)]
-    assert {k: tables.seeds(v) for k, v in tables.random_networks(runs).items()} == {"random network": [0, 1]}
+    assert {k: compare.seeds(v) for k, v in compare.random_networks(runs).items()} == {"random network": [0, 1]}
     other_machine = [run(before=60.0), run("finetune", before=60.1)]  # no setting tells them apart
-    assert list(tables.random_networks(other_machine)) == ["random network"]
-    two = [*other_machine, run(before=30.0, objective="supervised")]
-    two[2]["config"]["objective"]["classes"] = 100  # differs with the name, which says more
-    assert list(tables.random_networks(two)) == [
+    assert list(compare.random_networks(other_machine)) == ["random network"]
+    classes = {"objective.classes": 100}  # differs with the name, which says more
+    two = [*other_machine, run(before=30.0, objective="supervised", settings=classes)]
+    assert list(compare.random_networks(two)) == [
         f"random network, objective.name={n}" for n in ("simsiam", "supervised")
     ]
-    bare = run()
-    bare["probes"]["knn_task"]["random_init"] = None
-    assert tables.random_networks([bare]) == {}
+    assert compare.random_networks([run(before=None)]) == {}
 
 
 def test_random_networks_of_several_benchmarks():
     runs = [run(), run(benchmark="digits", before=30.0)]
-    assert list(tables.random_networks(runs)) == [
+    assert list(compare.random_networks(runs)) == [
         f"random network, benchmark.name={name}" for name in ("cifar10", "digits")
     ]
 
@@ -111,7 +103,7 @@ def test_random_networks_of_several_benchmarks():
     [
         ([run(), run(seed=1)], ["lump (simsiam, seed 0)", "lump (simsiam, seed 1)"]),
         (
-            [run(alpha=0.1), run("finetune"), run(alpha=0.4)],
+            [run(settings={ALPHA: 0.1}), run("finetune"), run(settings={ALPHA: 0.4})],
             [
                 "lump, method.alpha=0.1 (simsiam, seed 0)",
                 "finetune (simsiam, seed 0)",
@@ -130,20 +122,23 @@ def test_random_networks_of_several_benchmarks():
     ],
 )
 def test_every_run_has_its_own_name(runs, names):
-    assert tables.run_names(runs) == names
-    assert [row[0] for row in tables.every_run(runs, "max")][1 : 1 + len(runs)] == names
+    assert compare.run_names(runs) == names
+    assert [row[0] for row in cells(tables.every_run(runs, "max"))][1 : 1 + len(runs)] == names
 
 
 def test_another_definition_of_forgetting_is_no_other_run():
-    other = run(seed=1)
-    other["config"]["eval"]["forgetting"] = "first"
-    assert tables.run_names([run(), other]) == ["lump (simsiam, seed 0)", "lump (simsiam, seed 1)"]
+    other = run(seed=1, settings={"eval.forgetting": "first"})
+    assert compare.run_names([run(), other]) == ["lump (simsiam, seed 0)", "lump (simsiam, seed 1)"]
 
 
 def test_settings_say_what_0_stands_for():
     runs = [run(), few(50)]
-    assert [e.recipe for e in tables.experiments_of(runs)] == ["lump, all training images", f"lump, {EXAMPLES}=50"]
-    assert tables.settings_that_differ(tables.experiments_of(runs))[1] == [EXAMPLES, "0 (all training images)", "50"]
+    assert [e.recipe for e in compare.experiments_of(runs)] == ["lump, all training images", f"lump, {EXAMPLES}=50"]
+    assert cells(tables.settings_that_differ(compare.experiments_of(runs)))[1] == [
+        EXAMPLES,
+        "0 (all training images)",
+        "50",
+    ]
 
 
 # The paper's numbers.
@@ -155,13 +150,16 @@ PAPER = ["91.00±0.40", "2.92±0.53"]
     ("runs", "beside"),
     [
         ([run()], [True]),
-        ([run(overrides=["train.devices=1"])], [True]),
+        ([run(overrides={"train.devices": 1})], [True]),
         ([run(), few(50)], [True, False]),
         ([few(50)], [False]),
-        ([run() | {"command": None}, few(50) | {"command": None}], [True, False]),
-        ([run(overrides=["train.epochs=2"])], [False]),
-        ([run(overrides=["train.epochs=2"]), run(seed=1)], [False, True]),
-        ([run(alpha=0.1), run(alpha=0.4)], [False, False]),  # and no command says which the recipe has
+        ([run(), run(settings={EXAMPLES: 50})], [True, False]),  # as fewer images are never the paper's
+        ([run(overrides={"train.epochs": 2})], [False]),
+        ([run(overrides={"train.epochs": 2}), run(seed=1)], [False, True]),
+        (
+            [run(settings={ALPHA: 0.1}), run(settings={ALPHA: 0.4})],
+            [False, False],
+        ),  # and no override says which the recipe has
     ],
 )
 def test_the_papers_numbers_stand_beside_runs_of_the_recipe_alone(runs, beside):
@@ -169,13 +167,20 @@ def test_the_papers_numbers_stand_beside_runs_of_the_recipe_alone(runs, beside):
     assert found == [PAPER if own else ["-", "-"] for own in beside]
 
 
-def test_overridden_keys_of_a_command():
-    assert tables.overridden(few(50, seed=3)) == {EXAMPLES}
-    words = (
-        "launch.py --config=a.py --config.log.wandb=True -config.train.epochs 3 '<i> --config.seed=1 --x=--config.y=2"
-    )
-    assert tables.overridden({"command": words}) == {"train.epochs"}
-    assert tables.overridden({}) == set()
+def test_overridden_keys_are_those_that_matter_beside_the_paper():
+    assert compare.overridden(few(50, seed=3)) == {EXAMPLES}
+    given = {"log.wandb": True, "train.epochs": 3, "data_dir": "/x", "eval.forgetting": "first", "train.devices": 2}
+    assert compare.overridden(run(overrides=given)) == {"train.epochs"}
+    assert compare.overridden(run()) == set()
+
+
+def test_changed_settings_are_named_with_both_values_but_for_what_changes_no_number():
+    there = {"a.x": 1, "a.y": [1, 2], "log.every_steps": 5, "data_dir": "", "old": "v"}
+    here = {"a.x": 1, "a.y": [1, 3], "log.every_steps": 6, "data_dir": "/d", "new": None}
+    assert compare.changed_settings(there, here) == [
+        "a.y ([1, 2] there, [1, 3] here)", "new (null there, null here)", 'old ("v" there, null here)',
+    ]  # fmt: skip
+    assert compare.changed_settings(here, here) == []
 
 
 # Analysis records.
@@ -191,9 +196,8 @@ def linear(accuracy, **settings):
 
 def analysis(*of_seeds):
     runs = [run(seed=seed, analysis=records) for seed, records in enumerate(of_seeds)]
-    return {
-        table.title: [row[1:] for row in table.rows] for table in tables.analysis_tables(tables.experiments_of(runs))
-    }
+    found = tables.analysis_tables(compare.experiments_of(runs))
+    return {table.title: [row[1:] for row in cells(table)] for table in found}
 
 
 @pytest.mark.parametrize(
@@ -220,9 +224,9 @@ def test_settings_of_one_kind_of_record_alone_need_no_column():
     assert found[0][:4] == ["tasks learned", "solver", "fraction", "n"]
 
 
-def test_rows_of_knn_name_their_settings_once():
+def test_foundof_knn_name_their_settings_once():
     def knn(*ks):
-        each = [{"k": k, "temperature": 0.1, "task": [k], "all": [k]} for k in ks]
+        each = [{"k": k, "temperature": 0.1, "task": [float(k)], "all": [float(k)]} for k in ks]
         return record("knn", {"rows": each}, k=list(ks), temperature=[0.1])
 
     (found,) = analysis([knn(20, 5), knn(5)]).values()
@@ -233,10 +237,14 @@ def test_rows_of_knn_name_their_settings_once():
     ]
 
 
+OOD = {"knn": 50.0, "linear": 40.0, "chance": 10.0, "train_images": 7, "test_images": 3}
+
+
 def test_a_setting_and_a_number_of_one_name_are_two_columns():
-    few, every = (record("ood", {"knn": 50.0, "train_images": 7}, dataset="mnist", train_images=n) for n in (7, 0))
+    few, every = (record("ood", OOD, dataset="mnist", train_images=n) for n in (7, 0))
     (found,) = analysis([few, every]).values()
-    assert found[0] == ["tasks learned", "dataset", "train images, set", "n", "knn", "train images"]
+    names = ["knn", "linear", "chance", "train images", "test images"]
+    assert found[0] == ["tasks learned", "dataset", "train images, set", "n", *names]
     assert [row[2] for row in found[1:]] == ["7", "0"]
 
 

@@ -5,19 +5,15 @@ import sys
 
 import pytest
 
-from tests import tiny
+from tests import run_results, tiny
 from ucl_jax.cli import exit_codes, parse_flags
 from ucl_jax.errors import UsageError
 from ucl_jax.results import __main__ as report
+from ucl_jax.results.schema import RunResult
 from ucl_jax.training.metric_writers import read_metrics
 from ucl_jax.training.run import finished_results
 
-PROBE = {"matrix": [[90.0, None], [80.0, 97.0]], "chance": 50.0}
-RESULTS = {
-    "finished": True,
-    "config": json.loads(tiny.config("lump").to_json()),
-    "probes": {"knn_task": PROBE, "knn_all": PROBE},
-}
+RESULTS = run_results.as_json(config=json.loads(tiny.config("lump").to_json()))
 
 
 @pytest.fixture
@@ -29,8 +25,8 @@ def folder(tmp_path):
 
 
 def test_finished_run_of_the_same_config(folder):
-    assert finished_results(tiny.config("lump"), folder) == RESULTS
-    assert finished_results(tiny.config("lump", data_dir="/elsewhere", log__every_steps=7), folder) == RESULTS
+    for config in (tiny.config("lump"), tiny.config("lump", data_dir="/elsewhere", log__every_steps=7)):
+        assert finished_results(config, folder) == RunResult.from_json(RESULTS)
 
 
 def test_unfinished_run_goes_on(folder):
@@ -59,7 +55,7 @@ def test_run_without_its_config_is_not_adopted(folder):
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("results.json", '{"finished": true}')]
+    [("results.json", '{"version": 1, "finished": true}')]
     + [(name, content) for name in ("config.json", "results.json") for content in ("", "{", "[]")],
 )
 def test_damaged_json_is_one_line(folder, name, content):

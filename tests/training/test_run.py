@@ -100,6 +100,9 @@ def test_records_of_a_run(undisturbed):
     assert results["finished"] is True
     assert results["config"]["method"]["name"] == "lump"
     assert results["command"].startswith("python launch.py --config=configs/lump.py:digits")
+    assert (results["version"], results["argument"]) == (1, "digits")
+    assert results["overrides"].items() <= tiny.overrides(**LONG).items()
+    assert {"train.epochs": 12, "benchmark.num_tasks": 2}.items() <= results["overrides"].items()
     assert set(results["versions"]) >= {"python", "jax", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets"}
     assert results["device"].startswith("1 x cpu")
     assert results["seconds"] > 0

@@ -3,12 +3,15 @@
 python -m ucl_jax.probe --workdir=RUN --probes=knn,linear,ood [--after=last|all|0,1,5] [--set=linear.fraction=0.1]
 """
 
+from __future__ import annotations
+
 import argparse
+import dataclasses
 import json
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ucl_jax import cli
 from ucl_jax import settings as setting_table
@@ -21,7 +24,8 @@ from ucl_jax.results.load import load_results, read_results
 from ucl_jax.training import parallel
 from ucl_jax.training.run import claim, write_json
 
-Record = dict[str, Any]
+if TYPE_CHECKING:
+    from ucl_jax.results.schema import Record, RunResult
 
 
 def probe(
@@ -42,6 +46,8 @@ def probe(
     Raises:
       UsageError: an unknown name, a setting out of range, a network that was not kept, data that is not there.
     """
+    from ucl_jax.results.schema import Record  # slow to import: not for --help
+
     probes = {name: choose("probe", name, PROBES) for name in names}
     settings = {name: one.settings | _changes(name, one, changes) for name, one in probes.items()}
     for change in changes:
@@ -56,12 +62,13 @@ def probe(
         for name, one in probes.items():
             for case in cases[name]:
                 for learned in [None] if one.whole else chosen:
-                    record = {"probe": name, "after": learned, "settings": json.loads(json.dumps(case))}
+                    record = Record(probe=name, after=learned, settings=json.loads(json.dumps(case)), values={})
                     saved = find(load_results(workdir), record)
                     made_of = one.made_of(run, case)
-                    if saved is None or any(saved["values"][key] != value for key, value in made_of.items()):
+                    if saved is None or any(saved.values[key] != value for key, value in made_of.items()):
                         print(f"{title(record)} ...", flush=True)
-                        saved = record | {"values": one.measure(run, learned, case)}
+                        values = json.loads(json.dumps(one.measure(run, learned, case), allow_nan=False))
+                        saved = dataclasses.replace(record, values=values)
                         add(workdir, saved)
                     print(f"{title(record)}: {summary(saved)}", flush=True)
                     stem = workdir / "analysis" / stem_of(saved)
@@ -69,9 +76,9 @@ def probe(
     return pictures
 
 
-def find(results: Record, like: Record) -> Record | None:
-    """The record of results that was made of the same network in the same way, None when there is none."""
-    same = [record for record in results.get("analysis", ()) if _identity(record) == _identity(like)]
+def find(results: RunResult, like: Record) -> Record | None:
+    """Returns the record that was made of the same network in the same way, None when there is none."""
+    same = [record for record in results.analysis if _identity(record) == _identity(like)]
     return same[0] if same else None
 
 
@@ -79,43 +86,43 @@ def add(workdir: pathlib.Path, record: Record) -> None:
     """Puts a record into results.json, over one of the same identity; the order does not depend on which was first."""
     path = workdir / "results.json"
     results = read_results(path)
-    others = [old for old in results.get("analysis", ()) if _identity(old) != _identity(record)]
-    results["analysis"] = sorted([*others, record], key=_identity)
-    write_json(path, results)
+    others = [old for old in results.analysis if _identity(old) != _identity(record)]
+    analysis = sorted([*others, record], key=_identity)
+    write_json(path, results.with_analysis(analysis).to_json())
 
 
 def _identity(record: Record) -> tuple:
-    after = record["after"]
-    return record["probe"], -1 if after is None else after, json.dumps(record["settings"], sort_keys=True)
+    after = -1 if record.after is None else record.after
+    return record.probe, after, json.dumps(record.settings, sort_keys=True)
 
 
 def title(record: Record) -> str:
-    """Such as "linear after task 5 (fraction=0.1, solver=ridge)": what is not by default, and the case."""
-    default = PROBES[record["probe"]].settings
+    """Returns such as "linear after task 5 (fraction=0.1, solver=ridge)": what is not by default, and the case."""
+    default = PROBES[record.probe].settings
     changed = {
         key: pathlib.PurePath(value).name if key == "other" else value
-        for key, value in record["settings"].items()
+        for key, value in record.settings.items()
         if json.dumps(value) != json.dumps(default[key])
     }
-    after = {None: "", 0: " untrained"}.get(record["after"], f" after task {record['after']}")
+    after = {None: "", 0: " untrained"}.get(record.after, f" after task {record.after}")
     told = ", ".join(f"{key}={_text(value)}" for key, value in sorted(changed.items()))
-    return f"{record['probe']}{after}" + (f" ({told})" if told else "")
+    return f"{record.probe}{after}" + (f" ({told})" if told else "")
 
 
 def _text(value: Any) -> str:
-    """A setting as --set takes it."""
+    """Returns a setting as --set takes it."""
     return ",".join(map(_text, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def stem_of(record: Record) -> str:
-    """The name of a record's pictures: its title as a file name."""
+    """Returns the name of a record's pictures: its title as a file name."""
     kept = "".join(letter if letter.isalnum() or letter in "._=" else "-" for letter in title(record))
     return "-".join(word for word in kept.split("-") if word)
 
 
 def summary(record: Record) -> str:
-    """The numbers of a record that fit into a line."""
-    values = record["values"]
+    """Returns the numbers of a record that fit into a line."""
+    values = record.values
     told = [f"{key} {value:.2f}" for key, value in values.items() if isinstance(value, float)]
     rows = values.get("rows", [values] if "task" in values and "all" in values else [])
     for row in rows:
@@ -140,7 +147,7 @@ def _chosen(after: str, run: TrainedRun) -> list[int]:
 
 
 def _changes(name: str, one: Probe, changes: Sequence[str]) -> dict[str, Any]:
-    """The settings of a probe that are given otherwise than by default."""
+    """Returns the settings of a probe that are given otherwise than by default."""
     changed = {}
     for change in changes:
         target, equals, text = change.partition("=")
@@ -154,7 +161,7 @@ def _changes(name: str, one: Probe, changes: Sequence[str]) -> dict[str, Any]:
 
 
 def _told_settings() -> str:
-    """Every setting with its default, as --set takes it: a line for each probe."""
+    """Returns every setting with its default, as --set takes it: a line for each probe."""
     lines = (
         f"  {name}: {'  '.join(f'{key}={_text(value)}' for key, value in one.settings.items()) or 'none'}"
         for name, one in PROBES.items()

@@ -1,4 +1,4 @@
-"""Every table and figure of the paper that is made of runs, by one command: plans, runs what is missing, and tells.
+"""Every table and figure of the paper that is made of runs, by one command: plans, runs what is missing, and reports.
 
     python -m ucl_jax.reproduce table1 --benchmarks=digits --seeds=3
     python -m ucl_jax.reproduce table2 --benchmarks=cifar10 --objectives=simsiam --dry-run
@@ -21,8 +21,8 @@ from ucl_jax.errors import UsageError, choose, require, write_whole
 from ucl_jax.reproduce import probe_requests
 from ucl_jax.reproduce.jobs import Job, Slot, make_slots, run_jobs
 from ucl_jax.reproduce.plan import (
-    Cell,
     Plan,
+    PlannedRun,
     check,
     keep,
     make_plan,
@@ -32,9 +32,11 @@ from ucl_jax.reproduce.plan import (
     tell_plan,
     train,
 )
-from ucl_jax.reproduce.probe_requests import Ask, record
-from ucl_jax.reproduce.studies import EXAMPLES, MORE, ROWS, STUDIES, SUBSET, Runs, Told, words
+from ucl_jax.reproduce.probe_requests import ProbeRequest, record
+from ucl_jax.reproduce.studies import EXAMPLES, MORE, ROWS, STUDIES, SUBSET, Runs, StudyReport, words
 from ucl_jax.results import tables
+from ucl_jax.results.compare import NEUTRAL
+from ucl_jax.results.tables import Table
 
 PROBE = (sys.executable, "-m", "ucl_jax.probe")
 OPTIONS = {"sizes": "fewshot", "datasets": "table2", "save": "table1"}
@@ -46,7 +48,7 @@ def _number(name: str, most: int = 1000) -> Callable[[str], int]:
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """The command line, checked.
+    """Returns the command line, checked.
 
     Raises:
       UsageError: what is wrong, and what is known.
@@ -68,7 +70,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--jobs", type=_number("jobs"), help="processes at a time; default one a GPU, else one a core; on a TPU give 1")
     add("--dry-run", action="store_true", help="only say what would run, and how long it takes")
     add("--slurm", action="store_true", help="write an array-job script of the missing runs, and run nothing")
-    add("--format", default="text", help="of the table printed: text, markdown, latex, csv")
+    add("--format", default="text", help=f"of the table printed: {', '.join(tables.FORMATS)}")
     add("--save", type=pathlib.Path, metavar="DIR", help="table1: keep results as DIR/NAME.json; those there count")
     add("--sizes", default="", help="fewshot: images a task, such as 10,25,all")
     add("--datasets", default="", help="table2: other data sets; default those of the paper that are prepared here")
@@ -85,7 +87,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         choose("objective", objective, ROWS)
     for name in words(given.datasets):
         choose("data set", name, BENCHMARKS)
-    choose("format", given.format, dict.fromkeys(("text", "markdown", "latex", "csv")))
+    choose("format", given.format, tables.FORMATS)
     recipes = dict.fromkeys(recipe for rows in (ROWS, MORE) for row in rows.values() for recipe in row)
     for recipe in words(given.recipes) if given.recipes != "all" else []:
         choose("recipe", recipe, recipes)
@@ -109,52 +111,52 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return given
 
 
-def finished(cells: Sequence[Cell], kept: pathlib.Path | None) -> Runs:
-    """The results of the cells that have finished."""
-    found = {cell: saved_results(cell, kept) for cell in cells}
-    return {cell: results for cell, results in found.items() if results is not None and results["finished"]}
+def finished(planned: Sequence[PlannedRun], kept: pathlib.Path | None) -> Runs:
+    """Returns the results of the runs that have finished."""
+    found = {run: saved_results(run, kept) for run in planned}
+    return {run: results for run, results in found.items() if results is not None and results.finished}
 
 
-def probe_jobs(given: argparse.Namespace, asks: Sequence[Ask], runs: Runs) -> list[Job]:
-    """A process for each finished run that lacks records, and for each pair of runs of which both are finished."""
-    lacking: dict[tuple, list[Ask]] = {}
-    for ask in asks:
-        if _ready(ask, runs):
-            results = runs[ask.cell]
-            last = tables.tasks_learned(results)
-            afters = [last] if ask.after == "last" else sorted({1, last})
-            if missing := [after for after in afters if record(results, ask, after) is None]:
-                lacking.setdefault((*_process(ask), tuple(missing)), []).append(ask)
-    return [_probe_job(given, asked, after) for (*_, after), asked in lacking.items()]
+def probe_jobs(given: argparse.Namespace, requests: Sequence[ProbeRequest], runs: Runs) -> list[Job]:
+    """Returns a process for each finished run that lacks records, and for each pair of finished runs."""
+    lacking: dict[tuple, list[ProbeRequest]] = {}
+    for request in requests:
+        if _ready(request, runs):
+            results = runs[request.run]
+            last = results.tasks_learned
+            afters = [last] if request.after == "last" else sorted({1, last})
+            if missing := [after for after in afters if record(results, request, after) is None]:
+                lacking.setdefault((*_process(request), tuple(missing)), []).append(request)
+    return [_probe_job(given, together, after) for (*_, after), together in lacking.items()]
 
 
-def _ready(ask: Ask, runs: Runs) -> bool:
-    """Whether the runs that a probe looks at are finished."""
-    other = ask.settings.get("other", "")
-    return ask.cell in runs and (not other or other in {str(cell.folder.absolute()) for cell in runs})
+def _ready(request: ProbeRequest, runs: Runs) -> bool:
+    """Tells whether the runs that a probe looks at are finished."""
+    other = request.settings.get("other", "")
+    return request.run in runs and (not other or other in {str(run.folder.absolute()) for run in runs})
 
 
-def _process(ask: Ask) -> tuple[Cell, str, str]:
-    """What one process is about: a run, and the other one that it is compared with."""
-    return ask.cell, ask.probe, ask.settings.get("other", "")
+def _process(request: ProbeRequest) -> tuple[PlannedRun, str, str]:
+    """Returns what one process is about: a run, a probe, and the other run that it is compared with."""
+    return request.run, request.probe, request.settings.get("other", "")
 
 
-def _probe_job(given: argparse.Namespace, asks: Sequence[Ask], after: Sequence[int]) -> Job:
-    """The process for asks that differ in nothing but a setting, such as the data set, which becomes a list."""
-    cell, probe, other = _process(asks[0])
+def _probe_job(given: argparse.Namespace, requests: Sequence[ProbeRequest], after: Sequence[int]) -> Job:
+    """Returns the process for requests that differ in one setting, such as the data set, which becomes a list."""
+    run, probe, other = _process(requests[0])
     values: dict[str, dict[str, None]] = {}
-    for key, value in ((key, value) for ask in asks for key, value in ask.settings.items() if value):
+    for key, value in ((key, value) for request in requests for key, value in request.settings.items() if value):
         values.setdefault(key, {})[value] = None
     command = [
         *PROBE,
-        f"--workdir={cell.folder.absolute()}",
+        f"--workdir={run.folder.absolute()}",
         f"--probes={probe}",
         f"--after={','.join(map(str, after))}",
         *(f"--set={probe}.{key}={','.join(of_key)}" for key, of_key in values.items()),
         *([f"--data_dir={given.data_dir}"] if given.data_dir else []),
     ]
-    name = f"{probe} of {cell.benchmark}/{cell.name}" + (f" and {pathlib.PurePath(other).name}" if other else "")
-    return Job(name, cell.folder, tuple(command), "probe.txt")
+    name = f"{probe} of {run.path}" + (f" and {pathlib.PurePath(other).name}" if other else "")
+    return Job(name, run.folder, tuple(command), "probe.txt")
 
 
 def _probe(jobs: Sequence[Job], slots: Sequence[Slot]) -> dict[str, str]:
@@ -172,44 +174,41 @@ def _probe(jobs: Sequence[Job], slots: Sequence[Slot]) -> dict[str, str]:
     return failed
 
 
-def _legend(given: argparse.Namespace, told: Told, pending: int, planned: int) -> list[str]:
-    """What a study says below its table, and what was asked for otherwise than by default."""
-    legend = list(told.legend)
+def _with_legend(given: argparse.Namespace, table: Table, pending: int, planned: int) -> Table:
+    """Returns the table with what was asked for otherwise than by default in its legend, and what is not finished."""
+    legend = list(table.legend)
     if overrides := _overrides(given):
         legend.append(f"Settings changed: {', '.join(overrides)}.")
     if given.set:
         legend.append(f"Settings of probes changed: {', '.join(given.set)}.")
     if pending:
         legend.append(f"{pending} of {planned} runs are not finished.")
-    return legend
+    return table._replace(legend=legend)
 
 
 def _overrides(given: argparse.Namespace) -> list[str]:
-    return [pair for pair in given.override if not pair.startswith(tables.NEUTRAL)]
+    return [pair for pair in given.override if not pair.startswith(NEUTRAL)]
 
 
-def _print(told: Told, legend: Sequence[str], markup: str) -> None:
-    """The table, in a terminal without the columns that hold nothing, and the legend."""
-    rows = told.rows
-    if markup == "text" and len(rows) > 1:
-        rows = list(zip(*(column for column in zip(*rows) if {*column[1:]} != {"-"})))
-    print(f"\n{told.title}\n\n{tables.render(rows, markup, told.left)}\n")
-    print("\n".join(textwrap.fill(line, 116, subsequent_indent="  ") for line in legend), flush=True)
+def _print(table: Table, markup: str) -> None:
+    """Prints the table, in a terminal without the columns that hold nothing, and the legend."""
+    kept = table.frame if table.frame.empty or markup != "text" else table.frame.dropna(axis="columns", how="all")
+    print(f"\n{table.title}\n\n{tables.render(table._replace(frame=kept), markup)}\n")
+    print("\n".join(textwrap.fill(line, 116, subsequent_indent="  ") for line in table.legend), flush=True)
 
 
-def _save(
-    given: argparse.Namespace, benchmark: str, told: Told, legend: Sequence[str], draw: bool
-) -> list[pathlib.Path]:
+def _save(given: argparse.Namespace, benchmark: str, report: StudyReport, draw: bool) -> list[pathlib.Path]:
     """Writes table, numbers and figure; returns the files. They hold no times: a restart makes the same."""
     stem = given.root / f"{given.study}-{benchmark}"
-    figure = told.figure if draw else None
+    table = report.table
+    figure = report.figure if draw else None
     shown = [f"![{figure[-1]}]({stem.name}-figure.png)"] if figure else []
-    page = "\n\n".join([f"# {told.title}", tables.render(told.rows, "markdown", told.left), *legend, *shown])
-    numbers = {"study": given.study, "benchmark": benchmark, "overrides": _overrides(given), "legend": legend}
+    page = "\n\n".join([f"# {table.title}", tables.render(table, "markdown"), *table.legend, *shown])
+    numbers = {"study": given.study, "benchmark": benchmark, "overrides": _overrides(given), "legend": table.legend}
     texts = {
         "md": page,
-        "csv": tables.render(told.rows, "csv", told.left),
-        "json": json.dumps({**numbers, "rows": told.numbers}, indent=1, allow_nan=False),
+        "csv": tables.render(table, "csv"),
+        "json": json.dumps({**numbers, "rows": report.numbers}, indent=1, allow_nan=False),
     }
     files = [stem.with_name(f"{stem.name}.{suffix}") for suffix in texts]
     for path, text in zip(files, texts.values()):
@@ -223,24 +222,24 @@ def _save(
 
 
 def _tell_files(files: Sequence[pathlib.Path]) -> None:
-    """A line for those that differ in their suffix only."""
+    """Prints a line for those that differ in their suffix only."""
     suffixes: dict[pathlib.Path, list[str]] = {}
     for path in files:
         suffixes.setdefault(path.with_suffix(""), []).append(path.suffix)
     print("\nfiles:", *(f"  {stem}{', '.join(of)}" for stem, of in suffixes.items()), sep="\n", flush=True)
 
 
-def _tell_plan(given: argparse.Namespace, plan: Plan, asks: Sequence[Ask], slots: Sequence[Slot]) -> None:
-    """What is to run, and how long it takes; of probes, how many processes they are."""
+def _tell_plan(given: argparse.Namespace, plan: Plan, requests: Sequence[ProbeRequest], slots: Sequence[Slot]) -> None:
+    """Prints what is to run, and how long it takes; of probes, how many processes they are."""
     print(f"{given.study} on {', '.join(given.benchmarks)}, in {given.root}")
     for objective in given.objectives:
         if left_out := set(words(given.recipes)) - {"all", *ROWS[objective], *MORE[objective]}:
             print(f"there is no {', '.join(sorted(left_out))} with {objective}")
     tell_plan(plan, len(slots))
-    runs = finished(plan.cells, given.save)
-    later = {_process(ask) for ask in asks if not _ready(ask, runs)}
-    if lacking := len(probe_jobs(given, asks, runs)) + len(later):
-        kinds = ", ".join(dict.fromkeys(ask.probe for ask in asks))
+    runs = finished(plan.planned, given.save)
+    later = {_process(request) for request in requests if not _ready(request, runs)}
+    if lacking := len(probe_jobs(given, requests, runs)) + len(later):
+        kinds = ", ".join(dict.fromkeys(request.probe for request in requests))
         print(f"then {lacking} probe process{'es' if lacking > 1 else ''} ({kinds})", flush=True)
 
 
@@ -253,17 +252,17 @@ def reproduce(given: argparse.Namespace) -> int:
       Stopped: a signal came; what was running is saved.
     """
     study = STUDIES[given.study]
-    of_benchmark = {benchmark: study.cells(given, benchmark) for benchmark in given.benchmarks}
-    cells = [cell for each in of_benchmark.values() for cell in each]
-    require(bool(cells), f"--recipes={given.recipes} leaves no run for --objectives={','.join(given.objectives)}")
-    check(cells)
-    asks = study.probes(given, cells)
+    of_benchmark = {benchmark: study.plan(given, benchmark) for benchmark in given.benchmarks}
+    planned = [run for each in of_benchmark.values() for run in each]
+    require(bool(planned), f"--recipes={given.recipes} leaves no run for --objectives={','.join(given.objectives)}")
+    check(planned)
+    requests = study.requests(given, planned)
     for change in given.set:
-        probe, used = change.partition(".")[0], sorted({ask.probe for ask in asks})
+        probe, used = change.partition(".")[0], sorted({request.probe for request in requests})
         require(probe in used, f"--set={change}: {given.study} asks {', '.join(used) or 'no probe'}, not {probe}")
     slots = make_slots(given.jobs)
-    plan = make_plan(cells, given.root, given.save)
-    _tell_plan(given, plan, asks, slots)
+    plan = make_plan(planned, given.root, given.save)
+    _tell_plan(given, plan, requests, slots)
     unprepared = _unprepared(given, plan)
     if given.dry_run or given.slurm:
         print("".join(f"note: {message}\n" for message in unprepared), end="")
@@ -279,29 +278,29 @@ def reproduce(given: argparse.Namespace) -> int:
         failed = train(plan, slots)
     finally:  # also of a study that is stopped
         if given.save:
-            keep(cells, given.save)
-    failed |= _probe(probe_jobs(given, asks, finished(cells, given.save)), slots)
+            keep(planned, given.save)
+    failed |= _probe(probe_jobs(given, requests, finished(planned, given.save)), slots)
     files = []
-    for benchmark, planned in of_benchmark.items():
-        runs = finished(planned, given.save)
-        told = study.tell(given, planned, runs)
-        legend = _legend(given, told, len(planned) - len(runs), len(planned))
-        _print(told, legend, given.format)
-        files += _save(given, benchmark, told, legend, draw=bool(runs))
+    for benchmark, own in of_benchmark.items():
+        runs = finished(own, given.save)
+        report = study.report(given, own, runs)
+        report = report._replace(table=_with_legend(given, report.table, len(own) - len(runs), len(own)))
+        _print(report.table, given.format)
+        files += _save(given, benchmark, report, draw=bool(runs))
     _tell_files(files)
     tell_failures(failed)
     return 1 if failed else 0
 
 
 def _unprepared(given: argparse.Namespace, plan: Plan) -> list[str]:
-    """What to do about data sets of missing runs that are not on this machine."""
+    """Returns what to do about data sets of missing runs that are not on this machine."""
     changed = dict(pair.split("=", 1) for pair in given.override)
     if not plan.missing or "benchmark.tfds_name" in changed:
         return []
     from ucl_jax.data import tfds_source  # TFDS takes a second
 
     messages = []
-    for name in dict.fromkeys(cell.benchmark for cell in plan.missing):
+    for name in dict.fromkeys(run.benchmark for run in plan.missing):
         try:
             tfds_source.load_builder(BENCHMARKS[name].tfds_name, changed.get("data_dir"))
         except UsageError as error:
@@ -322,7 +321,7 @@ def _slurm(given: argparse.Namespace, plan: Plan) -> int:
 
 @cli.exit_codes
 def main(argv: Sequence[str]) -> int:
-    """Plans, runs, probes and tells."""
+    """Plans, runs, probes and reports."""
     given = parse(argv)
     try:
         return reproduce(given)

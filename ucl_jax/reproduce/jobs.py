@@ -30,7 +30,7 @@ class Slot(NamedTuple):
 
 
 def gpus() -> list[str]:
-    """The NVIDIA GPUs that a process here may use, found without JAX."""
+    """Returns the NVIDIA GPUs that a process here may use, found without JAX."""
     if os.environ.get("JAX_PLATFORMS", "").startswith("cpu"):
         return []
     if (given := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
@@ -74,7 +74,7 @@ class Job(NamedTuple):
         return self.folder / self.output
 
     def last_line(self) -> str:
-        """Of what it printed."""
+        """Returns the last line of what it printed."""
         lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines()[1:] if line.strip()]
         return lines[-1] if lines else "it printed nothing"
 
@@ -155,7 +155,7 @@ def _start(job: Job, slot: Slot) -> subprocess.Popen:
 
 
 def _locked(folder: pathlib.Path) -> bool:
-    """Whether a process is training in a folder, see `training.run.claim`."""
+    """Tells whether a process is training in a folder, see `training.run.claim`."""
     if not (folder / "lock").exists():
         return False
     with (folder / "lock").open() as lock:

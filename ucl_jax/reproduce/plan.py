@@ -3,25 +3,35 @@
 Nothing here imports JAX: a plan is made in a moment.
 """
 
+from __future__ import annotations
+
 import contextlib
+import functools
+import json
 import pathlib
 import shlex
 import statistics
 import sys
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ucl_jax.cli import read_config
 from ucl_jax.errors import UsageError, require, write_whole
 from ucl_jax.reproduce.jobs import LAUNCH, Job, Slot, run_jobs
+from ucl_jax.results.compare import changed_settings
+from ucl_jax.results.load import read_config as read_saved_config
 from ucl_jax.results.load import read_results
-from ucl_jax.results.tables import NEUTRAL
+from ucl_jax.settings import flatten
 
+if TYPE_CHECKING:
+    from ucl_jax.results.schema import RunResult
+
+CONFIGS = LAUNCH.parent / "configs"
 # Seconds of a run where none was finished yet: measured on one core of an AMD EPYC, mean over the rows of Table 1.
 MEASURED = {"digits": 90.0}
 
 
-class Cell(NamedTuple):
+class PlannedRun(NamedTuple):
     """One run: configs/`recipe`.py:`benchmark`,`objective` with overrides (KEY=VALUE), in its folder.
 
     name: of the folder, and of the results where they are kept elsewhere.
@@ -35,50 +45,58 @@ class Cell(NamedTuple):
     seed: int
     overrides: tuple[str, ...] = ()
 
-    def flags(self) -> list[str]:
-        """The flags of `launch.py` that say what it is."""
-        pairs = (f"seed={self.seed}", *self.overrides)
-        config = f"--config=configs/{self.recipe}.py:{self.benchmark},{self.objective}"
-        return [config, *(f"--config.{pair}" for pair in pairs)]
+    @property
+    def argument(self) -> str:
+        """What the recipe's file is given after its colon."""
+        return f"{self.benchmark},{self.objective}"
+
+    @property
+    def path(self) -> str:
+        """The name that tells a run from those of other benchmarks."""
+        return f"{self.benchmark}/{self.name}"
 
     def command(self) -> list[str]:
-        """What is run, in the folder of `launch.py`."""
-        return [sys.executable, LAUNCH.name, *self.flags(), f"--workdir={self.folder.absolute()}"]
+        """Returns what is run, in the folder of `launch.py`."""
+        flags = [f"--config=configs/{self.recipe}.py:{self.argument}", f"--config.seed={self.seed}"]
+        flags += [f"--config.{pair}" for pair in self.overrides]
+        return [sys.executable, LAUNCH.name, *flags, f"--workdir={self.folder.absolute()}"]
 
 
-def settings(command: str | Sequence[str]) -> dict[str, str]:
-    """The --config flags of a command that numbers depend on; of a flag given twice the last one."""
-    words = shlex.split(command) if isinstance(command, str) else command
-    pairs = (word.partition("=")[::2] for word in words if word.startswith("--config"))
-    return {flag: value for flag, value in pairs if not flag.removeprefix("--config.").startswith(NEUTRAL)}
+@functools.cache
+def _config(recipe: str, argument: str, overrides: tuple[str, ...]) -> dict[str, Any]:
+    """Returns "section.key" -> value of a recipe with overrides, as JSON has it; raises UsageError for a bad one."""
+    flags = [f"--config={CONFIGS / recipe}.py:{argument}", *(f"--config.{pair}" for pair in overrides)]
+    return flatten(json.loads(read_config(flags).to_json()))
 
 
-def saved_results(cell: Cell, kept: pathlib.Path | None = None) -> dict[str, Any] | None:
-    """What is there of a cell: its results.json, first from the folder `kept`, as NAME.json; None where nothing is.
+def config_of(run: PlannedRun) -> dict[str, Any]:
+    """Returns "section.key" -> value of the config that a run will have.
+
+    Raises:
+      UsageError: its recipe does not take one of its overrides.
+    """
+    return _config(run.recipe, run.argument, run.overrides) | {"seed": run.seed}
+
+
+def saved_results(run: PlannedRun, kept: pathlib.Path | None = None) -> RunResult | None:
+    """Returns what is there of a run: first from the folder `kept`, as NAME.json; None where nothing is.
 
     Raises:
       UsageError: what is there is of other settings, or cannot be read.
     """
-    paths = [*([kept / f"{cell.name}.json"] if kept else []), cell.folder / "results.json"]
+    paths = [*([kept / f"{run.name}.json"] if kept else []), run.folder / "results.json"]
     path = next((path for path in paths if path.exists()), None)
     if path is None:
-        output = cell.folder / "output.txt"
-        if (cell.folder / "config.json").exists() and output.exists():  # killed in the first task
-            with output.open(errors="replace") as lines:
-                _require_same(cell, cell.folder, lines.readline().removeprefix("$ "))
+        if (run.folder / "config.json").exists():  # killed in the first task
+            _require_same(run, run.folder, flatten(read_saved_config(run.folder / "config.json")))
         return None
     results = read_results(path)
-    require(bool(results.get("command")), f"{path} does not say by what command it was made; take another folder")
-    _require_same(cell, cell.folder if path.name == "results.json" else path, results["command"])
+    _require_same(run, run.folder if path.name == "results.json" else path, results.settings)
     return results
 
 
-def _require_same(cell: Cell, place: pathlib.Path, command: str) -> None:
-    there, here = settings(command), settings(cell.flags())
-    pairs = [
-        (flag, there.get(flag, "the default"), here.get(flag, "the default")) for flag in sorted({**there, **here})
-    ]
-    differing = [f"{flag.removeprefix('--config.')} ({a} there, {b} here)" for flag, a, b in pairs if a != b]
+def _require_same(run: PlannedRun, place: pathlib.Path, there: Mapping[str, Any]) -> None:
+    differing = changed_settings(there, config_of(run))
     require(
         not differing,
         f"{place} holds a run with other settings: {', '.join(differing)}; take another folder for this study "
@@ -86,134 +104,126 @@ def _require_same(cell: Cell, place: pathlib.Path, command: str) -> None:
     )
 
 
-def check(cells: Iterable[Cell]) -> None:
-    """Raises UsageError where `launch.py` is not there, or does not take an override of a cell."""
+def check(planned: Iterable[PlannedRun]) -> None:
+    """Raises UsageError where `launch.py` is not there, or does not take an override of a run."""
     require(
         LAUNCH.exists(),
         f"{LAUNCH} is not there: runs are started with launch.py and configs/ of a checkout of ucl_jax; "
         "clone it and install it with pip install -e .",
     )
-    folder = LAUNCH.parent / "configs"
-    if not folder.is_dir():
-        return
-    if str(LAUNCH.parent) not in sys.path:  # recipes import configs.base
-        sys.path.insert(0, str(LAUNCH.parent))
-    for recipe, arg, overrides in dict.fromkeys((c.recipe, f"{c.benchmark},{c.objective}", c.overrides) for c in cells):
-        read_config([f"--config={folder / recipe}.py:{arg}", *(f"--config.{pair}" for pair in overrides)])
+    if str(CONFIGS.parent) not in sys.path:  # recipes import configs.base
+        sys.path.insert(0, str(CONFIGS.parent))
+    for run in planned:
+        config_of(run)
 
 
 class Times(NamedTuple):
-    """Seconds of runs, by what they are: what is closest to a cell tells how long it takes."""
+    """Seconds of runs, by what they are: what is closest to a run tells how long it takes."""
 
     seconds: dict[tuple, list[float]]
 
     @classmethod
-    def of(cls, root: pathlib.Path) -> "Times":
-        """From the finished runs under a folder."""
+    def of(cls, root: pathlib.Path) -> Times:
+        """Returns those of the finished runs under a folder."""
         times = cls({})
         for path in sorted({*root.glob("*/results.json"), *root.glob("*/*/results.json")}):
             with contextlib.suppress(UsageError):  # somebody else's
                 times.add(read_results(path))
         return times
 
-    def add(self, results: dict[str, Any]) -> None:
-        """Takes in one run, if it is finished and says how long it took."""
-        config = results["config"]
-        examples = config["benchmark"]["examples_per_task"]
-        of = config["benchmark"]["name"], config["objective"]["name"], config["recipe"], str(examples)
-        if results["finished"] and "seconds" in results:
+    def add(self, results: RunResult) -> None:
+        """Takes in one run, if it is finished."""
+        of = results.benchmark, results.objective, results.recipe, results.examples_per_task
+        if results.finished:
             for length in range(1, 5):
-                self.seconds.setdefault(of[:length], []).append(results["seconds"])
+                self.seconds.setdefault(of[:length], []).append(results.seconds)
 
-    def estimate(self, cell: Cell) -> float | None:
-        """Of the same recipe, objective and number of images, else of fewer of these; None where nothing is known."""
-        pairs = dict(pair.partition("=")[::2] for pair in cell.overrides)
-        of = cell.benchmark, cell.objective, cell.recipe, pairs.get("benchmark.examples_per_task", "0")
+    def estimate(self, run: PlannedRun) -> float | None:
+        """Returns the mean of runs of the same objective, recipe and number of images, else of the same first of these.
+
+        None where nothing is known of the benchmark.
+        """
+        of = run.benchmark, run.objective, run.recipe, config_of(run)["benchmark.examples_per_task"]
         known = next((self.seconds[of[:length]] for length in (4, 3, 2, 1) if of[:length] in self.seconds), None)
-        return statistics.fmean(known) if known else MEASURED.get(cell.benchmark)
+        return statistics.fmean(known) if known else MEASURED.get(run.benchmark)
 
 
-def left(times: Times, cells: Sequence[Cell], spent: dict[str, float], jobs: int) -> str:
-    """How long cells take on `jobs` slots, in words; `spent` seconds of some, by benchmark/name."""
-    each = [times.estimate(cell) for cell in cells]
+def left(times: Times, planned: Sequence[PlannedRun], spent: dict[str, float], jobs: int) -> str:
+    """Returns how long runs take on `jobs` slots, in words; `spent` are the seconds that some had, by their path."""
+    each = [times.estimate(run) for run in planned]
     if None in each:
         return "time not known until a first run is finished"
-    rest = [max(0.0, seconds - spent.get(_path(cell), 0.0)) for cell, seconds in zip(cells, each)]
+    rest = [max(0.0, seconds - spent.get(run.path, 0.0)) for run, seconds in zip(planned, each)]
     return f"about {duration(max(max(rest, default=0.0), sum(rest) / jobs))}"
 
 
 def duration(seconds: float) -> str:
-    """Such as "40 s", "12 min" or "3.5 h"."""
+    """Returns such as "40 s", "12 min" or "3.5 h"."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def _path(cell: Cell) -> str:
-    """The name that tells a cell from those of other benchmarks."""
-    return f"{cell.benchmark}/{cell.name}"
-
-
 class Plan(NamedTuple):
-    """The cells of a study that are not finished, with the seconds that each had already, and what is known of time."""
+    """The runs of a study, those that are not finished, the seconds that each of these had, what is known of time."""
 
-    cells: tuple[Cell, ...]
-    missing: tuple[Cell, ...]
+    planned: tuple[PlannedRun, ...]
+    missing: tuple[PlannedRun, ...]
     spent: dict[str, float]
     times: Times
 
 
-def make_plan(cells: Sequence[Cell], root: pathlib.Path, kept: pathlib.Path | None = None) -> Plan:
+def make_plan(planned: Sequence[PlannedRun], root: pathlib.Path, kept: pathlib.Path | None = None) -> Plan:
     """Looks at what is there.
 
     Args:
-      cells: in the order in which to run them.
+      planned: in the order in which to run them.
       root: the folder whose finished runs tell how long one takes.
-      kept: a folder with results of finished cells, as NAME.json.
+      kept: a folder with results of finished runs, as NAME.json.
 
     Raises:
       UsageError: a folder holds a run with other settings; nothing was started.
     """
     missing, spent = [], {}
-    for cell in cells:
-        results = saved_results(cell, kept)
-        if results is None or not results["finished"]:
-            missing.append(cell)
-        if results is not None and not results["finished"]:
-            spent[_path(cell)] = results.get("seconds", 0.0)
-    return Plan(tuple(cells), tuple(missing), spent, Times.of(root))
+    for run in planned:
+        results = saved_results(run, kept)
+        if results is None or not results.finished:
+            missing.append(run)
+        if results is not None and not results.finished:
+            spent[run.path] = results.seconds
+    return Plan(tuple(planned), tuple(missing), spent, Times.of(root))
 
 
 def tell_plan(plan: Plan, jobs: int) -> None:
-    """Prints a line for each cell that is to run, and how long it all takes."""
-    for cell in plan.missing:
-        begun = _path(cell) in plan.spent or (cell.folder / "config.json").exists()
-        print(f"  {_path(cell)}: {'unfinished, will go on' if begun else 'missing'}")
-    line = f"{len(plan.cells)} runs: {len(plan.cells) - len(plan.missing)} finished, {len(plan.missing)} to run"
+    """Prints a line for each run that is to run, and how long it all takes."""
+    for run in plan.missing:
+        begun = run.path in plan.spent or (run.folder / "config.json").exists()
+        print(f"  {run.path}: {'unfinished, will go on' if begun else 'missing'}")
+    line = f"{len(plan.planned)} runs: {len(plan.planned) - len(plan.missing)} finished, {len(plan.missing)} to run"
     if plan.missing:
         line += f", {jobs} at a time: {left(plan.times, plan.missing, plan.spent, jobs)}"
         # A constant that was measured elsewhere is no estimate of this machine.
-        if not plan.times.seconds and all(cell.benchmark in MEASURED for cell in plan.missing):
+        if not plan.times.seconds and all(run.benchmark in MEASURED for run in plan.missing):
             line += " (by runs on one core of an AMD EPYC)"
     print(line, flush=True)
 
 
 def train(plan: Plan, slots: Sequence[Slot]) -> dict[str, str]:
-    """Runs the cells that are missing; tells progress; returns why some failed, by benchmark/name.
+    """Runs what is missing; tells progress; returns why some failed, by their path.
 
     Raises:
       Stopped: see `run_jobs`.
     """
-    todo = {_path(cell): cell for cell in plan.missing}
+    todo = {run.path: run for run in plan.missing}
     total, failed = len(todo), {}
 
     def ended(job: Job, code: int) -> None:
-        cell = todo.pop(job.name)
+        run = todo.pop(job.name)
         results = None
         if code == 0:
             with contextlib.suppress(UsageError):  # told as a failure
-                results = saved_results(cell)
-        if results is None or not results["finished"]:
+                results = saved_results(run)
+        if results is None or not results.finished:
             failed[job.name] = f"{job.last_line()} (see {job.log})"
         else:
             plan.times.add(results)
@@ -221,34 +231,35 @@ def train(plan: Plan, slots: Sequence[Slot]) -> dict[str, str]:
         rest = f"; left: {left(plan.times, tuple(todo.values()), plan.spent, len(slots))}" if todo else ""
         print(f"[{total - len(todo)}/{total}] {job.name}: {word}{rest}", flush=True)
 
-    run_jobs([Job(name, cell.folder, tuple(cell.command())) for name, cell in todo.items()], slots, ended)
+    run_jobs([Job(name, run.folder, tuple(run.command())) for name, run in todo.items()], slots, ended)
     return failed
 
 
-def keep(cells: Sequence[Cell], folder: pathlib.Path) -> None:
-    """Copies results.json of finished cells into a folder, as NAME.json; what is there stays as it is."""
+def keep(planned: Sequence[PlannedRun], folder: pathlib.Path) -> None:
+    """Copies results.json of finished runs into a folder, as NAME.json; what is there stays as it is."""
     folder.mkdir(parents=True, exist_ok=True)
-    for cell in cells:
-        source, kept = cell.folder / "results.json", folder / f"{cell.name}.json"
-        if not kept.exists() and source.exists() and read_results(source)["finished"]:
+    for run in planned:
+        source, kept = run.folder / "results.json", folder / f"{run.name}.json"
+        if not kept.exists() and source.exists() and read_results(source).finished:
             write_whole(kept, source.read_text(encoding="utf-8"))
 
 
 def tell_failures(failed: dict[str, str]) -> None:
-    """One line for each."""
+    """Prints a line for each failure."""
     for name, why in failed.items():
         print(f"failed: {name}: {why}", flush=True)
 
 
-def slurm_script(name: str, cells: Sequence[Cell], jobs: int | None = None) -> str:
-    """An array job of Slurm: one cell an index, one GPU each, at most `jobs` at a time, else as many as Slurm lets.
+def slurm_script(name: str, planned: Sequence[PlannedRun], jobs: int | None = None) -> str:
+    """Returns an array job of Slurm: one run an index, one GPU each, at most `jobs` at a time.
 
-    A run that meets its time limit saves itself first, so that the script can be submitted again.
+    Without `jobs` as many run as Slurm lets. A run that meets its time limit saves itself first, so that the script can
+    be submitted again.
     """
     lines = [
         "#!/usr/bin/env bash",
         f"#SBATCH --job-name={name}",
-        f"#SBATCH --array=0-{len(cells) - 1}" + (f"%{jobs}" if jobs else ""),
+        f"#SBATCH --array=0-{len(planned) - 1}" + (f"%{jobs}" if jobs else ""),
         "#SBATCH --gres=gpu:1",
         "# What a run prints is in its folder, output.txt.",
         "#SBATCH --output=/dev/null",
@@ -258,8 +269,8 @@ def slurm_script(name: str, cells: Sequence[Cell], jobs: int | None = None) -> s
         f"cd {shlex.quote(str(LAUNCH.parent))}",
         'case "$SLURM_ARRAY_TASK_ID" in',
     ]
-    for place, cell in enumerate(cells):
-        folder, command = shlex.quote(str(cell.folder.absolute())), shlex.join(cell.command())
+    for place, run in enumerate(planned):
+        folder, command = shlex.quote(str(run.folder.absolute())), shlex.join(run.command())
         lines += [
             f"{place})",
             f"    mkdir -p {folder}",

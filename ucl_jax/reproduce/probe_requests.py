@@ -1,17 +1,22 @@
-"""What probes are asked of runs, and whether their results hold it."""
+"""What probes are requested of runs, and whether their results hold it."""
+
+from __future__ import annotations
 
 import argparse
 import pathlib
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ucl_jax.errors import choose, require
-from ucl_jax.reproduce.plan import Cell
-from ucl_jax.results import tables
-from ucl_jax.results.tables import Experiment, Run
+from ucl_jax.reproduce.plan import PlannedRun
+from ucl_jax.results.compare import Experiment
 from ucl_jax.settings import PROBES, read_value
 
-# What probes are asked for: every setting, as it is given to --set, which changes it. The defaults of `ucl_jax.probes`,
-# which is not imported for that: it needs JAX. A record that lacks one of them, or has another, is not the study's.
+if TYPE_CHECKING:
+    from ucl_jax.results.schema import Record, RunResult
+
+# What is requested of probes: every setting, as it is given to --set, which changes it. These are the defaults of
+# `ucl_jax.probes`, which is not imported for that: it needs JAX. A record that lacks one of them, or has another, is
+# not the study's.
 SETTINGS: dict[str, dict[str, str]] = {
     "ood": {
         "dataset": "available",
@@ -37,20 +42,20 @@ STUDYS = ("dataset", "other")  # settings that a study gives itself
 SETTINGS_OF = {"digits": {"ood": {"train_images": "5000", "test_images": "1000"}}}
 
 
-class Ask(NamedTuple):
-    """A probe that a cell's results.json has to have, with all its settings as they are given to --set.
+class ProbeRequest(NamedTuple):
+    """A probe that a run's results.json has to have, with all its settings as they are given to --set.
 
     after: `--after` of ucl_jax.probe: "last" or "first,last"; a probe of the whole run takes no notice of it.
     """
 
-    cell: Cell
+    run: PlannedRun
     probe: str
     settings: dict[str, str]
     after: str = "last"
 
 
 def settings(given: argparse.Namespace, probe: str, benchmark: str) -> dict[str, str]:
-    """What a probe is asked for: as in SETTINGS and SETTINGS_OF, but for --set."""
+    """Returns the settings of a request: as in SETTINGS and SETTINGS_OF, but for --set."""
     changed = (change.partition("=")[::2] for change in given.set)
     own = {key.partition(".")[2]: value for key, value in changed if key.partition(".")[0] == probe}
     return SETTINGS[probe] | SETTINGS_OF.get(benchmark, {}).get(probe, {}) | own
@@ -70,8 +75,8 @@ def check(change: str) -> None:
     read_value(f"{probe}.{key}", PROBES[probe][key], value)
 
 
-def record(results: Run, ask: Ask, after: int) -> dict[str, Any] | None:
-    """The analysis record that an ask wants of the network after so many tasks, None when there is none.
+def record(results: RunResult, request: ProbeRequest, after: int) -> Record | None:
+    """Returns the analysis record that a request is for, of the network after so many tasks; None where it is missing.
 
     A path is compared by its last two parts, so that a folder of runs may be moved. A comparison of runs counts only
     where it is of all tasks of both, which may not have been finished when it was made.
@@ -86,16 +91,17 @@ def record(results: Run, ask: Ask, after: int) -> dict[str, Any] | None:
         there = there if isinstance(there, list) else [there]
         return [*map(_number_or_word, there)] == [*map(_number_or_word, here.split(","))]
 
-    def complete(found: dict[str, Any]) -> bool:
-        return all(found[key][-1] == after for key in ("checkpoints", "other_checkpoints") if key in found)
+    def complete(found: Record) -> bool:
+        values = found.values
+        return all(values[key][-1] == after for key in ("checkpoints", "other_checkpoints") if key in values)
 
     found = [
-        r
-        for r in results.get("analysis", ())
-        if r["probe"] == ask.probe
-        and r["after"] in (after, None)
-        and complete(r["values"])
-        and all(same(key, here, r["settings"]) for key, here in ask.settings.items())
+        each
+        for each in results.analysis
+        if each.probe == request.probe
+        and each.after in (after, None)
+        and complete(each)
+        and all(same(key, here, each.settings) for key, here in request.settings.items())
     ]
     return found[-1] if found else None
 
@@ -107,7 +113,7 @@ def _number_or_word(value: Any) -> float | str:
         return str(value)
 
 
-def values(experiment: Experiment, ask: Ask, after: int | None = None) -> dict[int, dict[str, Any]]:
-    """What a probe found, by seed, of the runs that have it; after all tasks unless `after` says otherwise."""
-    found = [record(run, ask, after or tables.tasks_learned(run)) for run in experiment.runs]
-    return {seed: r["values"] for seed, r in zip(tables.seeds(experiment.runs), found) if r is not None}
+def values(experiment: Experiment, request: ProbeRequest, after: int | None = None) -> dict[int, Any]:
+    """Returns the typed values that a probe found, by seed; after all tasks unless `after` says otherwise."""
+    found = {run.seed: record(run, request, after or run.tasks_learned) for run in experiment.runs}
+    return {seed: each.typed_values for seed, each in found.items() if each is not None}

@@ -1,20 +1,27 @@
-"""What each table and figure of the paper is: its runs, what probes are asked, and how it is told from results.
+"""What each table and figure of the paper is: its runs, the probes that it needs, and the report made of the results.
 
 Nothing here runs anything, see `ucl_jax.reproduce`. Cheap to import: a plan is made in a moment.
 """
 
+from __future__ import annotations
+
 import argparse
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.errors import require
 from ucl_jax.reproduce import probe_requests
-from ucl_jax.reproduce.plan import Cell
-from ucl_jax.results import tables
-from ucl_jax.results.paper import DATASETS, TABLE1, TABLE2
-from ucl_jax.results.tables import Experiment, Run, mean
+from ucl_jax.reproduce.plan import PlannedRun
+from ucl_jax.reproduce.probe_requests import ProbeRequest
+from ucl_jax.results import compare, tables
+from ucl_jax.results.compare import Experiment
+from ucl_jax.results.paper import DATASETS, TABLE1, TABLE2, Value
+from ucl_jax.results.tables import Table, make_frame, mean_and_deviation, with_deviation
+
+if TYPE_CHECKING:
+    from ucl_jax.results.schema import CkaValues, RunResult
 
 UNLABELLED = ("finetune", "si", "der", "lump", "multitask", "pnn")
 # The rows of Table 1, and those that the paper does not have.
@@ -38,20 +45,18 @@ SIZES = {"digits": (10, 25, 50, 100)}  # else 100, 200, 500
 ALL = {"digits": 288, "mnist": 12000, "fashion_mnist": 12000, "svhn_cropped": 14651}
 ALL |= {"cifar10": 10000, "cifar100": 2500, "tiny_imagenet": 2500}
 Given = argparse.Namespace  # the command line, see `reproduce.parse`
-Runs = Mapping[Cell, Run]  # finished ones
+Runs = Mapping[PlannedRun, "RunResult"]  # finished ones
 
 
-class Told(NamedTuple):
-    """What a study says: rows of cells of which the first is the header, `left` columns being words; and numbers.
+class StudyReport(NamedTuple):
+    """What a study says.
 
+    table: means and deviations over seeds.
     numbers: the same as JSON, with the values of all seeds.
     figure: the name of a function of `figures`, what it shows and its title.
     """
 
-    title: str
-    rows: list[list[str]]
-    left: int
-    legend: list[str]
+    table: Table
     numbers: list[dict[str, Any]]
     figure: tuple[str, dict[str, Any], str] | None = None
 
@@ -59,32 +64,32 @@ class Told(NamedTuple):
 class Study(NamedTuple):
     """One table or figure of the paper.
 
-    cells: given, benchmark -> the runs that it needs.
-    tell: given, these cells, those that are finished -> what it says.
-    probes: given, cells -> what probes are to be asked of them once they are finished.
+    plan: given, benchmark -> the runs that it needs.
+    report: given, these runs, the results of those that are finished -> what it says.
+    requests: given, these runs -> the probes that their results have to have.
     """
 
     about: str
     objectives: tuple[str, ...]
-    cells: Callable[[Given, str], list[Cell]]
-    tell: Callable[[Given, Sequence[Cell], Runs], Told]
-    probes: Callable[[Given, Sequence[Cell]], list[probe_requests.Ask]] = lambda given, cells: []
+    plan: Callable[[Given, str], list[PlannedRun]]
+    report: Callable[[Given, Sequence[PlannedRun], Runs], StudyReport]
+    requests: Callable[[Given, Sequence[PlannedRun]], list[ProbeRequest]] = lambda given, planned: []
 
 
 def words(text: str) -> list[str]:
-    """Of a comma list, each once."""
+    """Returns the words of a comma list, each once."""
     return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
 
 
-def _cell(given: Given, benchmark: str, recipe: str, objective: str, seed: int, examples: int = 0) -> Cell:
-    """A cell in its place under --root; `examples` images a task, 0 for all. Each seed has a subset of its own."""
+def _planned_run(given: Given, benchmark: str, recipe: str, objective: str, seed: int, examples: int = 0) -> PlannedRun:
+    """Returns a run in its place under --root; `examples` images a task, 0 for all. Each seed has its own subset."""
     own = (f"{EXAMPLES}={examples}", f"{SUBSET}=-1") if examples else ()
     name = f"{recipe}-{objective}-seed{seed}" + (f"-examples{examples}" if examples else "")
-    return Cell(name, given.root / benchmark / name, benchmark, recipe, objective, seed, (*own, *given.override))
+    return PlannedRun(name, given.root / benchmark / name, benchmark, recipe, objective, seed, (*own, *given.override))
 
 
 def _recipes(given: Given, objective: str, default: Sequence[str]) -> list[str]:
-    """The recipes of an objective: `default`, first of all that there are, or what --recipes names."""
+    """Returns the recipes of an objective: `default`, first of all that there are, or what --recipes names."""
     known = ROWS[objective] + MORE[objective]
     if given.recipes == "all":
         return list(dict.fromkeys((*default, *known)))
@@ -93,10 +98,13 @@ def _recipes(given: Given, objective: str, default: Sequence[str]) -> list[str]:
 
 def _grid(
     rows: Mapping[str, Sequence[str]], sizes: Callable[[Given, str], list[int]] = lambda given, benchmark: [0]
-) -> Callable[[Given, str], list[Cell]]:
-    """Cells of all recipes and seeds: the default rows first, and seed by seed, so that a stopped study is of use."""
+) -> Callable[[Given, str], list[PlannedRun]]:
+    """Returns what plans all recipes and seeds.
+
+    The default rows come first, and seed by seed, so that a stopped study is of use.
+    """
     return lambda given, benchmark: [
-        _cell(given, benchmark, recipe, objective, seed, examples)
+        _planned_run(given, benchmark, recipe, objective, seed, examples)
         for more in (False, True)
         for seed in range(given.seeds)
         for objective in given.objectives
@@ -107,7 +115,7 @@ def _grid(
 
 
 def _sizes(given: Given, benchmark: str) -> list[int]:
-    """Images a task of the few-shot runs; 0 for all at the end."""
+    """Returns the images a task of the few-shot runs; 0 for all at the end."""
     if not given.sizes:
         return [*SIZES.get(benchmark, (100, 200, 500)), 0]
     asked, full = words(given.sizes), ALL[benchmark]
@@ -121,57 +129,67 @@ def _sizes(given: Given, benchmark: str) -> list[int]:
 
 
 def _known(benchmark: str, table: Mapping[tuple, Any]) -> str:
-    return tables.WITHIN if any(key[0] == benchmark for key in table) else f"The paper has no {benchmark}."
+    return compare.WITHIN if any(key[0] == benchmark for key in table) else f"The paper has no {benchmark}."
 
 
-def _experiments(given: Given, cells: Sequence[Cell], runs: Runs) -> list[Experiment]:
-    """Finished runs that differ in their seed alone, or in their number of images, in the order of the rows planned."""
-    planned = sorted(cells, key=lambda cell: given.objectives.index(cell.objective))
-    order = list(dict.fromkeys((cell.objective, cell.recipe) for cell in planned))
-    planned.sort(key=lambda cell: order.index((cell.objective, cell.recipe)))
-    return tables.experiments_of([runs[cell] for cell in planned if cell in runs], but={EXAMPLES, SUBSET})
+def _experiments(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> list[Experiment]:
+    """Groups finished runs that differ in their seed or their number of images alone, in the order of the plan."""
+    ordered = sorted(planned, key=lambda run: given.objectives.index(run.objective))
+    order = list(dict.fromkeys((run.objective, run.recipe) for run in ordered))
+    ordered.sort(key=lambda run: order.index((run.objective, run.recipe)))
+    return compare.experiments_of([runs[run] for run in ordered if run in runs], but={EXAMPLES, SUBSET})
 
 
 def _whole(function: Callable[[Sequence[float]], float], values: Sequence[float | None]) -> float | None:
-    """None where one of the values is missing, as of a network whose loss or maps are not finite."""
+    """Returns None where one of the values is missing, as of a network whose loss or maps are not finite."""
     return None if None in values else function(values)
 
 
 def _row(experiment: Experiment) -> dict[str, Any]:
-    """What names a row, in the numbers."""
+    """Returns what names a row, in the numbers."""
     return {"objective": experiment.objective, "recipe": experiment.recipe}
 
 
-def _recipe(experiment: Experiment) -> tuple[str, str, str]:
-    """The key of the paper's tables; an experiment's own `recipe` may have settings after it."""
-    return experiment.benchmark, experiment.objective, experiment.runs[0]["config"]["recipe"]
+def _means(of_seeds: Iterable[Sequence[float | None]]) -> list[float | None]:
+    """Returns the mean and the deviation of each of several numbers over seeds."""
+    return [number for values in of_seeds for number in mean_and_deviation(values)]
 
 
-def _tell_table1(given: Given, cells: Sequence[Cell], runs: Runs) -> Told:
+SIGNED = {"difference": "+.2f"}
+
+
+def _report_table1(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> StudyReport:
     names = ("accuracy", "forgetting")
-    head = [word for name in names for word in (name, *tables.BESIDE)]
-    rows = [["objective", "recipe", "n", *head, "all classes", "its forgetting"]]
-    numbers = []
-    for e in _experiments(given, cells, runs):
-        task, whole = (tables.scores(e.runs, probe, tables.forgetting_of(e.runs)) for probe in ("knn_task", "knn_all"))
-        paper = TABLE1.get(_recipe(e), (None, None))
+    head = [column for name in names for column in tables.beside_columns(name)]
+    columns = ["objective", "recipe", "n", *head, *with_deviation("all classes", "its forgetting")]
+    rows, numbers = [], []
+    for e in _experiments(given, planned, runs):
+        definition = compare.forgetting_of(e.runs)
+        task, whole = (compare.scores(e.runs, probe, definition) for probe in ("knn_task", "knn_all"))
+        paper = TABLE1.get(e.key, (None, None))
         compared = [cell for ours, theirs in zip(task, paper) for cell in tables.beside(ours, theirs)]
-        rows.append([e.objective, e.recipe, str(len(e.runs)), *compared, *map(mean, whole)])
+        rows.append([e.objective, e.recipe, len(e.runs), *compared, *_means(whole)])
         measured = {"task": dict(zip(names, task)), "all": dict(zip(names, whole))}
-        measured["paper"] = dict(zip(names, map(tables.against, task, paper)))
-        numbers.append({**_row(e), "seeds": tables.seeds(e.runs), **measured})
-    benchmark = cells[0].benchmark
+        measured["paper"] = dict(zip(names, map(_against, task, paper)))
+        numbers.append({**_row(e), "seeds": compare.seeds(e.runs), **measured})
+    benchmark = planned[0].benchmark
     legend = [
         "accuracy: kNN within the task, in %; forgetting in points; all classes: kNN over all classes seen, and its "
         "forgetting. Mean±unbiased deviation over n seeds.",
         _known(benchmark, TABLE1),
-        *([SEEN_ROWS] if tables.seen_rows_only(runs.values()) else []),
+        *([SEEN_ROWS] if compare.seen_rows_only(runs.values()) else []),
     ]
-    return Told(f"Table 1 on {benchmark}", rows, 2, legend, numbers)
+    return StudyReport(Table(f"Table 1 on {benchmark}", make_frame(columns, rows), 2, legend, SIGNED), numbers)
+
+
+def _against(ours: Sequence[float | None], theirs: Value | None) -> dict[str, Any] | None:
+    """Returns `compare.against` as JSON."""
+    compared = compare.against(ours, theirs)
+    return compared and compared._asdict()
 
 
 def datasets(given: Given, benchmark: str) -> list[str]:
-    """The other data sets: those of --datasets, else those of the paper that are prepared on this machine.
+    """Returns the other data sets: those of --datasets, else those of the paper that are prepared on this machine.
 
     Raises:
       UsageError: none is.
@@ -191,69 +209,69 @@ def datasets(given: Given, benchmark: str) -> list[str]:
     return ready
 
 
-def _ask_ood(given: Given, cells: Sequence[Cell]) -> list[probe_requests.Ask]:
-    others = {benchmark: datasets(given, benchmark) for benchmark in dict.fromkeys(cell.benchmark for cell in cells)}
+def _request_ood(given: Given, planned: Sequence[PlannedRun]) -> list[ProbeRequest]:
+    others = {benchmark: datasets(given, benchmark) for benchmark in dict.fromkeys(run.benchmark for run in planned)}
     return [
-        probe_requests.Ask(cell, "ood", {**probe_requests.settings(given, "ood", cell.benchmark), "dataset": dataset})
-        for cell in cells
-        for dataset in others[cell.benchmark]
+        ProbeRequest(run, "ood", probe_requests.settings(given, "ood", run.benchmark) | {"dataset": dataset})
+        for run in planned
+        for dataset in others[run.benchmark]
     ]
 
 
-def _tell_table2(given: Given, cells: Sequence[Cell], runs: Runs) -> Told:
-    ask_of = {ask.settings["dataset"]: ask for ask in _ask_ood(given, cells[:1])}
-    rows = [["objective", "recipe", "n", *(word for name in ask_of for word in (name, *tables.BESIDE))]]
-    numbers, seen = [], {}
-    for e in _experiments(given, cells, runs):
+def _report_table2(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> StudyReport:
+    request_of = {request.settings["dataset"]: request for request in _request_ood(given, planned[:1])}
+    head = [column for name in request_of for column in tables.beside_columns(name)]
+    rows, numbers, seen = [], [], {}
+    for e in _experiments(given, planned, runs):
         beside, values = [], {}
-        for name, ask in ask_of.items():
-            found = probe_requests.values(e, ask)
+        for name, request in request_of.items():
+            found = probe_requests.values(e, request)
             if found:
                 seen[name] = next(iter(found.values()))
-            knn, linear = ([v[key] for v in found.values()] for key in ("knn", "linear"))
-            paper = TABLE2.get(_recipe(e), {}).get(name)
+            knn, linear = [v.knn for v in found.values()], [v.linear for v in found.values()]
+            paper = TABLE2.get(e.key, {}).get(name)
             beside += tables.beside(knn, paper)
-            values[name] = {"seeds": list(found), "knn": knn, "linear": linear, "paper": tables.against(knn, paper)}
-        rows.append([e.objective, e.recipe, str(len(e.runs)), *beside])
+            values[name] = {"seeds": list(found), "knn": knn, "linear": linear, "paper": _against(knn, paper)}
+        rows.append([e.objective, e.recipe, len(e.runs), *beside])
         numbers.append({**_row(e), "datasets": values})
-    benchmark = cells[0].benchmark
+    benchmark = planned[0].benchmark
     legend = [
         f"kNN on data sets that the network was not trained on (it was on {benchmark}), in %; mean±unbiased deviation "
         "over n seeds.",
-        "Chance: " + ", ".join(f"{name} {v['chance']:.2f}" for name, v in seen.items()) + ".",
+        "Chance: " + ", ".join(f"{name} {v.chance:.2f}" for name, v in seen.items()) + ".",
         "Images, training and test: "
-        + ", ".join(f"{name} {v['train_images']} and {v['test_images']}" for name, v in seen.items())
+        + ", ".join(f"{name} {v.train_images} and {v.test_images}" for name, v in seen.items())
         + ".",
         _known(benchmark, TABLE2),
     ]
-    return Told(f"Table 2, trained on {benchmark}", rows, 2, legend, numbers)
+    frame = make_frame(["objective", "recipe", "n", *head], rows)
+    return StudyReport(Table(f"Table 2, trained on {benchmark}", frame, 2, legend, SIGNED), numbers)
 
 
-def _tell_fewshot(given: Given, cells: Sequence[Cell], runs: Runs) -> Told:
-    benchmark = cells[0].benchmark
+def _report_fewshot(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> StudyReport:
+    benchmark = planned[0].benchmark
     sizes = _sizes(given, benchmark)
     heads = [str(size) if size else f"all ({ALL[benchmark]})" for size in sizes]
-    rows = [["objective", "recipe", "n", *(f"A, {w}" for w in heads), "lost", *(f"F, {w}" for w in heads)]]
-    numbers, series, lost_of, apart = [], {}, {}, []
-    for e in _experiments(given, cells, runs):
+    accuracy_heads, forgetting_heads = (with_deviation(*(f"{letter}, {w}" for w in heads)) for letter in "AF")
+    rows, numbers, series, lost_of, apart = [], [], {}, {}, []
+    for e in _experiments(given, planned, runs):
         points = []
         for size in sizes:
-            of_size = [run for run in e.runs if run["config"]["benchmark"]["examples_per_task"] == size]
-            accuracy, forgetting = tables.scores(of_size, "knn_task", tables.forgetting_of(e.runs))
+            of_size = [run for run in e.runs if run.examples_per_task == size]
+            accuracy, forgetting = compare.scores(of_size, "knn_task", compare.forgetting_of(e.runs))
             point = {"images": size or ALL[benchmark], "accuracy": accuracy, "forgetting": forgetting}
-            points.append({**point, "seeds": tables.seeds(of_size)})
+            points.append({**point, "seeds": compare.seeds(of_size)})
         accuracies, forgotten = ([p[key] for p in points] for key in ("accuracy", "forgetting"))
         lost = None
         fewest, most = (dict(zip(points[place]["seeds"], accuracies[place])) for place in (0, -1))
         if len(sizes) > 1 and (both := fewest.keys() & most.keys()):  # runs of other seeds may be missing yet
             lost = statistics.fmean(most[seed] - fewest[seed] for seed in sorted(both))
-            if _recipe(e)[-1] in ROWS[e.objective]:
+            if e.runs[0].recipe in ROWS[e.objective]:
                 lost_of.setdefault("supervised" if e.objective == "supervised" else "unsupervised", []).append(lost)
             else:
                 apart.append(f"{e.recipe} ({e.objective})")
-        count = str(max(len(p["seeds"]) for p in points))
-        shown = "-" if lost is None else f"{lost:.2f}"
-        rows.append([e.objective, e.recipe, count, *map(mean, accuracies), shown, *map(mean, forgotten)])
+        count = max(len(p["seeds"]) for p in points)
+        rows.append([e.objective, e.recipe, count, *_means(accuracies), lost, *_means(forgotten)])
         numbers.append({**_row(e), "points": points, "lost": lost})
         series[f"{e.recipe}, {e.objective}"] = [{k: p[k] for k in ("images", "accuracy", "forgetting")} for p in points]
     legend = [
@@ -263,14 +281,15 @@ def _tell_fewshot(given: Given, cells: Sequence[Cell], runs: Runs) -> Told:
         *(f"Lost, mean over {kind} rows: {statistics.fmean(values):.2f}." for kind, values in sorted(lost_of.items())),
         *([f"Not in these means, for the paper does not have it: {', '.join(apart)}."] if apart else []),
         "The paper, from 2500 to 100 images on Split CIFAR-100: 15.78 without labels, 32.21 with.",
-        *([SEEN_ROWS] if tables.seen_rows_only(runs.values()) else []),
+        *([SEEN_ROWS] if compare.seen_rows_only(runs.values()) else []),
     ]
     figure = "few_shot", series, f"Few-shot training, {benchmark}"
-    return Told(f"Few-shot training on {benchmark} (fig. 2)", rows, 2, legend, numbers, figure)
+    frame = make_frame(["objective", "recipe", "n", *accuracy_heads, "lost", *forgetting_heads], rows)
+    return StudyReport(Table(f"Few-shot training on {benchmark} (fig. 2)", frame, 2, legend), numbers, figure)
 
 
 def pairs(given: Given) -> dict[str, tuple[tuple[str, str], tuple[str, str]]]:
-    """The pairs of fig. 3: name -> (recipe, objective) twice; without labels, with labels, one of each."""
+    """Returns the pairs of fig. 3: name -> (recipe, objective) twice; without labels, with labels, one of each."""
     found = {}
     unlabelled = [objective for objective in given.objectives if objective != "supervised"]
     for objective in unlabelled:
@@ -282,71 +301,68 @@ def pairs(given: Given) -> dict[str, tuple[tuple[str, str], tuple[str, str]]]:
     return found
 
 
-def _cka_cells(given: Given, benchmark: str) -> list[Cell]:
+def _cka_runs(given: Given, benchmark: str) -> list[PlannedRun]:
     require(not given.recipes, "cka compares fixed pairs of runs: leave --recipes out, and choose by --objectives")
     require(given.seeds > 1, f"cka compares runs of different seeds: --seeds={given.seeds} must be at least 2")
     models = dict.fromkeys(model for pair in pairs(given).values() for model in pair)
-    return [_cell(given, benchmark, *model, seed) for seed in range(given.seeds) for model in models]
+    return [_planned_run(given, benchmark, *model, seed) for seed in range(given.seeds) for model in models]
 
 
-def _named_asks(given: Given, cells: Sequence[Cell]) -> list[tuple[str, probe_requests.Ask]]:
-    """("", a run against itself), and (name of a pair, its first run against its second), seed by seed.
+def _named_requests(given: Given, planned: Sequence[PlannedRun]) -> list[tuple[str, ProbeRequest]]:
+    """Returns ("", a run against itself), and (name of a pair, its first run against its second), seed by seed.
 
     The second run has the next seed, the one after the last being 0: two runs of one seed start from the same weights
     and see the same batches, which makes them more alike than independent ones are.
     """
 
-    def ask(cell: Cell, other: str) -> probe_requests.Ask:
-        return probe_requests.Ask(
-            cell, "cka", {**probe_requests.settings(given, "cka", cell.benchmark), "other": other}
-        )
+    def request(run: PlannedRun, other: str) -> ProbeRequest:
+        return ProbeRequest(run, "cka", probe_requests.settings(given, "cka", run.benchmark) | {"other": other})
 
-    at = {(cell.benchmark, cell.recipe, cell.objective, cell.seed): cell for cell in cells}
+    at = {(run.benchmark, run.recipe, run.objective, run.seed): run for run in planned}
     across = [
-        (name, ask(at[benchmark, *one, seed], str(at[benchmark, *two, following].folder.absolute())))
+        (name, request(at[benchmark, *one, seed], str(at[benchmark, *two, following].folder.absolute())))
         for name, (one, two) in pairs(given).items()
-        for benchmark, seed in dict.fromkeys((cell.benchmark, cell.seed) for cell in cells)
+        for benchmark, seed in dict.fromkeys((run.benchmark, run.seed) for run in planned)
         for following in [(seed + 1) % given.seeds]
         if (benchmark, *one, seed) in at and (benchmark, *two, following) in at
     ]
-    return [*(("", ask(cell, "")) for cell in cells), *across]
+    return [*(("", request(run, "")) for run in planned), *across]
 
 
-def _ask_cka(given: Given, cells: Sequence[Cell]) -> list[probe_requests.Ask]:
-    return [ask for _, ask in _named_asks(given, cells)]
+def _request_cka(given: Given, planned: Sequence[PlannedRun]) -> list[ProbeRequest]:
+    return [request for _, request in _named_requests(given, planned)]
 
 
-def _tell_cka(given: Given, cells: Sequence[Cell], runs: Runs) -> Told:
-    found: dict[str, list[dict[str, Any]]] = {}
+def _report_cka(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> StudyReport:
+    found: dict[str, list[CkaValues]] = {}
     seeds: dict[str, list[int]] = {}
     own = {}
-    for name, ask in _named_asks(given, [cell for cell in cells if cell in runs]):
-        results = runs[ask.cell]
-        if (kept := probe_requests.record(results, ask, tables.tasks_learned(results))) is None:
+    for name, request in _named_requests(given, [run for run in planned if run in runs]):
+        results = runs[request.run]
+        if (kept := probe_requests.record(results, request, results.tasks_learned)) is None:
             continue
-        values, cell = kept["values"], ask.cell
+        values, run = kept.typed_values, request.run
         if name:
             found.setdefault(name, []).append(values)
-            seeds.setdefault(name, []).append(cell.seed)
-        elif cell.seed == 0:
-            own[f"{cell.recipe}, {cell.objective}"] = {
-                "rows": list(values["cka"]),
-                "columns": [f"t={t}" for t in values["checkpoints"]],
-                "values": [similarity[-1] for similarity in values["cka"].values()],
+            seeds.setdefault(name, []).append(run.seed)
+        elif run.seed == 0:
+            own[f"{run.recipe}, {run.objective}"] = {
+                "rows": list(values.cka),
+                "columns": [f"t={t}" for t in values.checkpoints],
+                "values": [similarity[-1] for similarity in values.cka.values()],
             }
-    names = list(next(iter(found.values()))[0]["cka"]) if found else []  # all runs have the same architecture
-    rows = [["pair", "first", "second", "n", *names, "l2 distance"]]
-    numbers = []
+    names = list(next(iter(found.values()))[0].cka) if found else []  # all runs have the same architecture
+    rows, numbers = [], []
     for name, of_seeds in found.items():
         first, second = (f"{recipe}, {objective}" for recipe, objective in pairs(given)[name])
-        stages = {stage: [values["cka"][stage][-1][-1] for values in of_seeds] for stage in names}
-        distance = [values["l2"][-1][-1] if values.get("l2") else None for values in of_seeds]
-        rows.append([name, first, second, str(len(of_seeds)), *map(mean, stages.values()), mean(distance)])
+        stages = {stage: [values.cka[stage][-1][-1] for values in of_seeds] for stage in names}
+        distance = [values.l2[-1][-1] if values.l2 else None for values in of_seeds]
+        rows.append([name, first, second, len(of_seeds), *_means([*stages.values(), distance])])
         following = [(seed + 1) % given.seeds for seed in seeds[name]]
         numbers.append({"pair": name, "first": first, "second": second, "seeds": seeds[name]})
         numbers[-1] |= {"second_seeds": following}
         numbers[-1] |= {"cka": stages, "l2": distance}
-    benchmark = cells[0].benchmark
+    benchmark = planned[0].benchmark
     legend = [
         f"Linear CKA of two networks after the last task, on test images of {benchmark}, stage by stage; mean±unbiased "
         "deviation over n seeds of the first run. 1: the same up to rotation and scale.",
@@ -361,48 +377,49 @@ def _tell_cka(given: Given, cells: Sequence[Cell], runs: Runs) -> Told:
     panels = {"two runs": {"rows": list(found), "columns": names, "values": means}, **own}
     title = f"Linear CKA on {benchmark}: last networks of two runs; last and after t tasks"
     figure = ("cka", panels, title) if found else None
-    return Told(f"CKA on {benchmark} (fig. 3)", rows, 3, legend, numbers, figure)
+    frame = make_frame(["pair", "first", "second", "n", *with_deviation(*names, "l2 distance")], rows)
+    return StudyReport(Table(f"CKA on {benchmark} (fig. 3)", frame, 3, legend), numbers, figure)
 
 
-def _ask_landscape(given: Given, cells: Sequence[Cell]) -> list[probe_requests.Ask]:
+def _request_landscape(given: Given, planned: Sequence[PlannedRun]) -> list[ProbeRequest]:
     probe = "loss_landscape"
     return [
-        probe_requests.Ask(cell, probe, probe_requests.settings(given, probe, cell.benchmark), "first,last")
-        for cell in cells
+        ProbeRequest(run, probe, probe_requests.settings(given, probe, run.benchmark), "first,last") for run in planned
     ]
 
 
-def _tell_landscape(given: Given, cells: Sequence[Cell], runs: Runs) -> Told:
-    ask = _ask_landscape(given, cells[:1])[0]
-    rows = [["objective", "recipe", "after", "n", "at the network", "mean", "highest"]]
-    numbers, panels = [], {}
-    for e in _experiments(given, cells, runs):
-        last = tables.tasks_learned(e.runs[0])
+def _report_landscape(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> StudyReport:
+    request = _request_landscape(given, planned[:1])[0]
+    rows, numbers, panels = [], [], {}
+    for e in _experiments(given, planned, runs):
+        last = e.runs[0].tasks_learned
         for after, learned in {"first": 1, "last": last}.items() if last > 1 else [("last", 1)]:
-            found = probe_requests.values(e, ask, learned)
+            found = probe_requests.values(e, request, learned)
             if not found:
                 continue
             if 0 in found:
-                panel = {key: found[0][key] for key in ("steps", "loss")}
+                panel = {"steps": found[0].steps, "loss": found[0].loss}
                 panels[f"{e.recipe}, {e.objective}, after task {learned}"] = panel
-            losses = [values["loss"] for values in found.values()]
+            losses = [values.loss for values in found.values()]
             flat = [[value for row in loss for value in row] for loss in losses]
             measured = {
                 "centre": [loss[len(loss) // 2][len(loss) // 2] for loss in losses],
                 "mean": [_whole(statistics.fmean, loss) for loss in flat],
                 "highest": [_whole(max, loss) for loss in flat],
             }
-            rows.append([e.objective, e.recipe, f"the {after} task", str(len(found)), *map(mean, measured.values())])
+            rows.append([e.objective, e.recipe, f"the {after} task", len(found), *_means(measured.values())])
             numbers.append({**_row(e), "after": after, "seeds": list(found), **measured})
-    asked = ", ".join(f"{key} {value}" for key, value in ask.settings.items())
+    chosen = ", ".join(f"{key} {value}" for key, value in request.settings.items())
     legend = [
         "Loss on the first task's data over a plane of two random filter-normalised directions through the network "
-        f"({asked}): at its centre, the mean, the highest; mean±unbiased deviation over n seeds. The figure shows "
+        f"({chosen}): at its centre, the mean, the highest; mean±unbiased deviation over n seeds. The figure shows "
         "seed 0.",
     ]
-    benchmark = cells[0].benchmark
+    benchmark = planned[0].benchmark
     figure = ("landscape", panels, f"Loss of the first task, {benchmark}") if panels else None
-    return Told(f"Loss landscape on {benchmark} (fig. 5)", rows, 3, legend, numbers, figure)
+    columns = ["objective", "recipe", "after", "n", *with_deviation("at the network", "mean", "highest")]
+    table = Table(f"Loss landscape on {benchmark} (fig. 5)", make_frame(columns, rows), 3, legend)
+    return StudyReport(table, numbers, figure)
 
 
 SEEN_ROWS = (
@@ -416,9 +433,9 @@ CKA_ABOUT = "how alike networks are, stage by stage, fig. 3"
 LANDSCAPE_ABOUT = "the first task's loss around the network after the first and the last task, fig. 5"
 ALL_OBJECTIVES, TWO = tuple(ROWS), ("supervised", "simsiam")
 STUDIES: dict[str, Study] = {
-    "table1": Study(TABLE1_ABOUT, ALL_OBJECTIVES, _grid(ROWS), _tell_table1),
-    "table2": Study(TABLE2_ABOUT, ALL_OBJECTIVES, _grid(ROWS2), _tell_table2, _ask_ood),
-    "fewshot": Study(FEWSHOT_ABOUT, ALL_OBJECTIVES, _grid(FEWSHOT, _sizes), _tell_fewshot),
-    "cka": Study(CKA_ABOUT, TWO, _cka_cells, _tell_cka, _ask_cka),
-    "landscape": Study(LANDSCAPE_ABOUT, TWO, _grid(LANDSCAPE), _tell_landscape, _ask_landscape),
+    "table1": Study(TABLE1_ABOUT, ALL_OBJECTIVES, _grid(ROWS), _report_table1),
+    "table2": Study(TABLE2_ABOUT, ALL_OBJECTIVES, _grid(ROWS2), _report_table2, _request_ood),
+    "fewshot": Study(FEWSHOT_ABOUT, ALL_OBJECTIVES, _grid(FEWSHOT, _sizes), _report_fewshot),
+    "cka": Study(CKA_ABOUT, TWO, _cka_runs, _report_cka, _request_cka),
+    "landscape": Study(LANDSCAPE_ABOUT, TWO, _grid(LANDSCAPE), _report_landscape, _request_landscape),
 }

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from ucl_jax import cli
 from ucl_jax.errors import choose, require
 from ucl_jax.evaluation.accuracy_matrix import FORGETTING
-from ucl_jax.results import figures, page, tables
+from ucl_jax.results import compare, figures, page, tables
 from ucl_jax.results.load import load_results
 
 
 def _is_page(out: str) -> bool:
-    """Whether --out asks for a page in a folder, not for a picture; raises UsageError for neither."""
+    """Tells whether --out asks for a page in a folder, not for a picture; raises UsageError for neither."""
     path = pathlib.Path(out)
     if path.suffix == ".png" and not out.endswith("/") and not path.is_dir():
         require(path.parent.is_dir(), f"--out={out} is no NAME.png in a folder: there is no {path.parent}")
@@ -42,8 +42,11 @@ def main(argv: Sequence[str]) -> int:
         choose("definition of forgetting", arguments.forgetting, FORGETTING)
     as_page = arguments.out is not None and _is_page(arguments.out)
     runs = [load_results(workdir) for workdir in arguments.runs]
-    tell = tables.table_of_seeds if arguments.seeds else tables.table
-    text = tell(runs, arguments.format, arguments.forgetting)
+    if arguments.seeds:
+        table = tables.of_seeds(runs, arguments.forgetting)
+    else:
+        table = tables.every_run(runs, compare.forgetting_of(runs, arguments.forgetting))
+    text = tables.render(table, arguments.format)
     written = []
     if as_page:
         sources = [page.load_source(workdir) for workdir in arguments.runs]

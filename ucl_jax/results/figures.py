@@ -6,20 +6,39 @@ the paths. The same numbers give the same bytes. Colours can be told apart by th
 Matplotlib is imported by the first picture: nothing that only might draw waits for it.
 """
 
+from __future__ import annotations
+
 import csv
+import dataclasses
 import functools
 import itertools
 import json
 import math
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ucl_jax.evaluation import accuracy_matrix
+from ucl_jax.results import compare
+from ucl_jax.results.compare import PROBE_TITLES
 from ucl_jax.results.load import load_results, read_metrics
-from ucl_jax.results.tables import PROBE_TITLES, Run, probes_of, random_networks, run_name, run_names, untrained
+
+if TYPE_CHECKING:
+    from ucl_jax.results.schema import (
+        CkaSettings,
+        CkaValues,
+        EmbeddingSettings,
+        EmbeddingValues,
+        FeatureMapsSettings,
+        FeatureMapsValues,
+        LandscapeSettings,
+        LandscapeValues,
+        ProbeResult,
+        Record,
+        RunResult,
+    )
 
 # Okabe and Ito 2008, without yellow, which is too pale for lines; then the same colours with other marks and dashes.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -33,7 +52,7 @@ Rows = Sequence[Sequence[Any]]
 
 
 def styled(draw: Callable) -> Callable:
-    """`draw` with the settings of STYLE."""
+    """Returns `draw` with the settings of STYLE."""
 
     @functools.wraps(draw)
     def wrapped(*arguments, **keywords):
@@ -47,7 +66,7 @@ def styled(draw: Callable) -> Callable:
 
 @styled
 def few_shot(stem: pathlib.Path, series: dict[str, list[dict]], title: str) -> list[pathlib.Path]:
-    """Accuracy and forgetting over the number of training images a task, fig. 2 of the paper.
+    """Draws accuracy and forgetting over the number of training images a task, fig. 2 of the paper.
 
     Args:
       stem: of the files.
@@ -88,7 +107,7 @@ def few_shot(stem: pathlib.Path, series: dict[str, list[dict]], title: str) -> l
 def cka(
     stem: pathlib.Path, panels: dict[str, dict], title: str, axes: tuple[str, str] = ("", "")
 ) -> list[pathlib.Path]:
-    """Similarities from 0 to 1 as heat maps with the numbers in the cells, fig. 3 of the paper.
+    """Draws similarities from 0 to 1 as heat maps with the numbers in the cells, fig. 3 of the paper.
 
     Args:
       stem: of the files.
@@ -111,7 +130,7 @@ def cka(
 
 @styled
 def landscape(stem: pathlib.Path, panels: dict[str, dict], title: str) -> list[pathlib.Path]:
-    """Loss around networks along two random directions, fig. 5 of the paper; all panels have one scale.
+    """Draws the loss around networks along two random directions, fig. 5 of the paper; all panels have one scale.
 
     Args:
       stem: of the files.
@@ -146,7 +165,7 @@ def landscape(stem: pathlib.Path, panels: dict[str, dict], title: str) -> list[p
 
 @styled
 def feature_maps(stem: pathlib.Path, items: list[dict], title: str, most: int = 8) -> list[pathlib.Path]:
-    """Images with maps of the network beside them, fig. 4 of the paper; each map has its own scale.
+    """Draws images with maps of the network beside them, fig. 4 of the paper; each map has its own scale.
 
     Args:
       stem: of the files.
@@ -180,15 +199,15 @@ def feature_maps(stem: pathlib.Path, items: list[dict], title: str, most: int = 
 
 
 def _channels(item: Mapping[str, Any]) -> Sequence[int | None]:
-    """Of each map."""
-    return item.get("channels", [None] * len(item["maps"]))
+    """Returns the channel of each map; None where it is not known."""
+    return item.get("channels") or [None] * len(item["maps"])
 
 
 @styled
 def embedding(
     stem: pathlib.Path, points: Sequence[Sequence[float]], task: Sequence[int], label: Sequence[int], title: str
 ) -> list[pathlib.Path]:
-    """Points [N, 2] of features, coloured by their task [N] (from 0) and by their class [N]."""
+    """Draws points [N, 2] of features, coloured by their task [N] (from 0) and by their class [N]."""
     places = np.asarray(points, np.float64).reshape(-1, 2)
     figure = _figure(9, 4.4)
     axes = figure.subplots(1, 2)
@@ -211,24 +230,21 @@ def embedding(
 
 
 @styled
-def accuracy_matrices(stem: pathlib.Path, runs: Sequence[Run], probe: str) -> list[pathlib.Path]:
-    """The accuracy matrices of several runs by one probe, side by side; runs without that probe are left out."""
-    matrices = {
-        number: {"name": name, "joint": run["config"]["benchmark"]["joint"], **run["probes"][probe]}
-        for number, (name, run) in enumerate(zip(run_names(runs), runs))
-        if probe in run["probes"]
-    }
-    tasks = max((accuracy_matrix.as_array(m["matrix"]).shape[1] for m in matrices.values()), default=1)
-    norm = _norm(min((m["chance"] for m in matrices.values()), default=0), 100)
+def accuracy_matrices(stem: pathlib.Path, runs: Sequence[RunResult], probe: str) -> list[pathlib.Path]:
+    """Draws the accuracy matrices of runs by one probe, side by side; runs without that probe are left out."""
+    having = [(name, run) for name, run in zip(compare.run_names(runs), runs) if probe in run.probes]
+    found = [run.probes[probe] for _, run in having]
+    tasks = max((each.shape[1] for each in found), default=1)
+    norm = _norm(min((each.chance for each in found), default=0), 100)
     size = max(2.9, 0.42 * tasks + 1.0)
-    figure, places = _grid(len(matrices), width=size, height=size - 0.2, most=4)
-    for axis, item in zip(places, matrices.values()):
-        image = _accuracy(axis, item, norm)
-        axis.set_title(item["name"], fontsize=9)
-    if matrices:
+    figure, places = _grid(len(found), width=size, height=size - 0.2, most=4)
+    for axis, (name, run), each in zip(places, having, found):
+        image = _accuracy(axis, each, run.joint, norm)
+        axis.set_title(name, fontsize=9)
+    if found:
         figure.colorbar(image, ax=places, label="accuracy, %")
     figure.suptitle(PROBE_TITLES[probe])
-    kept = [{key: item[key] for key in ("name", "matrix", "chance")} for item in matrices.values()]
+    kept = [{"name": name, "matrix": each.matrix, "chance": each.chance} for (name, _), each in zip(having, found)]
     rows = [
         [item["name"], after + 1, task + 1, value]
         for item in kept
@@ -240,9 +256,9 @@ def accuracy_matrices(stem: pathlib.Path, runs: Sequence[Run], probe: str) -> li
 
 @styled
 def average_accuracy(
-    stem: pathlib.Path, groups: dict[str, list[Run]], probe: str, title: str, order: Sequence[str] = ()
+    stem: pathlib.Path, groups: dict[str, list[RunResult]], probe: str, title: str, order: Sequence[str] = ()
 ) -> list[pathlib.Path]:
-    """Average accuracy over the tasks seen after each task: mean and deviation over the runs of each group.
+    """Draws average accuracy over the tasks seen after each: mean and deviation over the runs of each group.
 
     The place of a group's name in `order` decides its colour, so that it has the same one in several pictures.
     """
@@ -260,7 +276,7 @@ def average_accuracy(
 def losses(
     stem: pathlib.Path, groups: dict[str, list[list[dict]]], title: str, order: Sequence[str] = ()
 ) -> list[pathlib.Path]:
-    """Training loss over steps from records {"step", "loss"}: a line for each run, a colour for each group.
+    """Draws training loss over steps from records {"step", "loss"}: a line a run, a colour a group.
 
     The colours are as in `average_accuracy`.
     """
@@ -283,63 +299,78 @@ def losses(
     return _save(stem, figure, content, header, rows)
 
 
-def draw_record(stem: pathlib.Path, record: Mapping[str, Any]) -> list[pathlib.Path]:
+def draw_record(stem: pathlib.Path, record: Record) -> list[pathlib.Path]:
     """Draws an analysis record of a run; [] for one whose numbers are a matter of tables."""
-    draw = RECORDS.get(record["probe"])
-    return draw(stem, record, record["settings"], record["values"]) if draw else []
+    draw = RECORDS.get(record.probe)
+    return draw(stem, record_title(record), record.typed_settings, record.typed_values) if draw else []
 
 
-def record_title(record: Mapping[str, Any]) -> str:
-    """What the picture of a record shows, such as "features after 5 tasks (pca)"; "" for one without a picture."""
-    title = TITLES.get(record["probe"])
-    after = record["after"]
+def record_title(record: Record) -> str:
+    """Returns what the picture of a record shows, such as "features after 5 tasks (pca)"; "" where there is none."""
+    title = TITLES.get(record.probe)
+    after = record.after
     learned = "before training" if after == 0 else f"after {after} task{'' if after == 1 else 's'}"
-    return title(record["settings"], learned) if title else ""
+    return title(record.typed_settings, learned) if title else ""
 
 
-def record_note(record: Mapping[str, Any]) -> str:
-    """What a record says beside its picture, a sentence; "" for most. Of cka, the l2 distance between two networks."""
-    values = record["values"]
-    if record["probe"] != "cka" or not values.get("l2"):
+def record_note(record: Record) -> str:
+    """Returns the sentence beside a record's picture: of cka the l2 distance between two networks; "" for most."""
+    values = record.typed_values
+    if record.probe != "cka" or values.l2 is None:
         return ""
-    other = record["settings"].get("other")
-    if other:
-        between, distance = "the last networks of the two runs", values["l2"][-1][-1]
+    if record.typed_settings.other:
+        between, distance = "the last networks of the two runs", values.l2[-1][-1]
     else:
-        first, last = values["checkpoints"][0], values["checkpoints"][-1]
-        between, distance = f"the networks after {first} and after {last} tasks", values["l2"][0][-1]
+        first, last = values.checkpoints[0], values.checkpoints[-1]
+        between, distance = f"the networks after {first} and after {last} tasks", values.l2[0][-1]
     if distance is None:
         return f"The backbones of {between} have different shapes, and so no l2 distance."
     return f"The l2 distance between the backbones of {between} is {distance:.2f}."
 
 
-TITLES: dict[str, Callable[[Mapping, str], str]] = {
-    "cka": lambda s, learned: f"linear CKA of checkpoints{' (rows) and ' + _run_of(s) if s.get('other') else ''}",
-    "feature_maps": lambda s, learned: f"feature maps {learned}{', ' + s['stage'] if 'stage' in s else ''}",
-    "loss_landscape": lambda s, learned: f"loss of task {s.get('task', 0) + 1} {learned}",
-    "embedding": lambda s, learned: f"features {learned} ({s.get('method', 'embedding')})",
+def _cka_title(settings: CkaSettings, learned: str) -> str:
+    other = f" (rows) and {pathlib.PurePath(settings.other).name}" if settings.other else ""
+    return f"linear CKA of checkpoints{other}"
+
+
+TITLES: dict[str, Callable[[Any, str], str]] = {
+    "cka": _cka_title,
+    "feature_maps": lambda settings, learned: f"feature maps {learned}, {settings.stage}",
+    "loss_landscape": lambda settings, learned: f"loss of task {settings.task + 1} {learned}",
+    "embedding": lambda settings, learned: f"features {learned} ({settings.method})",
 }
 
 
-def _run_of(settings: Mapping) -> str:
-    """The name of the run folder that a setting names."""
-    return pathlib.PurePath(settings["other"]).name
+def _draw_cka(stem: pathlib.Path, title: str, settings: CkaSettings, values: CkaValues) -> list[pathlib.Path]:
+    rows, columns = list(map(str, values.checkpoints)), list(map(str, values.other_checkpoints))
+    panels = {name: {"rows": rows, "columns": columns, "values": matrix} for name, matrix in values.cka.items()}
+    other = "tasks learned, other run" if settings.other else "tasks learned"
+    return cka(stem, panels, title, ("tasks learned", other))
 
 
-def _draw_cka(stem, record, settings, values):
-    rows, columns = (list(map(str, values[name])) for name in ("checkpoints", "other_checkpoints"))
-    panels = {name: {"rows": rows, "columns": columns, "values": v} for name, v in values["cka"].items()}
-    other = "tasks learned, other run" if settings.get("other") else "tasks learned"
-    return cka(stem, panels, record_title(record), ("tasks learned", other))
+def _draw_landscape(
+    stem: pathlib.Path, title: str, settings: LandscapeSettings, values: LandscapeValues
+) -> list[pathlib.Path]:
+    return landscape(stem, {f"{settings.loss} loss": {"steps": values.steps, "loss": values.loss}}, title)
 
 
-RECORDS = {
+def _draw_feature_maps(
+    stem: pathlib.Path, title: str, settings: FeatureMapsSettings, values: FeatureMapsValues
+) -> list[pathlib.Path]:
+    return feature_maps(stem, [dataclasses.asdict(item) for item in values.items], title)
+
+
+def _draw_embedding(
+    stem: pathlib.Path, title: str, settings: EmbeddingSettings, values: EmbeddingValues
+) -> list[pathlib.Path]:
+    return embedding(stem, values.points, values.task, values.label, title)
+
+
+RECORDS: dict[str, Callable[[pathlib.Path, str, Any, Any], list[pathlib.Path]]] = {
     "cka": _draw_cka,
-    "feature_maps": lambda stem, record, s, v: feature_maps(stem, v["items"], record_title(record)),
-    "loss_landscape": lambda stem, record, s, v: landscape(
-        stem, {f"{s.get('loss', '')} loss".strip(): {"steps": v["steps"], "loss": v["loss"]}}, record_title(record)
-    ),
-    "embedding": lambda stem, record, s, v: embedding(stem, v["points"], v["task"], v["label"], record_title(record)),
+    "feature_maps": _draw_feature_maps,
+    "loss_landscape": _draw_landscape,
+    "embedding": _draw_embedding,
 }
 
 
@@ -349,36 +380,34 @@ def plot_run(workdir: pathlib.Path) -> None:
     results, folder = load_results(workdir), workdir / "plots"
     folder.mkdir(exist_ok=True)
     plot_matrices(folder / "accuracy_matrix.png", results)
-    if not results["config"]["benchmark"]["joint"]:
+    if not results.joint:
         plot_average_accuracy(folder / "average_accuracy.png", [results])
     plot_loss(folder / "loss.png", read_metrics(workdir / "metrics.jsonl"))
 
 
-def plot_matrices(path: pathlib.Path, results: Run) -> None:
-    """The accuracy matrix of every probe of a run as a heat map."""
-    probes = results["probes"]
-    rows, columns = accuracy_matrix.as_array(next(iter(probes.values()))["matrix"]).shape
+def plot_matrices(path: pathlib.Path, results: RunResult) -> None:
+    """Draws the accuracy matrix of every probe of a run as a heat map."""
+    probes = results.probes
+    rows, columns = next(iter(probes.values())).shape
     figure = _figure(len(probes) * max(3.6, 0.5 * columns + 1.6), max(1.9, 0.42 * rows + 1.5))
-    joint = results["config"]["benchmark"]["joint"]
     for axis, (name, probe) in zip(figure.subplots(1, len(probes), squeeze=False)[0], probes.items()):
-        image = _accuracy(axis, probe | {"joint": joint}, _norm(probe["chance"], 100))
+        image = _accuracy(axis, probe, results.joint, _norm(probe.chance, 100))
         axis.set_aspect("auto")
         axis.set_title(PROBE_TITLES[name])
         figure.colorbar(image, ax=axis, label="accuracy, %")
-    figure.suptitle(run_name(results))
+    figure.suptitle(results.name)
     figure.savefig(path, **SAVE)
 
 
 @styled
-def plot_average_accuracy(path: pathlib.Path, runs: Sequence[Run]) -> None:
-    """Average accuracy over the tasks seen, after each task, by every probe; joint training and chance as lines."""
-    probes, names = probes_of(runs), run_names(runs)
+def plot_average_accuracy(path: pathlib.Path, runs: Sequence[RunResult]) -> None:
+    """Draws average accuracy over the tasks seen by every probe; joint training and chance are lines."""
+    probes, names = compare.probes_of(runs), compare.run_names(runs)
     figure = _figure(4.5 * len(probes), 3.4)
     places = figure.subplots(1, len(probes), squeeze=False)[0]
     for axis, probe in zip(places, probes):
         _average_accuracy(axis, {name: [results] for name, results in zip(names, runs)}, probe)
-        chance = next(r["probes"][probe]["chance"] for r in runs if probe in r["probes"])
-        axis.axhline(chance, ls=":", color="0.7", label="chance, all tasks")
+        axis.axhline(compare.chance(runs, probe), ls=":", color="0.7", label="chance, all tasks")
         axis.set_title(PROBE_TITLES[probe])
     _legend(figure, places[0])  # all runs have the first probe
     figure.set_figheight(3.4 + 0.1 * len(places[0].get_legend_handles_labels()[1]))
@@ -387,7 +416,7 @@ def plot_average_accuracy(path: pathlib.Path, runs: Sequence[Run]) -> None:
 
 @styled
 def plot_loss(path: pathlib.Path, records: Sequence[dict[str, Any]]) -> None:
-    """Training loss over steps, with the borders of tasks."""
+    """Draws training loss over steps, with the borders of tasks."""
     records = [record for record in records if "loss" in record]
     figure = _figure(7, 3)
     axis = figure.subplots()
@@ -403,7 +432,7 @@ def plot_loss(path: pathlib.Path, records: Sequence[dict[str, Any]]) -> None:
 def plot_buffer(
     path: pathlib.Path, images: np.ndarray, labels: np.ndarray, classes: Sequence[Sequence[int]], most: int = 256
 ) -> None:
-    """What a buffer holds: a grid of images uint8 [S, H, W, C] ordered by task, and how many are of each task.
+    """Draws what a buffer holds: images uint8 [S, H, W, C] ordered by task, and how many are of each task.
 
     Args:
       path: of the picture.
@@ -433,21 +462,18 @@ def plot_buffer(
     figure.savefig(path, **SAVE)
 
 
-def _average_accuracy(axis, groups: dict[str, list[Run]], probe: str, order: Sequence[str] = ()) -> list[list]:
+def _average_accuracy(axis, groups: dict[str, list[RunResult]], probe: str, order: Sequence[str] = ()) -> list[list]:
     """Draws one axis; returns rows of group, run, tasks learned, average accuracy."""
-    having = {name: [r for r in runs if probe in r["probes"]] for name, runs in groups.items()}
+    having = {name: [run for run in runs if probe in run.probes] for name, runs in groups.items()}
     rows, styles = [], _lines(order or groups)
     for name, runs in having.items():
-        curves = [
-            accuracy_matrix.average_accuracies(r["probes"][probe]["matrix"], r["config"]["benchmark"]["joint"])
-            for r in runs
-        ]
+        curves = [accuracy_matrix.average_accuracies(run.probes[probe].matrix, run.joint) for run in runs]
         if not any(curves):
             continue
         reached = min(map(len, curves)) or max(map(len, curves))
         together = np.array([curve[:reached] for curve in curves if len(curve) >= reached])
         means = together.mean(0)
-        if runs[0]["config"]["benchmark"]["joint"]:
+        if runs[0].joint:
             axis.axhline(means[-1], ls="--", color="0.4", label=name)
             rows += [[name, run, "all", curve[-1]] for run, curve in enumerate(curves) if curve]
             continue
@@ -459,28 +485,27 @@ def _average_accuracy(axis, groups: dict[str, list[Run]], probe: str, order: Seq
             )
         rows += [[name, run, tasks, a] for run, curve in enumerate(curves) for tasks, a in enumerate(curve, start=1)]
     shown = list(itertools.chain.from_iterable(having.values()))
-    model = shown[0]["config"]["model"]["name"]
-    starts = random_networks([run for run in shown if run["config"]["model"]["name"] == model])
+    starts = compare.random_networks([run for run in shown if run.model == shown[0].model])
     for (label, group), style in zip(starts.items(), itertools.cycle(GREYS)):
-        axis.axhline(np.mean([untrained(run, probe) for run in group]), label=f"{label}, all tasks", **style)
+        axis.axhline(np.mean([compare.untrained(run, probe) for run in group]), label=f"{label}, all tasks", **style)
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set(xlabel="tasks learned", ylabel="average accuracy, %")
     axis.grid(color="0.9")
     return rows
 
 
-def _accuracy(axis, item: Mapping[str, Any], norm):
-    """The accuracy matrix of a probe on an axis."""
-    matrix = accuracy_matrix.as_array(item["matrix"])
+def _accuracy(axis, probe: ProbeResult, joint: bool, norm):
+    """Draws the accuracy matrix of a probe on an axis."""
+    matrix = accuracy_matrix.as_array(probe.matrix)
     rows, columns = matrix.shape
-    names = ["all"] if item["joint"] else range(1, rows + 1)
+    names = ["all"] if joint else range(1, rows + 1)
     image = _heat(axis, matrix, names, range(1, columns + 1), norm, "{:.0f}")
     axis.set(xlabel="task", ylabel="after learning task")
     return image
 
 
 def _heat(axis, values: np.ndarray, rows: Sequence, columns: Sequence, norm, form: str):
-    """A heat map with its numbers, each dark on light or light on dark."""
+    """Draws a heat map with its numbers, each dark on light or light on dark."""
     image = axis.imshow(values, norm=norm, cmap="viridis")
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
@@ -492,13 +517,13 @@ def _heat(axis, values: np.ndarray, rows: Sequence, columns: Sequence, norm, for
 
 
 def ink(colour: Sequence[float]) -> str:
-    """Black or white, whichever is the better read on a colour of red, green, blue in 0..1 (WCAG's luminance)."""
+    """Returns black or white, the better read on a colour of red, green, blue in 0..1 (WCAG's luminance)."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
     return "#000000" if float(np.dot([0.2126, 0.7152, 0.0722], linear)) > 0.179 else "#ffffff"
 
 
 def _lines(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Colour, dashes and mark of the line of each name, different for the first 28."""
+    """Returns colour, dashes and mark of the line of each name, different for the first 28."""
     styles = {}
     for number, name in enumerate(names):
         turn, place = divmod(number, len(COLOURS))
@@ -508,28 +533,28 @@ def _lines(names: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def _legend(figure, axis) -> None:
-    """Below the axes, where it hides no line."""
+    """Puts the legend below the axes, where it hides no line."""
     handles, labels = axis.get_legend_handles_labels()
     if labels:
         figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=9)
 
 
 def _figure(width: float, height: float):
-    """An empty figure, in inches."""
+    """Returns an empty figure of a size in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def _norm(low: float, high: float, logarithmic: bool = False):
-    """Values from `low` to `high` to places 0 to 1 in a colour map."""
+    """Returns what maps values from `low` to `high` to places 0 to 1 in a colour map."""
     from matplotlib.colors import LogNorm, Normalize
 
     return (LogNorm if logarithmic else Normalize)(low, high)
 
 
 def _grid(panels: int, width: float, height: float, most: int) -> tuple[Any, np.ndarray]:
-    """A figure of so many axes, at most `most` beside each other, each of this size in inches."""
+    """Returns a figure of so many axes, at most `most` beside each other, each of this size in inches."""
     columns = max(1, min(most, panels))
     rows = max(1, -(-panels // columns))
     figure = _figure(width * columns + 1.0, height * rows + 0.4)
@@ -540,7 +565,7 @@ def _grid(panels: int, width: float, height: float, most: int) -> tuple[Any, np.
 
 
 def _entries(panels: Mapping[str, tuple[Sequence, Sequence, Rows]]) -> list[list]:
-    """[panel, row, column, value] of every entry of matrices: title -> (row labels, column labels, values)."""
+    """Returns [panel, row, column, value] of matrices: title -> (row labels, column labels, values)."""
     return [
         [name, row, column, value]
         for name, (rows, columns, matrix) in panels.items()
@@ -550,7 +575,7 @@ def _entries(panels: Mapping[str, tuple[Sequence, Sequence, Rows]]) -> list[list
 
 
 def _finite(rows: Rows) -> np.ndarray:
-    """As an array with NaN for what is no finite number."""
+    """Returns an array with NaN for what is no finite number."""
     values = accuracy_matrix.as_array(rows)
     return np.where(np.isfinite(values), values, np.nan)
 
@@ -570,7 +595,7 @@ def _save(stem: pathlib.Path, figure, numbers: Any, header: Sequence[str], rows:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can hold; None for what is no finite number."""
+    """Returns what JSON can hold; None for what is no finite number."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray | np.generic):

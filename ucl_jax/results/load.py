@@ -1,16 +1,20 @@
 """Reads the files of a run folder: the one place where they are checked.
 
-Each function returns what the file holds, as JSON, and raises UsageError, in a line that names the file and the place
-in it, for a file that is not there, is no JSON, or is not of its type in `ucl_jax.results.schema`.
+Each function raises UsageError, in a line that names the file and the place in it, for a file that is not there, is no
+JSON, or is not of its type in `ucl_jax.results.schema`, which is slow to import: not for --help.
 """
 
-import functools
+from __future__ import annotations
+
 import math
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ucl_jax import settings
 from ucl_jax.errors import UsageError, require
+
+if TYPE_CHECKING:
+    from ucl_jax.results.schema import RunResult
 
 # No file that a run or its probes write comes near; what is larger is not read into memory.
 MOST_BYTES = 2**27
@@ -19,8 +23,8 @@ ADVICE = "put it right, or take another folder"
 LINE_ADVICE = "mend or remove that line"
 
 
-def load_results(workdir: pathlib.Path) -> dict[str, Any]:
-    """Returns `results.json` of a run folder, or such a file by its own name.
+def load_results(workdir: pathlib.Path) -> RunResult:
+    """Returns the result in a run folder, or such a file by its own name.
 
     Raises:
       UsageError: there is none, or it is damaged.
@@ -31,17 +35,17 @@ def load_results(workdir: pathlib.Path) -> dict[str, Any]:
     return read_results(path)
 
 
-def read_results(path: pathlib.Path) -> dict[str, Any]:
-    """Returns what a results.json holds."""
-    from ucl_jax.results import schema  # slow to import: not for --help
+def read_results(path: pathlib.Path) -> RunResult:
+    """Returns the result that a results.json holds."""
+    from ucl_jax.results.schema import OtherVersion, RunResult
 
     content = _parse(path, _read(path))
-    result = _check(path, content, schema.RunResult)
-    for place, record in enumerate(result.analysis):
-        settings, values = schema.RECORDS.get(record.probe, (dict, dict))
-        _check(path, record.settings, settings, ("analysis", place, "settings"))
-        _check(path, record.values, values, ("analysis", place, "values"))
-    return content
+    try:
+        return RunResult.from_json(content)
+    except OtherVersion as error:
+        raise UsageError(f"{path} {error}; run it again, or read it with the program that wrote it") from error
+    except ValueError as error:
+        raise _damaged(path, str(error)) from error
 
 
 def read_config(path: pathlib.Path) -> dict[str, Any]:
@@ -63,8 +67,11 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
             while (line := file.readline(MOST_BYTES_OF_A_LINE)).endswith(b"\n"):
                 where = f"{path}, line {len(records) + 1}"
                 record = _parse(where, line, LINE_ADVICE)
-                for kind in (schema.Numbers, schema.MetricsRecord):
-                    _check(where, record, kind, advice=LINE_ADVICE)
+                try:
+                    for kind in (schema.Numbers, schema.MetricsRecord):
+                        schema.read_as(kind, record)
+                except ValueError as error:
+                    raise _damaged(where, str(error), LINE_ADVICE) from error
                 records.append(record)
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}); {ADVICE}") from error
@@ -85,7 +92,7 @@ def _read(path: pathlib.Path) -> bytes:
 
 
 def _parse(where: str | pathlib.Path, data: bytes, advice: str = ADVICE) -> Any:
-    """What JSON says, in UTF-8, at most 200 levels deep and without numbers that are not finite."""
+    """Returns what JSON says, in UTF-8, at most 200 levels deep and without numbers that are not finite."""
     from pydantic_core import from_json
 
     try:
@@ -107,25 +114,6 @@ def _require_finite(tree: Any) -> None:
             _require_finite(value)
         elif isinstance(value, float) and not math.isfinite(value):
             raise ValueError("a number is out of range")
-
-
-@functools.cache
-def _adapter(kind: Any):
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(kind)
-
-
-def _check(where: str | pathlib.Path, content: Any, kind: Any, place: tuple = (), advice: str = ADVICE) -> Any:
-    """JSON as a type of `ucl_jax.results.schema`; `place` is where in the file it is."""
-    from pydantic import ValidationError
-
-    try:
-        return _adapter(kind).validate_python(content)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        keys = (f"[{key}]" if isinstance(key, int) else f".{key}" for key in (*place, *first["loc"]))
-        raise _damaged(where, f"${''.join(keys)}: {first['msg']}", advice) from error
 
 
 def _damaged(where: str | pathlib.Path, reason: str, advice: str = ADVICE) -> UsageError:

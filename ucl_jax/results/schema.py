@@ -2,18 +2,22 @@
 
 What a config.json may hold is told by `ucl_jax.settings`.
 
-A field without a default has to be there; a key that no field names is left alone, unless a type says otherwise, so
-that a reader of today can read what a later version adds. JSON has no word for a number that is not finite: where a
+A field without a default has to be there. A key that no field names is left alone and is written back: adding a key
+needs no new VERSION, giving one another meaning does. JSON has no word for a number that is not finite: where a
 measurement may fail, its type has null.
 """
 
-import shlex
-from collections.abc import Sequence
-from dataclasses import field, fields
-from typing import Annotated, Any, Literal
+import functools
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import field, is_dataclass
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import ConfigDict, Field, StrictBool, model_validator
+from pydantic import ConfigDict, Field, StrictBool, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
+
+from ucl_jax.settings import flatten
+
+VERSION = 1  # of results.json
 
 # Whole numbers stay below what a float64 holds exactly, measured ones within a float32: those of a network do.
 Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]
@@ -31,6 +35,13 @@ Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f
 Accuracies = Annotated[list[Percent | None], Field(min_length=1)]  # of tasks; null where one was not evaluated
 Matrix = Annotated[list[Accuracies], Field(min_length=1)]  # [rows, tasks]
 NumberMatrix = Annotated[list[list[Number | None]], Field(min_length=1)]
+ProbeName = Literal["knn_task", "knn_all", "head_task", "head_all"]
+StageName = Literal["stem", "stage1", "stage2", "stage3", "stage4"]
+OPEN = ConfigDict(extra="allow")  # keeps the keys that no field names
+
+
+class OtherVersion(ValueError):
+    """A results.json is of another version than this program reads."""
 
 
 def _require(condition: bool, message: str) -> None:
@@ -45,8 +56,32 @@ def _require_shape(name: str, rows: Sequence[Sequence[Any]], height: int, width:
         _require(len(row) == width, f"row {place} of `{name}` has {len(row)} entries, not {width}")
 
 
+def _require_keys(name: str, given: Collection[str], wanted: Sequence[str]) -> None:
+    missing = [key for key in wanted if key not in given]
+    _require(not missing, f"`{name}` lacks {', '.join(missing)}")
+
+
 def _require_known(name: str, values: Sequence[Any]) -> None:
     _require(any(value is not None for value in values), f"`{name}` has no number")
+
+
+@functools.cache
+def _adapter(kind: Any) -> TypeAdapter:
+    return TypeAdapter(kind)
+
+
+def read_as(kind: Any, content: Any, place: tuple[str | int, ...] = ()) -> Any:
+    """Returns JSON as a type of this module; `place` is where in the file it stands.
+
+    Raises:
+      ValueError: names the first place that is not of the type, such as "$.probes.knn_task.matrix[1][0]", and why.
+    """
+    try:
+        return _adapter(kind).validate_python(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        keys = (f"[{key}]" if isinstance(key, int) else f".{key}" for key in (*place, *first["loc"]))
+        raise ValueError(f"${''.join(keys)}: {first['msg']}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +137,7 @@ class ConfigRead:
 # results.json: the run's own probes
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=OPEN)
 class ProbeSettings:
     """The settings of a kNN probe, with the neighbours that each entry of its matrix used; a head has none of them."""
 
@@ -113,20 +148,22 @@ class ProbeSettings:
     clipped: StrictBool | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=OPEN)
 class ProbeResult:
     """What a probe found in a run: `matrix[t][i]` is the accuracy in per cent on task i after learning task t.
 
-    A task that was learned has been evaluated. `random_init` is the accuracy on every task before training; null where
-    the run is not finished or did not measure it. `chance` is that of guessing.
+    A task that was learned has been evaluated. `rows` tells whether the others were too. `random_init` is the accuracy
+    on every task before training; null where the run is not finished or did not measure it. `chance` is that of
+    guessing.
     """
 
-    matrix: Matrix
-    chance: Percent
-    random_init: Annotated[list[Percent], Field(min_length=1)] | None = None
     settings: ProbeSettings = field(default_factory=ProbeSettings)
+    matrix: Matrix
+    rows: Name | None = None
     average_accuracy: Percent | None = None
     forgetting: dict[str, Points | None] = field(default_factory=dict)
+    chance: Percent
+    random_init: Annotated[list[Percent], Field(min_length=1)] | None = None
 
     def __post_init__(self):
         rows, tasks = self.shape
@@ -145,33 +182,39 @@ class ProbeResult:
         return len(self.matrix), len(self.matrix[0])
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
-class Probes(_Optional):
-    """The probes of a run by name; those of the linear head where there is one."""
-
-    knn_task: ProbeResult
-    knn_all: ProbeResult
-    head_task: ProbeResult | None = None
-    head_all: ProbeResult | None = None
-
-    def __post_init__(self):
-        rows, tasks = self.knn_task.shape
-        for name in (each.name for each in fields(self)):
-            if (probe := getattr(self, name)) is not None:
-                _require_shape(f"{name}.matrix", probe.matrix, rows, tasks)
-
-
 # results.json: records of analysis, made afterwards
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=OPEN)
 class Record:
-    """A record of a probe of saved networks: `after` so many tasks learned, null where it is about the whole run."""
+    """A record of a probe of saved networks: `after` so many tasks learned, null where it is about the whole run.
+
+    `settings` and `values` are as the probe wrote them; `typed_settings` and `typed_values` have the fields that
+    tables and pictures read.
+    """
 
     probe: Name
     after: Count | None
     settings: dict[str, Any]
     values: dict[str, Any]
+
+    @property
+    def typed_settings(self) -> Any:
+        """The settings as their type in RECORDS; of a probe that is not there, as they are.
+
+        Raises:
+          ValueError: they are not of that type; names the place.
+        """
+        return read_as(RECORDS.get(self.probe, (dict, dict))[0], self.settings, ("settings",))
+
+    @property
+    def typed_values(self) -> Any:
+        """The values as their type in RECORDS; of a probe that is not there, as they are.
+
+        Raises:
+          ValueError: they are not of that type; names the place.
+        """
+        return read_as(RECORDS.get(self.probe, (dict, dict))[1], self.values, ("values",))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,29 +299,22 @@ class GeometryValues:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stages:
-    """A matrix [networks, networks of the other run] for each stage of a backbone."""
-
-    stem: NumberMatrix
-    stage1: NumberMatrix
-    stage2: NumberMatrix
-    stage3: NumberMatrix
-    stage4: NumberMatrix
-
-
-@dataclass(frozen=True, kw_only=True)
 class CkaValues:
-    """How alike networks are; `l2` is missing in records of early versions."""
+    """How alike networks are: a matrix [networks, networks of the other run] for each stage of a backbone.
+
+    `l2` is missing in records of early versions.
+    """
 
     checkpoints: Annotated[list[Count], Field(min_length=1)]
     other_checkpoints: Annotated[list[Count], Field(min_length=1)]
-    cka: Stages
+    cka: dict[StageName, NumberMatrix]
     l2: NumberMatrix | None = None
 
     def __post_init__(self):
         shape = len(self.checkpoints), len(self.other_checkpoints)
-        for stage in (each.name for each in fields(self.cka)):
-            _require_shape(f"cka.{stage}", getattr(self.cka, stage), *shape)
+        _require_keys("cka", self.cka, get_args(StageName))
+        for stage, matrix in self.cka.items():
+            _require_shape(f"cka.{stage}", matrix, *shape)
         if self.l2 is not None:
             _require_shape("l2", self.l2, *shape)
 
@@ -361,17 +397,32 @@ class EmbeddingSettings:
     method: Name = "tsne"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=OPEN)
 class RunResult:
     """A results.json: what a run was, and what it found so far.
 
-    `classes` are the labels of each task. Which versions, device and commit there were is for people to read: a file
-    may be without them.
+    Attributes:
+      version: of this description.
+      finished: whether all tasks were learned.
+      config: the whole config tree of the run.
+      argument: what the recipe's file was given after its colon, such as "digits,simsiam"; "" for nothing.
+      overrides: "section.key" -> value where the config differs from what the recipe gives for that argument.
+      command: what was typed, for people to read.
+      commit: of the code; None outside a checkout.
+      versions: of Python and the packages that numbers depend on.
+      device: in words.
+      seconds: of wall time.
+      images_per_second: of training.
+      classes: the labels of each task.
+      probes: what each probe of the run found.
+      analysis: records of probes that were made afterwards.
     """
 
+    version: Literal[1] = VERSION
     finished: StrictBool
-    config: ConfigRead
-    probes: Probes
+    config: dict[str, Any]
+    argument: Text
+    overrides: dict[Name, Any]
     command: str | None = None
     commit: Text | None = None
     versions: dict[str, Text] = field(default_factory=dict)
@@ -379,15 +430,110 @@ class RunResult:
     seconds: Seconds = 0.0
     images_per_second: NotNegative = 0.0
     classes: list[list[Count]] | None = None
+    probes: dict[ProbeName, ProbeResult]
     analysis: list[Record] = field(default_factory=list)
 
     def __post_init__(self):
-        _, tasks = self.probes.knn_task.shape
+        _require_keys("probes", self.probes, ("knn_task", "knn_all"))
+        rows, tasks = self.probes["knn_task"].shape
+        for name, probe in self.probes.items():
+            _require_shape(f"probes.{name}.matrix", probe.matrix, rows, tasks)
         _require(self.classes is None or len(self.classes) == tasks, f"`classes` is not of {tasks} tasks")
-        try:
-            shlex.split(self.command or "")
-        except ValueError as error:
-            raise ValueError(f"`command` is no command ({error})") from error
+
+    @classmethod
+    def from_json(cls, content: Any) -> Self:
+        """Returns the result that a results.json holds.
+
+        Raises:
+          OtherVersion: it has no version, or another than VERSION.
+          ValueError: it is malformed; names the first place that is wrong.
+        """
+        if not isinstance(content, Mapping):
+            raise ValueError("it is no JSON object")
+        version = content.get("version")
+        if type(version) is not int or version != VERSION:
+            found = "has no version" if version is None else f"is of version {str(version)[:20]}"
+            raise OtherVersion(f"{found}, and this program reads version {VERSION} of results.json")
+        result = read_as(cls, content)
+        read_as(ConfigRead, result.config, ("config",))
+        for place, record in enumerate(result.analysis):
+            for part, kind in zip(("settings", "values"), RECORDS.get(record.probe, ())):
+                read_as(kind, getattr(record, part), ("analysis", place, part))
+        return result
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns what `from_json` takes; what a probe or a run may be without is left out where it is missing."""
+        tree = _plain(self)
+        for probe in tree["probes"].values():
+            probe["settings"] = {key: value for key, value in probe["settings"].items() if value is not None}
+            if probe["rows"] is None:
+                del probe["rows"]
+        if not self.analysis:
+            del tree["analysis"]
+        return tree
+
+    def with_analysis(self, analysis: Sequence[Record]) -> Self:
+        """Returns the same result with these records of analysis."""
+        return type(self)(**vars(self) | {"analysis": list(analysis)})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The config as "section.key" -> value."""
+        return flatten(self.config)
+
+    @property
+    def recipe(self) -> str:
+        """The recipe's name, such as "lump"."""
+        return self.config["recipe"]
+
+    @property
+    def seed(self) -> int:
+        """The seed of all that is random in the run."""
+        return self.config["seed"]
+
+    @property
+    def benchmark(self) -> str:
+        """The benchmark's name."""
+        return self.config["benchmark"]["name"]
+
+    @property
+    def objective(self) -> str:
+        """The objective's name."""
+        return self.config["objective"]["name"]
+
+    @property
+    def model(self) -> str:
+        """The architecture's name."""
+        return self.config["model"]["name"]
+
+    @property
+    def joint(self) -> bool:
+        """Whether all tasks were learned at once."""
+        return self.config["benchmark"]["joint"]
+
+    @property
+    def examples_per_task(self) -> int:
+        """The training images a task; 0 stands for all."""
+        return self.config["benchmark"]["examples_per_task"]
+
+    @property
+    def tasks_learned(self) -> int:
+        """How many tasks were learned; joint training is one."""
+        return self.probes["knn_task"].shape[0]
+
+    @property
+    def name(self) -> str:
+        """Such as "lump (simsiam, seed 0)"."""
+        return f"{self.recipe} ({self.objective}, seed {self.seed})"
+
+
+def _plain(value: Any) -> Any:
+    """Returns a tree of dataclasses, dicts and lists as JSON has it; the keys that no field names come last."""
+    if is_dataclass(value):
+        return {name: _plain(item) for name, item in vars(value).items()}
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
 # A probe -> the types of the settings and values of its records; a record of a probe that is not here is read as it is.

@@ -1,5 +1,7 @@
 """One run in one folder: restore, train, record, save. All I/O of a run is here and in the modules it calls."""
 
+from __future__ import annotations
+
 import collections
 import contextlib
 import fcntl
@@ -14,8 +16,8 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
@@ -25,7 +27,7 @@ from ucl_jax.data.tasks import TaskStream, open_stream
 from ucl_jax.errors import Stopped, UsageError, disk_errors, require, write_whole
 from ucl_jax.evaluation import accuracy_matrix, evaluators
 from ucl_jax.interop import torch_weights
-from ucl_jax.results import figures, tables
+from ucl_jax.results import compare, figures
 from ucl_jax.results.load import read_config, read_results
 from ucl_jax.training import parallel
 from ucl_jax.training.build import Experiment, make_evaluation, make_experiment, make_stream_settings
@@ -43,6 +45,9 @@ from ucl_jax.training.loop import (
 )
 from ucl_jax.training.metric_writers import Console, MetricsFile, TensorBoard, WeightsAndBiases
 from ucl_jax.types import Variables
+
+if TYPE_CHECKING:
+    from ucl_jax.results.schema import RunResult
 
 # How many steps the host runs ahead of the metrics that it reads: the device always has work.
 LAG = 2
@@ -82,7 +87,7 @@ class Progress(NamedTuple):
         """The accuracy matrix of a probe so far."""
         return [row["accuracy"] for row in self.rows[probe]]
 
-    def with_rows(self, rows: Rows) -> "Progress":
+    def with_rows(self, rows: Rows) -> Progress:
         """With one more row for each probe."""
         return self._replace(rows={name: [*self.rows[name], row._asdict()] for name, row in rows.items()})
 
@@ -92,7 +97,20 @@ def default_workdir(config) -> pathlib.Path:
     return pathlib.Path("runs") / f"{config.recipe}-{config.benchmark.name}-{config.objective.name}-seed{config.seed}"
 
 
-def run(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
+class Origin(NamedTuple):
+    """Where a config comes from, for results.json.
+
+    command: what was typed, for people to read.
+    argument: what the recipe's file was given after its colon.
+    overrides: "section.key" -> value where the config differs from what the recipe gives for that argument.
+    """
+
+    command: str
+    argument: str = ""
+    overrides: Mapping[str, Any] = {}
+
+
+def run(config, workdir: pathlib.Path, origin: Origin) -> RunResult:
     """Runs the experiment of `config` in `workdir`, from where an earlier run there was left.
 
     Returns:
@@ -106,10 +124,10 @@ def run(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
     settings.check(config)
     require(str(workdir).isprintable(), f"--workdir={str(workdir)!r} has characters that cannot be printed")
     with disk_errors(workdir):
-        return _carry_out(config, workdir, command)
+        return _carry_out(config, workdir, origin)
 
 
-def _carry_out(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
+def _carry_out(config, workdir: pathlib.Path, origin: Origin) -> RunResult:
     if (finished := finished_results(config, workdir)) is not None:
         print(f"{workdir} holds this run, finished; nothing to do but its plots", flush=True)
         figures.plot_run(workdir)
@@ -136,7 +154,7 @@ def _carry_out(config, workdir: pathlib.Path, command: str) -> dict[str, Any]:
         checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", config.checkpoint.keep))
         stop = stack.enter_context(StopRequest())
         return _Run(
-            config, workdir, command, devices, experiment, compiled, official, stream, schedule, checkpoints, stop
+            config, workdir, origin, devices, experiment, compiled, official, stream, schedule, checkpoints, stop
         ).finish()
 
 
@@ -144,9 +162,9 @@ class _Run:
     """The state of one call of `run`."""
 
     def __init__(
-        self, config, workdir, command, devices, experiment, compiled, official, stream, schedule, checkpoints, stop
+        self, config, workdir, origin, devices, experiment, compiled, official, stream, schedule, checkpoints, stop
     ):
-        self.config, self.workdir, self.command, self.devices = config, workdir, command, devices
+        self.config, self.workdir, self.origin, self.devices = config, workdir, origin, devices
         self.experiment: Experiment = experiment
         self.compiled: list[parallel.Parallel] = compiled
         self.official: Variables | None = official
@@ -163,7 +181,7 @@ class _Run:
         self.saved: tuple[int, int] | None = None  # step, tasks done
         self.saved_at = self.began
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self) -> RunResult:
         """Restores, trains to the end, and returns the results."""
         state = jax.device_put(self.experiment.init(self.official), self.compiled[0].sharding)
         self.progress = Progress({name: [] for name in self.probes})
@@ -199,7 +217,7 @@ class _Run:
             for event in events:
                 self._handle(event)
             results = self._results(self._random_init(), finished=True)
-        self._write(results)
+        results = self._write(results)
         figures.plot_run(self.workdir)
         return results
 
@@ -321,38 +339,44 @@ class _Run:
             )
         return probe(self.evaluation.knn, self.experiment, features, 0, self.stream.num_tasks, self.stream.classes)
 
-    def _write(self, results: dict[str, Any]) -> None:
-        """Writes results.json, with what probes of saved networks have left there."""
+    def _write(self, results: RunResult) -> RunResult:
+        """Writes results.json, with what probes of saved networks have left there; returns what it wrote."""
         path = self.workdir / "results.json"
-        if path.exists() and (analysis := read_results(path).get("analysis")):
-            results["analysis"] = analysis
-        write_json(path, results)
+        if path.exists():
+            results = results.with_analysis(read_results(path).analysis)
+        write_json(path, results.to_json())
+        return results
 
-    def _results(self, random_init: Rows | None, finished: bool) -> dict[str, Any]:
+    def _results(self, random_init: Rows | None, finished: bool) -> RunResult:
+        from ucl_jax.results.schema import ProbeResult, ProbeSettings, RunResult  # slow: not for --help
+
         knn = self.evaluation.knn._asdict()
         probes = {}
         for name, rows in self.progress.rows.items():
             used, clipped = [row["k"] for row in rows], any(row["clipped"] for row in rows)
             matrix = self.progress.matrix(name)
-            probes[name] = {
-                "settings": {} if self.probes[name].head else {**knn, "k_used": used, "clipped": clipped},
-                "matrix": matrix,
+            settings = {} if self.probes[name].head else {**knn, "k_used": used, "clipped": clipped}
+            probes[name] = ProbeResult(
+                settings=ProbeSettings(**settings),
+                matrix=matrix,
                 **accuracy_matrix.summarise(matrix, self.config.benchmark.joint),
-                "chance": self.probes[name].chance(self.stream.classes),
-                "random_init": random_init and random_init[name].accuracy,
-            }
-        return {
-            "finished": finished,
-            "config": json.loads(self.config.to_json()),
-            "command": self.command,
-            "commit": commit(),
-            "versions": versions(),
-            "device": device_name(self.devices),
-            "seconds": self._seconds(),
-            "images_per_second": self._images_per_second(),
-            "classes": self.stream.classes,
-            "probes": probes,
-        }
+                chance=self.probes[name].chance(self.stream.classes),
+                random_init=random_init and random_init[name].accuracy,
+            )
+        return RunResult(
+            finished=finished,
+            config=json.loads(self.config.to_json()),
+            argument=self.origin.argument,
+            overrides=dict(self.origin.overrides),
+            command=self.origin.command,
+            commit=commit(),
+            versions=versions(),
+            device=device_name(self.devices),
+            seconds=self._seconds(),
+            images_per_second=self._images_per_second(),
+            classes=[list(labels) for labels in self.stream.classes],
+            probes=probes,
+        )
 
 
 def _official(config, workdir: pathlib.Path, experiment: Experiment) -> Variables | None:
@@ -380,7 +404,7 @@ def _require_room(config, workdir: pathlib.Path, experiment: Experiment, schedul
     )
 
 
-def finished_results(config, workdir: pathlib.Path) -> dict[str, Any] | None:
+def finished_results(config, workdir: pathlib.Path) -> RunResult | None:
     """The results of a run of this config that is finished in `workdir`.
 
     Raises:
@@ -394,11 +418,7 @@ def finished_results(config, workdir: pathlib.Path) -> dict[str, Any] | None:
     )
     stored = settings.flatten(read_config(workdir / "config.json"))
     given = settings.flatten(json.loads(config.to_json()))
-    differing = [
-        f"{key} ({json.dumps(stored.get(key))} there, {json.dumps(given.get(key))} here)"
-        for key in sorted(stored.keys() | given.keys())
-        if stored.get(key) != given.get(key) and not key.startswith(tables.NEUTRAL)
-    ]
+    differing = compare.changed_settings(stored, given)
     require(
         not differing,
         f"{workdir} holds a run with another config: {', '.join(differing)}; "
@@ -407,7 +427,7 @@ def finished_results(config, workdir: pathlib.Path) -> dict[str, Any] | None:
     if not (workdir / "results.json").exists():
         return None
     results = read_results(workdir / "results.json")
-    return results if results["finished"] else None
+    return results if results.finished else None
 
 
 @contextlib.contextmanager

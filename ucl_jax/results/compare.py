@@ -1,0 +1,294 @@
+"""Compares runs: which belong together, what they are called, in which settings they differ, how near the paper is.
+
+Pure functions over `ucl_jax.results.schema.RunResult`. Accuracy and forgetting are computed from the saved matrices, so
+that another definition of forgetting needs no run.
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ucl_jax.errors import UsageError, choose, require
+from ucl_jax.evaluation import accuracy_matrix
+from ucl_jax.results import paper
+
+if TYPE_CHECKING:
+    from ucl_jax.results.schema import RunResult
+
+PROBE_TITLES = {
+    "knn_task": "kNN within the task",
+    "knn_all": "kNN over all classes seen",
+    "head_task": "head within the task",
+    "head_all": "head over all classes seen",
+}
+# Keys in which runs of one experiment may differ, for they change no number.
+NEUTRAL = ("data_dir", "compilation_cache", "log.", "checkpoint.")
+# Keys that have no part in the numbers of the network before training.
+OF_TRAINING = ("recipe", "seed", "method.", "train.", "augment.replay", "benchmark.joint", "eval.forgetting", *NEUTRAL)
+# Settings by which 0 stands for everything.
+ALL_OF = {
+    "benchmark.examples_per_task": "all training images",
+    "benchmark.test_examples_per_task": "all test images",
+}
+# Keys that may be overridden without leaving the recipe that the paper's numbers are beside.
+BESIDE_PAPER = ("seed", "train.devices", "eval.forgetting", *NEUTRAL)
+
+
+class Experiment(NamedTuple):
+    """Runs that differ in their seed alone.
+
+    recipe: its name, and the settings in which it differs from others of the same recipe and objective.
+    varied: the keys of those settings.
+    """
+
+    benchmark: str
+    objective: str
+    recipe: str
+    runs: list[RunResult]
+    varied: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Such as "lump (simsiam)"."""
+        return f"{self.recipe} ({self.objective})"
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """The key of the paper's tables; `recipe` may have settings after the name."""
+        return self.benchmark, self.objective, self.runs[0].recipe
+
+
+# Numbers of runs.
+
+
+def probes_of(runs: Sequence[RunResult]) -> list[str]:
+    """Returns the probes of any of the runs, in the order of PROBE_TITLES."""
+    return [name for name in PROBE_TITLES if any(name in run.probes for run in runs)]
+
+
+def seeds(runs: Sequence[RunResult]) -> list[int]:
+    """Returns the seed of each run."""
+    return [run.seed for run in runs]
+
+
+def average_accuracy(run: RunResult, probe: str) -> float | None:
+    """Returns the average accuracy of a run by a probe, in per cent, over the tasks learned."""
+    return accuracy_matrix.average_accuracy(run.probes[probe].matrix, run.joint)
+
+
+def scores(runs: Sequence[RunResult], probe: str, definition: str) -> tuple[list[float | None], list[float | None]]:
+    """Returns the average accuracy, and the forgetting, of each run that has the probe."""
+    having = [run for run in runs if probe in run.probes]
+    return (
+        [average_accuracy(run, probe) for run in having],
+        [accuracy_matrix.forgetting(run.probes[probe].matrix, definition) for run in having],
+    )
+
+
+def untrained(run: RunResult, probe: str) -> float | None:
+    """Returns the average accuracy of the network before training by a probe; None where it was not measured."""
+    initial = run.probes[probe].random_init if probe in run.probes else None
+    return None if initial is None else float(np.mean(initial))
+
+
+def chance(runs: Sequence[RunResult], probe: str) -> float:
+    """Returns the accuracy of guessing, of the first run that has the probe."""
+    return next(run.probes[probe].chance for run in runs if probe in run.probes)
+
+
+def forgetting_of(runs: Sequence[RunResult], given: str | None = None) -> str:
+    """Returns the definition of forgetting to use: the given one, else that of the runs' configs.
+
+    Raises:
+      UsageError: there is no such definition, or none is given and the runs have different ones.
+    """
+    names = [given] if given else list(dict.fromkeys(run.config["eval"]["forgetting"] for run in runs))
+    require(
+        len(names) == 1, f"the runs differ in eval.forgetting ({', '.join(names)}); choose one, --forgetting=DEFINITION"
+    )
+    choose("definition of forgetting", names[0], accuracy_matrix.FORGETTING)
+    return names[0]
+
+
+def seen_rows_only(runs: Iterable[RunResult]) -> bool:
+    """Tells whether forgetting of some run is of the rows in which tasks were learned already (`eval.tasks=seen`)."""
+    return any(run.config["eval"]["tasks"] == "seen" and run.tasks_learned > 1 for run in runs)
+
+
+# Runs that belong together.
+
+
+def own_settings(run: RunResult, but: Collection[str] = ()) -> dict[str, Any]:
+    """Returns the settings of a run without the seed, the keys of `but`, and what changes no number."""
+    kept = run.settings.items()
+    return {key: value for key, value in kept if key != "seed" and key not in but and not key.startswith(NEUTRAL)}
+
+
+def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns the keys in which any of the settings differ or which one lacks, sorted."""
+    missing = object()
+    keys = sorted(set().union(*settings))
+    return [k for k in keys if any(s.get(k, missing) != settings[0].get(k, missing) for s in settings)]
+
+
+def changed_settings(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """Returns such as "train.epochs (2 there, 3 here)" for each setting that changes numbers and is not the same."""
+    return [
+        f"{key} ({json.dumps(there.get(key))} there, {json.dumps(here.get(key))} here)"
+        for key in differing([there, here])
+        if not key.startswith(NEUTRAL)
+    ]
+
+
+def experiments_of(runs: Sequence[RunResult], but: Collection[str] = ()) -> list[Experiment]:
+    """Groups runs by their settings, in the order given; the keys of `but` do not tell them apart."""
+    groups: dict[str, tuple[dict[str, Any], list[RunResult]]] = {}
+    for run in runs:
+        own = own_settings(run, but)
+        groups.setdefault(json.dumps(own, sort_keys=True), (own, []))[1].append(run)
+
+    def key(run: RunResult) -> tuple[str, str, str]:
+        return run.benchmark, run.objective, run.recipe
+
+    alike: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for own, (first, *_) in groups.values():
+        alike.setdefault(key(first), []).append(own)
+    varied = {of: tuple(differing(settings)) for of, settings in alike.items()}
+    experiments = []
+    for own, group in groups.values():
+        benchmark, objective, recipe = of = key(group[0])
+        experiments.append(Experiment(benchmark, objective, _with_settings(recipe, varied[of], own), group, varied[of]))
+    return experiments
+
+
+def shown_setting(key: str, value: Any) -> str:
+    """Returns a value in words: "0 (all training images)" where 0 stands for everything."""
+    return f"{value} ({ALL_OF[key]})" if key in ALL_OF and value == 0 else str(value)
+
+
+def _with_settings(name: str, keys: Iterable[str], settings: Mapping[str, Any]) -> str:
+    """Returns such as "lump, method.alpha=0.1"; settings that are not there are left out."""
+    words = [
+        ALL_OF[key] if key in ALL_OF and settings[key] == 0 else f"{key}={settings[key]}"
+        for key in keys
+        if key in settings
+    ]
+    return ", ".join([name, *words])
+
+
+def run_names(runs: Sequence[RunResult]) -> list[str]:
+    """Returns a name for each of the runs: its own, with what tells it from the others, such as a setting.
+
+    Runs that differ in no setting that changes a number are counted: "lump (simsiam, seed 0), run 2".
+    """
+    parts = {id(run): (e.recipe, e) for e in experiments_of(runs, {"eval.forgetting"}) for run in e.runs}
+
+    def named(run: RunResult, benchmark: bool) -> str:
+        recipe, e = parts[id(run)]
+        return f"{recipe} ({e.objective}, {f'{e.benchmark}, ' if benchmark else ''}seed {run.seed})"
+
+    several = len({run.benchmark for run in runs}) > 1
+    times = collections.Counter(named(run, benchmark=False) for run in runs)
+    names = [named(run, benchmark=several and times[named(run, benchmark=False)] > 1) for run in runs]
+    seen: collections.Counter[str] = collections.Counter()
+    for place, name in enumerate(names):
+        seen[name] += 1
+        if seen[name] > 1:
+            names[place] = f"{name}, run {seen[name]}"
+    return names
+
+
+def random_networks(runs: Sequence[RunResult]) -> dict[str, list[RunResult]]:
+    """Returns runs whose network was measured before training, one of each seed, by a label.
+
+    It is "random network" for all; but where runs of one seed have different numbers, there is a label for each value
+    of the settings that tell them apart, such as "random network, benchmark.examples_per_task=50".
+    """
+    having = [run for run in runs if all(probe.random_init for probe in run.probes.values())]
+    settings = [{k: v for k, v in run.settings.items() if not k.startswith(OF_TRAINING)} for run in having]
+    numbers = [{name: probe.random_init for name, probe in run.probes.items()} for run in having]
+    apart = [
+        set(differing([settings[one], settings[other]]))
+        for one, other in itertools.combinations(range(len(having)), 2)
+        if having[one].seed == having[other].seed
+        and any(numbers[one][name] != numbers[other][name] for name in numbers[one].keys() & numbers[other].keys())
+    ]
+    apart = [keys for keys in apart if keys]  # else of another machine
+    kept = set().union(*apart)
+    # Names last: they say most; seeds of subsets say least.
+    for key in sorted(kept, key=lambda key: (not key.endswith("_seed"), key.endswith(".name"), key)):
+        if all(keys & (kept - {key}) for keys in apart):
+            kept.remove(key)
+    groups: dict[str, dict[int, RunResult]] = {}
+    for run, own in zip(having, settings):
+        groups.setdefault(_with_settings("random network", sorted(kept), own), {}).setdefault(run.seed, run)
+    return {label: list(group.values()) for label, group in groups.items()}
+
+
+def require_same_config(runs: Sequence[RunResult], but: Collection[str] = ()) -> None:
+    """Raises UsageError when configs differ in more than seeds, the keys of `but`, and what changes no number."""
+    settings = [own_settings(run, but) for run in runs]
+    if keys := differing(settings):
+        values = ", ".join(str(own.get(keys[0])) for own in settings)
+        raise UsageError(
+            f"runs of {runs[0].name} and others of its row differ in {keys[0]} ({values}); "
+            "give only runs that differ in their seed"
+        )
+
+
+# The paper.
+
+WITHIN = (
+    "within: |difference| <= the paper's deviation + ours, each over its runs (ours is 0 where there is one run); "
+    "difference: ours - the paper's."
+)
+
+
+class Comparison(NamedTuple):
+    """The paper's mean and deviation, ours minus its mean, and whether that is within the spread, see WITHIN."""
+
+    mean: float
+    deviation: float
+    difference: float
+    within: bool
+
+
+def against(ours: Sequence[float | None], theirs: paper.Value | None) -> Comparison | None:
+    """Returns ours beside the paper's; None without either. The one definition of "within the paper's spread"."""
+    if not ours or theirs is None or None in ours:
+        return None
+    difference = float(np.mean(ours)) - theirs.mean
+    spread = float(np.std(ours, ddof=1)) if len(ours) > 1 else 0.0
+    within = abs(difference) <= theirs.deviation + spread + 1e-9  # of rounding
+    return Comparison(*theirs, difference, within)
+
+
+def overridden(run: RunResult) -> set[str]:
+    """Returns the keys of the config that are not as the recipe has them, without those of BESIDE_PAPER."""
+    return {key for key in run.overrides if not key.startswith(BESIDE_PAPER)}
+
+
+def published(experiment: Experiment, others: Sequence[Experiment]) -> paper.Row | None:
+    """Returns the paper's numbers; None where it has none, or the runs have other settings than their recipe."""
+    return paper.TABLE1.get(experiment.key) if _as_the_recipe(experiment, others) else None
+
+
+def _as_the_recipe(experiment: Experiment, others: Sequence[Experiment]) -> bool:
+    """Tells whether an experiment's settings are its recipe's own, as far as the results say.
+
+    They are not where a setting was overridden, or images are fewer; nor where others of the recipe differ from it in
+    one that was not overridden for them.
+    """
+    if any(run.settings.get(key) for run in experiment.runs for key in ALL_OF):
+        return False
+    if any(overridden(run) for run in experiment.runs):
+        return False
+    of_recipe = [e for e in others if e.key == experiment.key]
+    set_there = {key for e in of_recipe for run in e.runs for key in overridden(run)}
+    return set(experiment.varied) <= set_there | set(ALL_OF)
