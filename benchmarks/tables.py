@@ -30,7 +30,7 @@ def load(study: str) -> list[RunResult]:
     return [load_results(path) for path in sorted((RESULTS / study).glob("*.json"))]
 
 
-RECIPES = ("finetune", "pnn", "si", "agem", "gss", "er", "der", "derpp", "lump", "multitask")
+RECIPES = ("finetune", "pnn", "si", "agem", "gss", "er", "der", "derpp", "lump", "cassle", "pfr", "multitask")
 OBJECTIVES = ("supervised", "simsiam", "barlow_twins")
 
 

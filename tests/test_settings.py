@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from tests.small import SPAN
 from tests.test_configs import RECIPES
 from ucl_jax import cli, settings
 from ucl_jax.data import tfds_source
@@ -276,7 +277,12 @@ def test_2000_overrides_are_refused_in_a_line_or_are_sensible(capsys):
     assert not bad, bad[:5]
     assert 100 < len(accepted) < 600
     # A few are traced whole.
-    traced = [c for (recipe, arg, key, _), c in accepted if key in EXTREMES and arg.startswith("digits")]
+    known = [
+        (recipe, arg, key, c)
+        for (recipe, arg, key, _), c in accepted
+        if (recipe, arg.partition(",")[2]) not in (("gss", "barlow_twins"), ("cassle", "supervised"))
+    ]
+    traced = [c for _, arg, key, c in known if key in EXTREMES and arg.startswith("digits")]
     for config in random.Random(1).sample(traced, 2):
         trace(config)
 
@@ -289,7 +295,7 @@ def trace(config):
     shape = jax.ShapeDtypeStruct
     images = shape((batch, size, size, 3), jnp.uint8)
     examples = Batch(images, shape((batch,), jnp.int32), shape((batch,), bool))
-    after, _ = jax.eval_shape(experiment.phases[0].train_step, state, examples, jax.eval_shape(jax.random.key, 0))
+    after, _ = jax.eval_shape(experiment.phases[0].train_step, state, examples, jax.eval_shape(jax.random.key, 0), SPAN)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
 
 

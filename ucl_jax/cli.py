@@ -210,7 +210,8 @@ def origin(argv: Sequence[str], config: ConfigDict) -> tuple[str, dict[str, Any]
     """
     recipe = _recipe(argv)
     given, default = (json.loads(tree.to_json()) for tree in (config, read_config([f"--config={recipe}"])))
-    overrides = {key: here for key, (here, _) in settings.differences(given, default).items()}
+    values = settings.flatten(given)
+    overrides = {key: values[key] for key in settings.differences(given, default)}
     return recipe.partition(":")[2], overrides
 
 

@@ -31,9 +31,9 @@ ROWS = {
     "barlow_twins": UNLABELLED,
 }
 MORE = {
-    "supervised": ("er", "lump", "derpp"),
-    "simsiam": ("er", "derpp", "agem", "gss"),
-    "barlow_twins": ("er", "derpp", "agem"),
+    "supervised": ("er", "lump", "derpp", "pfr"),
+    "simsiam": ("er", "derpp", "agem", "gss", "cassle", "pfr"),
+    "barlow_twins": ("er", "derpp", "agem", "cassle", "pfr"),
 }
 ROWS2 = {objective: tuple(r for b, o, r in TABLE2 if (b, o) == ("cifar10", objective)) for objective in ROWS}
 FEWSHOT = dict.fromkeys(ROWS, ("finetune", "der", "lump"))
