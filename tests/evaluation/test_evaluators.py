@@ -143,7 +143,7 @@ def head_by_hand(task, allowed):
 def test_head_task_chooses_among_the_classes_of_each_task():
     expected = [head_by_hand(task, classes) for task, classes in zip(HEAD_TASKS, HEAD_CLASSES)]
     row = evaluators.head_task(HEAD_TASKS, 3, SETTINGS, HEAD_CLASSES)
-    assert row == evaluators.Row(pytest.approx(expected), None, False)
+    assert row == evaluators.MatrixRow(pytest.approx(expected), None, False)
     assert 60 < np.mean(expected) < 90
     # Not seen but evaluated (eval.tasks=all) counts; not evaluated is None.
     assert evaluators.head_task(HEAD_TASKS, 1, SETTINGS, HEAD_CLASSES).accuracy == pytest.approx(expected)
@@ -168,7 +168,7 @@ def test_head_all_chooses_among_the_classes_of_all_tasks_seen(seen):
 
 def test_chance():
     def chance(classes):
-        return {name: probe.chance(classes) for name, probe in evaluators.PROBES.items()}
+        return {name: probe.chance(classes) for name, probe in evaluators.EVALUATORS.items()}
 
     assert chance([(0, 1), (2, 3), (4, 5), (6, 7), (8, 9)]) == {
         "knn_task": 50.0,
@@ -183,10 +183,10 @@ def test_chance():
 
 
 def test_probes_of_an_objective_with_a_head_and_of_one_without():
-    assert list(evaluators.probes_of(labelled=False)) == ["knn_task", "knn_all"]
-    assert evaluators.probes_of(labelled=True) == evaluators.PROBES
-    assert list(evaluators.PROBES) == ["knn_task", "knn_all", "head_task", "head_all"]
-    for name, probe in evaluators.PROBES.items():
+    assert list(evaluators.evaluators_of(labelled=False)) == ["knn_task", "knn_all"]
+    assert evaluators.evaluators_of(labelled=True) == evaluators.EVALUATORS
+    assert list(evaluators.EVALUATORS) == ["knn_task", "knn_all", "head_task", "head_all"]
+    for name, probe in evaluators.EVALUATORS.items():
         assert probe.row is getattr(evaluators, name)
         # A probe that is told the task may take the network of that task's phase.
         assert probe.own_phase == name.endswith("_task")

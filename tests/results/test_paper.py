@@ -6,14 +6,14 @@ import re
 import pytest
 
 from ucl_jax.data.benchmarks import BENCHMARKS
-from ucl_jax.results.paper import TABLE1, TABLE2, Row, Value
+from ucl_jax.results.paper import TABLE1, TABLE2, PaperRow, Value
 
 BENCHMARKS_OF_TABLE1 = ("cifar10", "cifar100", "tiny_imagenet")
 RECIPES = ("finetune", "pnn", "si", "agem", "gss", "der", "lump", "multitask")
 
 
 def docstring_rows(recipe):
-    """{(benchmark, objective, recipe): Row} as a recipe's docstring tells it."""
+    """{(benchmark, objective, recipe): PaperRow} as a recipe's docstring tells it."""
     number = r"(\d+\.\d+)±(\d+\.\d+)"
     cell = re.compile(rf"{number}(?: / {number})?")
     found = {}
@@ -22,7 +22,7 @@ def docstring_rows(recipe):
         if objective in ("supervised", "simsiam", "barlow_twins"):
             for benchmark, match in zip(BENCHMARKS_OF_TABLE1, cell.finditer(line), strict=True):
                 a, da, f, df = (None if g is None else float(g) for g in match.groups())
-                found[benchmark, objective, recipe] = Row(Value(a, da), None if f is None else Value(f, df))
+                found[benchmark, objective, recipe] = PaperRow(Value(a, da), None if f is None else Value(f, df))
     return found
 
 
@@ -34,7 +34,7 @@ def test_table_1_is_what_the_recipes_say(recipe):
 def test_table_1_has_19_rows_on_three_benchmarks():
     assert len(TABLE1) == 3 * 19
     assert {key[0] for key in TABLE1} == set(BENCHMARKS_OF_TABLE1)
-    assert TABLE1["cifar100", "simsiam", "lump"] == Row(Value(82.30, 1.35), Value(4.71, 1.52))
+    assert TABLE1["cifar100", "simsiam", "lump"] == PaperRow(Value(82.30, 1.35), Value(4.71, 1.52))
     # Without forgetting: what forgets nothing by construction.
     assert {key[2] for key, row in TABLE1.items() if row.forgetting is None} == {"pnn", "multitask"}
 

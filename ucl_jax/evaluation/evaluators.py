@@ -25,7 +25,7 @@ class TaskFeatures(NamedTuple):
     logits: Any = ()
 
 
-class Row(NamedTuple):
+class MatrixRow(NamedTuple):
     """One row of an accuracy matrix.
 
     accuracy: per cent for each task, None where not evaluated.
@@ -116,7 +116,7 @@ Tasks = Sequence[TaskFeatures | None]
 Classes = Sequence[Sequence[int]]
 
 
-def knn_task(tasks: Tasks, seen: int, settings: KnnSettings, classes: Classes) -> Row:
+def knn_task(tasks: Tasks, seen: int, settings: KnnSettings, classes: Classes) -> MatrixRow:
     """The paper's probe: kNN of each task's queries in the bank of that task alone."""
 
     def bank(task):
@@ -125,14 +125,16 @@ def knn_task(tasks: Tasks, seen: int, settings: KnnSettings, classes: Classes) -
     return _knn_row(tasks, map(bank, tasks), seen, settings, classes)
 
 
-def knn_all(tasks: Tasks, seen: int, settings: KnnSettings, classes: Classes) -> Row:
+def knn_all(tasks: Tasks, seen: int, settings: KnnSettings, classes: Classes) -> MatrixRow:
     """kNN of each task's queries in the bank of all tasks seen; tasks not seen yet have no classes there."""
     parts = (np.concatenate([getattr(task, name) for task in tasks[:seen]]) for name in ("bank", "bank_label"))
     bank = put_bank(*parts)  # once for all tasks
     return _knn_row(tasks, [bank if i < seen else None for i in range(len(tasks))], seen, settings, classes)
 
 
-def _knn_row(tasks: Tasks, banks: Iterable[Bank | None], seen: int, settings: KnnSettings, classes: Classes) -> Row:
+def _knn_row(
+    tasks: Tasks, banks: Iterable[Bank | None], seen: int, settings: KnnSettings, classes: Classes
+) -> MatrixRow:
     """A row from each task's queries and the bank that they are shown to; None where a task is not evaluated."""
     num_classes = 1 + max(map(max, classes))
     asked = K_RULES[settings.k_rule](settings.k, seen)
@@ -145,18 +147,18 @@ def _knn_row(tasks: Tasks, banks: Iterable[Bank | None], seen: int, settings: Kn
         else:
             used.append(k := min(asked, bank.size))
             accuracy.append(knn_accuracy(task, bank, k, settings.temperature, num_classes))
-    return Row(accuracy, used, any(k is not None and k < asked for k in used))
+    return MatrixRow(accuracy, used, any(k is not None and k < asked for k in used))
 
 
-def head_task(tasks: Tasks, seen: int, settings: KnnSettings, classes: Classes) -> Row:
+def head_task(tasks: Tasks, seen: int, settings: KnnSettings, classes: Classes) -> MatrixRow:
     """The linear head, asked for the classes of each task alone."""
-    return Row([None if task is None else _head_accuracy(task, own) for task, own in zip(tasks, classes)])
+    return MatrixRow([None if task is None else _head_accuracy(task, own) for task, own in zip(tasks, classes)])
 
 
-def head_all(tasks: Tasks, seen: int, settings: KnnSettings, classes: Classes) -> Row:
+def head_all(tasks: Tasks, seen: int, settings: KnnSettings, classes: Classes) -> MatrixRow:
     """The linear head, asked for the classes of all tasks seen."""
     known = [label for own in classes[:seen] for label in own]
-    return Row([_head_accuracy(task, known) if task and i < seen else None for i, task in enumerate(tasks)])
+    return MatrixRow([_head_accuracy(task, known) if task and i < seen else None for i, task in enumerate(tasks)])
 
 
 def _head_accuracy(task: TaskFeatures, known: Sequence[int]) -> float:
@@ -164,7 +166,7 @@ def _head_accuracy(task: TaskFeatures, known: Sequence[int]) -> float:
     return 100.0 * int(np.sum(predicted == task.query_label)) / len(predicted)
 
 
-class Probe(NamedTuple):
+class Evaluator(NamedTuple):
     """A way to judge a network.
 
     row: features of the tasks, tasks seen, settings, classes of the tasks -> a row of the accuracy matrix.
@@ -174,7 +176,7 @@ class Probe(NamedTuple):
     head: whether it needs a linear head.
     """
 
-    row: Callable[[Tasks, int, KnnSettings, Classes], Row]
+    row: Callable[[Tasks, int, KnnSettings, Classes], MatrixRow]
     chance: Callable[[Classes], float]
     own_phase: bool
     head: bool
@@ -188,14 +190,14 @@ def _chance_all(classes: Classes) -> float:
     return 100.0 / sum(map(len, classes))
 
 
-PROBES = {
-    "knn_task": Probe(knn_task, _chance_task, own_phase=True, head=False),
-    "knn_all": Probe(knn_all, _chance_all, own_phase=False, head=False),
-    "head_task": Probe(head_task, _chance_task, own_phase=True, head=True),
-    "head_all": Probe(head_all, _chance_all, own_phase=False, head=True),
+EVALUATORS = {
+    "knn_task": Evaluator(knn_task, _chance_task, own_phase=True, head=False),
+    "knn_all": Evaluator(knn_all, _chance_all, own_phase=False, head=False),
+    "head_task": Evaluator(head_task, _chance_task, own_phase=True, head=True),
+    "head_all": Evaluator(head_all, _chance_all, own_phase=False, head=True),
 }
 
 
-def probes_of(labelled: bool) -> dict[str, Probe]:
+def evaluators_of(labelled: bool) -> dict[str, Evaluator]:
     """The probes of an objective with a linear head, or of one without."""
-    return {name: probe for name, probe in PROBES.items() if labelled or not probe.head}
+    return {name: one for name, one in EVALUATORS.items() if labelled or not one.head}

@@ -274,7 +274,7 @@ def overridden(run: RunResult) -> set[str]:
     return {key for key in run.overrides if not key.startswith(BESIDE_PAPER)}
 
 
-def published(experiment: Experiment, others: Sequence[Experiment]) -> paper.Row | None:
+def published(experiment: Experiment, others: Sequence[Experiment]) -> paper.PaperRow | None:
     """Returns the paper's numbers; None where it has none, or the runs have other settings than their recipe."""
     return paper.TABLE1.get(experiment.key) if _as_the_recipe(experiment, others) else None
 

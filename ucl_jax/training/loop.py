@@ -15,7 +15,7 @@ from ucl_jax.training.build import Experiment, Phase
 from ucl_jax.training.parallel import Parallel
 from ucl_jax.types import Array, Batch, Parameters, Span, TrainState, Variables, clock_at
 
-Rows = dict[str, evaluators.Row]
+MatrixRows = dict[str, evaluators.MatrixRow]
 
 
 class Schedule(NamedTuple):
@@ -60,7 +60,7 @@ class TaskDone(NamedTuple):
     step: int
     task: int
     state: TrainState
-    rows: Rows
+    rows: MatrixRows
 
 
 def make_schedule(sizes: Sequence[int], epochs: int, batch_size: int) -> Schedule:
@@ -200,10 +200,10 @@ def probe(
     after: int,
     seen: int,
     classes: Sequence[Sequence[int]],
-) -> Rows:
+) -> MatrixRows:
     """Every probe's row from the features of the tasks that are evaluated."""
     rows = {}
-    for name, one in evaluators.probes_of(experiment.labelled).items():
+    for name, one in evaluators.evaluators_of(experiment.labelled).items():
         phases = [experiment.phase(min(i, after - 1) if one.own_phase else after - 1) for i in range(len(features))]
         shown = [None if of_task is None else of_task[phase] for of_task, phase in zip(features, phases)]
         rows[name] = one.row(shown, seen, settings, classes)

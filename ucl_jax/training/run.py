@@ -34,7 +34,7 @@ from ucl_jax.training.build import Experiment, make_evaluation, make_experiment,
 from ucl_jax.training.checkpoint import Checkpoints, Networks, numbers, room
 from ucl_jax.training.loop import (
     Evaluating,
-    Rows,
+    MatrixRows,
     Schedule,
     StepDone,
     TaskDone,
@@ -68,7 +68,7 @@ PACKAGES = (
 class Progress(NamedTuple):
     """What a run has found so far, beside its state: kept in every checkpoint as JSON.
 
-    rows: a probe's name -> the rows of its accuracy matrix, `evaluate.Row` as dicts.
+    rows: a probe's name -> the rows of its accuracy matrix, `evaluators.MatrixRow` as dicts.
     seconds: wall time of the whole run.
     train_seconds, train_images: of the training steps that were timed, which are those without compilation.
     """
@@ -87,7 +87,7 @@ class Progress(NamedTuple):
         """The accuracy matrix of a probe so far."""
         return [row["accuracy"] for row in self.rows[probe]]
 
-    def with_rows(self, rows: Rows) -> Progress:
+    def with_rows(self, rows: MatrixRows) -> Progress:
         """With one more row for each probe."""
         return self._replace(rows={name: [*self.rows[name], row._asdict()] for name, row in rows.items()})
 
@@ -168,7 +168,7 @@ class _Run:
         self.experiment: Experiment = experiment
         self.compiled: list[parallel.Parallel] = compiled
         self.official: Variables | None = official
-        self.probes = evaluators.probes_of(experiment.labelled)
+        self.probes = evaluators.evaluators_of(experiment.labelled)
         self.stream: TaskStream = stream
         self.schedule: Schedule = schedule
         self.checkpoints: Checkpoints = checkpoints
@@ -323,7 +323,7 @@ class _Run:
             path = self.workdir / "plots" / f"buffer_task{event.task + 1}.png"
             figures.plot_buffer(path, batch.image[filled], batch.label[filled], self.stream.classes)
 
-    def _random_init(self) -> Rows | None:
+    def _random_init(self) -> MatrixRows | None:
         """The probes on the network before training, on all tasks."""
         if not self.config.eval.random_init:
             return None
@@ -347,7 +347,7 @@ class _Run:
         write_json(path, results.to_json())
         return results
 
-    def _results(self, random_init: Rows | None, finished: bool) -> RunResult:
+    def _results(self, random_init: MatrixRows | None, finished: bool) -> RunResult:
         from ucl_jax.results.schema import ProbeResult, ProbeSettings, RunResult  # slow: not for --help
 
         knn = self.evaluation.knn._asdict()
