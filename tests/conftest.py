@@ -37,6 +37,9 @@ def pytest_collection_modifyitems(items):
     names = [item.path.stem for item in items]
     order = sorted(range(len(items)), key=lambda i: SLOW.index(names[i]) if names[i] in SLOW else len(SLOW))
     items[:] = [items[i] for i in order]
+    for item in items:
+        if item.path.stem in SLOW:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="module", autouse=True)
