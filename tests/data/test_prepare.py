@@ -425,7 +425,7 @@ def test_folders_that_are_not_there_or_cannot_be_used(tmp_path):
 
 def test_a_second_process_waits_and_takes_the_result(tmp_path, data_dir, capsys):
     with ThreadPoolExecutor() as pool:
-        with prepare._alone(tmp_path / "digits"):
+        with prepare._exclusive(tmp_path / "digits"):
             second = pool.submit(prepare.prepare, "digits", str(tmp_path))
             while "waiting for it" not in capsys.readouterr().err:
                 time.sleep(0.01)
