@@ -171,7 +171,7 @@ def _validation_images(names: list[str], annotations: str) -> dict[str, str]:
     """Returns the wnid of every validation image by its name, from the lines of `annotations`.
 
     Raises:
-        ValueError: a line names no image, an image twice or an unknown class; or an image or a class is left without one.
+        ValueError: a line names no image, an image twice or an unknown class; an image or a class has no line.
     """
     images = {name for name in names if name.startswith("val/images/") and name.endswith(".JPEG")}
     wnid_of = {}
