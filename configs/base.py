@@ -107,7 +107,7 @@ def tree(
         ),
         eval=dict(
             **sections["eval"],
-            # all | seen: which tasks are evaluated after each task. With all, forgetting is measured from the best of all rows.
+            # all | seen: which tasks are evaluated after each task; with all, forgetting takes the best of all rows.
             tasks="all",
             knn_k_rule="fixed",  # fixed | tasks_seen: k, or min(k, number of tasks seen) as in the latest official code
             knn_temperature=0.1,

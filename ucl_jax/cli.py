@@ -86,7 +86,7 @@ def fail(message: object, code: int = 2) -> NoReturn:
 
 
 def warn(message: object) -> None:
-    """Prints, in one line on standard error, what went wrong but does not stop the command."""
+    """Prints one line on standard error about something that went wrong but does not end the command."""
     print(f"warning: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
 
 
@@ -143,6 +143,7 @@ class StopRequest:
             signal.signal(signum, handler)
 
     def _request(self, signum, frame):
+        """Handles a signal: remembers it, and lets the next one act."""
         self.signum = signum
         for each in self._before:
             signal.signal(each, signal.SIG_IGN if each == signal.SIGHUP else signal.SIG_DFL)

@@ -145,6 +145,7 @@ class TaskStream:
         self.close()
 
     def _decode(self, task: int) -> TaskData:
+        """Decodes a task, in the worker thread."""
         if not 0 <= task < self.num_tasks:
             raise IndexError(f"task {task} of {self.num_tasks}")
         arrays = []

@@ -271,6 +271,7 @@ class _Unpickler(pickle.Unpickler):
     """An unpickler that makes only plain containers, numbers, strings and `_Tensor`s, and calls only CALLABLES."""
 
     def find_class(self, module, name):
+        """Returns what a pickle may call or name; raises UsageError for anything else."""
         if (module, name) in CALLABLES:
             return CALLABLES[module, name]
         if module == "torch" and name in STORAGES:
@@ -278,6 +279,7 @@ class _Unpickler(pickle.Unpickler):
         raise UsageError(f"it holds {f'{module}.{name}'[:100]!r}, which is no part of a state dict; {RESAVE}")
 
     def persistent_load(self, pid):
+        """Returns the description of a storage as it is, a tuple."""
         return pid
 
 

@@ -168,6 +168,7 @@ def winograd(x: Array, kernel: Array) -> Array:
 
 @jax.custom_batching.custom_vmap
 def _winograd(x, kernel):
+    """Computes `winograd`, without its gradients."""
     batch, height, width, _ = x.shape
     matrices = _along_both_axes(_transform_kernel, kernel)
 
@@ -218,10 +219,12 @@ winograd.defvjp(lambda x, kernel: (_winograd(x, kernel), (x, kernel)), _winograd
 
 
 def _forward(x, kernel, stride):
+    """Returns the result, and what `_backward` needs."""
     return _convolution(x, kernel, stride), (x, kernel)
 
 
 def _backward(stride, saved, gradient):
+    """Returns the gradients of input and kernel."""
     x, kernel = saved
     return (pointwise_gradients if kernel.shape[0] == 1 else patch_gradients)(x, kernel, gradient, stride)
 
