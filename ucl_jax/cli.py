@@ -292,7 +292,9 @@ def _explain(argv: Sequence[str], recipe: str) -> None:
         values(alone)
         config = holder.value.to_dict()
     except Exception as error:
-        raise UsageError(f"{recipe.partition(':')[0]} is no recipe ({type(error).__name__}); see configs/") from error
+        raise UsageError(
+            f"{recipe.partition(':')[0]} is not a recipe ({type(error).__name__}); see configs/"
+        ) from error
     settings.check(config)
     known = settings.table(config["objective"]["name"], config["method"]["name"])
     for name, value in _given(argv):

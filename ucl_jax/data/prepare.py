@@ -73,7 +73,7 @@ def find_prepared(tfds_name: str, data_dir: str | None = None) -> Builder | None
     base, _, asked = tfds_name.partition(":")
     version = asked or (builder.version if builder else "")  # without a builder, only the name can ask for an old one
     raise UsageError(
-        f"'{base}:{version}' is too old: {reason}; prepare it anew: "
+        f"'{base}:{version}' is too old: {reason}; prepare it again: "
         f"python -m ucl_jax.data.prepare {base} --data_dir={resolve_data_dir(data_dir)}"
         + (f", and ask for {base} without a version" if asked else "")
     )
@@ -87,13 +87,13 @@ def _on_disk(tfds_name: str, data_dir: str | None) -> Builder | None:
         return None
     except OSError as error:
         raise UsageError(
-            f"cannot read '{tfds_name}' in {resolve_data_dir(data_dir)} ({_one_line(error)}): put that right, or "
-            "remove it, and prepare it anew"
+            f"cannot read '{tfds_name}' in {resolve_data_dir(data_dir)} ({_one_line(error)}): correct that, or "
+            "remove it, and prepare it again"
         ) from error
     except Exception as error:  # damaged JSON files can raise anything
         raise UsageError(
             f"'{tfds_name}' in {resolve_data_dir(data_dir)} is damaged ({_one_line(error)}): remove it, and prepare "
-            "it anew"
+            "it again"
         ) from error
 
 
@@ -130,7 +130,7 @@ def prepare(tfds_name: str, data_dir: str | None = None, manual_dir: str | None 
     """
     data_dir = resolve_data_dir(data_dir)
     if manual_dir and not os.path.isdir(os.path.expanduser(manual_dir)):
-        raise UsageError(f"--manual_dir {manual_dir} is no folder")
+        raise UsageError(f"--manual_dir {manual_dir} is not a folder")
     # A copy that is too old is ignored, and a new one prepared; but find_prepared raises if the name asks for the old.
     old = _outdated(tfds_name, _on_disk(tfds_name, data_dir))
     if (":" in tfds_name or not old) and (builder := find_prepared(tfds_name, data_dir)):

@@ -83,7 +83,7 @@ def load_builder(tfds_name: str, data_dir: str | None = None) -> prepare.Builder
     """
     if data_dir and not os.path.isdir(prepare.resolve_data_dir(data_dir)):
         raise UsageError(
-            f"config.data_dir (--data_dir) is {data_dir}, which is no folder: correct it, make it, or prepare data "
+            f"config.data_dir (--data_dir) is {data_dir}, which is not a folder: correct it, make it, or prepare data "
             f"there: python -m ucl_jax.data.prepare {tfds_name} --data_dir={data_dir}"
         )
     if builder := prepare.find_prepared(tfds_name, data_dir):
@@ -171,7 +171,7 @@ def _records(builder: prepare.Builder, split: str) -> Records:
         stored = _read_tfrecord(builder.info.splits[split].file_instructions)
         return Records(len(stored), lambda indices: [stored[i] for i in indices])
     name, written = builder.info.full_name.rpartition("/")[0], "/".join(sorted(f.value for f in formats))
-    ways = [f"prepare it anew elsewhere: python -m ucl_jax.data.prepare {name} --data_dir=OTHER_DIR"]
+    ways = [f"prepare it again elsewhere: python -m ucl_jax.data.prepare {name} --data_dir=OTHER_DIR"]
     if FileFormat.TFRECORD in formats:
         ways.insert(0, "install TensorFlow to read it as it is: pip install '.[prepare]'")
     raise UsageError(f"'{name}' in {builder.data_path} is stored as {written}, not array_record: {'; or '.join(ways)}")
@@ -184,7 +184,7 @@ def _damage_is_usage_error(builder: prepare.Builder) -> Iterator[None]:
         yield
     except RuntimeError as error:
         what = " ".join(str(error).split())
-        raise UsageError(f"{builder.data_path} is damaged ({what}): remove it, and prepare it anew") from error
+        raise UsageError(f"{builder.data_path} is damaged ({what}): remove it, and prepare it again") from error
 
 
 def _read_tfrecord(file_instructions: list) -> list[bytes]:

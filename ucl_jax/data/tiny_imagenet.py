@@ -92,7 +92,7 @@ def _naming_archive(path: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise UsageError(f"{path} is no good Tiny-ImageNet: {error}; fetch {URL} anew") from error
+        raise UsageError(f"{path} is not a valid Tiny-ImageNet: {error}; download {URL} again") from error
 
 
 def _archive(dl_manager: tfds.download.DownloadManager) -> pathlib.Path:
@@ -118,7 +118,7 @@ def _files(path: pathlib.Path) -> Files:
         try:
             archive = zipfile.ZipFile(path)
         except zipfile.BadZipFile as error:
-            raise ValueError(f"it is no zip archive ({error})") from error
+            raise ValueError(f"it is not a zip archive ({error})") from error
         members = archive.namelist()
         for name in members:
             if name.startswith("/") or "\\" in name or ".." in name.split("/"):
@@ -145,7 +145,7 @@ def _text(name: str, read: Read) -> str:
     try:
         return read(name).decode()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{name} is no text ({error})") from error
+        raise ValueError(f"{name} is not text ({error})") from error
 
 
 def _check_order(wnids: list[str]) -> None:
@@ -182,7 +182,7 @@ def _validation_images(names: list[str], annotations: str) -> dict[str, str]:
         if name not in images or name in wnid_of:
             raise ValueError(f"{where} names {file!r}, which is {'named twice' if name in wnid_of else 'not there'}")
         if wnid not in CLASSES:
-            raise ValueError(f"{where} has the class {wnid!r}, which wnids.txt has not")
+            raise ValueError(f"{where} has the class {wnid!r}, which is not in wnids.txt")
         wnid_of[name] = wnid
     if unnamed := images - set(wnid_of):
         raise ValueError(f"{ANNOTATIONS} does not name {min(unnamed)!r}")
@@ -208,8 +208,8 @@ def _rgb_file(name: str, jpeg: bytes) -> io.BytesIO:
                 file = io.BytesIO()
                 image.convert("RGB").save(file, "png")
     except UnidentifiedImageError as error:
-        raise ValueError(f"{name!r} is no JPEG image") from error
+        raise ValueError(f"{name!r} is not a JPEG image") from error
     except Exception as error:  # a damaged image can raise anything
-        raise ValueError(f"{name!r} is no good image ({error})") from error
+        raise ValueError(f"{name!r} is not a valid image ({error})") from error
     file.seek(0)
     return file

@@ -127,8 +127,8 @@ def from_official(state_dict: Mapping[str, np.ndarray], like: Variables) -> Vari
     for name in entries:
         require(
             name in finite or _is_unused(name, like.params),
-            f"the file holds {name}, which this network has not; it is of another objective (config.objective) or "
-            "architecture",
+            f"the file holds {name}, which this network does not have; it is of another objective "
+            "(config.objective) or architecture",
         )
     for name in entries:
         require(finite.get(name, True), f"{name} is not finite; take a file of a training that did not diverge")
@@ -342,7 +342,7 @@ def read_pth(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     except zipfile.BadZipFile as error:
         with open(path, "rb") as file:
             damaged = file.read(2) == b"PK"
-        advice = "is damaged; copy it again" if damaged else f"is no file of torch.save since PyTorch 1.6; {RESAVE}"
+        advice = "is damaged; copy it again" if damaged else f"is not a file of torch.save since PyTorch 1.6; {RESAVE}"
         raise UsageError(f"{path} {advice} ({error})") from error
     except OSError as error:
         raise UsageError(f"cannot read {path} ({error.strerror or error}); give a .pth file") from error
