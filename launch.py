@@ -1,8 +1,9 @@
-"""Runs a recipe.
+"""Trains and evaluates a recipe, or prints its config.
 
 python launch.py --config=configs/lump.py[:benchmark[,objective]] [--workdir=DIR] [--config.KEY=VALUE]
 
-With --print_config it only prints every key with its value, with --diff=RECIPE those in which another recipe differs.
+With --print_config it only prints every key of the config with its value. With --print_config and --diff=RECIPE it
+prints the keys in which the two recipes differ.
 """
 
 import pathlib
@@ -16,17 +17,22 @@ from ucl_jax import cli
 from ucl_jax.errors import UsageError, require
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A recipe, configs/NAME.py[:benchmark[,objective]].")
-WORKDIR = flags.DEFINE_string("workdir", None, "Run folder; default runs/<recipe>-<benchmark>-<objective>-seed<n>.")
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "The folder of the run; default runs/<recipe>-<benchmark>-<objective>-seed<n>."
+)
 PRINT_CONFIG = flags.DEFINE_boolean("print_config", False, "Print every key of --config with its value; run nothing.")
 DIFF = flags.DEFINE_string(
     "diff",
     None,
-    "With --print_config: a recipe as for --config; print only the keys in which it differs, without overrides.",
+    "With --print_config: a recipe, without overrides; print only the keys in which --config differs from it.",
 )
 
 
 def main(argv: list[str]) -> None:
-    """Runs the recipe of --config, going on where an earlier run in the folder was left, or prints its config tree."""
+    """Runs the recipe of --config, or prints its config.
+
+    If the folder holds an earlier run of the same config, the run goes on where that one stopped.
+    """
     if len(argv) > 1 or CONFIG.value is None:
         raise UsageError(f"give a recipe and nothing else unnamed: {__doc__.splitlines()[2]}")
     require(DIFF.value is None or PRINT_CONFIG.value, "--diff does nothing alone; give --print_config beside it")
@@ -36,8 +42,8 @@ def main(argv: list[str]) -> None:
         print("\n".join(lines))
         return
     logging.set_verbosity(logging.WARNING)
-    logging.get_absl_logger().setLevel("CRITICAL")  # Orbax tells every step of a save, and errors that it raises too
-    from ucl_jax.results import compare, tables  # heavy: not for --help
+    logging.get_absl_logger().setLevel("CRITICAL")  # Orbax logs each step of a save, and errors that it also raises
+    from ucl_jax.results import compare, tables  # imported late, because --help and --print_config must be quick
     from ucl_jax.training import run
 
     workdir = pathlib.Path(WORKDIR.value) if WORKDIR.value else run.default_workdir(CONFIG.value)

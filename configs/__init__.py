@@ -1,1 +1,4 @@
-"""Recipes, one a file: `get_config(arg)` returns the config tree of a run; `base.py` says where which value stands."""
+"""The recipes, one in each file: `get_config(arg)` returns the config tree of a run.
+
+`base.py` says which values are in which file.
+"""

@@ -1,7 +1,7 @@
-"""The settings of each benchmark, a function each that takes the name of the objective.
+"""The settings of each benchmark: one function for each, which takes the name of the objective.
 
-`cifar10`, the first one, says what each key is. What a data set is in itself also stands in
-`ucl_jax/data/benchmarks.py`, where probes look up the data sets that a run was not trained on; a test compares the two.
+The first one, `cifar10`, explains each key. Those that describe the data set are also in `ucl_jax/data/benchmarks.py`,
+where probes look up the data sets that a run was not trained on. A test compares the two.
 """
 
 from typing import Any
@@ -25,25 +25,25 @@ def cifar10(objective: str) -> Sections:
             test_split="test",
         ),
         augment=dict(
-            crop_scale=(0.2, 1.0),  # of resized crops, least and largest part of the image's area
-            crop_padding=4,  # of padded crops, zeros a side
-            flip=0.5,
+            crop_scale=(0.2, 1.0),  # of resized crops: least and largest fraction of the image's area
+            crop_padding=4,  # of padded crops: zeros on each side
+            flip=0.5,  # probability of a mirror image
             mean=CIFAR10_MEAN,  # for pixels in [0, 1]; the official code has CIFAR-10's on nearly every data set
             std=CIFAR10_STD,
-            replay_crop_scale=(0.08, 1.0),  # this and what follows: of the weak view of replayed images
+            replay_crop_scale=(0.08, 1.0),  # this and the next two: for the weak view of replayed images
             replay_mean=CIFAR10_MEAN,
             replay_std=CIFAR10_STD,
         ),
-        model=dict(width=64),
+        model=dict(width=64),  # channels of the first stage
         train=dict(
-            epochs=50 if labels else 200,  # a task; 0 only evaluates
-            batch_size=32 if labels else 256,  # over all devices
-            # At batch 256: it is scaled by batch_size / 256, and constant over time. With labels 0.24 is 0.03 at
-            # batch 32; these three numbers with labels are recalled from the paper's appendix.
+            epochs=50 if labels else 200,  # epochs of each task; 0 only evaluates
+            batch_size=32 if labels else 256,  # images over all devices
+            # The rate at batch 256. It is scaled by batch_size / 256, and constant over time: 0.24 becomes 0.03 at
+            # batch 32. The three numbers with labels are recalled from the paper's appendix.
             learning_rate=0.24 if labels else 0.03,
         ),
-        eval=dict(knn_k=200),
-        checkpoint=dict(every_steps=1000),  # to go on from
+        eval=dict(knn_k=200),  # neighbours of kNN
+        checkpoint=dict(every_steps=1000),  # steps between checkpoints
     )
 
 
@@ -150,7 +150,7 @@ def digits(objective: str) -> Sections:
 
 
 def mnist(objective: str) -> Sections:
-    """Returns the settings of Split MNIST: 28x28 grey images, padded by 2 on every side, trained on as CIFAR-10."""
+    """Returns the settings of Split MNIST: 28x28 grey images, padded by 2 on every side; the rest as CIFAR-10."""
     labels = objective == "supervised"
     return dict(
         benchmark=dict(
@@ -184,7 +184,7 @@ def mnist(objective: str) -> Sections:
 
 
 def fashion_mnist(objective: str) -> Sections:
-    """Returns the settings of Split Fashion-MNIST: 28x28 grey images, padded as MNIST's, trained on as CIFAR-10."""
+    """Returns the settings of Split Fashion-MNIST: 28x28 grey images, padded as MNIST's; the rest as CIFAR-10."""
     labels = objective == "supervised"
     return dict(
         benchmark=dict(
@@ -218,7 +218,7 @@ def fashion_mnist(objective: str) -> Sections:
 
 
 def svhn_cropped(objective: str) -> Sections:
-    """Returns the settings of Split SVHN, trained on as CIFAR-10."""
+    """Returns the settings of Split SVHN, which are those of CIFAR-10."""
     labels = objective == "supervised"
     return dict(
         benchmark=dict(

@@ -1,17 +1,18 @@
-"""CaSSLe: predict the past network's projections with the objective itself (Fini et al., CVPR 2022).
+"""CaSSLe: a head predicts the past network's projections, by the objective itself (Fini et al., CVPR 2022).
 
     python launch.py --config=configs/cassle.py
     python launch.py --config=configs/cassle.py:cifar100,barlow_twins
     python launch.py --config=configs/cassle.py:digits,byol                    # embedded data
 
-Not in the paper's tables; trained here on the benchmarks and with the schedule of that paper, not with CaSSLe's own.
-Not with supervised, which has no projections.
+Not in the paper's tables. It is trained here on that paper's benchmarks with that paper's schedule, not with CaSSLe's
+own. It does not work with supervised, which has no projections.
 """
 
 from configs import base
 
 
 def get_config(arg="cifar10"):
+    """Returns the config tree of CaSSLe for `arg`, benchmark[,objective]."""
     benchmark, objective = base.parse(arg)
     return base.tree(
         benchmark,
@@ -19,9 +20,9 @@ def get_config(arg="cifar10"):
         recipe="cassle",
         method=dict(
             name="cassle",
-            weight=1.0,  # of the distillation
+            weight=1.0,  # weight of the distillation loss
             hidden_dim=256 if benchmark == "digits" else 2048,  # units of the hidden layer of the distillation head
-            # train | eval: the past network uses statistics of the batch, as in CaSSLe's code, or its own.
+            # train | eval: the past network uses statistics of the batch, as in CaSSLe's code, or its running ones.
             frozen="train",
         ),
     )

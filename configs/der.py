@@ -1,11 +1,11 @@
-"""DER: dark experience replay, outputs on stored examples stay as they were (Buzzega et al. 2020).
+"""DER, dark experience replay: outputs on stored examples must stay as they were (Buzzega et al. 2020).
 
     python launch.py --config=configs/der.py
     python launch.py --config=configs/der.py:cifar100,barlow_twins
     python launch.py --config=configs/der.py:digits,supervised                 # embedded data
 
-Without labels the outputs are backbone features, as in the official code; `method.target=output` takes projections.
-With labels they are logits.
+Without labels the outputs are features of the backbone, as in the official code, or projections with
+`--config.method.target=output`. With labels they are logits.
 
 Table 1, accuracy / forgetting within the task, 3 seeds:
                   cifar10                   cifar100                  tiny_imagenet
@@ -19,6 +19,7 @@ from configs import base
 
 
 def get_config(arg="cifar10"):
+    """Returns the config tree of DER for `arg`, benchmark[,objective]."""
     benchmark, objective = base.parse(arg)
     return base.tree(
         benchmark,
@@ -27,13 +28,14 @@ def get_config(arg="cifar10"):
         method=dict(
             name="der",
             buffer_size=256,  # images
-            policy="reservoir",  # reservoir | equal_share | fifo: which are kept, ucl_jax/buffers
+            policy="reservoir",  # reservoir | equal_share | fifo: which examples are kept, see ucl_jax/buffers
             replay_from="buffer",  # buffer | past_tasks: all that is stored, or examples of earlier tasks only
-            count="presentations",  # presentations | examples: an image is offered each time it is shown, or once
-            # Weight of the error between outputs now and then; 0.1 and 0.01 are recalled from the paper's appendix.
+            # presentations | examples: an image is offered to the buffer each time it is shown, or once.
+            count="presentations",
+            # Weight of the error between new and stored outputs; 0.1 and 0.01 are recalled from the paper's appendix.
             alpha=0.01 if benchmark == "tiny_imagenet" else 0.1,
-            beta=0.0,  # above 0 it is DER++: weight of the objective itself on replayed examples
-            # features | output: of the backbone, or projections / logits.
+            beta=0.0,  # weight of the objective itself on replayed examples; above 0 this is DER++
+            # features | output: what must stay as it was, backbone features, or projections (with labels: logits).
             target="output" if objective == "supervised" else "features",
         ),
     )

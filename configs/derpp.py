@@ -1,4 +1,4 @@
-"""DER++: DER, and the objective itself on a second sample of stored examples (Buzzega et al. 2020).
+"""DER++: DER, plus the objective itself on a second sample of stored examples (Buzzega et al. 2020).
 
     python launch.py --config=configs/derpp.py
     python launch.py --config=configs/derpp.py:cifar100,barlow_twins
@@ -11,6 +11,7 @@ from configs import base
 
 
 def get_config(arg="cifar10"):
+    """Returns the config tree of DER++ for `arg`, benchmark[,objective]."""
     benchmark, objective = base.parse(arg)
     return base.tree(
         benchmark,
@@ -19,14 +20,15 @@ def get_config(arg="cifar10"):
         method=dict(
             name="der",
             buffer_size=256,  # images
-            policy="reservoir",  # reservoir | equal_share | fifo: which are kept, ucl_jax/buffers
+            policy="reservoir",  # reservoir | equal_share | fifo: which examples are kept, see ucl_jax/buffers
             replay_from="buffer",  # buffer | past_tasks: all that is stored, or examples of earlier tasks only
-            count="presentations",  # presentations | examples: an image is offered each time it is shown, or once
-            # Weight of the error between outputs now and then, as DER's, whose numbers are recalled from the paper's
-            # appendix.
+            # presentations | examples: an image is offered to the buffer each time it is shown, or once.
+            count="presentations",
+            # Weight of the error between new and stored outputs. The numbers are those of DER, which are recalled
+            # from the paper's appendix.
             alpha=0.01 if benchmark == "tiny_imagenet" else 0.1,
             beta=0.5,  # weight of the objective itself on replayed examples; 0 is DER
-            # features | output: of the backbone, or projections / logits.
+            # features | output: what must stay as it was, backbone features, or projections (with labels: logits).
             target="output" if objective == "supervised" else "features",
         ),
     )

@@ -1,4 +1,4 @@
-"""ER: plain replay of stored examples beside each batch (Chaudhry et al. 2019, "On tiny episodic memories").
+"""ER: stored examples are replayed beside each batch (Chaudhry et al. 2019, "On tiny episodic memories").
 
     python launch.py --config=configs/er.py
     python launch.py --config=configs/er.py:cifar100,barlow_twins
@@ -11,6 +11,7 @@ from configs import base
 
 
 def get_config(arg="cifar10"):
+    """Returns the config tree of ER for `arg`, benchmark[,objective]."""
     benchmark, objective = base.parse(arg)
     return base.tree(
         benchmark,
@@ -19,10 +20,11 @@ def get_config(arg="cifar10"):
         method=dict(
             name="er",
             buffer_size=256,  # images
-            policy="reservoir",  # reservoir | equal_share | fifo: which are kept, ucl_jax/buffers
+            policy="reservoir",  # reservoir | equal_share | fifo: which examples are kept, see ucl_jax/buffers
             replay_from="buffer",  # buffer | past_tasks: all that is stored, or examples of earlier tasks only
-            count="presentations",  # presentations | examples: an image is offered each time it is shown, or once
-            # strong | weak: stored images are shown as present ones are, or cropped and flipped only.
+            # presentations | examples: an image is offered to the buffer each time it is shown, or once.
+            count="presentations",
+            # strong | weak: replayed images are shown as present ones are, or only cropped and flipped.
             replay_view="weak" if objective == "supervised" else "strong",
         ),
     )

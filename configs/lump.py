@@ -1,4 +1,4 @@
-"""LUMP: mixup with a replay buffer of 256 images (Madaan et al. 2022).
+"""LUMP: present images are mixed (mixup) with images from a buffer of 256 (Madaan et al. 2022).
 
     python launch.py --config=configs/lump.py                        # Split CIFAR-10, SimSiam: the paper's main run
     python launch.py --config=configs/lump.py:cifar100,barlow_twins
@@ -15,6 +15,7 @@ from configs import base
 
 
 def get_config(arg="cifar10"):
+    """Returns the config tree of LUMP for `arg`, benchmark[,objective]."""
     benchmark, objective = base.parse(arg)
     return base.tree(
         benchmark,
@@ -23,13 +24,15 @@ def get_config(arg="cifar10"):
         method=dict(
             name="lump",
             buffer_size=256,  # images
-            policy="reservoir",  # reservoir | equal_share | fifo: which are kept, ucl_jax/buffers
+            policy="reservoir",  # reservoir | equal_share | fifo: which examples are kept, see ucl_jax/buffers
             replay_from="buffer",  # buffer | past_tasks: all that is stored, or examples of earlier tasks only
-            count="presentations",  # presentations | examples: an image is offered each time it is shown, or once
+            # presentations | examples: an image is offered to the buffer each time it is shown, or once.
+            count="presentations",
             # Beta(alpha, alpha) of the mixup weight; 0.1 and 0.4 are recalled from the paper's appendix.
             alpha=0.4 if benchmark == "tiny_imagenet" else 0.1,
-            replay_pair="frozen",  # frozen | fresh: the second replayed view is the stored one, or new as in the text
-            mix_per="batch",  # batch | example: one mixup weight for each
-            mix_labels="lambda",  # lambda | release: labels mixed as images are, or by the official code's formula
+            # frozen | fresh: the second view of a replayed image is the stored one, or a new one as in the text.
+            replay_pair="frozen",
+            mix_per="batch",  # batch | example: each batch, or each example, has one mixup weight
+            mix_labels="lambda",  # lambda | release: labels are mixed as images are, or by the official code's formula
         ),
     )

@@ -1,6 +1,6 @@
-"""The settings of each objective, a function each that takes the name of the benchmark.
+"""The settings of each objective: one function for each, which takes the name of the benchmark.
 
-The embedded digits have smaller heads, so that two CPU cores need a minute for a run.
+The embedded digits have smaller heads, so that a run takes a minute on two CPU cores.
 """
 
 from typing import Any
@@ -33,8 +33,8 @@ def byol(benchmark: str) -> dict[str, Any]:
         hidden_dim=512 if digits else 4096,  # units of the projector's hidden layer
         output_dim=128 if digits else 256,  # size of a projection
         predictor_dim=512 if digits else 4096,  # units of the predictor's hidden layer
-        momentum=0.99,  # of the target's moving average, at the start of a task
-        final_momentum=1.0,  # and at its end, on a cosine
+        momentum=0.99,  # momentum of the target's moving average at the start of a task
+        final_momentum=1.0,  # momentum at the end of a task; it follows a cosine in between
         first_update="late",  # late | at_once: CaSSLe's code updates no target in the first step of a task
     )
 
@@ -44,9 +44,9 @@ def supervised(benchmark: str) -> dict[str, Any]:
     digits = benchmark == "digits"
     return dict(
         classes=100,  # outputs of the linear head, on every data set
-        projector=False,  # True: the projector of the other objectives between backbone and head
-        hidden_dim=256 if digits else 2048,  # of that projector
-        output_dim=256 if digits else 2048,
+        projector=False,  # whether to put the projector of other objectives between backbone and head
+        hidden_dim=256 if digits else 2048,  # units of that projector's hidden layer
+        output_dim=256 if digits else 2048,  # size of its output
     )
 
 

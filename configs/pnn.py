@@ -1,10 +1,10 @@
-"""PNN: progressive networks, a column a task beside the earlier ones, frozen (Rusu et al. 2016).
+"""PNN, progressive networks: each task trains a new column beside the earlier, frozen ones (Rusu et al. 2016).
 
     python launch.py --config=configs/pnn.py
     python launch.py --config=configs/pnn.py:cifar100,barlow_twins
     python launch.py --config=configs/pnn.py:digits,supervised                 # embedded data
 
-Each task is judged by its own column where the probe knows the task, all tasks by the last one where it does not.
+A probe that knows the task of an image uses the column of that task; a probe that does not uses the last column.
 The official code never adds a column; its widths are 64, 12 and 8.
 
 Table 1, accuracy / forgetting within the task, 3 seeds:
@@ -19,8 +19,9 @@ from configs import base
 
 
 def get_config(arg="cifar10"):
+    """Returns the config tree of progressive networks for `arg`, benchmark[,objective]."""
     benchmark, objective = base.parse(arg)
-    # Channels of a column's first stage, recalled from the paper's appendix; elsewhere the width of other recipes.
+    # Channels of a column's first stage, recalled from the paper's appendix. Other benchmarks have their usual width.
     widths = {"cifar10": 64, "cifar100": 12, "tiny_imagenet": 8}
     return base.tree(
         benchmark,

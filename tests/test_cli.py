@@ -150,7 +150,7 @@ def test_differences_are_those_keys_with_both_values():
 )
 def test_a_recipe_to_compare_with_that_is_none_is_named_in_a_line(other, named, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    read("lump.py:digits")  # what was read before must not stand in for a file that is no recipe
+    read("lump.py:digits")  # what was read before must not stand in for a file that is not a recipe
     with pytest.raises(SystemExit) as leaving:
         cli.exit_codes(lambda: cli.read_config([f"--config={other}"]))()
     told = capsys.readouterr().err

@@ -195,9 +195,9 @@ def test_other_forms_of_the_command_line():
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        ("configs/base.py", "configs/base.py is no recipe"),
-        ("configs/benchmarks.py", "configs/benchmarks.py is no recipe"),
-        ("configs/__init__.py", "configs/__init__.py is no recipe"),
+        ("configs/base.py", "configs/base.py is not a recipe"),
+        ("configs/benchmarks.py", "configs/benchmarks.py is not a recipe"),
+        ("configs/__init__.py", "configs/__init__.py is not a recipe"),
         ("a" * 5000 + ".py", "there is no recipe"),
         ("configs", "there is no recipe"),
         ("", "there is no recipe"),

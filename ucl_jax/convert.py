@@ -1,4 +1,4 @@
-"""Lists a file of PyTorch weights: the command `python -m ucl_jax.convert`, see `ucl_jax.interop.torch_weights`."""
+"""Runs `python -m ucl_jax.convert`, which lists a file of PyTorch weights; see `ucl_jax.interop.torch_weights`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Probes of saved networks: the command `python -m ucl_jax.probe`, see `ucl_jax.probes.__main__`."""
+"""Runs `python -m ucl_jax.probe`, which probes saved networks; see `ucl_jax.probes.__main__`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Tables, plots and a page of runs: the command `python -m ucl_jax.report`, see `ucl_jax.results.__main__`."""
+"""Runs `python -m ucl_jax.report`, which makes tables, plots and a page of runs; see `ucl_jax.results.__main__`."""
 
 import sys
 

@@ -1,7 +1,7 @@
-"""Types and ranges of all settings: of the config tree (`configs/`) and of the probes.
+"""Types and ranges of all settings: those of the config tree (`configs/`) and those of the probes.
 
-A new setting has its default in `configs/`, or in its probe, and one entry in a table here. Nothing else checks
-a single setting. No JAX is imported: what is wrong is said before anything starts.
+A new setting gets its default in `configs/`, or in its probe, and one entry in a table here. Settings are checked by
+these tables only. This module does not import JAX, so that a wrong setting is reported at once.
 """
 
 import difflib
@@ -19,13 +19,13 @@ INT32 = 2**31 - 1  # steps, seeds and places are int32 on the device
 
 
 class Setting(NamedTuple):
-    """What the values of a setting are.
+    """The type and range of a setting.
 
-    kind: their type, which also makes a value of the words of a command line.
-    wanted: what they must be, in words that go on after "it must be".
-    holds: a value of any type -> whether it is one.
-    choices: the values of a setting that has a fixed number of words.
-    each: of a list of any length, what each of its values is.
+    kind: the type of its values; kind(text) also makes a value from a text of the command line.
+    wanted: what a value must be, in words that continue a message after "it must be".
+    holds: a function that tells whether an object of any type is a value of this setting.
+    choices: the possible values, if the setting is one of a few words or a list of them.
+    each: what each value of a list must be, if the setting is a list of any length; else None.
     """
 
     kind: type
@@ -36,12 +36,12 @@ class Setting(NamedTuple):
 
 
 def whole(least: int, most: int) -> Setting:
-    """A whole number from `least` to `most`."""
+    """Makes the setting of a whole number from `least` to `most`."""
     return Setting(int, f"a whole number from {least} to {most}", lambda x: type(x) is int and least <= x <= most)
 
 
 def real(least: float, most: float, *also: float) -> Setting:
-    """A number from `least` to `most`, or one of `also`; a whole number will do. Neither inf nor nan is in a range."""
+    """Makes the setting of a number (float or int) from `least` to `most`, or one of `also`; never inf or nan."""
 
     def holds(value):
         return type(value) in (int, float) and (least <= value <= most or value in also)
@@ -51,18 +51,21 @@ def real(least: float, most: float, *also: float) -> Setting:
 
 
 def flag() -> Setting:
-    """True or False."""
+    """Makes the setting of True or False."""
     return Setting(bool, "True or False", lambda value: isinstance(value, bool))
 
 
 def word(*choices: str) -> Setting:
-    """One of the words."""
+    """Makes the setting of one of the words `choices`."""
     wanted = f"one of {', '.join(choices)}"
     return Setting(str, wanted, lambda value: isinstance(value, str) and value in choices, choices)
 
 
 def text(pattern: str, wanted: str) -> Setting:
-    """A text in which `pattern` is found from end to end, without blanks around it and control characters."""
+    """Makes the setting of a text that matches all of the regular expression `pattern`.
+
+    The text must not have blanks around it or control characters in it. `wanted` is as in `Setting`.
+    """
 
     def holds(value):
         good = isinstance(value, str) and value.isprintable() and value == value.strip()
@@ -72,7 +75,7 @@ def text(pattern: str, wanted: str) -> Setting:
 
 
 def path() -> Setting:
-    """A path as a file system takes it, which need not exist; "" is the default of what it is for."""
+    """Makes the setting of a path that a file system accepts; it need not exist. "" stands for a default."""
     wanted = "a path; its names have at most 255 bytes, and ~NAME is a user of this machine"
     printable = text(r".{0,4000}", wanted)
 
@@ -81,7 +84,7 @@ def path() -> Setting:
             return False
         try:
             parts = pathlib.Path(value).expanduser().parts
-        except RuntimeError:  # ~NAME of nobody
+        except RuntimeError:  # there is no user NAME of ~NAME
             return False
         return all(len(part.encode()) <= 255 for part in parts)
 
@@ -89,19 +92,19 @@ def path() -> Setting:
 
 
 def several(*members: Setting) -> Setting:
-    """A tuple (or a list, as JSON has it) of as many values, each as its member says."""
+    """Makes the setting of a tuple (or a list, from JSON) with one value for each of `members`."""
 
     def holds(value):
         good = isinstance(value, tuple | list) and len(value) == len(members)
         return good and all(member.holds(one) for member, one in zip(members, value))
 
     wanted = list(dict.fromkeys(member.wanted for member in members))
-    told = f"each {wanted[0]}" if len(wanted) == 1 else ", ".join(member.wanted for member in members)
-    return Setting(tuple, f"{len(members)} values, {told}", holds)
+    described = f"each {wanted[0]}" if len(wanted) == 1 else ", ".join(member.wanted for member in members)
+    return Setting(tuple, f"{len(members)} values, {described}", holds)
 
 
 def listed(each: Setting, least: int = 1) -> Setting:
-    """A tuple (or a list) of at least `least` and at most 1000 values, all as `each` says."""
+    """Makes the setting of a tuple (or a list) of `least` to 1000 values, each a value of the setting `each`."""
 
     def holds(value):
         return isinstance(value, tuple | list) and least <= len(value) <= 1000 and all(map(each.holds, value))
@@ -117,9 +120,9 @@ SEED = whole(0, INT32)
 DIMENSION = whole(1, 2**15)
 MEAN = several(*[real(-10, 10)] * 3)
 STD = several(*[real(1e-3, 10)] * 3)
-SCALE = several(*[real(1e-4, 1)] * 2)  # of a crop's area, of the image's
-CADENCE = whole(1, INT32)  # steps
-IMAGES = whole(0, INT32)  # 0 is all
+SCALE = several(*[real(1e-4, 1)] * 2)  # least and largest area of a crop, as a fraction of the image's
+CADENCE = whole(1, INT32)  # number of steps
+IMAGES = whole(0, INT32)  # number of images; 0 is all
 LEARNING_RATE = real(1e-9, 1e3)
 MOMENTUM = real(0, 0.9999)
 TEMPERATURE = real(1e-3, 1e3)
@@ -146,7 +149,7 @@ CONFIG = {
     "benchmark.test_examples_per_task": IMAGES,
     "benchmark.validation_fraction": real(0, 0.99),
     "benchmark.subset_seed": whole(-1, INT32),  # -1 is the seed of the run
-    "benchmark.class_order_seed": whole(-1, INT32),
+    "benchmark.class_order_seed": whole(-1, INT32),  # -1 is label order
     "benchmark.joint": flag(),
     "augment.crop": word("resized", "padded"),
     "augment.crop_padding": whole(0, 1024),
@@ -167,7 +170,7 @@ CONFIG = {
     "model.width": whole(1, 512),
     "model.dtype": word("float32", "bfloat16"),
     "train.epochs": whole(0, 10**6),
-    "train.batch_size": whole(2, 2**20),  # batch norm needs two
+    "train.batch_size": whole(2, 2**20),  # batch norm needs two images
     "train.learning_rate": LEARNING_RATE,
     "train.momentum": MOMENTUM,
     "train.weight_decay": real(0, 1),
@@ -180,7 +183,7 @@ CONFIG = {
     "eval.batch_size": whole(1, 2**20),
     "eval.random_init": flag(),
     "checkpoint.every_steps": CADENCE,
-    "checkpoint.every_minutes": real(0, 1e6),  # 0 is by steps only
+    "checkpoint.every_minutes": real(0, 1e6),  # 0 saves by steps only
     "checkpoint.keep": whole(2, 10**6),
     "checkpoint.networks": flag(),
     "log.every_steps": CADENCE,
@@ -188,7 +191,7 @@ CONFIG = {
     "log.wandb": flag(),
 }
 
-# Keys of `objective` beside its name.
+# Objective -> the keys of section `objective`, apart from its name.
 OBJECTIVES = {
     "simsiam": {"hidden_dim": DIMENSION, "output_dim": DIMENSION, "predictor_dim": DIMENSION},
     "barlow_twins": {"hidden_dim": DIMENSION, "output_dim": DIMENSION, "off_diagonal": real(0, 1e3)},
@@ -217,7 +220,7 @@ REHEARSAL = {**BUFFER, "policy": word("reservoir", "equal_share", "fifo")}
 REPLAY_VIEW = word("strong", "weak")
 DISTILLATION = {"weight": real(0, 1e6), "hidden_dim": DIMENSION, "frozen": word("train", "eval")}
 
-# Keys of `method` beside its name.
+# Method -> the keys of section `method`, apart from its name.
 METHODS = {
     "finetune": {},
     "si": {
@@ -229,7 +232,7 @@ METHODS = {
         "protect": word("backbone", "all"),
     },
     "agem": {**REHEARSAL, "replay_view": REPLAY_VIEW},
-    "gss": {**BUFFER, "replay_view": REPLAY_VIEW, "compare": whole(0, 2**16)},  # 0 is as many as a batch has
+    "gss": {**BUFFER, "replay_view": REPLAY_VIEW, "compare": whole(0, 2**16)},  # 0 is the number of images in a batch
     "er": {**REHEARSAL, "replay_view": REPLAY_VIEW},
     "der": {**REHEARSAL, "alpha": real(0, 1e3), "beta": real(0, 1e3), "target": word("features", "output")},
     "cassle": DISTILLATION,
@@ -246,9 +249,9 @@ METHODS = {
 NEIGHBOURS = text(r"run|tasks|[1-9][0-9]{0,5}", "a number above 0 and below 1000000, 'run' or 'tasks'")
 PENALTIES = listed(real(1e-12, 1e12))
 DATASETS = listed(word(*BENCHMARKS, "available"))
-SOME = whole(4, 10**6)  # images
+SOME_IMAGES = whole(4, 10**6)  # number of images
 
-# Keys of each probe, `ucl_jax.probes`.
+# Probe of `ucl_jax.probes` -> its settings.
 PROBES = {
     "knn": {"k": listed(NEIGHBOURS), "temperature": listed(TEMPERATURE)},
     "linear": {
@@ -282,7 +285,12 @@ PROBES = {
         "seed": SEED,
     },
     "transfer": {},
-    "cka": {"other": path(), "images": SOME, "batch_size": whole(4, 2**16), "seed": SEED},  # unbiased only from four
+    "cka": {
+        "other": path(),
+        "images": SOME_IMAGES,
+        "batch_size": whole(4, 2**16),
+        "seed": SEED,
+    },  # the estimate of CKA is unbiased from four images on
     "geometry": {},
     "feature_maps": {
         "stage": word("stem", "stage1", "stage2", "stage3", "stage4"),
@@ -298,27 +306,30 @@ PROBES = {
         "images": whole(2, 10**6),
         "seed": SEED,
     },
-    "embedding": {"method": word("pca", "tsne"), "images": SOME, "seed": SEED},
+    "embedding": {"method": word("pca", "tsne"), "images": SOME_IMAGES, "seed": SEED},
 }
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns the leaves of nested dicts as "a.b" -> value."""
-    flat = {}
+    """Returns the leaves of nested dicts as "section.key" -> value; `prefix` is put before each key."""
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat
 
 
 def differences(tree: Any, other: Any) -> dict[str, tuple[Any, Any]]:
-    """Returns the keys in which two config trees differ -> (value in `tree`, value in `other`), sorted by key.
+    """Returns where two config trees differ.
 
-    None stands for a key that a tree does not have: no setting is None. A list is equal to a tuple of the same values,
-    for JSON has lists only.
+    A list counts as equal to a tuple of the same values, because JSON has lists only.
 
     Args:
-      tree: a ConfigDict, or nested dicts as JSON has them.
+      tree: a ConfigDict, or nested dicts from JSON.
       other: likewise.
+
+    Returns:
+      "section.key" -> (value in `tree`, value in `other`), sorted by key. None stands for a key that a tree does not
+      have; no setting is None.
     """
 
     def leaves(one):
@@ -332,7 +343,7 @@ def differences(tree: Any, other: Any) -> dict[str, tuple[Any, Any]]:
 
 @functools.cache
 def table(objective: str, method: str) -> Mapping[str, Setting]:
-    """Returns every key of the config tree of an objective and a method, with what its values are."""
+    """Returns the setting of every key ("section.key") in the config tree of an objective and a method."""
     parts = {"objective": (objective, OBJECTIVES), "method": (method, METHODS)}
     named = {f"{part}.name": word(*known) for part, (_, known) in parts.items()}
     own = {f"{part}.{key}": entry for part, (name, known) in parts.items() for key, entry in known[name].items()}
@@ -340,14 +351,14 @@ def table(objective: str, method: str) -> Mapping[str, Setting]:
 
 
 def check(config: Any, name: str = "config") -> None:
-    """Checks a whole config tree: that it has every key and no other, and the type and range of every value.
+    """Checks a whole config tree: that it has all keys and no others, and the type and range of every value.
 
     Args:
-      config: a ConfigDict, or nested dicts as JSON has them.
-      name: what messages call it.
+      config: a ConfigDict, or nested dicts from JSON.
+      name: the name of the tree in messages.
 
     Raises:
-      UsageError: names the first key that is wrong, its value, and what it must be.
+      UsageError: something is wrong; it names the first such key, its value, and what it must be.
     """
     values = flatten(config if isinstance(config, Mapping) else config.to_dict())
     for section, known in (("objective", OBJECTIVES), ("method", METHODS)):
@@ -364,9 +375,16 @@ def check(config: Any, name: str = "config") -> None:
 
 
 def _check_section(values: Mapping[str, Any], section: str, known: Mapping[str, Mapping], name: str) -> None:
-    """Checks that a section names a part that there is, and does not hold the settings of another one."""
-    own = values.get(f"{section}.name")
+    """Checks that the name in a section is known, and that the section's keys are not those of another name.
+
+    Args:
+      values: the leaves of the config tree.
+      section: "objective" or "method".
+      known: name -> the keys that belong to it.
+      name: the name of the tree in messages.
+    """
     require(f"{section}.name" in values, f"{name}.{section}.name is missing")
+    own = values[f"{section}.name"]
     check_value(f"{name}.{section}.name", word(*known), own)
     keys = {key.partition(".")[2] for key in values if key.startswith(f"{section}.")} - {"name"}
     require(
@@ -377,7 +395,7 @@ def _check_section(values: Mapping[str, Any], section: str, known: Mapping[str, 
 
 
 def _check_together(values: Mapping[str, Any], name: str) -> None:
-    """Checks the rules between settings: each value is one that its setting may have, but not beside the others."""
+    """Checks the rules between settings, for values that are each in the range of their own setting."""
     size, tasks = values["benchmark.image_size"], values["benchmark.num_tasks"]
     for key in ("augment.crop_scale", "augment.replay_crop_scale"):
         low, high = values[key]
@@ -413,7 +431,7 @@ def _check_together(values: Mapping[str, Any], name: str) -> None:
 
 
 def check_value(name: str, setting: Setting, value: Any) -> None:
-    """Raises UsageError, which calls it `name`, unless `value` is one of a setting's."""
+    """Raises UsageError, in which the setting is called `name`, unless `value` is a value of the setting."""
     if setting.holds(value):
         return
     for one in value if isinstance(value, tuple | list) else (value,):
@@ -423,10 +441,10 @@ def check_value(name: str, setting: Setting, value: Any) -> None:
 
 
 def read_value(name: str, setting: Setting, words: str) -> Any:
-    """Returns the value of a setting that is given as a text; a list has commas between its values.
+    """Reads the value of a setting from a text; the values of a list are separated by commas.
 
     Raises:
-      UsageError: it is none; calls it `name`.
+      UsageError: the text is no value of the setting, which the message calls `name`.
     """
     value: Any
     if setting.each is not None:
@@ -441,9 +459,9 @@ def read_value(name: str, setting: Setting, words: str) -> Any:
 
 
 def shown(value: Any) -> str:
-    """Returns a value as a message shows it: in one line, not too long."""
+    """Formats a value for a message, in at most 63 characters."""
     try:
-        told = repr(value)
-    except ValueError:  # Python prints no number of more than 4300 digits
-        told = "a number of thousands of digits"
-    return told if len(told) <= 60 else f"{told[:60]}..."
+        text_of_value = repr(value)
+    except ValueError:  # Python does not format numbers of more than 4300 digits
+        text_of_value = "a number of thousands of digits"
+    return text_of_value if len(text_of_value) <= 60 else f"{text_of_value[:60]}..."

@@ -237,7 +237,7 @@ def annotations(*lines):
         ),
         ({"wnids.txt": "\n".join(list(CLASSES)[:100]).encode()}, "wnids.txt, line 101 is '', officially 'n01945685'"),
         ({"wnids.txt": "\n".join([*CLASSES, FIRST[0]]).encode()}, "wnids.txt, line 201 is 'n02124075', officially ''"),
-        ({"wnids.txt": b"\xff\xfe"}, "wnids.txt is no text"),
+        ({"wnids.txt": b"\xff\xfe"}, "wnids.txt is not text"),
         (
             {"train/../../etc/images/a.JPEG": b""},
             "'tiny-imagenet-200/train/../../etc/images/a.JPEG', a path that leads",
@@ -248,16 +248,19 @@ def annotations(*lines):
         ),
         ({"train/a.JPEG": b""}, "'train/a.JPEG' is not in train/WNID/images"),
         ({f"train/{list(CLASSES)[9]}/images/{list(CLASSES)[9]}_0.JPEG": None}, "train has no image of n03970156"),
-        ({IMAGE: tiny_files()[IMAGE][:3000]}, f"'{IMAGE}' is no good image (image file is truncated"),
-        ({IMAGE: b"text"}, f"'{IMAGE}' is no JPEG image"),
-        ({IMAGE: encode(np.zeros((8, 12, 3), np.uint8), "jpeg")}, f"'{IMAGE}' is no good image (it has 12x8 pixels"),
+        ({IMAGE: tiny_files()[IMAGE][:3000]}, f"'{IMAGE}' is not a valid image (image file is truncated"),
+        ({IMAGE: b"text"}, f"'{IMAGE}' is not a JPEG image"),
+        (
+            {IMAGE: encode(np.zeros((8, 12, 3), np.uint8), "jpeg")},
+            f"'{IMAGE}' is not a valid image (it has 12x8 pixels",
+        ),
         (annotations("../../etc/passwd\tn02124075"), "line 1 names '../../etc/passwd', which is not there"),
         (annotations("/etc/passwd\tn02124075"), "line 1 names '/etc/passwd', which is not there"),
         (
             annotations(LINES[0], "val_1.JPEG\tn00000001\t0"),
-            "line 2 has the class 'n00000001', which wnids.txt has not",
+            "line 2 has the class 'n00000001', which is not in wnids.txt",
         ),
-        (annotations("val_0.JPEG"), "line 1 has the class '', which wnids.txt has not"),
+        (annotations("val_0.JPEG"), "line 1 has the class '', which is not in wnids.txt"),
         (annotations(LINES[0], ""), "line 2 names '', which is not there"),
         (annotations(LINES[0], LINES[0]), "line 2 names 'val_0.JPEG', which is named twice"),
         ({"val/images/val_999.JPEG": b""}, "val/val_annotations.txt does not name 'val/images/val_999.JPEG'"),
@@ -268,7 +271,7 @@ def test_wrong_archive_is_refused_in_one_line_that_names_the_place(tmp_path, cap
     command = ["tiny_imagenet", "--data_dir", str(tmp_path / "data"), "--manual_dir", str(tmp_path)]
     assert prepare.main(command) == 2
     *_, error = capsys.readouterr().err.splitlines()
-    assert error.startswith(f"error: {archive} is no good Tiny-ImageNet: ")
+    assert error.startswith(f"error: {archive} is not a valid Tiny-ImageNet: ")
     assert message in error
     assert [path.name for path in (tmp_path / "data" / "tiny_imagenet").iterdir()] == [".lock"]
 
@@ -276,7 +279,9 @@ def test_wrong_archive_is_refused_in_one_line_that_names_the_place(tmp_path, cap
 def test_damaged_archives_are_refused(tmp_path):
     archive = tmp_path / "tiny-imagenet-200.zip"
     archive.write_bytes(b"no zip")
-    with pytest.raises(UsageError, match=r"tiny-imagenet-200\.zip is no good Tiny-ImageNet: it is no zip archive"):
+    with pytest.raises(
+        UsageError, match=r"tiny-imagenet-200\.zip is not a valid Tiny-ImageNet: it is not a zip archive"
+    ):
         prepare.prepare("tiny_imagenet", str(tmp_path / "data"), str(tmp_path))
     content = bytearray(write_tiny(archive).read_bytes())
     place = content.index(tiny_files()[IMAGE])
@@ -304,7 +309,7 @@ def outdated(tmp_path, monkeypatch):
 
 
 def test_a_copy_of_the_old_version_is_refused_and_a_new_one_prepared_beside_it(outdated):
-    why = r"'tiny_imagenet:1\.0\.0' is too old: its labels followed the sorted wnids, .*prepare it anew: python -m "
+    why = r"'tiny_imagenet:1\.0\.0' is too old: its labels followed the sorted wnids, .*prepare it again: python -m "
     for read in (tfds_source.load_builder, prepare.find_prepared):
         with pytest.raises(UsageError, match=why):
             read("tiny_imagenet", str(outdated))
@@ -414,7 +419,7 @@ def test_folders_that_are_not_there_or_cannot_be_used(tmp_path):
     (tmp_path / "file").write_text("")
     for name in ("none", "file", "a" * 300):
         with pytest.raises(
-            UsageError, match=rf"config\.data_dir .* is .*/{name}, which is no folder: correct it, make"
+            UsageError, match=rf"config\.data_dir .* is .*/{name}, which is not a folder: correct it, make"
         ):
             tfds_source.load_builder("digits", str(tmp_path / name))
         assert (tmp_path / "none").exists() is False
@@ -425,7 +430,7 @@ def test_folders_that_are_not_there_or_cannot_be_used(tmp_path):
 
 def test_a_second_process_waits_and_takes_the_result(tmp_path, data_dir, capsys):
     with ThreadPoolExecutor() as pool:
-        with prepare._alone(tmp_path / "digits"):
+        with prepare._exclusive(tmp_path / "digits"):
             second = pool.submit(prepare.prepare, "digits", str(tmp_path))
             while "waiting for it" not in capsys.readouterr().err:
                 time.sleep(0.01)
@@ -483,7 +488,7 @@ def test_a_record_that_changed_on_disk_is_told_in_a_line(tmp_path, data_dir):
     split = open_benchmark("digits", "train", str(tmp_path))
     file = tmp_path / "digits" / "1.0.0" / "digits-train.array_record-00000-of-00001"
     file.write_bytes(bytes(file.stat().st_size))
-    with pytest.raises(UsageError, match=r"digits/1\.0\.0 is damaged .*: remove it, and prepare it anew"):
+    with pytest.raises(UsageError, match=r"digits/1\.0\.0 is damaged .*: remove it, and prepare it again"):
         all_images(split)
 
 
@@ -498,7 +503,7 @@ def test_tfrecord_without_tensorflow_names_both_ways_out(tmp_path, monkeypatch):
         open_benchmark("digits", "train", str(tmp_path))
     assert str(error.value) == (
         f"'digits' in {folder} is stored as tfrecord, not array_record: install TensorFlow to read it as it is: "
-        "pip install '.[prepare]'; or prepare it anew elsewhere: "
+        "pip install '.[prepare]'; or prepare it again elsewhere: "
         "python -m ucl_jax.data.prepare digits --data_dir=OTHER_DIR"
     )
 

@@ -413,7 +413,7 @@ def test_missing_statistics():
     "extra", ["backbone.layer1.2.conv1.weight", "backbone.conv1.bias", "encoder.0.layer1.0.conv3.weight", "queue"]
 )
 def test_entry_of_another_architecture_is_refused(extra):
-    with pytest.raises(UsageError, match=rf"holds {extra}, which this network has not"):
+    with pytest.raises(UsageError, match=rf"holds {extra}, which this network does not have"):
         torch_weights.from_official(arrays("simsiam") | {f"module.{extra}": np.zeros(3)}, like("simsiam"))
 
 
@@ -747,7 +747,7 @@ def test_tensors_outside_their_storage_and_damaged_pickles(tmp_path, content):
 
 def test_older_format(tmp_path):
     torch.save({"a": torch.ones(3)}, tmp_path / "a.pth", _use_new_zipfile_serialization=False)
-    with pytest.raises(UsageError, match=r"no file of torch\.save since PyTorch 1\.6; load it with PyTorch and"):
+    with pytest.raises(UsageError, match=r"not a file of torch\.save since PyTorch 1\.6; load it with PyTorch and"):
         torch_weights.read_pth(tmp_path / "a.pth")
 
 

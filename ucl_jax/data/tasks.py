@@ -1,4 +1,7 @@
-"""Tasks as index sets over TFDS splits, and batches as a pure function of (seed, task, epoch)."""
+"""Cuts a data set into tasks, and each epoch of a task into batches.
+
+A task is a set of indices into the splits of a TFDS data set. The batches are a pure function of (seed, task, epoch).
+"""
 
 import threading
 from collections.abc import Sequence
@@ -12,10 +15,12 @@ from ucl_jax.errors import UsageError
 
 
 class TaskData(NamedTuple):
-    """The images of one task, as the host feeds them.
+    """The decoded images of one task, in host memory.
 
-    train_image: uint8 [N, S, S, 3].  train_label: int32 [N], the data set's own class numbers.
-    test_image: uint8 [M, S, S, 3].   test_label: int32 [M].
+    train_image: uint8 [N, S, S, 3].
+    train_label: int32 [N], the class numbers of the data set.
+    test_image: uint8 [M, S, S, 3].
+    test_label: int32 [M], likewise.
     """
 
     train_image: np.ndarray
@@ -25,21 +30,21 @@ class TaskData(NamedTuple):
 
 
 class StreamSettings(NamedTuple):
-    """How a data set is cut into tasks; `config.benchmark` has the same names.
+    """Settings of how a data set is cut into tasks; the names are those of `config.benchmark`.
 
-    name: of the benchmark, for messages.
-    tfds_name: what `tfds.builder` takes.
+    name: the name of the benchmark, for messages.
+    tfds_name: the name that `tfds.builder` takes.
     num_tasks, classes_per_task: the first num_tasks * classes_per_task classes are used.
     image_size: images become image_size x image_size x 3.
-    fit: how they get there, "none", "pad" or "resize"; see `tfds_source`.
+    fit: how they get that size, "none", "pad" or "resize"; see `tfds_source`.
     train_split, test_split: TFDS splits.
     image_key, label_key: the features that hold the image and the class.
-    examples_per_task, test_examples_per_task: at most so many training and evaluation images a task; 0 is all.
-    validation_fraction: 0 evaluates on test_split; more holds out that part of every class of train_split and
-      evaluates on it; test_split is not opened then.
-    subset_seed: fixes the held-out part and the subsets; -1 takes the run's seed.
-    class_order_seed: -1 is label order, else the benchmark's classes are permuted by that seed.
-    joint: whether to train on the union of all tasks; evaluation is per task still.
+    examples_per_task, test_examples_per_task: the number of training and of test images of each task; 0 takes all.
+    validation_fraction: 0 evaluates on test_split. Above 0, this part of every class of train_split is held out of
+      training and evaluated on instead, and test_split is not opened.
+    subset_seed: the seed that fixes the held-out part and the subsets; -1 takes the run's seed.
+    class_order_seed: the seed by which the classes are permuted before they are cut into tasks; -1 keeps label order.
+    joint: whether to train on all tasks together; each task is still evaluated by itself.
     """
 
     name: str
@@ -61,14 +66,15 @@ class StreamSettings(NamedTuple):
 
 
 class TaskStream:
-    """A sequence of tasks; made by `open_stream`. Decodes a task once, on demand or ahead, and keeps it.
+    """The tasks of a run, one after the other; made by `open_stream`.
 
-    Thread-safe. One worker thread decodes; `close()`, or leaving the `with` block, ends it.
+    Each task is decoded once, on demand or ahead of time, and kept in memory. The methods may be called from any
+    thread. One worker thread decodes; it ends with `close()` or with the `with` block.
 
     classes: the classes of each task.
-    num_classes: of the data set, used or not (the width of a one-hot label).
-    num_tasks: of evaluation tasks.
-    train_sizes: the number of training images of each training task; a joint stream has one training task.
+    num_classes: the number of classes of the data set, used or not; it is the width of a one-hot label.
+    num_tasks: the number of tasks that are evaluated.
+    train_sizes: the number of training images of each training task; joint training has one training task.
     test_sizes: the number of test images of each task.
     """
 
@@ -94,20 +100,31 @@ class TaskStream:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="decode")
 
     def prefetch(self, task: int) -> None:
-        """Start to decode a task in the background. What goes wrong is raised by `task`."""
+        """Starts to decode a task in the background. Errors of decoding are raised by `task`."""
         with self._lock:
             if task not in self._decoded:
                 self._decoded[task] = self._worker.submit(self._decode, task)
 
     def task(self, task: int) -> TaskData:
-        """Training and evaluation images of a task, 0 <= task < num_tasks."""
+        """Returns the training and test images of a task, after waiting until they are decoded.
+
+        Args:
+            task: in [0, num_tasks).
+
+        Raises:
+            IndexError: there is no such task.
+            UsageError: an image cannot be read or does not have the right size.
+        """
         self.prefetch(task)
         return self._decoded[task].result()
 
     def training(self, task: int) -> tuple[np.ndarray, np.ndarray]:
-        """What training task `task` trains on: image uint8 [N, S, S, 3], label int32 [N].
+        """Returns images (uint8 [N, S, S, 3]) and labels (int32 [N]) of a training task.
 
-        0 <= task < len(train_sizes). A joint stream's one training task is a copy of all tasks: ask once.
+        The one training task of joint training is a copy of all tasks: call this only once.
+
+        Args:
+            task: in [0, len(train_sizes)).
         """
         part = self._parts[task]
         for one in part:
@@ -118,7 +135,7 @@ class TaskStream:
         return np.concatenate([one.train_image for one in data]), np.concatenate([one.train_label for one in data])
 
     def close(self) -> None:
-        """Stop decoding. Decoded tasks stay readable."""
+        """Stops the decoding. Tasks that are decoded can still be read."""
         self._worker.shutdown(wait=True, cancel_futures=True)
 
     def __enter__(self) -> "TaskStream":
@@ -128,6 +145,7 @@ class TaskStream:
         self.close()
 
     def _decode(self, task: int) -> TaskData:
+        """Decodes a task, in the worker thread."""
         if not 0 <= task < self.num_tasks:
             raise IndexError(f"task {task} of {self.num_tasks}")
         arrays = []
@@ -137,20 +155,19 @@ class TaskStream:
 
 
 def open_stream(settings: StreamSettings, data_dir: str | None = None, seed: int = 0) -> TaskStream:
-    """Cuts a TFDS data set into tasks.
+    """Opens a TFDS data set and cuts it into tasks.
 
-    Within each class the training examples have one random order, fixed by (subset_seed, class). Its first
-    validation_fraction is held out; few-shot training takes examples from the rest, class after class in turns, so
-    subsets are as balanced as can be and a smaller one is part of a larger one.
+    The training examples of each class are put in a random order, which is fixed by (subset_seed, class). The first
+    validation_fraction of them is held out. A subset (examples_per_task) takes the rest in that order, one example of
+    each class in turn. So subsets are as balanced as possible, and a smaller subset is part of a larger one.
 
     Args:
-        settings: in the ranges of `ucl_jax.settings`.
-        data_dir: of TFDS; default $TFDS_DATA_DIR or ~/tensorflow_datasets.
-        seed: of the run.
+        settings: values in the ranges of `ucl_jax.settings`.
+        data_dir: the folder of TFDS; default $TFDS_DATA_DIR or ~/tensorflow_datasets.
+        seed: the seed of the run.
 
     Raises:
-        UsageError: the data set is missing or does not have what the settings name; a task has fewer images than asked
-            for.
+        UsageError: the data set is missing, lacks something that the settings name, or has too few classes or images.
     """
     subset_seed = seed if settings.subset_seed == -1 else settings.subset_seed
     builder = tfds_source.load_builder(settings.tfds_name, data_dir)
@@ -176,14 +193,15 @@ def open_stream(settings: StreamSettings, data_dir: str | None = None, seed: int
 
 
 def batch_indices(seed: int, task: int, epoch: int, size: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gives indices into a task's `size` examples for one epoch of full batches.
+    """Returns the batches of one epoch of a task of `size` examples, as indices of examples.
 
-    The epoch is a permutation fixed by (seed, task, epoch); its last batch is filled from the permutation of the
-    epoch that follows. A task that is smaller than a batch is one batch of its own size.
+    The order of an epoch is a permutation fixed by (seed, task, epoch). Every batch is full: the last one is filled up
+    with the first examples of the next epoch. A task smaller than a batch is one batch of its own size.
 
     Returns:
-        int64 [ceil(size / B), B] with B = min(size, batch_size), values in [0, size), and bool of the same shape: True
-        where an example is presented for the first time ever, which is in epoch 0, before the filling.
+        indices: int64 [ceil(size / B), B] with B = min(size, batch_size), values in [0, size).
+        first: bool of the same shape, True where the run presents an example for the first time. That is the case in
+            epoch 0, except for the examples that fill up the last batch.
     """
     batch_size = min(size, batch_size)
     steps = -(-size // batch_size)
@@ -194,6 +212,7 @@ def batch_indices(seed: int, task: int, epoch: int, size: int, batch_size: int) 
 
 
 def _task_classes(settings: StreamSettings, num_classes: int) -> tuple[tuple[int, ...], ...]:
+    """Returns the classes of each task; raises UsageError if the data set has too few."""
     needed = settings.num_tasks * settings.classes_per_task
     if needed > num_classes:
         raise UsageError(
@@ -208,12 +227,15 @@ def _task_classes(settings: StreamSettings, num_classes: int) -> tuple[tuple[int
 
 
 def _shuffled(labels: np.ndarray, label: int, seed: int) -> np.ndarray:
-    """Places of a class in `labels`, in an order fixed by (seed, label): int64 [n]."""
+    """Returns the positions of a class in `labels` (int64 [n]), in a random order fixed by (seed, label)."""
     return np.random.default_rng([seed, label]).permutation(np.flatnonzero(labels == label))
 
 
 def _subset(pools: Sequence[np.ndarray], count: int, where: str, field: str) -> np.ndarray:
-    """`count` indices (0: all), taken from the pools in turns; sorted, so that images come in stored order."""
+    """Takes `count` indices (0 takes all) from the pools, one from each in turn, and returns them sorted.
+
+    They are sorted so that images are read in the order in which they are stored. `where` and `field` are for messages.
+    """
     indices = np.concatenate(pools)
     if not len(indices):
         raise UsageError(
@@ -221,7 +243,7 @@ def _subset(pools: Sequence[np.ndarray], count: int, where: str, field: str) -> 
         )
     if count > len(indices):
         raise UsageError(
-            f"{where} has {len(indices)} images, config.benchmark.{field} is {count}: lower it, or 0 for all"
+            f"{where} has {len(indices)} images, config.benchmark.{field} is {count}: lower it, or set it to 0 for all"
         )
     turn = np.concatenate([np.arange(len(pool)) for pool in pools])
     return np.sort(indices[np.argsort(turn, kind="stable")[: count or None]])

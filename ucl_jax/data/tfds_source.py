@@ -1,14 +1,14 @@
-"""Reading TFDS data sets: labels of a whole split without decoding, images of an index set as one array.
+"""Reads prepared TFDS data sets: all labels of a split, and the images at given indices.
 
-Examples are read as the serialised `tf.train.Example` that TFDS writes, so that one path serves ArrayRecord
-(random access, no TensorFlow) and TFRecord (through TensorFlow, held in memory as encoded bytes). Pixels are decoded
-with Pillow whatever else is installed: the same files give the same pixels everywhere.
+Examples are read as the serialised `tf.train.Example` that TFDS writes, so that both file formats share one path.
+ArrayRecord gives random access without TensorFlow. TFRecord is read by TensorFlow and kept in memory as encoded bytes.
+Pixels are always decoded by Pillow, so that the same files give the same pixels everywhere.
 """
 
 import contextlib
 import io
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,22 +20,31 @@ from tensorflow_datasets.proto import tf_example_pb2
 from ucl_jax.data import prepare
 from ucl_jax.errors import UsageError
 
-BUNDLED = ("digits",)  # prepared on first use: their source is an installed package
-CHUNK = 1000  # records read in one call; more do not make it faster
+BUNDLED = ("digits",)  # prepared on first use, because their source is an installed package
+CHUNK = 1000  # records that are read in one call; larger chunks are not faster
 
 
 class Records(NamedTuple):
-    """Serialised examples of one split: `size` of them, and `get(indices)` to read some."""
+    """The serialised examples of one split.
+
+    size: their number.
+    get: reads those at given indices.
+    """
 
     size: int
     get: Callable[[Sequence[int]], Sequence[bytes]]
 
 
 class Split(NamedTuple):
-    """One split, opened: labels are in memory, images are decoded on demand.
+    """An opened split: its labels are in memory, its images are decoded on demand.
 
-    name: data set and split, for messages.
+    name: the data set and the split, for messages.
+    records: the serialised examples.
     labels: int32 [N], values in [0, num_classes), or -1 where TFDS has no label.
+    num_classes: the number of classes of the data set.
+    image_key: the feature that holds the image.
+    image_size: S; images become [S, S, 3].
+    fit: how they get that size, a name in `FITS`.
     """
 
     name: str
@@ -47,10 +56,10 @@ class Split(NamedTuple):
     fit: str
 
     def images(self, indices: np.ndarray) -> np.ndarray:
-        """Images of the given examples: uint8 [len(indices), S, S, 3], grey repeated over the channels.
+        """Decodes the images at `indices` (int [n]): uint8 [n, S, S, 3], grey ones repeated over the channels.
 
         Raises:
-            UsageError: an image does not go into S x S by the split's `fit`.
+            UsageError: `fit` cannot bring an image to S x S, or the files are damaged.
         """
         size = self.image_size
         out = np.empty((len(indices), size, size, 3), np.uint8)
@@ -64,14 +73,17 @@ class Split(NamedTuple):
 
 
 def load_builder(tfds_name: str, data_dir: str | None = None) -> prepare.Builder:
-    """The prepared data set in `data_dir` (default: the folder of TFDS). `BUNDLED` ones are prepared on first use.
+    """Returns the builder of a prepared data set in `data_dir` (default: the folder of TFDS).
+
+    Data sets in `BUNDLED` are prepared on first use.
 
     Raises:
-        UsageError: unknown name, no such folder, not prepared, or too old; the message says how to prepare it.
+        UsageError: the name is unknown, the folder does not exist, or the data set is not prepared, too old or damaged.
+            The message says how to prepare it.
     """
     if data_dir and not os.path.isdir(prepare.resolve_data_dir(data_dir)):
         raise UsageError(
-            f"config.data_dir (--data_dir) is {data_dir}, which is no folder: correct it, make it, or prepare data "
+            f"config.data_dir (--data_dir) is {data_dir}, which is not a folder: correct it, make it, or prepare data "
             f"there: python -m ucl_jax.data.prepare {tfds_name} --data_dir={data_dir}"
         )
     if builder := prepare.find_prepared(tfds_name, data_dir):
@@ -92,19 +104,19 @@ def load_builder(tfds_name: str, data_dir: str | None = None) -> prepare.Builder
 def open_split(
     builder: prepare.Builder, split: str, image_key: str, label_key: str, image_size: int, fit: str
 ) -> Split:
-    """Open a split and read its labels.
+    """Opens a split and reads its labels.
 
     Args:
-        builder: from `load_builder`.
-        split: a split of the data set or an expression of TFDS such as 'train[:50%]'.
+        builder: a builder from `load_builder`.
+        split: a split of the data set, or a slice in the notation of TFDS such as 'train[:50%]'.
         image_key: a feature of type `tfds.features.Image`, uint8.
         label_key: a feature of type `tfds.features.ClassLabel`.
         image_size: S of the images [S, S, 3].
         fit: 'none', 'pad' or 'resize'.
 
     Raises:
-        UsageError: one of these does not exist (the message lists the known ones), the files are damaged, or their
-            format needs TensorFlow and there is none.
+        UsageError: one of these does not exist (the message lists those that do), the split is empty, the files are
+            damaged, or their format needs TensorFlow and it is not installed.
     """
     name, features = builder.info.name, builder.info.features
     images = [key for key, f in features.items() if isinstance(f, tfds.features.Image) and f.np_dtype == np.uint8]
@@ -133,20 +145,25 @@ def open_split(
 
 
 def _check_choice(name: str, setting: str, value: str, known: list[str]) -> None:
+    """Raises UsageError unless `value` is in `known`."""
     if value not in known:
         raise UsageError(f"'{name}' has no {setting} '{value}'; known: {', '.join(sorted(known)) or 'none'}")
 
 
 def _records(builder: prepare.Builder, split: str) -> Records:
-    """Serialised examples of a split in stored order, from whichever format lies on disk."""
+    """Returns the examples of a split in stored order, from ArrayRecord or, where TensorFlow is installed, TFRecord.
+
+    Raises:
+        UsageError: the data set is stored in another format, or is damaged.
+    """
     formats = builder.info.available_file_formats()
     if FileFormat.ARRAY_RECORD in formats:
         raw = tfds.decode.DeserializeMethod.RAW_BYTES
-        with _intact(builder):
+        with _damage_is_usage_error(builder):
             source = builder.as_data_source(split, deserialize_method=raw, file_format=FileFormat.ARRAY_RECORD)
 
         def get(indices: Sequence[int]) -> Sequence[bytes]:
-            with _intact(builder):
+            with _damage_is_usage_error(builder):
                 return source.__getitems__(indices)
 
         return Records(len(source), get)
@@ -154,23 +171,24 @@ def _records(builder: prepare.Builder, split: str) -> Records:
         stored = _read_tfrecord(builder.info.splits[split].file_instructions)
         return Records(len(stored), lambda indices: [stored[i] for i in indices])
     name, written = builder.info.full_name.rpartition("/")[0], "/".join(sorted(f.value for f in formats))
-    ways = [f"prepare it anew elsewhere: python -m ucl_jax.data.prepare {name} --data_dir=OTHER_DIR"]
+    ways = [f"prepare it again elsewhere: python -m ucl_jax.data.prepare {name} --data_dir=OTHER_DIR"]
     if FileFormat.TFRECORD in formats:
         ways.insert(0, "install TensorFlow to read it as it is: pip install '.[prepare]'")
     raise UsageError(f"'{name}' in {builder.data_path} is stored as {written}, not array_record: {'; or '.join(ways)}")
 
 
 @contextlib.contextmanager
-def _intact(builder: prepare.Builder) -> Iterator[None]:
-    """Turns what ArrayRecord raises for a file that is missing, cut or changed into a UsageError."""
+def _damage_is_usage_error(builder: prepare.Builder) -> Iterator[None]:
+    """Turns the RuntimeError that ArrayRecord raises for a missing, truncated or changed file into a UsageError."""
     try:
         yield
     except RuntimeError as error:
         what = " ".join(str(error).split())
-        raise UsageError(f"{builder.data_path} is damaged ({what}): remove it, and prepare it anew") from error
+        raise UsageError(f"{builder.data_path} is damaged ({what}): remove it, and prepare it again") from error
 
 
 def _read_tfrecord(file_instructions: list) -> list[bytes]:
+    """Reads all serialised examples that the instructions of TFDS (file, how many to skip, how many to take) name."""
     import tensorflow as tf
 
     return [
@@ -180,15 +198,16 @@ def _read_tfrecord(file_instructions: list) -> list[bytes]:
     ]
 
 
-def _examples(records: Records, indices: Sequence[int]) -> Iterator[Mapping[str, Any]]:
-    """Yield the features of the examples at `indices`: a mapping of key to `tf.train.Feature`."""
-    indices = [int(i) for i in indices]
-    for start in range(0, len(indices), CHUNK):
-        for record in records.get(indices[start : start + CHUNK]):
+def _examples(records: Records, indices: Iterable[int]) -> Iterator[Mapping[str, Any]]:
+    """Yields the features of the examples at `indices`, each a mapping from key to `tf.train.Feature`."""
+    places = [int(i) for i in indices]
+    for start in range(0, len(places), CHUNK):
+        for record in records.get(places[start : start + CHUNK]):
             yield tf_example_pb2.Example.FromString(record).features.feature
 
 
 def _same(image: Image.Image, size: int) -> Image.Image:
+    """Returns the image itself; raises ValueError if it has another size."""
     if image.size != (size, size):
         width, height = image.size
         raise ValueError(f"image of {width}x{height} pixels, image_size is {size}: set fit to 'pad' or 'resize'")
@@ -196,6 +215,7 @@ def _same(image: Image.Image, size: int) -> Image.Image:
 
 
 def _pad(image: Image.Image, size: int) -> Image.Image:
+    """Centres the image in zeros; raises ValueError if it is too large."""
     width, height = image.size
     if max(width, height) > size:
         raise ValueError(f"image of {width}x{height} pixels cannot be padded to {size}: set fit to 'resize'")
@@ -205,7 +225,9 @@ def _pad(image: Image.Image, size: int) -> Image.Image:
 
 
 def _resize(image: Image.Image, size: int) -> Image.Image:
-    return image.resize((size, size), Image.Resampling.BILINEAR)  # antialiased; the aspect ratio is not kept
+    """Resizes the image, bilinear and antialiased; it does not keep the aspect ratio."""
+    return image.resize((size, size), Image.Resampling.BILINEAR)
 
 
+# The ways to bring an RGB image to size x size, by the value of `fit`.
 FITS: dict[str, Callable[[Image.Image, int], Image.Image]] = {"none": _same, "pad": _pad, "resize": _resize}

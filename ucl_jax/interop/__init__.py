@@ -1,1 +1,1 @@
-"""Formats of other people: weights of PyTorch."""
+"""Exchange of weights with other libraries."""

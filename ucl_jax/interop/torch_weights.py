@@ -1,12 +1,16 @@
-"""Weights of the official PyTorch code, github.com/divyam3897/UCL at cfaa81d, to and from the trees of this package.
+"""Converts weights of the official PyTorch code (github.com/divyam3897/UCL at cfaa81d) to this package's, and back.
 
 python -m ucl_jax.convert FILE.pth
 
-The official ResNet-18 and heads have the same layers under other names and with other axis orders, so that float32
-weights carry over exactly. Of a file's entries these have no counterpart here: the batches that norms counted, the
-third layer of projectors (`projector.layer2`, kept by the official code but not run), the predictor of Barlow Twins
-(likewise), projector and predictor of supervised networks (likewise), and `encoder`, a second name for backbone and
-projector. Neither PyTorch nor a pickle's own code is run to read a file.
+The official ResNet-18 and its heads have the same layers as those here, with other names and orders of axes. So float32
+weights are converted exactly. Some entries of an official file have no counterpart here, and are ignored:
+
+- the number of batches that each batch norm has seen;
+- layers that the official code stores but does not run: the third layer of projectors (`projector.layer2`), the
+  predictor of Barlow Twins, and the projector and the predictor of supervised networks;
+- `encoder`, which is a second name for the backbone and the projector.
+
+A file is read without PyTorch, and without running code of its pickle.
 """
 
 import argparse
@@ -26,6 +30,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from ucl_jax.errors import UsageError, require
 from ucl_jax.types import Variables
 
+# Names of layers: here -> in the official code.
 BLOCK = {
     "first": "conv1",
     "first_norm": "bn1",
@@ -52,22 +57,26 @@ LAYERS = {
     "predictor/output": "predictor.layer2",
     "head": "backbone.fc",
 }
+# Names of the arrays of a layer: here -> in the official code.
 NORM = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 CONV = {"conv/kernel": "weight"}
 DENSE = {"dense/kernel": "weight", "dense/bias": "bias"}
 
 
 def _leaves(layer: str) -> dict[str, str]:
+    """Returns the names of the arrays of a layer: here -> in the official code."""
     return NORM if layer.endswith("_norm") else CONV if layer.startswith("backbone") else DENSE
 
 
-# The path of a leaf of our trees -> its official name.
+# Path of an array in the trees of a network -> its official name, and the reverse.
 NAMES = {
     f"{ours}/{leaf}": f"{theirs}.{name}" for ours, theirs in LAYERS.items() for leaf, name in _leaves(ours).items()
 }
 PATHS = {name: path for path, name in NAMES.items()}
-TO_OURS = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}  # axes, by their number
+# The number of axes of an array -> the order of axes by which `transpose` converts it.
+TO_OURS = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}
 TO_OFFICIAL = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
+# Part of a network -> what a person can do where its shapes do not fit.
 HINTS = {
     "backbone": "set config.model.width to the file's, if it is a ResNet-18 for small images at all",
     "projector": "set config.objective.hidden_dim and output_dim to the file's",
@@ -77,25 +86,26 @@ HINTS = {
 
 
 def from_official(state_dict: Mapping[str, np.ndarray], like: Variables) -> Variables:
-    """Reads a network out of an official state dict.
+    """Converts an official state dict to a network.
 
     Args:
-      state_dict: official names, with `module.` before them or without; kernels OIHW and [out, in].
-      like: the network of an objective, arrays or ShapeDtypeStructs.
+      state_dict: arrays by their official names, with or without the prefix `module.`; kernels are OIHW and [out, in].
+      like: a network with the trees, shapes and dtypes that are wanted, of arrays or ShapeDtypeStructs.
 
     Returns:
-      A network like it, of NumPy arrays in its dtypes; kernels HWIO and [in, out].
+      A network of the same trees, shapes and dtypes, of NumPy arrays; kernels are HWIO and [in, out].
 
     Raises:
-      UsageError: an entry is missing, of another shape, not finite (in the dtype of the trees), or of another network.
+      UsageError: an entry is missing, has another shape, is not finite in the wanted dtype, or is of another network.
     """
     _require_counterpart(like)
     entries = {name.removeprefix("module."): array for name, array in state_dict.items()}
-    finite: dict[str, bool] = {}  # of every entry that is used
+    finite: dict[str, bool] = {}  # name of every entry that is used -> whether it is finite
 
     def convert(tree):
         leaves = flatten_dict(tree, sep="/")
-        for path in sorted(leaves, key=lambda path: not path.startswith("backbone")):  # its errors explain others
+        # The backbone comes first, because an error there explains errors in the heads.
+        for path in sorted(leaves, key=lambda path: not path.startswith("backbone")):
             name, like = NAMES[path], leaves[path]
             require(
                 name in entries,
@@ -108,7 +118,7 @@ def from_official(state_dict: Mapping[str, np.ndarray], like: Variables) -> Vari
                 f"{name} is {list(array.shape)} in the file and {list(expected)} in this network ({path}); "
                 f"{HINTS[path.split('/')[0]]}",
             )
-            with np.errstate(over="ignore"):  # told below
+            with np.errstate(over="ignore"):  # an overflow is reported below
                 leaves[path] = array.transpose(TO_OURS[array.ndim]).astype(like.dtype, order="C")
             finite[name] = bool(np.isfinite(leaves[path]).all())
         return unflatten_dict(leaves, sep="/")
@@ -117,8 +127,8 @@ def from_official(state_dict: Mapping[str, np.ndarray], like: Variables) -> Vari
     for name in entries:
         require(
             name in finite or _is_unused(name, like.params),
-            f"the file holds {name}, which this network has not; it is of another objective (config.objective) or "
-            "architecture",
+            f"the file holds {name}, which this network does not have; it is of another objective "
+            "(config.objective) or architecture",
         )
     for name in entries:
         require(finite.get(name, True), f"{name} is not finite; take a file of a training that did not diverge")
@@ -126,6 +136,7 @@ def from_official(state_dict: Mapping[str, np.ndarray], like: Variables) -> Vari
 
 
 def _require_counterpart(network: Variables) -> None:
+    """Raises UsageError if the official code has no such network."""
     params = network.params
     for part in network.state:
         require(part == "batch_stats", f"{part} has no counterpart in the official code; take another objective")
@@ -138,7 +149,12 @@ def _require_counterpart(network: Variables) -> None:
 
 
 def _is_unused(name: str, parts: Mapping) -> bool:
-    """Whether an entry without counterpart is one of those that official files have; `parts` are the network's."""
+    """Tells whether an entry without a counterpart is one of those that official files have and that are ignored.
+
+    Args:
+      name: the official name.
+      parts: the parts of the network, such as "projector".
+    """
     for alias, part in (("encoder.0.", "backbone."), ("encoder.1.", "projector.")):
         if name.startswith(alias):
             name = part + name.removeprefix(alias)
@@ -148,15 +164,16 @@ def _is_unused(name: str, parts: Mapping) -> bool:
 
 
 def to_official(network: Variables) -> dict[str, np.ndarray]:
-    """Names parameters and running statistics as the official code does, without `module.`.
+    """Converts the parameters and running statistics of a network to an official state dict.
 
-    It is the reverse of `from_official`.
+    It is the reverse of `from_official`. Entries that have no counterpart here are left out, so the official code must
+    load the state dict by `load_state_dict(..., strict=False)`.
 
-    Without what has no counterpart here: `load_state_dict(..., strict=False)` finds no unexpected key. Kernels OIHW
-    and [out, in].
+    Returns:
+      Arrays by their official names, without the prefix `module.`; kernels are OIHW and [out, in].
 
     Raises:
-      UsageError: the network has no official counterpart.
+      UsageError: the official code has no such network.
     """
     _require_counterpart(network)
     official = {}
@@ -167,6 +184,7 @@ def to_official(network: Variables) -> dict[str, np.ndarray]:
     return official
 
 
+# Names of PyTorch's storage types -> the dtype of their elements.
 STORAGES = {
     "FloatStorage": np.float32,
     "DoubleStorage": np.float64,
@@ -182,14 +200,21 @@ STORAGES = {
 RESAVE = 'load it with PyTorch and torch.save({"state_dict": model.state_dict()}, path)'
 
 
-# What reading a file may take at most. A file of the official code has some 10,000 instructions and none of the rest.
-INSTRUCTIONS = 200_000  # of the pickle; one makes an object of some 200 bytes at most
-TUPLE = 1000  # the objects in one, counted each time they occur: Python walks them by recursion
-EXPANDED = 16  # the size of all tensors that show elements more than once, in sizes of the file
+# Limits on what reading a file may take, because a file can be hostile. A file of the official code has some 10,000
+# instructions, and comes nowhere near the other limits.
+INSTRUCTIONS = 200_000  # instructions of the pickle; each makes an object of at most some 200 bytes
+TUPLE = 1000  # objects in a tuple, those inside others included, because Python walks through them by recursion
+EXPANDED = 16  # total size of the tensors that show an element of their storage more than once, in sizes of the file
 
 
 class _Tensor(NamedTuple):
-    """What a pickle tells of a tensor: a place in a storage, `shape` and `strides` in elements."""
+    """A tensor as a pickle describes it.
+
+    storage: its storage as the pickle describes that: a tuple with the type, second, and the key of the file, third.
+    offset: the position of its first element in the storage.
+    shape: its shape.
+    strides: its strides, in elements.
+    """
 
     storage: tuple
     offset: int
@@ -197,8 +222,11 @@ class _Tensor(NamedTuple):
     strides: tuple
 
 
-# What a pickle may call: instances without a `__dict__`, of which a pickle can set no attribute, nor reach the class.
+# What a pickle may call. These are instances, and not functions or classes, because a pickle can set attributes of what
+# it gets. An instance without a `__dict__` has none to set, and its class cannot be reached.
 class _MakeTensor:
+    """Stands in for PyTorch's function that makes a tensor."""
+
     __slots__ = ()
 
     def __call__(self, storage, offset, shape, strides, *_):
@@ -206,6 +234,8 @@ class _MakeTensor:
 
 
 class _MakeParameter:
+    """Stands in for PyTorch's function that makes a parameter of a tensor."""
+
     __slots__ = ()
 
     def __call__(self, tensor, *_):
@@ -213,7 +243,7 @@ class _MakeParameter:
 
 
 class _Dict(dict):
-    """In place of an OrderedDict; the attributes that a state dict's has are not kept."""
+    """A dict in place of an OrderedDict. It drops the attributes that the OrderedDict of a state dict has."""
 
     __slots__ = ()
 
@@ -222,6 +252,8 @@ class _Dict(dict):
 
 
 class _MakeDict:
+    """Stands in for the class OrderedDict."""
+
     __slots__ = ()
 
     def __call__(self):
@@ -236,9 +268,10 @@ CALLABLES = {
 
 
 class _Unpickler(pickle.Unpickler):
-    """Makes plain containers, numbers, strings and `_Tensor`s, and calls nothing but CALLABLES."""
+    """An unpickler that makes only plain containers, numbers, strings and `_Tensor`s, and calls only CALLABLES."""
 
     def find_class(self, module, name):
+        """Returns what a pickle may call or name; raises UsageError for anything else."""
         if (module, name) in CALLABLES:
             return CALLABLES[module, name]
         if module == "torch" and name in STORAGES:
@@ -246,18 +279,20 @@ class _Unpickler(pickle.Unpickler):
         raise UsageError(f"it holds {f'{module}.{name}'[:100]!r}, which is no part of a state dict; {RESAVE}")
 
     def persistent_load(self, pid):
+        """Returns the description of a storage as it is, a tuple."""
         return pid
 
 
 def _check_pickle(content: bytes) -> None:
-    """Raises ValueError for a pickle whose objects would not be in proportion to its length.
+    """Raises ValueError for a pickle that would take memory or stack out of proportion to its length.
 
-    The unpickler trusts the numbers of memo entries and makes room for all below them. Objects may stand in others
-    many times over, and as deep as the pickle is long, on which Python's stack ends (and the process with it) when a
-    tuple becomes a key of a dict. So the pickle is followed here first, with the sizes of objects in their place.
+    Python's unpickler allocates memory for all memo entries below the highest number that a pickle uses. Moreover, a
+    tuple can contain others many times and nest as deep as the pickle is long. Hashing such a tuple, as the key of a
+    dict, overflows the stack and ends the process. So this function follows the instructions of the pickle first, with
+    the sizes of objects in place of the objects.
     """
-    sizes: list[Any] = []
-    memo: dict[int, Any] = {}
+    sizes: list[Any] = []  # the unpickler's stack, with sizes as objects and None as a mark
+    memo: dict[int | None, Any] = {}  # numbers only; None because pickletools gives some instructions no argument
     for count, (instruction, argument, _) in enumerate(pickletools.genops(content)):
         name, before, after = instruction.name, instruction.stack_before, instruction.stack_after
         if count == INSTRUCTIONS:
@@ -278,7 +313,7 @@ def _check_pickle(content: bytes) -> None:
                     taken.append(size)
                 before = before[: before.index(pickletools.markobject)]
             taken += [sizes.pop() for _ in before]
-            size = min(1 + sum(filter(None, taken)), TUPLE + 1)  # POP may take a mark, which is None
+            size = min(1 + sum(filter(None, taken)), TUPLE + 1)  # POP may take a mark
             if name in ("OBJ", "INST"):
                 raise ValueError(f"it makes an object ({name}), which torch.save does not do")
             if size > TUPLE and name in ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "FROZENSET"):
@@ -287,15 +322,17 @@ def _check_pickle(content: bytes) -> None:
 
 
 def read_pth(path: str | pathlib.Path) -> dict[str, np.ndarray]:
-    """The tensors of a .pth file of PyTorch 1.6 or later, as arrays of their own dtypes.
+    """Reads the tensors of a .pth file of PyTorch 1.6 or later, as arrays of their own dtypes, by name.
 
-    Tensors of one storage share its memory, as in PyTorch. Reading takes a small multiple of the file and 100 MB.
+    Tensors with the same storage share its memory, as in PyTorch. Reading takes a small multiple of the file's size,
+    and 100 MB, of memory.
 
     Args:
-      path: a file of `torch.save`, of a state dict or of a dict with one under `state_dict` or `model`.
+      path: a file that `torch.save` wrote, of a state dict or of a dict with one under `state_dict` or `model`.
 
     Raises:
-      UsageError: the file is missing, damaged, older, without tensors, or holds other objects, of which none is made.
+      UsageError: the file is missing, damaged, of an older PyTorch, has no tensors, or holds objects of other types.
+        Such objects are not made.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -305,7 +342,7 @@ def read_pth(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     except zipfile.BadZipFile as error:
         with open(path, "rb") as file:
             damaged = file.read(2) == b"PK"
-        advice = "is damaged; copy it again" if damaged else f"is no file of torch.save since PyTorch 1.6; {RESAVE}"
+        advice = "is damaged; copy it again" if damaged else f"is not a file of torch.save since PyTorch 1.6; {RESAVE}"
         raise UsageError(f"{path} {advice} ({error})") from error
     except OSError as error:
         raise UsageError(f"cannot read {path} ({error.strerror or error}); give a .pth file") from error
@@ -315,7 +352,7 @@ def read_pth(path: str | pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _read_tensors(archive: zipfile.ZipFile, file_size: int) -> Iterator[tuple[str, np.ndarray]]:
-    """Name and array of every tensor in the state dict of an open file."""
+    """Yields name and array of every tensor in the state dict of an open file; raises ValueError if it is damaged."""
     members = archive.infolist()
     require(
         all(member.compress_type == zipfile.ZIP_STORED for member in members),
@@ -355,7 +392,7 @@ def _read_tensors(archive: zipfile.ZipFile, file_size: int) -> Iterator[tuple[st
 
 
 def _strided(elements: np.ndarray, tensor: _Tensor) -> np.ndarray:
-    """The part of a storage that a tensor shows; ValueError when it reaches outside."""
+    """Returns the part of a storage that a tensor shows; raises ValueError if it reaches outside of the storage."""
     _, offset, shape, strides = tensor
     if not (type(shape) is type(strides) is tuple and all(type(n) is int for n in (offset, *shape, *strides))):
         raise ValueError("a shape, strides or a place that are no integers")
@@ -368,7 +405,11 @@ def _strided(elements: np.ndarray, tensor: _Tensor) -> np.ndarray:
 
 
 def load(path: str | pathlib.Path, like: Variables) -> Variables:
-    """Applies `from_official` to the file that `read_pth` reads; raises UsageError as they do, with the file's name."""
+    """Reads a .pth file of the official code and converts it to a network like `like`.
+
+    Raises:
+      UsageError: those of `read_pth` and of `from_official`, with the name of the file.
+    """
     state_dict = read_pth(path)
     try:
         return from_official(state_dict, like)
@@ -377,7 +418,7 @@ def load(path: str | pathlib.Path, like: Variables) -> Variables:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Lists the entries of a file, their shapes, and what they become."""
+    """Prints the entries of a file, their shapes, and what they are converted to; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m ucl_jax.convert", description=__doc__.splitlines()[0])
     parser.add_argument("file", type=pathlib.Path, metavar="FILE.pth", help="a file of the official code")
     try:
