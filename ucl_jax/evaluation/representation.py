@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ucl_jax.errors import require
-from ucl_jax.types import Array, PyTree
+from ucl_jax.types import Array, Params
 
 PRECISION = 1e-6  # relative; sums of float32 numbers are no more exact
 
@@ -131,7 +131,7 @@ def deviation(features: np.ndarray) -> np.ndarray:
     return np.std(unit, axis=0) * np.sqrt(features.shape[1])
 
 
-def l2_distance(a: PyTree, b: PyTree) -> float:
+def l2_distance(a: Params, b: Params) -> float:
     """Length of the difference of two parameter trees, over all leaves.
 
     Raises:

@@ -1,5 +1,7 @@
 """Frozen features on other data sets than the run's: kNN as in the paper's Table 2, and a linear classifier."""
 
+import numpy as np
+
 from ucl_jax.data import prepare
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.errors import require
@@ -17,7 +19,7 @@ def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
         data = stream.task(0)
         num_classes = len(stream.classes[0])
     read = run.reader(after, run.seeing(name))
-    bank, query = (read(images).features for images in (data.train_image, data.test_image))
+    bank, query = (np.asarray(read(images).features) for images in (data.train_image, data.test_image))
     task = TaskFeatures(bank, data.train_label, query, data.test_label)
     k = min(neighbours(run, after, settings["k"]), len(bank))
     solver = {"solver": "ridge", "penalties": settings["penalties"], "seed": settings["seed"]}

@@ -122,7 +122,7 @@ def _first_line(error: Exception) -> str:
     return known[0] if known else text or type(error).__name__
 
 
-def _read(path: pathlib.Path, like: PyTree) -> tuple[PyTree, dict | None]:
+def _read(path: pathlib.Path, like: PyTree) -> tuple[PyTree, dict]:
     """Returns the tree and the record of a folder; `like` says where the arrays go by its shardings.
 
     Raises:
@@ -140,7 +140,7 @@ def _read(path: pathlib.Path, like: PyTree) -> tuple[PyTree, dict | None]:
         names = sorted({line.partition("  ")[2] for line in differing} - {""}) or [SUMS]
         raise Damaged(f"{names[0]} is not as it was saved")
     try:
-        return ocp.load(path.absolute(), like), ocp.metadata(path.absolute()).custom_metadata
+        return ocp.load(path.absolute(), like), ocp.metadata(path.absolute()).custom_metadata or {}
     except Exception as error:  # whatever Orbax meets
         raise Damaged(f"it cannot be read ({type(error).__name__})") from error
 
@@ -205,7 +205,7 @@ class Checkpoints:
 
     def restore(
         self, like: TrainState, warn: Callable[[str], object] = warnings.warn
-    ) -> tuple[TrainState, dict | None] | None:
+    ) -> tuple[TrainState, dict] | None:
         """Returns the latest state and record that are as they were saved, None when nothing was saved.
 
         Args:

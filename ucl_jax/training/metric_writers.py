@@ -6,12 +6,22 @@ import pathlib
 import platform
 import sys
 import time
-from typing import Any
+from typing import Any, Protocol
 
 import tqdm
 
 from ucl_jax.errors import write_whole
 from ucl_jax.results.load import read_metrics
+
+
+class MetricWriter(Protocol):
+    """A place that the records of a run are written to."""
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Writes a step record, or a task record."""
+
+    def close(self) -> None:
+        """Closes the place; nothing is written after that."""
 
 
 class MetricsFile:

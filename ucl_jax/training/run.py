@@ -17,7 +17,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import jax
 
@@ -43,7 +43,7 @@ from ucl_jax.training.loop import (
     task_features,
     train,
 )
-from ucl_jax.training.metric_writers import Console, MetricsFile, TensorBoard, WeightsAndBiases
+from ucl_jax.training.metric_writers import Console, MetricsFile, MetricWriter, TensorBoard, WeightsAndBiases
 from ucl_jax.types import Variables
 
 if TYPE_CHECKING:
@@ -194,14 +194,14 @@ class _Run:
         config = self.config
         with contextlib.ExitStack() as stack:
             self.console = Console(self.schedule.total, step, len(self.stream.train_sizes), config.train.epochs)
-            sinks = [MetricsFile(self.workdir / "metrics.jsonl", step, self.progress.tasks_done)]
+            writers: list[MetricWriter] = [MetricsFile(self.workdir / "metrics.jsonl", step, self.progress.tasks_done)]
             if config.log.tensorboard:
-                sinks.append(TensorBoard(self.workdir / "tensorboard", step))
+                writers.append(TensorBoard(self.workdir / "tensorboard", step))
             if config.log.wandb:
-                sinks.append(WeightsAndBiases(self.workdir, config.to_dict()))
-            for sink in (self.console, *sinks):
-                stack.callback(sink.close)
-            self.sinks = sinks
+                writers.append(WeightsAndBiases(self.workdir, config.to_dict()))
+            for writer in (self.console, *writers):
+                stack.callback(writer.close)
+            self.writers = writers
             if step:
                 self.console.say(f"resuming {self.workdir} at step {step} of {self.schedule.total}")
             events = train(
@@ -243,15 +243,15 @@ class _Run:
                     self.networks.save(self.progress.tasks_done, event.state.network)
                 self._save(event)
                 self._write(self._results(None, finished=False))
-        if self.stop.signum is not None:
+        if (signum := self.stop.signum) is not None:
             self._save(event)
-            self._stop(event.step)
+            self._stop(event.step, signum)
 
-    def _stop(self, step: int) -> None:
-        """Leaves, once everything is saved."""
+    def _stop(self, step: int, signum: int) -> None:
+        """Waits until the last checkpoint is on the disk, and raises Stopped."""
         self.checkpoints.wait()
-        name = signal.Signals(self.stop.signum).name
-        raise Stopped(f"stopped by {name} at step {step}; saved, the same command goes on", self.stop.signum)
+        name = signal.Signals(signum).name
+        raise Stopped(f"stopped by {name} at step {step}; saved, the same command goes on", signum)
 
     def _settle(self, done: StepDone) -> None:
         """Reads the metrics of a step, which has been computed by now or will be next."""
@@ -278,8 +278,8 @@ class _Run:
                 **values,
                 "images_per_second": self._images_per_second(),
             }
-            for sink in (self.console, *self.sinks):
-                sink.write(record)
+            for writer in (self.console, *self.writers):
+                writer.write(record)
 
     def _settle_all(self) -> None:
         while self.pending:
@@ -307,14 +307,14 @@ class _Run:
         return images / seconds if images else 0.0
 
     def _record_task(self, event: TaskDone) -> None:
-        record = {"step": event.step, "task": event.task}
+        record: dict[str, Any] = {"step": event.step, "task": event.task}
         for name in self.progress.rows:
             matrix = self.progress.matrix(name)
             record[f"{name}/average_accuracy"] = accuracy_matrix.average_accuracy(matrix, self.config.benchmark.joint)
             if (forgotten := accuracy_matrix.forgetting(matrix, self.config.eval.forgetting)) is not None:
                 record[f"{name}/forgetting"] = forgotten
-        for sink in self.sinks:
-            sink.write(record)
+        for writer in self.writers:
+            writer.write(record)
         means = ", ".join(f"{name} {record[f'{name}/average_accuracy']:.2f} %" for name in self.progress.rows)
         self.console.say(f"task {event.task + 1}/{len(self.stream.train_sizes)} learned: {means}")
         stored = self.experiment.phases[0].method.stored
@@ -330,8 +330,8 @@ class _Run:
         state = jax.device_put(self.experiment.init(), self.compiled[0].sharding)
         features = []
         for task in range(self.stream.num_tasks):
-            if self.stop.signum is not None:
-                self._stop(self.schedule.total)
+            if (signum := self.stop.signum) is not None:
+                self._stop(self.schedule.total, signum)
             features.append(
                 task_features(
                     self.experiment, self.compiled, self.stream, state.network, task, 0, self.evaluation.batch_size
@@ -348,20 +348,27 @@ class _Run:
         return results
 
     def _results(self, random_init: MatrixRows | None, finished: bool) -> RunResult:
-        from ucl_jax.results.schema import ProbeResult, ProbeSettings, RunResult  # slow: not for --help
+        from ucl_jax.results.schema import (
+            ProbeName,
+            ProbeResult,
+            ProbeSettings,
+            RunResult,
+        )  # slow to import: not for --help
 
         knn = self.evaluation.knn._asdict()
-        probes = {}
+        probes: dict[ProbeName, ProbeResult] = {}
         for name, rows in self.progress.rows.items():
             used, clipped = [row["k"] for row in rows], any(row["clipped"] for row in rows)
             matrix = self.progress.matrix(name)
-            settings = {} if self.probes[name].head else {**knn, "k_used": used, "clipped": clipped}
-            probes[name] = ProbeResult(
+            settings: dict[str, Any] = {} if self.probes[name].head else {**knn, "k_used": used, "clipped": clipped}
+            # All tasks are evaluated before training, so that the row has no gaps.
+            before = None if random_init is None else cast(list[float], random_init[name].accuracy)
+            probes[cast(ProbeName, name)] = ProbeResult(
                 settings=ProbeSettings(**settings),
                 matrix=matrix,
                 **accuracy_matrix.summarise(matrix, self.config.benchmark.joint),
                 chance=self.probes[name].chance(self.stream.classes),
-                random_init=random_init and random_init[name].accuracy,
+                random_init=before,
             )
         return RunResult(
             finished=finished,
