@@ -1,4 +1,7 @@
-"""Frozen features on other data sets than the run's: kNN as in the paper's Table 2, and a linear classifier."""
+"""The accuracy of frozen features on other data sets than that of the run.
+
+By kNN, as in the paper's Table 2, and by a linear classifier.
+"""
 
 import numpy as np
 
@@ -36,7 +39,13 @@ def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
 
 
 def datasets(run: TrainedRun, settings: Settings) -> list[Settings]:
-    """A case for each data set; "available" are those of DATASETS that are prepared here, but the run's own."""
+    """Returns a case for each data set.
+
+    The word "available" stands for those of DATASETS that are prepared here, without that of the run.
+
+    Raises:
+      UsageError: none is available.
+    """
     if settings["dataset"] == ("available",):
         found = [
             name

@@ -1,4 +1,4 @@
-"""One run in one folder: restore, train, record, save. All I/O of a run is here and in the modules it calls."""
+"""Carries out one run in one folder: restores, trains, records, saves. `training/loop.py` itself does no I/O."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ from ucl_jax.types import Variables
 if TYPE_CHECKING:
     from ucl_jax.results.schema import RunResult
 
-# How many steps the host runs ahead of the metrics that it reads: the device always has work.
+# How many steps the host starts before it reads the metrics of the first, so that the device always has work.
 LAG = 2
 RECORDS = 1_000_000  # bytes that records and plots may take
 PACKAGES = (
@@ -66,11 +66,12 @@ PACKAGES = (
 
 
 class Progress(NamedTuple):
-    """What a run has found so far, beside its state: kept in every checkpoint as JSON.
+    """Holds what a run has found so far. Every checkpoint has it as JSON, beside the state.
 
     rows: a probe's name -> the rows of its accuracy matrix, `evaluators.MatrixRow` as dicts.
-    seconds: wall time of the whole run.
-    train_seconds, train_images: of the training steps that were timed, which are those without compilation.
+    seconds: wall time of the run, over all processes that worked on it.
+    train_seconds: time of the train steps that were timed: all but the first after a start, a save or an evaluation.
+    train_images: images of the train steps that were timed.
     """
 
     rows: dict[str, list[dict[str, Any]]]
@@ -80,29 +81,29 @@ class Progress(NamedTuple):
 
     @property
     def tasks_done(self) -> int:
-        """Training tasks learned and evaluated."""
+        """Returns the number of training tasks learned and evaluated."""
         return len(next(iter(self.rows.values())))
 
     def matrix(self, probe: str) -> list[list[float | None]]:
-        """The accuracy matrix of a probe so far."""
+        """Returns the accuracy matrix of a probe so far, in per cent; None where a task was not evaluated."""
         return [row["accuracy"] for row in self.rows[probe]]
 
     def with_rows(self, rows: MatrixRows) -> Progress:
-        """With one more row for each probe."""
+        """Returns the progress with one more row for each probe."""
         return self._replace(rows={name: [*self.rows[name], row._asdict()] for name, row in rows.items()})
 
 
 def default_workdir(config) -> pathlib.Path:
-    """`runs/<recipe>-<benchmark>-<objective>-seed<n>`."""
+    """Returns the run folder by default: `runs/<recipe>-<benchmark>-<objective>-seed<n>`."""
     return pathlib.Path("runs") / f"{config.recipe}-{config.benchmark.name}-{config.objective.name}-seed{config.seed}"
 
 
 class Origin(NamedTuple):
-    """Where a config comes from, for results.json.
+    """Tells how a config was given, for results.json.
 
-    command: what was typed, for people to read.
-    argument: what the recipe's file was given after its colon.
-    overrides: "section.key" -> value where the config differs from what the recipe gives for that argument.
+    command: the command that was typed, for people to read.
+    argument: what followed the colon after the recipe's file; "" for nothing.
+    overrides: "section.key" -> value, where the config differs from what the recipe gives for that argument.
     """
 
     command: str
@@ -111,14 +112,19 @@ class Origin(NamedTuple):
 
 
 def run(config, workdir: pathlib.Path, origin: Origin) -> RunResult:
-    """Runs the experiment of `config` in `workdir`, from where an earlier run there was left.
+    """Carries out the run of `config` in `workdir`, or goes on with it from its latest checkpoint.
+
+    Args:
+      config: a config tree (`configs/base.py`).
+      workdir: the run folder; it is made if it is not there.
+      origin: how the config was given.
 
     Returns:
       What is in `results.json`.
 
     Raises:
-      UsageError: bad settings, data that is not there, a folder that holds another run, a loss that is not finite, a
-        disk without room.
+      UsageError: a setting is bad, data are missing, the folder holds another run, the loss is not finite, or the disk
+        has no room.
       Stopped: a signal came; the state was saved first.
     """
     settings.check(config)
@@ -159,7 +165,7 @@ def _carry_out(config, workdir: pathlib.Path, origin: Origin) -> RunResult:
 
 
 class _Run:
-    """The state of one call of `run`."""
+    """One call of `run`, with all that it needs and changes."""
 
     def __init__(
         self, config, workdir, origin, devices, experiment, compiled, official, stream, schedule, checkpoints, stop
@@ -182,7 +188,7 @@ class _Run:
         self.saved_at = self.began
 
     def finish(self) -> RunResult:
-        """Restores, trains to the end, and returns the results."""
+        """Restores the latest checkpoint, trains to the end, writes the results and returns them."""
         state = jax.device_put(self.experiment.init(self.official), self.compiled[0].sharding)
         self.progress = Progress({name: [] for name in self.probes})
         step = 0
@@ -225,10 +231,10 @@ class _Run:
         match event:
             case StepDone():
                 self.pending.append(event)
-                # The first step of a stretch (compilation, an evaluation before it) is where timing starts.
+                # Timing starts after the first step that follows a start, a save or an evaluation, to leave these out.
                 if len(self.pending) > LAG or self.settled_at is None:
                     self._settle(self.pending.popleft())
-                # The end of a task is saved once it was evaluated.
+                # The end of a task is saved by TaskDone, after the evaluation.
                 due = event.step % self.config.checkpoint.every_steps == 0 or self._overdue()
                 if due and event.step not in self.schedule.starts:
                     self._save(event)
@@ -254,7 +260,11 @@ class _Run:
         raise Stopped(f"stopped by {name} at step {step}; saved, the same command goes on", signum)
 
     def _settle(self, done: StepDone) -> None:
-        """Reads the metrics of a step, which has been computed by now or will be next."""
+        """Reads the metrics of the oldest pending step, checks that they are finite, and records them.
+
+        Raises:
+          UsageError: the loss, the gradient norm or the parameter norm is not finite.
+        """
         values = {name: float(value) for name, value in jax.device_get(done.metrics).items()}
         if not all(math.isfinite(values[name]) for name in ("loss", "grad_norm", "param_norm")):
             self.checkpoints.wait()
@@ -287,11 +297,11 @@ class _Run:
         self.settled_at = None
 
     def _overdue(self) -> bool:
-        """Whether the last save is config.checkpoint.every_minutes ago."""
+        """Tells whether the last save was at least config.checkpoint.every_minutes ago; never for 0 minutes."""
         return 0 < self.config.checkpoint.every_minutes * 60 <= time.monotonic() - self.saved_at
 
     def _save(self, event) -> None:
-        """Saves a state whose every step is known to be good."""
+        """Saves a checkpoint, after the metrics of every step before it were found finite."""
         self._settle_all()
         self.saved_at = time.monotonic()
         if self.saved != (event.step, self.progress.tasks_done):
@@ -324,7 +334,7 @@ class _Run:
             figures.plot_buffer(path, batch.image[filled], batch.label[filled], self.stream.classes)
 
     def _random_init(self) -> MatrixRows | None:
-        """The probes on the network before training, on all tasks."""
+        """Computes the rows of all tasks for the network before training; None if the config does not ask for them."""
         if not self.config.eval.random_init:
             return None
         state = jax.device_put(self.experiment.init(), self.compiled[0].sharding)
@@ -340,7 +350,7 @@ class _Run:
         return probe(self.evaluation.knn, self.experiment, features, 0, self.stream.num_tasks, self.stream.classes)
 
     def _write(self, results: RunResult) -> RunResult:
-        """Writes results.json, with what probes of saved networks have left there; returns what it wrote."""
+        """Writes results.json, keeping the records of probes that are there already, and returns what it wrote."""
         path = self.workdir / "results.json"
         if path.exists():
             results = results.with_analysis(read_results(path).analysis)
@@ -387,7 +397,7 @@ class _Run:
 
 
 def _official(config, workdir: pathlib.Path, experiment: Experiment) -> Variables | None:
-    """The network of `config.init_from`; None to start from fresh ones, or to go on."""
+    """Loads the network of `config.init_from`; None if there is none to load, or the run has checkpoints already."""
     if not config.init_from or numbers(workdir / "checkpoints"):
         return None
     fresh = jax.eval_shape(experiment.init)
@@ -395,10 +405,10 @@ def _official(config, workdir: pathlib.Path, experiment: Experiment) -> Variable
 
 
 def _require_room(config, workdir: pathlib.Path, experiment: Experiment, schedule: Schedule) -> None:
-    """Raises UsageError unless the disk has room for what a run saves, as far as that is known before."""
+    """Raises UsageError unless the disk has room for what the run will save, as far as that is known beforehand."""
     state = jax.eval_shape(experiment.init)
     saves = schedule.total // config.checkpoint.every_steps + len(schedule.batch_sizes)
-    # The next one is written before the oldest goes.
+    # The next checkpoint is written before the oldest is removed.
     checkpoints = max(min(config.checkpoint.keep + 1, saves) - len(numbers(workdir / "checkpoints")), 1)
     tasks = 1 if config.benchmark.joint else config.benchmark.num_tasks
     networks = max(tasks - len(numbers(workdir / "networks")), 0) if config.checkpoint.networks else 0
@@ -412,13 +422,13 @@ def _require_room(config, workdir: pathlib.Path, experiment: Experiment, schedul
 
 
 def finished_results(config, workdir: pathlib.Path) -> RunResult | None:
-    """The results of a run of this config that is finished in `workdir`.
+    """Returns the results in `workdir` if the run of this config is finished there, else None.
 
     Raises:
-      UsageError: the folder holds a run with another config (names the keys), or one that cannot be read.
+      UsageError: the folder holds a run with another config (the message names the keys), or one that cannot be read.
     """
     if not (workdir / "results.json").exists() and not numbers(workdir / "checkpoints"):
-        return None  # nothing in there that could be lost or go on
+        return None  # there is nothing that could be lost or go on
     require(
         (workdir / "config.json").exists(),
         f"{workdir} holds a run but not its config.json, so that nobody can tell what it is; take another --workdir",
@@ -439,10 +449,10 @@ def finished_results(config, workdir: pathlib.Path) -> RunResult | None:
 
 @contextlib.contextmanager
 def claim(workdir: pathlib.Path) -> Iterator[None]:
-    """Makes a run folder this process's own.
+    """Locks a run folder for this process, and makes it if it is not there.
 
     Raises:
-      UsageError: it cannot be written to, or is another process's.
+      UsageError: the folder cannot be written to, or another process has locked it.
     """
     try:
         (workdir / "plots").mkdir(parents=True, exist_ok=True)
@@ -462,12 +472,12 @@ def claim(workdir: pathlib.Path) -> Iterator[None]:
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:
-    """Whole or not at all."""
+    """Writes a JSON file. A process that is killed meanwhile leaves the earlier file as it was."""
     write_whole(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def commit() -> str | None:
-    """The git commit of this code, with `+changes` where the tree differs from it; None outside a git checkout."""
+    """Returns the git commit of this code, with `+changes` if files differ from it; None outside a git checkout."""
     root = pathlib.Path(__file__).parent.parent.parent
 
     def git(*arguments):
@@ -482,13 +492,13 @@ def commit() -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that numbers depend on."""
+    """Returns the versions of Python, of ucl_jax and of the packages that numbers depend on."""
     own = {"python": platform.python_version(), "ucl_jax": __version__}
     return own | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def device_name(devices: list[jax.Device]) -> str:
-    """Such as "1 x NVIDIA H100" or "1 x cpu (AMD EPYC, 2 cores)"."""
+    """Returns a name of the devices, such as "1 x NVIDIA H100" or "1 x cpu (AMD EPYC, 2 cores)"."""
     kind = devices[0].device_kind
     if devices[0].platform == "cpu":
         cpuinfo = pathlib.Path("/proc/cpuinfo")
