@@ -55,7 +55,7 @@ def subset(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     Raises:
       UsageError: the fraction is out of range, or there are no labels.
     """
-    require(0 < fraction <= 1, f"a fraction of the labels is {fraction}; it must be above 0 and at most 1")
+    require(0 < fraction <= 1, f"the fraction of the labels is {fraction}; it must be above 0 and at most 1")
     return np.sort(np.concatenate([own[: max(1, round(fraction * len(own)))] for own in _shuffled(labels, seed)]))
 
 

@@ -164,7 +164,7 @@ def l2_distance(a: Params, b: Params) -> float:
     """
     require(
         jax.tree.map(np.shape, a) == jax.tree.map(np.shape, b),
-        "the distance is between parameters of networks that differ; compare checkpoints of the same architecture",
+        "the distance is between parameters of networks that differ; compare networks of the same architecture",
     )
     squares = jax.tree.map(lambda x, y: np.sum(np.square(np.asarray(x, np.float64) - np.asarray(y, np.float64))), a, b)
     return float(np.sqrt(sum(jax.tree.leaves(squares))))

@@ -50,13 +50,13 @@ def der(
         view = objective.views(None, batch, "plain").image[0]
         return outputs(objective.embed(network, view, False)[0])
 
-    beyond = ("predictor",) if target == "output" else ("projector", "predictor")  # modules after the target
+    after_target = ("predictor",) if target == "output" else ("projector", "predictor")  # modules after the target
 
-    def ran_in(after, before):
+    def join_statistics(after, before):
         """Joins running statistics: `after` the replay for modules up to the target, `before` it for those after."""
 
         def choose_leaf(path, new, old):
-            return old if any(getattr(key, "key", None) in beyond for key in path) else new
+            return old if any(getattr(key, "key", None) in after_target for key in path) else new
 
         return jax.tree_util.tree_map_with_path(choose_leaf, after, before)
 
@@ -72,7 +72,7 @@ def der(
         weak = objective.views(keys.past, recalled[0].items.batch, "replayed").image[0]
         now, after = objective.embed(Variables(params.network, aux.state), weak, True)
         penalty = jnp.where(some, alpha * jnp.mean(jnp.square(outputs(now) - recalled[0].items.kept)), 0.0)
-        state = past_or_present(ran_in(after, aux.state), aux.state, some)
+        state = past_or_present(join_statistics(after, aux.state), aux.state, some)
         if beta > 0:
             again = past_or_present(objective.views(keys.method, recalled[1].items.batch, "present"), views, some)
             replayed, last = objective.loss(Variables(params.network, state), again, clock)

@@ -67,12 +67,12 @@ def byol(
     network = architecture.build(
         lambda: {**projector(), "predictor": MLP(predictor_dim, dtype=dtype, axis_name=axis_name)}
     )
-    follower = architecture.build(projector)
-    embed, follow = make_embed(network), make_embed(follower)
-    fresh = make_init(network, augmentation)
+    target_network = architecture.build(projector)
+    embed, embed_target = make_embed(network), make_embed(target_network)
+    init_network = make_init(network, augmentation)
 
     def init(key, images):
-        variables = fresh(key, images)
+        variables = init_network(key, images)
         statistics = without_predictor(variables.state["batch_stats"])
         target = Variables(without_predictor(variables.params), {"batch_stats": statistics})
         return Variables(variables.params, variables.state | {"target": jax.tree.map(jnp.copy, target)})
@@ -84,14 +84,16 @@ def byol(
     def loss(variables, views, clock):
         outputs, state = forward_views(embed, variables, views)
         target = state["target"]
-        targets, target_state = forward_views(follow, target, views)
+        targets, target_state = forward_views(embed_target, target, views)
         state = state | {"target": Variables(target.params, target_state)}
         return criterion(outputs, targets), Aux(state, {"feature_std": feature_std(outputs.features[0])}, outputs)
 
     def eval_loss(variables, views):
         images = jnp.stack(views.image)
         outputs = jax.vmap(lambda view: embed(variables, view, False)[0])(images)
-        return criterion(outputs, jax.vmap(lambda view: follow(variables.state["target"], view, False)[0])(images))
+        return criterion(
+            outputs, jax.vmap(lambda view: embed_target(variables.state["target"], view, False)[0])(images)
+        )
 
     def after_update(variables, clock):
         place = clock.task_step - delay

@@ -160,7 +160,7 @@ def _changes(name: str, one: Probe, changes: Sequence[str]) -> dict[str, Any]:
     return changed
 
 
-def _told_settings() -> str:
+def _settings_help() -> str:
     """Returns the text of --help on settings: each with its default, as --set takes it, in one line per probe."""
     lines = (
         f"  {name}: {'  '.join(f'{key}={_text(value)}' for key, value in one.settings.items()) or 'none'}"
@@ -175,7 +175,7 @@ def main(argv: Sequence[str]) -> int:
     parser = cli.Parser(
         prog="python -m ucl_jax.probe",
         description=__doc__.splitlines()[0],
-        epilog=_told_settings(),
+        epilog=_settings_help(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--workdir", type=pathlib.Path, required=True, help="a run folder")

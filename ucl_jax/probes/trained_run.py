@@ -57,7 +57,7 @@ class TrainedRun:
         self.networks = Networks(workdir / "networks")
         require(
             bool(self.networks.learned()),
-            f"{workdir / 'networks'} holds no network, or the run finished no task; runs keep them unless "
+            f"{workdir / 'networks'} holds no network: the run has finished no task yet, or its "
             "config.checkpoint.networks is False",
         )
         self.tasks, self.evaluation = make_stream_settings(self.config), make_evaluation(self.config)
@@ -175,7 +175,7 @@ class TrainedRun:
         Raises:
           UsageError: the name is unknown, or the data set is not there.
         """
-        facts, size = _facts(name), self.tasks.image_size
+        facts, size = _benchmark(name), self.tasks.image_size
         settings = StreamSettings(
             name=name,
             tfds_name=facts.tfds_name,
@@ -207,7 +207,7 @@ class TrainedRun:
     def seeing(self, name: str) -> Experiment:
         """Makes the functions of the run, but normalises images by mean and deviation of another data set."""
         config = copy.deepcopy(self.config)
-        facts = _facts(name)
+        facts = _benchmark(name)
         config.augment.update(mean=facts.mean, std=facts.std)
         return make_experiment(config, axis_name=None)
 
@@ -226,7 +226,7 @@ class TrainedRun:
         return parallel.compile_phases(experiment.phases, self._devices)
 
 
-def _facts(name: str) -> Benchmark:
+def _benchmark(name: str) -> Benchmark:
     return choose("data set", name, BENCHMARKS)
 
 

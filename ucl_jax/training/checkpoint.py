@@ -132,7 +132,7 @@ def _read(path: pathlib.Path, like: PyTree) -> tuple[PyTree, dict]:
         saved = (path / SUMS).read_bytes().decode(errors="replace")
         found = _sums(path)
     except FileNotFoundError:
-        raise Damaged(f"it has no {SUMS}: it is damaged, or of a version of ucl_jax that wrote none") from None
+        raise Damaged(f"it has no {SUMS}: it is damaged, or was saved by an older version of ucl_jax") from None
     except OSError as error:
         raise Damaged(error.strerror or type(error).__name__) from error
     if saved != found:

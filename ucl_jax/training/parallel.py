@@ -24,7 +24,7 @@ AXIS = "devices"
 # YNNPACK is fast for reductions but slow for convolutions. With convolutions left to Eigen, forward and backward passes
 # of the paper's network are 1.7 times faster (docs/performance.md).
 CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
-PROGRAMS = 50_000_000  # bytes; what is compiled for a run takes less
+PROGRAM_BYTES = 50_000_000  # what is compiled for a run takes less
 
 
 class Parallel(NamedTuple):
@@ -62,7 +62,11 @@ def keep_compiled(folder: str, warn: Callable[[str], object]) -> None:
     try:
         place.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=place).close()
-        reason = "" if shutil.disk_usage(place).free >= PROGRAMS else f"less than {PROGRAMS // 1000000} MB are free"
+        reason = (
+            ""
+            if shutil.disk_usage(place).free >= PROGRAM_BYTES
+            else f"less than {PROGRAM_BYTES // 1000000} MB are free"
+        )
     except OSError as error:
         reason = str(error.strerror)
     if reason:
@@ -116,11 +120,11 @@ def compiler_options(platform: str) -> dict[str, Any]:
     """Returns the compiler options for a platform: on "cpu" those of CPU_OPTIONS that this version of XLA knows."""
     if platform != "cpu":
         return {}
-    return {name: value for name, value in CPU_OPTIONS.items() if _known(name, value)}
+    return {name: value for name, value in CPU_OPTIONS.items() if _xla_knows(name, value)}
 
 
 @functools.cache
-def _known(name: str, value: Any) -> bool:
+def _xla_knows(name: str, value: Any) -> bool:
     with jax.default_device(jax.devices("cpu")[0]):
         try:
             jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()

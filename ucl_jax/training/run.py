@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 # How many steps the host starts before it reads the metrics of the first, so that the device always has work.
 LAG = 2
-RECORDS = 1_000_000  # bytes that records and plots may take
+RECORD_BYTES = 1_000_000  # what records and plots may take
 PACKAGES = (
     "jax",
     "jaxlib",
@@ -135,7 +135,7 @@ def run(config, workdir: pathlib.Path, origin: Origin) -> RunResult:
 
 def _carry_out(config, workdir: pathlib.Path, origin: Origin) -> RunResult:
     if (finished := finished_results(config, workdir)) is not None:
-        print(f"{workdir} holds this run, finished; nothing to do but its plots", flush=True)
+        print(f"the run in {workdir} is finished; nothing to do but to draw its plots again", flush=True)
         figures.plot_run(workdir)
         return finished
     require(
@@ -149,7 +149,7 @@ def _carry_out(config, workdir: pathlib.Path, origin: Origin) -> RunResult:
     )
     experiment = make_experiment(config, parallel.AXIS)
     compiled = parallel.compile_phases(experiment.phases, devices)
-    official = _official(config, workdir, experiment)
+    start_network = _start_network(config, workdir, experiment)
     with contextlib.ExitStack() as stack:
         stream = stack.enter_context(open_stream(make_stream_settings(config), config.data_dir, config.seed))
         schedule = make_schedule(stream.train_sizes, config.train.epochs, config.train.batch_size)
@@ -160,7 +160,7 @@ def _carry_out(config, workdir: pathlib.Path, origin: Origin) -> RunResult:
         checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", config.checkpoint.keep))
         stop = stack.enter_context(StopRequest())
         return _Run(
-            config, workdir, origin, devices, experiment, compiled, official, stream, schedule, checkpoints, stop
+            config, workdir, origin, devices, experiment, compiled, start_network, stream, schedule, checkpoints, stop
         ).finish()
 
 
@@ -168,12 +168,12 @@ class _Run:
     """One call of `run`, with all that it needs and changes."""
 
     def __init__(
-        self, config, workdir, origin, devices, experiment, compiled, official, stream, schedule, checkpoints, stop
+        self, config, workdir, origin, devices, experiment, compiled, start_network, stream, schedule, checkpoints, stop
     ):
         self.config, self.workdir, self.origin, self.devices = config, workdir, origin, devices
         self.experiment: Experiment = experiment
         self.compiled: list[parallel.Parallel] = compiled
-        self.official: Variables | None = official
+        self.start_network: Variables | None = start_network
         self.probes = evaluators.evaluators_of(experiment.labelled)
         self.stream: TaskStream = stream
         self.schedule: Schedule = schedule
@@ -183,13 +183,13 @@ class _Run:
         self.stop: StopRequest = stop
         self.began = time.monotonic()
         self.pending: collections.deque[StepDone] = collections.deque()
-        self.settled_at: float | None = None
+        self.recorded_at: float | None = None
         self.saved: tuple[int, int] | None = None  # step, tasks done
         self.saved_at = self.began
 
     def finish(self) -> RunResult:
         """Restores the latest checkpoint, trains to the end, writes the results and returns them."""
-        state = jax.device_put(self.experiment.init(self.official), self.compiled[0].sharding)
+        state = jax.device_put(self.experiment.init(self.start_network), self.compiled[0].sharding)
         self.progress = Progress({name: [] for name in self.probes})
         step = 0
         if (restored := self.checkpoints.restore(state, warn)) is not None:
@@ -232,8 +232,8 @@ class _Run:
             case StepDone():
                 self.pending.append(event)
                 # Timing starts after the first step that follows a start, a save or an evaluation, to leave these out.
-                if len(self.pending) > LAG or self.settled_at is None:
-                    self._settle(self.pending.popleft())
+                if len(self.pending) > LAG or self.recorded_at is None:
+                    self._record_step(self.pending.popleft())
                 # The end of a task is saved by TaskDone, after the evaluation.
                 due = event.step % self.config.checkpoint.every_steps == 0 or self._overdue()
                 if due and event.step not in self.schedule.starts:
@@ -242,7 +242,7 @@ class _Run:
                 if self._overdue():
                     self._save(event)
             case TaskDone():
-                self._settle_all()
+                self._record_pending()
                 self.progress = self.progress.with_rows(event.rows)
                 self._record_task(event)
                 if self.config.checkpoint.networks:
@@ -259,7 +259,7 @@ class _Run:
         name = signal.Signals(signum).name
         raise Stopped(f"stopped by {name} at step {step}; saved, the same command goes on", signum)
 
-    def _settle(self, done: StepDone) -> None:
+    def _record_step(self, done: StepDone) -> None:
         """Reads the metrics of the oldest pending step, checks that they are finite, and records them.
 
         Raises:
@@ -275,11 +275,11 @@ class _Run:
                 + ("nothing was saved before" if kept is None else f"the checkpoint of step {kept} is kept")
             )
         now = time.monotonic()
-        if self.settled_at is not None:
-            spent = self.progress.train_seconds + now - self.settled_at
+        if self.recorded_at is not None:
+            spent = self.progress.train_seconds + now - self.recorded_at
             images = self.progress.train_images + self.schedule.batch_sizes[done.task]
             self.progress = self.progress._replace(train_seconds=spent, train_images=images)
-        self.settled_at = now
+        self.recorded_at = now
         if done.step % self.config.log.every_steps == 0 or done.step == self.schedule.total:
             record = {
                 "step": done.step,
@@ -291,10 +291,10 @@ class _Run:
             for writer in (self.console, *self.writers):
                 writer.write(record)
 
-    def _settle_all(self) -> None:
+    def _record_pending(self) -> None:
         while self.pending:
-            self._settle(self.pending.popleft())
-        self.settled_at = None
+            self._record_step(self.pending.popleft())
+        self.recorded_at = None
 
     def _overdue(self) -> bool:
         """Tells whether the last save was at least config.checkpoint.every_minutes ago; never for 0 minutes."""
@@ -302,7 +302,7 @@ class _Run:
 
     def _save(self, event) -> None:
         """Saves a checkpoint, after the metrics of every step before it were found finite."""
-        self._settle_all()
+        self._record_pending()
         self.saved_at = time.monotonic()
         if self.saved != (event.step, self.progress.tasks_done):
             self.saved = event.step, self.progress.tasks_done
@@ -396,7 +396,7 @@ class _Run:
         )
 
 
-def _official(config, workdir: pathlib.Path, experiment: Experiment) -> Variables | None:
+def _start_network(config, workdir: pathlib.Path, experiment: Experiment) -> Variables | None:
     """Loads the network of `config.init_from`; None if there is none to load, or the run has checkpoints already."""
     if not config.init_from or numbers(workdir / "checkpoints"):
         return None
@@ -412,7 +412,7 @@ def _require_room(config, workdir: pathlib.Path, experiment: Experiment, schedul
     checkpoints = max(min(config.checkpoint.keep + 1, saves) - len(numbers(workdir / "checkpoints")), 1)
     tasks = 1 if config.benchmark.joint else config.benchmark.num_tasks
     networks = max(tasks - len(numbers(workdir / "networks")), 0) if config.checkpoint.networks else 0
-    needed = checkpoints * room(state) + networks * room(state.network) + RECORDS
+    needed = checkpoints * room(state) + networks * room(state.network) + RECORD_BYTES
     free = shutil.disk_usage(next(path for path in (workdir, *workdir.absolute().parents) if path.exists())).free
     require(
         free >= needed,
@@ -431,7 +431,7 @@ def finished_results(config, workdir: pathlib.Path) -> RunResult | None:
         return None  # there is nothing that could be lost or go on
     require(
         (workdir / "config.json").exists(),
-        f"{workdir} holds a run but not its config.json, so that nobody can tell what it is; take another --workdir",
+        f"{workdir} holds a run without its config.json, so that its settings are unknown; take another --workdir",
     )
     stored = settings.flatten(read_config(workdir / "config.json"))
     given = settings.flatten(json.loads(config.to_json()))
