@@ -1,4 +1,4 @@
-"""Array-only containers shared by every module, and names for what trees of arrays hold."""
+"""Containers of arrays that every module shares, and names for what trees of arrays hold."""
 
 from typing import Any, NamedTuple
 
@@ -6,20 +6,20 @@ import flax.struct
 import jax
 
 Array = jax.Array
-# Trees of arrays, by what they hold. A type checker cannot tell them apart; a reader can.
-PyTree = Any  # any of them, in functions that take any
-Params = Any  # what an optimiser changes
+# Trees of arrays, named by what they hold. A type checker cannot tell them apart; a reader can.
+PyTree = Any  # any tree, in functions that do not depend on what it holds
+Params = Any  # parameters, which the optimiser changes
 ModelState = dict[str, Any]  # what else training changes: {"batch_stats": running statistics, ...}
-OptState = Any  # of optax
-Memory = Any  # of a method
-Items = Any  # examples with what is kept beside them, leaves [N, ...]
+OptState = Any  # the state of an optax optimiser
+Memory = Any  # all that a method remembers between steps
+Items = Any  # examples, with what a method keeps beside each; leaves [N, ...]
 
 
 class Batch(NamedTuple):
-    """Examples as they are stored; augmented on the device, never on the host.
+    """Holds B examples as they are stored. They are augmented later, on the device.
 
     image: uint8 [B, H, W, C].
-    label: int32 [B], read by probes and by supervised objectives only.
+    label: int32 [B], the classes; only probes and supervised objectives read them.
     first: bool [B], True when an example is presented for the first time.
     """
 
@@ -29,10 +29,10 @@ class Batch(NamedTuple):
 
 
 class Views(NamedTuple):
-    """Examples as a network is shown them. A method may mix views with others of the same structure.
+    """Holds B examples as a network is shown them. A method may mix views with others of the same structure.
 
-    image: the views, each float [B, H, W, C]; two for most objectives, one with labels.
-    label: float [B, C], one-hot or mixed; None without labels.
+    image: the views, each float [B, H, W, C]; one for supervised objectives, two for the others.
+    label: float [B, C], one-hot or mixed with others; None for objectives without labels.
     """
 
     image: tuple[Array, ...]
@@ -40,10 +40,10 @@ class Views(NamedTuple):
 
 
 class Variables(NamedTuple):
-    """A network, as Flax means the word.
+    """Holds a network, in what Flax calls variables.
 
-    params: what the optimiser changes.
-    state: what else training changes: running statistics, and what an objective adds (targets, queues).
+    params: the parameters, which the optimiser changes.
+    state: what else training changes: running statistics, and what an objective adds, such as BYOL's target.
     """
 
     params: Params
@@ -51,19 +51,23 @@ class Variables(NamedTuple):
 
 
 class Parameters(NamedTuple):
-    """All that one optimiser changes: the network's parameters, and a method's own (a distillation head), or ()."""
+    """Holds all that the optimiser changes.
+
+    network: the parameters of the network.
+    method: the parameters of the method, such as a distillation head; () for none.
+    """
 
     network: Params
     method: Params
 
 
 class Keys(NamedTuple):
-    """Random keys of one step, functions of (seed, step) and of places in the global batch only.
+    """Holds the random keys of one step. They depend on the seed, the step and places in the global batch only.
 
     batch: key [], the same on every device.
-    example: key [B], for the views of the present examples.
-    past: key [B], for the views of the recalled examples.
-    method: key [B], for what else a method draws for each example.
+    example: key [B], one for the views of each present example.
+    past: key [B], one for the views of each recalled example.
+    method: key [B], one for whatever else a method draws for each example.
     """
 
     batch: Array
@@ -73,9 +77,11 @@ class Keys(NamedTuple):
 
 
 class Span(NamedTuple):
-    """When a task is trained, int32 [] each: its number, its first step, and its number of steps.
+    """Holds when a task is trained. The host sends it to the devices once per task, so that no step waits for it.
 
-    The host places it on the devices once a task, so that no step waits for it.
+    task: int32 [], the number of the task, from 0.
+    start: int32 [], the first step of the task, counted over the whole run.
+    steps: int32 [], the number of steps of the task.
     """
 
     task: Array
@@ -84,12 +90,12 @@ class Span(NamedTuple):
 
 
 class Clock(NamedTuple):
-    """Where a run is, int32 [] each.
+    """Holds how far a run has come when a step begins.
 
-    step: steps done before this one, of the whole run.
-    task: the task being learned, from 0.
-    task_step: steps done before this one, of this task.
-    task_steps: steps of this task.
+    step: int32 [], the steps done in the whole run.
+    task: int32 [], the number of the task that is being learned, from 0.
+    task_step: int32 [], the steps done in this task.
+    task_steps: int32 [], the number of steps of this task.
     """
 
     step: Array
@@ -99,17 +105,17 @@ class Clock(NamedTuple):
 
 
 def clock_at(step: Array, span: Span) -> Clock:
-    """Returns the clock of a step of the whole run, which lies in `span`."""
+    """Returns the clock after `step` steps of the whole run (int32 []), which must lie in the task of `span`."""
     return Clock(step, span.task, step - span.start, span.steps)
 
 
 class Aux(NamedTuple):
-    """What a loss gives besides its value.
+    """Holds what a loss returns besides its value.
 
     state: the network's state after the forward pass.
-    metrics: scalars to record, averaged over devices.
-    outputs: of an objective, the Embedding of all views, leaves [V, B, ...]; of a method, the arrays [B, ...] that
-      `Method.observe` receives, gathered over devices, or ().
+    metrics: scalars to record; the train step averages them over devices.
+    outputs: from an objective, the Embedding of all V views, leaves [V, B, ...]. From a method, what `Method.observe`
+      shall receive once it is gathered over devices: leaves [B, ...], or ().
     """
 
     state: ModelState
@@ -118,7 +124,7 @@ class Aux(NamedTuple):
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """Everything that training changes: arrays only, one logical copy whatever the number of devices."""
+    """Holds everything that training changes. It has arrays only, the same on every device."""
 
     step: Array
     params: Parameters
@@ -128,5 +134,5 @@ class TrainState(flax.struct.PyTreeNode):
 
     @property
     def network(self) -> Variables:
-        """The network alone."""
+        """Returns the network alone."""
         return Variables(self.params.network, self.model_state)

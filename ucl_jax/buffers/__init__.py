@@ -1,6 +1,6 @@
-"""Buffers: which past examples are kept. To add a policy, write its file, name it here and in `ucl_jax.settings`.
+"""Buffers: which past examples are kept. To add a policy, see docs/architecture.md.
 
-A maker takes the number of slots and the number of tasks; it gives a `Buffer`.
+Each function of BUFFERS takes the number of slots and the number of tasks, and returns a `Buffer`.
 """
 
 from ucl_jax.buffers.base import Buffer, Offer, Recalled, Stored

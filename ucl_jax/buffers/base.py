@@ -1,4 +1,4 @@
-"""What a buffer is: past examples as an array state on the device, and the policy that decides which are kept."""
+"""What a buffer is: past examples in arrays on the device, and a policy that decides which are kept."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,11 +11,11 @@ from ucl_jax.types import Array, Items, PyTree
 
 
 class Stored(flax.struct.PyTreeNode):
-    """What a buffer holds in its S slots.
+    """The state of a buffer with S slots.
 
-    items: leaves [S, ...], zeros where nothing is stored yet.
-    seen: int32 [P], the examples offered so far, to each of the P parts of the buffer.
-    own: what else the policy keeps, or ().
+    items: leaves [S, ...]; zeros where nothing is stored yet.
+    seen: int32 [P], the number of examples offered so far to each of the P parts of the buffer.
+    own: whatever else the policy keeps; () for nothing.
     """
 
     items: Items
@@ -24,12 +24,12 @@ class Stored(flax.struct.PyTreeNode):
 
 
 class Offer(NamedTuple):
-    """A batch of examples that may enter a buffer, one after the other.
+    """A batch of examples that is offered to a buffer, one after the other.
 
     items: leaves [B, ...].
-    eligible: bool [B], False for examples that are not offered.
-    task: int32 [], the task that they belong to.
-    score: float32 [B], by which a policy may choose; see each policy.
+    eligible: bool [B], False for examples that the buffer must pass over.
+    task: int32 [], the number of the task that they belong to.
+    score: float32 [B]; what it means depends on the policy, and most do not use it.
     """
 
     items: Items
@@ -39,19 +39,23 @@ class Offer(NamedTuple):
 
 
 class Recalled(NamedTuple):
-    """Examples drawn from a buffer: where they lie, int32 [n], and what lies there, leaves [n, ...]."""
+    """Holds n examples drawn from a buffer.
+
+    slot: int32 [n], their slots.
+    items: leaves [n, ...].
+    """
 
     slot: Array
     items: Items
 
 
 class Buffer(NamedTuple):
-    """A policy: which examples are kept. Pure functions over `Stored`.
+    """A policy: which examples are kept. It is a record of pure functions over `Stored`.
 
-    init: items of a batch, of which shapes and dtypes are used -> an empty buffer.
+    init: items of a batch -> an empty buffer. Only shapes and dtypes of the items are used.
     add: stored, key, offer -> stored.
-    sample: stored, key, n, allowed bool [S] -> n of the filled and allowed slots.
-    filled: stored -> bool [S], the slots that hold an item.
+    sample: stored, key, n, allowed bool [S] -> n examples from the slots that are filled and allowed.
+    filled: stored -> bool [S], True for the slots that hold an example.
     """
 
     init: Callable[[Items], Stored]
@@ -61,31 +65,34 @@ class Buffer(NamedTuple):
 
 
 def capacity(stored: Stored) -> int:
-    """Returns the number of slots."""
+    """Returns the number of slots of a buffer."""
     return jax.tree.leaves(stored.items)[0].shape[0]
 
 
 def empty(items: Items, size: int) -> Items:
-    """Makes zeros for `size` slots, of items like those of a batch with leaves [B, ...]."""
+    """Makes zeros [size, ...] with the shapes and dtypes of items [B, ...]."""
     return jax.tree.map(lambda x: jnp.zeros((size, *x.shape[1:]), x.dtype), items)
 
 
 def first_filled(stored: Stored) -> Array:
-    """Tells which slots are filled, bool [S], where each part fills its slots in order."""
+    """Tells which slots are filled, bool [S], for a policy whose parts each fill their slots in order."""
     share = capacity(stored) // stored.seen.shape[0]
     return (jnp.arange(share)[None, :] < stored.seen[:, None]).reshape(-1)
 
 
 def write(items: Items, new: Items, slot: Array) -> Items:
-    """Sets `items[slot[j]] = new[j]` for j in order, so that the last writer of a slot wins; slot >= S writes nothing.
+    """Sets `items[slot[j]] = new[j]` for j in order, so that the last one to write to a slot wins.
 
-    A scatter applies duplicates in no defined order: earlier writers of a slot are dropped beforehand. The cost does
-    not depend on the number of slots.
+    A scatter does not define the order of duplicates. So those that would be overwritten are dropped beforehand. The
+    cost does not depend on the number of slots.
 
     Args:
       items: leaves [S, ...].
       new: leaves [B, ...].
-      slot: int32 [B].
+      slot: int32 [B]; an example with a slot of S or more is not written.
+
+    Returns:
+      The new items, leaves [S, ...].
     """
     size, count = jax.tree.leaves(items)[0].shape[0], slot.shape[0]
     order = jnp.arange(count, dtype=slot.dtype)
@@ -95,7 +102,7 @@ def write(items: Items, new: Items, slot: Array) -> Items:
 
 
 def uniform_sample(stored: Stored, key: Array, count: int, choice: Array) -> Recalled:
-    """Draws `count` items uniformly without replacement; when fewer may be drawn, all are used equally often.
+    """Draws `count` items uniformly without replacement; if there are fewer, all are used about equally often.
 
     Args:
       stored: the buffer.
@@ -104,7 +111,7 @@ def uniform_sample(stored: Stored, key: Array, count: int, choice: Array) -> Rec
       choice: bool [S], the slots to draw from.
 
     Returns:
-      Items with leaves [count, ...]; zeros when there is nothing to draw from.
+      Items with leaves [count, ...]; they are zeros if there is nothing to draw from.
     """
     order = jnp.argsort(jnp.where(choice, jax.random.uniform(key, choice.shape), 2.0))
     number = jnp.sum(choice, dtype=jnp.int32)

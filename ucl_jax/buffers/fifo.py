@@ -9,7 +9,7 @@ from ucl_jax.types import Array
 def fifo(size: int, tasks: int) -> Buffer:
     """Keeps the last `size` examples that were offered; a new one takes the place of the oldest.
 
-    `tasks` is of no use to this policy.
+    `tasks` is not used.
     """
 
     def init(items):

@@ -8,10 +8,10 @@ from ucl_jax.types import Array
 
 
 def greedy(size: int, tasks: int) -> Buffer:
-    """Keeps `size` examples by their scores. `tasks` is of no use to this policy.
+    """Keeps `size` examples, and prefers those with low scores. `tasks` is not used.
 
-    A score is 1 + the largest cosine of an example's gradient with those of stored ones, in [0, 2]: it is low for an
-    example unlike the stored ones. It is kept with the example.
+    The score of an example is 1 + the largest cosine between its gradient and those of stored ones, in [0, 2]. So it is
+    low for an example unlike the stored ones. The score is stored with the example.
     """
 
     def init(items):
@@ -31,15 +31,15 @@ def greedy(size: int, tasks: int) -> Buffer:
 def greedy_slots(key: Array, seen: Array, stored: Array, offered: Array, eligible: Array) -> Array:
     """Returns the slot that GSS (Aljundi et al. 2019, algorithm 2) gives to each example of a batch, in order.
 
-    Free slots are filled first. Then an example with a score below 1 challenges a stored one, drawn in proportion to
-    its score, and takes its place with probability stored / (stored + offered).
+    Free slots are filled first. After that, an example with a score below 1 competes with one stored example, drawn in
+    proportion to its score. It takes its place with probability stored / (stored + offered), of the two scores.
 
     Args:
       key: random key.
-      seen: int32 [], examples offered before this batch.
+      seen: int32 [], the number of examples offered before this batch.
       stored: float32 [S], scores of the slots, at least 0.
       offered: float32 [B], scores of the examples, in [0, 2].
-      eligible: bool [B], False for examples that are not offered.
+      eligible: bool [B], False for examples that must be passed over.
 
     Returns:
       int32 [B]: a slot in [0, S), or S where the example is not kept.

@@ -1,8 +1,8 @@
 """Reservoir sampling (Vitter 1985): every example offered is kept with the same probability.
 
-The official code counts presentations, so that an image may sit in the buffer twice; `Offer.eligible` lets the caller
-decide. A reservoir may have several parts, each a uniform sample of what was offered to it: an equal share for each
-task, as in Chaudhry et al. 2019.
+The official code offers an image each time it is shown, so that the buffer may hold it twice. Here the caller decides,
+by `Offer.eligible`. A reservoir may have several parts, each a uniform sample of what was offered to it. With one part
+for each task, all tasks have an equal share, as in Chaudhry et al. 2019.
 """
 
 import jax
@@ -13,14 +13,14 @@ from ucl_jax.types import Array
 
 
 def reservoir(size: int, tasks: int) -> Buffer:
-    """Keeps a uniform sample of all that was offered, `size` of them. `tasks` is of no use to this policy."""
+    """Keeps a uniform sample of `size` of all examples offered. `tasks` is not used."""
     return _in_parts(size, 1)
 
 
 def equal_share(size: int, tasks: int) -> Buffer:
-    """Keeps of each task a uniform sample of `size // tasks`, in slots of its own.
+    """Keeps a uniform sample of `size // tasks` examples of each task, in slots of its own.
 
-    Once a task has ended its sample is the same as one drawn at its end.
+    After a task has ended, its sample is distributed as if it had been drawn at the end of the task.
     """
     return _in_parts(size, tasks)
 
@@ -30,9 +30,9 @@ def slots(key: Array, seen: Array, size: int, eligible: Array) -> Array:
 
     Args:
       key: random key.
-      seen: int32 [], examples offered before this batch.
+      seen: int32 [], the number of examples offered before this batch.
       size: number of slots.
-      eligible: bool [B], False for examples that are not offered.
+      eligible: bool [B], False for examples that must be passed over.
 
     Returns:
       int32 [B]: a slot in [0, size), or `size` where the example is not kept.
@@ -44,7 +44,7 @@ def slots(key: Array, seen: Array, size: int, eligible: Array) -> Array:
 
 
 def _in_parts(size: int, parts: int) -> Buffer:
-    """`parts` reservoirs of `size // parts` slots each; task t is offered to part t, or to the last one."""
+    """Makes `parts` reservoirs of `size // parts` slots each. Task t is offered to part t, or to the last part."""
     share = size // parts
 
     def init(items):

@@ -1,1 +1,1 @@
-"""Evaluation: features -> numbers. Pure functions."""
+"""Evaluation: pure functions that turn features into numbers."""

@@ -1,4 +1,4 @@
-"""Features -> probes -> one row of the accuracy matrix."""
+"""The probes that a run makes after each task. Each turns features into one row of an accuracy matrix."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -12,10 +12,13 @@ from ucl_jax.types import PyTree
 
 
 class TaskFeatures(NamedTuple):
-    """What the network makes of one task.
+    """Holds the features that a network gives to the images of one task.
 
-    bank [N, F] and query [Q, F]: frozen features of the training and test images, with their labels int32 [N] and [Q].
-    logits: [Q, C] of the test images, () without a linear head.
+    bank: float32 [N, F], features of the training images.
+    bank_label: int32 [N], their classes.
+    query: float32 [Q, F], features of the test images.
+    query_label: int32 [Q], their classes.
+    logits: float32 [Q, C] of the test images; () without a linear head.
     """
 
     bank: np.ndarray
@@ -26,10 +29,10 @@ class TaskFeatures(NamedTuple):
 
 
 class MatrixRow(NamedTuple):
-    """One row of an accuracy matrix.
+    """Holds one row of an accuracy matrix.
 
-    accuracy: per cent for each task, None where not evaluated.
-    k: the neighbours that each entry used; None for a probe without neighbours.
+    accuracy: in per cent for each task; None for a task that was not evaluated.
+    k: the number of neighbours that each entry used; None for a probe without neighbours.
     clipped: whether a bank was too small for the k that was asked for.
     """
 
@@ -39,7 +42,12 @@ class MatrixRow(NamedTuple):
 
 
 class KnnSettings(NamedTuple):
-    """k: neighbours, at least 1. k_rule: "fixed", or "tasks_seen" for min(k, tasks seen). temperature: above 0."""
+    """Holds the settings of the kNN probes.
+
+    k: the number of neighbours, at least 1.
+    k_rule: "fixed" takes k; "tasks_seen" takes min(k, tasks seen), as the official release does.
+    temperature: above 0; votes are weighted by exp(cosine / temperature).
+    """
 
     k: int
     k_rule: str
@@ -47,9 +55,9 @@ class KnnSettings(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """How networks are evaluated after each task.
+    """Holds how networks are evaluated after each task.
 
-    tasks: "all", or "seen": those learned so far.
+    tasks: "all" tasks are evaluated, or those "seen".
     knn: settings of the kNN probes.
     batch_size: images that are shown to the network at once, over all devices.
     """
@@ -59,14 +67,23 @@ class Evaluation(NamedTuple):
     batch_size: int
 
 
-# Evaluation.tasks -> how many tasks are evaluated when `seen` of all are learned.
+# Evaluation.tasks -> (tasks seen, all tasks) -> the number of tasks that are evaluated.
 EVALUATED = {"seen": lambda seen, tasks: seen, "all": lambda seen, tasks: tasks}
-# The release takes k from the number of tasks that it evaluates.
+# KnnSettings.k_rule -> (k, tasks seen) -> the number of neighbours asked for.
 K_RULES: dict[str, Callable[[int, int], int]] = {"fixed": lambda k, seen: k, "tasks_seen": min}
 
 
 def extract(features: Callable[[np.ndarray], PyTree], images: np.ndarray, batch_size: int) -> PyTree:
-    """`features` (leaves [N, ...]) of images uint8 [N, H, W, C] in batches of `batch_size`; the last one is padded."""
+    """Applies a function to images in batches of one size, for which the last is padded.
+
+    Args:
+      features: images uint8 [batch_size, H, W, C] -> a tree with leaves [batch_size, ...].
+      images: uint8 [N, H, W, C].
+      batch_size: images of a batch.
+
+    Returns:
+      The same tree as NumPy arrays [N, ...].
+    """
     chunks = []
     for start in range(0, len(images), batch_size):
         chunk = images[start : start + batch_size]
@@ -81,9 +98,12 @@ def _predict(queries, bank, labels, valid, temperature, *, num_classes, k):
 
 
 class Bank(NamedTuple):
-    """Features that kNN votes with, on the device: features [N, F], label int32 [N], and bool [N], False for padding.
+    """Holds the features that kNN votes with, on the device.
 
-    size: how many of them are no padding.
+    features: float32 [N, F].
+    label: int32 [N].
+    valid: bool [N], False for padding.
+    size: the number of features without padding.
     """
 
     features: jax.Array
@@ -93,7 +113,7 @@ class Bank(NamedTuple):
 
 
 def put_bank(features: np.ndarray, label: np.ndarray) -> Bank:
-    """Puts features [N, F] with labels int [N] on the device, padded: banks of similar size share one program."""
+    """Puts features [N, F] and labels int [N] on the device, padded so that banks of similar size share one program."""
     padding = -len(features) % 1024
     valid = np.arange(len(features) + padding) < len(features)
     arrays = np.pad(features, [(0, padding), (0, 0)]), np.pad(label, (0, padding)), valid
@@ -102,7 +122,17 @@ def put_bank(features: np.ndarray, label: np.ndarray) -> Bank:
 
 
 def knn_accuracy(task: TaskFeatures, bank: Bank, k: int, temperature: float, num_classes: int) -> float:
-    """Accuracy in per cent of the queries of a task against a bank; queries in chunks, so that memory is bounded."""
+    """Computes the accuracy of kNN on the queries of a task, in per cent.
+
+    The queries are classified in chunks, which bounds the memory.
+
+    Args:
+      task: gives the queries and their labels.
+      bank: the features that vote.
+      k: the number of neighbours, from 1 to the padded size of the bank.
+      temperature: above 0.
+      num_classes: above the largest label.
+    """
     chunk = 512
     predictions = [
         _predict(np.pad(q, [(0, chunk - len(q)), (0, 0)]), *bank[:3], temperature, num_classes=num_classes, k=k)
@@ -117,7 +147,14 @@ Classes = Sequence[Sequence[int]]
 
 
 def knn_task(tasks: Tasks, seen: int, settings: KnnSettings, classes: Classes) -> MatrixRow:
-    """The paper's probe: kNN of each task's queries in the bank of that task alone."""
+    """Computes the row of the paper's probe: kNN within the task. Only the bank of the query's task votes.
+
+    Args:
+      tasks: the features of each task; None for a task that is not evaluated.
+      seen: the number of tasks that count as known.
+      settings: of kNN.
+      classes: the labels of each task.
+    """
 
     def bank(task):
         return None if task is None else put_bank(task.bank, task.bank_label)
@@ -126,16 +163,19 @@ def knn_task(tasks: Tasks, seen: int, settings: KnnSettings, classes: Classes) -
 
 
 def knn_all(tasks: Tasks, seen: int, settings: KnnSettings, classes: Classes) -> MatrixRow:
-    """kNN of each task's queries in the bank of all tasks seen; tasks not seen yet have no classes there."""
+    """Computes the row of kNN over all classes: the banks of all tasks seen vote. Arguments as `knn_task`.
+
+    Tasks that are not seen yet have no features in this bank, and so no accuracy.
+    """
     parts = (np.concatenate([getattr(task, name) for task in tasks[:seen]]) for name in ("bank", "bank_label"))
-    bank = put_bank(*parts)  # once for all tasks
+    bank = put_bank(*parts)  # put on the device once for all tasks
     return _knn_row(tasks, [bank if i < seen else None for i in range(len(tasks))], seen, settings, classes)
 
 
 def _knn_row(
     tasks: Tasks, banks: Iterable[Bank | None], seen: int, settings: KnnSettings, classes: Classes
 ) -> MatrixRow:
-    """A row from each task's queries and the bank that they are shown to; None where a task is not evaluated."""
+    """Computes a row from the queries of each task and the bank that votes on them; None leaves a task out."""
     num_classes = 1 + max(map(max, classes))
     asked = K_RULES[settings.k_rule](settings.k, seen)
     accuracy: list[float | None] = []
@@ -151,12 +191,18 @@ def _knn_row(
 
 
 def head_task(tasks: Tasks, seen: int, settings: KnnSettings, classes: Classes) -> MatrixRow:
-    """The linear head, asked for the classes of each task alone."""
+    """Computes the row of the linear head within the task: it chooses among the classes of the query's task.
+
+    Arguments as `knn_task`; `seen` and `settings` are not used.
+    """
     return MatrixRow([None if task is None else _head_accuracy(task, own) for task, own in zip(tasks, classes)])
 
 
 def head_all(tasks: Tasks, seen: int, settings: KnnSettings, classes: Classes) -> MatrixRow:
-    """The linear head, asked for the classes of all tasks seen."""
+    """Computes the row of the linear head over all classes: it chooses among those of all tasks seen.
+
+    Arguments as `knn_task`; `settings` is not used. Tasks that are not seen yet have no accuracy.
+    """
     known = [label for own in classes[:seen] for label in own]
     return MatrixRow([_head_accuracy(task, known) if task and i < seen else None for i, task in enumerate(tasks)])
 
@@ -167,12 +213,12 @@ def _head_accuracy(task: TaskFeatures, known: Sequence[int]) -> float:
 
 
 class Evaluator(NamedTuple):
-    """A way to judge a network.
+    """A probe that a run makes after each task.
 
-    row: features of the tasks, tasks seen, settings, classes of the tasks -> a row of the accuracy matrix.
-    chance: classes of the tasks -> the accuracy of guessing, in per cent.
-    own_phase: whether each task is shown to the network of the phase in which it was learned, for the probe is told
-      the task; else all are shown to the present one.
+    row: features of each task, number of tasks seen, settings, labels of each task -> a row of the accuracy matrix.
+    chance: labels of each task -> the accuracy of guessing, in per cent.
+    own_phase: True for a probe within the task: features come from the phase in which each task was learned. False:
+      all come from the present phase. The two differ only where the architecture grows.
     head: whether it needs a linear head.
     """
 
@@ -199,5 +245,5 @@ EVALUATORS = {
 
 
 def evaluators_of(labelled: bool) -> dict[str, Evaluator]:
-    """The probes of an objective with a linear head, or of one without."""
+    """Returns the probes of a run by name: all if its objective is `labelled`, else those without a linear head."""
     return {name: one for name, one in EVALUATORS.items() if labelled or not one.head}

@@ -7,7 +7,7 @@ from ucl_jax.types import Array
 
 
 def normalise(features: Array) -> Array:
-    """Rows of [N, D] scaled to unit length in float32 (norms below 1e-12 are not scaled up, as in PyTorch)."""
+    """Scales rows of [N, D] to unit length, in float32. As in PyTorch, a norm below 1e-12 is taken as 1e-12."""
     features = features.astype(jnp.float32)
     squared = jnp.sum(jnp.square(features), axis=-1, keepdims=True)
     return features * jax.lax.rsqrt(jnp.maximum(squared, 1e-24))
@@ -16,26 +16,26 @@ def normalise(features: Array) -> Array:
 def votes(
     queries: Array, bank: Array, labels: Array, valid: Array, *, num_classes: int, k: int, temperature: float
 ) -> Array:
-    """Votes of the k most similar bank entries, each weighted exp(cosine / temperature).
+    """Computes the votes for each class by the k most similar bank entries, each weighted exp(cosine / temperature).
 
-    Weights are relative to the nearest entry's, which has 1, so that no temperature overflows; the winner is the same.
+    Weights are divided by that of the nearest entry, so that they never overflow; the winner is the same.
 
     Args:
       queries: [Q, D] features.
       bank: [N, D] features.
       labels: int32 [N] in [0, num_classes).
-      valid: bool [N], False marks padding of the bank, which never votes.
+      valid: bool [N], False for padding of the bank, which never votes.
       num_classes: C.
-      k: neighbours, 1 <= k <= N; where fewer entries are valid, those vote.
+      k: the number of neighbours, 1 <= k <= N; if fewer entries are valid, only those vote.
       temperature: above 0; the paper's is 0.1.
 
     Returns:
       float32 [Q, C], in [0, k].
     """
-    # Similarities near 1 differ in the last digits: no tf32 or bf16 passes here.
+    # Full precision, because similarities near 1 differ in the last digits only.
     similarity = jnp.matmul(normalise(queries), normalise(bank).T, precision=jax.lax.Precision.HIGHEST)
     similarity = jnp.where(valid[None, :], similarity, -jnp.inf)
-    # Without the barrier XLA's CPU backend merges slices of the result into top_k and sorts the bank: 13 times slower.
+    # Without the barrier XLA's CPU backend merges the slice below into top_k and sorts the whole bank, 13 times slower.
     nearest, index = jax.lax.optimization_barrier(jax.lax.top_k(similarity, k))
     weight = jnp.exp((nearest - nearest[:, :1]) / temperature)
     one_hot = jax.nn.one_hot(labels[index], num_classes, dtype=weight.dtype)
@@ -43,5 +43,5 @@ def votes(
 
 
 def predict(queries: Array, bank: Array, labels: Array, valid: Array, **settings) -> Array:
-    """The class with the most votes, int32 [Q]; arguments as `votes`. Equal votes go to the lowest class."""
+    """Returns the class with the most votes, int32 [Q]; of equals the lowest. Arguments as `votes`."""
     return jnp.argmax(votes(queries, bank, labels, valid, **settings), axis=-1).astype(jnp.int32)

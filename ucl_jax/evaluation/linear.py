@@ -1,7 +1,7 @@
 """Linear classification of frozen features: ridge regression in closed form, and logistic regression by SGD.
 
-Features are standardised, so that one list of penalties or one learning rate serves every network. A classifier knows
-the classes that it was shown, and predicts no other.
+Features are standardised, so that one list of penalties or one learning rate suits every network. A classifier predicts
+only classes that it was trained with.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,12 @@ from ucl_jax.types import Array
 
 
 class Classifier(NamedTuple):
-    """classes: int32 [C] in rising order. weight: float64 [F, C] and bias: float64 [C], for features as they come."""
+    """A linear classifier of features that are not standardised.
+
+    classes: int32 [C], in rising order.
+    weight: float64 [F, C].
+    bias: float64 [C].
+    """
 
     classes: np.ndarray
     weight: np.ndarray
@@ -25,37 +30,37 @@ class Classifier(NamedTuple):
 
 
 def scores(classifier: Classifier, features: np.ndarray) -> np.ndarray:
-    """float64 [N, C] of features [N, F]."""
+    """Computes the score of each class, float64 [N, C], for features [N, F]."""
     return np.asarray(features, np.float64) @ classifier.weight + classifier.bias
 
 
 def predict(classifier: Classifier, features: np.ndarray) -> np.ndarray:
-    """The class with the highest score, int32 [N]; equal scores go to the lowest class."""
+    """Returns the class with the highest score, int32 [N], for features [N, F]; of equals the lowest."""
     return classifier.classes[np.argmax(scores(classifier, features), axis=1)]
 
 
 def subset(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """A part with `fraction` of the examples of each class, at least one each.
+    """Chooses a fraction of the examples of each class, and at least one of each.
 
-    What a class gives depends on its own number of examples only, and a smaller fraction is a part of a larger one.
+    The choice within a class does not depend on other classes. A smaller fraction is a subset of a larger one.
 
     Args:
       labels: int [N].
       fraction: above 0 and at most 1.
-      seed: at least 0.
+      seed: at least 0; decides the choice.
 
     Returns:
       int64 indices into `labels`, in rising order.
 
     Raises:
-      UsageError: a fraction out of range, or no labels.
+      UsageError: the fraction is out of range, or there are no labels.
     """
-    require(0 < fraction <= 1, f"a fraction of the labels is {fraction}; it must be above 0 and at most 1")
+    require(0 < fraction <= 1, f"the fraction of the labels is {fraction}; it must be above 0 and at most 1")
     return np.sort(np.concatenate([own[: max(1, round(fraction * len(own)))] for own in _shuffled(labels, seed)]))
 
 
 def _shuffled(labels: np.ndarray, seed: int) -> list[np.ndarray]:
-    """For each class the indices of its examples, in an order that the seed and the class decide."""
+    """Returns for each class the indices of its examples, in a random order that depends on seed and class only."""
     require(len(labels) > 0, "there are no labels to learn from; give at least one example")
     labels = np.asarray(labels)
     return [
@@ -65,27 +70,31 @@ def _shuffled(labels: np.ndarray, seed: int) -> list[np.ndarray]:
 
 
 def _parts(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices for training and for validation: about 1/5 of each class, and nothing of a class with one example."""
+    """Returns indices for training and for validation: about 1/5 of each class, none of a class with one example."""
     ways = [np.split(own, [min(max(1, (len(own) + 2) // 5), len(own) - 1)]) for own in _shuffled(labels, seed)]
     held, rest = map(np.concatenate, zip(*ways))
     return np.sort(rest), np.sort(held)
 
 
 class _Standard(NamedTuple):
-    """Mean and scale, float64 [F] each."""
+    """Holds the mean and the scale by which features are standardised, float64 [F] each."""
 
     mean: np.ndarray
     scale: np.ndarray
 
 
 def _standard(features: np.ndarray) -> _Standard:
-    """A dimension that varies by no more than float32's rounding is constant: its scale is infinite, so it counts 0."""
+    """Computes mean and scale of features [N, F].
+
+    A dimension that varies by no more than the rounding of float32 is constant. Its scale is infinite, so that it
+    becomes 0.
+    """
     mean, deviation = features.mean(axis=0), features.std(axis=0)
     return _Standard(mean, np.where(deviation > 1e-6 * np.abs(mean), deviation, np.inf))
 
 
 def _unstandardised(classes: np.ndarray, weight: np.ndarray, bias: np.ndarray, standard: _Standard) -> Classifier:
-    """The classifier of features as they come, from the weight and bias of standardised ones."""
+    """Makes a classifier of features as they are from the weight and bias for standardised ones."""
     weight = weight / standard.scale[:, None]
     return Classifier(classes, weight, bias - standard.mean @ weight)
 
@@ -99,9 +108,13 @@ def _checked(features: np.ndarray) -> np.ndarray:
 
 
 class _Path(NamedTuple):
-    """Solutions of one ridge problem for every penalty: weight(p) = left @ (right / (spectrum + p)).
+    """Holds the solutions of a ridge problem for every penalty: weight(p) = left @ (right / (spectrum + p)).
 
-    left: [F, R], spectrum: [R], right: [R, C], bias: [C], with R = min(N, F).
+    left: [F, R] with R = min(N, F).
+    spectrum: [R].
+    right: [R, C].
+    bias: [C].
+    standard: how the features were standardised.
     """
 
     left: np.ndarray
@@ -112,7 +125,10 @@ class _Path(NamedTuple):
 
 
 def _path(features: np.ndarray, target: np.ndarray) -> _Path:
-    """One eigendecomposition for features [N, F] and targets [N, C]; centred, so that the intercept has no penalty."""
+    """Solves a ridge problem for every penalty by one eigendecomposition, for features [N, F] and targets [N, C].
+
+    Both are centred, so that the intercept has no penalty.
+    """
     standard = _standard(features)
     x = (features - standard.mean) / standard.scale
     bias = target.mean(axis=0)
@@ -129,23 +145,24 @@ def _path(features: np.ndarray, target: np.ndarray) -> _Path:
 def fit_ridge(
     features: np.ndarray, labels: np.ndarray, *, penalties: Sequence[float], seed: int
 ) -> tuple[Classifier, float]:
-    """Least squares on one-hot targets: the sum over examples of |x W + b - y|^2, plus penalty |W|^2.
+    """Trains ridge regression on one-hot targets: the sum over examples of |x W + b - y|^2, plus penalty |W|^2.
 
-    The penalty is the one with the highest accuracy on about 1/5 of the examples of each class, of equals the one with
-    the smallest squared error there, after training on the others. Then all examples are used. A class with one
-    example is not validated; without any validation the penalty in the middle of the list is taken.
+    About 1/5 of the examples of each class are held out for validation. The chosen penalty is the one with the highest
+    accuracy there; of equals, the one with the smallest squared error. Then the classifier is trained with all
+    examples. A class with one example has none held out. If none is held out at all, the penalty in the middle of the
+    list is taken.
 
     Args:
       features: [N, F].
       labels: int [N], at least 0.
-      penalties: above 0, in any order; as `alpha` of scikit-learn's Ridge, for standardised features.
-      seed: decides the part for validation.
+      penalties: above 0, in any order. They mean what `alpha` of scikit-learn's Ridge does, for standardised features.
+      seed: decides which examples are held out.
 
     Returns:
       The classifier and its penalty.
 
     Raises:
-      UsageError: no labels, no penalties, one that is not above 0, or features that are not finite.
+      UsageError: there are no labels or no penalties, a penalty is not above 0, or features are not finite.
     """
     penalties = sorted(map(float, penalties))
     require(
@@ -170,17 +187,17 @@ def fit_ridge(
 def ridge(
     features: np.ndarray, labels: np.ndarray, query: np.ndarray, *, penalties: Sequence[float], seed: int
 ) -> tuple[np.ndarray, float]:
-    """`fit_ridge`, then the predicted classes int32 [Q] of query [Q, F], and the penalty."""
+    """Trains by `fit_ridge`; returns the predicted classes int32 [Q] of query [Q, F], and the penalty."""
     classifier, penalty = fit_ridge(features, labels, penalties=penalties, seed=seed)
     return predict(classifier, query), penalty
 
 
-# Learning rate relative to the first, at `progress` in [0, 1) of the training.
+# Name -> the part of training that is done, in [0, 1) -> the learning rate, relative to the first.
 SCHEDULES = {"cosine": lambda progress: (1 + np.cos(np.pi * progress)) / 2, "constant": np.ones_like}
 
 
 def _batches(examples: int, epochs: int, batch_size: int, seed: int) -> np.ndarray:
-    """int32 [S, B] with every example once an epoch; -1 fills the last batch of each."""
+    """Draws batches as indices int32 [S, B]: each example once per epoch; -1 fills the last batch of an epoch."""
     rng = np.random.default_rng(seed)
     padding = np.full(-examples % batch_size, -1)
     orders = [np.concatenate([rng.permutation(examples), padding]) for _ in range(epochs)]
@@ -198,7 +215,7 @@ def _descend(
     *,
     num_classes: int,
 ) -> tuple[Array, Array]:
-    """Weight [F, C] and bias [C] after one step for each row of `batches` [S, B], with `rates` [S]."""
+    """Returns weight [F, C] and bias [C] after one step for each row of `batches` [S, B], with learning rates [S]."""
 
     def loss(params, index):
         weight, bias = params
@@ -232,7 +249,7 @@ def fit_sgd(
     seed: int,
     schedule: str = "cosine",
 ) -> Classifier:
-    """Multinomial logistic regression on standardised features, by SGD from zeros.
+    """Trains multinomial logistic regression on standardised features, by SGD that starts from zeros.
 
     The loss is the mean cross-entropy plus weight_decay / 2 |W|^2; the intercept has no penalty.
 
@@ -240,15 +257,15 @@ def fit_sgd(
       features: [N, F].
       labels: int [N], at least 0.
       epochs: at least 1.
-      batch_size: at least 1; of fewer examples, all are one batch.
+      batch_size: at least 1; if there are fewer examples, they are one batch.
       learning_rate: the first one, above 0.
       momentum: in [0, 1).
       weight_decay: at least 0.
       seed: decides the order of the examples.
-      schedule: "cosine" to 0, step by step, or "constant".
+      schedule: of the learning rate: "cosine", which goes to 0 step by step, or "constant".
 
     Raises:
-      UsageError: a setting out of range, no labels, or features or weights that are not finite.
+      UsageError: a setting is out of range, there are no labels, or features or weights are not finite.
     """
     require(
         epochs >= 1 and batch_size >= 1,
@@ -279,5 +296,5 @@ def fit_sgd(
 
 
 def sgd(features: np.ndarray, labels: np.ndarray, query: np.ndarray, **settings) -> np.ndarray:
-    """`fit_sgd` with its settings, then the predicted classes int32 [Q] of query [Q, F]."""
+    """Trains by `fit_sgd`, with its settings; returns the predicted classes int32 [Q] of query [Q, F]."""
     return predict(fit_sgd(features, labels, **settings), query)

@@ -1,6 +1,6 @@
-"""How representations lie: similarity of two of them, collapse of one, distance of parameters.
+"""Numbers about representations: similarity of two (CKA), collapse of one, distance of parameters.
 
-Sums are in float64. A representation that varies by no more than float32's rounding counts as constant.
+Sums are in float64. A representation that varies by no more than the rounding of float32 counts as constant.
 """
 
 from typing import NamedTuple
@@ -10,34 +10,35 @@ import jax.numpy as jnp
 import numpy as np
 
 from ucl_jax.errors import require
-from ucl_jax.types import Array, PyTree
+from ucl_jax.types import Array, Params
 
-PRECISION = 1e-6  # relative; sums of float32 numbers are no more exact
+PRECISION = 1e-6  # relative precision of sums of float32 numbers
 
 
 def _centred(features: np.ndarray) -> np.ndarray:
-    """float64 [N, F] without the mean of features [N, ...]; all zeros for a constant representation."""
+    """Returns features [N, ...] minus their mean over examples, float64 [N, F]; zeros if they are constant."""
     features = np.asarray(features, np.float64).reshape(len(features), -1)
     centred = features - features.mean(axis=0)
     return centred * (np.linalg.norm(centred) > PRECISION * np.linalg.norm(features))
 
 
 def _ratio(cross: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """cross / sqrt(left right), NaN where left or right is 0."""
+    """Returns cross / sqrt(left * right), and NaN where left or right is 0."""
     length = np.sqrt(left) * np.sqrt(right)
     return np.where(length > 0, cross / np.where(length > 0, length, 1.0), np.nan)
 
 
 def cka(x: np.ndarray, y: np.ndarray) -> float:
-    """Linear CKA of two representations [N, ...] of the same N examples (Kornblith et al. 2019, section 3).
+    """Computes linear CKA of two representations [N, ...] of the same N examples (Kornblith et al. 2019, section 3).
 
-    |y'x|^2 / (|x'x| |y'y|) of centred features and Frobenius norms: the biased estimate, near 1 for few examples.
+    It is |y'x|^2 / (|x'x| |y'y|) with centred features and Frobenius norms. This estimate is biased: it is near 1 for
+    few examples.
 
     Returns:
-      A number in [0, 1]; NaN where x or y is constant.
+      A number in [0, 1]; NaN if x or y is constant.
 
     Raises:
-      UsageError: other numbers of examples.
+      UsageError: the numbers of examples differ.
     """
     require(len(x) == len(y), f"CKA compares {len(x)} with {len(y)} examples; give both networks the same images")
     x, y = _centred(x), _centred(y)
@@ -49,9 +50,9 @@ def cka(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def gram(features: Array) -> Array:
-    """Inner products float32 [B, B] of features [B, ...] for `minibatch_add`; zeros for a constant representation.
+    """Computes inner products float32 [B, B] of features [B, ...] for `minibatch_add`; zeros if they are constant.
 
-    Of centred features, which leaves HSIC_1 as it is and makes float32 enough.
+    Features are centred first. This does not change HSIC_1, and makes float32 precise enough.
     """
     features = features.astype(jnp.float32).reshape(len(features), -1)
     centred = features - jnp.mean(features, axis=0, keepdims=True)
@@ -60,7 +61,7 @@ def gram(features: Array) -> Array:
 
 
 def _u_centred(kernels: np.ndarray) -> np.ndarray:
-    """float64 [..., B, B] of Gram matrices: zero diagonals, and rows and columns that sum to 0 without it."""
+    """Returns U-centred Gram matrices float64 [..., B, B]: diagonals are 0, and rows and columns sum to 0."""
     size = kernels.shape[-1]
     require(size >= 4, f"a minibatch of CKA has {size} examples; it needs at least 4")
     k = np.asarray(kernels, np.float64) * (1 - np.eye(size))
@@ -70,16 +71,25 @@ def _u_centred(kernels: np.ndarray) -> np.ndarray:
 
 
 def hsic1(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """The unbiased HSIC of symmetric Gram matrices [..., B, B] (Song et al. 2012, equation 5), float64 [...].
+    """Computes the unbiased HSIC_1 of symmetric Gram matrices [..., B, B] (Song et al. 2012, equation 5).
 
-    It may be negative. At least 4 examples, else UsageError.
+    Returns:
+      float64 [...]; it may be negative.
+
+    Raises:
+      UsageError: B is below 4.
     """
     size = left.shape[-1]
     return np.sum(_u_centred(left) * _u_centred(right), axis=(-2, -1)) / (size * (size - 3))
 
 
 class MinibatchCka(NamedTuple):
-    """Sums of HSIC_1 over minibatches: of pairs cross [M, L], and of each with itself left [M] and right [L]."""
+    """Holds sums of HSIC_1 over minibatches, for M representations on the left and L on the right.
+
+    cross: float64 [M, L], of each pair.
+    left: float64 [M], of each on the left with itself.
+    right: float64 [L], of each on the right with itself.
+    """
 
     cross: np.ndarray
     left: np.ndarray
@@ -87,12 +97,21 @@ class MinibatchCka(NamedTuple):
 
 
 def minibatch_init(left: int, right: int) -> MinibatchCka:
-    """No minibatch yet, for `left` x `right` pairs of networks (or of checkpoints, or of stages)."""
+    """Makes the sums before the first minibatch, for `left` x `right` pairs of representations."""
     return MinibatchCka(np.zeros((left, right)), np.zeros(left), np.zeros(right))
 
 
 def minibatch_add(sums: MinibatchCka, left: np.ndarray, right: np.ndarray) -> MinibatchCka:
-    """Adds Gram matrices [M, B, B] and [L, B, B] of one minibatch; B at least 4, and the same for every minibatch."""
+    """Adds one minibatch, given by its Gram matrices.
+
+    Args:
+      sums: of the minibatches before.
+      left: [M, B, B] of `gram`, with B at least 4 and the same for every minibatch.
+      right: [L, B, B] of `gram`.
+
+    Raises:
+      UsageError: B is below 4.
+    """
     weight = left.shape[-1] * (left.shape[-1] - 3)
     left, right = (_u_centred(k).reshape(len(k), -1) for k in (left, right))
     more = left @ right.T, np.sum(np.square(left), axis=1), np.sum(np.square(right), axis=1)
@@ -100,19 +119,22 @@ def minibatch_add(sums: MinibatchCka, left: np.ndarray, right: np.ndarray) -> Mi
 
 
 def minibatch_cka(sums: MinibatchCka) -> np.ndarray:
-    """Linear CKA float64 [M, L] of the minibatches added (Nguyen, Raghu and Kornblith 2021, equation 3).
+    """Computes linear CKA over the minibatches added (Nguyen, Raghu and Kornblith 2021, equation 3).
 
-    Its expectation hardly depends on their size. About 0 (also just below) to 1; NaN where a representation is
-    constant, and before the first minibatch.
+    Its expectation hardly depends on the size of the minibatches.
+
+    Returns:
+      float64 [M, L], at most 1; it may be slightly below 0. NaN where a representation is constant, and before the
+      first minibatch.
     """
     return _ratio(sums.cross, sums.left[:, None], sums.right[None, :])
 
 
 def effective_rank(features: np.ndarray) -> float:
-    """exp of the entropy of the singular values, divided by their sum, of centred features [N, ...].
+    """Computes the effective rank of features [N, ...] (Roy and Vetterli 2007).
 
-    Roy and Vetterli 2007. From 1 to min(N - 1, F), the latter where all directions vary equally; 0 for constant
-    features.
+    It is exp of the entropy of the singular values of the centred features, normalised to sum 1. It lies between 1 and
+    min(N - 1, F), which it is where all directions vary equally; constant features have 0.
     """
     values = np.linalg.svd(_centred(features), compute_uv=False)
     values = values[values > 0]
@@ -121,25 +143,28 @@ def effective_rank(features: np.ndarray) -> float:
 
 
 def deviation(features: np.ndarray) -> np.ndarray:
-    """Deviation over the examples of each dimension of unit-length features, times sqrt(F): float64 [F].
+    """Computes the standard deviation of each dimension of features [N, F] scaled to unit length, times sqrt(F).
 
-    About 1 where directions are spread evenly over the sphere, 0 where they have collapsed into one (Chen and He 2021,
-    section 4.1).
+    It is about 1 where directions are spread evenly over the sphere, and 0 where they have collapsed into one (Chen and
+    He 2021, section 4.1).
+
+    Returns:
+      float64 [F].
     """
     features = np.asarray(features, np.float64)
     unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     return np.std(unit, axis=0) * np.sqrt(features.shape[1])
 
 
-def l2_distance(a: PyTree, b: PyTree) -> float:
-    """Length of the difference of two parameter trees, over all leaves.
+def l2_distance(a: Params, b: Params) -> float:
+    """Computes the l2 norm of the difference of two trees of parameters, over all leaves.
 
     Raises:
-      UsageError: trees of different networks.
+      UsageError: the trees differ in structure or shapes.
     """
     require(
         jax.tree.map(np.shape, a) == jax.tree.map(np.shape, b),
-        "the distance is between parameters of networks that differ; compare checkpoints of the same architecture",
+        "the distance is between parameters of networks that differ; compare networks of the same architecture",
     )
     squares = jax.tree.map(lambda x, y: np.sum(np.square(np.asarray(x, np.float64) - np.asarray(y, np.float64))), a, b)
     return float(np.sqrt(sum(jax.tree.leaves(squares))))

@@ -1,8 +1,8 @@
-"""Methods: how the past is kept. To add one, write its file, name it here and give it a recipe in `configs/`.
+"""Methods: how the past is kept. To add one, see docs/architecture.md.
 
-A maker takes an objective, a `Scenario` and the settings of `config.method`; it gives a `Method`.
+Each function of METHODS takes an objective, a `Scenario` and the settings of `config.method`, and returns a `Method`.
 
-PNN is not among them: it is an architecture (`ucl_jax.models.architectures`), on which any method runs.
+PNN is not among them, because it is an architecture (`ucl_jax.models.architectures`), which works with any method.
 """
 
 from collections.abc import Callable

@@ -21,20 +21,23 @@ def agem(
     replay_from: str,
     count: str,
 ) -> Method:
-    """Takes the gradient's part against the gradient of stored examples away.
+    """Removes from the gradient the part that points against the gradient on stored examples.
 
-    Built from the paper: in the official code stored images pass through a wrong conversion, and in its present
-    release they come from the last task only. The gradient on the past is taken in training mode and leaves the
-    running statistics alone; while there is no past it is one of empty images, and put aside.
+    This follows the paper, not the official code: that converts stored images wrongly, and its present release takes
+    them from the last task only. The gradient on the past is taken in training mode, but does not change the running
+    statistics. While there is no past it is computed from empty images, and not used.
 
     Args:
       objective: for the present and for the past.
-      scenario: its number of tasks; each has an equal share of the buffer.
+      scenario: its number of tasks is for policies that share the buffer among tasks.
       buffer_size: slots, at least one for each task.
-      policy: "equal_share" as in the paper and the official code, or another of `BUFFERS`.
+      policy: a name of `BUFFERS`; "equal_share" in the paper and the official code.
       replay_view: see `replaying_loss`.
-      replay_from: "past_tasks" as in the paper, or "buffer" (see `rehearsal`).
-      count: "examples" as there, where no image stands in the buffer twice, or "presentations" (see `rehearsal`).
+      replay_from: see `rehearsal`; "past_tasks" in the paper.
+      count: see `rehearsal`; "examples" in the paper, so that no image is in the buffer twice.
+
+    Raises:
+      ValueError: `replay_view` or an argument of the buffer is another word.
     """
     how = pick("replay_view", replay_view, REPLAY_VIEWS)
     store = rehearsal(buffer_size, replay_from=replay_from, count=count, policy=policy, tasks=scenario.tasks)
@@ -64,9 +67,9 @@ def agem(
 
 
 def project(grads: Parameters, reference: Parameters) -> Parameters:
-    """Returns `grads` without its part along `reference` where the two point apart.
+    """Returns `grads` without its part along `reference` if their inner product is negative, else `grads` as it is.
 
-    No nearer gradient has a product with `reference` that is not negative.
+    Of all gradients whose product with `reference` is not negative, this is the nearest (Chaudhry et al. 2019, eq. 11).
     """
     along = optax.tree.vdot(grads, reference)
     share = jnp.minimum(along, 0.0) / jnp.maximum(optax.tree.vdot(reference, reference), 1e-30)

@@ -9,12 +9,12 @@ from ucl_jax.types import Array, Aux, Batch, Clock, Keys, Memory, ModelState, Pa
 
 
 class Scenario(NamedTuple):
-    """What a method is told about the run that it is made for.
+    """Tells a method about the run that it is made for.
 
-    tasks: number of tasks that are learned one after the other; 1 when all are learned at once.
+    tasks: the number of tasks that are learned one after the other; 1 for joint training.
     batch_size: examples of a full batch, over all devices.
-    head: width of the hidden layer -> a network [B, D] -> [B, D] of two layers with batch norm between them, whose
-      computation and batch statistics are as those of the run's network.
+    head: width of the hidden layer -> a Flax module, [B, D] -> [B, D], of two layers with batch norm between them. Its
+      dtype and its batch statistics over devices are as in the network of the run.
     """
 
     tasks: int
@@ -23,12 +23,12 @@ class Scenario(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What just happened, as `Method.observe` sees it: the global batch, whatever the number of devices.
+    """Holds what happened in a step, for `Method.observe`: the global batch, whatever the number of devices.
 
     batch: the examples of the step, leaves [B, ...].
-    recalled: what `Method.recall` gave for them.
+    recalled: what `Method.recall` returned for the step.
     outputs: `Aux.outputs` of the loss, leaves [B, ...].
-    grads: gradients of the loss, before `Method.project`; zeros where nothing is trained.
+    grads: gradients of the loss before `Method.project`; zeros where nothing is trained.
     before: parameters before the update.
     after: parameters after the update.
     """
@@ -42,22 +42,26 @@ class Step(NamedTuple):
 
 
 class Method(NamedTuple):
-    """How the past is kept. Pure functions, no collectives: what they get is already global or already local.
+    """How the past is kept: a record of pure functions. They need no collectives.
 
-    init: key, a batch, the network -> parameters of its own, or (), and memory: any pytree of arrays. Structures and
-      shapes never change.
-    loss: params, the network's state, memory, batch, recalled, keys, clock -> loss, Aux. Differentiated in params;
-      batch, recalled and keys are the local share of a device.
-    reference: params, the network's state, memory, recalled, keys, clock -> a second loss, whose gradient `project` is
-      given (A-GEM); None when there is none.
-    recall: memory, key, n -> past examples to go with a batch of n, leaves [n, ...]: `buffers.Recalled`, several of
+    init: key, a batch, the network -> parameters of its own, or (), and its memory, any pytree of arrays. The structure
+      and shapes of both never change.
+    loss: params, the network's state, memory, batch, recalled, keys, clock -> scalar, Aux. It is differentiated by
+      params. Batch, recalled and keys are the share of one device.
+    reference: params, the network's state, memory, recalled, keys, clock -> the scalar of a second loss, whose gradient
+      `project` is given (A-GEM). None for no second loss.
+    recall: memory, key, n -> past examples for a global batch of n, leaves [n, ...]: a `buffers.Recalled`, several of
       them, or () for none.
-    project: memory, grads, reference grads or () -> grads, between the gradients and the optimiser.
-    observe: memory, step, key -> memory, after the update of the parameters.
-    begin_task: own parameters, memory, the network, clock -> own parameters, memory: before the first step of a task.
-    end_task: own parameters, memory, the network -> own parameters, memory: when a task was learned and evaluated.
-    active: a tree like the own parameters, clock -> the same, with zeros where nothing is trained now.
-    stored: memory -> (Batch, filled bool [S]): the raw examples it holds, to look at; None when it stores none.
+    project: memory, grads, gradients of `reference` or () -> the grads that the optimiser is given. Both are averaged
+      over devices.
+    observe: memory, step, key -> memory. It is called after the update of the parameters.
+    begin_task: own parameters, memory, the network, clock -> own parameters, memory. It is called before the first step
+      of a task.
+    end_task: own parameters, memory, the network -> own parameters, memory. It is called after a task was learned and
+      evaluated.
+    active: a tree like the own parameters, clock -> the same with zeros where nothing is trained now.
+    stored: memory -> Batch, bool [S], True for filled slots. These are the stored images, for a picture of the buffer.
+      None for a method that stores none.
     """
 
     init: Callable[[Array, Batch, Variables], tuple[Params, Memory]]

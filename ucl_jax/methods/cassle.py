@@ -6,20 +6,20 @@ from ucl_jax.objectives import Objective
 
 
 def cassle(objective: Objective, scenario: Scenario, *, weight: float, hidden_dim: int, frozen: str) -> Method:
-    """Distils projections of the network before this task through a trained head, by the objective's own criterion.
+    """Adds to the objective the prediction of the past network's projections by a trained head.
 
-    The criterion is `Objective.match`: for SimSiam and BYOL 2 - 2 cos (CaSSLe's "predictive"), for Barlow Twins its
-    cross-correlation ("decorrelative").
+    The past network is the one before this task. The prediction is judged by `Objective.match`: for SimSiam and BYOL it
+    is 2 - 2 cos (CaSSLe's "predictive"), for Barlow Twins the cross-correlation (CaSSLe's "decorrelative").
 
     Args:
-      objective: for the present; must have projections.
+      objective: what is learned; it must have projections.
       scenario: makes the head.
-      weight: at least 0; 1 in the released code for these objectives.
-      hidden_dim: of the head; 2048 in the released code.
-      frozen: "train" in the released code, which never puts the past network in evaluation mode, or "eval".
+      weight: of the added term, at least 0; 1 in the released code for these objectives.
+      hidden_dim: width of the hidden layer of the head; 2048 in the released code.
+      frozen: see `distillation`; "train" in the released code.
 
     Raises:
-      ValueError: an objective without projections, or another word for `frozen`.
+      ValueError: the objective has no projections, or `frozen` is another word.
     """
     if objective.match is None:
         raise ValueError("CaSSLe compares projections, and this objective has none; take another objective or method")

@@ -1,4 +1,4 @@
-"""What distilling methods share: a frozen copy of the network, and a trained head that predicts what it says."""
+"""What distilling methods share: a frozen copy of the network, and a trained head that predicts its outputs."""
 
 from collections.abc import Callable
 
@@ -15,8 +15,8 @@ from ucl_jax.types import Array, ModelState, Variables
 class Past(flax.struct.PyTreeNode):
     """The memory of a distilling method.
 
-    network: the network as the last task left it, with its running statistics.
-    head_state: running statistics of the head, which its layers ask for; nothing reads or changes them.
+    network: a copy of the network from the end of the last task, with its running statistics.
+    head_state: running statistics of the head. Flax needs them, but no result depends on them, and they never change.
     """
 
     network: Variables
@@ -35,21 +35,22 @@ def distillation(
 ) -> Method:
     """Makes a method that adds `weight * mean over views of distance(head(now), then)` to the objective.
 
-    Now and then are outputs for the same views, by the network and by its copy. In the first task there is nothing to
-    predict: the term is 0, and the head stays as it was drawn. A step costs a forward pass of the copy more than
-    finetune's, and memory for it.
+    `now` and `then` are outputs for the same view, by the network and by its frozen copy. In the first task there is no
+    past network: the term is 0, and the head is not trained. Compared with finetune, a step costs one more forward
+    pass, and the memory for the copy.
 
     Args:
-      objective: for the present.
+      objective: what is learned.
       scenario: makes the head.
-      output: "features" of the backbone, or "projection": a field of `Embedding`.
-      hidden_dim: of the head.
+      output: which field of `Embedding` is predicted: "features" of the backbone, or "projection".
+      hidden_dim: width of the hidden layer of the head.
       distance: predicted [B, D], target [B, D] -> scalar.
       weight: at least 0.
-      frozen: "train": the copy uses statistics of the batch, as the released codes do; "eval": its running ones.
+      frozen: which statistics the copy uses: "train": those of the batch, as in the released codes of CaSSLe and PFR,
+        which never put it in evaluation mode; "eval": its running ones.
 
     Raises:
-      ValueError: another word for `frozen`.
+      ValueError: `frozen` is another word.
     """
     training = pick("frozen", frozen, {"train": True, "eval": False})
     head = scenario.head(hidden_dim)
@@ -89,5 +90,5 @@ def distillation(
 
 
 def _copy(network: Variables) -> Variables:
-    """Arrays of its own: those of the network are given away to the next step."""
+    """Copies a network, because the next step reuses the memory of its arrays (donation)."""
     return jax.tree.map(jnp.copy, network)

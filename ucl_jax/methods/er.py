@@ -1,4 +1,4 @@
-"""ER: experience replay, the present batch beside as many stored examples (Chaudhry et al. 2019, "tiny memories")."""
+"""ER, experience replay: each batch is joined by as many stored examples (Chaudhry et al. 2019, "tiny memories")."""
 
 from ucl_jax.methods.base import Method, Scenario
 from ucl_jax.methods.rehearsal import rehearsal, replaying_loss
@@ -15,7 +15,7 @@ def er(
     replay_from: str,
     count: str,
 ) -> Method:
-    """Learns the objective on one batch of present and past. Arguments: see `rehearsal` and `replaying_loss`."""
+    """Learns the objective on present and past in one batch. For arguments see `rehearsal` and `replaying_loss`."""
     store = rehearsal(buffer_size, policy=policy, tasks=scenario.tasks, replay_from=replay_from, count=count)
     return Method(
         init=store.init,

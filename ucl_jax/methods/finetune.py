@@ -1,4 +1,4 @@
-"""Finetune: learn each task as it comes and keep nothing. The lower bound of the paper's tables."""
+"""Finetune: each task is learned in turn, and nothing of the past is kept. It is a baseline of the paper."""
 
 from ucl_jax.methods.base import Method, Scenario
 from ucl_jax.objectives import Objective
@@ -6,7 +6,7 @@ from ucl_jax.types import Variables
 
 
 def finetune(objective: Objective, scenario: Scenario) -> Method:
-    """Learns the objective on the present batch alone. `scenario` is of no use to this method."""
+    """Learns the objective on the present batch alone. `scenario` is not used."""
 
     def loss(params, state, memory, batch, recalled, keys, clock):
         views = objective.views(keys.example, batch, "present")

@@ -19,24 +19,25 @@ def gss(
     replay_from: str,
     count: str,
 ) -> Method:
-    """Replays as ER does; an example takes a slot when its gradient points away from those of stored examples.
+    """Replays as ER does, from a buffer that prefers examples whose gradients differ from those of stored ones.
 
-    The score kept with an example is 1 + the largest cosine of its gradient with those of `compare` stored ones, in
-    [0, 2]; the policy `buffers.greedy` decides by it. Gradients are of single examples, not augmented, with running
-    statistics; those of a batch are compared with one sample of the buffer, as in the official code. They are taken
-    with the parameters before the step's update, each device its share; there with those after it.
+    The score of an example is 1 + the largest cosine between its gradient and those of `compare` stored examples, in
+    [0, 2]. The policy `buffers.greedy` decides by it. Gradients are of single examples that are not augmented, with
+    running statistics. All examples of a batch are compared with the same sample of the buffer, as in the official
+    code. Gradients are taken at the parameters before the update; the official code takes them after it.
 
     Args:
-      objective: must give single examples a loss.
-      scenario: its batch size, for `compare`.
+      objective: what is learned; it must have a loss of single examples.
+      scenario: its batch size is for `compare`.
       buffer_size: slots, at least 1.
-      compare: stored examples that a gradient is compared with, at least 1; 0 is as many as a batch has (official
-        code), 10 in the paper of GSS. When fewer are stored it is all of them.
+      compare: the number of stored examples that a gradient is compared with, or all if fewer are stored. 0 takes the
+        batch size, as the official code does; the paper of GSS has 10.
       replay_view: see `replaying_loss`.
-      replay_from, count: see `rehearsal`.
+      replay_from: see `rehearsal`.
+      count: see `rehearsal`.
 
     Raises:
-      ValueError: an objective that cannot, or another word for the buffer.
+      ValueError: the objective has no loss of single examples, or another argument is another word.
     """
     eval_loss = objective.eval_loss
     if eval_loss is None:
@@ -47,7 +48,7 @@ def gss(
     compared = min(compare or scenario.batch_size, buffer_size)
 
     def gradients(network: Variables, batch: Batch) -> Params:
-        """Gradients of each example alone: leaves [B, ...]."""
+        """Computes the gradient of each example alone: leaves [B, ...]."""
 
         def gradient(example):
             views = objective.views(None, jax.tree.map(lambda x: x[None], example), "plain")
@@ -70,8 +71,8 @@ def gss(
         value, aux = learn(params, state, memory, batch, recalled, keys, clock)
         fixed, others = jax.lax.stop_gradient(params.network), store.draw(memory, keys.batch, compared).items.batch
         cosine = cosines(*(gradients(Variables(fixed, state), x) for x in (batch, others)))
-        # 0.1 is the official code's score of the first batch, which there is nothing to compare with.
-        scores = jnp.clip(1.0 + jnp.max(cosine, axis=1), 0.0, 2.0)  # rounding may leave the range
+        # While nothing is stored there is nothing to compare with; the official code then takes 0.1.
+        scores = jnp.clip(1.0 + jnp.max(cosine, axis=1), 0.0, 2.0)  # rounding may lead out of the range
         scores = jnp.where(jnp.any(store.filled(memory)), scores, 0.1)
         return value, aux._replace(outputs=scores)
 
@@ -86,9 +87,9 @@ def gss(
 
 
 def cosines(ours: Params, theirs: Params) -> Array:
-    """Returns cosines [B, N] between trees with leaves [B, ...] and [N, ...].
+    """Computes the cosines [B, N] between B trees with leaves [B, ...] and N trees with leaves [N, ...].
 
-    They are summed leaf by leaf, so that no example's tree is ever flat.
+    Inner products are summed leaf by leaf, so that no tree is copied into one vector.
     """
 
     def inner(x, y):

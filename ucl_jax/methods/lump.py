@@ -26,23 +26,26 @@ def lump(
     mix_labels: str,
     count: str,
 ) -> Method:
-    """Trains on `weight * present + (1 - weight) * past` views, with weight from Beta(alpha, alpha).
+    """Learns the objective on mixed views, `weight * present + (1 - weight) * past`.
+
+    The weight is drawn from Beta(alpha, alpha). While there is no past it is 1.
 
     Args:
-      objective: gives views and takes mixed ones.
-      scenario: its number of tasks, for the policy.
+      objective: what is learned.
+      scenario: its number of tasks is for the policy.
       buffer_size: slots, at least 1; 256 in the paper.
       policy: a name of `BUFFERS`; "reservoir" in the paper.
       alpha: above 0; small values mix little.
-      replay_pair: "frozen" (Table 1): a fresh weak view, and the second view or the label as it was stored; "fresh":
-        both views are augmented afresh, as the text suggests.
-      replay_from, count: see `rehearsal`; Table 1 has "buffer" and "presentations", the text speaks of "past_tasks".
-      mix_per: "batch" (Table 1): one weight a batch; "example": one weight an example.
-      mix_labels: "lambda": labels are mixed as images are; "release": the official code's labels, in which the present
-        one keeps weight 1. Of a supervised objective only.
+      replay_pair: "frozen", as in Table 1: the past has a new weak view, and its second view or its label is kept from
+        when it was stored. "fresh", as the text suggests: all its views are augmented anew.
+      replay_from: see `rehearsal`; "buffer" in Table 1, while the text speaks of "past_tasks".
+      mix_per: "batch" draws one weight for a batch, as in Table 1; "example" draws one for each example.
+      mix_labels: "lambda" mixes labels as images. "release" keeps weight 1 for the present label, as the official code
+        does; it needs a supervised objective.
+      count: see `rehearsal`; "presentations" in Table 1.
 
     Raises:
-      ValueError: another word than these, or labels of an objective that has none.
+      ValueError: an argument is another word, or `mix_labels` needs labels and the objective has none.
     """
     draw = partial(sample_lambda, alpha=alpha)
     per = {"batch": lambda keys: draw(keys.batch), "example": lambda keys: jax.vmap(draw)(keys.method)}
@@ -55,7 +58,7 @@ def lump(
         )
 
     def frozen(views):
-        """What stays as it is beside a stored image: the views but the first, and the label."""
+        """Returns what is stored beside an image: all views but the first, and the label."""
         return Views(views.image[1:], views.label)
 
     def past_views(keys, items):
@@ -71,7 +74,7 @@ def lump(
 
     def loss(params, state, memory, batch, recalled, keys, clock):
         views = objective.views(keys.example, batch, "present")
-        # An empty buffer is data, not a branch: the present alone.
+        # No branch: one compiled step serves with and without a past.
         weight = jnp.where(store.any(memory), weights(keys), 1.0)
         mixed = mix(views, past_views(keys, recalled.items), weight)
         value, aux = objective.loss(Variables(params.network, state), mixed, clock)
@@ -88,7 +91,10 @@ def lump(
 
 
 def _mix_as_released(present: Views, past: Views, weight: Array) -> Views:
-    """Images mixed; of the labels CE(present) + (1 - weight) CE(past), where the first weight is missing."""
+    """Mixes images as `mixup`, and labels as the official code, where `weight` is missing from CE(present).
+
+    Its loss is CE(present) + (1 - weight) CE(past).
+    """
     assert past.label is not None
     past_share = mixup(jnp.zeros_like(past.label), past.label, weight)  # (1 - weight) * past
     return Views(mixup(present.image, past.image, weight), present.label + past_share)

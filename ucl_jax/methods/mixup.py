@@ -9,19 +9,23 @@ from scipy import special
 
 from ucl_jax.types import Array, PyTree
 
-REACH, NODES = 17.0, 4097  # the logit of a uniform float32 is within 17, but for one draw in ten million
+REACH, NODES = 17.0, 4097  # the logit of a uniform float32 exceeds 17 once in ten million draws
 
 
 def sample_lambda(key: Array, alpha: float, shape: tuple[int, ...] = ()) -> Array:
-    """Draws mixing weights from Beta(alpha, alpha): float32 of `shape` in [0, 1].
+    """Draws mixing weights from Beta(alpha, alpha).
 
-    Quantiles are read from a table, as logits over the logits of probabilities: both ends are all but lines there.
-    `jax.random.beta` rejects draws in a loop, and on a GPU every turn of such a loop waits for the host.
+    Quantiles are interpolated in a table. Both quantiles and probabilities are tabulated as logits, because that curve
+    is almost straight at both ends. `jax.random.beta` is not used: it rejects draws in a loop, and on a GPU every turn
+    of such a loop waits for the host.
 
     Args:
       key: random key.
-      alpha: above 0, a number known when the step is compiled.
-      shape: of the result.
+      alpha: above 0; a Python number, known when the step is compiled.
+      shape: the shape of the result.
+
+    Returns:
+      float32 of `shape`, in [0, 1].
     """
     place = (jax.random.logistic(key, shape, jnp.float32) + REACH) * ((NODES - 1) / (2 * REACH))
     place = jnp.clip(place, 0.0, NODES - 1.0)
@@ -33,13 +37,13 @@ def sample_lambda(key: Array, alpha: float, shape: tuple[int, ...] = ()) -> Arra
 
 @functools.lru_cache(maxsize=64)
 def quantile_logits(alpha: float) -> np.ndarray:
-    """Tabulates log(x / (1 - x)) of the quantiles x of Beta(alpha, alpha): float32 [NODES].
+    """Tabulates the logits log(x / (1 - x)) of quantiles x of Beta(alpha, alpha): float32 [NODES].
 
-    They are those of probabilities u whose log(u / (1 - u)) goes in equal steps from -REACH to REACH.
+    The logits log(u / (1 - u)) of their probabilities u go in equal steps from -REACH to REACH.
     """
     u = special.expit(np.linspace(-REACH, 0.0, NODES // 2 + 1))
     x = special.betaincinv(alpha, alpha, u)
-    # Close to 0 the distribution function is x^alpha / (alpha * B(alpha, alpha)), also where x is no float64 any more.
+    # Near 0 the distribution function is x^alpha / (alpha * B(alpha, alpha)). This holds where x underflows too.
     close = (np.log(u) + np.log(alpha) + special.betaln(alpha, alpha)) / alpha
     with np.errstate(divide="ignore"):
         lower = np.where(x > 1e-290, np.log(x) - np.log1p(-x), close)
@@ -48,12 +52,12 @@ def quantile_logits(alpha: float) -> np.ndarray:
 
 
 def mixup(present: PyTree, past: PyTree, weight: Array) -> PyTree:
-    """`weight * present + (1 - weight) * past` for every leaf.
+    """Returns `weight * present + (1 - weight) * past` for every leaf.
 
     Args:
-      present: pytree of float [B, ...]: views, or soft labels.
-      past: the same structure and shapes.
-      weight: [] shared by the batch, or [B] one an example; 1 keeps the present alone.
+      present: a tree of float [B, ...]: views, or soft labels.
+      past: a tree of the same structure and shapes.
+      weight: in [0, 1]; [] for the whole batch, or [B] with one for each example. 1 gives the present alone.
     """
 
     def mix(x: Array, y: Array) -> Array:

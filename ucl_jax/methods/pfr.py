@@ -1,4 +1,4 @@
-"""PFR: regularise backbone features through a projection (Gomez-Villa et al., CVPR workshops 2022)."""
+"""PFR: predict the past network's backbone features (Gomez-Villa et al., CVPR workshops 2022)."""
 
 from ucl_jax.methods.base import Method, Scenario
 from ucl_jax.methods.distillation import distillation
@@ -7,17 +7,19 @@ from ucl_jax.objectives.losses import negative_cosine
 
 
 def pfr(objective: Objective, scenario: Scenario, *, weight: float, hidden_dim: int, frozen: str) -> Method:
-    """Distils features of the backbone before this task through a trained head, by their cosine.
+    """Adds to the objective the negative cosine between the past network's features and their prediction.
+
+    The past network is the one before this task. The prediction is made by a trained head.
 
     Args:
-      objective: for the present.
+      objective: what is learned.
       scenario: makes the head.
-      weight: at least 0; 1 in the released code.
-      hidden_dim: of the head; half of the features in the released code, 256.
-      frozen: "train" in the released code, which never puts the past network in evaluation mode, or "eval".
+      weight: of the added term, at least 0; 1 in the released code.
+      hidden_dim: width of the hidden layer of the head; 256 in the released code, half of the features.
+      frozen: see `distillation`; "train" in the released code.
 
     Raises:
-      ValueError: another word for `frozen`.
+      ValueError: `frozen` is another word.
     """
     return distillation(
         objective,

@@ -1,4 +1,4 @@
-"""What rehearsal methods share: a buffer of examples, each with what the method keeps beside it."""
+"""What rehearsal methods share: a buffer of examples, each with whatever the method keeps beside it."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,7 +15,12 @@ from ucl_jax.types import Array, Batch, Params, PyTree, Variables
 
 
 class Item(NamedTuple):
-    """Stored examples, what is kept beside them (leaves [S, ...]), and the tasks they came in, int32 [S]."""
+    """Holds S stored examples.
+
+    batch: leaves [S, ...].
+    kept: what the method keeps beside each example, leaves [S, ...]; () for nothing.
+    task: int32 [S], the number of the task that each came in.
+    """
 
     batch: Batch
     kept: PyTree
@@ -23,20 +28,27 @@ class Item(NamedTuple):
 
 
 class Rehearsed(flax.struct.PyTreeNode):
-    """The memory of a rehearsal method: the buffer of Items, and the number of the task being learned."""
+    """The memory of a rehearsal method.
+
+    buffer: its items are an `Item`.
+    task: int32 [], the number of the task that is being learned.
+    """
 
     buffer: Stored
     task: Array
 
 
 class Rehearsal(NamedTuple):
-    """The functions of a `Method` that are the same for all of them, and three for their losses.
+    """Holds the functions of a `Method` that rehearsal methods share, and three that their losses use.
 
-    init: key, a batch, the network -> no parameters, and an empty buffer.
-    recall, observe, end_task, stored: as in `Method`. `observe` offers the step's batch with its outputs beside it.
-    draw: memory, key, n -> n of all stored examples, whatever may be replayed.
+    init: key, a batch, the network -> no parameters, and an empty memory.
+    recall: see `Method`. It draws from the slots that may be replayed.
+    observe: see `Method`. It offers the batch of the step to the buffer.
+    end_task: see `Method`.
+    stored: see `Method`.
+    draw: memory, key, n -> n stored examples, of all slots, whether they may be replayed or not.
     filled: memory -> bool [S], the slots that hold an example.
-    any: memory -> bool [], whether there is anything to replay.
+    any: memory -> bool [], whether there is an example to replay.
     """
 
     init: Callable[[Array, Batch, Variables], tuple[tuple, Rehearsed]]
@@ -66,19 +78,21 @@ def rehearsal(
     keep: Callable[[Batch, Variables], PyTree] = lambda batch, network: (),
     score: Callable[[Any], tuple[PyTree, Array]] | None = None,
 ) -> Rehearsal:
-    """Makes a buffer to which `observe` offers every batch, with the loss's outputs beside it.
+    """Makes a memory with a buffer. `observe` offers it every batch, with the outputs of the loss beside it.
 
     Args:
       buffer_size: slots, at least 1; 256 in the paper.
       policy: a name of `BUFFERS`.
-      tasks: how many there are; read by "equal_share" only.
-      replay_from: "buffer": all that is stored, from the second batch on; "past_tasks": examples of earlier tasks only.
-      count: "presentations": an image is offered each time it is shown; "examples": once.
-      keep: a batch, the network -> something like what is kept beside examples; only shapes and dtypes are used.
-      score: outputs of the loss -> what is kept, and the scores [B] that the policy chooses by; None keeps the outputs.
+      tasks: the number of tasks; only "equal_share" reads it.
+      replay_from: "buffer" replays all stored examples, from the second batch of a run on; "past_tasks" only those of
+        earlier tasks.
+      count: "presentations" offers an image to the buffer each time it is shown; "examples" only the first time.
+      keep: a batch, the network -> a tree with the shapes and dtypes of what is kept beside the examples.
+      score: outputs of the loss -> what is kept, and scores float32 [B] by which the policy chooses. None keeps the
+        outputs, and gives all the score 0.
 
     Raises:
-      ValueError: another word for `policy`, `replay_from` or `count`.
+      ValueError: `policy`, `replay_from` or `count` is another word.
     """
     replayed = pick("replay_from", replay_from, REPLAYED)
     eligible = pick("count", count, COUNTED)
@@ -122,12 +136,18 @@ def rehearsal(
 
 
 def replaying_loss(objective: Objective, store: Rehearsal, replay_view: str) -> Callable:
-    """Makes a `Method.loss`: the objective on present and past in one batch; the present twice while there is no past.
+    """Makes a `Method.loss`: the objective on present and past in one batch.
+
+    While there is no past, the batch has the present twice.
 
     Args:
       objective: what is learned.
-      store: the buffer.
-      replay_view: "strong": stored examples are shown as present ones; "weak": as the official code does with labels.
+      store: the functions of the buffer.
+      replay_view: "strong" augments stored examples as present ones; "weak" less, as the official code does for
+        supervised objectives.
+
+    Raises:
+      ValueError: `replay_view` is another word.
     """
     how = pick("replay_view", replay_view, REPLAY_VIEWS)
 
@@ -141,13 +161,18 @@ def replaying_loss(objective: Objective, store: Rehearsal, replay_view: str) -> 
     return loss
 
 
-# config.method.replay_view -> the way of `Objective.views`.
+# `replay_view` -> the word for `Objective.views`.
 REPLAY_VIEWS = {"strong": "present", "weak": "weak"}
 
 
 def past_or_present(past: PyTree, present: PyTree, anything: Array) -> PyTree:
-    """Returns what comes of the past (views, statistics, gradients), or its present counterpart while there is no past.
+    """Returns a tree that comes of the past, or its counterpart of the present while there is no past.
 
     So no update comes from empty images.
+
+    Args:
+      past: views, statistics or gradients.
+      present: a tree of the same structure and shapes.
+      anything: bool [], whether there is a past.
     """
     return jax.tree.map(lambda x, y: jnp.where(anything, x, y), past, present)

@@ -1,4 +1,4 @@
-"""SI: parameters that earlier tasks needed are held back (Zenke et al. 2017)."""
+"""SI, synaptic intelligence: parameters that mattered in earlier tasks are held in place (Zenke et al. 2017)."""
 
 import flax.struct
 import jax
@@ -9,15 +9,15 @@ from ucl_jax.methods.base import Method, Scenario
 from ucl_jax.objectives import Objective
 from ucl_jax.types import Parameters, Params, Variables
 
-NOT_PROTECTED = ("projector", "predictor")  # of the official code: it protects the backbone, with its linear head
+NOT_PROTECTED = ("projector", "predictor")  # the official code protects all else: the backbone and the linear head
 
 
 class Importance(flax.struct.PyTreeNode):
-    """Trees like the network's parameters.
+    """The memory of SI: three trees with the structure of the network's parameters.
 
-    omega: importances of past tasks.
-    path: what the present task adds to them.
-    anchor: where the last task ended.
+    omega: how much each parameter mattered in past tasks.
+    path: what the present task has summed up so far, to be added to omega at its end.
+    anchor: the parameters at the end of the last task.
     """
 
     omega: Params
@@ -30,21 +30,24 @@ def si(
 ) -> Method:
     """Adds c * sum of omega * (params - anchor)^2 to the loss; at the end of a task omega += path / (moved^2 + xi).
 
+    Here moved is params - anchor. A negative path counts as 0 at the end of a task.
+
     Args:
-      objective: for the present.
-      scenario: of no use to this method.
-      c: strength, at least 0.
+      objective: what is learned.
+      scenario: not used.
+      c: strength of the penalty, at least 0.
       xi: damping, above 0.
-      form: what a step adds to path, and how. "release" (official code): rate * grad^2, of clipped gradients with the
-        penalty. "path_integral" (paper of SI, eq. 3): -grad * change, without the penalty, not below 0 at the end.
-        "submission" (official code at the time of the paper): as "release", but the penalty is subtracted, and omega
-        overwritten at the end of a task. "overwrite" (that code with the sign put right, until October 2022).
-      rate: of the official forms, above 0; they take the base learning rate, 0.03.
-      clip: gradients are clipped to [-clip, clip] by value; 0 does not clip. 1 in the official code.
-      protect: "backbone", with its linear head where there is one (official code), or "all" parameters.
+      form: what each step adds to path. "release", the official code: rate * grad^2, with clipped gradients of the loss
+        and the penalty. "path_integral", eq. 3 of the paper of SI: -grad * change, with gradients of the loss without
+        the penalty. "submission", the official code at the time of the paper: as "release", but the penalty is
+        subtracted from the loss, and omega is overwritten at the end of a task. "overwrite", the official code until
+        October 2022: as "submission", but the penalty is added.
+      rate: used by all forms but "path_integral", above 0; the base learning rate, 0.03, in the official code.
+      clip: gradients are clipped by value to [-clip, clip]; 1 in the official code. 0 does not clip.
+      protect: "backbone" with its linear head, as in the official code, or "all" parameters.
 
     Raises:
-      ValueError: another form, or other parameters.
+      ValueError: `form` or `protect` is another word.
     """
     pick("form", form, dict.fromkeys(("release", "path_integral", "submission", "overwrite")))
     skipped = pick("protect", protect, {"backbone": NOT_PROTECTED, "all": ()})

@@ -1,6 +1,7 @@
-"""Objectives: what is learned from one batch. To add one, write its file, name it here and give it its settings.
+"""Objectives: what is learned from one batch. To add one, see docs/architecture.md.
 
-A maker takes an architecture, an augmentation and the settings of `config.objective`; it gives an `Objective`.
+Each function here takes an architecture, an augmentation and the settings of `config.objective`, and returns an
+`Objective`.
 """
 
 from collections.abc import Callable

@@ -20,7 +20,17 @@ def barlow_twins(
     dtype: Any = jnp.float32,
     axis_name: str | None = None,
 ) -> Objective:
-    """Makes Barlow Twins: the cross-correlation of two views' projections is driven to the identity."""
+    """Makes Barlow Twins: the cross-correlation of two views' projections is driven to the identity.
+
+    Args:
+      architecture: puts the network together.
+      augmentation: its `view` gives the two views.
+      hidden_dim: width of the hidden layer of the projector.
+      output_dim: width of the projections.
+      off_diagonal: weight of the redundancy term (lambda in the paper).
+      dtype: of the computation.
+      axis_name: batch statistics and correlations are over the global batch of this axis; None for one device.
+    """
 
     def heads():
         return {"projector": Projector(hidden_dim, output_dim, dtype, axis_name)}
@@ -31,5 +41,5 @@ def barlow_twins(
     def criterion(out):
         return match(*out.projection)
 
-    # Its correlations are over the batch: one example alone has no loss.
+    # Correlations are over a batch, so that one example alone has no loss.
     return two_view_objective(architecture, heads, augmentation, criterion, match)._replace(eval_loss=None)

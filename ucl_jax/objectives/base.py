@@ -1,4 +1,4 @@
-"""What an objective is: a record of pure functions over one network; and what several objectives share."""
+"""What an objective is, a record of pure functions over one network, and what several objectives share."""
 
 from collections.abc import Callable
 from functools import partial
@@ -21,7 +21,12 @@ STAGES = ("stem", "stage1", "stage2", "stage3", "stage4")
 
 
 class Augmentation(NamedTuple):
-    """The three ways in which an image is shown: `view` and `replay_view` take (key, image), `eval_view` (image)."""
+    """Holds the ways in which one image uint8 [H, W, C] is shown, each as float [H, W, C].
+
+    view: key, image -> the image augmented as in training.
+    replay_view: key, image -> the image augmented weakly, as replayed images are.
+    eval_view: image -> the image as it is evaluated, without augmentation.
+    """
 
     view: Callable[[Array, Array], Array]
     replay_view: Callable[[Array, Array], Array]
@@ -29,7 +34,11 @@ class Augmentation(NamedTuple):
 
 
 class Readout(NamedTuple):
-    """What the probes see: features float32 [B, F], logits float32 [B, C] or () for an objective without labels."""
+    """Holds what probes see of B images.
+
+    features: float32 [B, F], of the backbone.
+    logits: float32 [B, C], of the linear head; () for an objective without labels.
+    """
 
     features: Array
     logits: Any
@@ -38,25 +47,25 @@ class Readout(NamedTuple):
 class Objective(NamedTuple):
     """What is learned from one batch: a record of pure functions over one network.
 
-    init: key, images uint8 [B, H, W, C] -> a network.
-    views: keys [B], batch, how -> views. How is a word: "present", as training shows its images; "weak", as replayed
-      images are shown, as many views; "replayed", one weak view, for a method that has the others or needs none; and
-      "plain", as many views, none augmented, for which keys are not used.
-    loss: network, views, clock -> scalar (its mean over devices is the loss of the global batch), Aux with the outputs
-      of all views.
-    eval_loss: network, views -> scalar, the loss with running statistics, a mean over examples that do not depend on
-      each other; None where they always do.
-    match: predicted [B, D], target [B, D] -> scalar, how far projections are from given ones by the criterion of this
-      objective, for distillation; None for an objective without projections.
-    after_update: network with new parameters, clock -> its state, such as a moving average.
-    begin_task: network, clock -> its state, before the first step of a task.
-    embed: network, view float [B, H, W, C], train -> Embedding, state. Only training uses statistics of the batch,
-      over all devices, and updates the running ones.
+    init: key, images uint8 [B, H, W, C] -> a fresh network.
+    views: keys [B], batch, how -> views. `how` is one of four words. "present": as training shows its images. "weak":
+      the same number of views, augmented as replayed images are. "replayed": one weak view, for a method that stores
+      the other views or needs none. "plain": the same number of views as "present", not augmented; keys may be None.
+    loss: network, views, clock -> scalar, Aux with the outputs of all views. The mean of the scalar over devices is the
+      loss of the global batch.
+    eval_loss: network, views -> scalar, the loss with running statistics, as a mean over examples that do not depend on
+      each other. None for an objective that has no such loss.
+    match: predicted [B, D], target [B, D] -> scalar, how far predicted projections are from their targets, by the
+      criterion of this objective; for distillation. None for an objective without projections.
+    after_update: network with new parameters, clock -> its new state, such as one with a moving average.
+    begin_task: network, clock -> its state before the first step of a task.
+    embed: network, view float [B, H, W, C], train (bool) -> Embedding, state. In training, statistics are those of the
+      batch over all devices, and the running statistics in the state are updated.
     features: network, images uint8 [B, H, W, C] -> Readout.
-    maps: network, images uint8 [B, H, W, C] -> name of a stage, "stem" to "stage4" -> [B, H', W', C'].
-    backbone: a tree like params -> the branch of the backbone in use.
-    active: a tree like params -> the same, with zeros where this phase of the run trains nothing.
-    classes: outputs of the linear head, None without labels.
+    maps: network, images uint8 [B, H, W, C] -> a dict: name of a stage, "stem" to "stage4" -> [B, H', W', C'].
+    backbone: a tree like params -> its branch of the present backbone.
+    active: a tree like params -> the same with zeros where this phase of the run trains nothing.
+    classes: the number of outputs of the linear head; None for an objective without labels.
     """
 
     init: Callable[[Array, Array], Variables]
@@ -75,7 +84,7 @@ class Objective(NamedTuple):
 
 
 def unchanged(network: Variables, clock: Clock) -> ModelState:
-    """Returns the state as it is: `after_update` and `begin_task` of most objectives."""
+    """Returns the state as it is. This is `after_update` and `begin_task` of most objectives."""
     return network.state
 
 
@@ -86,7 +95,15 @@ def two_view_objective(
     criterion: Callable[[Embedding], Array],
     match: Callable[[Array, Array], Array],
 ) -> Objective:
-    """Makes an objective on two augmented views; `criterion` takes an Embedding with leaves [2, B, ...]."""
+    """Makes an objective that compares two augmented views.
+
+    Args:
+      architecture: puts the network together.
+      heads: makes the heads of the network, by name.
+      augmentation: its `view` gives the two views.
+      criterion: an Embedding of both views, leaves [2, B, ...] -> the loss, a scalar.
+      match: see `Objective`.
+    """
     network = architecture.build(heads)
     embed = make_embed(network)
 
@@ -114,7 +131,7 @@ def two_view_objective(
 
 
 def two_views(augmentation: Augmentation) -> Callable[[Array | None, Batch, str], Views]:
-    """Makes `Objective.views` of an objective without labels."""
+    """Makes `Objective.views` of an objective with two views and no labels."""
 
     def views(keys, batch, how):
         ways = {
@@ -129,7 +146,7 @@ def two_views(augmentation: Augmentation) -> Callable[[Array | None, Batch, str]
 
 
 def show(augmentation: Augmentation, images: Array) -> Array:
-    """Shows images uint8 [B, H, W, C] as they are evaluated: float [B, H, W, C], none augmented."""
+    """Returns images uint8 [B, H, W, C] as they are evaluated: float [B, H, W, C], not augmented."""
     return jax.vmap(augmentation.eval_view)(images)
 
 
@@ -144,7 +161,7 @@ def make_init(network: nn.Module, augmentation: Augmentation) -> Callable[[Array
 
 
 def make_embed(network: nn.Module) -> Callable[[Variables, Array, bool], tuple[Embedding, ModelState]]:
-    """Makes `Objective.embed`."""
+    """Makes `Objective.embed` of a network with running statistics."""
 
     def embed(variables, view, train):
         tree = {"params": variables.params, "batch_stats": variables.state["batch_stats"]}
@@ -157,7 +174,7 @@ def make_embed(network: nn.Module) -> Callable[[Variables, Array, bool], tuple[E
 
 
 def make_maps(network: nn.Module, architecture: Architecture, augmentation: Augmentation) -> Callable:
-    """Makes `Objective.maps`. What a column of a growing architecture has in a part of its own (the stem) is found."""
+    """Makes `Objective.maps`. Stages are found by name, wherever a growing architecture has put them in its column."""
 
     def maps(variables, images):
         tree = {"params": variables.params, "batch_stats": variables.state["batch_stats"]}
@@ -172,7 +189,7 @@ def make_maps(network: nn.Module, architecture: Architecture, augmentation: Augm
 
 
 def make_features(embed: Callable, augmentation: Augmentation) -> Callable[[Variables, Array], Readout]:
-    """Makes `Objective.features`."""
+    """Makes `Objective.features` from `Objective.embed`."""
 
     def features(variables, images):
         outputs, _ = embed(variables, show(augmentation, images), False)
@@ -184,15 +201,15 @@ def make_features(embed: Callable, augmentation: Augmentation) -> Callable[[Vari
 def forward_views(
     embed: Callable[[Variables, Array, bool], tuple[Any, ModelState]], variables: Variables, views: Views
 ) -> tuple[Any, ModelState]:
-    """Runs several views through a network in one pass, in training mode, each with batch statistics of its own.
+    """Applies a network to several views in one pass, in training mode. Each view has its own batch statistics.
 
     Args:
       embed: see `Objective`.
-      variables: the network, shared by the views.
-      views: V of them, all of one size.
+      variables: the network.
+      views: V views of the same size.
 
     Returns:
-      Outputs with leaves [V, B, ...], and the state as after V passes one after the other.
+      Outputs with leaves [V, B, ...], and the state as it would be after V passes, one view after the other.
     """
     outputs, states = jax.vmap(lambda view: embed(variables, view, True))(jnp.stack(views.image))
     before, after = variables.state["batch_stats"], states["batch_stats"]
@@ -201,9 +218,10 @@ def forward_views(
 
 
 def _fold(before: Array, after: Array, momentum: float) -> Array:
-    """Running statistics after updates one after the other, from the update that each view made alone.
+    """Returns running statistics after all views in turn, from the updates `after` [V, ...] that each made alone.
 
-    A view alone gives after[v] = m * before + (1 - m) * s[v]; the next one applies to the result of the one before.
+    View v alone gives after[v] = m * before + (1 - m) * s[v], with momentum m and statistics s[v]. In turn, the result
+    of one view takes the place of `before` for the next.
     """
     result = before
     for view in range(after.shape[0]):
@@ -212,13 +230,15 @@ def _fold(before: Array, after: Array, momentum: float) -> Array:
 
 
 def feature_std(features: Array) -> Array:
-    """Returns the mean deviation of unit-length features over the batch, times sqrt(D).
+    """Computes the standard deviation over the local batch of unit-length features, averaged, times sqrt(D).
 
-    It is about 1 when they are spread, and 0 on collapse: the collapse monitor of SimSiam (Chen & He 2021, section
-    4.1); of the local batch.
+    It is about 1 when features are spread evenly, and 0 when they have collapsed (Chen & He 2021, section 4.1).
 
     Args:
       features: [B, D].
+
+    Returns:
+      float32 scalar.
     """
     features = jax.lax.stop_gradient(features.astype(jnp.float32))
     norm = jnp.linalg.norm(features, axis=-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""BYOL: predict what a slowly following network makes of the other view (Grill et al. 2020)."""
+"""BYOL: predict the projection of the other view by a target network, a moving average (Grill et al. 2020)."""
 
 from typing import Any
 
@@ -40,24 +40,24 @@ def byol(
 ) -> Objective:
     """Makes BYOL. The state of the network holds the target: a moving average of backbone and projector.
 
-    The target sees views in training mode, with batch statistics of its own; only its parameters are averaged. The
-    momentum goes from `momentum` to `final_momentum` on a cosine over the steps of a task, and starts again with each.
+    Only parameters are averaged. The target sees views in training mode, with its own batch statistics. The momentum
+    goes from `momentum` to `final_momentum` on half a cosine over the steps of a task; each task starts again.
 
     Args:
       architecture: puts the networks together.
       augmentation: its `view` gives the two views.
-      hidden_dim: of the projector; 4096 in CaSSLe's code.
-      output_dim: of the projector; 256 there.
-      predictor_dim: hidden layer of the predictor; 4096 there.
-      momentum: of the first step of a task, in [0, 1]; 0.99 there.
-      final_momentum: of the last step of a task, in [0, 1]; 1 there.
-      first_update: "late" as in CaSSLe's code: the first step of a task updates no target, and the others use the
-        momentum of the step before; "at_once": every step updates it with its own.
+      hidden_dim: width of the hidden layer of the projector; 4096 in CaSSLe's code.
+      output_dim: width of the projections; 256 in CaSSLe's code.
+      predictor_dim: width of the hidden layer of the predictor; 4096 in CaSSLe's code.
+      momentum: at the first step of a task, in [0, 1]; 0.99 in CaSSLe's code.
+      final_momentum: approached at the end of a task, in [0, 1]; 1 in CaSSLe's code.
+      first_update: "at_once": every step moves the target, with the momentum of that step. "late", as in CaSSLe's code:
+        the first step of a task does not move it, and each other step uses the momentum of the step before.
       dtype: of the computation.
-      axis_name: batch statistics are over the global batch of this axis.
+      axis_name: batch statistics are over the global batch of this axis; None for one device.
 
     Raises:
-      ValueError: another word for `first_update`.
+      ValueError: `first_update` is another word.
     """
     delay = pick("first_update", first_update, {"late": 1, "at_once": 0})
 
@@ -67,12 +67,12 @@ def byol(
     network = architecture.build(
         lambda: {**projector(), "predictor": MLP(predictor_dim, dtype=dtype, axis_name=axis_name)}
     )
-    follower = architecture.build(projector)
-    embed, follow = make_embed(network), make_embed(follower)
-    fresh = make_init(network, augmentation)
+    target_network = architecture.build(projector)
+    embed, embed_target = make_embed(network), make_embed(target_network)
+    init_network = make_init(network, augmentation)
 
     def init(key, images):
-        variables = fresh(key, images)
+        variables = init_network(key, images)
         statistics = without_predictor(variables.state["batch_stats"])
         target = Variables(without_predictor(variables.params), {"batch_stats": statistics})
         return Variables(variables.params, variables.state | {"target": jax.tree.map(jnp.copy, target)})
@@ -84,14 +84,16 @@ def byol(
     def loss(variables, views, clock):
         outputs, state = forward_views(embed, variables, views)
         target = state["target"]
-        targets, target_state = forward_views(follow, target, views)
+        targets, target_state = forward_views(embed_target, target, views)
         state = state | {"target": Variables(target.params, target_state)}
         return criterion(outputs, targets), Aux(state, {"feature_std": feature_std(outputs.features[0])}, outputs)
 
     def eval_loss(variables, views):
         images = jnp.stack(views.image)
         outputs = jax.vmap(lambda view: embed(variables, view, False)[0])(images)
-        return criterion(outputs, jax.vmap(lambda view: follow(variables.state["target"], view, False)[0])(images))
+        return criterion(
+            outputs, jax.vmap(lambda view: embed_target(variables.state["target"], view, False)[0])(images)
+        )
 
     def after_update(variables, clock):
         place = clock.task_step - delay
@@ -118,18 +120,21 @@ def byol(
 
 
 def momentum_at(step: Array, steps: Array, base: float, final: float) -> Array:
-    """Returns the momentum after `step` of `steps` steps: from `base` to `final` on half a cosine.
+    """Computes the momentum after `step` of `steps` steps, on half a cosine from `base` to `final`.
 
     Args:
-      step: int32 [].
+      step: int32 [], in [0, steps].
       steps: int32 [], above 0.
-      base: at step 0.
-      final: at step `steps`.
+      base: the momentum at step 0.
+      final: the momentum at step `steps`.
+
+    Returns:
+      float32 scalar.
     """
     share = step.astype(jnp.float32) / steps.astype(jnp.float32)
     return final - (final - base) * (jnp.cos(jnp.pi * share) + 1.0) / 2.0
 
 
 def without_predictor(tree: Params) -> Params:
-    """Returns a tree of the network without the branches of its predictor, which has no target."""
+    """Returns a tree of the network without the branches of the predictor, which the target does not have."""
     return unflatten_dict({path: leaf for path, leaf in flatten_dict(tree).items() if "predictor" not in path})

@@ -1,4 +1,4 @@
-"""Losses as pure functions of embeddings. Reduced over the local batch; the caller averages over devices."""
+"""Losses as pure functions of embeddings. They are means over the local batch; the caller averages over devices."""
 
 import chex
 import jax
@@ -10,14 +10,14 @@ from ucl_jax.types import Array
 
 
 def negative_cosine(prediction: Array, target: Array, epsilon: float = 1e-8) -> Array:
-    """Mean negative cosine similarity, without gradient through the target.
+    """Computes the mean negative cosine similarity, without gradient through the target.
 
-    The `D(p, z)` of SimSiam (Chen & He 2021, eq. 1), computed in float32.
+    It is `D(p, z)` of SimSiam (Chen & He 2021, eq. 1), computed in float32.
 
     Args:
       prediction: [B, D].
       target: [B, D].
-      epsilon: lower bound of either norm, as in PyTorch's `cosine_similarity`.
+      epsilon: a smaller norm is taken as this, as in PyTorch's `cosine_similarity`.
 
     Returns:
       Scalar in [-1, 1].
@@ -29,9 +29,9 @@ def negative_cosine(prediction: Array, target: Array, epsilon: float = 1e-8) -> 
 
 
 def byol(prediction: Array, target: Array) -> Array:
-    """Returns the mean of 2 - 2 cos, without gradient through the target: one direction of BYOL's loss.
+    """Computes the mean of 2 - 2 cos, without gradient through the target: one direction of BYOL's loss.
 
-    The squared distance of unit vectors (Grill et al. 2020, eq. 2), computed in float32.
+    It is the squared distance of unit vectors (Grill et al. 2020, eq. 2), computed in float32.
 
     Args:
       prediction: [B, D].
@@ -58,7 +58,7 @@ def barlow_twins(
     deviation: str = "unbiased",
     scale: float = 1.0,
 ) -> Array:
-    """Cross-correlation loss of Barlow Twins (Zbontar et al. 2021, eq. 1), computed in float32.
+    """Computes the cross-correlation loss of Barlow Twins (Zbontar et al. 2021, eq. 1), in float32.
 
     Correlations are divided by the batch size. With the unbiased deviation, as in the official UCL code, the diagonal
     of a perfect correlation is (B - 1) / B, and a dimension that is constant over the batch gives NaN.
@@ -67,10 +67,10 @@ def barlow_twins(
       first: [B, D] embeddings of the first view.
       second: [B, D] embeddings of the second view.
       off_diagonal: weight of the redundancy term (lambda).
-      axis_name: statistics are over the global batch of this axis; None means the local batch is all.
-      deviation: by which embeddings are standardised over the batch: "unbiased", or "batch_norm": the biased one, with
-        1e-5 added to the variance, as in CaSSLe's code.
-      scale: of the whole loss; 0.1 in CaSSLe's code.
+      axis_name: statistics are over the global batch of this axis; None if the local batch is the global one.
+      deviation: how embeddings are standardised over the batch: by the "unbiased" deviation, or as "batch_norm" does
+        (CaSSLe's code): by the biased one, with 1e-5 added to the variance.
+      scale: factor of the whole loss; 0.1 in CaSSLe's code.
 
     Returns:
       Scalar, at least 0; the same on every device of the axis.
@@ -78,7 +78,7 @@ def barlow_twins(
     chex.assert_rank([first, second], 2)
     chex.assert_equal_shape([first, second])
     first, second = (_standardise(x.astype(jnp.float32), axis_name, deviation) for x in (first, second))
-    # Not TF32, the default of recent GPUs.
+    # Full precision, because recent GPUs use TF32 by default.
     product = jnp.matmul(first.T, second, precision=jax.lax.Precision.HIGHEST)
     correlation = collectives.mean(product / first.shape[0], axis_name)
     identity = jnp.eye(correlation.shape[0], dtype=correlation.dtype)
@@ -87,14 +87,14 @@ def barlow_twins(
 
 
 def cross_entropy(logits: Array, label: Array) -> Array:
-    """Mean cross-entropy with soft labels, computed in float32. Linear in the label.
+    """Computes the mean cross-entropy with soft labels, in float32. It is linear in the label.
 
     Args:
       logits: [B, C].
-      label: [B, C], one-hot or any weights of the classes, which need not sum to 1.
+      label: [B, C], one-hot, or any weights of the classes; they need not sum to 1.
 
     Returns:
-      Scalar, at least 0 for weights that are.
+      Scalar; at least 0 if no weight is negative.
     """
     chex.assert_rank([logits, label], 2)
     chex.assert_equal_shape([logits, label])
@@ -102,7 +102,7 @@ def cross_entropy(logits: Array, label: Array) -> Array:
 
 
 def _standardise(x: Array, axis_name: str | None, deviation: str) -> Array:
-    """Zero mean and unit deviation over the global batch."""
+    """Returns x [B, D] with mean 0 and deviation 1 over the global batch."""
     count = x.shape[0] * collectives.size(axis_name)
     x = x - collectives.mean(jnp.mean(x, axis=0, keepdims=True), axis_name)
     variance = collectives.mean(jnp.mean(jnp.square(x), axis=0, keepdims=True), axis_name)

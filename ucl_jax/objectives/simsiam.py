@@ -20,7 +20,17 @@ def simsiam(
     dtype: Any = jnp.float32,
     axis_name: str | None = None,
 ) -> Objective:
-    """Makes SimSiam: the symmetric negative cosine between a prediction and the other view's projection."""
+    """Makes SimSiam: the symmetric negative cosine between a prediction and the other view's projection.
+
+    Args:
+      architecture: puts the network together.
+      augmentation: its `view` gives the two views.
+      hidden_dim: width of the hidden layer of the projector.
+      output_dim: width of the projections.
+      predictor_dim: width of the hidden layer of the predictor.
+      dtype: of the computation.
+      axis_name: batch statistics are over the global batch of this axis; None for one device.
+    """
 
     def heads():
         return {

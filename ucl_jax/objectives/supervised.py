@@ -40,13 +40,13 @@ def supervised(
 
     Args:
       architecture: puts the network together.
-      augmentation: its `view` is the one view.
-      classes: outputs of the head; the paper has 100 on every data set.
-      projector: puts the projector of the other objectives between backbone and head; False in the paper.
-      hidden_dim: of the projector.
-      output_dim: of the projector.
+      augmentation: its `view` gives the one view.
+      classes: the number of outputs of the head; the paper has 100 on every data set.
+      projector: whether the projector of the other objectives is between backbone and head; False in the paper.
+      hidden_dim: width of the hidden layer of the projector.
+      output_dim: width of the output of the projector.
       dtype: of the computation.
-      axis_name: batch statistics are over the global batch of this axis.
+      axis_name: batch statistics are over the global batch of this axis; None for one device.
     """
 
     def heads():
@@ -71,7 +71,7 @@ def supervised(
         outputs, state = embed(variables, views.image[0], True)
         correct = jnp.argmax(outputs.logits, axis=-1) == jnp.argmax(views.label, axis=-1)
         metrics = {"feature_std": feature_std(outputs.features), "accuracy": jnp.mean(correct.astype(jnp.float32))}
-        all_views = jax.tree.map(lambda x: x[None], outputs)  # the one that there is
+        all_views = jax.tree.map(lambda x: x[None], outputs)  # V = 1 view
         return losses.cross_entropy(outputs.logits, views.label), Aux(state, metrics, all_views)
 
     def eval_loss(variables, views):

@@ -1,4 +1,4 @@
-"""Probes of saved networks; what they find is added to the run's results.json, its pictures to RUN/analysis.
+"""Probes saved networks of a run. Adds what it finds to the run's results.json, and pictures to RUN/analysis.
 
 python -m ucl_jax.probe --workdir=RUN --probes=knn,linear,ood [--after=last|all|0,1,5] [--set=linear.fraction=0.1]
 """
@@ -31,20 +31,20 @@ if TYPE_CHECKING:
 def probe(
     workdir: pathlib.Path, names: Sequence[str], after: str, changes: Sequence[str], data_dir: str = ""
 ) -> list[pathlib.Path]:
-    """Makes the records that are not there yet, one after the other, each saved before the next is begun.
+    """Makes the records that results.json lacks, and saves each before the next is begun.
 
     Args:
       workdir: a run folder.
-      names: of PROBES.
+      names: names of PROBES.
       after: "last", "all", or numbers of tasks learned with commas between; 0 is the untrained network.
-      changes: settings over the defaults, as PROBE.KEY=VALUE; lists with commas.
-      data_dir: of TFDS; "" takes the run's.
+      changes: settings that differ from the defaults, each as PROBE.KEY=VALUE; values of a list have commas between.
+      data_dir: the folder of the TFDS data sets; "" takes that of the run.
 
     Returns:
-      The pictures of the records asked for.
+      The files of the pictures of the records that were asked for, new or old.
 
     Raises:
-      UsageError: an unknown name, a setting out of range, a network that was not kept, data that is not there.
+      UsageError: a name is unknown, a setting is out of range, a network was not kept, or data are missing.
     """
     from ucl_jax.results.schema import Record  # slow to import: not for --help
 
@@ -77,13 +77,13 @@ def probe(
 
 
 def find(results: RunResult, like: Record) -> Record | None:
-    """Returns the record that was made of the same network in the same way, None when there is none."""
+    """Returns the record of the same probe, network and settings as `like`; None when there is none."""
     same = [record for record in results.analysis if _identity(record) == _identity(like)]
     return same[0] if same else None
 
 
 def add(workdir: pathlib.Path, record: Record) -> None:
-    """Puts a record into results.json, over one of the same identity; the order does not depend on which was first."""
+    """Puts a record into results.json, in place of one of the same probe, network and settings; keeps them sorted."""
     path = workdir / "results.json"
     results = read_results(path)
     others = [old for old in results.analysis if _identity(old) != _identity(record)]
@@ -97,7 +97,7 @@ def _identity(record: Record) -> tuple:
 
 
 def title(record: Record) -> str:
-    """Returns such as "linear after task 5 (fraction=0.1, solver=ridge)": what is not by default, and the case."""
+    """Returns a title such as "linear after task 5 (fraction=0.1, solver=ridge)", with settings other than defaults."""
     default = PROBES[record.probe].settings
     changed = {
         key: pathlib.PurePath(value).name if key == "other" else value
@@ -110,18 +110,18 @@ def title(record: Record) -> str:
 
 
 def _text(value: Any) -> str:
-    """Returns a setting as --set takes it."""
+    """Returns the value of a setting as --set takes it."""
     return ",".join(map(_text, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def stem_of(record: Record) -> str:
-    """Returns the name of a record's pictures: its title as a file name."""
+    """Returns the name of a record's pictures, without a suffix: its title with characters that suit a file name."""
     kept = "".join(letter if letter.isalnum() or letter in "._=" else "-" for letter in title(record))
     return "-".join(word for word in kept.split("-") if word)
 
 
 def summary(record: Record) -> str:
-    """Returns the numbers of a record that fit into a line."""
+    """Returns the main numbers of a record in one line."""
     values = record.values
     told = [f"{key} {value:.2f}" for key, value in values.items() if isinstance(value, float)]
     rows = values.get("rows", [values] if "task" in values and "all" in values else [])
@@ -147,7 +147,7 @@ def _chosen(after: str, run: TrainedRun) -> list[int]:
 
 
 def _changes(name: str, one: Probe, changes: Sequence[str]) -> dict[str, Any]:
-    """Returns the settings of a probe that are given otherwise than by default."""
+    """Returns the settings of a probe that `changes` give."""
     changed = {}
     for change in changes:
         target, equals, text = change.partition("=")
@@ -160,8 +160,8 @@ def _changes(name: str, one: Probe, changes: Sequence[str]) -> dict[str, Any]:
     return changed
 
 
-def _told_settings() -> str:
-    """Returns every setting with its default, as --set takes it: a line for each probe."""
+def _settings_help() -> str:
+    """Returns the text of --help on settings: each with its default, as --set takes it, in one line per probe."""
     lines = (
         f"  {name}: {'  '.join(f'{key}={_text(value)}' for key, value in one.settings.items()) or 'none'}"
         for name, one in PROBES.items()
@@ -175,7 +175,7 @@ def main(argv: Sequence[str]) -> int:
     parser = cli.Parser(
         prog="python -m ucl_jax.probe",
         description=__doc__.splitlines()[0],
-        epilog=_told_settings(),
+        epilog=_settings_help(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--workdir", type=pathlib.Path, required=True, help="a run folder")

@@ -1,4 +1,4 @@
-"""What a probe is: a judgement of a saved network, made afterwards, as often as one likes."""
+"""What a probe is: a judgement of a saved network, made after training and with settings of its own."""
 
 import itertools
 import math
@@ -13,20 +13,20 @@ Settings = dict[str, Any]
 
 
 def one_case(run: TrainedRun, settings: Settings) -> list[Settings]:
-    """The settings as they are."""
+    """Returns the settings as they are: `Probe.cases` of a probe that makes one record."""
     return [settings]
 
 
 class Probe(NamedTuple):
-    """A record of functions over a run.
+    """A probe: its settings, and pure functions over a run.
 
-    settings: every setting with its default; a tuple is a list of values. `ucl_jax.settings` has their ranges.
-    measure: run, tasks learned by the network (int, or None for a probe of the whole run), settings -> values, as
-      JSON.
+    settings: each setting with its default; a tuple is a list of values. `ucl_jax.settings` has types and ranges.
+    measure: run, after (the number of tasks that the network has learned; None if `whole`), settings -> the values of
+      a record, as JSON.
     cases: run, settings -> the settings of each record to be made.
-    whole: whether it looks at all networks of a run together.
-    made_of: run, settings -> those of the values that tell of what a record was made: where they are others now, it
-      is made anew.
+    whole: whether one record is about all networks of a run.
+    made_of: run, settings -> those values of a record that tell which networks it was made of. If they differ from the
+      saved ones, the record is made anew.
     """
 
     settings: Settings
@@ -37,7 +37,11 @@ class Probe(NamedTuple):
 
 
 def each(*names: str) -> Callable[[TrainedRun, Settings], list[Settings]]:
-    """`Probe.cases` for settings that are lists, of which each value is a case of its own."""
+    """Makes `Probe.cases` for settings that are lists: one case for each combination of their values.
+
+    Args:
+      *names: the names of these settings.
+    """
 
     def cases(run, settings):
         choices = itertools.product(*(settings[name] for name in names))
@@ -47,10 +51,10 @@ def each(*names: str) -> Callable[[TrainedRun, Settings], list[Settings]]:
 
 
 def accuracy(predicted: np.ndarray, label: np.ndarray) -> float:
-    """Per cent of [N] predictions that are right."""
+    """Returns the accuracy in per cent of predictions int [N] of labels int [N]."""
     return 100.0 * int(np.sum(predicted == label)) / len(label)
 
 
 def finite(value: float, digits: int = 6) -> float | None:
-    """A number as JSON holds it, rounded; None for what is no finite number."""
+    """Returns a number rounded to `digits` decimal places; None if it is not finite, which JSON cannot hold."""
     return round(float(value), digits) if math.isfinite(value) else None

@@ -1,7 +1,7 @@
-"""Linear CKA between networks, stage by stage (Kornblith et al. 2019), of minibatches (Nguyen et al. 2021).
+"""Linear CKA between networks, stage by stage (Kornblith et al. 2019), over minibatches (Nguyen et al. 2021).
 
-Beside it the l2 distance of the backbones' parameters, as the paper's fig. 3 has it. The paper's stem is the output of
-the first convolution; ours is what the first stage is given, after normalisation and ReLU.
+The probe also gives the l2 distance between the parameters of the backbones, as in the paper's fig. 3. The paper's stem
+is the output of the first convolution. Here it is the input of the first stage, after normalisation and ReLU.
 """
 
 import functools
@@ -46,21 +46,26 @@ def _measure(run: TrainedRun, after: None, settings: Settings) -> dict:
 
 
 def _backbones(run: TrainedRun) -> list[Params]:
-    """The parameters of the backbone in use of every network."""
+    """Returns the parameters of the backbone of every network; where the architecture grows, of the present column."""
     return [run.objective(after).backbone(run.network(after).params) for after in run.checkpoints]
 
 
 def _distance(one: Params, two: Params) -> float | None:
-    """None for backbones of different shapes."""
+    """Returns the l2 distance of two backbones; None if their shapes differ."""
     if jax.tree.map(np.shape, one) != jax.tree.map(np.shape, two):
         return None
     return round(representation.l2_distance(one, two), 4)
 
 
 def grams(run: TrainedRun, batches: np.ndarray) -> dict[str, np.ndarray]:
-    """Gram matrices of each stage's maps by every network: float32 [networks, batches, B, B].
+    """Computes Gram matrices of the maps that every network makes at each stage.
 
-    batches: uint8 [batches, B, H, W, C].
+    Args:
+      run: gives the networks.
+      batches: images uint8 [batches, B, H, W, C].
+
+    Returns:
+      The name of a stage -> float32 [networks, batches, B, B].
     """
     found: dict[str, list] = {}
     for after in run.checkpoints:
@@ -76,7 +81,7 @@ def _grams(maps, network, images):
 
 
 def _compare(rows: np.ndarray, columns: np.ndarray) -> list[list[float | None]]:
-    """CKA of every pair of networks from Gram matrices [networks, batches, B, B]; None for constant maps."""
+    """Computes CKA of every pair of networks from Gram matrices [networks, batches, B, B]; None for constant maps."""
     sums = representation.minibatch_init(len(rows), len(columns))
     for batch in range(rows.shape[1]):
         sums = representation.minibatch_add(sums, rows[:, batch], columns[:, batch])
@@ -84,22 +89,22 @@ def _compare(rows: np.ndarray, columns: np.ndarray) -> list[list[float | None]]:
 
 
 def _resolved(run: TrainedRun, settings: Settings) -> list[Settings]:
-    """One name for a folder, however it was given."""
+    """Returns the settings with `other` as an absolute path, so that a folder has one name however it is given."""
     other = settings["other"]
     require(not other or (pathlib.Path(other) / "config.json").exists(), f"cka.other={other} is no run folder")
     return [settings | {"other": other and str(pathlib.Path(other).resolve())}]
 
 
 def _checkpoints(run: TrainedRun, settings: Settings) -> dict[str, list[int]]:
-    """The networks that there are now: a run that went on has more."""
+    """Returns which networks there are now; after a run has gone on there are more."""
     networks = Networks(pathlib.Path(settings["other"]) / "networks") if settings["other"] else run.networks
     return {"checkpoints": run.checkpoints, "other_checkpoints": [0, *networks.learned()]}
 
 
 cka = Probe(
     settings={
-        "other": "",  # another run folder, whose networks are the columns
-        "images": 1024,  # test images of all tasks
+        "other": "",  # another run folder, whose networks are the columns; "" is the run itself
+        "images": 1024,  # test images, from all tasks together
         "batch_size": 256,
         "seed": 0,
     },

@@ -1,4 +1,4 @@
-"""The maps that a stage makes of single images (the paper's fig. 4)."""
+"""The feature maps that one stage makes of single test images (the paper's fig. 4)."""
 
 import jax
 import numpy as np
@@ -36,9 +36,9 @@ def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
 feature_maps = Probe(
     settings={
         "stage": "stage2",
-        "tasks": (),  # () are the first, and one at two thirds
+        "tasks": (),  # () takes the first task, and one at about two thirds
         "images": 2,  # of each task
-        "channels": 8,  # those that vary most over the image
+        "channels": 8,  # the channels that vary most over the image
     },
     measure=_measure,
 )

@@ -1,4 +1,4 @@
-"""The whole network trained on with the labels of another data set."""
+"""The accuracy of a network that is trained further, as a whole, with the labels of another data set."""
 
 from functools import partial
 
@@ -73,7 +73,7 @@ finetune = Probe(
         "batch_size": 128,
         "learning_rate": 0.02,
         "momentum": 0.9,
-        "seed": 0,  # of the order of images
+        "seed": 0,  # decides the order of images
     },
     measure=_measure,
     cases=datasets,

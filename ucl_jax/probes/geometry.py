@@ -1,4 +1,4 @@
-"""Where a network is, and whether its features collapse."""
+"""How far the parameters of a network have moved, and whether its features collapse."""
 
 import numpy as np
 

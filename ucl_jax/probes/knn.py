@@ -23,7 +23,13 @@ def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
 
 
 def neighbours(run: TrainedRun, after: int, asked: int | str) -> int:
-    """A number of neighbours: itself, "run" for the run's own, or "tasks" for the tasks seen (the official release)."""
+    """Returns the number of neighbours that a setting asks for.
+
+    Args:
+      run: gives what words stand for.
+      after: the number of tasks that the network has learned.
+      asked: a number; or "run" for that of the run's config; or "tasks" for the tasks seen, as the official release.
+    """
     named = {"run": run.evaluation.knn.k, "tasks": run.seen(after)}
     return named[asked] if asked in named else int(asked)
 

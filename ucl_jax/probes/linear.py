@@ -1,4 +1,4 @@
-"""Linear classifiers on frozen features, with all labels or a part of them."""
+"""The accuracy of linear classifiers on frozen features, trained with all labels or a part of them."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
     seen = run.seen(after)
 
     def judge(tasks: Sequence[TaskFeatures]):
-        """One classifier for all of the tasks: its accuracy on each, and its penalty."""
+        """Trains one classifier for all of `tasks`; returns its accuracy on each task, and its penalty."""
         banks = [bank_of(task, settings) for task in tasks]
         bank, label = (np.concatenate(parts) for parts in zip(*banks))
         query = np.concatenate([task.query for task in tasks])
@@ -35,7 +35,7 @@ def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
 
 
 def bank_of(task: TaskFeatures, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
-    """The part of a task's training features and labels that the classifier may see."""
+    """Returns the training features [N, F] and labels int32 [N] of a task that the classifier may see."""
     index = classifiers.subset(task.bank_label, settings["fraction"], settings["seed"])
     return task.bank[index], task.bank_label[index]
 
@@ -43,7 +43,17 @@ def bank_of(task: TaskFeatures, settings: Settings) -> tuple[np.ndarray, np.ndar
 def predict(
     bank: np.ndarray, label: np.ndarray, query: np.ndarray, settings: Settings
 ) -> tuple[np.ndarray, float | None]:
-    """The classes [Q] of query features [Q, F], and the penalty that ridge regression chose."""
+    """Trains the classifier that `settings` name, and classifies test features.
+
+    Args:
+      bank: training features [N, F].
+      label: int32 [N].
+      query: test features [Q, F].
+      settings: of this probe, for one case.
+
+    Returns:
+      Predicted classes int32 [Q], and the penalty that ridge regression chose; None for SGD.
+    """
     return SOLVERS[settings["solver"]](bank, label, query, settings)
 
 
@@ -56,7 +66,7 @@ def _sgd(bank, label, query, settings):
 
 
 def _cases(run: TrainedRun, settings: Settings) -> list[Settings]:
-    """A case for each solver and fraction, with the settings of that solver alone."""
+    """Returns a case for each solver and fraction, without the settings of the other solver."""
     others = {"ridge": OF_SGD, "sgd": ("penalties",)}
     return [
         {key: value for key, value in case.items() if key not in others[case["solver"]]}
@@ -71,9 +81,9 @@ PENALTIES = tuple(10.0**power for power in range(-4, 6))
 linear = Probe(
     settings={
         "solver": ("ridge", "sgd"),
-        "fraction": (0.01, 0.1, 1.0),  # of the labels
-        "penalties": PENALTIES,  # of ridge regression, to choose from
-        "epochs": 100,  # of SGD, and what follows
+        "fraction": (0.01, 0.1, 1.0),  # parts of the labels that are used
+        "penalties": PENALTIES,  # those that ridge regression chooses from
+        "epochs": 100,  # this and what follows are for SGD
         "batch_size": 256,
         "learning_rate": 0.1,
         "momentum": 0.9,

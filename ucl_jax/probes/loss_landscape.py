@@ -1,4 +1,7 @@
-"""The loss around a network on a plane of two random, filter-normalised directions (Li et al. 2018; fig. 5)."""
+"""The loss around a network, on a plane of two random, filter-normalised directions (Li et al. 2018).
+
+It is the paper's fig. 5.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +16,10 @@ from ucl_jax.types import Array, Batch, Clock, Params, Variables
 
 
 def filter_normalised(key: Array, params: Params) -> Params:
-    """A random direction in which every filter has the length of that filter of `params` (Li et al. 2018, section 4).
+    """Draws a direction in which every filter is as long as that filter in `params` (Li et al. 2018, section 4).
 
-    A filter is what makes one output: a slice of the last axis. Biases, and scales and shifts of batch norm, stay.
+    A filter is all that makes one output: a slice of the last axis. The direction is zero for biases, and for scales
+    and shifts of batch norm.
     """
     leaves, structure = jax.tree.flatten(params)
 
@@ -34,14 +38,14 @@ def filter_normalised(key: Array, params: Params) -> Params:
 def random_classifier(key: Array, features: int, classes: int) -> tuple[Array, Array]:
     """Draws the weight [features, classes] and the bias [classes] of a linear classifier as `torch.nn.Linear` does.
 
-    Both are uniform in +-1 / sqrt(features).
+    Both are uniform between -1 / sqrt(features) and 1 / sqrt(features).
     """
     weight_key, bias_key = jax.random.split(key)
     return dense_init(weight_key, (features, classes)), dense_init(bias_key, (classes,), fan_in=features)
 
 
 def _classifier_loss(objective, state, batch, classes, key):
-    """Cross-entropy of a random linear classifier of the task's classes on frozen features, the paper's."""
+    """Makes the paper's loss: the cross-entropy of a random linear classifier of the task's classes, on features."""
     place = jnp.argmax(batch.label[:, None] == jnp.asarray(classes)[None, :], axis=1)
     target = jax.nn.one_hot(place, len(classes))
 
@@ -54,10 +58,10 @@ def _classifier_loss(objective, state, batch, classes, key):
 
 
 def _objective_loss(objective, state, batch, classes, key):
-    """The objective itself, on views and batch statistics as in training; the same views everywhere on the plane."""
+    """Makes the loss of the objective as in training, with the same views everywhere on the plane."""
     views = objective.views(jax.random.split(key, len(batch.label)), batch, "present")
     zero = jnp.zeros((), jnp.int32)
-    clock = Clock(zero, zero, zero, zero)  # where training starts
+    clock = Clock(zero, zero, zero, zero)  # where a run starts
     return lambda params: objective.loss(Variables(params, state), views, clock)[0]
 
 
@@ -83,7 +87,7 @@ def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
         return loss(jax.tree.map(lambda p, a, b: p + x * a + y * b, network.params, *directions))
 
     steps = np.linspace(-settings["span"], settings["span"], points, dtype=np.float32)
-    values = [[finite(at(x, y)) for y in steps] for x in steps]  # first direction x second
+    values = [[finite(at(x, y)) for y in steps] for x in steps]  # rows: first direction; columns: second
     return {"steps": steps.round(6).tolist(), "loss": values, "images": len(index)}
 
 
@@ -91,10 +95,10 @@ loss_landscape = Probe(
     settings={
         "loss": ("classifier", "objective"),
         "task": (0,),
-        "points": 11,  # a side
-        "span": 1.0,  # in lengths of the filters
+        "points": 11,  # on each side of the plane
+        "span": 1.0,  # from the network to an edge, in lengths of the filters
         "images": 256,
-        "seed": 0,  # of the directions: the same for every network of one shape
+        "seed": 0,  # decides images and directions; equal for networks of one shape
     },
     measure=_measure,
     cases=each("loss", "task"),

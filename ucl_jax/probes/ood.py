@@ -1,4 +1,9 @@
-"""Frozen features on other data sets than the run's: kNN as in the paper's Table 2, and a linear classifier."""
+"""The accuracy of frozen features on other data sets than that of the run.
+
+By kNN, as in the paper's Table 2, and by a linear classifier.
+"""
+
+import numpy as np
 
 from ucl_jax.data import prepare
 from ucl_jax.data.benchmarks import BENCHMARKS
@@ -17,7 +22,7 @@ def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
         data = stream.task(0)
         num_classes = len(stream.classes[0])
     read = run.reader(after, run.seeing(name))
-    bank, query = (read(images).features for images in (data.train_image, data.test_image))
+    bank, query = (np.asarray(read(images).features) for images in (data.train_image, data.test_image))
     task = TaskFeatures(bank, data.train_label, query, data.test_label)
     k = min(neighbours(run, after, settings["k"]), len(bank))
     solver = {"solver": "ridge", "penalties": settings["penalties"], "seed": settings["seed"]}
@@ -34,7 +39,13 @@ def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
 
 
 def datasets(run: TrainedRun, settings: Settings) -> list[Settings]:
-    """A case for each data set; "available" are those of DATASETS that are prepared here, but the run's own."""
+    """Returns a case for each data set.
+
+    The word "available" stands for those of DATASETS that are prepared here, without that of the run.
+
+    Raises:
+      UsageError: none is available.
+    """
     if settings["dataset"] == ("available",):
         found = [
             name

@@ -1,4 +1,4 @@
-"""A run, opened for analysis: its networks, its tasks, and what a network makes of them."""
+"""A run that was trained, opened for probes."""
 
 import copy
 import math
@@ -25,22 +25,29 @@ from ucl_jax.types import Variables
 
 
 class TrainedRun:
-    """Opens a run for analysis: its networks, its tasks, and what a network makes of them.
+    """A run that was trained: its networks, its tasks, and the features of its images.
 
-    A context manager: leaving it ends the reading of data. Networks are named by the number of tasks that they learned;
-    0 is the one before training.
+    It is a context manager; leaving it ends the reading of data. Its methods take a network by the number of tasks that
+    it has learned, `after`; 0 is the untrained network.
 
-    config: the run's config tree.
-    tasks: how its data set is cut into tasks.
+    workdir: the run folder.
+    config: the config tree of the run.
+    data_dir: the folder of the TFDS data sets.
+    networks: the saved networks.
+    tasks: how the data set is cut into tasks.
     evaluation: how the run evaluated its networks.
-    experiment: its pure functions.
+    experiment: the pure functions of the run.
     """
 
     def __init__(self, workdir: pathlib.Path, data_dir: str = ""):
-        """Opens the run in `workdir`; `data_dir` stands in for the run's own.
+        """Opens the run in a folder.
+
+        Args:
+          workdir: the run folder.
+          data_dir: the folder of the TFDS data sets; "" takes that of the run.
 
         Raises:
-          UsageError: there is no run, or it kept no networks, or its data set is not there.
+          UsageError: there is no run, it kept no networks, or its config makes no experiment.
         """
         path = workdir / "config.json"
         require(path.exists(), f"{workdir} is no run folder: it has no config.json")
@@ -50,7 +57,7 @@ class TrainedRun:
         self.networks = Networks(workdir / "networks")
         require(
             bool(self.networks.learned()),
-            f"{workdir / 'networks'} holds no network, or the run finished no task; runs keep them unless "
+            f"{workdir / 'networks'} holds no network: the run has finished no task yet, or its "
             "config.checkpoint.networks is False",
         )
         self.tasks, self.evaluation = make_stream_settings(self.config), make_evaluation(self.config)
@@ -72,22 +79,30 @@ class TrainedRun:
 
     @cached_property
     def stream(self) -> TaskStream:
-        """The tasks of the run."""
+        """Opens the tasks of the run.
+
+        Raises:
+          UsageError: the data set is not there.
+        """
         return open_stream(self.tasks, self.data_dir, self.experiment.seed)
 
     @property
     def checkpoints(self) -> list[int]:
-        """Every network that there is, the untrained one among them."""
+        """Returns the numbers of tasks learned for which there is a network, ascending; 0 is among them."""
         return [0, *self.networks.learned()]
 
     def seen(self, after: int) -> int:
-        """The tasks that count as seen by a network; all for the untrained one and for joint training."""
+        """Returns the number of tasks seen by a network: all for the untrained one and for joint training."""
         return self.tasks.num_tasks if self.tasks.joint or not after else after
 
     def network(self, after: int) -> Variables:
-        """Returns a network. The untrained network is made anew, by the run's seed."""
+        """Returns a network. The untrained network is made anew from the seed of the run.
+
+        Raises:
+          UsageError: the network was not kept, or is damaged.
+        """
         if after not in self._loaded:
-            self._loaded = dict(list(self._loaded.items())[-2:])  # three at a time
+            self._loaded = dict(list(self._loaded.items())[-2:])  # keeps three in memory
             if after == 0:
                 state = jax.device_put(self.experiment.init(), self._compiled[0].sharding)
                 self._loaded[after] = state.network
@@ -100,16 +115,18 @@ class TrainedRun:
         return self._loaded[after]
 
     def objective(self, after: int) -> Objective:
-        """The functions of the phase in which task `after` was learned."""
+        """Returns the objective of the phase in which a network learned its last task."""
         return self.experiment.phases[self.experiment.phase(after - 1)].objective
 
     def features(self, after: int, own_phase: bool) -> list[evaluators.TaskFeatures]:
-        """Frozen features of all tasks by one network.
+        """Computes the frozen features of each task by one network.
 
-        own_phase: each task by the phase in which it was learned, as a probe may that is told the task; else all by
-        the present one. The same but for an architecture that grows.
+        Args:
+          after: the number of tasks that the network has learned.
+          own_phase: True: by the phase in which each task was learned, for probes within the task. False: by the phase
+            in which the last task was learned. The two differ only where the architecture grows.
         """
-        kept = {key: value for key, value in self._features.items() if key[0] == after}  # of one network at a time
+        kept = {key: value for key, value in self._features.items() if key[0] == after}  # one network at a time
         self._features = kept
         tasks = range(self.stream.num_tasks)
         for task in tasks:
@@ -127,7 +144,15 @@ class TrainedRun:
         return [kept[after, task][phase] for task, phase in zip(tasks, phases)]
 
     def test_images(self, count: int, tasks: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """At most `count` test images, as many of each task: uint8 [N, H, W, C], their labels and tasks int [N]."""
+        """Chooses at most `count` test images, about equally many of each task. The choice is always the same.
+
+        Args:
+          count: at least 1.
+          tasks: the numbers of the tasks that they are taken from; None for all tasks.
+
+        Returns:
+          Images uint8 [N, H, W, C], their labels int32 [N], and the numbers of their tasks int [N].
+        """
         chosen = list(range(self.stream.num_tasks) if tasks is None else tasks)
         each = -(-count // len(chosen))
         parts = []
@@ -140,8 +165,17 @@ class TrainedRun:
         return images[keep], labels[keep], of[keep]
 
     def other_data(self, name: str, train_images: int, test_images: int) -> TaskStream:
-        """Another data set as one task, at the run's image size: at most so many images, 0 is all."""
-        facts, size = _facts(name), self.tasks.image_size
+        """Opens another data set as one task, at the image size of the run.
+
+        Args:
+          name: of a benchmark.
+          train_images: at most so many; 0 for all.
+          test_images: at most so many; 0 for all.
+
+        Raises:
+          UsageError: the name is unknown, or the data set is not there.
+        """
+        facts, size = _benchmark(name), self.tasks.image_size
         settings = StreamSettings(
             name=name,
             tfds_name=facts.tfds_name,
@@ -171,14 +205,19 @@ class TrainedRun:
         return open_stream(few, self.data_dir)
 
     def seeing(self, name: str) -> Experiment:
-        """The run's functions, with images normalised as those of another data set are."""
+        """Makes the functions of the run, but normalises images by mean and deviation of another data set."""
         config = copy.deepcopy(self.config)
-        facts = _facts(name)
+        facts = _benchmark(name)
         config.augment.update(mean=facts.mean, std=facts.std)
         return make_experiment(config, axis_name=None)
 
     def reader(self, after: int, experiment: Experiment | None = None) -> Callable[[np.ndarray], Readout]:
-        """What the present phase of a network makes of images uint8 [N, H, W, C], by the functions of `experiment`."""
+        """Returns a function that computes the Readout of images uint8 [N, H, W, C], as NumPy arrays [N, ...].
+
+        Args:
+          after: the number of tasks that the network has learned.
+          experiment: the functions to use, such as those of `seeing`; None for those of the run.
+        """
         compiled = self._compiled if experiment is None else self._compile(experiment)
         features = partial(compiled[self.experiment.phase(after - 1)].features, self.network(after))
         return partial(evaluators.extract, features, batch_size=self.evaluation.batch_size)
@@ -187,12 +226,12 @@ class TrainedRun:
         return parallel.compile_phases(experiment.phases, self._devices)
 
 
-def _facts(name: str) -> Benchmark:
+def _benchmark(name: str) -> Benchmark:
     return choose("data set", name, BENCHMARKS)
 
 
 def _tuples(tree: Any) -> Any:
-    """What JSON made lists, as the tuples that recipes have."""
+    """Returns a tree from JSON with tuples in place of lists, as recipes have them."""
     if isinstance(tree, dict):
         return {key: _tuples(value) for key, value in tree.items()}
     return tuple(map(_tuples, tree)) if isinstance(tree, list) else tree

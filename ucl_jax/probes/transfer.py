@@ -1,4 +1,7 @@
-"""Forward and backward transfer (Lopez-Paz & Ranzato 2017) of kNN within the task; the baseline is untrained."""
+"""Forward and backward transfer (Lopez-Paz & Ranzato 2017) of kNN within the task.
+
+The baseline of forward transfer is the untrained network.
+"""
 
 from ucl_jax.errors import require
 from ucl_jax.evaluation import accuracy_matrix, evaluators

@@ -1,4 +1,4 @@
-"""Config -> the pure functions of a run."""
+"""Makes the pure functions of a run from its config."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -22,9 +22,11 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 class Phase(NamedTuple):
-    """The pure functions of one phase of a run: all of it, or a task of an architecture that grows.
+    """Holds the pure functions of one phase of a run: the whole run, or one task where the architecture grows.
 
-    train_step: state, batch, key, span -> state, metrics; to be mapped over the axis it was made for.
+    objective: what is learned from one batch.
+    method: how the past is kept.
+    train_step: state, batch, key, span -> state, metrics; to be mapped over the axis that it was made for.
     """
 
     objective: Objective
@@ -33,13 +35,12 @@ class Phase(NamedTuple):
 
 
 class Experiment(NamedTuple):
-    """The pure functions that a config describes, and what everything random is a function of.
+    """Holds the pure functions that a config describes, and the sources of all that is random.
 
-    seed: for the order of images, on the host.
-    key: for all that is random on the devices.
-
-    phases: one for all tasks, or one for each; their states have one structure.
+    phases: one for all tasks, or one for each task. Their states have the same structure.
     init: a network to start from, or None for a fresh one -> the state before the first step.
+    seed: decides the order of images, on the host.
+    key: decides all that is random on the devices.
     """
 
     phases: tuple[Phase, ...]
@@ -49,19 +50,26 @@ class Experiment(NamedTuple):
 
     @property
     def labelled(self) -> bool:
-        """Whether the objective has a linear head."""
+        """Tells whether the objective learns from labels, and so has a linear head."""
         return self.phases[0].objective.classes is not None
 
     def phase(self, task: int) -> int:
-        """The number of the phase in which a task is learned; a task before the first (-1) belongs to the first."""
+        """Returns the index in `phases` of the phase in which a task is learned.
+
+        Task -1, the last task of the untrained network, counts as learned in the first phase.
+        """
         return min(max(task, 0), len(self.phases) - 1)
 
 
 def make_experiment(config, axis_name: str | None) -> Experiment:
-    """The experiment of a config tree (`configs/base.py`) that `settings.check` has found good.
+    """Makes the pure functions of a run.
+
+    Args:
+      config: a config tree (`configs/base.py`) that has passed `settings.check`.
+      axis_name: the axis of devices over which the train step will be mapped; None for one device.
 
     Raises:
-      UsageError: the method cannot do with the objective.
+      UsageError: the method does not work with the objective.
     """
     dtype = DTYPES[config.model.dtype]
     train, benchmark = config.train, config.benchmark
@@ -96,18 +104,18 @@ def make_experiment(config, axis_name: str | None) -> Experiment:
 
 
 def make_stream_settings(config) -> StreamSettings:
-    """Reads how the data set is cut into tasks, `config.benchmark`."""
+    """Reads from `config.benchmark` how the data set is cut into tasks."""
     return StreamSettings(**config.benchmark)
 
 
 def make_evaluation(config) -> Evaluation:
-    """Reads how networks are evaluated, `config.eval`."""
+    """Reads from `config.eval` how networks are evaluated."""
     e = config.eval
     return Evaluation(e.tasks, KnnSettings(e.knn_k, e.knn_k_rule, e.knn_temperature), e.batch_size)
 
 
 def make_augmentation(config) -> Augmentation:
-    """The views of `config.augment` at `config.benchmark.image_size`."""
+    """Makes the views that `config.augment` describes, of `config.benchmark.image_size` pixels a side."""
     a, size = config.augment, config.benchmark.image_size
     paddings = {"resized": None, "padded": a.crop_padding}
     return Augmentation(
@@ -138,10 +146,10 @@ def make_augmentation(config) -> Augmentation:
 
 
 def _make(section: str, config, known: dict[str, Callable], *arguments, **keywords):
-    """The objective or method that a section of the config names, made with the settings of that section."""
+    """Makes the objective or method that a section of the config names, with the settings of that section."""
     own = dict(config[section])
     make = known[own.pop("name")]
     try:
         return make(*arguments, **keywords, **own)
-    except ValueError as error:  # of a pure function, which does not know the names of the config
+    except ValueError as error:  # the maker does not know the names of the config
         raise UsageError(f"config.{section}: {error}") from error

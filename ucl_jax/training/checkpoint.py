@@ -1,8 +1,8 @@
-"""Checkpoints of training, and networks for analysis: folders of Orbax (v1 API), each with the SHA-256 of its files.
+"""Saves and loads checkpoints, and networks for probes. Each is a folder of Orbax (v1 API).
 
-A folder is written under a hidden name and renamed to its number once it is whole and on the disk. So what has a
-number is whole, whatever killed the process. What happens to its files afterwards is found out by their hashes, which
-are checked before anything of it is used: `sha256sum -c SHA256SUMS` in the folder does the same.
+A folder is written under a hidden name. It is renamed to its number once all of it is on the disk. So a folder whose
+name is a number is complete, whatever killed the process. Its file SHA256SUMS has the hash of each other file. The
+hashes are checked before a folder is used, as `sha256sum -c SHA256SUMS` does, so that later damage is found.
 """
 
 import concurrent.futures
@@ -25,24 +25,24 @@ from ucl_jax.types import PyTree, TrainState, Variables
 
 SUMS = "SHA256SUMS"
 NUMBER = re.compile("0|[1-9][0-9]*")
-# Orbax writes some kilobytes about every array beside its content.
+# What Orbax writes about an array, beside its content.
 BYTES_AN_ARRAY = 1024
-# Orbax's threads would wait for folders that another thread failed to make.
+# Otherwise Orbax's threads wait for folders that another thread failed to make.
 ORBAX = ocp.options.AsyncOptions(create_directories_asynchronously=False)
 
 
 class Damaged(Exception):
-    """Tells why a saved folder cannot be used."""
+    """A saved folder cannot be used. The message tells why."""
 
 
 def numbers(folder: pathlib.Path) -> list[int]:
-    """Returns the numbers of what was saved in a folder, ascending; what a killed process left half-done has none."""
+    """Returns the numbers of the complete saves in a folder, ascending: steps, or numbers of tasks learned."""
     found = folder.iterdir() if folder.is_dir() else ()
     return sorted(int(path.name) for path in found if NUMBER.fullmatch(path.name))
 
 
 def room(*trees: PyTree) -> int:
-    """Returns the bytes that saving trees of arrays, or of their ShapeDtypeStructs, takes on the disk at most."""
+    """Returns an upper bound of the bytes that trees of arrays, or of ShapeDtypeStructs, take on the disk."""
     return sum(leaf.size * leaf.dtype.itemsize + BYTES_AN_ARRAY for leaf in jax.tree.leaves(trees))
 
 
@@ -51,7 +51,7 @@ def _files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _sums(folder: pathlib.Path) -> str:
-    """Returns what `sha256sum` prints about the files of a folder."""
+    """Returns the hashes of the files of a folder, as `sha256sum` prints them."""
     lines = []
     for path in _files(folder):
         with path.open("rb") as file:
@@ -67,7 +67,7 @@ def _remove(path: pathlib.Path) -> None:
 
 
 def _to_disk(path: pathlib.Path) -> None:
-    """Waits until a file, or the list of a folder's files, is on the disk."""
+    """Waits until a file, or the list of files of a folder, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -76,7 +76,7 @@ def _to_disk(path: pathlib.Path) -> None:
 
 
 def _tidy(folder: pathlib.Path) -> None:
-    """Removes what a killed process left half-written; what it had moved out of the way of a new one comes back."""
+    """Removes what a killed process left unfinished, and restores an old folder whose replacement was not finished."""
     for old in folder.glob(".*.old"):
         place = folder / old.name.removeprefix(".").removesuffix(".old")
         _remove(old) if place.exists() else old.rename(place)
@@ -85,17 +85,17 @@ def _tidy(folder: pathlib.Path) -> None:
 
 
 def _write(path: pathlib.Path, tree: PyTree, record: dict | None = None) -> None:
-    """Saves a tree of arrays and a record (JSON) as a folder, whole or not at all, over an earlier one.
+    """Saves a tree of arrays and a record (JSON) as a folder. An earlier folder is replaced only by a complete one.
 
     Raises:
-      UsageError: it cannot be written; what was there before is as it was.
+      UsageError: the folder cannot be written. What was there before is unchanged.
     """
     new, old = path.with_name(f".{path.name}.new"), path.with_name(f".{path.name}.old")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _tidy(path.parent)
         if shutil.disk_usage(path.parent).free < room(tree):
-            # Orbax gives up on the first file, and its threads that still write others may print tracebacks.
+            # Checked first, because Orbax's threads may print tracebacks when the disk becomes full.
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with ocp.Context(async_options=ORBAX):
             ocp.save(new.absolute(), tree, custom_metadata=record)
@@ -108,7 +108,7 @@ def _write(path: pathlib.Path, tree: PyTree, record: dict | None = None) -> None
         new.rename(path)
         _to_disk(path.parent)
         _remove(old)
-    except Exception as error:  # whatever Orbax makes of a disk that is full or cannot be written to
+    except Exception as error:  # Orbax raises many types when it cannot write
         with contextlib.suppress(OSError):
             _tidy(path.parent)
         reason = error.strerror if isinstance(error, OSError) and error.strerror else _first_line(error)
@@ -116,23 +116,23 @@ def _write(path: pathlib.Path, tree: PyTree, record: dict | None = None) -> None
 
 
 def _first_line(error: Exception) -> str:
-    """Returns the reason in a message of Orbax, which ends with that of the operating system."""
+    """Returns the reason in a message of Orbax: the part that comes from the operating system, if there is one."""
     text = (str(error).splitlines() or [""])[0]
     known = re.search(r"\w[\w -]+(?= \[os_error_code)", text.rpartition(": ")[2])
     return known[0] if known else text or type(error).__name__
 
 
-def _read(path: pathlib.Path, like: PyTree) -> tuple[PyTree, dict | None]:
-    """Returns the tree and the record of a folder; `like` says where the arrays go by its shardings.
+def _read(path: pathlib.Path, like: PyTree) -> tuple[PyTree, dict]:
+    """Reads the tree and the record of a folder. The shardings in `like` say on which devices the arrays are placed.
 
     Raises:
-      Damaged: its files are not those that were saved, to the bit, or Orbax cannot read them.
+      Damaged: a file differs from what was saved, or Orbax cannot read the folder.
     """
     try:
         saved = (path / SUMS).read_bytes().decode(errors="replace")
         found = _sums(path)
     except FileNotFoundError:
-        raise Damaged(f"it has no {SUMS}: it is damaged, or of a version of ucl_jax that wrote none") from None
+        raise Damaged(f"it has no {SUMS}: it is damaged, or was saved by an older version of ucl_jax") from None
     except OSError as error:
         raise Damaged(error.strerror or type(error).__name__) from error
     if saved != found:
@@ -140,15 +140,15 @@ def _read(path: pathlib.Path, like: PyTree) -> tuple[PyTree, dict | None]:
         names = sorted({line.partition("  ")[2] for line in differing} - {""}) or [SUMS]
         raise Damaged(f"{names[0]} is not as it was saved")
     try:
-        return ocp.load(path.absolute(), like), ocp.metadata(path.absolute()).custom_metadata
-    except Exception as error:  # whatever Orbax meets
+        return ocp.load(path.absolute(), like), ocp.metadata(path.absolute()).custom_metadata or {}
+    except Exception as error:  # Orbax raises many types when it cannot read
         raise Damaged(f"it cannot be read ({type(error).__name__})") from error
 
 
 class Checkpoints:
-    """The checkpoints of a run folder, the last `keep` of them. A context manager: leaving it waits for the last save.
+    """The checkpoints of a run folder, of which the last `keep` are kept.
 
-    One thread saves, one checkpoint at a time.
+    It is a context manager; leaving it waits for the last save. One thread saves, one checkpoint at a time.
     """
 
     def __init__(self, folder: pathlib.Path, keep: int):
@@ -163,19 +163,24 @@ class Checkpoints:
 
     def __exit__(self, kind, *exception) -> None:
         self._thread.shutdown()
-        if kind is None:  # else that is what went wrong
+        if kind is None:  # an error of a save must not hide the one that is being raised
             self.wait()
 
     @property
     def latest_step(self) -> int | None:
-        """The step of the latest checkpoint, None when there is none."""
+        """Returns the step of the latest checkpoint; None when there is none."""
         return max(numbers(self._folder), default=None)
 
     def save(self, step: int, state: TrainState, record: dict) -> None:
-        """Saves in the background. `record` is JSON: what the run has found so far.
+        """Saves a checkpoint in the background.
 
-        The arrays are copied first, for the next step takes (donates) the state's own. Checkpoints of later steps,
-        which could not be restored, go once this one is there.
+        The arrays are copied first, because the next train step reuses the memory of `state` (donation). Once the
+        checkpoint is saved, those of later steps are removed: they are damaged, or a run would have gone on from them.
+
+        Args:
+          step: the steps done.
+          state: after `step` steps.
+          record: what the run has found so far, as JSON.
 
         Raises:
           UsageError: the checkpoint before this one could not be saved.
@@ -189,7 +194,7 @@ class Checkpoints:
         known = numbers(self._folder)
         place = known.index(step) + 1
         for other in (*known[: max(place - self._keep, 0)], *known[place:]):
-            gone = self._folder / f".{other}.gone"  # what has a number is whole, also while it is removed
+            gone = self._folder / f".{other}.gone"  # renamed first: a folder with a number must stay complete
             (self._folder / str(other)).rename(gone)
             _remove(gone)
 
@@ -197,7 +202,7 @@ class Checkpoints:
         """Waits until the last save is on the disk.
 
         Raises:
-          UsageError: it could not be saved.
+          UsageError: the checkpoint could not be saved.
         """
         saving, self._saving = self._saving, None
         if saving is not None:
@@ -205,12 +210,15 @@ class Checkpoints:
 
     def restore(
         self, like: TrainState, warn: Callable[[str], object] = warnings.warn
-    ) -> tuple[TrainState, dict | None] | None:
-        """Returns the latest state and record that are as they were saved, None when nothing was saved.
+    ) -> tuple[TrainState, dict] | None:
+        """Restores the latest checkpoint that is not damaged.
 
         Args:
-          like: a state or its ShapeDtypeStructs; their shardings say where the arrays go.
-          warn: is told, in a line, which later checkpoints are damaged.
+          like: a state, or its ShapeDtypeStructs. Their shardings say on which devices the arrays are placed.
+          warn: called with one line that names the later checkpoints that are damaged, if there are any.
+
+        Returns:
+          The state and the record; None when nothing was saved.
 
         Raises:
           UsageError: every checkpoint is damaged.
@@ -231,30 +239,32 @@ class Checkpoints:
 
 
 class Networks:
-    """The network after every task, without optimiser and buffer: `FOLDER/<tasks learned>`."""
+    """The saved networks of a run, one after each task, without optimiser and memory: `FOLDER/<tasks learned>`."""
 
     def __init__(self, folder: pathlib.Path):
         self._folder = folder
 
     def learned(self) -> list[int]:
-        """After how many tasks there is a network, ascending."""
+        """Returns the numbers of tasks learned for which a network is saved, ascending."""
         return numbers(self._folder)
 
     def save(self, learned: int, network: Variables) -> None:
-        """Saves what `learned` tasks made of the network, whole or not at all, over an earlier one.
+        """Saves the network after `learned` tasks. An earlier one is replaced only by a complete one.
 
         Raises:
-          UsageError: it cannot be written.
+          UsageError: the network cannot be written.
         """
         _write(self._folder / str(learned), network._asdict())
 
     def load(self, learned: int, like: Variables) -> Variables:
         """Loads the network after `learned` tasks.
 
-        `like` is such a network, or its ShapeDtypeStructs; their shardings say where the arrays go.
+        Args:
+          learned: the number of tasks learned.
+          like: such a network, or its ShapeDtypeStructs. Their shardings say on which devices the arrays are placed.
 
         Raises:
-          UsageError: it was not kept, or is damaged.
+          UsageError: the network was not kept, or is damaged.
         """
         if learned not in (kept := self.learned()):
             known = ", ".join(map(str, kept)) or "none"

@@ -1,4 +1,4 @@
-"""The loop over tasks, epochs and steps. It yields what happened and does no I/O: the caller logs and saves."""
+"""The loop over tasks, epochs and steps. It does no I/O: it yields what happened, and the caller logs and saves."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -19,11 +19,11 @@ MatrixRows = dict[str, evaluators.MatrixRow]
 
 
 class Schedule(NamedTuple):
-    """When each task is trained, and in what batches.
+    """Holds when each of T tasks is trained, and in batches of what size.
 
-    starts: task t has the steps from `starts[t]` on, up to `starts[t + 1]`.
-    steps_per_epoch: of each task.
-    batch_sizes: the images of a batch of each task.
+    starts: [T + 1] steps of the run. Task t has the steps from `starts[t]` up to, but without, `starts[t + 1]`.
+    steps_per_epoch: [T], the steps of one epoch of each task.
+    batch_sizes: [T], the images in a batch of each task.
     """
 
     starts: tuple[int, ...]
@@ -32,12 +32,19 @@ class Schedule(NamedTuple):
 
     @property
     def total(self) -> int:
-        """Steps of the whole run."""
+        """Returns the number of steps of the whole run."""
         return self.starts[-1]
 
 
 class StepDone(NamedTuple):
-    """After every step. `state` lives until the next step takes it; `metrics` are arrays that may still be computed."""
+    """The event after every step.
+
+    step: the steps done in the whole run.
+    task: the number of the task, from 0.
+    epoch: the number of the epoch within the task, from 0.
+    state: after the step. It is valid until the loop goes on, because the next step reuses its memory.
+    metrics: scalars on the devices, which may still be being computed.
+    """
 
     step: int
     task: int
@@ -47,7 +54,12 @@ class StepDone(NamedTuple):
 
 
 class Evaluating(NamedTuple):
-    """Before each task's features are taken: the state is unchanged meanwhile."""
+    """The event before features of a task are computed, at the end of a task. The state is the same in all of these.
+
+    step: the steps done in the whole run.
+    task: the number of the task that will be evaluated, from 0.
+    state: after `step` steps.
+    """
 
     step: int
     task: int
@@ -55,7 +67,13 @@ class Evaluating(NamedTuple):
 
 
 class TaskDone(NamedTuple):
-    """A task was learned, evaluated and closed: the next one starts from `state`."""
+    """The event after a task was learned, evaluated and closed by `end_task`.
+
+    step: the steps done in the whole run.
+    task: the number of the task, from 0.
+    state: the one that the next task starts from.
+    rows: a probe's name -> its row of the accuracy matrix.
+    """
 
     step: int
     task: int
@@ -64,9 +82,14 @@ class TaskDone(NamedTuple):
 
 
 def make_schedule(sizes: Sequence[int], epochs: int, batch_size: int) -> Schedule:
-    """Plans tasks with `sizes` training images each: ceil(size / batch_size) steps an epoch.
+    """Plans when each task is trained. An epoch of a task has ceil(size / batch_size) steps.
 
     A task that is smaller than a batch is one batch of its own size, so that no image is in a batch twice.
+
+    Args:
+      sizes: the number of training images of each task.
+      epochs: passes over each task.
+      batch_size: images in a batch, over all devices.
 
     Raises:
       UsageError: there are more steps than a run can count.
@@ -90,20 +113,20 @@ def train(
     step: int,
     tasks_done: int,
 ) -> Iterator[StepDone | Evaluating | TaskDone]:
-    """Trains and evaluates task after task from any place of the run on.
+    """Trains and evaluates one task after the other, from the start of a run or from any later point.
 
-    Everything random is a function of the seed and the step, so that a run that starts here from a saved state is the
-    run that was never interrupted.
+    Everything random is a function of the seed and the step. So a run that goes on from a saved state gives the same
+    results as one that was never interrupted.
 
     Args:
-      experiment: the pure functions.
-      compiled: its phases, compiled.
+      experiment: the pure functions of the run.
+      compiled: the compiled functions of each phase of `experiment`.
       stream: the tasks.
-      schedule: the steps of each task of the stream.
+      schedule: when each task of the stream is trained.
       evaluation: how the network is evaluated after each task.
-      state: after `step` steps.
-      step: steps done.
-      tasks_done: tasks learned, evaluated and closed.
+      state: the state after `step` steps.
+      step: the steps done in the whole run.
+      tasks_done: the number of tasks learned, evaluated and closed.
 
     Yields:
       StepDone after every step, Evaluating before the features of each task, TaskDone after every task.
@@ -111,7 +134,7 @@ def train(
     tasks = len(stream.train_sizes)
     features: list = [None] * stream.num_tasks
     evaluated_at = None
-    key = jax.device_put(experiment.key, compiled[0].sharding)  # once: no step waits for it
+    key = jax.device_put(experiment.key, compiled[0].sharding)  # placed once, so that no step waits for it
     for task in range(tasks_done, tasks):
         phase = experiment.phase(task)
         start, steps = schedule.starts[task], schedule.starts[task + 1] - schedule.starts[task]
@@ -141,7 +164,7 @@ def train(
 
 
 def begin_task(phase: Phase, state: TrainState, span: Span) -> TrainState:
-    """Returns the state that the first step of a task starts from."""
+    """Returns the state from which the first step of a task starts: objective and method are told of the new task."""
     clock = clock_at(state.step, span)
     network = Variables(state.params.network, phase.objective.begin_task(state.network, clock))
     own, memory = phase.method.begin_task(state.params.method, state.memory, network, clock)
@@ -149,13 +172,13 @@ def begin_task(phase: Phase, state: TrainState, span: Span) -> TrainState:
 
 
 def end_task(phase: Phase, state: TrainState) -> TrainState:
-    """Returns the state once a task was learned and evaluated."""
+    """Returns the state after a task was learned and evaluated: the method is told of its end."""
     own, memory = phase.method.end_task(state.params.method, state.memory, state.network)
     return state.replace(params=Parameters(state.params.network, own), memory=memory)
 
 
 def _batches(seed, task, schedule, step, size):
-    """What is left of a task after `step` steps: (epoch, first, indices) of each batch."""
+    """Yields the batches of a task that are left after `step` steps: epoch, first bool [B], indices int [B]."""
     done = step - schedule.starts[task]
     per_epoch = schedule.steps_per_epoch[task]
     epochs = (schedule.starts[task + 1] - schedule.starts[task]) // per_epoch
@@ -174,10 +197,22 @@ def task_features(
     after: int,
     batch_size: int,
 ) -> dict[int, evaluators.TaskFeatures]:
-    """Frozen features of a task's training images (the bank) and test images (the queries), by number of phase.
+    """Computes features of the training images (the bank) and the test images (the queries) of a task.
 
-    The phases are the one in which the task was learned and the present one, the last of `after` tasks: the same but
-    for an architecture that grows.
+    They are computed by the phase in which the task was learned, and by the present phase: the one in which the last
+    of `after` tasks was learned. The two differ only where the architecture grows.
+
+    Args:
+      experiment: the pure functions of the run.
+      compiled: the compiled functions of each phase of `experiment`.
+      stream: the tasks.
+      network: the network after `after` tasks.
+      task: the number of the task, from 0.
+      after: the number of tasks learned; 0 for the untrained network.
+      batch_size: images that are shown to the network at once, over all devices.
+
+    Returns:
+      The index of a phase -> its features.
     """
     data = stream.task(task)
 
@@ -201,7 +236,19 @@ def probe(
     seen: int,
     classes: Sequence[Sequence[int]],
 ) -> MatrixRows:
-    """Every probe's row from the features of the tasks that are evaluated."""
+    """Computes the row of each probe of the run.
+
+    Args:
+      settings: of the kNN probes.
+      experiment: the pure functions of the run.
+      features: for each task what `task_features` gave; None for a task that is not evaluated.
+      after: the number of tasks learned; 0 for the untrained network.
+      seen: the number of tasks that count as known, at least 1.
+      classes: the labels of each task.
+
+    Returns:
+      A probe's name -> its row of the accuracy matrix.
+    """
     rows = {}
     for name, one in evaluators.evaluators_of(experiment.labelled).items():
         phases = [experiment.phase(min(i, after - 1) if one.own_phase else after - 1) for i in range(len(features))]

@@ -1,4 +1,4 @@
-"""Records at the edge: metrics.jsonl (the source of truth), TensorBoard, Weights & Biases, and the console."""
+"""Writes the records of a run: to metrics.jsonl (which all else reads), TensorBoard, Weights & Biases, the console."""
 
 import json
 import math
@@ -6,7 +6,7 @@ import pathlib
 import platform
 import sys
 import time
-from typing import Any
+from typing import Any, Protocol
 
 import tqdm
 
@@ -14,11 +14,23 @@ from ucl_jax.errors import write_whole
 from ucl_jax.results.load import read_metrics
 
 
-class MetricsFile:
-    """One JSON object a line, flushed at once.
+class MetricWriter(Protocol):
+    """What the records of a run are written to.
 
-    A step record has a loss, a task record has not. A run that resumes drops the records of steps after `step`, and of
-    tasks that are not among the `tasks_done`.
+    A step record has a loss; a task record, written at the end of a task, has none. Both have a step and a task.
+    """
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Writes a step record, or a task record."""
+
+    def close(self) -> None:
+        """Finishes writing; no record is written after this."""
+
+
+class MetricsFile:
+    """Writes a file with one JSON object per line, each flushed at once.
+
+    A run that resumes after `step` steps and `tasks_done` tasks first drops the records of later steps and tasks.
     """
 
     def __init__(self, path: pathlib.Path, step: int, tasks_done: int):
@@ -28,7 +40,7 @@ class MetricsFile:
         self._file = path.open("a")
 
     def write(self, record: dict[str, Any]) -> None:
-        """Appends a record; a number that is not finite becomes null, for JSON has no word for it."""
+        """Appends a record. A number that is not finite becomes null, because JSON cannot hold it."""
         plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
         self._file.write(json.dumps(plain) + "\n")
         self._file.flush()
@@ -39,9 +51,9 @@ class MetricsFile:
 
 
 class TensorBoard:
-    """Event files without TensorFlow. A run that resumes hides what was written after `step`.
+    """Writes TensorBoard event files, without TensorFlow. A run that resumes hides what was written after `step`.
 
-    They are written here, not by the thread of tensorboardX's SummaryWriter, which waits for ever when a disk is full.
+    It does not use tensorboardX's SummaryWriter, whose thread waits for ever when a disk is full.
     """
 
     def __init__(self, folder: pathlib.Path, step: int):
@@ -67,12 +79,12 @@ class TensorBoard:
             self._file.flush()
 
     def close(self) -> None:
-        """Writes what is left and closes the file."""
+        """Writes what is still in memory and closes the file."""
         self._file.close()
 
 
 class WeightsAndBiases:
-    """A Weights & Biases run, resumed by the id that is kept in the run folder. Needs `pip install '.[wandb]'`."""
+    """Writes to Weights & Biases, and resumes there by an id in the run folder. Needs `pip install '.[wandb]'`."""
 
     def __init__(self, folder: pathlib.Path, config: dict[str, Any]):
         import wandb
@@ -89,12 +101,12 @@ class WeightsAndBiases:
         self._run.log({k: v for k, v in record.items() if isinstance(v, int | float)}, step=record["step"])
 
     def close(self) -> None:
-        """Ends the run."""
+        """Ends the run of Weights & Biases."""
         self._run.finish()
 
 
 class Console:
-    """A progress bar where there is a terminal, else a plain line about every `seconds` seconds."""
+    """Shows a progress bar on a terminal, and elsewhere prints a line about every `seconds` seconds."""
 
     def __init__(self, total: int, step: int, tasks: int, epochs: int, seconds: float = 10.0, stream=None):
         stream = stream or sys.stderr
@@ -106,7 +118,7 @@ class Console:
             self._bar = tqdm.tqdm(total=total, initial=step, file=stream, unit="step", dynamic_ncols=True)
 
     def write(self, record: dict[str, Any]) -> None:
-        """Shows a step record: task, epoch, loss, images/s, time left."""
+        """Shows the task, the epoch, the loss, images per second and the time left from a step record."""
         text = (
             f"task {record['task'] + 1}/{self._tasks} epoch {record['epoch'] + 1}/{self._epochs} "
             f"loss {record['loss']:.4f} {record['images_per_second']:.0f} images/s"
@@ -121,14 +133,14 @@ class Console:
             self.say(f"step {record['step']}/{self._total} {text}" + (f" {_clock(rest)} left" if now > began else ""))
 
     def say(self, text: str) -> None:
-        """Prints a line, above the bar where there is one."""
+        """Prints a line; where there is a bar, the line is above it."""
         if self._bar is not None:
             self._bar.write(text, file=self._stream)
         else:
             print(text, file=self._stream, flush=True)
 
     def close(self) -> None:
-        """Leaves the bar as it is."""
+        """Stops the bar and leaves it visible."""
         if self._bar is not None:
             self._bar.close()
 

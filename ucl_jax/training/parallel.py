@@ -1,4 +1,7 @@
-"""The one place that knows about devices: pmap, its axis, and how arrays come to lie on it."""
+"""Compiles functions for one device or many. No other module chooses devices or places arrays on them.
+
+It uses pmap, whose axis is named AXIS.
+"""
 
 import functools
 import pathlib
@@ -18,20 +21,21 @@ from ucl_jax.training.step import TrainStep
 from ucl_jax.types import Array, Batch, Span, TrainState, Variables
 
 AXIS = "devices"
-# YNNPACK keeps reductions, where it is fast; with Eigen's convolutions forward and backward of the paper's network are
-# 1.7 times faster (docs/performance.md).
+# YNNPACK is fast for reductions but slow for convolutions. With convolutions left to Eigen, forward and backward passes
+# of the paper's network are 1.7 times faster (docs/performance.md).
 CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
-PROGRAMS = 50_000_000  # bytes, more than what is compiled for a run
+PROGRAM_BYTES = 50_000_000  # what is compiled for a run takes less
 
 
 class Parallel(NamedTuple):
-    """The compiled functions of a run. State is one logical replicated value; batches are split over the devices.
+    """Holds the compiled functions of a phase. Every device has the same state; batches are split over the devices.
 
-    train_step: state (donated), host Batch [B, ...], key, span -> state, metrics. Nothing but the batch moves to the
-      devices when state, key and span lie as `sharding` says.
-    lower: the same arguments, or their shapes -> the step as a program not compiled yet, for measurements and tests.
-    features: a network, host images uint8 [N, H, W, C], N a multiple of the devices -> Readout of [N, ...].
-    sharding: of everything that is the same on every device.
+    train_step: state, host Batch [B, ...], key, span -> state, metrics. The memory of the given state is reused
+      (donation). Only the batch moves to the devices if state, key and span are placed as `sharding` says.
+    lower: the same arguments, or their shapes -> the lowered step before it is compiled, for measurements and tests.
+    features: a network, host images uint8 [N, H, W, C] -> Readout with leaves [N, ...]. N must be a multiple of the
+      number of devices.
+    sharding: that of all arrays that are the same on every device.
     """
 
     train_step: TrainStep
@@ -41,14 +45,16 @@ class Parallel(NamedTuple):
 
 
 def compile_phases(phases: Sequence, devices: list[jax.Device]) -> list[Parallel]:
-    """Compiles every phase of an experiment, see `parallelise`."""
+    """Makes the compiled functions of each phase of an experiment, see `parallelise`."""
     return [parallelise(phase.train_step, phase.objective.features, devices) for phase in phases]
 
 
 def keep_compiled(folder: str, warn: Callable[[str], object]) -> None:
-    """Keeps compiled programs in a folder between processes, unless JAX was told where already; "" keeps none.
+    """Makes JAX keep compiled programs in a folder, for later processes; a folder that JAX was given already wins.
 
-    `warn` is told why a folder is not used: it cannot be written to, or has no room.
+    Args:
+      folder: the path; "" keeps no programs.
+      warn: called with the reason where the folder cannot be written to or has no room, and so is not used.
     """
     if not folder or jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
         return
@@ -56,7 +62,11 @@ def keep_compiled(folder: str, warn: Callable[[str], object]) -> None:
     try:
         place.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=place).close()
-        reason = "" if shutil.disk_usage(place).free >= PROGRAMS else f"less than {PROGRAMS // 1000000} MB are free"
+        reason = (
+            ""
+            if shutil.disk_usage(place).free >= PROGRAM_BYTES
+            else f"less than {PROGRAM_BYTES // 1000000} MB are free"
+        )
     except OSError as error:
         reason = str(error.strerror)
     if reason:
@@ -66,10 +76,10 @@ def keep_compiled(folder: str, warn: Callable[[str], object]) -> None:
 
 
 def choose_devices(count: int, batch_size: int) -> list[jax.Device]:
-    """The first `count` local devices, 0 for all.
+    """Returns the first `count` local devices, or all for 0.
 
     Raises:
-      UsageError: there are fewer, or `batch_size` is not a multiple of their number.
+      UsageError: there are fewer devices, or `batch_size` is not a multiple of their number.
     """
     available = jax.local_devices()
     require(
@@ -86,9 +96,16 @@ def choose_devices(count: int, batch_size: int) -> list[jax.Device]:
 
 
 def check_batches(sizes: Sequence[int], devices: Sequence[jax.Device]) -> None:
-    """Raises UsageError for a task whose batches of `sizes[t]` images cannot be split over the devices or normalised.
+    """Checks that the batches of each task can be split over the devices and normalised.
 
     A task that is smaller than `config.train.batch_size` is one batch, as large as the task.
+
+    Args:
+      sizes: the images in a batch of each task.
+      devices: over which batches are split.
+
+    Raises:
+      UsageError: a batch has one image, or does not divide by the number of devices.
     """
     for task, size in enumerate(sizes):
         require(size >= 2, f"task {task} has {size} training image; batch norm needs at least 2")
@@ -100,14 +117,14 @@ def check_batches(sizes: Sequence[int], devices: Sequence[jax.Device]) -> None:
 
 
 def compiler_options(platform: str) -> dict[str, Any]:
-    """What XLA is told when it compiles for a platform: CPU_OPTIONS as far as this XLA knows them."""
+    """Returns the compiler options for a platform: on "cpu" those of CPU_OPTIONS that this version of XLA knows."""
     if platform != "cpu":
         return {}
-    return {name: value for name, value in CPU_OPTIONS.items() if _known(name, value)}
+    return {name: value for name, value in CPU_OPTIONS.items() if _xla_knows(name, value)}
 
 
 @functools.cache
-def _known(name: str, value: Any) -> bool:
+def _xla_knows(name: str, value: Any) -> bool:
     with jax.default_device(jax.devices("cpu")[0]):
         try:
             jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
@@ -117,12 +134,12 @@ def _known(name: str, value: Any) -> bool:
 
 
 def _compile(function: Callable, in_axes, out_axes, devices: list[jax.Device], donate: tuple[int, ...]) -> Any:
-    """pmap, within a jit: that takes options of the compiler, and dispatches in C++ where pmap does in Python."""
+    """Returns a jit of a pmap of `function`. Unlike pmap, jit takes compiler options and dispatches in C++."""
     mapped = jax.pmap(
         function, axis_name=AXIS, in_axes=in_axes, out_axes=out_axes, donate_argnums=donate, devices=devices
     )
 
-    @functools.wraps(function)  # not of `mapped`, whose `lower` is of a program without the options
+    @functools.wraps(function)  # not `mapped`: its `lower` would give a program without the options
     def call(*arguments):
         return mapped(*arguments)
 
@@ -130,7 +147,13 @@ def _compile(function: Callable, in_axes, out_axes, devices: list[jax.Device], d
 
 
 def parallelise(train_step: Callable, features: Callable, devices: list[jax.Device]) -> Parallel:
-    """Compiles `train_step` (made with axis_name=AXIS) and `features` for one device or many, on one code path."""
+    """Makes the compiled functions of a phase. One device takes the same path as many.
+
+    Args:
+      train_step: made with axis_name=AXIS.
+      features: `Objective.features`.
+      devices: over which batches are split.
+    """
     count = len(devices)
     step = _compile(train_step, (None, 0, None, None), (None, None), devices, donate=(0,))
 
@@ -151,6 +174,6 @@ def parallelise(train_step: Callable, features: Callable, devices: list[jax.Devi
         train_step=lambda state, batch, key, span: step(state, place(batch), key, span),
         lower=lambda state, batch, key, span: step.lower(state, jax.eval_shape(split, batch), key, span),
         features=lambda network, images: extract(network, place(images)),
-        # States start where the step leaves them: one compiled program, and donation that finds its buffers.
+        # The step returns states placed so. If the first one is too, there is one program, and its memory is reused.
         sharding=NamedSharding(mesh, PartitionSpec()),
     )

@@ -1,4 +1,4 @@
-"""One run in one folder: restore, train, record, save. All I/O of a run is here and in the modules it calls."""
+"""Carries out one run in one folder: restores, trains, records, saves. `training/loop.py` itself does no I/O."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import jax
 
@@ -43,15 +43,15 @@ from ucl_jax.training.loop import (
     task_features,
     train,
 )
-from ucl_jax.training.metric_writers import Console, MetricsFile, TensorBoard, WeightsAndBiases
+from ucl_jax.training.metric_writers import Console, MetricsFile, MetricWriter, TensorBoard, WeightsAndBiases
 from ucl_jax.types import Variables
 
 if TYPE_CHECKING:
     from ucl_jax.results.schema import RunResult
 
-# How many steps the host runs ahead of the metrics that it reads: the device always has work.
+# How many steps the host starts before it reads the metrics of the first, so that the device always has work.
 LAG = 2
-RECORDS = 1_000_000  # bytes that records and plots may take
+RECORD_BYTES = 1_000_000  # what records and plots may take
 PACKAGES = (
     "jax",
     "jaxlib",
@@ -66,11 +66,12 @@ PACKAGES = (
 
 
 class Progress(NamedTuple):
-    """What a run has found so far, beside its state: kept in every checkpoint as JSON.
+    """Holds what a run has found so far. Every checkpoint has it as JSON, beside the state.
 
     rows: a probe's name -> the rows of its accuracy matrix, `evaluators.MatrixRow` as dicts.
-    seconds: wall time of the whole run.
-    train_seconds, train_images: of the training steps that were timed, which are those without compilation.
+    seconds: wall time of the run, over all processes that worked on it.
+    train_seconds: time of the train steps that were timed: all but the first after a start, a save or an evaluation.
+    train_images: images of the train steps that were timed.
     """
 
     rows: dict[str, list[dict[str, Any]]]
@@ -80,29 +81,29 @@ class Progress(NamedTuple):
 
     @property
     def tasks_done(self) -> int:
-        """Training tasks learned and evaluated."""
+        """Returns the number of training tasks learned and evaluated."""
         return len(next(iter(self.rows.values())))
 
     def matrix(self, probe: str) -> list[list[float | None]]:
-        """The accuracy matrix of a probe so far."""
+        """Returns the accuracy matrix of a probe so far, in per cent; None where a task was not evaluated."""
         return [row["accuracy"] for row in self.rows[probe]]
 
     def with_rows(self, rows: MatrixRows) -> Progress:
-        """With one more row for each probe."""
+        """Returns the progress with one more row for each probe."""
         return self._replace(rows={name: [*self.rows[name], row._asdict()] for name, row in rows.items()})
 
 
 def default_workdir(config) -> pathlib.Path:
-    """`runs/<recipe>-<benchmark>-<objective>-seed<n>`."""
+    """Returns the run folder by default: `runs/<recipe>-<benchmark>-<objective>-seed<n>`."""
     return pathlib.Path("runs") / f"{config.recipe}-{config.benchmark.name}-{config.objective.name}-seed{config.seed}"
 
 
 class Origin(NamedTuple):
-    """Where a config comes from, for results.json.
+    """Tells how a config was given, for results.json.
 
-    command: what was typed, for people to read.
-    argument: what the recipe's file was given after its colon.
-    overrides: "section.key" -> value where the config differs from what the recipe gives for that argument.
+    command: the command that was typed, for people to read.
+    argument: what followed the colon after the recipe's file; "" for nothing.
+    overrides: "section.key" -> value, where the config differs from what the recipe gives for that argument.
     """
 
     command: str
@@ -111,14 +112,19 @@ class Origin(NamedTuple):
 
 
 def run(config, workdir: pathlib.Path, origin: Origin) -> RunResult:
-    """Runs the experiment of `config` in `workdir`, from where an earlier run there was left.
+    """Carries out the run of `config` in `workdir`, or goes on with it from its latest checkpoint.
+
+    Args:
+      config: a config tree (`configs/base.py`).
+      workdir: the run folder; it is made if it is not there.
+      origin: how the config was given.
 
     Returns:
       What is in `results.json`.
 
     Raises:
-      UsageError: bad settings, data that is not there, a folder that holds another run, a loss that is not finite, a
-        disk without room.
+      UsageError: a setting is bad, data are missing, the folder holds another run, the loss is not finite, or the disk
+        has no room.
       Stopped: a signal came; the state was saved first.
     """
     settings.check(config)
@@ -129,7 +135,7 @@ def run(config, workdir: pathlib.Path, origin: Origin) -> RunResult:
 
 def _carry_out(config, workdir: pathlib.Path, origin: Origin) -> RunResult:
     if (finished := finished_results(config, workdir)) is not None:
-        print(f"{workdir} holds this run, finished; nothing to do but its plots", flush=True)
+        print(f"the run in {workdir} is finished; nothing to do but to draw its plots again", flush=True)
         figures.plot_run(workdir)
         return finished
     require(
@@ -143,7 +149,7 @@ def _carry_out(config, workdir: pathlib.Path, origin: Origin) -> RunResult:
     )
     experiment = make_experiment(config, parallel.AXIS)
     compiled = parallel.compile_phases(experiment.phases, devices)
-    official = _official(config, workdir, experiment)
+    start_network = _start_network(config, workdir, experiment)
     with contextlib.ExitStack() as stack:
         stream = stack.enter_context(open_stream(make_stream_settings(config), config.data_dir, config.seed))
         schedule = make_schedule(stream.train_sizes, config.train.epochs, config.train.batch_size)
@@ -154,20 +160,20 @@ def _carry_out(config, workdir: pathlib.Path, origin: Origin) -> RunResult:
         checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", config.checkpoint.keep))
         stop = stack.enter_context(StopRequest())
         return _Run(
-            config, workdir, origin, devices, experiment, compiled, official, stream, schedule, checkpoints, stop
+            config, workdir, origin, devices, experiment, compiled, start_network, stream, schedule, checkpoints, stop
         ).finish()
 
 
 class _Run:
-    """The state of one call of `run`."""
+    """One call of `run`, with all that it needs and changes."""
 
     def __init__(
-        self, config, workdir, origin, devices, experiment, compiled, official, stream, schedule, checkpoints, stop
+        self, config, workdir, origin, devices, experiment, compiled, start_network, stream, schedule, checkpoints, stop
     ):
         self.config, self.workdir, self.origin, self.devices = config, workdir, origin, devices
         self.experiment: Experiment = experiment
         self.compiled: list[parallel.Parallel] = compiled
-        self.official: Variables | None = official
+        self.start_network: Variables | None = start_network
         self.probes = evaluators.evaluators_of(experiment.labelled)
         self.stream: TaskStream = stream
         self.schedule: Schedule = schedule
@@ -177,13 +183,13 @@ class _Run:
         self.stop: StopRequest = stop
         self.began = time.monotonic()
         self.pending: collections.deque[StepDone] = collections.deque()
-        self.settled_at: float | None = None
+        self.recorded_at: float | None = None
         self.saved: tuple[int, int] | None = None  # step, tasks done
         self.saved_at = self.began
 
     def finish(self) -> RunResult:
-        """Restores, trains to the end, and returns the results."""
-        state = jax.device_put(self.experiment.init(self.official), self.compiled[0].sharding)
+        """Restores the latest checkpoint, trains to the end, writes the results and returns them."""
+        state = jax.device_put(self.experiment.init(self.start_network), self.compiled[0].sharding)
         self.progress = Progress({name: [] for name in self.probes})
         step = 0
         if (restored := self.checkpoints.restore(state, warn)) is not None:
@@ -194,14 +200,14 @@ class _Run:
         config = self.config
         with contextlib.ExitStack() as stack:
             self.console = Console(self.schedule.total, step, len(self.stream.train_sizes), config.train.epochs)
-            sinks = [MetricsFile(self.workdir / "metrics.jsonl", step, self.progress.tasks_done)]
+            writers: list[MetricWriter] = [MetricsFile(self.workdir / "metrics.jsonl", step, self.progress.tasks_done)]
             if config.log.tensorboard:
-                sinks.append(TensorBoard(self.workdir / "tensorboard", step))
+                writers.append(TensorBoard(self.workdir / "tensorboard", step))
             if config.log.wandb:
-                sinks.append(WeightsAndBiases(self.workdir, config.to_dict()))
-            for sink in (self.console, *sinks):
-                stack.callback(sink.close)
-            self.sinks = sinks
+                writers.append(WeightsAndBiases(self.workdir, config.to_dict()))
+            for writer in (self.console, *writers):
+                stack.callback(writer.close)
+            self.writers = writers
             if step:
                 self.console.say(f"resuming {self.workdir} at step {step} of {self.schedule.total}")
             events = train(
@@ -225,10 +231,10 @@ class _Run:
         match event:
             case StepDone():
                 self.pending.append(event)
-                # The first step of a stretch (compilation, an evaluation before it) is where timing starts.
-                if len(self.pending) > LAG or self.settled_at is None:
-                    self._settle(self.pending.popleft())
-                # The end of a task is saved once it was evaluated.
+                # Timing starts after the first step that follows a start, a save or an evaluation, to leave these out.
+                if len(self.pending) > LAG or self.recorded_at is None:
+                    self._record_step(self.pending.popleft())
+                # The end of a task is saved by TaskDone, after the evaluation.
                 due = event.step % self.config.checkpoint.every_steps == 0 or self._overdue()
                 if due and event.step not in self.schedule.starts:
                     self._save(event)
@@ -236,25 +242,29 @@ class _Run:
                 if self._overdue():
                     self._save(event)
             case TaskDone():
-                self._settle_all()
+                self._record_pending()
                 self.progress = self.progress.with_rows(event.rows)
                 self._record_task(event)
                 if self.config.checkpoint.networks:
                     self.networks.save(self.progress.tasks_done, event.state.network)
                 self._save(event)
                 self._write(self._results(None, finished=False))
-        if self.stop.signum is not None:
+        if (signum := self.stop.signum) is not None:
             self._save(event)
-            self._stop(event.step)
+            self._stop(event.step, signum)
 
-    def _stop(self, step: int) -> None:
-        """Leaves, once everything is saved."""
+    def _stop(self, step: int, signum: int) -> None:
+        """Waits until the last checkpoint is on the disk, and raises Stopped."""
         self.checkpoints.wait()
-        name = signal.Signals(self.stop.signum).name
-        raise Stopped(f"stopped by {name} at step {step}; saved, the same command goes on", self.stop.signum)
+        name = signal.Signals(signum).name
+        raise Stopped(f"stopped by {name} at step {step}; saved, the same command goes on", signum)
 
-    def _settle(self, done: StepDone) -> None:
-        """Reads the metrics of a step, which has been computed by now or will be next."""
+    def _record_step(self, done: StepDone) -> None:
+        """Reads the metrics of the oldest pending step, checks that they are finite, and records them.
+
+        Raises:
+          UsageError: the loss, the gradient norm or the parameter norm is not finite.
+        """
         values = {name: float(value) for name, value in jax.device_get(done.metrics).items()}
         if not all(math.isfinite(values[name]) for name in ("loss", "grad_norm", "param_norm")):
             self.checkpoints.wait()
@@ -265,11 +275,11 @@ class _Run:
                 + ("nothing was saved before" if kept is None else f"the checkpoint of step {kept} is kept")
             )
         now = time.monotonic()
-        if self.settled_at is not None:
-            spent = self.progress.train_seconds + now - self.settled_at
+        if self.recorded_at is not None:
+            spent = self.progress.train_seconds + now - self.recorded_at
             images = self.progress.train_images + self.schedule.batch_sizes[done.task]
             self.progress = self.progress._replace(train_seconds=spent, train_images=images)
-        self.settled_at = now
+        self.recorded_at = now
         if done.step % self.config.log.every_steps == 0 or done.step == self.schedule.total:
             record = {
                 "step": done.step,
@@ -278,21 +288,21 @@ class _Run:
                 **values,
                 "images_per_second": self._images_per_second(),
             }
-            for sink in (self.console, *self.sinks):
-                sink.write(record)
+            for writer in (self.console, *self.writers):
+                writer.write(record)
 
-    def _settle_all(self) -> None:
+    def _record_pending(self) -> None:
         while self.pending:
-            self._settle(self.pending.popleft())
-        self.settled_at = None
+            self._record_step(self.pending.popleft())
+        self.recorded_at = None
 
     def _overdue(self) -> bool:
-        """Whether the last save is config.checkpoint.every_minutes ago."""
+        """Tells whether the last save was at least config.checkpoint.every_minutes ago; never for 0 minutes."""
         return 0 < self.config.checkpoint.every_minutes * 60 <= time.monotonic() - self.saved_at
 
     def _save(self, event) -> None:
-        """Saves a state whose every step is known to be good."""
-        self._settle_all()
+        """Saves a checkpoint, after the metrics of every step before it were found finite."""
+        self._record_pending()
         self.saved_at = time.monotonic()
         if self.saved != (event.step, self.progress.tasks_done):
             self.saved = event.step, self.progress.tasks_done
@@ -307,14 +317,14 @@ class _Run:
         return images / seconds if images else 0.0
 
     def _record_task(self, event: TaskDone) -> None:
-        record = {"step": event.step, "task": event.task}
+        record: dict[str, Any] = {"step": event.step, "task": event.task}
         for name in self.progress.rows:
             matrix = self.progress.matrix(name)
             record[f"{name}/average_accuracy"] = accuracy_matrix.average_accuracy(matrix, self.config.benchmark.joint)
             if (forgotten := accuracy_matrix.forgetting(matrix, self.config.eval.forgetting)) is not None:
                 record[f"{name}/forgetting"] = forgotten
-        for sink in self.sinks:
-            sink.write(record)
+        for writer in self.writers:
+            writer.write(record)
         means = ", ".join(f"{name} {record[f'{name}/average_accuracy']:.2f} %" for name in self.progress.rows)
         self.console.say(f"task {event.task + 1}/{len(self.stream.train_sizes)} learned: {means}")
         stored = self.experiment.phases[0].method.stored
@@ -324,14 +334,14 @@ class _Run:
             figures.plot_buffer(path, batch.image[filled], batch.label[filled], self.stream.classes)
 
     def _random_init(self) -> MatrixRows | None:
-        """The probes on the network before training, on all tasks."""
+        """Computes the rows of all tasks for the network before training; None if the config does not ask for them."""
         if not self.config.eval.random_init:
             return None
         state = jax.device_put(self.experiment.init(), self.compiled[0].sharding)
         features = []
         for task in range(self.stream.num_tasks):
-            if self.stop.signum is not None:
-                self._stop(self.schedule.total)
+            if (signum := self.stop.signum) is not None:
+                self._stop(self.schedule.total, signum)
             features.append(
                 task_features(
                     self.experiment, self.compiled, self.stream, state.network, task, 0, self.evaluation.batch_size
@@ -340,7 +350,7 @@ class _Run:
         return probe(self.evaluation.knn, self.experiment, features, 0, self.stream.num_tasks, self.stream.classes)
 
     def _write(self, results: RunResult) -> RunResult:
-        """Writes results.json, with what probes of saved networks have left there; returns what it wrote."""
+        """Writes results.json, keeping the records of probes that are there already, and returns what it wrote."""
         path = self.workdir / "results.json"
         if path.exists():
             results = results.with_analysis(read_results(path).analysis)
@@ -348,20 +358,27 @@ class _Run:
         return results
 
     def _results(self, random_init: MatrixRows | None, finished: bool) -> RunResult:
-        from ucl_jax.results.schema import ProbeResult, ProbeSettings, RunResult  # slow: not for --help
+        from ucl_jax.results.schema import (
+            ProbeName,
+            ProbeResult,
+            ProbeSettings,
+            RunResult,
+        )  # slow to import: not for --help
 
         knn = self.evaluation.knn._asdict()
-        probes = {}
+        probes: dict[ProbeName, ProbeResult] = {}
         for name, rows in self.progress.rows.items():
             used, clipped = [row["k"] for row in rows], any(row["clipped"] for row in rows)
             matrix = self.progress.matrix(name)
-            settings = {} if self.probes[name].head else {**knn, "k_used": used, "clipped": clipped}
-            probes[name] = ProbeResult(
+            settings: dict[str, Any] = {} if self.probes[name].head else {**knn, "k_used": used, "clipped": clipped}
+            # All tasks are evaluated before training, so that the row has no gaps.
+            before = None if random_init is None else cast(list[float], random_init[name].accuracy)
+            probes[cast(ProbeName, name)] = ProbeResult(
                 settings=ProbeSettings(**settings),
                 matrix=matrix,
                 **accuracy_matrix.summarise(matrix, self.config.benchmark.joint),
                 chance=self.probes[name].chance(self.stream.classes),
-                random_init=random_init and random_init[name].accuracy,
+                random_init=before,
             )
         return RunResult(
             finished=finished,
@@ -379,8 +396,8 @@ class _Run:
         )
 
 
-def _official(config, workdir: pathlib.Path, experiment: Experiment) -> Variables | None:
-    """The network of `config.init_from`; None to start from fresh ones, or to go on."""
+def _start_network(config, workdir: pathlib.Path, experiment: Experiment) -> Variables | None:
+    """Loads the network of `config.init_from`; None if there is none to load, or the run has checkpoints already."""
     if not config.init_from or numbers(workdir / "checkpoints"):
         return None
     fresh = jax.eval_shape(experiment.init)
@@ -388,14 +405,14 @@ def _official(config, workdir: pathlib.Path, experiment: Experiment) -> Variable
 
 
 def _require_room(config, workdir: pathlib.Path, experiment: Experiment, schedule: Schedule) -> None:
-    """Raises UsageError unless the disk has room for what a run saves, as far as that is known before."""
+    """Raises UsageError unless the disk has room for what the run will save, as far as that is known beforehand."""
     state = jax.eval_shape(experiment.init)
     saves = schedule.total // config.checkpoint.every_steps + len(schedule.batch_sizes)
-    # The next one is written before the oldest goes.
+    # The next checkpoint is written before the oldest is removed.
     checkpoints = max(min(config.checkpoint.keep + 1, saves) - len(numbers(workdir / "checkpoints")), 1)
     tasks = 1 if config.benchmark.joint else config.benchmark.num_tasks
     networks = max(tasks - len(numbers(workdir / "networks")), 0) if config.checkpoint.networks else 0
-    needed = checkpoints * room(state) + networks * room(state.network) + RECORDS
+    needed = checkpoints * room(state) + networks * room(state.network) + RECORD_BYTES
     free = shutil.disk_usage(next(path for path in (workdir, *workdir.absolute().parents) if path.exists())).free
     require(
         free >= needed,
@@ -405,16 +422,16 @@ def _require_room(config, workdir: pathlib.Path, experiment: Experiment, schedul
 
 
 def finished_results(config, workdir: pathlib.Path) -> RunResult | None:
-    """The results of a run of this config that is finished in `workdir`.
+    """Returns the results in `workdir` if the run of this config is finished there, else None.
 
     Raises:
-      UsageError: the folder holds a run with another config (names the keys), or one that cannot be read.
+      UsageError: the folder holds a run with another config (the message names the keys), or one that cannot be read.
     """
     if not (workdir / "results.json").exists() and not numbers(workdir / "checkpoints"):
-        return None  # nothing in there that could be lost or go on
+        return None  # there is nothing that could be lost or go on
     require(
         (workdir / "config.json").exists(),
-        f"{workdir} holds a run but not its config.json, so that nobody can tell what it is; take another --workdir",
+        f"{workdir} holds a run without its config.json, so that its settings are unknown; take another --workdir",
     )
     stored = settings.flatten(read_config(workdir / "config.json"))
     given = settings.flatten(json.loads(config.to_json()))
@@ -432,10 +449,10 @@ def finished_results(config, workdir: pathlib.Path) -> RunResult | None:
 
 @contextlib.contextmanager
 def claim(workdir: pathlib.Path) -> Iterator[None]:
-    """Makes a run folder this process's own.
+    """Locks a run folder for this process, and makes it if it is not there.
 
     Raises:
-      UsageError: it cannot be written to, or is another process's.
+      UsageError: the folder cannot be written to, or another process has locked it.
     """
     try:
         (workdir / "plots").mkdir(parents=True, exist_ok=True)
@@ -455,12 +472,12 @@ def claim(workdir: pathlib.Path) -> Iterator[None]:
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:
-    """Whole or not at all."""
+    """Writes a JSON file. A process that is killed meanwhile leaves the earlier file as it was."""
     write_whole(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def commit() -> str | None:
-    """The git commit of this code, with `+changes` where the tree differs from it; None outside a git checkout."""
+    """Returns the git commit of this code, with `+changes` if files differ from it; None outside a git checkout."""
     root = pathlib.Path(__file__).parent.parent.parent
 
     def git(*arguments):
@@ -475,13 +492,13 @@ def commit() -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that numbers depend on."""
+    """Returns the versions of Python, of ucl_jax and of the packages that numbers depend on."""
     own = {"python": platform.python_version(), "ucl_jax": __version__}
     return own | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def device_name(devices: list[jax.Device]) -> str:
-    """Such as "1 x NVIDIA H100" or "1 x cpu (AMD EPYC, 2 cores)"."""
+    """Returns a name of the devices, such as "1 x NVIDIA H100" or "1 x cpu (AMD EPYC, 2 cores)"."""
     kind = devices[0].device_kind
     if devices[0].platform == "cpu":
         cpuinfo = pathlib.Path("/proc/cpuinfo")

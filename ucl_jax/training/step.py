@@ -1,4 +1,4 @@
-"""One training step: the one place that takes gradients."""
+"""The train step, and the state before the first one. Gradients of training are taken here and nowhere else."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,15 @@ TrainStep = Callable[[TrainState, Batch, Array, Span], tuple[TrainState, dict[st
 def init_state(
     variables: Variables, method: Method, optimizer: optax.GradientTransformation, batch: Batch, key: Array
 ) -> TrainState:
-    """Makes the state before the first step. `batch` gives shapes and dtypes; one example is enough."""
+    """Makes the state before the first step.
+
+    Args:
+      variables: the network.
+      method: gives its own parameters and its memory.
+      optimizer: gives its state.
+      batch: only its shapes and dtypes are used; one example is enough.
+      key: random key, for the parameters of the method.
+    """
     own, memory = method.init(key, batch, variables)
     params = Parameters(variables.params, own)
     return TrainState(jnp.zeros((), jnp.int32), params, variables.state, optimizer.init(params), memory)
@@ -26,11 +34,17 @@ def init_state(
 def make_train_step(
     objective: Objective, method: Method, optimizer: optax.GradientTransformation, axis_name: str | None = None
 ) -> TrainStep:
-    """Makes the step, a pure function (state, batch, key, span) -> (state, metrics).
+    """Makes the train step, a pure function (state, batch, key, span) -> (state, metrics).
 
-    Where `Objective.active` and `Method.active` put zeros nothing is trained: those parameters stay as they are to the
-    bit. The key is the run's: everything random is a function of it, `state.step` and places in the global batch.
-    Under `axis_name` the batch is the device's share, in order, and state and metrics are the same on every device.
+    The key is that of the run. Everything random depends on it, on `state.step` and on places in the global batch.
+    Parameters where `Objective.active` or `Method.active` give zeros are not changed at all.
+
+    Args:
+      objective: what is learned from one batch.
+      method: how the past is kept.
+      optimizer: makes updates from gradients.
+      axis_name: the axis of devices over which the step is mapped; None for one device. Each device gets its share of
+        the global batch, in order. State and metrics are the same on every device.
     """
 
     def train_step(state, batch, key, span):
@@ -64,7 +78,7 @@ def make_train_step(
         metrics = {
             "loss": loss,
             "grad_norm": optax.tree.norm(projected),
-            "param_norm": optax.tree.norm(params),  # after the update: finite when the new state is
+            "param_norm": optax.tree.norm(params),  # after the update, so that it tells whether the new state is finite
             **metrics,
         }
         return TrainState(state.step + 1, params, model_state, opt_state, memory), metrics
