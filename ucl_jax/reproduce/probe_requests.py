@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ucl_jax.errors import choose, require
 from ucl_jax.reproduce.plan import PlannedRun
-from ucl_jax.results.compare import Experiment
+from ucl_jax.results.compare import RunGroup
 from ucl_jax.settings import PROBES, read_value
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _number_or_word(value: Any) -> float | str:
         return str(value)
 
 
-def values(experiment: Experiment, request: ProbeRequest, after: int | None = None) -> dict[int, Any]:
+def values(group: RunGroup, request: ProbeRequest, after: int | None = None) -> dict[int, Any]:
     """Returns the typed values that a probe found, by seed; after all tasks unless `after` says otherwise."""
-    found = {run.seed: record(run, request, after or run.tasks_learned) for run in experiment.runs}
+    found = {run.seed: record(run, request, after or run.tasks_learned) for run in group.runs}
     return {seed: each.typed_values for seed, each in found.items() if each is not None}

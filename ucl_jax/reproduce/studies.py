@@ -16,7 +16,7 @@ from ucl_jax.reproduce import probe_requests
 from ucl_jax.reproduce.plan import PlannedRun
 from ucl_jax.reproduce.probe_requests import ProbeRequest
 from ucl_jax.results import compare, tables
-from ucl_jax.results.compare import Experiment
+from ucl_jax.results.compare import RunGroup
 from ucl_jax.results.paper import DATASETS, TABLE1, TABLE2, Value
 from ucl_jax.results.tables import Table, make_frame, mean_and_deviation, with_deviation
 
@@ -132,12 +132,12 @@ def _known(benchmark: str, table: Mapping[tuple, Any]) -> str:
     return compare.WITHIN if any(key[0] == benchmark for key in table) else f"The paper has no {benchmark}."
 
 
-def _experiments(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> list[Experiment]:
+def _groups(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> list[RunGroup]:
     """Groups finished runs that differ in their seed or their number of images alone, in the order of the plan."""
     ordered = sorted(planned, key=lambda run: given.objectives.index(run.objective))
     order = list(dict.fromkeys((run.objective, run.recipe) for run in ordered))
     ordered.sort(key=lambda run: order.index((run.objective, run.recipe)))
-    return compare.experiments_of([runs[run] for run in ordered if run in runs], but={EXAMPLES, SUBSET})
+    return compare.groups_of([runs[run] for run in ordered if run in runs], but={EXAMPLES, SUBSET})
 
 
 def _whole(function: Callable[[Sequence[float]], float], values: Sequence[float | None]) -> float | None:
@@ -145,9 +145,9 @@ def _whole(function: Callable[[Sequence[float]], float], values: Sequence[float 
     return None if None in values else function(values)
 
 
-def _row(experiment: Experiment) -> dict[str, Any]:
+def _row(group: RunGroup) -> dict[str, Any]:
     """Returns what names a row, in the numbers."""
-    return {"objective": experiment.objective, "recipe": experiment.recipe}
+    return {"objective": group.objective, "recipe": group.recipe}
 
 
 def _means(of_seeds: Iterable[Sequence[float | None]]) -> list[float | None]:
@@ -163,15 +163,15 @@ def _report_table1(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> S
     head = [column for name in names for column in tables.beside_columns(name)]
     columns = ["objective", "recipe", "n", *head, *with_deviation("all classes", "its forgetting")]
     rows, numbers = [], []
-    for e in _experiments(given, planned, runs):
-        definition = compare.forgetting_of(e.runs)
-        task, whole = (compare.scores(e.runs, probe, definition) for probe in ("knn_task", "knn_all"))
-        paper = TABLE1.get(e.key, (None, None))
+    for group in _groups(given, planned, runs):
+        definition = compare.forgetting_of(group.runs)
+        task, whole = (compare.scores(group.runs, probe, definition) for probe in ("knn_task", "knn_all"))
+        paper = TABLE1.get(group.key, (None, None))
         compared = [cell for ours, theirs in zip(task, paper) for cell in tables.beside(ours, theirs)]
-        rows.append([e.objective, e.recipe, len(e.runs), *compared, *_means(whole)])
+        rows.append([group.objective, group.recipe, len(group.runs), *compared, *_means(whole)])
         measured = {"task": dict(zip(names, task)), "all": dict(zip(names, whole))}
         measured["paper"] = dict(zip(names, map(_against, task, paper)))
-        numbers.append({**_row(e), "seeds": compare.seeds(e.runs), **measured})
+        numbers.append({**_row(group), "seeds": compare.seeds(group.runs), **measured})
     benchmark = planned[0].benchmark
     legend = [
         "accuracy: kNN within the task, in %; forgetting in points; all classes: kNN over all classes seen, and its "
@@ -222,18 +222,18 @@ def _report_table2(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> S
     request_of = {request.settings["dataset"]: request for request in _request_ood(given, planned[:1])}
     head = [column for name in request_of for column in tables.beside_columns(name)]
     rows, numbers, seen = [], [], {}
-    for e in _experiments(given, planned, runs):
+    for group in _groups(given, planned, runs):
         beside, values = [], {}
         for name, request in request_of.items():
-            found = probe_requests.values(e, request)
+            found = probe_requests.values(group, request)
             if found:
                 seen[name] = next(iter(found.values()))
             knn, linear = [v.knn for v in found.values()], [v.linear for v in found.values()]
-            paper = TABLE2.get(e.key, {}).get(name)
+            paper = TABLE2.get(group.key, {}).get(name)
             beside += tables.beside(knn, paper)
             values[name] = {"seeds": list(found), "knn": knn, "linear": linear, "paper": _against(knn, paper)}
-        rows.append([e.objective, e.recipe, len(e.runs), *beside])
-        numbers.append({**_row(e), "datasets": values})
+        rows.append([group.objective, group.recipe, len(group.runs), *beside])
+        numbers.append({**_row(group), "datasets": values})
     benchmark = planned[0].benchmark
     legend = [
         f"kNN on data sets that the network was not trained on (it was on {benchmark}), in %; mean±unbiased deviation "
@@ -254,11 +254,11 @@ def _report_fewshot(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> 
     heads = [str(size) if size else f"all ({ALL[benchmark]})" for size in sizes]
     accuracy_heads, forgetting_heads = (with_deviation(*(f"{letter}, {w}" for w in heads)) for letter in "AF")
     rows, numbers, series, lost_of, apart = [], [], {}, {}, []
-    for e in _experiments(given, planned, runs):
+    for group in _groups(given, planned, runs):
         points = []
         for size in sizes:
-            of_size = [run for run in e.runs if run.examples_per_task == size]
-            accuracy, forgetting = compare.scores(of_size, "knn_task", compare.forgetting_of(e.runs))
+            of_size = [run for run in group.runs if run.examples_per_task == size]
+            accuracy, forgetting = compare.scores(of_size, "knn_task", compare.forgetting_of(group.runs))
             point = {"images": size or ALL[benchmark], "accuracy": accuracy, "forgetting": forgetting}
             points.append({**point, "seeds": compare.seeds(of_size)})
         accuracies, forgotten = ([p[key] for p in points] for key in ("accuracy", "forgetting"))
@@ -266,14 +266,16 @@ def _report_fewshot(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> 
         fewest, most = (dict(zip(points[place]["seeds"], accuracies[place])) for place in (0, -1))
         if len(sizes) > 1 and (both := fewest.keys() & most.keys()):  # runs of other seeds may be missing yet
             lost = statistics.fmean(most[seed] - fewest[seed] for seed in sorted(both))
-            if e.runs[0].recipe in ROWS[e.objective]:
-                lost_of.setdefault("supervised" if e.objective == "supervised" else "unsupervised", []).append(lost)
+            if group.runs[0].recipe in ROWS[group.objective]:
+                lost_of.setdefault("supervised" if group.objective == "supervised" else "unsupervised", []).append(lost)
             else:
-                apart.append(f"{e.recipe} ({e.objective})")
+                apart.append(f"{group.recipe} ({group.objective})")
         count = max(len(p["seeds"]) for p in points)
-        rows.append([e.objective, e.recipe, count, *_means(accuracies), lost, *_means(forgotten)])
-        numbers.append({**_row(e), "points": points, "lost": lost})
-        series[f"{e.recipe}, {e.objective}"] = [{k: p[k] for k in ("images", "accuracy", "forgetting")} for p in points]
+        rows.append([group.objective, group.recipe, count, *_means(accuracies), lost, *_means(forgotten)])
+        numbers.append({**_row(group), "points": points, "lost": lost})
+        series[f"{group.recipe}, {group.objective}"] = [
+            {k: p[k] for k in ("images", "accuracy", "forgetting")} for p in points
+        ]
     legend = [
         "kNN within the task by training images a task: A is average accuracy in %, F forgetting in points; "
         "mean±unbiased deviation over seeds, each with a subset of its own. lost: A with the most images - A with the "
@@ -391,15 +393,15 @@ def _request_landscape(given: Given, planned: Sequence[PlannedRun]) -> list[Prob
 def _report_landscape(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> StudyReport:
     request = _request_landscape(given, planned[:1])[0]
     rows, numbers, panels = [], [], {}
-    for e in _experiments(given, planned, runs):
-        last = e.runs[0].tasks_learned
+    for group in _groups(given, planned, runs):
+        last = group.runs[0].tasks_learned
         for after, learned in {"first": 1, "last": last}.items() if last > 1 else [("last", 1)]:
-            found = probe_requests.values(e, request, learned)
+            found = probe_requests.values(group, request, learned)
             if not found:
                 continue
             if 0 in found:
                 panel = {"steps": found[0].steps, "loss": found[0].loss}
-                panels[f"{e.recipe}, {e.objective}, after task {learned}"] = panel
+                panels[f"{group.recipe}, {group.objective}, after task {learned}"] = panel
             losses = [values.loss for values in found.values()]
             flat = [[value for row in loss for value in row] for loss in losses]
             measured = {
@@ -407,8 +409,8 @@ def _report_landscape(given: Given, planned: Sequence[PlannedRun], runs: Runs) -
                 "mean": [_whole(statistics.fmean, loss) for loss in flat],
                 "highest": [_whole(max, loss) for loss in flat],
             }
-            rows.append([e.objective, e.recipe, f"the {after} task", len(found), *_means(measured.values())])
-            numbers.append({**_row(e), "after": after, "seeds": list(found), **measured})
+            rows.append([group.objective, group.recipe, f"the {after} task", len(found), *_means(measured.values())])
+            numbers.append({**_row(group), "after": after, "seeds": list(found), **measured})
     chosen = ", ".join(f"{key} {value}" for key, value in request.settings.items())
     legend = [
         "Loss on the first task's data over a plane of two random filter-normalised directions through the network "

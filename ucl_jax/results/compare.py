@@ -27,7 +27,7 @@ PROBE_TITLES = {
     "head_task": "head within the task",
     "head_all": "head over all classes seen",
 }
-# Keys in which runs of one experiment may differ, for they change no number.
+# Keys in which runs of one group may differ, for they change no number.
 NEUTRAL = ("data_dir", "compilation_cache", "log.", "checkpoint.")
 # Keys that have no part in the numbers of the network before training.
 OF_TRAINING = ("recipe", "seed", "method.", "train.", "augment.replay", "benchmark.joint", "eval.forgetting", *NEUTRAL)
@@ -40,7 +40,7 @@ ALL_OF = {
 BESIDE_PAPER = ("seed", "train.devices", "eval.forgetting", *NEUTRAL)
 
 
-class Experiment(NamedTuple):
+class RunGroup(NamedTuple):
     """Runs that differ in their seed alone.
 
     recipe: its name, and the settings in which it differs from others of the same recipe and objective.
@@ -146,25 +146,26 @@ def changed_settings(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[
     ]
 
 
-def experiments_of(runs: Sequence[RunResult], but: Collection[str] = ()) -> list[Experiment]:
+def groups_of(runs: Sequence[RunResult], but: Collection[str] = ()) -> list[RunGroup]:
     """Groups runs by their settings, in the order given; the keys of `but` do not tell them apart."""
-    groups: dict[str, tuple[dict[str, Any], list[RunResult]]] = {}
+    by_settings: dict[str, tuple[dict[str, Any], list[RunResult]]] = {}
     for run in runs:
         own = own_settings(run, but)
-        groups.setdefault(json.dumps(own, sort_keys=True), (own, []))[1].append(run)
+        by_settings.setdefault(json.dumps(own, sort_keys=True), (own, []))[1].append(run)
 
     def key(run: RunResult) -> tuple[str, str, str]:
         return run.benchmark, run.objective, run.recipe
 
     alike: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for own, (first, *_) in groups.values():
+    for own, (first, *_) in by_settings.values():
         alike.setdefault(key(first), []).append(own)
     varied = {of: tuple(differing(settings)) for of, settings in alike.items()}
-    experiments = []
-    for own, group in groups.values():
-        benchmark, objective, recipe = of = key(group[0])
-        experiments.append(Experiment(benchmark, objective, _with_settings(recipe, varied[of], own), group, varied[of]))
-    return experiments
+    groups = []
+    for own, members in by_settings.values():
+        benchmark, objective, recipe = of = key(members[0])
+        name = _with_settings(recipe, varied[of], own)
+        groups.append(RunGroup(benchmark, objective, name, members, varied[of]))
+    return groups
 
 
 def shown_setting(key: str, value: Any) -> str:
@@ -187,11 +188,11 @@ def run_names(runs: Sequence[RunResult]) -> list[str]:
 
     Runs that differ in no setting that changes a number are counted: "lump (simsiam, seed 0), run 2".
     """
-    parts = {id(run): (e.recipe, e) for e in experiments_of(runs, {"eval.forgetting"}) for run in e.runs}
+    group_of = {id(run): group for group in groups_of(runs, {"eval.forgetting"}) for run in group.runs}
 
     def named(run: RunResult, benchmark: bool) -> str:
-        recipe, e = parts[id(run)]
-        return f"{recipe} ({e.objective}, {f'{e.benchmark}, ' if benchmark else ''}seed {run.seed})"
+        group = group_of[id(run)]
+        return f"{group.recipe} ({group.objective}, {f'{group.benchmark}, ' if benchmark else ''}seed {run.seed})"
 
     several = len({run.benchmark for run in runs}) > 1
     times = collections.Counter(named(run, benchmark=False) for run in runs)
@@ -225,10 +226,10 @@ def random_networks(runs: Sequence[RunResult]) -> dict[str, list[RunResult]]:
     for key in sorted(kept, key=lambda key: (not key.endswith("_seed"), key.endswith(".name"), key)):
         if all(keys & (kept - {key}) for keys in apart):
             kept.remove(key)
-    groups: dict[str, dict[int, RunResult]] = {}
+    by_label: dict[str, dict[int, RunResult]] = {}
     for run, own in zip(having, settings):
-        groups.setdefault(_with_settings("random network", sorted(kept), own), {}).setdefault(run.seed, run)
-    return {label: list(group.values()) for label, group in groups.items()}
+        by_label.setdefault(_with_settings("random network", sorted(kept), own), {}).setdefault(run.seed, run)
+    return {label: list(by_seed.values()) for label, by_seed in by_label.items()}
 
 
 def require_same_config(runs: Sequence[RunResult], but: Collection[str] = ()) -> None:
@@ -274,21 +275,21 @@ def overridden(run: RunResult) -> set[str]:
     return {key for key in run.overrides if not key.startswith(BESIDE_PAPER)}
 
 
-def published(experiment: Experiment, others: Sequence[Experiment]) -> paper.PaperRow | None:
+def published(group: RunGroup, others: Sequence[RunGroup]) -> paper.PaperRow | None:
     """Returns the paper's numbers; None where it has none, or the runs have other settings than their recipe."""
-    return paper.TABLE1.get(experiment.key) if _as_the_recipe(experiment, others) else None
+    return paper.TABLE1.get(group.key) if _as_the_recipe(group, others) else None
 
 
-def _as_the_recipe(experiment: Experiment, others: Sequence[Experiment]) -> bool:
-    """Tells whether an experiment's settings are its recipe's own, as far as the results say.
+def _as_the_recipe(group: RunGroup, others: Sequence[RunGroup]) -> bool:
+    """Tells whether a group's settings are its recipe's own, as far as the results say.
 
     They are not where a setting was overridden, or images are fewer; nor where others of the recipe differ from it in
     one that was not overridden for them.
     """
-    if any(run.settings.get(key) for run in experiment.runs for key in ALL_OF):
+    if any(run.settings.get(key) for run in group.runs for key in ALL_OF):
         return False
-    if any(overridden(run) for run in experiment.runs):
+    if any(overridden(run) for run in group.runs):
         return False
-    of_recipe = [e for e in others if e.key == experiment.key]
-    set_there = {key for e in of_recipe for run in e.runs for key in overridden(run)}
-    return set(experiment.varied) <= set_there | set(ALL_OF)
+    of_recipe = [other for other in others if other.key == group.key]
+    set_there = {key for other in of_recipe for run in other.runs for key in overridden(run)}
+    return set(group.varied) <= set_there | set(ALL_OF)

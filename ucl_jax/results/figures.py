@@ -211,22 +211,22 @@ def embedding(
     places = np.asarray(points, np.float64).reshape(-1, 2)
     figure = _figure(9, 4.4)
     axes = figure.subplots(1, 2)
-    for axis, name, groups, shift in zip(axes, ("task", "class"), (np.asarray(task), np.asarray(label)), (1, 0)):
-        present = sorted(set(groups.tolist()))
+    for axis, name, numbers, shift in zip(axes, ("task", "class"), (np.asarray(task), np.asarray(label)), (1, 0)):
+        present = sorted(set(numbers.tolist()))
         if len(present) > len(COLOURS) * 3:
-            image = axis.scatter(*places.T, s=16, c=groups + shift, cmap="viridis", rasterized=True)
+            image = axis.scatter(*places.T, s=16, c=numbers + shift, cmap="viridis", rasterized=True)
             figure.colorbar(image, ax=axis, label=name)
         else:
-            for number, group in enumerate(present):
-                style = {"color": COLOURS[number % len(COLOURS)], "marker": MARKS[number // len(COLOURS)]}
-                chosen = places[groups == group]
-                axis.scatter(*chosen.T, s=16, linewidths=0, label=str(group + shift), rasterized=True, **style)
+            for place, number in enumerate(present):
+                style = {"color": COLOURS[place % len(COLOURS)], "marker": MARKS[place // len(COLOURS)]}
+                chosen = places[numbers == number]
+                axis.scatter(*chosen.T, s=16, linewidths=0, label=str(number + shift), rasterized=True, **style)
             axis.legend(title=name, fontsize=8, markerscale=1.5, loc="center left", bbox_to_anchor=(1, 0.5))
         axis.set(title=f"by {name}", xticks=[], yticks=[])
     figure.suptitle(title)
-    numbers = {"title": title, "points": points, "task": task, "label": label}
+    content = {"title": title, "points": points, "task": task, "label": label}
     rows = [[*point, *rest] for point, *rest in zip(places.tolist(), task, label)]
-    return _save(stem, figure, numbers, ["x", "y", "task", "label"], rows)
+    return _save(stem, figure, content, ["x", "y", "task", "label"], rows)
 
 
 @styled

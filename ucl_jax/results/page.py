@@ -18,7 +18,7 @@ import numpy as np
 from ucl_jax.errors import UsageError, write_whole
 from ucl_jax.evaluation import accuracy_matrix
 from ucl_jax.results import compare, figures, tables
-from ucl_jax.results.compare import PROBE_TITLES, Experiment, run_names
+from ucl_jax.results.compare import PROBE_TITLES, RunGroup, run_names
 from ucl_jax.results.load import load_results, read_metrics
 from ucl_jax.results.tables import Table
 
@@ -90,18 +90,18 @@ def build(sources: Sequence[Source], definition: str) -> str:
       UsageError: two runs differ in nothing, not even their seed.
     """
     runs = [source.results for source in sources]
-    experiments, names = compare.experiments_of(runs, {"eval.forgetting"}), run_names(runs)
+    groups, names = compare.groups_of(runs, {"eval.forgetting"}), run_names(runs)
     with tempfile.TemporaryDirectory() as folder:
         draw = _drawer(pathlib.Path(folder))
         blocks = {
-            "Summary": _summary(experiments, definition),
+            "Summary": _summary(groups, definition),
             "Every run": [_table(tables.every_run(runs, definition), "Every run")],
-            "Average accuracy over tasks": _curves(experiments, draw),
-            "Accuracy matrices": _matrices(experiments),
-            "Training loss": _losses(experiments, sources, draw),
-            "Analysis": _analysis(experiments, dict(zip(names, runs)), draw),
+            "Average accuracy over tasks": _curves(groups, draw),
+            "Accuracy matrices": _matrices(groups),
+            "Training loss": _losses(groups, sources, draw),
+            "Analysis": _analysis(groups, dict(zip(names, runs)), draw),
             "What the buffers hold": _buffers(dict(zip(names, sources))),
-            "Settings that differ": _settings(experiments),
+            "Settings that differ": _settings(groups),
             "How each run was made": [{"kind": "runs", "items": list(map(_made, names, sources))}],
         }
     # Sections without content are left out; a place in the page has the same name with and without them.
@@ -112,8 +112,8 @@ def build(sources: Sequence[Source], definition: str) -> str:
     ]
     return _template().render(
         title="Unsupervised continual learning",
-        headline=_headline(experiments, definition),
-        counted=f"{_count(len(runs), 'run')}, {_count(len(experiments), 'experiment')}",
+        headline=_headline(groups, definition),
+        counted=f"{_count(len(runs), 'run')}, {_count(len(groups), 'group')}",
         pending=[name for name, run in zip(names, runs) if not run.finished],
         sections=sections,
     )
@@ -133,15 +133,15 @@ def _template() -> Any:
     return environment.get_template("page.html")
 
 
-def _headline(experiments: Sequence[Experiment], definition: str) -> list[dict[str, Any]]:
-    """Returns what is said of the best experiment of each benchmark."""
+def _headline(groups: Sequence[RunGroup], definition: str) -> list[dict[str, Any]]:
+    """Returns what is said of the best group of each benchmark."""
     said = []
-    for benchmark in dict.fromkeys(e.benchmark for e in experiments):
-        here = [e for e in experiments if e.benchmark == benchmark]
-        probe = compare.probes_of([run for e in here for run in e.runs])[0]
-        done = [e for e in here if all(run.finished for run in e.runs)] or here
-        continual = [e for e in done if not e.runs[0].joint] or done
-        scores = [compare.scores(e.runs, probe, definition) for e in continual]
+    for benchmark in dict.fromkeys(group.benchmark for group in groups):
+        here = [group for group in groups if group.benchmark == benchmark]
+        probe = compare.probes_of([run for group in here for run in group.runs])[0]
+        done = [group for group in here if all(run.finished for run in group.runs)] or here
+        continual = [group for group in done if not group.runs[0].joint] or done
+        scores = [compare.scores(group.runs, probe, definition) for group in continual]
         means = [np.mean(accuracy) if accuracy else -1.0 for accuracy, _ in scores]
         place = int(np.argmax(means))
         best, (accuracy, lost) = continual[place], scores[place]
@@ -169,7 +169,7 @@ def _mean(values: Sequence[float | None]) -> str:
     return f"{mean:.2f}" + ("" if deviation is None else f"±{deviation:.2f}")
 
 
-def _summary(experiments: Sequence[Experiment], definition: str) -> list[Block]:
+def _summary(groups: Sequence[RunGroup], definition: str) -> list[Block]:
     note = (
         "Accuracy in per cent, averaged over all tasks after the last one; forgetting in points. Mean±deviation over "
         "the n runs that differ in their seed alone. The paper's numbers (Madaan et al., ICLR 2022, table 1) are for "
@@ -177,37 +177,37 @@ def _summary(experiments: Sequence[Experiment], definition: str) -> list[Block]:
     )
     parts = [
         (_heading(table.title), _table(table, f"Summary, {table.title}"))
-        for table in tables.against_paper(experiments, definition)
+        for table in tables.against_paper(groups, definition)
     ]
     return [_paragraph(note), *(block for part in parts for block in part)]
 
 
-def _families(experiments: Sequence[Experiment]) -> dict[str, list[Experiment]]:
-    """Returns experiments of one benchmark and objective, which one picture can show."""
-    families: dict[str, list[Experiment]] = {}
-    for e in experiments:
-        families.setdefault(f"{e.objective} on {e.benchmark}", []).append(e)
+def _families(groups: Sequence[RunGroup]) -> dict[str, list[RunGroup]]:
+    """Returns groups of one benchmark and objective, which one picture can show."""
+    families: dict[str, list[RunGroup]] = {}
+    for group in groups:
+        families.setdefault(f"{group.objective} on {group.benchmark}", []).append(group)
     return families
 
 
-def _recipes(experiments: Sequence[Experiment]) -> list[str]:
-    return list(dict.fromkeys(e.recipe for e in experiments))
+def _recipes(groups: Sequence[RunGroup]) -> list[str]:
+    return list(dict.fromkeys(group.recipe for group in groups))
 
 
-def _curves(experiments: Sequence[Experiment], draw: Draw) -> list[Block]:
-    pictures, order = [], _recipes(experiments)
-    for family, members in _families(experiments).items():
-        for probe in compare.probes_of([run for e in members for run in e.runs]):
+def _curves(groups: Sequence[RunGroup], draw: Draw) -> list[Block]:
+    pictures, order = [], _recipes(groups)
+    for family, members in _families(groups).items():
+        for probe in compare.probes_of([run for group in members for run in group.runs]):
             ends = [
-                f"{e.recipe} {np.mean([compare.average_accuracy(run, probe) for run in having]):.1f} %"
-                for e in members
-                if (having := [run for run in e.runs if probe in run.probes])
+                f"{group.recipe} {np.mean([compare.average_accuracy(run, probe) for run in having]):.1f} %"
+                for group in members
+                if (having := [run for run in group.runs if probe in run.probes])
             ]
-            groups = {e.recipe: e.runs for e in members}
+            runs_of = {group.recipe: group.runs for group in members}
             pictures.append(
                 draw(
                     figures.average_accuracy,
-                    groups,
+                    runs_of,
                     probe,
                     PROBE_TITLES[probe],
                     order,
@@ -219,36 +219,39 @@ def _curves(experiments: Sequence[Experiment], draw: Draw) -> list[Block]:
     return [_paragraph(note), *_pictures(pictures)]
 
 
-def _losses(experiments: Sequence[Experiment], sources: Sequence[Source], draw: Draw) -> list[Block]:
+def _losses(groups: Sequence[RunGroup], sources: Sequence[Source], draw: Draw) -> list[Block]:
     records = {id(source.results): source.records for source in sources}
-    pictures, order = [], _recipes(experiments)
-    for family, members in _families(experiments).items():
-        groups = {e.recipe: [records[id(run)] for run in e.runs if records[id(run)]] for e in members}
-        if groups := {name: kept for name, kept in groups.items() if kept}:
-            alt = f"Training loss over steps, {family}: {', '.join(groups)}"
+    pictures, order = [], _recipes(groups)
+    for family, members in _families(groups).items():
+        records_of = {group.recipe: [records[id(run)] for run in group.runs if records[id(run)]] for group in members}
+        if records_of := {name: kept for name, kept in records_of.items() if kept}:
+            alt = f"Training loss over steps, {family}: {', '.join(records_of)}"
             pictures.append(
-                draw(figures.losses, groups, family, order, caption=f"{family}; a line for each run", alt=alt)
+                draw(figures.losses, records_of, family, order, caption=f"{family}; a line for each run", alt=alt)
             )
     return _pictures(pictures)
 
 
-def _matrices(experiments: Sequence[Experiment]) -> list[Block]:
+def _matrices(groups: Sequence[RunGroup]) -> list[Block]:
     note = "Accuracy in per cent on each task (column) after learning each (row), mean over the runs given."
     blocks = [_paragraph(note)]
-    for probe in compare.probes_of([run for e in experiments for run in e.runs]):
-        having = [e for e in experiments if any(probe in run.probes for run in e.runs)]
-        blocks += [_heading(PROBE_TITLES[probe]), {"kind": "matrices", "items": [_matrix(e, probe) for e in having]}]
+    for probe in compare.probes_of([run for group in groups for run in group.runs]):
+        having = [group for group in groups if any(probe in run.probes for run in group.runs)]
+        blocks += [
+            _heading(PROBE_TITLES[probe]),
+            {"kind": "matrices", "items": [_matrix(group, probe) for group in having]},
+        ]
     return blocks
 
 
-def _matrix(experiment: Experiment, probe: str) -> Block:
+def _matrix(group: RunGroup, probe: str) -> Block:
     """Returns the mean over the runs that have come furthest."""
-    probes = [run.probes[probe] for run in experiment.runs if probe in run.probes]
+    probes = [run.probes[probe] for run in group.runs if probe in run.probes]
     furthest = max(each.shape[0] for each in probes)
     matrices = [accuracy_matrix.as_array(each.matrix) for each in probes if each.shape[0] == furthest]
     mean = np.mean(matrices, axis=0)
-    names = ["all"] if experiment.runs[0].joint else range(1, furthest + 1)
-    name, rest = experiment.name, f"{experiment.benchmark}, {_count(len(matrices), 'run')}"
+    names = ["all"] if group.runs[0].joint else range(1, furthest + 1)
+    name, rest = group.name, f"{group.benchmark}, {_count(len(matrices), 'run')}"
     return {
         "label": f"Accuracy matrix, {name}, {rest}, {PROBE_TITLES[probe]}",
         "name": name,
@@ -272,9 +275,9 @@ def _heat(value: float, chance: float) -> dict[str, str] | None:
     return {"text": f"{value:.1f}", "shade": shade, "ink": figures.ink(colour)}
 
 
-def _analysis(experiments: Sequence[Experiment], runs: Mapping[str, RunResult], draw: Draw) -> list[Block]:
+def _analysis(groups: Sequence[RunGroup], runs: Mapping[str, RunResult], draw: Draw) -> list[Block]:
     """Returns tables and pictures of the records of runs by name."""
-    found = tables.analysis_tables(experiments)
+    found = tables.analysis_tables(groups)
     blocks = [block for table in found for block in (_heading(table.title), _table(table, table.title))]
     pictures = []
     for name, run in runs.items():
@@ -295,8 +298,8 @@ def _buffers(sources: Mapping[str, Source]) -> list[Block]:
     return _pictures(pictures)
 
 
-def _settings(experiments: Sequence[Experiment]) -> list[Block]:
-    table = tables.settings_that_differ(experiments)
+def _settings(groups: Sequence[RunGroup]) -> list[Block]:
+    table = tables.settings_that_differ(groups)
     if table.frame.empty:
         return [_paragraph("All settings but the seed are the same.")]
     return [_table(table, "Settings that differ")]

@@ -12,7 +12,7 @@ import numpy as np
 
 from ucl_jax.errors import choose, require
 from ucl_jax.results import compare, paper
-from ucl_jax.results.compare import PROBE_TITLES, Experiment
+from ucl_jax.results.compare import PROBE_TITLES, RunGroup
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -184,23 +184,25 @@ def of_seeds(runs: Sequence[RunResult], forgetting: str | None = None) -> Table:
       UsageError: runs of a row differ in more than their seed, or do not differ at all.
     """
     definition = compare.forgetting_of(runs, forgetting)
-    groups: dict[tuple[str, str], list[RunResult]] = {}
+    of_rows: dict[tuple[str, str], list[RunResult]] = {}
     for run in runs:
-        groups.setdefault((run.objective, run.recipe), []).append(run)
-    for group in groups.values():
-        compare.require_same_config(group, {"eval.forgetting"} if forgetting else ())
-    return _seeds("", [Experiment("", *key, group) for key, group in groups.items()], definition)
+        of_rows.setdefault((run.objective, run.recipe), []).append(run)
+    for members in of_rows.values():
+        compare.require_same_config(members, {"eval.forgetting"} if forgetting else ())
+    return _seeds("", [RunGroup("", *key, members) for key, members in of_rows.items()], definition)
 
 
-def against_paper(experiments: Sequence[Experiment], definition: str) -> list[Table]:
+def against_paper(groups: Sequence[RunGroup], definition: str) -> list[Table]:
     """Makes a table for each benchmark: the rows of `of_seeds`, and the paper's numbers beside the paper's probe."""
-    names = dict.fromkeys(e.benchmark for e in experiments)
-    return [_seeds(name, [e for e in experiments if e.benchmark == name], definition, beside=True) for name in names]
+    names = dict.fromkeys(group.benchmark for group in groups)
+    return [
+        _seeds(name, [group for group in groups if group.benchmark == name], definition, beside=True) for name in names
+    ]
 
 
-def _seeds(title: str, experiments: Sequence[Experiment], definition: str, beside: bool = False) -> Table:
-    """Makes a table of experiments on one benchmark; with `beside`, the paper's numbers follow the first probe's."""
-    runs = [run for experiment in experiments for run in experiment.runs]
+def _seeds(title: str, groups: Sequence[RunGroup], definition: str, beside: bool = False) -> Table:
+    """Makes a table of groups on one benchmark; with `beside`, the paper's numbers follow the first probe's."""
+    runs = [run for group in groups for run in group.runs]
     probes = compare.probes_of(runs)
     rows = []
 
@@ -210,20 +212,20 @@ def _seeds(title: str, experiments: Sequence[Experiment], definition: str, besid
     header = with_deviation(*_header(runs, probes, definition))
     papers = with_deviation("the paper's accuracy", "the paper's forgetting")
     columns = row(["objective", "recipe", "n"], header, papers)
-    for objective in dict.fromkeys(e.objective for e in experiments):
-        of_objective = [e for e in experiments if e.objective == objective]
-        for e in of_objective:
-            own = compare.seeds(e.runs)
-            require(len(set(own)) == len(own), f"two runs of {e.name} have one seed: {own}; give each run once")
-            pending = sum(not run.finished for run in e.runs)
-            recipe = e.recipe + (f", {pending} not finished" if pending else "")
-            theirs = compare.published(e, experiments) or (None, None)
+    for objective in dict.fromkeys(group.objective for group in groups):
+        of_objective = [group for group in groups if group.objective == objective]
+        for group in of_objective:
+            own = compare.seeds(group.runs)
+            require(len(set(own)) == len(own), f"two runs of {group.name} have one seed: {own}; give each run once")
+            pending = sum(not run.finished for run in group.runs)
+            recipe = group.recipe + (f", {pending} not finished" if pending else "")
+            theirs = compare.published(group, groups) or (None, None)
             published = [number for value in theirs for number in value or (None, None)]
-            rows.append(row([objective, recipe, len(own)], _numbers(e.runs, probes, definition), published))
-        plain = [run for e in of_objective for run in e.runs if run.model == "resnet18"]
-        for label, group in compare.random_networks(plain).items():
-            cells = _without_forgetting([compare.untrained(run, name) for run in group] for name in probes)
-            rows.append(row([objective, label, len(group)], cells))
+            rows.append(row([objective, recipe, len(own)], _numbers(group.runs, probes, definition), published))
+        plain = [run for group in of_objective for run in group.runs if run.model == "resnet18"]
+        for label, measured in compare.random_networks(plain).items():
+            cells = _without_forgetting([compare.untrained(run, name) for run in measured] for name in probes)
+            rows.append(row([objective, label, len(measured)], cells))
     rows.append(row(["", "chance", None], _without_forgetting([compare.chance(runs, name)] for name in probes)))
     return Table(title, make_frame(columns, rows), words=2)
 
@@ -262,10 +264,10 @@ def beside(ours: Sequence[float | None], theirs: paper.Value | None) -> list[Any
     return [*mean_and_deviation(ours), *(theirs or (None, None)), *judged]
 
 
-def settings_that_differ(experiments: Sequence[Experiment]) -> Table:
-    """Makes a table with a row for each setting that is not the same everywhere, a column for each experiment."""
-    settings = [compare.own_settings(e.runs[0]) for e in experiments]
-    columns = ["setting", *(f"{e.name}, {e.benchmark}" for e in experiments)]
+def settings_that_differ(groups: Sequence[RunGroup]) -> Table:
+    """Makes a table with a row for each setting that is not the same everywhere, a column for each group."""
+    settings = [compare.own_settings(group.runs[0]) for group in groups]
+    columns = ["setting", *(f"{group.name}, {group.benchmark}" for group in groups)]
     rows = [
         [key, *(compare.shown_setting(key, own[key]) if key in own else None for own in settings)]
         for key in compare.differing(settings)
@@ -291,28 +293,28 @@ Words = dict[str, str]
 Numbers = dict[str, float | None]
 
 
-def analysis_tables(experiments: Sequence[Experiment]) -> list[Table]:
-    """Makes a table of the analysis records of each probe, with a row for each experiment, checkpoint and setting.
+def analysis_tables(groups: Sequence[RunGroup]) -> list[Table]:
+    """Makes a table of the analysis records of each probe, with a row for each group, checkpoint and setting.
 
     n runs have the row, and a number that fewer have says so. A probe whose records are pictures has no table.
     """
-    records = [record for e in experiments for run in e.runs for record in run.analysis]
+    records = [record for group in groups for run in group.runs for record in run.analysis]
     distinguishing = {
         probe: _varied(probe, [record.settings for record in records if record.probe == probe])
         for probe in dict.fromkeys(record.probe for record in records)
     }
-    # probe -> (place of the experiment, tasks learned, settings...) -> seed -> numbers
+    # probe -> (place of the group, tasks learned, settings...) -> seed -> numbers
     found: dict[str, dict[tuple, dict[int, Numbers]]] = {}
-    for place, experiment in enumerate(experiments):
-        for run in experiment.runs:
+    for place, group in enumerate(groups):
+        for run in group.runs:
             for record in run.analysis:
                 for settings, numbers in _observations(record, distinguishing[record.probe]):
                     seeds = found.setdefault(record.probe, {}).setdefault((place, record.after, *settings.items()), {})
                     seeds[run.seed] = numbers
-    return [_analysis_table(ANALYSES.get(probe, probe), experiments, rows) for probe, rows in found.items()]
+    return [_analysis_table(ANALYSES.get(probe, probe), groups, rows) for probe, rows in found.items()]
 
 
-def _analysis_table(title: str, experiments: Sequence[Experiment], found: dict[tuple, dict[int, Numbers]]) -> Table:
+def _analysis_table(title: str, groups: Sequence[RunGroup], found: dict[tuple, dict[int, Numbers]]) -> Table:
     words = list(dict.fromkeys(name for key in found for name, _ in key[2:]))
     names = list(dict.fromkeys(name for seeds in found.values() for numbers in seeds.values() for name in numbers))
     settings_beside = (f"{word}, set" if word in names else word for word in words)  # as train images of ood
@@ -321,8 +323,8 @@ def _analysis_table(title: str, experiments: Sequence[Experiment], found: dict[t
     for (place, after, *settings), seeds in found.items():
         given = dict(settings)
         cells = [cell for name in names for cell in _over_known([n.get(name) for n in seeds.values()])]
-        rows.append([experiments[place].name, after, *(given.get(word) for word in words), len(seeds), *cells])
-    columns = ["experiment", "tasks learned", *settings_beside, "n", *numbers]
+        rows.append([groups[place].name, after, *(given.get(word) for word in words), len(seeds), *cells])
+    columns = ["group", "tasks learned", *settings_beside, "n", *numbers]
     return Table(title, make_frame(columns, rows), words=2 + len(words))
 
 
