@@ -1,11 +1,11 @@
-"""Every table and figure of the paper that is made of runs, by one command: plans, runs what is missing, and reports.
+"""Makes any table or figure of the paper that is made of runs: plans the runs, trains what is missing, and reports.
 
     python -m ucl_jax.reproduce table1 --benchmarks=digits --seeds=3
     python -m ucl_jax.reproduce table2 --benchmarks=cifar10 --objectives=simsiam --dry-run
     python -m ucl_jax.reproduce fewshot --benchmarks=cifar100 --slurm
 
-Runs are in ROOT/BENCHMARK/RECIPE-OBJECTIVE-seedN, and all studies share them; what is finished is not run again, and
-what was interrupted goes on. Each study writes ROOT/STUDY-BENCHMARK.md, .csv and .json, and its figure beside them.
+Runs are in ROOT/BENCHMARK/RECIPE-OBJECTIVE-seedN, and all studies share them: a finished run is not run again, and an
+interrupted one goes on. Each study writes ROOT/STUDY-BENCHMARK.md, .csv and .json, and its figure beside them.
 """
 
 import argparse
@@ -39,19 +39,21 @@ from ucl_jax.results.compare import NEUTRAL
 from ucl_jax.results.tables import Table
 
 PROBE = (sys.executable, "-m", "ucl_jax.probe")
+# Options that only one study has; keys of a config that a study varies, which --override may therefore not set.
 OPTIONS = {"sizes": "fewshot", "datasets": "table2", "save": "table1"}
 VARIED = ("seed", "recipe", "benchmark.name", "objective.name")
 
 
 def _number(name: str, most: int = 1000) -> Callable[[str], int]:
+    """Returns a function that reads a whole number from 1 to `most`, the value of an option."""
     return lambda text: settings.read_value(f"--{name}", settings.whole(1, most), text)
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Returns the command line, checked.
+    """Parses and checks the command line, and returns its options.
 
     Raises:
-      UsageError: what is wrong, and what is known.
+      UsageError: an option is wrong; names it and, where there is a choice, what there is to choose from.
     """
     about = "".join(f"  {name:10} {study.about}\n" for name, study in STUDIES.items())
     parser = cli.Parser(
@@ -62,19 +64,19 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("study", help="one of the studies above")
     add("--benchmarks", default="digits", help=f"with commas between: {', '.join(BENCHMARKS)}")
-    add("--objectives", default="", help=f"{', '.join(ROWS)}; default all, for cka and landscape supervised,simsiam")
+    add("--objectives", default="", help=f"{', '.join(ROWS)}; default all; for cka and landscape supervised,simsiam")
     add("--seeds", type=_number("seeds"), default=3, help="how many: 0 .. SEEDS-1; default 3")
-    add("--recipes", default="", help="default the paper's rows; all: those it does not have too; or names")
-    add("--override", action="append", default=[], metavar="KEY=VALUE", help="of the config, for every run: repeatable")
-    add("--root", type=pathlib.Path, default=pathlib.Path("runs/reproduce"), help="of all that is written")
+    add("--recipes", default="", help="names, or all; default those that the paper's table has")
+    add("--override", action="append", default=[], metavar="KEY=VALUE", help="a setting of every run, repeatable")
+    add("--root", type=pathlib.Path, default=pathlib.Path("runs/reproduce"), help="the folder of all that is written")
     add("--jobs", type=_number("jobs"), help="processes at a time; default one a GPU, else one a core; on a TPU give 1")
     add("--dry-run", action="store_true", help="only say what would run, and how long it takes")
     add("--slurm", action="store_true", help="write an array-job script of the missing runs, and run nothing")
-    add("--format", default="text", help=f"of the table printed: {', '.join(tables.FORMATS)}")
-    add("--save", type=pathlib.Path, metavar="DIR", help="table1: keep results as DIR/NAME.json; those there count")
+    add("--format", default="text", help=f"how the table is printed: {', '.join(tables.FORMATS)}")
+    add("--save", type=pathlib.Path, metavar="DIR", help="table1: keep results as DIR/NAME.json, and use those there")
     add("--sizes", default="", help="fewshot: images a task, such as 10,25,all")
     add("--datasets", default="", help="table2: other data sets; default those of the paper that are prepared here")
-    add("--data_dir", default="", help="of TFDS; default $TFDS_DATA_DIR, else ~/tensorflow_datasets")
+    add("--data_dir", default="", help="the folder of TFDS; default $TFDS_DATA_DIR, else ~/tensorflow_datasets")
     add("--set", action="append", default=[], metavar="PROBE.KEY=VALUE", help="a setting of a probe, repeatable")
     given = parser.parse_args(argv)
     study = choose("study", given.study, STUDIES)
@@ -112,13 +114,16 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def finished(planned: Sequence[PlannedRun], kept: pathlib.Path | None) -> Runs:
-    """Returns the results of the runs that have finished."""
+    """Returns the results of those planned runs that are finished; `kept` may have some, as NAME.json."""
     found = {run: saved_results(run, kept) for run in planned}
     return {run: results for run, results in found.items() if results is not None and results.finished}
 
 
 def probe_jobs(given: argparse.Namespace, requests: Sequence[ProbeRequest], runs: Runs) -> list[Job]:
-    """Returns a process for each finished run that lacks records, and for each pair of finished runs."""
+    """Returns the probe processes that are still to run.
+
+    A finished run has one for each probe whose records it lacks, and a pair of finished runs has one of its own.
+    """
     lacking: dict[tuple, list[ProbeRequest]] = {}
     for request in requests:
         if _ready(request, runs):
@@ -131,18 +136,18 @@ def probe_jobs(given: argparse.Namespace, requests: Sequence[ProbeRequest], runs
 
 
 def _ready(request: ProbeRequest, runs: Runs) -> bool:
-    """Tells whether the runs that a probe looks at are finished."""
+    """Tells whether the run that is to be probed is finished, and so is the one that it is compared with, if any."""
     other = request.settings.get("other", "")
     return request.run in runs and (not other or other in {str(run.folder.absolute()) for run in runs})
 
 
 def _process(request: ProbeRequest) -> tuple[PlannedRun, str, str]:
-    """Returns what one process is about: a run, a probe, and the other run that it is compared with."""
+    """Returns what requests of one process have in common: the run, the probe, and the other run's folder or ""."""
     return request.run, request.probe, request.settings.get("other", "")
 
 
 def _probe_job(given: argparse.Namespace, requests: Sequence[ProbeRequest], after: Sequence[int]) -> Job:
-    """Returns the process for requests that differ in one setting, such as the data set, which becomes a list."""
+    """Returns the process for requests that differ in one setting, such as the data set; it gets a list of values."""
     run, probe, other = _process(requests[0])
     values: dict[str, dict[str, None]] = {}
     for key, value in ((key, value) for request in requests for key, value in request.settings.items() if value):
@@ -160,8 +165,9 @@ def _probe_job(given: argparse.Namespace, requests: Sequence[ProbeRequest], afte
 
 
 def _probe(jobs: Sequence[Job], slots: Sequence[Slot]) -> dict[str, str]:
-    """Runs probes; tells progress; returns why some failed."""
-    failed, done = {}, []
+    """Runs probe processes and prints progress; returns the reason for each that failed, by name."""
+    failed: dict[str, str] = {}
+    done: list[Job] = []
 
     def ended(job: Job, code: int) -> None:
         done.append(job)
@@ -175,7 +181,7 @@ def _probe(jobs: Sequence[Job], slots: Sequence[Slot]) -> dict[str, str]:
 
 
 def _with_legend(given: argparse.Namespace, table: Table, pending: int, planned: int) -> Table:
-    """Returns the table with what was asked for otherwise than by default in its legend, and what is not finished."""
+    """Returns a table whose legend also tells the changed settings and how many runs are not finished."""
     legend = list(table.legend)
     if overrides := _overrides(given):
         legend.append(f"Settings changed: {', '.join(overrides)}.")
@@ -187,18 +193,22 @@ def _with_legend(given: argparse.Namespace, table: Table, pending: int, planned:
 
 
 def _overrides(given: argparse.Namespace) -> list[str]:
+    """Returns the overrides that may change a number."""
     return [pair for pair in given.override if not pair.startswith(NEUTRAL)]
 
 
 def _print(table: Table, markup: str) -> None:
-    """Prints the table, in a terminal without the columns that hold nothing, and the legend."""
+    """Prints a table with its title and legend; as plain text it loses its empty columns, to be less wide."""
     kept = table.frame if table.frame.empty or markup != "text" else table.frame.dropna(axis="columns", how="all")
     print(f"\n{table.title}\n\n{tables.render(table._replace(frame=kept), markup)}\n")
     print("\n".join(textwrap.fill(line, 116, subsequent_indent="  ") for line in table.legend), flush=True)
 
 
 def _save(given: argparse.Namespace, benchmark: str, report: StudyReport, draw: bool) -> list[pathlib.Path]:
-    """Writes table, numbers and figure; returns the files. They hold no times: a restart makes the same."""
+    """Writes the table, the numbers and the figure of a report; returns the files.
+
+    They hold no times, so that the same results give the same files.
+    """
     stem = given.root / f"{given.study}-{benchmark}"
     table = report.table
     figure = report.figure if draw else None
@@ -222,7 +232,7 @@ def _save(given: argparse.Namespace, benchmark: str, report: StudyReport, draw: 
 
 
 def _tell_files(files: Sequence[pathlib.Path]) -> None:
-    """Prints a line for those that differ in their suffix only."""
+    """Prints the files that were written, those that differ only in their suffix on one line."""
     suffixes: dict[pathlib.Path, list[str]] = {}
     for path in files:
         suffixes.setdefault(path.with_suffix(""), []).append(path.suffix)
@@ -230,7 +240,7 @@ def _tell_files(files: Sequence[pathlib.Path]) -> None:
 
 
 def _tell_plan(given: argparse.Namespace, plan: Plan, requests: Sequence[ProbeRequest], slots: Sequence[Slot]) -> None:
-    """Prints what is to run, and how long it takes; of probes, how many processes they are."""
+    """Prints which runs are to be trained, how long that takes, and how many probe processes follow."""
     print(f"{given.study} on {', '.join(given.benchmarks)}, in {given.root}")
     for objective in given.objectives:
         if left_out := set(words(given.recipes)) - {"all", *ROWS[objective], *MORE[objective]}:
@@ -244,12 +254,12 @@ def _tell_plan(given: argparse.Namespace, plan: Plan, requests: Sequence[ProbeRe
 
 
 def reproduce(given: argparse.Namespace) -> int:
-    """Carries out a checked command line; returns the exit code.
+    """Carries out a checked command line; returns the exit code: 1 where a run or a probe failed.
 
     Raises:
-      UsageError: a folder holds another run; launch.py or data is not there. Nothing was started then.
-      OSError: a file cannot be written; what is finished is kept.
-      Stopped: a signal came; what was running is saved.
+      UsageError: a folder holds a run with other settings, or launch.py or a data set is missing; nothing was started.
+      OSError: a file cannot be written; finished runs are kept.
+      Stopped: a signal arrived; the runs in progress were saved.
     """
     study = STUDIES[given.study]
     of_benchmark = {benchmark: study.plan(given, benchmark) for benchmark in given.benchmarks}
@@ -276,7 +286,7 @@ def reproduce(given: argparse.Namespace) -> int:
     require(not unprepared, "; ".join(unprepared))
     try:
         failed = train(plan, slots)
-    finally:  # also of a study that is stopped
+    finally:  # also when the study is stopped
         if given.save:
             keep(planned, given.save)
     failed |= _probe(probe_jobs(given, requests, finished(planned, given.save)), slots)
@@ -293,11 +303,11 @@ def reproduce(given: argparse.Namespace) -> int:
 
 
 def _unprepared(given: argparse.Namespace, plan: Plan) -> list[str]:
-    """Returns what to do about data sets of missing runs that are not on this machine."""
+    """Returns a message for each data set that missing runs need and that is not prepared on this machine."""
     changed = dict(pair.split("=", 1) for pair in given.override)
     if not plan.missing or "benchmark.tfds_name" in changed:
         return []
-    from ucl_jax.data import tfds_source  # TFDS takes a second
+    from ucl_jax.data import tfds_source  # imported late, for TFDS takes a second
 
     messages = []
     for name in dict.fromkeys(run.benchmark for run in plan.missing):
@@ -309,6 +319,7 @@ def _unprepared(given: argparse.Namespace, plan: Plan) -> list[str]:
 
 
 def _slurm(given: argparse.Namespace, plan: Plan) -> int:
+    """Writes the script of the missing runs and prints what to do with it; returns the exit code."""
     if not plan.missing:
         print("every run is finished: the same command without --slurm makes the table")
         return 0
@@ -321,7 +332,7 @@ def _slurm(given: argparse.Namespace, plan: Plan) -> int:
 
 @cli.exit_codes
 def main(argv: Sequence[str]) -> int:
-    """Plans, runs, probes and reports."""
+    """Carries out the command and returns its exit code."""
     given = parse(argv)
     try:
         return reproduce(given)

@@ -1,6 +1,7 @@
-"""Makes one HTML page of runs that needs no other file and no network, from the template page.html.
+"""Makes one HTML page about runs, which needs no other file and no network.
 
-It is readable on a phone, in the dark and by a screen reader. Here is what it shows; how it looks is in the template.
+The page can be read on a phone, in dark mode and by a screen reader. This module decides what the page shows; the
+template, page.html, decides how it looks.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ from ucl_jax.results.load import load_results, read_metrics
 from ucl_jax.results.tables import Table
 
 if TYPE_CHECKING:
-    from ucl_jax.results.schema import RunResult
+    from ucl_jax.results.schema import ProbeName, RunResult
 
 
 class Source(NamedTuple):
     """What a page shows of a run.
 
-    results: what `results.json` holds.
-    records: of metrics.jsonl, [] where it is not at hand.
-    buffer: a PNG of what the method stored after the last task learned, None where there is none.
-    folder: where it was read.
+    results: the content of `results.json`.
+    records: the records of metrics.jsonl, [] where there is no such file.
+    buffer: a PNG picture of the buffer after the last task learned, None where there is none.
+    folder: the path that was read.
     """
 
     results: RunResult
@@ -41,12 +42,12 @@ class Source(NamedTuple):
     folder: str
 
 
-Block = dict[str, Any]  # what a macro of the template takes: its kind, and what it shows
+Block = dict[str, Any]  # what a macro of the template takes: the kind of the block, and its content
 Draw = Callable[..., Block]
 
 
 def load_source(workdir: pathlib.Path) -> Source:
-    """Reads what a page shows of a run: its results, and of a folder the records of training and the last buffer.
+    """Reads what a page shows of a run: its results and, from a run folder, its training records and last buffer.
 
     Raises:
       UsageError: there are no results, or a file is damaged.
@@ -63,9 +64,14 @@ def load_source(workdir: pathlib.Path) -> Source:
 
 
 def write_page(folder: pathlib.Path, sources: Sequence[Source], forgetting: str | None = None) -> pathlib.Path:
-    """Writes folder/index.html, whole or not at all, which needs no other file; what else is in there stays.
+    """Writes the page to folder/index.html, and returns that path. Other files in the folder stay.
 
     The accuracy matrices of all runs are drawn to folder/figures beside it, with their numbers.
+
+    Args:
+      folder: is made where it is missing.
+      sources: the runs.
+      forgetting: a definition of forgetting; None for that of the runs' configs.
 
     Raises:
       UsageError: the folder cannot be written to; one run is given twice; the runs' definitions of forgetting differ.
@@ -84,10 +90,14 @@ def write_page(folder: pathlib.Path, sources: Sequence[Source], forgetting: str 
 
 
 def build(sources: Sequence[Source], definition: str) -> str:
-    """Returns the page about runs, by one definition of forgetting; the same runs give the same text.
+    """Returns the HTML of the page about runs; the same runs give the same text.
+
+    Args:
+      sources: the runs.
+      definition: of forgetting, a key of `accuracy_matrix.FORGETTING`.
 
     Raises:
-      UsageError: two runs differ in nothing, not even their seed.
+      UsageError: two runs have the same settings and the same seed.
     """
     runs = [source.results for source in sources]
     groups, names = compare.groups_of(runs, {"eval.forgetting"}), run_names(runs)
@@ -104,7 +114,7 @@ def build(sources: Sequence[Source], definition: str) -> str:
             "Settings that differ": _settings(groups),
             "How each run was made": [{"kind": "runs", "items": list(map(_made, names, sources))}],
         }
-    # Sections without content are left out; a place in the page has the same name with and without them.
+    # Sections without content are left out. Ids count them too, so that a link to a section stays valid.
     sections = [
         {"id": f"s{number}", "title": title, "blocks": content}
         for number, (title, content) in enumerate(blocks.items())
@@ -120,7 +130,8 @@ def build(sources: Sequence[Source], definition: str) -> str:
 
 
 def _template() -> Any:
-    import jinja2  # slow to import: not for --help
+    """Returns the Jinja template of the page; it escapes all that is put into it."""
+    import jinja2  # imported late, for --help should not wait for it
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
@@ -134,7 +145,7 @@ def _template() -> Any:
 
 
 def _headline(groups: Sequence[RunGroup], definition: str) -> list[dict[str, Any]]:
-    """Returns what is said of the best group of each benchmark."""
+    """Returns the numbers of the first sentences: for each benchmark those of the group with the highest accuracy."""
     said = []
     for benchmark in dict.fromkeys(group.benchmark for group in groups):
         here = [group for group in groups if group.benchmark == benchmark]
@@ -142,7 +153,7 @@ def _headline(groups: Sequence[RunGroup], definition: str) -> list[dict[str, Any
         done = [group for group in here if all(run.finished for run in group.runs)] or here
         continual = [group for group in done if not group.runs[0].joint] or done
         scores = [compare.scores(group.runs, probe, definition) for group in continual]
-        means = [np.mean(accuracy) if accuracy else -1.0 for accuracy, _ in scores]
+        means = [float(np.mean(known)) if (known := compare.complete(of_runs)) else -1.0 for of_runs, _ in scores]
         place = int(np.argmax(means))
         best, (accuracy, lost) = continual[place], scores[place]
         before = [compare.untrained(run, probe) for run in best.runs]
@@ -170,6 +181,7 @@ def _mean(values: Sequence[float | None]) -> str:
 
 
 def _summary(groups: Sequence[RunGroup], definition: str) -> list[Block]:
+    """Returns a table for each benchmark: a row for each group, beside the paper's numbers."""
     note = (
         "Accuracy in per cent, averaged over all tasks after the last one; forgetting in points. Mean±deviation over "
         "the n runs that differ in their seed alone. The paper's numbers (Madaan et al., ICLR 2022, table 1) are for "
@@ -183,7 +195,7 @@ def _summary(groups: Sequence[RunGroup], definition: str) -> list[Block]:
 
 
 def _families(groups: Sequence[RunGroup]) -> dict[str, list[RunGroup]]:
-    """Returns groups of one benchmark and objective, which one picture can show."""
+    """Returns the groups of each benchmark and objective, as "simsiam on cifar10" -> groups."""
     families: dict[str, list[RunGroup]] = {}
     for group in groups:
         families.setdefault(f"{group.objective} on {group.benchmark}", []).append(group)
@@ -191,10 +203,12 @@ def _families(groups: Sequence[RunGroup]) -> dict[str, list[RunGroup]]:
 
 
 def _recipes(groups: Sequence[RunGroup]) -> list[str]:
+    """Returns the recipe of each group, each once, with the settings that tell groups apart."""
     return list(dict.fromkeys(group.recipe for group in groups))
 
 
 def _curves(groups: Sequence[RunGroup], draw: Draw) -> list[Block]:
+    """Returns pictures of average accuracy over the tasks learned, by each probe."""
     pictures, order = [], _recipes(groups)
     for family, members in _families(groups).items():
         for probe in compare.probes_of([run for group in members for run in group.runs]):
@@ -220,6 +234,7 @@ def _curves(groups: Sequence[RunGroup], draw: Draw) -> list[Block]:
 
 
 def _losses(groups: Sequence[RunGroup], sources: Sequence[Source], draw: Draw) -> list[Block]:
+    """Returns pictures of the training loss; [] where no run has records of it."""
     records = {id(source.results): source.records for source in sources}
     pictures, order = [], _recipes(groups)
     for family, members in _families(groups).items():
@@ -233,6 +248,7 @@ def _losses(groups: Sequence[RunGroup], sources: Sequence[Source], draw: Draw) -
 
 
 def _matrices(groups: Sequence[RunGroup]) -> list[Block]:
+    """Returns the accuracy matrices of all groups by each probe."""
     note = "Accuracy in per cent on each task (column) after learning each (row), mean over the runs given."
     blocks = [_paragraph(note)]
     for probe in compare.probes_of([run for group in groups for run in group.runs]):
@@ -244,8 +260,8 @@ def _matrices(groups: Sequence[RunGroup]) -> list[Block]:
     return blocks
 
 
-def _matrix(group: RunGroup, probe: str) -> Block:
-    """Returns the mean over the runs that have come furthest."""
+def _matrix(group: RunGroup, probe: ProbeName) -> Block:
+    """Returns a group's accuracy matrix: the mean over those of its runs that have learned the most tasks."""
     probes = [run.probes[probe] for run in group.runs if probe in run.probes]
     furthest = max(each.shape[0] for each in probes)
     matrices = [accuracy_matrix.as_array(each.matrix) for each in probes if each.shape[0] == furthest]
@@ -265,10 +281,10 @@ def _matrix(group: RunGroup, probe: str) -> Block:
 
 
 def _heat(value: float, chance: float) -> dict[str, str] | None:
-    """Returns an accuracy with its colours; None where there is none."""
+    """Returns an accuracy as text, with the colours of its cell and of the text; None for NaN."""
     if not np.isfinite(value):
         return None
-    from matplotlib import colormaps  # slow to import: not for --help
+    from matplotlib import colormaps  # imported late, for --help should not wait for it
 
     colour = colormaps["viridis"](float(np.clip((value - chance) / (100 - chance), 0, 1)))
     shade = "#" + "".join(f"{round(255 * part):02x}" for part in colour[:3])
@@ -276,7 +292,7 @@ def _heat(value: float, chance: float) -> dict[str, str] | None:
 
 
 def _analysis(groups: Sequence[RunGroup], runs: Mapping[str, RunResult], draw: Draw) -> list[Block]:
-    """Returns tables and pictures of the records of runs by name."""
+    """Returns the tables of the groups' analysis records, and the pictures of those of each run (name -> run)."""
     found = tables.analysis_tables(groups)
     blocks = [block for table in found for block in (_heading(table.title), _table(table, table.title))]
     pictures = []
@@ -290,6 +306,7 @@ def _analysis(groups: Sequence[RunGroup], runs: Mapping[str, RunResult], draw: D
 
 
 def _buffers(sources: Mapping[str, Source]) -> list[Block]:
+    """Returns the pictures of the runs' last buffers (name -> run)."""
     pictures = []
     for name, source in sources.items():
         if source.buffer is not None:
@@ -299,6 +316,7 @@ def _buffers(sources: Mapping[str, Source]) -> list[Block]:
 
 
 def _settings(groups: Sequence[RunGroup]) -> list[Block]:
+    """Returns the table of settings that are not the same in all groups."""
     table = tables.settings_that_differ(groups)
     if table.frame.empty:
         return [_paragraph("All settings but the seed are the same.")]
@@ -306,7 +324,7 @@ def _settings(groups: Sequence[RunGroup]) -> list[Block]:
 
 
 def _made(name: str, source: Source) -> dict[str, Any]:
-    """Returns command, commit, versions, device and time of a run."""
+    """Returns how a run was made: command, commit, versions, device, time and folder."""
     run = source.results
     pending = "" if run.finished else ", not finished"
     speed = f", {run.images_per_second:.0f} images a second" if run.images_per_second else ""
@@ -322,7 +340,7 @@ def _made(name: str, source: Source) -> dict[str, Any]:
 
 
 def _duration(seconds: float) -> str:
-    """Returns such as "1 h 02 min" or "1 min 53 s", on one line."""
+    """Returns a time as text that stays on one line, such as "1 h 02 min" or "1 min 53 s"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     text = f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
@@ -330,7 +348,7 @@ def _duration(seconds: float) -> str:
 
 
 def _drawer(folder: pathlib.Path) -> Draw:
-    """Returns a function that draws into `folder` and returns the picture, as SVG."""
+    """Returns a function that calls a function of `figures`, which writes into `folder`, and returns the picture."""
     count = iter(range(10**9))
 
     def draw(figure: Callable, *arguments, caption: str, alt: str) -> Block:
@@ -341,10 +359,11 @@ def _drawer(folder: pathlib.Path) -> Draw:
     return draw
 
 
-WIDE = 450  # points, of a picture that a phone cannot show whole
+WIDE = 450  # points; a phone cannot show the whole of a wider picture
 
 
 def _picture(data: bytes, kind: str, caption: str, alt: str) -> Block:
+    """Returns a picture of the page, which holds its data; `kind` is "png" or "svg+xml"."""
     size = re.search(rb'<svg[^>]* width="([0-9.]+)pt"', data[:4000])
     return {
         "source": f"data:image/{kind};base64,{base64.b64encode(data).decode()}",
