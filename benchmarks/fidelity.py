@@ -16,7 +16,7 @@ import numpy as np
 from ucl_jax import cli
 from ucl_jax.evaluation import accuracy_matrix
 from ucl_jax.reproduce.jobs import make_slots
-from ucl_jax.reproduce.plan import PlannedRun, check, keep, make_plan, tell_failures, tell_plan, train
+from ucl_jax.reproduce.plan import PlannedRun, check, keep_results, make_plan, print_failures, print_plan, train
 from ucl_jax.results import compare
 from ucl_jax.results.load import load_results
 from ucl_jax.results.schema import RunResult
@@ -182,12 +182,12 @@ def main(argv: list[str]) -> int:
     ]
     check(wanted)
     plan, slots = make_plan(wanted, runs, kept), make_slots(given.jobs)
-    tell_plan(plan, len(slots))
+    print_plan(plan, len(slots))
     if given.dry_run:
         return 0
     failed = train(plan, slots)
-    keep(wanted, kept)
-    tell_failures(failed)
+    keep_results(wanted, kept)
+    print_failures(failed)
     return 1 if failed else 0
 
 

@@ -46,7 +46,7 @@ def _note(result: Mapping, command: str = "") -> str:
     return f"`{(result.get('command') or command).strip()}`; {where(result)}."
 
 
-def made_of(name: str, make: Callable[[dict], str]) -> Callable[[], str]:
+def from_results(name: str, make: Callable[[dict], str]) -> Callable[[], str]:
     """Returns a function that makes a table of benchmarks/results/NAME.json, or MISSING if there is no such file."""
 
     def table():
@@ -215,12 +215,12 @@ def knn(result: dict) -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "step": made_of("step", step),
-    "step-parts": made_of("step", parts),
-    "step-limit": made_of("step", limit),
-    "startup": made_of("startup", startup),
-    "collectives": made_of("collectives", collectives),
-    "growth": made_of("growth", growth),
-    "growth-bank": made_of("growth", bank),
-    "knn": made_of("knn", knn),
+    "step": from_results("step", step),
+    "step-parts": from_results("step", parts),
+    "step-limit": from_results("step", limit),
+    "startup": from_results("startup", startup),
+    "collectives": from_results("collectives", collectives),
+    "growth": from_results("growth", growth),
+    "growth-bank": from_results("growth", bank),
+    "knn": from_results("knn", knn),
 }

@@ -24,16 +24,16 @@ from ucl_jax.reproduce.plan import (
     Plan,
     PlannedRun,
     check,
-    keep,
+    keep_results,
     make_plan,
+    print_failures,
+    print_plan,
     saved_results,
     slurm_script,
-    tell_failures,
-    tell_plan,
     train,
 )
 from ucl_jax.reproduce.probe_requests import ProbeRequest, record
-from ucl_jax.reproduce.studies import EXAMPLES, MORE, ROWS, STUDIES, SUBSET, Runs, StudyReport, words
+from ucl_jax.reproduce.studies import EXAMPLES, EXTRA_ROWS, ROWS, STUDIES, SUBSET, Runs, StudyReport, words
 from ucl_jax.results import tables
 from ucl_jax.results.compare import NEUTRAL
 from ucl_jax.results.tables import Table
@@ -90,7 +90,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     for name in words(given.datasets):
         choose("data set", name, BENCHMARKS)
     choose("format", given.format, tables.FORMATS)
-    recipes = dict.fromkeys(recipe for rows in (ROWS, MORE) for row in rows.values() for recipe in row)
+    recipes = dict.fromkeys(recipe for rows in (ROWS, EXTRA_ROWS) for row in rows.values() for recipe in row)
     for recipe in words(given.recipes) if given.recipes != "all" else []:
         choose("recipe", recipe, recipes)
     if given.data_dir:
@@ -231,7 +231,7 @@ def _save(given: argparse.Namespace, benchmark: str, report: StudyReport, draw: 
     return files
 
 
-def _tell_files(files: Sequence[pathlib.Path]) -> None:
+def _print_files(files: Sequence[pathlib.Path]) -> None:
     """Prints the files that were written, those that differ only in their suffix on one line."""
     suffixes: dict[pathlib.Path, list[str]] = {}
     for path in files:
@@ -239,13 +239,13 @@ def _tell_files(files: Sequence[pathlib.Path]) -> None:
     print("\nfiles:", *(f"  {stem}{', '.join(of)}" for stem, of in suffixes.items()), sep="\n", flush=True)
 
 
-def _tell_plan(given: argparse.Namespace, plan: Plan, requests: Sequence[ProbeRequest], slots: Sequence[Slot]) -> None:
+def _print_plan(given: argparse.Namespace, plan: Plan, requests: Sequence[ProbeRequest], slots: Sequence[Slot]) -> None:
     """Prints which runs are to be trained, how long that takes, and how many probe processes follow."""
     print(f"{given.study} on {', '.join(given.benchmarks)}, in {given.root}")
     for objective in given.objectives:
-        if left_out := set(words(given.recipes)) - {"all", *ROWS[objective], *MORE[objective]}:
+        if left_out := set(words(given.recipes)) - {"all", *ROWS[objective], *EXTRA_ROWS[objective]}:
             print(f"there is no {', '.join(sorted(left_out))} with {objective}")
-    tell_plan(plan, len(slots))
+    print_plan(plan, len(slots))
     runs = finished(plan.planned, given.save)
     later = {_process(request) for request in requests if not _ready(request, runs)}
     if lacking := len(probe_jobs(given, requests, runs)) + len(later):
@@ -272,7 +272,7 @@ def reproduce(given: argparse.Namespace) -> int:
         require(probe in used, f"--set={change}: {given.study} asks {', '.join(used) or 'no probe'}, not {probe}")
     slots = make_slots(given.jobs)
     plan = make_plan(planned, given.root, given.save)
-    _tell_plan(given, plan, requests, slots)
+    _print_plan(given, plan, requests, slots)
     unprepared = _unprepared(given, plan)
     if given.dry_run or given.slurm:
         print("".join(f"note: {message}\n" for message in unprepared), end="")
@@ -288,7 +288,7 @@ def reproduce(given: argparse.Namespace) -> int:
         failed = train(plan, slots)
     finally:  # also when the study is stopped
         if given.save:
-            keep(planned, given.save)
+            keep_results(planned, given.save)
     failed |= _probe(probe_jobs(given, requests, finished(planned, given.save)), slots)
     files = []
     for benchmark, own in of_benchmark.items():
@@ -297,8 +297,8 @@ def reproduce(given: argparse.Namespace) -> int:
         report = report._replace(table=_with_legend(given, report.table, len(own) - len(runs), len(own)))
         _print(report.table, given.format)
         files += _save(given, benchmark, report, draw=bool(runs))
-    _tell_files(files)
-    tell_failures(failed)
+    _print_files(files)
+    print_failures(failed)
     return 1 if failed else 0
 
 

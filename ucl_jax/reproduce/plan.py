@@ -171,7 +171,7 @@ class Times(NamedTuple):
         return statistics.fmean(known) if known else MEASURED.get(run.benchmark)
 
 
-def left(times: Times, planned: Sequence[PlannedRun], spent: dict[str, float], jobs: int) -> str:
+def time_left(times: Times, planned: Sequence[PlannedRun], spent: dict[str, float], jobs: int) -> str:
     """Returns in words how long runs will take.
 
     Args:
@@ -231,14 +231,14 @@ def make_plan(planned: Sequence[PlannedRun], root: pathlib.Path, kept: pathlib.P
     return Plan(tuple(planned), tuple(missing), spent, Times.of(root))
 
 
-def tell_plan(plan: Plan, jobs: int) -> None:
+def print_plan(plan: Plan, jobs: int) -> None:
     """Prints a line for each run that is to be trained, and how long that takes in all."""
     for run in plan.missing:
         begun = run.path in plan.spent or (run.folder / "config.json").exists()
         print(f"  {run.path}: {'unfinished, will go on' if begun else 'missing'}")
     line = f"{len(plan.planned)} runs: {len(plan.planned) - len(plan.missing)} finished, {len(plan.missing)} to run"
     if plan.missing:
-        line += f", {jobs} at a time: {left(plan.times, plan.missing, plan.spent, jobs)}"
+        line += f", {jobs} at a time: {time_left(plan.times, plan.missing, plan.spent, jobs)}"
         # The reader should know that this estimate was measured on another machine.
         if not plan.times.seconds and all(run.benchmark in MEASURED for run in plan.missing):
             line += " (by runs on one core of an AMD EPYC)"
@@ -266,14 +266,14 @@ def train(plan: Plan, slots: Sequence[Slot]) -> dict[str, str]:
         else:
             plan.times.add(results)
         word = f"FAILED, exit code {code}" if job.name in failed else "done"
-        rest = f"; left: {left(plan.times, tuple(todo.values()), plan.spent, len(slots))}" if todo else ""
+        rest = f"; left: {time_left(plan.times, tuple(todo.values()), plan.spent, len(slots))}" if todo else ""
         print(f"[{total - len(todo)}/{total}] {job.name}: {word}{rest}", flush=True)
 
     run_jobs([Job(name, run.folder, tuple(run.command())) for name, run in todo.items()], slots, ended)
     return failed
 
 
-def keep(planned: Sequence[PlannedRun], folder: pathlib.Path) -> None:
+def keep_results(planned: Sequence[PlannedRun], folder: pathlib.Path) -> None:
     """Copies the results of finished runs into a folder, as NAME.json; files that are there already stay."""
     folder.mkdir(parents=True, exist_ok=True)
     for run in planned:
@@ -282,7 +282,7 @@ def keep(planned: Sequence[PlannedRun], folder: pathlib.Path) -> None:
             write_whole(kept, source.read_text(encoding="utf-8"))
 
 
-def tell_failures(failed: dict[str, str]) -> None:
+def print_failures(failed: dict[str, str]) -> None:
     """Prints a line for each failure: its name and the reason."""
     for name, why in failed.items():
         print(f"failed: {name}: {why}", flush=True)

@@ -36,9 +36,9 @@ SETTINGS: dict[str, dict[str, str]] = {
     },
     "cka": {"other": "", "images": "1024", "batch_size": "256", "seed": "0"},
 }
-STUDYS = ("dataset", "other")  # settings that a study decides, and that --set cannot change
+FIXED_SETTINGS = ("dataset", "other")  # settings that a study decides, and that --set cannot change
 # Benchmark -> settings that differ there. Digits is meant for two cores, where all images would take hours.
-SETTINGS_OF = {"digits": {"ood": {"train_images": "5000", "test_images": "1000"}}}
+BENCHMARK_SETTINGS = {"digits": {"ood": {"train_images": "5000", "test_images": "1000"}}}
 
 
 class ProbeRequest(NamedTuple):
@@ -57,10 +57,10 @@ class ProbeRequest(NamedTuple):
 
 
 def settings(given: argparse.Namespace, probe: str, benchmark: str) -> dict[str, str]:
-    """Returns the settings of a request: those of SETTINGS and SETTINGS_OF, changed as --set says."""
+    """Returns the settings of a request: those of SETTINGS and BENCHMARK_SETTINGS, changed as --set says."""
     changed = (change.partition("=")[::2] for change in given.set)
     own = {key.partition(".")[2]: value for key, value in changed if key.partition(".")[0] == probe}
-    return SETTINGS[probe] | SETTINGS_OF.get(benchmark, {}).get(probe, {}) | own
+    return SETTINGS[probe] | BENCHMARK_SETTINGS.get(benchmark, {}).get(probe, {}) | own
 
 
 def check(change: str) -> None:
@@ -76,7 +76,7 @@ def check(change: str) -> None:
     probe, _, key = target.partition(".")
     require(bool(key and value), f"--set={change} is not PROBE.KEY=VALUE")
     default = choose(f"setting of {probe}", key, choose("probe to set", probe, SETTINGS))
-    require(key not in STUDYS, f"--set={change}: the study sets that; see --datasets")
+    require(key not in FIXED_SETTINGS, f"--set={change}: the study sets that; see --datasets")
     require(
         "," in default or "," not in value,
         f"--set={change}: a study has one {key} at a time; give one, and run it again with the other",

@@ -31,21 +31,21 @@ ROWS = {
     "simsiam": UNLABELLED,
     "barlow_twins": UNLABELLED,
 }
-MORE = {
+EXTRA_ROWS = {
     "supervised": ("er", "lump", "derpp", "pfr"),
     "simsiam": ("er", "derpp", "agem", "gss", "cassle", "pfr"),
     "barlow_twins": ("er", "derpp", "agem", "cassle", "pfr"),
 }
-ROWS2 = {objective: tuple(r for b, o, r in TABLE2 if (b, o) == ("cifar10", objective)) for objective in ROWS}
-FEWSHOT = dict.fromkeys(ROWS, ("finetune", "der", "lump"))
-LANDSCAPE = dict.fromkeys(ROWS, ("finetune", "si", "lump")) | {"supervised": ("finetune", "si")}
+TABLE2_ROWS = {objective: tuple(r for b, o, r in TABLE2 if (b, o) == ("cifar10", objective)) for objective in ROWS}
+FEWSHOT_ROWS = dict.fromkeys(ROWS, ("finetune", "der", "lump"))
+LANDSCAPE_ROWS = dict.fromkeys(ROWS, ("finetune", "si", "lump")) | {"supervised": ("finetune", "si")}
 EXAMPLES = "benchmark.examples_per_task"
 SUBSET = "benchmark.subset_seed"
 # Benchmark -> numbers of training images a task in few-shot runs; other benchmarks have 100, 200 and 500.
-SIZES = {"digits": (10, 25, 50, 100)}
+FEWSHOT_SIZES = {"digits": (10, 25, 50, 100)}
 # Benchmark -> number of all training images a task, the mean where tasks differ.
-ALL = {"digits": 288, "mnist": 12000, "fashion_mnist": 12000, "svhn_cropped": 14651}
-ALL |= {"cifar10": 10000, "cifar100": 2500, "tiny_imagenet": 2500}
+ALL_IMAGES = {"digits": 288, "mnist": 12000, "fashion_mnist": 12000, "svhn_cropped": 14651}
+ALL_IMAGES |= {"cifar10": 10000, "cifar100": 2500, "tiny_imagenet": 2500}
 Given = argparse.Namespace  # the checked command line, see `parse` of `ucl_jax.reproduce.__main__`
 Runs = Mapping[PlannedRun, "RunResult"]  # the results of finished runs
 
@@ -97,7 +97,7 @@ def _planned_run(given: Given, benchmark: str, recipe: str, objective: str, seed
 
 def _recipes(given: Given, objective: str, default: Sequence[str]) -> list[str]:
     """Returns the recipes of an objective: `default`; all, those of `default` first; or those that --recipes names."""
-    known = ROWS[objective] + MORE[objective]
+    known = ROWS[objective] + EXTRA_ROWS[objective]
     if given.recipes == "all":
         return list(dict.fromkeys((*default, *known)))
     return [recipe for recipe in words(given.recipes) if recipe in known] if given.recipes else list(default)
@@ -132,8 +132,8 @@ def _sizes(given: Given, benchmark: str) -> list[int]:
       UsageError: --sizes has something else than numbers below that of all images, and "all".
     """
     if not given.sizes:
-        return [*SIZES.get(benchmark, (100, 200, 500)), 0]
-    asked, full = words(given.sizes), ALL[benchmark]
+        return [*FEWSHOT_SIZES.get(benchmark, (100, 200, 500)), 0]
+    asked, full = words(given.sizes), ALL_IMAGES[benchmark]
     require(
         all(word == "all" or (word.isdecimal() and len(word) < 10 and int(word)) for word in asked),
         f"--sizes={given.sizes} is not numbers of images a task, or all, with commas between",
@@ -273,7 +273,7 @@ def _report_fewshot(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> 
     """Reports accuracy and forgetting by the number of training images, and how much accuracy fewer images cost."""
     benchmark = planned[0].benchmark
     sizes = _sizes(given, benchmark)
-    heads = [str(size) if size else f"all ({ALL[benchmark]})" for size in sizes]
+    heads = [str(size) if size else f"all ({ALL_IMAGES[benchmark]})" for size in sizes]
     accuracy_heads, forgetting_heads = (with_deviation(*(f"{letter}, {w}" for w in heads)) for letter in "AF")
     rows, numbers, series, apart = [], [], {}, []
     lost_of: dict[str, list[float]] = {}
@@ -282,7 +282,7 @@ def _report_fewshot(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> 
         for size in sizes:
             of_size = [run for run in group.runs if run.examples_per_task == size]
             accuracy, forgetting = compare.scores(of_size, "knn_task", compare.forgetting_of(group.runs))
-            point = {"images": size or ALL[benchmark], "accuracy": accuracy, "forgetting": forgetting}
+            point = {"images": size or ALL_IMAGES[benchmark], "accuracy": accuracy, "forgetting": forgetting}
             points.append({**point, "seeds": compare.seeds(of_size)})
         accuracies, forgotten = ([p[key] for p in points] for key in ("accuracy", "forgetting"))
         lost = None
@@ -467,8 +467,8 @@ LANDSCAPE_ABOUT = "the first task's loss around the network after the first and 
 ALL_OBJECTIVES, TWO = tuple(ROWS), ("supervised", "simsiam")
 STUDIES: dict[str, Study] = {
     "table1": Study(TABLE1_ABOUT, ALL_OBJECTIVES, _grid(ROWS), _report_table1),
-    "table2": Study(TABLE2_ABOUT, ALL_OBJECTIVES, _grid(ROWS2), _report_table2, _request_ood),
-    "fewshot": Study(FEWSHOT_ABOUT, ALL_OBJECTIVES, _grid(FEWSHOT, _sizes), _report_fewshot),
+    "table2": Study(TABLE2_ABOUT, ALL_OBJECTIVES, _grid(TABLE2_ROWS), _report_table2, _request_ood),
+    "fewshot": Study(FEWSHOT_ABOUT, ALL_OBJECTIVES, _grid(FEWSHOT_ROWS, _sizes), _report_fewshot),
     "cka": Study(CKA_ABOUT, TWO, _cka_runs, _report_cka, _request_cka),
-    "landscape": Study(LANDSCAPE_ABOUT, TWO, _grid(LANDSCAPE), _report_landscape, _request_landscape),
+    "landscape": Study(LANDSCAPE_ABOUT, TWO, _grid(LANDSCAPE_ROWS), _report_landscape, _request_landscape),
 }

@@ -30,14 +30,23 @@ PROBE_TITLES: dict[ProbeName, str] = {
 # Config keys, or the beginnings of such, that change no number: runs of one group may differ in them.
 NEUTRAL = ("data_dir", "compilation_cache", "log.", "checkpoint.")
 # Config keys, or the beginnings of such, that do not affect the untrained network and its evaluation.
-OF_TRAINING = ("recipe", "seed", "method.", "train.", "augment.replay", "benchmark.joint", "eval.forgetting", *NEUTRAL)
+ONLY_FOR_TRAINING = (
+    "recipe",
+    "seed",
+    "method.",
+    "train.",
+    "augment.replay",
+    "benchmark.joint",
+    "eval.forgetting",
+    *NEUTRAL,
+)
 # Settings in which 0 means all of something, and the words for that.
-ALL_OF = {
+ZERO_MEANS_ALL = {
     "benchmark.examples_per_task": "all training images",
     "benchmark.test_examples_per_task": "all test images",
 }
 # Config keys, or the beginnings of such, that may be overridden in a run that is compared with the paper's numbers.
-BESIDE_PAPER = ("seed", "train.devices", "eval.forgetting", *NEUTRAL)
+ALLOWED_BESIDE_PAPER = ("seed", "train.devices", "eval.forgetting", *NEUTRAL)
 
 
 class RunGroup(NamedTuple):
@@ -196,13 +205,13 @@ def groups_of(runs: Sequence[RunResult], but: Collection[str] = ()) -> list[RunG
 
 def shown_setting(key: str, value: Any) -> str:
     """Returns the value of a setting as text: "0 (all training images)" where 0 means all of something."""
-    return f"{value} ({ALL_OF[key]})" if key in ALL_OF and value == 0 else str(value)
+    return f"{value} ({ZERO_MEANS_ALL[key]})" if key in ZERO_MEANS_ALL and value == 0 else str(value)
 
 
 def _with_settings(name: str, keys: Iterable[str], settings: Mapping[str, Any]) -> str:
     """Returns a name followed by settings, such as "lump, method.alpha=0.1"; keys without a setting are left out."""
     words = [
-        ALL_OF[key] if key in ALL_OF and settings[key] == 0 else f"{key}={settings[key]}"
+        ZERO_MEANS_ALL[key] if key in ZERO_MEANS_ALL and settings[key] == 0 else f"{key}={settings[key]}"
         for key in keys
         if key in settings
     ]
@@ -238,7 +247,7 @@ def random_networks(runs: Sequence[RunResult]) -> dict[str, list[RunResult]]:
     explain the difference has a label of its own, such as "random network, benchmark.examples_per_task=50".
     """
     having = [run for run in runs if all(probe.random_init for probe in run.probes.values())]
-    settings = [{k: v for k, v in run.settings.items() if not k.startswith(OF_TRAINING)} for run in having]
+    settings = [{k: v for k, v in run.settings.items() if not k.startswith(ONLY_FOR_TRAINING)} for run in having]
     numbers = [{name: probe.random_init for name, probe in run.probes.items()} for run in having]
     apart = [
         set(differing([settings[one], settings[other]]))
@@ -311,8 +320,8 @@ def against(ours: Sequence[float | None], theirs: paper.Value | None) -> Compari
 
 
 def overridden(run: RunResult) -> set[str]:
-    """Returns the config keys whose values are not the recipe's own, without those of BESIDE_PAPER."""
-    return {key for key in run.overrides if not key.startswith(BESIDE_PAPER)}
+    """Returns the config keys whose values are not the recipe's own, without those of ALLOWED_BESIDE_PAPER."""
+    return {key for key in run.overrides if not key.startswith(ALLOWED_BESIDE_PAPER)}
 
 
 def published(group: RunGroup, others: Sequence[RunGroup]) -> paper.PaperRow | None:
@@ -331,10 +340,10 @@ def _as_the_recipe(group: RunGroup, others: Sequence[RunGroup]) -> bool:
     They are not where a setting was overridden or only some of the images were used. They are not either where another
     group of the same recipe has a different value that nobody overrode, as when the recipe was edited in between.
     """
-    if any(run.settings.get(key) for run in group.runs for key in ALL_OF):
+    if any(run.settings.get(key) for run in group.runs for key in ZERO_MEANS_ALL):
         return False
     if any(overridden(run) for run in group.runs):
         return False
     of_recipe = [other for other in others if other.key == group.key]
     set_there = {key for other in of_recipe for run in other.runs for key in overridden(run)}
-    return set(group.varied) <= set_there | set(ALL_OF)
+    return set(group.varied) <= set_there | set(ZERO_MEANS_ALL)

@@ -112,7 +112,7 @@ def build(sources: Sequence[Source], definition: str) -> str:
             "Analysis": _analysis(groups, dict(zip(names, runs)), draw),
             "What the buffers hold": _buffers(dict(zip(names, sources))),
             "Settings that differ": _settings(groups),
-            "How each run was made": [{"kind": "runs", "items": list(map(_made, names, sources))}],
+            "How each run was made": [{"kind": "runs", "items": list(map(_how_made, names, sources))}],
         }
     # Sections without content are left out. Ids count them too, so that a link to a section stays valid.
     sections = [
@@ -323,7 +323,7 @@ def _settings(groups: Sequence[RunGroup]) -> list[Block]:
     return [_table(table, "Settings that differ")]
 
 
-def _made(name: str, source: Source) -> dict[str, Any]:
+def _how_made(name: str, source: Source) -> dict[str, Any]:
     """Returns how a run was made: command, commit, versions, device, time and folder."""
     run = source.results
     pending = "" if run.finished else ", not finished"
