@@ -537,7 +537,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     for size in given.sizes:
         get_config(size, given.override)
     for key in (override.partition("=")[0] for override in given.override):
-        require(key in SHARED or not given.peers, f"the peers know no {key}; take --peers= for ours alone")
+        require(key in SHARED or not given.peers, f"the peers do not read {key}; give --peers= to measure ours alone")
     whole = {"sizes": list(ARGUMENT), "peers": list(PEERS), "parts": True, "override": [], "dtype": "float32"}
     partial = any(getattr(given, name) != value for name, value in whole.items())
     measure.check_out(given.out, RESULT, partial and not given.program)

@@ -869,7 +869,7 @@ def test_results_with_a_number_that_is_not_finite_are_refused(fake, capsys):
             ["landscape", "--set=loss_landscape.loss=clasifier"],
             "'clasifier', did you mean 'classifier'?",
         ),
-        (["table2", "--save=x"], "--save is of table1, not of table2"),
+        (["table2", "--save=x"], "--save is an option of table1, not of table2"),
         (["table1", "--save=x", "--benchmarks=digits,mnist"], "give one at a time"),
         (["cka", "--recipes=lump"], "leave --recipes out"),
         (["cka", "--seeds=1"], "different seeds: --seeds=1 must be at least 2"),
@@ -940,9 +940,9 @@ def test_real_runs_end_with_a_table_and_a_picture(tmp_path):
 
 def test_options_of_other_studies_are_refused(capsys):
     for words, message in (
-        (["table1", "--sizes=10"], "--sizes is of fewshot, not of table1"),
-        (["fewshot", "--datasets=mnist"], "--datasets is of table2, not of fewshot"),
-        (["landscape", "--set=ood.k=5"], "--set=ood.k=5: landscape asks loss_landscape, not ood"),
+        (["table1", "--sizes=10"], "--sizes is an option of fewshot, not of table1"),
+        (["fewshot", "--datasets=mnist"], "--datasets is an option of table2, not of fewshot"),
+        (["landscape", "--set=ood.k=5"], "--set=ood.k=5: landscape uses loss_landscape, not ood"),
     ):
         with pytest.raises(SystemExit) as stopped:
             reproduce.main([*words, "--dry-run"])

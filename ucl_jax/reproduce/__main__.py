@@ -82,7 +82,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     study = choose("study", given.study, STUDIES)
     given.benchmarks = words(given.benchmarks)
     given.objectives = words(given.objectives) or list(study.objectives)
-    require(bool(given.benchmarks), "--benchmarks names none")
+    require(bool(given.benchmarks), "--benchmarks is empty")
     for benchmark in given.benchmarks:
         choose("benchmark", benchmark, BENCHMARKS)
     for objective in given.objectives:
@@ -105,11 +105,14 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         few = given.study == "fewshot" and key in (EXAMPLES, SUBSET)
         require(not few, f"--override={pair}: fewshot varies it; use --sizes, --seeds")
     for option, owner in OPTIONS.items():
-        require(not getattr(given, option) or given.study == owner, f"--{option} is of {owner}, not of {given.study}")
+        require(
+            not getattr(given, option) or given.study == owner,
+            f"--{option} is an option of {owner}, not of {given.study}",
+        )
     for change in given.set:
         probe_requests.check(change)
     if given.save is not None:
-        require(len(given.benchmarks) == 1, "--save=DIR is of one benchmark: give one at a time")
+        require(len(given.benchmarks) == 1, "--save=DIR holds results of one benchmark: give one at a time")
     return given
 
 
@@ -269,7 +272,7 @@ def reproduce(given: argparse.Namespace) -> int:
     requests = study.requests(given, planned)
     for change in given.set:
         probe, used = change.partition(".")[0], sorted({request.probe for request in requests})
-        require(probe in used, f"--set={change}: {given.study} asks {', '.join(used) or 'no probe'}, not {probe}")
+        require(probe in used, f"--set={change}: {given.study} uses {', '.join(used) or 'no probe'}, not {probe}")
     slots = make_slots(given.jobs)
     plan = make_plan(planned, given.root, given.save)
     _print_plan(given, plan, requests, slots)
