@@ -1,9 +1,9 @@
-"""Time of a training step of every recipe, relative to finetune's.
+"""Measures the time of a training step of every recipe, relative to finetune's.
 
     python -m benchmarks.cost [--width=16 --batch=64 --image=32 --repeats=5]
 
-Random images, one device. The recipes alternate; the ratio of each round is taken, and the median of the ratios.
-The buffer is filled and the second task begun before the measurement; PNN is measured in its last of five columns.
+Images are random, and there is one device. The recipes take turns; a result is the median of the ratios of all rounds.
+The buffer is filled and the second task begun before the measurement; PNN is measured in the last of its five columns.
 Writes benchmarks/results/cost.json; `python -m benchmarks.tables` puts it into README.md.
 """
 
@@ -28,7 +28,7 @@ RESULT = measure.RESULTS / "cost.json"
 
 
 def make_step(recipe: str, given: argparse.Namespace):
-    """A function of no arguments that takes one step and waits for it."""
+    """Returns a function without arguments that takes one training step and waits for it."""
     config = importlib.import_module(f"configs.{recipe}").get_config(f"cifar10,{given.objective}")
     config.model.width = given.width
     config.train.batch_size = given.batch
@@ -56,7 +56,7 @@ def make_step(recipe: str, given: argparse.Namespace):
 
 
 def main() -> None:
-    """Measures and writes."""
+    """Measures, writes the file, and prints it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--batch", type=int, default=64)

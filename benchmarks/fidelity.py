@@ -1,8 +1,10 @@
-"""The measured effect of every choice in which the paper's code, its text and the mathematics differ: digits, 3 seeds.
+"""Measures the effect of every choice in which the paper's code, its text and the mathematics differ.
 
-python -m ucl_jax.reproduce table1 --recipes=all --save=benchmarks/results/table1-digits        # the defaults
+python -m ucl_jax.reproduce table1 --recipes=all --save=benchmarks/results/table1-digits        # the default choices
 python -m benchmarks.fidelity      # the other choices; results go to benchmarks/results/fidelity-digits
 python -m benchmarks.tables        # puts them into docs/fidelity.md
+
+Runs are on digits, with 3 seeds.
 """
 
 import pathlib
@@ -14,7 +16,7 @@ import numpy as np
 from ucl_jax import cli
 from ucl_jax.evaluation import accuracy_matrix
 from ucl_jax.reproduce.jobs import make_slots
-from ucl_jax.reproduce.plan import PlannedRun, check, keep, make_plan, tell_failures, tell_plan, train
+from ucl_jax.reproduce.plan import PlannedRun, check, keep_results, make_plan, print_failures, print_plan, train
 from ucl_jax.results import compare
 from ucl_jax.results.load import load_results
 from ucl_jax.results.schema import RunResult
@@ -23,12 +25,18 @@ from ucl_jax.results.tables import Table, make_frame, mean_and_deviation, render
 ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 STUDY = "fidelity-digits"
-STUDENT = 4.30  # of t with two degrees of freedom, 95 %, two-sided: three runs
+STUDENT = 4.30  # two-sided 95 % quantile of Student's t with two degrees of freedom, for three runs
 TINY_MEAN, TINY_STD = "(0.4802,0.4480,0.3975)", "(0.2770,0.2691,0.2821)"
 
 
 class Choice(NamedTuple):
-    """A point of the ledger, and the run in which it is changed."""
+    """A choice that is not the default: a point of the ledger, and the run that measures it.
+
+    point: the number of the point in docs/fidelity.md.
+    recipe: the name of the recipe.
+    objective: the name of the objective.
+    overrides: KEY=VALUE each, which make the other choice.
+    """
 
     point: str
     recipe: str
@@ -36,7 +44,7 @@ class Choice(NamedTuple):
     overrides: tuple[str, ...]
 
     def name(self, seed: int) -> str:
-        """Returns the name of the results file."""
+        """Returns the name of the results file of a seed, without suffix."""
         words = "-".join(pair.partition(".")[2].replace("=", "_") for pair in self.overrides[:1])
         return f"{self.recipe}-{self.objective}-{words}-seed{seed}".replace("(", "").replace(")", "").replace(",", "_")
 
@@ -74,13 +82,13 @@ CHOICES = (
 
 
 def load(study: str, names: list[str]) -> list[RunResult]:
-    """Returns results of a study by name; those that are there."""
+    """Returns the results of a study that have one of the names; those that do not exist are left out."""
     paths = [RESULTS / study / f"{name}.json" for name in names]
     return [load_results(path) for path in paths if path.exists()]
 
 
 def numbers(runs: list[RunResult]) -> dict[str, np.ndarray]:
-    """Returns [A, F] within the task and [A, F] over all classes of each run, [2, runs]."""
+    """Returns probe -> [2, runs]: average accuracy (per cent) and forgetting (points) of each run."""
     return {
         probe: np.array(
             [
@@ -93,10 +101,10 @@ def numbers(runs: list[RunResult]) -> dict[str, np.ndarray]:
 
 
 def table() -> str:
-    """Returns a row for each choice: the default, the other, the paired difference, and whether seeds hide it.
+    """Returns a Markdown table of all choices: the default, the other choice, and the mean difference of the two.
 
-    The difference of two runs of one seed is what the change did. It is called hidden when its 95 % interval, by
-    Student's t, holds 0.
+    Differences are between runs of one seed. One is called hidden by the spread over seeds when its 95 % interval, by
+    Student's t, contains 0.
 
     Raises:
       UsageError: two runs differ in more than the choice.
@@ -127,9 +135,9 @@ def table() -> str:
 
 
 def forgetting_table() -> str:
-    """Returns forgetting within the task and over all classes by each definition, from the same runs.
+    """Returns a Markdown table of forgetting by each definition, from the same runs.
 
-    Within the task, there is also what `max` gives where each task is evaluated from when it is learned on only.
+    The last column has what `max` gives within the task if a task is evaluated only once it was learned.
     """
     titles = [f"{title}, `{d}`" for title in ("task", "all") for d in accuracy_matrix.FORGETTING]
     rows = []
@@ -146,18 +154,18 @@ def forgetting_table() -> str:
 
 
 def _seen_rows(matrix: list[list[float]]) -> list[list[float | None]]:
-    """Returns an accuracy matrix without what was measured before a task was learned."""
+    """Returns an accuracy matrix without the accuracies on tasks that were not learned yet."""
     return [[value if task <= row else None for task, value in enumerate(values)] for row, values in enumerate(matrix)]
 
 
 def _is_hidden(values: np.ndarray) -> bool:
-    """Tells whether the interval of a mean difference holds 0."""
+    """Tells whether the 95 % interval of the mean of three differences contains 0."""
     return bool(abs(values.mean()) < STUDENT * values.std(ddof=1) / len(values) ** 0.5)
 
 
 @cli.exit_codes
 def main(argv: list[str]) -> int:
-    """Runs what is missing."""
+    """Trains the runs that are missing and keeps their results."""
     parser = cli.Parser(prog="python -m benchmarks.fidelity", description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3, help="0 .. SEEDS-1")
     parser.add_argument("--jobs", type=int, help="processes at a time; default one a GPU, else one a core")
@@ -174,12 +182,12 @@ def main(argv: list[str]) -> int:
     ]
     check(wanted)
     plan, slots = make_plan(wanted, runs, kept), make_slots(given.jobs)
-    tell_plan(plan, len(slots))
+    print_plan(plan, len(slots))
     if given.dry_run:
         return 0
     failed = train(plan, slots)
-    keep(wanted, kept)
-    tell_failures(failed)
+    keep_results(wanted, kept)
+    print_failures(failed)
     return 1 if failed else 0
 
 

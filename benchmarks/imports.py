@@ -1,6 +1,6 @@
-"""The imports between the modules of the package, read from their source: for the picture of docs/architecture.md.
+"""Reads the imports between the modules of the package, and draws them for docs/architecture.md.
 
-Nothing is imported, so that a module that cannot run here is read too.
+They are read from the source. Nothing is imported, so that a module that cannot run here is read as well.
 """
 
 import ast
@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Iterator
 
 ROOT = pathlib.Path(__file__).parent.parent / "ucl_jax"
-COMMANDS = ("convert", "probe", "report")  # thin modules, which give a folder another name on the command line
+COMMANDS = ("convert", "probe", "report")  # modules that only give a folder's command another name
 
 
 def modules() -> dict[str, pathlib.Path]:
@@ -29,7 +29,7 @@ def parse(module: str) -> ast.Module:
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
-    """Yields dotted names of what a module imports anywhere in it; `from a import b` gives a.b."""
+    """Yields the dotted names that a module imports anywhere in it; `from a import b` gives a.b."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -50,13 +50,13 @@ def project_modules(tree: ast.AST) -> Iterator[str]:
 
 
 def folder(module: str) -> str:
-    """Returns the folder of a module, `augment.py` of a module that lies beside the folders."""
+    """Returns the folder of a module, such as "models/"; a module beside the folders is its own, "augment.py"."""
     head, dot, _ = module.partition(".")
     return f"{head}/" if dot or MODULES[head].name == "__init__.py" else f"{head}.py"
 
 
 def arrows() -> dict[str, set[str]]:
-    """Returns, for each folder and each module beside them, those that it imports."""
+    """Returns, for each folder and each module beside the folders, the others that it imports."""
     found: dict[str, set[str]] = {}
     for module in MODULES:
         if module != "ucl_jax" and module not in COMMANDS:
@@ -66,7 +66,7 @@ def arrows() -> dict[str, set[str]]:
 
 
 def reduced(graph: dict[str, set[str]]) -> dict[str, set[str]]:
-    """Leaves out the arrows that others imply: where a imports b and b needs c, a's arrow to c."""
+    """Returns a graph without the arrows that others imply: where a imports b and b needs c, that from a to c."""
 
     def needed(node):
         return graph[node].union(*map(needed, graph[node]))

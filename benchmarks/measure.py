@@ -1,4 +1,4 @@
-"""What the measurements share: the machine, spreads, processes that take turns, and the real training loop to time."""
+"""Tools of the measurements: facts about the machine, spreads, processes that take turns, a training loop to time."""
 
 import contextlib
 import ctypes
@@ -20,12 +20,12 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, least and most."""
+    """Returns the median, the least and the most of some values."""
     return {"median": statistics.median(values), "least": min(values), "most": max(values)}
 
 
 def alternate(passes: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """What each pass returns, one after the other in each round: noise of the machine meets all alike."""
+    """Calls each pass once a round, and returns its values; in turns, so that the machine's noise meets all alike."""
     values = {name: [] for name in passes}
     for _ in range(rounds):
         for name, one in passes.items():
@@ -34,7 +34,10 @@ def alternate(passes: dict[str, Callable[[], float]], rounds: int) -> dict[str, 
 
 
 def seconds(work: Callable[[], object], repeats: int = 1) -> float:
-    """Wall time of `work`, a mean over calls: waited for together, but each on a CPU, which may do two at a time."""
+    """Returns the seconds that a call of `work` takes, the mean over `repeats` calls.
+
+    They are waited for together; on a CPU, which may work on two at a time, one by one.
+    """
     import jax
 
     each = jax.default_backend() == "cpu"
@@ -47,7 +50,7 @@ def seconds(work: Callable[[], object], repeats: int = 1) -> float:
 
 
 def where(*packages: str) -> dict[str, str | None]:
-    """Device, commit, and the versions of Python, JAX and what else is named."""
+    """Returns the device, the commit, and the versions of Python, JAX and other packages that are named."""
     import importlib.metadata
     import platform
 
@@ -65,7 +68,16 @@ def where(*packages: str) -> dict[str, str | None]:
 
 
 def check_out(path: pathlib.Path, default: pathlib.Path, partial: bool = False) -> None:
-    """Raises UsageError where a result cannot be saved, or where a part would replace the whole of the default file."""
+    """Checks that a result can be saved.
+
+    Args:
+      path: where it is to be saved.
+      default: the file of the whole measurement.
+      partial: whether the result is only a part of it, or has other settings.
+
+    Raises:
+      UsageError: the path cannot be written, or a partial result would replace the default file.
+    """
     require(
         not partial or path != default,
         f"this is a part of what {default.name} holds, or with other settings; name another file by --out",
@@ -75,23 +87,23 @@ def check_out(path: pathlib.Path, default: pathlib.Path, partial: bool = False) 
 
 
 def save(path: pathlib.Path, result: dict) -> None:
-    """Writes a result as JSON, whole or not at all."""
+    """Writes a result as JSON; an earlier file is replaced only once the new one is complete."""
     write_whole(path, json.dumps(result, indent=1, allow_nan=False) + "\n")
 
 
 def tell(line: str) -> None:
-    """Progress."""
+    """Prints a line about progress to stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
-# A process a program: each has all cores while the others wait.
+# Each program has a process of its own, and all cores while the others wait.
 
 
 @contextlib.contextmanager
 def start(module: str, arguments: Iterable[str]) -> Iterator[tuple[dict, Callable[[object], dict]]]:
-    """A process of `python -m module arguments` that calls `answer`.
+    """Starts `python -m module arguments`, a process that calls `answer`, and ends it afterwards.
 
-    It and its own processes (PyTorch's workers) stand still while it is not asked.
+    The process and its own processes (PyTorch's workers) are stopped while it has no question to answer.
 
     Yields:
       Its first answer, and a function that sends it a question (JSON) and waits for the answer.
@@ -127,13 +139,13 @@ def start(module: str, arguments: Iterable[str]) -> Iterator[tuple[dict, Callabl
         except BaseException:
             os.killpg(child.pid, signal.SIGKILL)
             raise
-        os.killpg(child.pid, signal.SIGCONT)  # it ends when there are no more questions
+        os.killpg(child.pid, signal.SIGCONT)  # it ends by itself when there are no more questions
 
 
 def answer(begin: Callable[[], dict], reply: Callable[[object], dict]) -> None:
-    """The other end of `start`: tells what `begin` gives, then a reply to each question until there is no more.
+    """Answers the questions of a process that called `start`: prints what `begin` returns, then a reply to each.
 
-    On Linux it ends with the process that asks, however that ends.
+    On Linux this process ends with the one that asks, however that ends.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
@@ -142,13 +154,19 @@ def answer(begin: Callable[[], dict], reply: Callable[[object], dict]) -> None:
         print(json.dumps(reply(json.loads(line))), flush=True)
 
 
-# The real loop, on random images: values do not matter for the time.
+# The real training loop, on random images: their values do not matter for the time.
 
 
 class Loop:
-    """`train.train` of a config on random images, step by step, without a data set.
+    """The training loop of a config, `ucl_jax.training.loop.train`, step by step on random images.
 
-    `experiment`, `compiled` (the last phase, the only one timed) and `state` (after the last step) are public.
+    Attributes:
+      experiment: the pure functions of the config.
+      compiled: its compiled phases.
+      state: the state after the last step.
+      key: the random key of the run.
+      images: uint8 [task_images, S, S, 3], the images of each task.
+      labels: int32 [task_images], all 0.
     """
 
     def __init__(self, config, task_images: int = 10_000, devices: int = 1):
@@ -179,7 +197,7 @@ class Loop:
         self._events = loop.train(self.experiment, self.compiled, stream, schedule, evaluation, self.state, 0, 0)
 
     def steps(self, count: int = 1) -> float:
-        """Seconds a step, over so many steps that are waited for together."""
+        """Takes some steps, waits for them together, and returns the seconds a step."""
         import jax
 
         began = time.perf_counter()

@@ -1,14 +1,15 @@
-"""LUMP with SimSiam here and in PyTorch, side by side: do runs of the two differ by more than by chance?
+"""Compares LUMP with SimSiam here and in PyTorch: do runs of the two differ by more than chance?
 
     python -m benchmarks.parity          # all seeds, then the table; writes benchmarks/results/parity.json
 
-Each seed trains all programs of PROGRAMS step by step on shrunk Split CIFAR-10 (CONFIG), from the same weights and on
-the same batches. `ours` is this project's training step, its views made by Pillow as the official code makes them;
-`torch` is the plain loop of benchmarks.torch_lump, which is shown the very same views of present images. Buffer
-and mixup weight are drawn by each program itself, and replayed images are shown anew. `again` is `torch` with other
-draws: how far chance alone parts two runs. `short` is `torch` with a smaller last batch of each epoch, as in the
-official code, and the same mixup weights. `float` is `ours` with its own views, which are not rounded to eight bits,
-and the same draws of buffer and weight.
+For each seed all PROGRAMS train step by step on a small Split CIFAR-10 (CONFIG), from the same weights and on the same
+batches. Each program draws buffer and mixup weight for itself, and makes its own views of replayed images.
+
+ours: this project's training step, with views made by Pillow as in the official code.
+torch: the plain loop of benchmarks.torch_lump, which gets the very same views of present images.
+again: `torch` with other draws. It shows how far chance alone parts two runs.
+short: `torch` with the same mixup weights and, as in the official code, a smaller last batch of each epoch.
+float: `ours` with the same draws of buffer and weight and its own views, which are not rounded to eight bits.
 """
 
 import pathlib
@@ -53,7 +54,7 @@ CONFIG = {
 }
 PROGRAMS = ("ours", "torch", "again", "short", "float")
 PAIRS = (("ours", "torch"), ("again", "torch"), ("short", "torch"), ("float", "ours"))
-LEVEL = -0.3  # of the loss; 0 at the start, -1 at best
+LEVEL = -0.3  # a loss, which is 0 at the start and -1 at best
 OUTCOMES = {
     "fall": f"epochs until the mean loss of an epoch's steps is below {LEVEL} (the length of the task if never)",
     "first": "mean loss over the first task",
@@ -65,9 +66,12 @@ RESULT = measure.RESULTS / "parity.json"
 
 
 class Pillow:
-    """Views by Pillow within our step, each a function of its key and image.
+    """Views that Pillow makes within our training step, each a function of its key and image.
 
-    `shown` is the last present pair, `replayed` what was shown of the buffer.
+    Attributes:
+      augmentation: what the training step is built with.
+      shown: the last pair of views of present images.
+      replayed: the last views of images of the buffer.
     """
 
     def __init__(self, config):
@@ -110,7 +114,7 @@ SPAN = Span(*map(np.int32, (0, 0, 1000)))  # LUMP with SimSiam reads no clock
 
 
 class Ours:
-    """The project's training step, compiled once for all seeds."""
+    """This project's training step, compiled once for all seeds."""
 
     def __init__(self, config, augmentation: Augmentation):
         with mock.patch.object(build, "make_augmentation", return_value=augmentation):
@@ -122,26 +126,26 @@ class Ours:
         self.batch_size = config.eval.batch_size
 
     def start(self, network, key: Array) -> None:
-        """From a network; everything random is a function of the key."""
+        """Starts a run from a network; everything random in it is a function of the key."""
         self.key, self.state = key, self.made.init(network)
 
     def step(self, batch: Batch) -> float:
-        """The loss of a training step; `metrics` has the others."""
+        """Takes a training step and returns its loss; `metrics` has the other metrics."""
         self.state, self.metrics = self.train_step(self.state, batch, self.key, SPAN)
         return self.metrics["loss"].item()
 
     def end_task(self) -> None:
-        """Tells the buffer."""
+        """Ends a task, which the method may use to change its memory."""
         self.state = end_task(self.phase, self.state)
 
     def embed(self, images: np.ndarray) -> np.ndarray:
-        """[N, F] features, frozen."""
+        """Returns the features [N, F] of images."""
         show = partial(self.features, self.state.network)
         return evaluators.extract(show, images, self.batch_size)
 
 
 def torch_program(config, network):
-    """The plain loop of benchmarks.torch_lump from our network; takes batches as they are given."""
+    """Returns the plain loop of benchmarks.torch_lump, started from our network and fed with given batches."""
     import torch
 
     from benchmarks import torch_lump
@@ -171,7 +175,7 @@ def torch_program(config, network):
 
 
 def accuracies(embed, stream: TaskStream, config) -> dict[str, float]:
-    """kNN within the task and over all classes, means over the tasks."""
+    """Returns the accuracy of kNN within the task and over all classes, in per cent, each a mean over the tasks."""
     data = [stream.task(task) for task in range(stream.num_tasks)]
     tasks = [
         evaluators.TaskFeatures(embed(one.train_image), one.train_label, embed(one.test_image), one.test_label)
@@ -186,14 +190,19 @@ def accuracies(embed, stream: TaskStream, config) -> dict[str, float]:
 
 
 def fall(losses: np.ndarray, steps: int) -> float:
-    """Epochs of `steps` until the mean of as many losses is below LEVEL; all that there are if it never is."""
+    """Returns the epochs until the mean loss of an epoch is below LEVEL; all epochs if it never is.
+
+    Args:
+      losses: of each step of a task.
+      steps: of an epoch.
+    """
     means = np.convolve(losses, np.ones(steps) / steps, "valid")
     below = np.flatnonzero(means < LEVEL)
     return float((below[0] + steps) / steps if len(below) else len(losses) / steps)
 
 
 def runs(config, seeds: range) -> Iterator[dict[str, dict[str, float]]]:
-    """The outcomes of each program, seed after seed."""
+    """Trains all programs with each seed, and yields their outcomes: program -> outcome -> value."""
     size, count, epochs = config.train.batch_size, config.benchmark.examples_per_task, config.train.epochs
     pillow = Pillow(config)
     ours = {"ours": Ours(config, pillow.augmentation), "float": Ours(config, build.make_augmentation(config))}
@@ -216,7 +225,7 @@ def runs(config, seeds: range) -> Iterator[dict[str, dict[str, float]]]:
                             losses[name].append(program.step(batch))
                             if name == "ours":
                                 views = pillow.shown
-                        new = min(size, count - place * size)  # the rest is filled from the next permutation
+                        new = min(size, count - place * size)  # the rest of a batch is from the next permutation
                         for name, program in theirs.items():
                             taken = new if name == "short" else size
                             step = len(losses[name])
@@ -234,7 +243,11 @@ def runs(config, seeds: range) -> Iterator[dict[str, dict[str, float]]]:
 
 
 def compare(outcomes: list[dict], first: str, second: str, outcome: str) -> dict[str, float]:
-    """`first - second` paired by seed: mean, half of the 95 % interval by Student's t, p by exchange of signs."""
+    """Compares an outcome of two programs, paired by seed.
+
+    Returns:
+      The mean of `first - second`, half of its 95 % interval by Student's t, and p of a permutation test of signs.
+    """
     from scipy import stats
 
     differences = np.array([of_seed[first][outcome] - of_seed[second][outcome] for of_seed in outcomes])
@@ -244,7 +257,7 @@ def compare(outcomes: list[dict], first: str, second: str, outcome: str) -> dict
 
 
 def table(result: dict) -> str:
-    """Returns means of each program, then differences, in Markdown."""
+    """Returns a Markdown table: the means of each program, then the differences of pairs."""
     rows = []
     for name in PROGRAMS:
         values = [[of_seed[name][outcome] for of_seed in result["seeds"]] for outcome in OUTCOMES]
@@ -256,7 +269,7 @@ def table(result: dict) -> str:
 
 @cli.exit_codes
 def main(argv: list[str]) -> int:
-    """Runs all seeds."""
+    """Trains all seeds, writes the file, and prints the table; does nothing where CIFAR-10 is not prepared."""
     parser = cli.Parser(prog="python -m benchmarks.parity", description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=20, help="0 .. SEEDS-1, at least 2")
     parser.add_argument("--out", type=pathlib.Path, default=RESULT, metavar="FILE", help="of the result")

@@ -1,4 +1,4 @@
-"""Writes the tables of README.md and docs anew, from benchmarks/results and from the package.
+"""Updates the tables in README.md and docs from benchmarks/results and from the package.
 
     python -m benchmarks.tables
 
@@ -26,7 +26,7 @@ PAGES = ("README.md", "docs/architecture.md", "docs/fidelity.md", "docs/performa
 
 
 def load(study: str) -> list[RunResult]:
-    """Returns every result of a study, by name."""
+    """Returns every result of a study, in the order of their names."""
     return [load_results(path) for path in sorted((RESULTS / study).glob("*.json"))]
 
 
@@ -35,17 +35,17 @@ OBJECTIVES = ("supervised", "simsiam", "barlow_twins")
 
 
 def _ordered(study: str) -> list[RunResult]:
-    """Returns runs in the order of the paper's table, then by seed."""
+    """Returns the results of a study in the order of the paper's table, then by seed."""
     return sorted(load(study), key=lambda run: (OBJECTIVES.index(run.objective), RECIPES.index(run.recipe), run.seed))
 
 
 def table1(study: str) -> str:
-    """Returns rows in the order of the paper's table, mean and deviation over seeds that differ in nothing else."""
+    """Returns the table of a study in the order of the paper's table: mean and deviation over seeds."""
     return render(of_seeds(_ordered(study)), "markdown")
 
 
 def learned(study: str) -> str:
-    """Returns kNN within the task: the untrained network, right after learning a task, and after the last one."""
+    """Returns a table of kNN within the task: untrained, right after learning each task, and after the last one."""
     rows = []
     continual = [run for run in _ordered(study) if not run.joint]
     for (objective, recipe), group in itertools.groupby(continual, key=lambda run: (run.objective, run.recipe)):
@@ -60,7 +60,7 @@ def learned(study: str) -> str:
     return render(Table("", make_frame(columns, rows), words=2), "markdown")
 
 
-# What each recipe is, and what it keeps.
+# Recipe -> what the method is, and what it stores.
 METHODS = {
     "finetune": ("the present alone; the lower bound", "nothing"),
     "multitask": ("joint training on all tasks; the upper bound", "nothing (all data)"),
@@ -78,7 +78,7 @@ METHODS = {
 
 
 def methods() -> str:
-    """Returns every recipe with its paper, what it stores, and its measured cost."""
+    """Returns a table of all recipes: the method and its paper, what it stores, and its measured cost."""
     path = RESULTS / "cost.json"
     cost = json.loads(path.read_text()) if path.exists() else None
     rows = []
@@ -102,7 +102,7 @@ def methods() -> str:
 
 
 def tiny_imagenet_tasks() -> str:
-    """Returns the classes of every task of Split Tiny-ImageNet, by wnid and name."""
+    """Returns a table of the classes of every task of Split Tiny-ImageNet, by WordNet id and name."""
     benchmark, classes = BENCHMARKS["tiny_imagenet"], [f"{wnid} {name}" for wnid, name in CLASSES.items()]
     width = benchmark.classes_per_task
     rows = [[task + 1, *classes[task * width : (task + 1) * width]] for task in range(benchmark.num_tasks)]
@@ -111,8 +111,8 @@ def tiny_imagenet_tasks() -> str:
 
 
 def parity_table() -> str:
-    """Returns LUMP here and in PyTorch over paired seeds, from parity.json."""
-    from benchmarks import parity  # imports JAX
+    """Returns the table of LUMP here and in PyTorch, over paired seeds, from parity.json."""
+    from benchmarks import parity  # imported late, for it imports JAX
 
     result = json.loads(parity.RESULT.read_text())
     where = f"{result['device']}, JAX {result['jax']}, PyTorch {result['torch']}, commit {result['commit'][:10]}"
@@ -134,7 +134,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def filled(page: str) -> str:
-    """Returns a page with its tables made anew."""
+    """Returns the text of a page with its tables made again."""
 
     def replace(match):
         return f"<!-- table {match[1]} -->\n{TABLES[match[1]]()}\n<!-- end -->"
@@ -144,7 +144,7 @@ def filled(page: str) -> str:
 
 @exit_codes
 def main() -> None:
-    """Rewrites the pages in place."""
+    """Updates all pages in place."""
     Parser(prog="python -m benchmarks.tables", description=f"Writes the tables of {', '.join(PAGES)}.").parse_args()
     for name in PAGES:
         write_whole(ROOT / name, filled((ROOT / name).read_text()))

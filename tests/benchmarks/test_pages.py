@@ -22,8 +22,8 @@ PAPER = [("supervised", 7), ("simsiam", 6), ("barlow_twins", 6)]  # rows of Tabl
 def test_the_rows_are_those_of_table_1():
     assert [(objective, len(studies.ROWS[objective])) for objective, _ in PAPER] == PAPER
     for objective in studies.ROWS:
-        assert not set(studies.ROWS[objective]) & set(studies.MORE[objective])
-    recipes = {recipe for rows in (studies.ROWS, studies.MORE) for row in rows.values() for recipe in row}
+        assert not set(studies.ROWS[objective]) & set(studies.EXTRA_ROWS[objective])
+    recipes = {recipe for rows in (studies.ROWS, studies.EXTRA_ROWS) for row in rows.values() for recipe in row}
     assert (
         recipes
         == set(tables.METHODS)
@@ -148,7 +148,7 @@ def test_fidelity_names_are_different_and_its_recipes_exist():
     names = [choice.name(seed) for choice in fidelity.CHOICES for seed in range(3)]
     assert len(set(names)) == len(names)
     for choice in fidelity.CHOICES:
-        assert choice.recipe in studies.ROWS[choice.objective] + studies.MORE[choice.objective]
+        assert choice.recipe in studies.ROWS[choice.objective] + studies.EXTRA_ROWS[choice.objective]
 
 
 def test_runs_that_differ_in_more_than_their_seed_are_not_averaged():

@@ -170,7 +170,10 @@ def test_what_our_program_says_of_settings_is_bad_input(run, capsys):
         ("--override=model.width", "--override=model.width is not KEY=VALUE"),
         ("--override=model.wdth=4", "unknown key '--config.model.wdth', did you mean --config.model.width?"),
         ("--override=model.width=wide", "config.model.width is 'wide'; it must be a whole number"),
-        ("--override=method.replay_pair=fresh", "the peers know no method.replay_pair; take --peers= for ours alone"),
+        (
+            "--override=method.replay_pair=fresh",
+            "the peers do not read method.replay_pair; give --peers= to measure ours alone",
+        ),
         ("--sedes=2", "unrecognized arguments: --sedes=2; see python -m benchmarks.step --help"),
     ],
 )

@@ -23,7 +23,7 @@ from ucl_jax.errors import UsageError
 from ucl_jax.reproduce import __main__ as reproduce
 from ucl_jax.reproduce import jobs, plan, probe_requests, studies
 from ucl_jax.reproduce.jobs import Job, Slot, gpus, make_slots, run_jobs
-from ucl_jax.reproduce.plan import PlannedRun, Times, check, duration, left
+from ucl_jax.reproduce.plan import PlannedRun, Times, check, duration, time_left
 from ucl_jax.results import compare
 from ucl_jax.results.paper import Value
 
@@ -404,7 +404,7 @@ def test_the_time_left_is_that_of_the_nearest_runs(tmp_path):
     times = Times({})
     assert times.estimate(planned()) is None
     assert times.estimate(planned("digits")) == plan.MEASURED["digits"]
-    assert left(times, [planned(), planned("digits")], {}, 1) == "time not known until a first run is finished"
+    assert time_left(times, [planned(), planned("digits")], {}, 1) == "time not known until a first run is finished"
     times.add(result("cifar10", "supervised", "si", seconds=1000.0))
     times.add(result("cifar10", "simsiam", "si", seconds=100.0))
     times.add(result("cifar10", "simsiam", "lump", seconds=40.0))
@@ -419,8 +419,8 @@ def test_the_time_left_is_that_of_the_nearest_runs(tmp_path):
     assert times.estimate(planned("cifar100")) is None
     # Four of 50 s on two processors, of one of which 30 s are done: 170 / 2; but no sooner than the longest.
     four = [planned()._replace(name=name) for name in "abcd"]
-    assert left(times, four, {"cifar10/a": 30.0}, 2) == "about 85 s"
-    assert left(times, four, {}, 16) == "about 50 s"
+    assert time_left(times, four, {"cifar10/a": 30.0}, 2) == "about 85 s"
+    assert time_left(times, four, {}, 16) == "about 50 s"
     assert [duration(s) for s in (40, 600, 12600)] == ["40 s", "10 min", "3.5 h"]
 
 
@@ -517,8 +517,8 @@ def test_few_shot_by_hand(fake, capsys):
 def test_images_a_task_are_those_of_the_data_sets():
     training = {"digits": 1442, "mnist": 60000, "fashion_mnist": 60000, "cifar10": 50000, "cifar100": 50000}
     training |= {"svhn_cropped": 73257, "tiny_imagenet": 100 * 500}  # half of its 200 classes
-    assert {name: round(n / BENCHMARKS[name].num_tasks) for name, n in training.items()} == studies.ALL
-    assert studies.ALL.keys() == BENCHMARKS.keys()
+    assert {name: round(n / BENCHMARKS[name].num_tasks) for name, n in training.items()} == studies.ALL_IMAGES
+    assert studies.ALL_IMAGES.keys() == BENCHMARKS.keys()
 
 
 OOD = (
@@ -731,7 +731,7 @@ def test_every_setting_of_a_probe_is_asked_for_as_the_probe_has_it():
         assert settings == defaults
         assert all(
             key in settings
-            for of_benchmark in probe_requests.SETTINGS_OF.values()
+            for of_benchmark in probe_requests.BENCHMARK_SETTINGS.values()
             for key in of_benchmark.get(name, {})
         )
 
@@ -869,7 +869,7 @@ def test_results_with_a_number_that_is_not_finite_are_refused(fake, capsys):
             ["landscape", "--set=loss_landscape.loss=clasifier"],
             "'clasifier', did you mean 'classifier'?",
         ),
-        (["table2", "--save=x"], "--save is of table1, not of table2"),
+        (["table2", "--save=x"], "--save is an option of table1, not of table2"),
         (["table1", "--save=x", "--benchmarks=digits,mnist"], "give one at a time"),
         (["cka", "--recipes=lump"], "leave --recipes out"),
         (["cka", "--seeds=1"], "different seeds: --seeds=1 must be at least 2"),
@@ -940,9 +940,9 @@ def test_real_runs_end_with_a_table_and_a_picture(tmp_path):
 
 def test_options_of_other_studies_are_refused(capsys):
     for words, message in (
-        (["table1", "--sizes=10"], "--sizes is of fewshot, not of table1"),
-        (["fewshot", "--datasets=mnist"], "--datasets is of table2, not of fewshot"),
-        (["landscape", "--set=ood.k=5"], "--set=ood.k=5: landscape asks loss_landscape, not ood"),
+        (["table1", "--sizes=10"], "--sizes is an option of fewshot, not of table1"),
+        (["fewshot", "--datasets=mnist"], "--datasets is an option of table2, not of fewshot"),
+        (["landscape", "--set=ood.k=5"], "--set=ood.k=5: landscape uses loss_landscape, not ood"),
     ):
         with pytest.raises(SystemExit) as stopped:
             reproduce.main([*words, "--dry-run"])

@@ -177,7 +177,7 @@ def test_every_run_and_the_headline(read):
     said = " ".join("".join(read.words).split())
     assert "On cifar10 lump (simsiam) ends with an average accuracy of 89.50±1.41 % (kNN within the task)" in said
     assert "forgetting 7.00±4.24 points, 2 runs; the untrained network: 65.25±0.35 %." in said
-    assert "3 runs, 2 experiments" in said
+    assert "3 runs, 2 groups" in said
 
 
 def test_accuracy_matrices_are_means_over_seeds(read, text):
@@ -195,24 +195,24 @@ def test_accuracy_matrices_are_means_over_seeds(read, text):
 
 def test_analysis_tables(read):
     assert read.tables["Geometry of parameters and features"] == [
-        ["experiment", "tasks learned", "n", "l2 from random", "l2 from previous", "effective rank", "dimensions"],
+        ["group", "tasks learned", "n", "l2 from random", "l2 from previous", "effective rank", "dimensions"],
         ["lump (simsiam)", "2", "2", "4.00±0.00", "-", "5.00±1.41", "96"],
     ]
     assert read.tables["Linear probe, accuracy in %"] == [
-        ["experiment", "tasks learned", "solver", "fraction", "n", "within the task", "all classes"],
+        ["group", "tasks learned", "solver", "fraction", "n", "within the task", "all classes"],
         ["lump (simsiam)", "1", "ridge", "0.1", "1", "85.00", "70.00"],
     ]
     assert read.tables["kNN with other settings, accuracy in %"] == [
-        ["experiment", "tasks learned", "k", "temperature", "n", "within the task", "all classes"],
+        ["group", "tasks learned", "k", "temperature", "n", "within the task", "all classes"],
         ["lump (simsiam)", "2", "200", "0.1", "1", "95.00", "45.00"],
         ["lump (simsiam)", "2", "2", "0.1", "1", "45.50", "45.00"],
     ]
     assert read.tables["Transfer between tasks, in % and points"] == [
-        ["experiment", "tasks learned", "n", "learning accuracy", "forward", "backward", "random network"],
+        ["group", "tasks learned", "n", "learning accuracy", "forward", "backward", "random network"],
         ["lump (simsiam)", "-", "1", "93.50", "1.50", "-2.50", "65.50"],
     ]
     assert read.tables["brand_new"] == [
-        ["experiment", "tasks learned", "dataset", "n", "score"],
+        ["group", "tasks learned", "dataset", "n", "score"],
         ["lump (simsiam)", "2", "mnist", "1", "3.25"],
     ]
 
@@ -224,7 +224,7 @@ def test_records_that_differ_in_a_setting_have_their_own_rows():
     other["values"] = {"task": [50.0], "all": [1.0]}
     read = Reader(page.build([page.Source(run(analysis=[LINEAR | first, LINEAR | other]), [], None, "")], "max"))
     assert read.tables["Linear probe, accuracy in %"] == [
-        ["experiment", "tasks learned", "solver", "fraction", "folds", "seed", "n", "within the task", "all classes"],
+        ["group", "tasks learned", "solver", "fraction", "folds", "seed", "n", "within the task", "all classes"],
         ["lump (simsiam)", "1", "ridge", "0.1", "2", "2", "1", "85.00", "70.00"],
         ["lump (simsiam)", "1", "ridge", "0.1", "5", "3", "1", "50.00", "1.00"],
     ]

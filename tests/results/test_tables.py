@@ -32,7 +32,7 @@ def few(images, **given):
 
 
 def rows(runs):
-    (table,) = tables.against_paper(compare.experiments_of(runs), "max")
+    (table,) = tables.against_paper(compare.groups_of(runs), "max")
     return [row[1:] for row in cells(table)[1:-1]]
 
 
@@ -133,8 +133,8 @@ def test_another_definition_of_forgetting_is_no_other_run():
 
 def test_settings_say_what_0_stands_for():
     runs = [run(), few(50)]
-    assert [e.recipe for e in compare.experiments_of(runs)] == ["lump, all training images", f"lump, {EXAMPLES}=50"]
-    assert cells(tables.settings_that_differ(compare.experiments_of(runs)))[1] == [
+    assert [e.recipe for e in compare.groups_of(runs)] == ["lump, all training images", f"lump, {EXAMPLES}=50"]
+    assert cells(tables.settings_that_differ(compare.groups_of(runs)))[1] == [
         EXAMPLES,
         "0 (all training images)",
         "50",
@@ -196,7 +196,7 @@ def linear(accuracy, **settings):
 
 def analysis(*of_seeds):
     runs = [run(seed=seed, analysis=records) for seed, records in enumerate(of_seeds)]
-    found = tables.analysis_tables(compare.experiments_of(runs))
+    found = tables.analysis_tables(compare.groups_of(runs))
     return {table.title: [row[1:] for row in cells(table)] for table in found}
 
 

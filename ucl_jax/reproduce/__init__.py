@@ -1,1 +1,1 @@
-"""The tables and figures of the paper by one command: plans the runs, carries them out, and reports."""
+"""Makes the tables and figures of the paper: plans the runs of a study, trains and probes them, and reports."""

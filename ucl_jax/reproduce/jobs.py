@@ -1,6 +1,6 @@
-"""Processes, each in a folder of its own: places for them on this machine, and running them there.
+"""Runs processes, each in a folder of its own, on the GPUs or CPU cores of this machine.
 
-Nothing here imports JAX: the processes have the devices to themselves.
+JAX is not imported here, so that the processes have the devices to themselves.
 """
 
 import fcntl
@@ -19,18 +19,22 @@ from ucl_jax.cli import StopRequest
 from ucl_jax.errors import Stopped
 
 LAUNCH = pathlib.Path(ucl_jax.__file__).parent.parent / "launch.py"
-POLL = 0.05  # seconds between two looks at the processes
+POLL = 0.05  # seconds between two checks of the processes
 
 
 class Slot(NamedTuple):
-    """Where a process runs: what its environment has more, and its CPU cores (None: all)."""
+    """A place for one process at a time.
+
+    environment: variables that the process gets in addition.
+    cores: the CPU cores that it may use; None for all.
+    """
 
     environment: dict[str, str]
     cores: tuple[int, ...] | None = None
 
 
 def gpus() -> list[str]:
-    """Returns the NVIDIA GPUs that a process here may use, found without JAX."""
+    """Returns the NVIDIA GPUs that a process here may use, as CUDA_VISIBLE_DEVICES names them; JAX is not asked."""
     if os.environ.get("JAX_PLATFORMS", "").startswith("cpu"):
         return []
     if (given := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
@@ -40,10 +44,11 @@ def gpus() -> list[str]:
 
 
 def make_slots(jobs: int | None = None) -> list[Slot]:
-    """Places for `jobs` processes: each has one GPU, or without one its share of the CPU cores.
+    """Returns slots for `jobs` processes: each has a GPU or, on a machine without GPU, a share of the CPU cores.
 
-    None is one a device: a GPU, else a core. A process with one core computes in one thread; one alone on a machine
-    without GPU has all of it.
+    Args:
+      jobs: processes at a time; None for one a GPU or, without GPU, one a core. Several may share a GPU or a core.
+        A single process without GPU gets all cores; one with a single core computes in a single thread.
     """
     devices = gpus()
     if devices:
@@ -61,7 +66,13 @@ def make_slots(jobs: int | None = None) -> list[Slot]:
 
 
 class Job(NamedTuple):
-    """A process to run: its name in messages, the folder that nobody else may work in, and its output's name there."""
+    """A process to run.
+
+    name: its name in messages.
+    folder: where it works; no other process may work there at the same time.
+    command: the program and its arguments.
+    output: the file of the folder that gets what it prints.
+    """
 
     name: str
     folder: pathlib.Path
@@ -70,25 +81,31 @@ class Job(NamedTuple):
 
     @property
     def log(self) -> pathlib.Path:
-        """What it prints, below its command."""
+        """The path of the file that has its command and, below, what it prints."""
         return self.folder / self.output
 
     def last_line(self) -> str:
-        """Returns the last line of what it printed."""
+        """Returns the last line that it printed."""
         lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines()[1:] if line.strip()]
         return lines[-1] if lines else "it printed nothing"
 
 
 def run_jobs(jobs: Sequence[Job], slots: Sequence[Slot], ended: Callable[[Job, int], None]) -> None:
-    """Runs all jobs in order, one in a slot at a time, and calls `ended` with the exit code of each.
+    """Runs jobs in order, one in a slot at a time.
 
-    One starts once nobody holds its folder's lock, such as a run that is still saving itself after its parent was
-    killed. All processes end with this one: they get SIGTERM, upon which runs save themselves.
+    A job starts once no other process holds the lock of its folder: a run may still be saving itself after its parent
+    was killed. When this process is stopped, the jobs get SIGTERM, upon which runs save themselves.
+
+    Args:
+      jobs: what to run.
+      slots: where to run it.
+      ended: is called with each job and its exit code when it has ended.
 
     Raises:
-      Stopped: SIGINT, SIGTERM or SIGHUP came; every process has ended by then.
+      Stopped: SIGINT, SIGTERM or SIGHUP arrived; every job has ended by then.
     """
-    waiting, free, told = list(jobs), list(slots), set()
+    waiting, free = list(jobs), list(slots)
+    told: set[pathlib.Path] = set()
     running: dict[subprocess.Popen, tuple[Job, Slot]] = {}
     with StopRequest() as stop:
         try:
@@ -123,8 +140,8 @@ def run_jobs(jobs: Sequence[Job], slots: Sequence[Slot], ended: Callable[[Job, i
         raise Stopped(f"stopped by {name}; what was running is saved, the same command goes on", stop.signum)
 
 
-# What a new process does before it becomes the job: it dies with its parent (after saving, by SIGTERM) and keeps to its
-# cores. Not a `preexec_fn`, which forks: that is unsafe in a process that has JAX.
+# A new process runs this before it becomes the job: it asks for SIGTERM when its parent dies, and keeps to its cores. A
+# `preexec_fn` could do the same, but makes Python fork, which is unsafe in a process that has imported JAX.
 PREPARE = """
 import ctypes, os, signal, sys
 parent, cores, *command = sys.argv[1:]
@@ -139,6 +156,7 @@ os.execvp(command[0], command)
 
 
 def _start(job: Job, slot: Slot) -> subprocess.Popen:
+    """Starts a job in a slot."""
     job.folder.mkdir(parents=True, exist_ok=True)
     cores = ",".join(map(str, sorted(slot.cores or ())))
     with job.log.open("w") as output:
@@ -150,7 +168,7 @@ def _start(job: Job, slot: Slot) -> subprocess.Popen:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            process_group=0,  # Ctrl-C reaches this process only: a second signal would end a run before it is saved
+            process_group=0,  # so that Ctrl-C reaches this process alone: a run ends unsaved at a second signal
         )
 
 

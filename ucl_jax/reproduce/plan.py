@@ -1,6 +1,6 @@
-"""The runs of a study: which there are, which are missing, how long these take, and training them.
+"""Plans the runs of a study: which there are, which are missing, and how long these take; and trains them.
 
-Nothing here imports JAX: a plan is made in a moment.
+JAX is not imported here, so that a plan is made at once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ucl_jax.cli import read_config
 from ucl_jax.errors import UsageError, require, write_whole
 from ucl_jax.reproduce.jobs import LAUNCH, Job, Slot, run_jobs
-from ucl_jax.results.compare import changed_settings
+from ucl_jax.results.compare import changed_settings, complete
 from ucl_jax.results.load import read_config as read_saved_config
 from ucl_jax.results.load import read_results
 from ucl_jax.settings import flatten
@@ -27,14 +27,20 @@ if TYPE_CHECKING:
     from ucl_jax.results.schema import RunResult
 
 CONFIGS = LAUNCH.parent / "configs"
-# Seconds of a run where none was finished yet: measured on one core of an AMD EPYC, mean over the rows of Table 1.
+# Benchmark -> seconds of a run, used until a first run is finished: the mean over Table 1 on one core of an AMD EPYC.
 MEASURED = {"digits": 90.0}
 
 
 class PlannedRun(NamedTuple):
-    """One run: configs/`recipe`.py:`benchmark`,`objective` with overrides (KEY=VALUE), in its folder.
+    """A run that a study needs: configs/RECIPE.py:BENCHMARK,OBJECTIVE with a seed and overrides, in a folder.
 
-    name: of the folder, and of the results where they are kept elsewhere.
+    name: the name of the folder, and of the results file where results are kept elsewhere.
+    folder: the run's folder.
+    benchmark: the name of the benchmark.
+    recipe: the name of the recipe.
+    objective: the name of the objective.
+    seed: `config.seed`.
+    overrides: KEY=VALUE each, KEY being "section.key".
     """
 
     name: str
@@ -47,16 +53,16 @@ class PlannedRun(NamedTuple):
 
     @property
     def argument(self) -> str:
-        """What the recipe's file is given after its colon."""
+        """The argument of the recipe: what follows the colon after its file."""
         return f"{self.benchmark},{self.objective}"
 
     @property
     def path(self) -> str:
-        """The name that tells a run from those of other benchmarks."""
+        """The name with the benchmark before it, which no other run has."""
         return f"{self.benchmark}/{self.name}"
 
     def command(self) -> list[str]:
-        """Returns what is run, in the folder of `launch.py`."""
+        """Returns the command that trains the run, to be started in the folder of `launch.py`."""
         flags = [f"--config=configs/{self.recipe}.py:{self.argument}", f"--config.seed={self.seed}"]
         flags += [f"--config.{pair}" for pair in self.overrides]
         return [sys.executable, LAUNCH.name, *flags, f"--workdir={self.folder.absolute()}"]
@@ -64,13 +70,17 @@ class PlannedRun(NamedTuple):
 
 @functools.cache
 def _config(recipe: str, argument: str, overrides: tuple[str, ...]) -> dict[str, Any]:
-    """Returns "section.key" -> value of a recipe with overrides, as JSON has it; raises UsageError for a bad one."""
+    """Returns a recipe's config with overrides as "section.key" -> value, as JSON has it.
+
+    Raises:
+      UsageError: the recipe does not take one of the overrides.
+    """
     flags = [f"--config={CONFIGS / recipe}.py:{argument}", *(f"--config.{pair}" for pair in overrides)]
     return flatten(json.loads(read_config(flags).to_json()))
 
 
 def config_of(run: PlannedRun) -> dict[str, Any]:
-    """Returns "section.key" -> value of the config that a run will have.
+    """Returns the config that a run will have, as "section.key" -> value.
 
     Raises:
       UsageError: its recipe does not take one of its overrides.
@@ -79,15 +89,19 @@ def config_of(run: PlannedRun) -> dict[str, Any]:
 
 
 def saved_results(run: PlannedRun, kept: pathlib.Path | None = None) -> RunResult | None:
-    """Returns what is there of a run: first from the folder `kept`, as NAME.json; None where nothing is.
+    """Returns the results of a run, finished or not; None where there are none yet.
+
+    Args:
+      run: the run.
+      kept: a folder that may have the results as NAME.json; it is looked at before the run's own folder.
 
     Raises:
-      UsageError: what is there is of other settings, or cannot be read.
+      UsageError: there is a run with other settings, or its files cannot be read.
     """
     paths = [*([kept / f"{run.name}.json"] if kept else []), run.folder / "results.json"]
     path = next((path for path in paths if path.exists()), None)
     if path is None:
-        if (run.folder / "config.json").exists():  # killed in the first task
+        if (run.folder / "config.json").exists():  # the run was stopped in the first task
             _require_same(run, run.folder, flatten(read_saved_config(run.folder / "config.json")))
         return None
     results = read_results(path)
@@ -96,6 +110,7 @@ def saved_results(run: PlannedRun, kept: pathlib.Path | None = None) -> RunResul
 
 
 def _require_same(run: PlannedRun, place: pathlib.Path, there: Mapping[str, Any]) -> None:
+    """Raises UsageError where the settings at a place are not those of a run, but for ones that change no number."""
     differing = changed_settings(there, config_of(run))
     require(
         not differing,
@@ -105,7 +120,11 @@ def _require_same(run: PlannedRun, place: pathlib.Path, there: Mapping[str, Any]
 
 
 def check(planned: Iterable[PlannedRun]) -> None:
-    """Raises UsageError where `launch.py` is not there, or does not take an override of a run."""
+    """Checks that `launch.py` is there and takes the overrides of all runs.
+
+    Raises:
+      UsageError: it does not.
+    """
     require(
         LAUNCH.exists(),
         f"{LAUNCH} is not there: runs are started with launch.py and configs/ of a checkout of ucl_jax; "
@@ -118,54 +137,71 @@ def check(planned: Iterable[PlannedRun]) -> None:
 
 
 class Times(NamedTuple):
-    """Seconds of runs, by what they are: what is closest to a run tells how long it takes."""
+    """How long finished runs took, from which the time of other runs is estimated.
+
+    seconds: (benchmark, objective, recipe, images a task), and each beginning of that tuple -> seconds of such runs.
+    """
 
     seconds: dict[tuple, list[float]]
 
     @classmethod
     def of(cls, root: pathlib.Path) -> Times:
-        """Returns those of the finished runs under a folder."""
+        """Returns the times of the finished runs under a folder."""
         times = cls({})
         for path in sorted({*root.glob("*/results.json"), *root.glob("*/*/results.json")}):
-            with contextlib.suppress(UsageError):  # somebody else's
+            with contextlib.suppress(UsageError):  # a file of another program
                 times.add(read_results(path))
         return times
 
     def add(self, results: RunResult) -> None:
-        """Takes in one run, if it is finished."""
+        """Adds the time of a run, if it is finished."""
         of = results.benchmark, results.objective, results.recipe, results.examples_per_task
         if results.finished:
             for length in range(1, 5):
                 self.seconds.setdefault(of[:length], []).append(results.seconds)
 
     def estimate(self, run: PlannedRun) -> float | None:
-        """Returns the mean of runs of the same objective, recipe and number of images, else of the same first of these.
+        """Returns the seconds that a run should take; None where no run of its benchmark is known.
 
-        None where nothing is known of the benchmark.
+        This is the mean of runs with the same benchmark, objective, recipe and number of images; where there are none,
+        of runs that agree in the first three of these, the first two, or the first.
         """
         of = run.benchmark, run.objective, run.recipe, config_of(run)["benchmark.examples_per_task"]
         known = next((self.seconds[of[:length]] for length in (4, 3, 2, 1) if of[:length] in self.seconds), None)
         return statistics.fmean(known) if known else MEASURED.get(run.benchmark)
 
 
-def left(times: Times, planned: Sequence[PlannedRun], spent: dict[str, float], jobs: int) -> str:
-    """Returns how long runs take on `jobs` slots, in words; `spent` are the seconds that some had, by their path."""
-    each = [times.estimate(run) for run in planned]
-    if None in each:
+def time_left(times: Times, planned: Sequence[PlannedRun], spent: dict[str, float], jobs: int) -> str:
+    """Returns in words how long runs will take.
+
+    Args:
+      times: of finished runs.
+      planned: the runs that are to be trained.
+      spent: the seconds that unfinished runs were trained already, by their path.
+      jobs: how many run at a time.
+    """
+    each = complete([times.estimate(run) for run in planned])
+    if each is None:
         return "time not known until a first run is finished"
     rest = [max(0.0, seconds - spent.get(run.path, 0.0)) for run, seconds in zip(planned, each)]
     return f"about {duration(max(max(rest, default=0.0), sum(rest) / jobs))}"
 
 
 def duration(seconds: float) -> str:
-    """Returns such as "40 s", "12 min" or "3.5 h"."""
+    """Returns a time as text, such as "40 s", "12 min" or "3.5 h"."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 class Plan(NamedTuple):
-    """The runs of a study, those that are not finished, the seconds that each of these had, what is known of time."""
+    """The plan of a study.
+
+    planned: all of its runs, in the order in which to train them.
+    missing: those that are not finished.
+    spent: the seconds that unfinished runs were trained already, by their path.
+    times: the times of finished runs.
+    """
 
     planned: tuple[PlannedRun, ...]
     missing: tuple[PlannedRun, ...]
@@ -174,17 +210,18 @@ class Plan(NamedTuple):
 
 
 def make_plan(planned: Sequence[PlannedRun], root: pathlib.Path, kept: pathlib.Path | None = None) -> Plan:
-    """Looks at what is there.
+    """Makes the plan of a study from the results that exist.
 
     Args:
-      planned: in the order in which to run them.
+      planned: the study's runs, in the order in which to train them.
       root: the folder whose finished runs tell how long one takes.
       kept: a folder with results of finished runs, as NAME.json.
 
     Raises:
       UsageError: a folder holds a run with other settings; nothing was started.
     """
-    missing, spent = [], {}
+    missing: list[PlannedRun] = []
+    spent: dict[str, float] = {}
     for run in planned:
         results = saved_results(run, kept)
         if results is None or not results.finished:
@@ -194,49 +231,50 @@ def make_plan(planned: Sequence[PlannedRun], root: pathlib.Path, kept: pathlib.P
     return Plan(tuple(planned), tuple(missing), spent, Times.of(root))
 
 
-def tell_plan(plan: Plan, jobs: int) -> None:
-    """Prints a line for each run that is to run, and how long it all takes."""
+def print_plan(plan: Plan, jobs: int) -> None:
+    """Prints a line for each run that is to be trained, and how long that takes in all."""
     for run in plan.missing:
         begun = run.path in plan.spent or (run.folder / "config.json").exists()
         print(f"  {run.path}: {'unfinished, will go on' if begun else 'missing'}")
     line = f"{len(plan.planned)} runs: {len(plan.planned) - len(plan.missing)} finished, {len(plan.missing)} to run"
     if plan.missing:
-        line += f", {jobs} at a time: {left(plan.times, plan.missing, plan.spent, jobs)}"
-        # A constant that was measured elsewhere is no estimate of this machine.
+        line += f", {jobs} at a time: {time_left(plan.times, plan.missing, plan.spent, jobs)}"
+        # The reader should know that this estimate was measured on another machine.
         if not plan.times.seconds and all(run.benchmark in MEASURED for run in plan.missing):
             line += " (by runs on one core of an AMD EPYC)"
     print(line, flush=True)
 
 
 def train(plan: Plan, slots: Sequence[Slot]) -> dict[str, str]:
-    """Runs what is missing; tells progress; returns why some failed, by their path.
+    """Trains the missing runs of a plan and prints progress; returns the reason for each that failed, by path.
 
     Raises:
-      Stopped: see `run_jobs`.
+      Stopped: a signal arrived, see `run_jobs`.
     """
     todo = {run.path: run for run in plan.missing}
-    total, failed = len(todo), {}
+    total = len(todo)
+    failed: dict[str, str] = {}
 
     def ended(job: Job, code: int) -> None:
         run = todo.pop(job.name)
         results = None
         if code == 0:
-            with contextlib.suppress(UsageError):  # told as a failure
+            with contextlib.suppress(UsageError):  # damaged results count as a failure below
                 results = saved_results(run)
         if results is None or not results.finished:
             failed[job.name] = f"{job.last_line()} (see {job.log})"
         else:
             plan.times.add(results)
         word = f"FAILED, exit code {code}" if job.name in failed else "done"
-        rest = f"; left: {left(plan.times, tuple(todo.values()), plan.spent, len(slots))}" if todo else ""
+        rest = f"; left: {time_left(plan.times, tuple(todo.values()), plan.spent, len(slots))}" if todo else ""
         print(f"[{total - len(todo)}/{total}] {job.name}: {word}{rest}", flush=True)
 
     run_jobs([Job(name, run.folder, tuple(run.command())) for name, run in todo.items()], slots, ended)
     return failed
 
 
-def keep(planned: Sequence[PlannedRun], folder: pathlib.Path) -> None:
-    """Copies results.json of finished runs into a folder, as NAME.json; what is there stays as it is."""
+def keep_results(planned: Sequence[PlannedRun], folder: pathlib.Path) -> None:
+    """Copies the results of finished runs into a folder, as NAME.json; files that are there already stay."""
     folder.mkdir(parents=True, exist_ok=True)
     for run in planned:
         source, kept = run.folder / "results.json", folder / f"{run.name}.json"
@@ -244,17 +282,21 @@ def keep(planned: Sequence[PlannedRun], folder: pathlib.Path) -> None:
             write_whole(kept, source.read_text(encoding="utf-8"))
 
 
-def tell_failures(failed: dict[str, str]) -> None:
-    """Prints a line for each failure."""
+def print_failures(failed: dict[str, str]) -> None:
+    """Prints a line for each failure: its name and the reason."""
     for name, why in failed.items():
         print(f"failed: {name}: {why}", flush=True)
 
 
 def slurm_script(name: str, planned: Sequence[PlannedRun], jobs: int | None = None) -> str:
-    """Returns an array job of Slurm: one run an index, one GPU each, at most `jobs` at a time.
+    """Returns the script of a Slurm array job that trains runs, each with an index and a GPU of its own.
 
-    Without `jobs` as many run as Slurm lets. A run that meets its time limit saves itself first, so that the script can
-    be submitted again.
+    A run that meets its time limit saves itself first, so that the script can be submitted again.
+
+    Args:
+      name: of the job.
+      planned: the runs.
+      jobs: how many run at a time; None leaves that to Slurm.
     """
     lines = [
         "#!/usr/bin/env bash",

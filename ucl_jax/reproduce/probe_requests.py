@@ -1,4 +1,4 @@
-"""What probes are requested of runs, and whether their results hold it."""
+"""Requests of a study: which probes a run needs, with which settings, and whether its results have them already."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ucl_jax.errors import choose, require
 from ucl_jax.reproduce.plan import PlannedRun
-from ucl_jax.results.compare import Experiment
+from ucl_jax.results.compare import RunGroup
 from ucl_jax.settings import PROBES, read_value
 
 if TYPE_CHECKING:
     from ucl_jax.results.schema import Record, RunResult
 
-# What is requested of probes: every setting, as it is given to --set, which changes it. These are the defaults of
-# `ucl_jax.probes`, which is not imported for that: it needs JAX. A record that lacks one of them, or has another, is
-# not the study's.
+# Probe -> setting -> value, as it is written for --set, which can change it. A record of a run counts for a study only
+# if it has all of these settings with these values. They repeat the defaults of `ucl_jax.probes`, which imports JAX.
 SETTINGS: dict[str, dict[str, str]] = {
     "ood": {
         "dataset": "available",
@@ -37,15 +36,18 @@ SETTINGS: dict[str, dict[str, str]] = {
     },
     "cka": {"other": "", "images": "1024", "batch_size": "256", "seed": "0"},
 }
-STUDYS = ("dataset", "other")  # settings that a study gives itself
-# By benchmark: digits is for two cores, where all images of the other data sets would take hours.
-SETTINGS_OF = {"digits": {"ood": {"train_images": "5000", "test_images": "1000"}}}
+FIXED_SETTINGS = ("dataset", "other")  # settings that a study decides, and that --set cannot change
+# Benchmark -> settings that differ there. Digits is meant for two cores, where all images would take hours.
+BENCHMARK_SETTINGS = {"digits": {"ood": {"train_images": "5000", "test_images": "1000"}}}
 
 
 class ProbeRequest(NamedTuple):
-    """A probe that a run's results.json has to have, with all its settings as they are given to --set.
+    """A probe whose record a run needs.
 
-    after: `--after` of ucl_jax.probe: "last" or "first,last"; a probe of the whole run takes no notice of it.
+    run: the run.
+    probe: the probe's name.
+    settings: all of its settings, as they are written for --set.
+    after: `--after` of `ucl_jax.probe`, "last" or "first,last"; a probe of the whole run ignores it.
     """
 
     run: PlannedRun
@@ -55,19 +57,26 @@ class ProbeRequest(NamedTuple):
 
 
 def settings(given: argparse.Namespace, probe: str, benchmark: str) -> dict[str, str]:
-    """Returns the settings of a request: as in SETTINGS and SETTINGS_OF, but for --set."""
+    """Returns the settings of a request: those of SETTINGS and BENCHMARK_SETTINGS, changed as --set says."""
     changed = (change.partition("=")[::2] for change in given.set)
     own = {key.partition(".")[2]: value for key, value in changed if key.partition(".")[0] == probe}
-    return SETTINGS[probe] | SETTINGS_OF.get(benchmark, {}).get(probe, {}) | own
+    return SETTINGS[probe] | BENCHMARK_SETTINGS.get(benchmark, {}).get(probe, {}) | own
 
 
 def check(change: str) -> None:
-    """Raises UsageError unless `change`, given to --set, is PROBE.KEY=VALUE of a setting that a study may have."""
+    """Checks a value of --set.
+
+    Args:
+      change: PROBE.KEY=VALUE.
+
+    Raises:
+      UsageError: it has another form, there is no such setting, or the study decides it.
+    """
     target, _, value = change.partition("=")
     probe, _, key = target.partition(".")
     require(bool(key and value), f"--set={change} is not PROBE.KEY=VALUE")
     default = choose(f"setting of {probe}", key, choose("probe to set", probe, SETTINGS))
-    require(key not in STUDYS, f"--set={change}: the study sets that; see --datasets")
+    require(key not in FIXED_SETTINGS, f"--set={change}: the study sets that; see --datasets")
     require(
         "," in default or "," not in value,
         f"--set={change}: a study has one {key} at a time; give one, and run it again with the other",
@@ -76,10 +85,15 @@ def check(change: str) -> None:
 
 
 def record(results: RunResult, request: ProbeRequest, after: int) -> Record | None:
-    """Returns the analysis record that a request is for, of the network after so many tasks; None where it is missing.
+    """Returns the record that answers a request; None where there is none.
 
-    A path is compared by its last two parts, so that a folder of runs may be moved. A comparison of runs counts only
-    where it is of all tasks of both, which may not have been finished when it was made.
+    Of the folder of another run only the last two parts are compared, so that runs may be moved. A comparison of two
+    runs counts only if it is of their networks after all tasks: it may have been made before both were finished.
+
+    Args:
+      results: of the run.
+      request: what is needed.
+      after: the number of tasks that the network has learned.
     """
 
     def same(key: str, here: str, of_record: dict[str, Any]) -> bool:
@@ -107,13 +121,20 @@ def record(results: RunResult, request: ProbeRequest, after: int) -> Record | No
 
 
 def _number_or_word(value: Any) -> float | str:
+    """Returns a setting as a number where it is one, so that "1" and 1.0 are equal."""
     try:
         return float(value)
     except (TypeError, ValueError):
         return str(value)
 
 
-def values(experiment: Experiment, request: ProbeRequest, after: int | None = None) -> dict[int, Any]:
-    """Returns the typed values that a probe found, by seed; after all tasks unless `after` says otherwise."""
-    found = {run.seed: record(run, request, after or run.tasks_learned) for run in experiment.runs}
+def values(group: RunGroup, request: ProbeRequest, after: int | None = None) -> dict[int, Any]:
+    """Returns seed -> what the probe of a request found, for the runs of a group that have it.
+
+    Args:
+      group: the runs.
+      request: a request with the same probe and settings; its run does not matter.
+      after: the number of tasks that the networks have learned; None for all.
+    """
+    found = {run.seed: record(run, request, after or run.tasks_learned) for run in group.runs}
     return {seed: each.typed_values for seed, each in found.items() if each is not None}

@@ -1,6 +1,7 @@
-"""What each table and figure of the paper is: its runs, the probes that it needs, and the report made of the results.
+"""Describes the studies: for each table or figure of the paper its runs, the probes that it needs, and its report.
 
-Nothing here runs anything, see `ucl_jax.reproduce`. Cheap to import: a plan is made in a moment.
+Nothing is run here; the command `python -m ucl_jax.reproduce` does that. Neither JAX nor TFDS is imported, so that a
+plan is made at once.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ucl_jax.reproduce import probe_requests
 from ucl_jax.reproduce.plan import PlannedRun
 from ucl_jax.reproduce.probe_requests import ProbeRequest
 from ucl_jax.results import compare, tables
-from ucl_jax.results.compare import Experiment
+from ucl_jax.results.compare import RunGroup
 from ucl_jax.results.paper import DATASETS, TABLE1, TABLE2, Value
 from ucl_jax.results.tables import Table, make_frame, mean_and_deviation, with_deviation
 
@@ -24,36 +25,37 @@ if TYPE_CHECKING:
     from ucl_jax.results.schema import CkaValues, RunResult
 
 UNLABELLED = ("finetune", "si", "der", "lump", "multitask", "pnn")
-# The rows of Table 1, and those that the paper does not have.
+# Objective -> recipes: the rows of the paper's Table 1, and further ones that the paper does not have.
 ROWS = {
     "supervised": ("finetune", "si", "agem", "gss", "der", "multitask", "pnn"),
     "simsiam": UNLABELLED,
     "barlow_twins": UNLABELLED,
 }
-MORE = {
+EXTRA_ROWS = {
     "supervised": ("er", "lump", "derpp", "pfr"),
     "simsiam": ("er", "derpp", "agem", "gss", "cassle", "pfr"),
     "barlow_twins": ("er", "derpp", "agem", "cassle", "pfr"),
 }
-ROWS2 = {objective: tuple(r for b, o, r in TABLE2 if (b, o) == ("cifar10", objective)) for objective in ROWS}
-FEWSHOT = dict.fromkeys(ROWS, ("finetune", "der", "lump"))
-LANDSCAPE = dict.fromkeys(ROWS, ("finetune", "si", "lump")) | {"supervised": ("finetune", "si")}
+TABLE2_ROWS = {objective: tuple(r for b, o, r in TABLE2 if (b, o) == ("cifar10", objective)) for objective in ROWS}
+FEWSHOT_ROWS = dict.fromkeys(ROWS, ("finetune", "der", "lump"))
+LANDSCAPE_ROWS = dict.fromkeys(ROWS, ("finetune", "si", "lump")) | {"supervised": ("finetune", "si")}
 EXAMPLES = "benchmark.examples_per_task"
 SUBSET = "benchmark.subset_seed"
-# Training images a task (its mean where tasks differ): of few-shot runs, and all.
-SIZES = {"digits": (10, 25, 50, 100)}  # else 100, 200, 500
-ALL = {"digits": 288, "mnist": 12000, "fashion_mnist": 12000, "svhn_cropped": 14651}
-ALL |= {"cifar10": 10000, "cifar100": 2500, "tiny_imagenet": 2500}
-Given = argparse.Namespace  # the command line, see `reproduce.parse`
-Runs = Mapping[PlannedRun, "RunResult"]  # finished ones
+# Benchmark -> numbers of training images a task in few-shot runs; other benchmarks have 100, 200 and 500.
+FEWSHOT_SIZES = {"digits": (10, 25, 50, 100)}
+# Benchmark -> number of all training images a task, the mean where tasks differ.
+ALL_IMAGES = {"digits": 288, "mnist": 12000, "fashion_mnist": 12000, "svhn_cropped": 14651}
+ALL_IMAGES |= {"cifar10": 10000, "cifar100": 2500, "tiny_imagenet": 2500}
+Given = argparse.Namespace  # the checked command line, see `parse` of `ucl_jax.reproduce.__main__`
+Runs = Mapping[PlannedRun, "RunResult"]  # the results of finished runs
 
 
 class StudyReport(NamedTuple):
-    """What a study says.
+    """The result of a study.
 
     table: means and deviations over seeds.
-    numbers: the same as JSON, with the values of all seeds.
-    figure: the name of a function of `figures`, what it shows and its title.
+    numbers: the same numbers for JSON, with the values of all seeds.
+    figure: the name of a function of `ucl_jax.results.figures`, what it draws, and the title; None for no figure.
     """
 
     table: Table
@@ -62,11 +64,13 @@ class StudyReport(NamedTuple):
 
 
 class Study(NamedTuple):
-    """One table or figure of the paper.
+    """A study: one table or figure of the paper.
 
-    plan: given, benchmark -> the runs that it needs.
-    report: given, these runs, the results of those that are finished -> what it says.
-    requests: given, these runs -> the probes that their results have to have.
+    about: what it shows, in a line of the command's help.
+    objectives: the objectives that it has by default.
+    plan: a function (command line, benchmark) -> the runs that it needs.
+    report: a function (command line, these runs, results of those that are finished) -> its report.
+    requests: a function (command line, these runs) -> the probes that it needs of them.
     """
 
     about: str
@@ -77,20 +81,23 @@ class Study(NamedTuple):
 
 
 def words(text: str) -> list[str]:
-    """Returns the words of a comma list, each once."""
+    """Returns the words of a list with commas between, each once."""
     return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
 
 
 def _planned_run(given: Given, benchmark: str, recipe: str, objective: str, seed: int, examples: int = 0) -> PlannedRun:
-    """Returns a run in its place under --root; `examples` images a task, 0 for all. Each seed has its own subset."""
+    """Returns a run with its folder under --root; it trains on `examples` images a task, 0 for all of them.
+
+    Where it does not train on all of them, each seed has a subset of its own.
+    """
     own = (f"{EXAMPLES}={examples}", f"{SUBSET}=-1") if examples else ()
     name = f"{recipe}-{objective}-seed{seed}" + (f"-examples{examples}" if examples else "")
     return PlannedRun(name, given.root / benchmark / name, benchmark, recipe, objective, seed, (*own, *given.override))
 
 
 def _recipes(given: Given, objective: str, default: Sequence[str]) -> list[str]:
-    """Returns the recipes of an objective: `default`, first of all that there are, or what --recipes names."""
-    known = ROWS[objective] + MORE[objective]
+    """Returns the recipes of an objective: `default`; all, those of `default` first; or those that --recipes names."""
+    known = ROWS[objective] + EXTRA_ROWS[objective]
     if given.recipes == "all":
         return list(dict.fromkeys((*default, *known)))
     return [recipe for recipe in words(given.recipes) if recipe in known] if given.recipes else list(default)
@@ -99,9 +106,13 @@ def _recipes(given: Given, objective: str, default: Sequence[str]) -> list[str]:
 def _grid(
     rows: Mapping[str, Sequence[str]], sizes: Callable[[Given, str], list[int]] = lambda given, benchmark: [0]
 ) -> Callable[[Given, str], list[PlannedRun]]:
-    """Returns what plans all recipes and seeds.
+    """Returns a function that plans a run for each objective, recipe, seed and number of images.
 
-    The default rows come first, and seed by seed, so that a stopped study is of use.
+    The default rows come first, one seed after the other, so that a study that is stopped has whole rows.
+
+    Args:
+      rows: objective -> recipes by default.
+      sizes: a function (command line, benchmark) -> numbers of training images a task, 0 for all.
     """
     return lambda given, benchmark: [
         _planned_run(given, benchmark, recipe, objective, seed, examples)
@@ -115,10 +126,14 @@ def _grid(
 
 
 def _sizes(given: Given, benchmark: str) -> list[int]:
-    """Returns the images a task of the few-shot runs; 0 for all at the end."""
+    """Returns the numbers of training images a task in few-shot runs, in ascending order; 0, for all, is the last.
+
+    Raises:
+      UsageError: --sizes has something else than numbers below that of all images, and "all".
+    """
     if not given.sizes:
-        return [*SIZES.get(benchmark, (100, 200, 500)), 0]
-    asked, full = words(given.sizes), ALL[benchmark]
+        return [*FEWSHOT_SIZES.get(benchmark, (100, 200, 500)), 0]
+    asked, full = words(given.sizes), ALL_IMAGES[benchmark]
     require(
         all(word == "all" or (word.isdecimal() and len(word) < 10 and int(word)) for word in asked),
         f"--sizes={given.sizes} is not numbers of images a task, or all, with commas between",
@@ -128,30 +143,32 @@ def _sizes(given: Given, benchmark: str) -> list[int]:
     return sizes
 
 
-def _known(benchmark: str, table: Mapping[tuple, Any]) -> str:
+def _about_paper(benchmark: str, table: Mapping[tuple, Any]) -> str:
+    """Returns the sentence of a legend about the paper's numbers."""
     return compare.WITHIN if any(key[0] == benchmark for key in table) else f"The paper has no {benchmark}."
 
 
-def _experiments(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> list[Experiment]:
-    """Groups finished runs that differ in their seed or their number of images alone, in the order of the plan."""
+def _groups(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> list[RunGroup]:
+    """Returns groups of finished runs, in the order of the plan; runs of one group may differ in their images too."""
     ordered = sorted(planned, key=lambda run: given.objectives.index(run.objective))
     order = list(dict.fromkeys((run.objective, run.recipe) for run in ordered))
     ordered.sort(key=lambda run: order.index((run.objective, run.recipe)))
-    return compare.experiments_of([runs[run] for run in ordered if run in runs], but={EXAMPLES, SUBSET})
+    return compare.groups_of([runs[run] for run in ordered if run in runs], but={EXAMPLES, SUBSET})
 
 
-def _whole(function: Callable[[Sequence[float]], float], values: Sequence[float | None]) -> float | None:
-    """Returns None where one of the values is missing, as of a network whose loss or maps are not finite."""
-    return None if None in values else function(values)
+def _if_complete(function: Callable[[Sequence[float]], float], values: Sequence[float | None]) -> float | None:
+    """Returns function(values); None where a value is missing, as of a network whose loss is not finite."""
+    known = compare.complete(values)
+    return None if known is None else function(known)
 
 
-def _row(experiment: Experiment) -> dict[str, Any]:
-    """Returns what names a row, in the numbers."""
-    return {"objective": experiment.objective, "recipe": experiment.recipe}
+def _row(group: RunGroup) -> dict[str, Any]:
+    """Returns the keys that name a group in a report's numbers."""
+    return {"objective": group.objective, "recipe": group.recipe}
 
 
 def _means(of_seeds: Iterable[Sequence[float | None]]) -> list[float | None]:
-    """Returns the mean and the deviation of each of several numbers over seeds."""
+    """Returns mean and deviation over seeds of several numbers, one after the other."""
     return [number for values in of_seeds for number in mean_and_deviation(values)]
 
 
@@ -159,31 +176,33 @@ SIGNED = {"difference": "+.2f"}
 
 
 def _report_table1(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> StudyReport:
+    """Reports accuracy and forgetting by kNN, beside the paper's Table 1."""
     names = ("accuracy", "forgetting")
     head = [column for name in names for column in tables.beside_columns(name)]
     columns = ["objective", "recipe", "n", *head, *with_deviation("all classes", "its forgetting")]
     rows, numbers = [], []
-    for e in _experiments(given, planned, runs):
-        definition = compare.forgetting_of(e.runs)
-        task, whole = (compare.scores(e.runs, probe, definition) for probe in ("knn_task", "knn_all"))
-        paper = TABLE1.get(e.key, (None, None))
+    for group in _groups(given, planned, runs):
+        definition = compare.forgetting_of(group.runs)
+        task = compare.scores(group.runs, "knn_task", definition)
+        whole = compare.scores(group.runs, "knn_all", definition)
+        paper = TABLE1.get(group.key, (None, None))
         compared = [cell for ours, theirs in zip(task, paper) for cell in tables.beside(ours, theirs)]
-        rows.append([e.objective, e.recipe, len(e.runs), *compared, *_means(whole)])
-        measured = {"task": dict(zip(names, task)), "all": dict(zip(names, whole))}
+        rows.append([group.objective, group.recipe, len(group.runs), *compared, *_means(whole)])
+        measured: dict[str, Any] = {"task": dict(zip(names, task)), "all": dict(zip(names, whole))}
         measured["paper"] = dict(zip(names, map(_against, task, paper)))
-        numbers.append({**_row(e), "seeds": compare.seeds(e.runs), **measured})
+        numbers.append({**_row(group), "seeds": compare.seeds(group.runs), **measured})
     benchmark = planned[0].benchmark
     legend = [
         "accuracy: kNN within the task, in %; forgetting in points; all classes: kNN over all classes seen, and its "
         "forgetting. Mean±unbiased deviation over n seeds.",
-        _known(benchmark, TABLE1),
+        _about_paper(benchmark, TABLE1),
         *([SEEN_ROWS] if compare.seen_rows_only(runs.values()) else []),
     ]
     return StudyReport(Table(f"Table 1 on {benchmark}", make_frame(columns, rows), 2, legend, SIGNED), numbers)
 
 
 def _against(ours: Sequence[float | None], theirs: Value | None) -> dict[str, Any] | None:
-    """Returns `compare.against` as JSON."""
+    """Returns our values compared with the paper's, see `compare.against`, for JSON."""
     compared = compare.against(ours, theirs)
     return compared and compared._asdict()
 
@@ -192,11 +211,11 @@ def datasets(given: Given, benchmark: str) -> list[str]:
     """Returns the other data sets: those of --datasets, else those of the paper that are prepared on this machine.
 
     Raises:
-      UsageError: none is.
+      UsageError: none of the paper's is prepared.
     """
     if given.datasets:
         return words(given.datasets)
-    from ucl_jax.data import prepare  # TFDS, which no other study needs
+    from ucl_jax.data import prepare  # imports TFDS, which no other study needs
 
     known = [name for name in DATASETS if name != benchmark]
     ready = [name for name in known if prepare.find_prepared(BENCHMARKS[name].tfds_name, given.data_dir)]
@@ -210,6 +229,7 @@ def datasets(given: Given, benchmark: str) -> list[str]:
 
 
 def _request_ood(given: Given, planned: Sequence[PlannedRun]) -> list[ProbeRequest]:
+    """Returns a request for each run and other data set."""
     others = {benchmark: datasets(given, benchmark) for benchmark in dict.fromkeys(run.benchmark for run in planned)}
     return [
         ProbeRequest(run, "ood", probe_requests.settings(given, "ood", run.benchmark) | {"dataset": dataset})
@@ -219,21 +239,22 @@ def _request_ood(given: Given, planned: Sequence[PlannedRun]) -> list[ProbeReque
 
 
 def _report_table2(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> StudyReport:
+    """Reports accuracy on other data sets by kNN, beside the paper's Table 2."""
     request_of = {request.settings["dataset"]: request for request in _request_ood(given, planned[:1])}
     head = [column for name in request_of for column in tables.beside_columns(name)]
     rows, numbers, seen = [], [], {}
-    for e in _experiments(given, planned, runs):
+    for group in _groups(given, planned, runs):
         beside, values = [], {}
         for name, request in request_of.items():
-            found = probe_requests.values(e, request)
+            found = probe_requests.values(group, request)
             if found:
                 seen[name] = next(iter(found.values()))
             knn, linear = [v.knn for v in found.values()], [v.linear for v in found.values()]
-            paper = TABLE2.get(e.key, {}).get(name)
+            paper = TABLE2.get(group.key, {}).get(name)
             beside += tables.beside(knn, paper)
             values[name] = {"seeds": list(found), "knn": knn, "linear": linear, "paper": _against(knn, paper)}
-        rows.append([e.objective, e.recipe, len(e.runs), *beside])
-        numbers.append({**_row(e), "datasets": values})
+        rows.append([group.objective, group.recipe, len(group.runs), *beside])
+        numbers.append({**_row(group), "datasets": values})
     benchmark = planned[0].benchmark
     legend = [
         f"kNN on data sets that the network was not trained on (it was on {benchmark}), in %; mean±unbiased deviation "
@@ -242,38 +263,42 @@ def _report_table2(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> S
         "Images, training and test: "
         + ", ".join(f"{name} {v.train_images} and {v.test_images}" for name, v in seen.items())
         + ".",
-        _known(benchmark, TABLE2),
+        _about_paper(benchmark, TABLE2),
     ]
     frame = make_frame(["objective", "recipe", "n", *head], rows)
     return StudyReport(Table(f"Table 2, trained on {benchmark}", frame, 2, legend, SIGNED), numbers)
 
 
 def _report_fewshot(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> StudyReport:
+    """Reports accuracy and forgetting by the number of training images, and how much accuracy fewer images cost."""
     benchmark = planned[0].benchmark
     sizes = _sizes(given, benchmark)
-    heads = [str(size) if size else f"all ({ALL[benchmark]})" for size in sizes]
+    heads = [str(size) if size else f"all ({ALL_IMAGES[benchmark]})" for size in sizes]
     accuracy_heads, forgetting_heads = (with_deviation(*(f"{letter}, {w}" for w in heads)) for letter in "AF")
-    rows, numbers, series, lost_of, apart = [], [], {}, {}, []
-    for e in _experiments(given, planned, runs):
-        points = []
+    rows, numbers, series, apart = [], [], {}, []
+    lost_of: dict[str, list[float]] = {}
+    for group in _groups(given, planned, runs):
+        points: list[dict[str, Any]] = []
         for size in sizes:
-            of_size = [run for run in e.runs if run.examples_per_task == size]
-            accuracy, forgetting = compare.scores(of_size, "knn_task", compare.forgetting_of(e.runs))
-            point = {"images": size or ALL[benchmark], "accuracy": accuracy, "forgetting": forgetting}
+            of_size = [run for run in group.runs if run.examples_per_task == size]
+            accuracy, forgetting = compare.scores(of_size, "knn_task", compare.forgetting_of(group.runs))
+            point = {"images": size or ALL_IMAGES[benchmark], "accuracy": accuracy, "forgetting": forgetting}
             points.append({**point, "seeds": compare.seeds(of_size)})
         accuracies, forgotten = ([p[key] for p in points] for key in ("accuracy", "forgetting"))
         lost = None
         fewest, most = (dict(zip(points[place]["seeds"], accuracies[place])) for place in (0, -1))
         if len(sizes) > 1 and (both := fewest.keys() & most.keys()):  # runs of other seeds may be missing yet
             lost = statistics.fmean(most[seed] - fewest[seed] for seed in sorted(both))
-            if e.runs[0].recipe in ROWS[e.objective]:
-                lost_of.setdefault("supervised" if e.objective == "supervised" else "unsupervised", []).append(lost)
+            if group.runs[0].recipe in ROWS[group.objective]:
+                lost_of.setdefault("supervised" if group.objective == "supervised" else "unsupervised", []).append(lost)
             else:
-                apart.append(f"{e.recipe} ({e.objective})")
+                apart.append(f"{group.recipe} ({group.objective})")
         count = max(len(p["seeds"]) for p in points)
-        rows.append([e.objective, e.recipe, count, *_means(accuracies), lost, *_means(forgotten)])
-        numbers.append({**_row(e), "points": points, "lost": lost})
-        series[f"{e.recipe}, {e.objective}"] = [{k: p[k] for k in ("images", "accuracy", "forgetting")} for p in points]
+        rows.append([group.objective, group.recipe, count, *_means(accuracies), lost, *_means(forgotten)])
+        numbers.append({**_row(group), "points": points, "lost": lost})
+        series[f"{group.recipe}, {group.objective}"] = [
+            {k: p[k] for k in ("images", "accuracy", "forgetting")} for p in points
+        ]
     legend = [
         "kNN within the task by training images a task: A is average accuracy in %, F forgetting in points; "
         "mean±unbiased deviation over seeds, each with a subset of its own. lost: A with the most images - A with the "
@@ -289,7 +314,10 @@ def _report_fewshot(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> 
 
 
 def pairs(given: Given) -> dict[str, tuple[tuple[str, str], tuple[str, str]]]:
-    """Returns the pairs of fig. 3: name -> (recipe, objective) twice; without labels, with labels, one of each."""
+    """Returns the pairs of runs in fig. 3: name -> (recipe, objective) of both.
+
+    A pair is of two unsupervised runs (UCL-UCL), two supervised ones (SCL-SCL), or one of each.
+    """
     found = {}
     unlabelled = [objective for objective in given.objectives if objective != "supervised"]
     for objective in unlabelled:
@@ -302,17 +330,18 @@ def pairs(given: Given) -> dict[str, tuple[tuple[str, str], tuple[str, str]]]:
 
 
 def _cka_runs(given: Given, benchmark: str) -> list[PlannedRun]:
+    """Plans the runs of the pairs of fig. 3; raises UsageError for --recipes, and for a single seed."""
     require(not given.recipes, "cka compares fixed pairs of runs: leave --recipes out, and choose by --objectives")
     require(given.seeds > 1, f"cka compares runs of different seeds: --seeds={given.seeds} must be at least 2")
-    models = dict.fromkeys(model for pair in pairs(given).values() for model in pair)
-    return [_planned_run(given, benchmark, *model, seed) for seed in range(given.seeds) for model in models]
+    wanted = dict.fromkeys(one for pair in pairs(given).values() for one in pair)
+    return [_planned_run(given, benchmark, *one, seed) for seed in range(given.seeds) for one in wanted]
 
 
 def _named_requests(given: Given, planned: Sequence[PlannedRun]) -> list[tuple[str, ProbeRequest]]:
-    """Returns ("", a run against itself), and (name of a pair, its first run against its second), seed by seed.
+    """Returns the requests of cka by name: "" for a run compared with itself, else the name of a pair of runs.
 
-    The second run has the next seed, the one after the last being 0: two runs of one seed start from the same weights
-    and see the same batches, which makes them more alike than independent ones are.
+    A pair has a request for each seed of its first run. The second run has the next seed, 0 after the last: two runs of
+    one seed start from the same weights and see the same batches, which makes them more alike than independent ones.
     """
 
     def request(run: PlannedRun, other: str) -> ProbeRequest:
@@ -330,10 +359,12 @@ def _named_requests(given: Given, planned: Sequence[PlannedRun]) -> list[tuple[s
 
 
 def _request_cka(given: Given, planned: Sequence[PlannedRun]) -> list[ProbeRequest]:
+    """Returns the comparisons of each run with itself and of the pairs of runs."""
     return [request for _, request in _named_requests(given, planned)]
 
 
 def _report_cka(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> StudyReport:
+    """Reports how alike the last networks of two runs are, stage by stage."""
     found: dict[str, list[CkaValues]] = {}
     seeds: dict[str, list[int]] = {}
     own = {}
@@ -352,16 +383,16 @@ def _report_cka(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> Stud
                 "values": [similarity[-1] for similarity in values.cka.values()],
             }
     names = list(next(iter(found.values()))[0].cka) if found else []  # all runs have the same architecture
-    rows, numbers = [], []
+    rows: list[list[Any]] = []
+    numbers: list[dict[str, Any]] = []
     for name, of_seeds in found.items():
         first, second = (f"{recipe}, {objective}" for recipe, objective in pairs(given)[name])
         stages = {stage: [values.cka[stage][-1][-1] for values in of_seeds] for stage in names}
         distance = [values.l2[-1][-1] if values.l2 else None for values in of_seeds]
         rows.append([name, first, second, len(of_seeds), *_means([*stages.values(), distance])])
         following = [(seed + 1) % given.seeds for seed in seeds[name]]
-        numbers.append({"pair": name, "first": first, "second": second, "seeds": seeds[name]})
-        numbers[-1] |= {"second_seeds": following}
-        numbers[-1] |= {"cka": stages, "l2": distance}
+        of_both = {"seeds": seeds[name], "second_seeds": following}
+        numbers.append({"pair": name, "first": first, "second": second, **of_both, "cka": stages, "l2": distance})
     benchmark = planned[0].benchmark
     legend = [
         f"Linear CKA of two networks after the last task, on test images of {benchmark}, stage by stage; mean±unbiased "
@@ -373,7 +404,7 @@ def _report_cka(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> Stud
         "The paper's: 49 to 92 without labels, 183 to 315 with.",
         "Figure: these numbers, and for seed 0 of each run its last network against its own after t tasks.",
     ]
-    means = [[_whole(statistics.fmean, stage) for stage in row["cka"].values()] for row in numbers]
+    means = [[_if_complete(statistics.fmean, stage) for stage in row["cka"].values()] for row in numbers]
     panels = {"two runs": {"rows": list(found), "columns": names, "values": means}, **own}
     title = f"Linear CKA on {benchmark}: last networks of two runs; last and after t tasks"
     figure = ("cka", panels, title) if found else None
@@ -382,6 +413,7 @@ def _report_cka(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> Stud
 
 
 def _request_landscape(given: Given, planned: Sequence[PlannedRun]) -> list[ProbeRequest]:
+    """Returns a request for the loss around each run's networks after the first and after the last task."""
     probe = "loss_landscape"
     return [
         ProbeRequest(run, probe, probe_requests.settings(given, probe, run.benchmark), "first,last") for run in planned
@@ -389,26 +421,27 @@ def _request_landscape(given: Given, planned: Sequence[PlannedRun]) -> list[Prob
 
 
 def _report_landscape(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> StudyReport:
+    """Reports the first task's loss at and around the networks after the first and after the last task."""
     request = _request_landscape(given, planned[:1])[0]
     rows, numbers, panels = [], [], {}
-    for e in _experiments(given, planned, runs):
-        last = e.runs[0].tasks_learned
+    for group in _groups(given, planned, runs):
+        last = group.runs[0].tasks_learned
         for after, learned in {"first": 1, "last": last}.items() if last > 1 else [("last", 1)]:
-            found = probe_requests.values(e, request, learned)
+            found = probe_requests.values(group, request, learned)
             if not found:
                 continue
             if 0 in found:
                 panel = {"steps": found[0].steps, "loss": found[0].loss}
-                panels[f"{e.recipe}, {e.objective}, after task {learned}"] = panel
+                panels[f"{group.recipe}, {group.objective}, after task {learned}"] = panel
             losses = [values.loss for values in found.values()]
             flat = [[value for row in loss for value in row] for loss in losses]
             measured = {
                 "centre": [loss[len(loss) // 2][len(loss) // 2] for loss in losses],
-                "mean": [_whole(statistics.fmean, loss) for loss in flat],
-                "highest": [_whole(max, loss) for loss in flat],
+                "mean": [_if_complete(statistics.fmean, loss) for loss in flat],
+                "highest": [_if_complete(max, loss) for loss in flat],
             }
-            rows.append([e.objective, e.recipe, f"the {after} task", len(found), *_means(measured.values())])
-            numbers.append({**_row(e), "after": after, "seeds": list(found), **measured})
+            rows.append([group.objective, group.recipe, f"the {after} task", len(found), *_means(measured.values())])
+            numbers.append({**_row(group), "after": after, "seeds": list(found), **measured})
     chosen = ", ".join(f"{key} {value}" for key, value in request.settings.items())
     legend = [
         "Loss on the first task's data over a plane of two random filter-normalised directions through the network "
@@ -434,8 +467,8 @@ LANDSCAPE_ABOUT = "the first task's loss around the network after the first and 
 ALL_OBJECTIVES, TWO = tuple(ROWS), ("supervised", "simsiam")
 STUDIES: dict[str, Study] = {
     "table1": Study(TABLE1_ABOUT, ALL_OBJECTIVES, _grid(ROWS), _report_table1),
-    "table2": Study(TABLE2_ABOUT, ALL_OBJECTIVES, _grid(ROWS2), _report_table2, _request_ood),
-    "fewshot": Study(FEWSHOT_ABOUT, ALL_OBJECTIVES, _grid(FEWSHOT, _sizes), _report_fewshot),
+    "table2": Study(TABLE2_ABOUT, ALL_OBJECTIVES, _grid(TABLE2_ROWS), _report_table2, _request_ood),
+    "fewshot": Study(FEWSHOT_ABOUT, ALL_OBJECTIVES, _grid(FEWSHOT_ROWS, _sizes), _report_fewshot),
     "cka": Study(CKA_ABOUT, TWO, _cka_runs, _report_cka, _request_cka),
-    "landscape": Study(LANDSCAPE_ABOUT, TWO, _grid(LANDSCAPE), _report_landscape, _request_landscape),
+    "landscape": Study(LANDSCAPE_ABOUT, TWO, _grid(LANDSCAPE_ROWS), _report_landscape, _request_landscape),
 }

@@ -1,4 +1,4 @@
-"""Tables, plots and a page of finished or running runs, from what lies in their folders.
+"""Prints a table of runs, finished or still running, from the files in their folders; draws a plot or writes a page.
 
 python -m ucl_jax.report runs/a runs/b [--out=runs/compared.png]
 python -m ucl_jax.report runs/* --out=report/                           # one page: report/index.html
@@ -17,7 +17,11 @@ from ucl_jax.results.load import load_results
 
 
 def _is_page(out: str) -> bool:
-    """Tells whether --out asks for a page in a folder, not for a picture; raises UsageError for neither."""
+    """Tells whether --out asks for a page (a folder) and not for a picture (NAME.png).
+
+    Raises:
+      UsageError: it is neither, or the picture's folder does not exist.
+    """
     path = pathlib.Path(out)
     if path.suffix == ".png" and not out.endswith("/") and not path.is_dir():
         require(path.parent.is_dir(), f"--out={out} is no NAME.png in a folder: there is no {path.parent}")
@@ -29,13 +33,13 @@ def _is_page(out: str) -> bool:
 
 @cli.returns_exit_code
 def main(argv: Sequence[str]) -> int:
-    """Prints the table of runs; --out draws their average accuracies, or writes a page about them."""
+    """Prints the table of runs; with --out, also draws their average accuracies or writes a page about them."""
     parser = cli.Parser(prog="python -m ucl_jax.report", description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", type=pathlib.Path, metavar="RUN", help="a run folder, or its results.json")
-    parser.add_argument("--seeds", action="store_true", help="one row for runs that differ in their seed")
-    parser.add_argument("--format", default="text", help=f"of the table: {', '.join(tables.FORMATS)}")
-    parser.add_argument("--forgetting", help=f"{', '.join(FORGETTING)}; by default that of the runs' configs")
-    parser.add_argument("--out", help="NAME.png: average accuracy over tasks, all runs in one. A folder: index.html")
+    parser.add_argument("--seeds", action="store_true", help="one row for runs that differ in their seed alone")
+    parser.add_argument("--format", default="text", help=f"how the table is written: {', '.join(tables.FORMATS)}")
+    parser.add_argument("--forgetting", help=f"definition: {', '.join(FORGETTING)}; default: that of the runs' configs")
+    parser.add_argument("--out", help="NAME.png: a plot of average accuracy, all runs in one; a folder: a page")
     arguments = parser.parse_args(argv)
     choose("format", arguments.format, tables.FORMATS)
     if arguments.forgetting is not None:
@@ -54,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
     elif arguments.out is not None:
         figures.plot_average_accuracy(pathlib.Path(arguments.out), runs)
         written = [f"plot: {arguments.out}"]
-    # What was written is told beside a table that another program reads, not in it.
+    # Another program may read a table that is not plain text from stdout, so other lines go to stderr then.
     print(text)
     for line in written:
         print(line, file=sys.stdout if arguments.format == "text" else sys.stderr)

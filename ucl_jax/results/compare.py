@@ -1,7 +1,7 @@
-"""Compares runs: which belong together, what they are called, in which settings they differ, how near the paper is.
+"""Compares runs: which form a group, what they are called, in which settings they differ, how near the paper they are.
 
-Pure functions over `ucl_jax.results.schema.RunResult`. Accuracy and forgetting are computed from the saved matrices, so
-that another definition of forgetting needs no run.
+Pure functions of `ucl_jax.results.schema.RunResult`. Accuracy and forgetting are computed from the saved matrices, so
+that another definition of forgetting needs no new run.
 """
 
 from __future__ import annotations
@@ -19,31 +19,44 @@ from ucl_jax.evaluation import accuracy_matrix
 from ucl_jax.results import paper
 
 if TYPE_CHECKING:
-    from ucl_jax.results.schema import RunResult
+    from ucl_jax.results.schema import ProbeName, RunResult
 
-PROBE_TITLES = {
+PROBE_TITLES: dict[ProbeName, str] = {
     "knn_task": "kNN within the task",
     "knn_all": "kNN over all classes seen",
     "head_task": "head within the task",
     "head_all": "head over all classes seen",
 }
-# Keys in which runs of one experiment may differ, for they change no number.
+# Config keys, or the beginnings of such, that change no number: runs of one group may differ in them.
 NEUTRAL = ("data_dir", "compilation_cache", "log.", "checkpoint.")
-# Keys that have no part in the numbers of the network before training.
-OF_TRAINING = ("recipe", "seed", "method.", "train.", "augment.replay", "benchmark.joint", "eval.forgetting", *NEUTRAL)
-# Settings by which 0 stands for everything.
-ALL_OF = {
+# Config keys, or the beginnings of such, that do not affect the untrained network and its evaluation.
+ONLY_FOR_TRAINING = (
+    "recipe",
+    "seed",
+    "method.",
+    "train.",
+    "augment.replay",
+    "benchmark.joint",
+    "eval.forgetting",
+    *NEUTRAL,
+)
+# Settings in which 0 means all of something, and the words for that.
+ZERO_MEANS_ALL = {
     "benchmark.examples_per_task": "all training images",
     "benchmark.test_examples_per_task": "all test images",
 }
-# Keys that may be overridden without leaving the recipe that the paper's numbers are beside.
-BESIDE_PAPER = ("seed", "train.devices", "eval.forgetting", *NEUTRAL)
+# Config keys, or the beginnings of such, that may be overridden in a run that is compared with the paper's numbers.
+ALLOWED_BESIDE_PAPER = ("seed", "train.devices", "eval.forgetting", *NEUTRAL)
 
 
-class Experiment(NamedTuple):
-    """Runs that differ in their seed alone.
+class RunGroup(NamedTuple):
+    """A group: runs that differ in their seed alone.
 
-    recipe: its name, and the settings in which it differs from others of the same recipe and objective.
+    benchmark: the name of the benchmark.
+    objective: the name of the objective.
+    recipe: the recipe's name, followed by the settings that tell this group from others of the same benchmark,
+      objective and recipe: "lump, method.alpha=0.1".
+    runs: a result for each seed, in the order given.
     varied: the keys of those settings.
     """
 
@@ -55,20 +68,20 @@ class Experiment(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Such as "lump (simsiam)"."""
+        """The recipe and the objective, such as "lump (simsiam)"."""
         return f"{self.recipe} ({self.objective})"
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """The key of the paper's tables; `recipe` may have settings after the name."""
+        """The group's key in the paper's tables: benchmark, objective, and the recipe's name without settings."""
         return self.benchmark, self.objective, self.runs[0].recipe
 
 
 # Numbers of runs.
 
 
-def probes_of(runs: Sequence[RunResult]) -> list[str]:
-    """Returns the probes of any of the runs, in the order of PROBE_TITLES."""
+def probes_of(runs: Sequence[RunResult]) -> list[ProbeName]:
+    """Returns the names of the probes that any of the runs has, in the order of PROBE_TITLES."""
     return [name for name in PROBE_TITLES if any(name in run.probes for run in runs)]
 
 
@@ -77,13 +90,27 @@ def seeds(runs: Sequence[RunResult]) -> list[int]:
     return [run.seed for run in runs]
 
 
-def average_accuracy(run: RunResult, probe: str) -> float | None:
+def complete(values: Sequence[float | None]) -> list[float] | None:
+    """Returns the values, or None where any of them is missing."""
+    known = [value for value in values if value is not None]
+    return known if len(known) == len(values) else None
+
+
+def average_accuracy(run: RunResult, probe: ProbeName) -> float | None:
     """Returns the average accuracy of a run by a probe, in per cent, over the tasks learned."""
     return accuracy_matrix.average_accuracy(run.probes[probe].matrix, run.joint)
 
 
-def scores(runs: Sequence[RunResult], probe: str, definition: str) -> tuple[list[float | None], list[float | None]]:
-    """Returns the average accuracy, and the forgetting, of each run that has the probe."""
+def scores(
+    runs: Sequence[RunResult], probe: ProbeName, definition: str
+) -> tuple[list[float | None], list[float | None]]:
+    """Returns the average accuracy (per cent) and the forgetting (points) of each run that has the probe.
+
+    Args:
+      runs: results; those without the probe are left out.
+      probe: a key of PROBE_TITLES.
+      definition: of forgetting, a key of `accuracy_matrix.FORGETTING`.
+    """
     having = [run for run in runs if probe in run.probes]
     return (
         [average_accuracy(run, probe) for run in having],
@@ -91,14 +118,14 @@ def scores(runs: Sequence[RunResult], probe: str, definition: str) -> tuple[list
     )
 
 
-def untrained(run: RunResult, probe: str) -> float | None:
-    """Returns the average accuracy of the network before training by a probe; None where it was not measured."""
+def untrained(run: RunResult, probe: ProbeName) -> float | None:
+    """Returns the untrained network's average accuracy by a probe, in per cent; None where it was not measured."""
     initial = run.probes[probe].random_init if probe in run.probes else None
     return None if initial is None else float(np.mean(initial))
 
 
-def chance(runs: Sequence[RunResult], probe: str) -> float:
-    """Returns the accuracy of guessing, of the first run that has the probe."""
+def chance(runs: Sequence[RunResult], probe: ProbeName) -> float:
+    """Returns the accuracy of guessing, in per cent, as recorded by the first run that has the probe."""
     return next(run.probes[probe].chance for run in runs if probe in run.probes)
 
 
@@ -117,7 +144,10 @@ def forgetting_of(runs: Sequence[RunResult], given: str | None = None) -> str:
 
 
 def seen_rows_only(runs: Iterable[RunResult]) -> bool:
-    """Tells whether forgetting of some run is of the rows in which tasks were learned already (`eval.tasks=seen`)."""
+    """Tells whether some run evaluated tasks only once they were learned (`eval.tasks=seen`).
+
+    Forgetting that looks for a task's best accuracy then lacks those from before the task was learned.
+    """
     return any(run.config["eval"]["tasks"] == "seen" and run.tasks_learned > 1 for run in runs)
 
 
@@ -125,20 +155,20 @@ def seen_rows_only(runs: Iterable[RunResult]) -> bool:
 
 
 def own_settings(run: RunResult, but: Collection[str] = ()) -> dict[str, Any]:
-    """Returns the settings of a run without the seed, the keys of `but`, and what changes no number."""
+    """Returns the settings of a run, without the seed, the keys of `but`, and those that change no number (NEUTRAL)."""
     kept = run.settings.items()
     return {key: value for key, value in kept if key != "seed" and key not in but and not key.startswith(NEUTRAL)}
 
 
 def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Returns the keys in which any of the settings differ or which one lacks, sorted."""
+    """Returns the keys whose value is not the same in all `settings`, or that some of them lack, sorted."""
     missing = object()
     keys = sorted(set().union(*settings))
     return [k for k in keys if any(s.get(k, missing) != settings[0].get(k, missing) for s in settings)]
 
 
 def changed_settings(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """Returns such as "train.epochs (2 there, 3 here)" for each setting that changes numbers and is not the same."""
+    """Describes each setting that differs and changes numbers, such as "train.epochs (2 there, 3 here)"."""
     return [
         f"{key} ({json.dumps(there.get(key))} there, {json.dumps(here.get(key))} here)"
         for key in differing([there, here])
@@ -146,36 +176,42 @@ def changed_settings(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[
     ]
 
 
-def experiments_of(runs: Sequence[RunResult], but: Collection[str] = ()) -> list[Experiment]:
-    """Groups runs by their settings, in the order given; the keys of `but` do not tell them apart."""
-    groups: dict[str, tuple[dict[str, Any], list[RunResult]]] = {}
+def groups_of(runs: Sequence[RunResult], but: Collection[str] = ()) -> list[RunGroup]:
+    """Returns the groups that runs form: those with equal settings are together, in the order given.
+
+    Args:
+      runs: results of any runs.
+      but: keys of settings in which runs of one group may differ, besides the seed.
+    """
+    by_settings: dict[str, tuple[dict[str, Any], list[RunResult]]] = {}
     for run in runs:
         own = own_settings(run, but)
-        groups.setdefault(json.dumps(own, sort_keys=True), (own, []))[1].append(run)
+        by_settings.setdefault(json.dumps(own, sort_keys=True), (own, []))[1].append(run)
 
     def key(run: RunResult) -> tuple[str, str, str]:
         return run.benchmark, run.objective, run.recipe
 
     alike: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for own, (first, *_) in groups.values():
+    for own, (first, *_) in by_settings.values():
         alike.setdefault(key(first), []).append(own)
     varied = {of: tuple(differing(settings)) for of, settings in alike.items()}
-    experiments = []
-    for own, group in groups.values():
-        benchmark, objective, recipe = of = key(group[0])
-        experiments.append(Experiment(benchmark, objective, _with_settings(recipe, varied[of], own), group, varied[of]))
-    return experiments
+    groups = []
+    for own, members in by_settings.values():
+        benchmark, objective, recipe = of = key(members[0])
+        name = _with_settings(recipe, varied[of], own)
+        groups.append(RunGroup(benchmark, objective, name, members, varied[of]))
+    return groups
 
 
 def shown_setting(key: str, value: Any) -> str:
-    """Returns a value in words: "0 (all training images)" where 0 stands for everything."""
-    return f"{value} ({ALL_OF[key]})" if key in ALL_OF and value == 0 else str(value)
+    """Returns the value of a setting as text: "0 (all training images)" where 0 means all of something."""
+    return f"{value} ({ZERO_MEANS_ALL[key]})" if key in ZERO_MEANS_ALL and value == 0 else str(value)
 
 
 def _with_settings(name: str, keys: Iterable[str], settings: Mapping[str, Any]) -> str:
-    """Returns such as "lump, method.alpha=0.1"; settings that are not there are left out."""
+    """Returns a name followed by settings, such as "lump, method.alpha=0.1"; keys without a setting are left out."""
     words = [
-        ALL_OF[key] if key in ALL_OF and settings[key] == 0 else f"{key}={settings[key]}"
+        ZERO_MEANS_ALL[key] if key in ZERO_MEANS_ALL and settings[key] == 0 else f"{key}={settings[key]}"
         for key in keys
         if key in settings
     ]
@@ -183,15 +219,15 @@ def _with_settings(name: str, keys: Iterable[str], settings: Mapping[str, Any]) 
 
 
 def run_names(runs: Sequence[RunResult]) -> list[str]:
-    """Returns a name for each of the runs: its own, with what tells it from the others, such as a setting.
+    """Returns a name for each run that tells it from the others, such as "lump, method.alpha=0.1 (simsiam, seed 0)".
 
-    Runs that differ in no setting that changes a number are counted: "lump (simsiam, seed 0), run 2".
+    Runs that differ in no setting that changes a number are numbered: "lump (simsiam, seed 0), run 2".
     """
-    parts = {id(run): (e.recipe, e) for e in experiments_of(runs, {"eval.forgetting"}) for run in e.runs}
+    group_of = {id(run): group for group in groups_of(runs, {"eval.forgetting"}) for run in group.runs}
 
     def named(run: RunResult, benchmark: bool) -> str:
-        recipe, e = parts[id(run)]
-        return f"{recipe} ({e.objective}, {f'{e.benchmark}, ' if benchmark else ''}seed {run.seed})"
+        group = group_of[id(run)]
+        return f"{group.recipe} ({group.objective}, {f'{group.benchmark}, ' if benchmark else ''}seed {run.seed})"
 
     several = len({run.benchmark for run in runs}) > 1
     times = collections.Counter(named(run, benchmark=False) for run in runs)
@@ -205,13 +241,13 @@ def run_names(runs: Sequence[RunResult]) -> list[str]:
 
 
 def random_networks(runs: Sequence[RunResult]) -> dict[str, list[RunResult]]:
-    """Returns runs whose network was measured before training, one of each seed, by a label.
+    """Returns the runs that measured their untrained network, one for each seed, by a label for tables and pictures.
 
-    It is "random network" for all; but where runs of one seed have different numbers, there is a label for each value
-    of the settings that tell them apart, such as "random network, benchmark.examples_per_task=50".
+    The label is "random network". Where runs of one seed measured different numbers, each value of the settings that
+    explain the difference has a label of its own, such as "random network, benchmark.examples_per_task=50".
     """
     having = [run for run in runs if all(probe.random_init for probe in run.probes.values())]
-    settings = [{k: v for k, v in run.settings.items() if not k.startswith(OF_TRAINING)} for run in having]
+    settings = [{k: v for k, v in run.settings.items() if not k.startswith(ONLY_FOR_TRAINING)} for run in having]
     numbers = [{name: probe.random_init for name, probe in run.probes.items()} for run in having]
     apart = [
         set(differing([settings[one], settings[other]]))
@@ -219,20 +255,24 @@ def random_networks(runs: Sequence[RunResult]) -> dict[str, list[RunResult]]:
         if having[one].seed == having[other].seed
         and any(numbers[one][name] != numbers[other][name] for name in numbers[one].keys() & numbers[other].keys())
     ]
-    apart = [keys for keys in apart if keys]  # else of another machine
+    apart = [keys for keys in apart if keys]  # where no setting differs, the machines did
     kept = set().union(*apart)
-    # Names last: they say most; seeds of subsets say least.
+    # Keys that are not needed to tell the numbers apart go: subset seeds first, which say least, and names last.
     for key in sorted(kept, key=lambda key: (not key.endswith("_seed"), key.endswith(".name"), key)):
         if all(keys & (kept - {key}) for keys in apart):
             kept.remove(key)
-    groups: dict[str, dict[int, RunResult]] = {}
+    by_label: dict[str, dict[int, RunResult]] = {}
     for run, own in zip(having, settings):
-        groups.setdefault(_with_settings("random network", sorted(kept), own), {}).setdefault(run.seed, run)
-    return {label: list(group.values()) for label, group in groups.items()}
+        by_label.setdefault(_with_settings("random network", sorted(kept), own), {}).setdefault(run.seed, run)
+    return {label: list(by_seed.values()) for label, by_seed in by_label.items()}
 
 
 def require_same_config(runs: Sequence[RunResult], but: Collection[str] = ()) -> None:
-    """Raises UsageError when configs differ in more than seeds, the keys of `but`, and what changes no number."""
+    """Checks that runs differ only in their seed, the keys of `but`, and settings that change no number.
+
+    Raises:
+      UsageError: they differ in another setting; names the first one.
+    """
     settings = [own_settings(run, but) for run in runs]
     if keys := differing(settings):
         values = ", ".join(str(own.get(keys[0])) for own in settings)
@@ -251,7 +291,13 @@ WITHIN = (
 
 
 class Comparison(NamedTuple):
-    """The paper's mean and deviation, ours minus its mean, and whether that is within the spread, see WITHIN."""
+    """The paper's number and how ours compares with it, in per cent or points.
+
+    mean: the paper's mean.
+    deviation: the paper's deviation.
+    difference: our mean - the paper's mean.
+    within: whether the difference is within the spread of both, see WITHIN.
+    """
 
     mean: float
     deviation: float
@@ -260,35 +306,44 @@ class Comparison(NamedTuple):
 
 
 def against(ours: Sequence[float | None], theirs: paper.Value | None) -> Comparison | None:
-    """Returns ours beside the paper's; None without either. The one definition of "within the paper's spread"."""
-    if not ours or theirs is None or None in ours:
+    """Compares our values, one a run, with the paper's; returns None where either or one of our values is missing.
+
+    This is the one place that decides what "within the paper's spread" means.
+    """
+    known = complete(ours)
+    if not known or theirs is None:
         return None
-    difference = float(np.mean(ours)) - theirs.mean
-    spread = float(np.std(ours, ddof=1)) if len(ours) > 1 else 0.0
-    within = abs(difference) <= theirs.deviation + spread + 1e-9  # of rounding
+    difference = float(np.mean(known)) - theirs.mean
+    spread = float(np.std(known, ddof=1)) if len(known) > 1 else 0.0
+    within = abs(difference) <= theirs.deviation + spread + 1e-9  # allows for rounding
     return Comparison(*theirs, difference, within)
 
 
 def overridden(run: RunResult) -> set[str]:
-    """Returns the keys of the config that are not as the recipe has them, without those of BESIDE_PAPER."""
-    return {key for key in run.overrides if not key.startswith(BESIDE_PAPER)}
+    """Returns the config keys whose values are not the recipe's own, without those of ALLOWED_BESIDE_PAPER."""
+    return {key for key in run.overrides if not key.startswith(ALLOWED_BESIDE_PAPER)}
 
 
-def published(experiment: Experiment, others: Sequence[Experiment]) -> paper.PaperRow | None:
-    """Returns the paper's numbers; None where it has none, or the runs have other settings than their recipe."""
-    return paper.TABLE1.get(experiment.key) if _as_the_recipe(experiment, others) else None
+def published(group: RunGroup, others: Sequence[RunGroup]) -> paper.PaperRow | None:
+    """Returns the paper's numbers for a group; None where it has none, or the runs changed their recipe's settings.
 
-
-def _as_the_recipe(experiment: Experiment, others: Sequence[Experiment]) -> bool:
-    """Tells whether an experiment's settings are its recipe's own, as far as the results say.
-
-    They are not where a setting was overridden, or images are fewer; nor where others of the recipe differ from it in
-    one that was not overridden for them.
+    Args:
+      group: the group that is asked about.
+      others: all groups of the same table.
     """
-    if any(run.settings.get(key) for run in experiment.runs for key in ALL_OF):
+    return paper.TABLE1.get(group.key) if _as_the_recipe(group, others) else None
+
+
+def _as_the_recipe(group: RunGroup, others: Sequence[RunGroup]) -> bool:
+    """Tells whether a group's settings are its recipe's own, as far as the results say.
+
+    They are not where a setting was overridden or only some of the images were used. They are not either where another
+    group of the same recipe has a different value that nobody overrode, as when the recipe was edited in between.
+    """
+    if any(run.settings.get(key) for run in group.runs for key in ZERO_MEANS_ALL):
         return False
-    if any(overridden(run) for run in experiment.runs):
+    if any(overridden(run) for run in group.runs):
         return False
-    of_recipe = [e for e in others if e.key == experiment.key]
-    set_there = {key for e in of_recipe for run in e.runs for key in overridden(run)}
-    return set(experiment.varied) <= set_there | set(ALL_OF)
+    of_recipe = [other for other in others if other.key == group.key]
+    set_there = {key for other in of_recipe for run in other.runs for key in overridden(run)}
+    return set(group.varied) <= set_there | set(ZERO_MEANS_ALL)

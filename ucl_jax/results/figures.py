@@ -1,9 +1,9 @@
-"""Pictures of results, drawn from plain numbers.
+"""Draws pictures of results from plain numbers.
 
-Those that take a `stem` write stem.png, stem.svg and the numbers that they show, stem.json and stem.csv, and return
-the paths. The same numbers give the same bytes. Colours can be told apart by the colour-blind.
+A function that takes a `stem` writes the picture to stem.png and stem.svg and the numbers that it shows to stem.json
+and stem.csv, and returns the paths. The same numbers give the same bytes. The colours suit colour-blind readers.
 
-Matplotlib is imported by the first picture: nothing that only might draw waits for it.
+Matplotlib is imported by the first picture, so that a program that draws none does not wait for it.
 """
 
 from __future__ import annotations
@@ -35,24 +35,29 @@ if TYPE_CHECKING:
         FeatureMapsValues,
         LandscapeSettings,
         LandscapeValues,
+        ProbeName,
         ProbeResult,
         Record,
         RunResult,
     )
 
-# Okabe and Ito 2008, without yellow, which is too pale for lines; then the same colours with other marks and dashes.
+# Okabe and Ito 2008, without yellow, which is too pale for lines. More lines than colours have other marks and dashes.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-GREYS = ({"ls": "-.", "color": "0.6"}, {"ls": (0, (1, 3)), "color": "0.3"}, {"ls": (0, (6, 3)), "color": "0.75"})
+GREYS: tuple[dict[str, Any], ...] = (
+    {"ls": "-.", "color": "0.6"},
+    {"ls": (0, (1, 3)), "color": "0.3"},
+    {"ls": (0, (6, 3)), "color": "0.75"},
+)
 MARKS, DASHES = "osD^vPX", ("-", "--", "-.", ":")
-SAVE = {"dpi": 130, "bbox_inches": "tight"}
-# Names come from configs: a dollar sign in one is no formula.
-STYLE = {"svg.hashsalt": "ucl_jax", "text.parse_math": False, "svg.fonttype": "path"}
+SAVE: dict[str, Any] = {"dpi": 130, "bbox_inches": "tight"}
+# Names come from configs: a dollar sign in one must not start a formula.
+STYLE: dict[Any, Any] = {"svg.hashsalt": "ucl_jax", "text.parse_math": False, "svg.fonttype": "path"}
 
 Rows = Sequence[Sequence[Any]]
 
 
 def styled(draw: Callable) -> Callable:
-    """Returns `draw` with the settings of STYLE."""
+    """Returns a function that calls `draw` with Matplotlib set up as STYLE says."""
 
     @functools.wraps(draw)
     def wrapped(*arguments, **keywords):
@@ -66,13 +71,18 @@ def styled(draw: Callable) -> Callable:
 
 @styled
 def few_shot(stem: pathlib.Path, series: dict[str, list[dict]], title: str) -> list[pathlib.Path]:
-    """Draws accuracy and forgetting over the number of training images a task, fig. 2 of the paper.
+    """Draws accuracy and forgetting over the number of training images a task, as fig. 2 of the paper.
+
+    A line shows means over seeds, a bar the unbiased deviation.
 
     Args:
-      stem: of the files.
+      stem: path of the files without a suffix.
       series: name -> points {"images": int, "accuracy": [per seed, %], "forgetting": [per seed, points]}; a number may
-        be None. The line is the mean, the bar the unbiased deviation.
+        be None.
       title: of the picture.
+
+    Returns:
+      The paths of the files.
     """
     figure = _figure(9, 3.8)
     axes = figure.subplots(1, 2)
@@ -107,13 +117,16 @@ def few_shot(stem: pathlib.Path, series: dict[str, list[dict]], title: str) -> l
 def cka(
     stem: pathlib.Path, panels: dict[str, dict], title: str, axes: tuple[str, str] = ("", "")
 ) -> list[pathlib.Path]:
-    """Draws similarities from 0 to 1 as heat maps with the numbers in the cells, fig. 3 of the paper.
+    """Draws similarities from 0 to 1 as heat maps with the numbers in the cells, as fig. 3 of the paper.
 
     Args:
-      stem: of the files.
+      stem: path of the files without a suffix.
       panels: title -> {"rows": [labels], "columns": [labels], "values": rows x columns}.
       title: of the picture.
-      axes: what rows and columns are.
+      axes: what the rows and the columns stand for.
+
+    Returns:
+      The paths of the files.
     """
     most = max((len(panel["columns"]) for panel in panels.values()), default=1)
     figure, places = _grid(len(panels), width=max(2.6, 0.5 * most + 0.9), height=max(2.4, 0.45 * most + 0.9), most=3)
@@ -130,12 +143,15 @@ def cka(
 
 @styled
 def landscape(stem: pathlib.Path, panels: dict[str, dict], title: str) -> list[pathlib.Path]:
-    """Draws the loss around networks along two random directions, fig. 5 of the paper; all panels have one scale.
+    """Draws the loss around networks along two random directions, as fig. 5 of the paper; all panels have one scale.
 
     Args:
-      stem: of the files.
+      stem: path of the files without a suffix.
       panels: title -> {"steps": [P], "loss": P x P, first direction x second; None where it is not finite}.
       title: of the picture.
+
+    Returns:
+      The paths of the files.
     """
     losses = {name: _finite(panel["loss"]) for name, panel in panels.items()}
     known = np.concatenate([loss[np.isfinite(loss)] for loss in losses.values()] or [np.zeros(0)])
@@ -143,7 +159,7 @@ def landscape(stem: pathlib.Path, panels: dict[str, dict], title: str) -> list[p
     high = high if high > low else low + 1.0
     steep = low > 0 and high / low > 50
     levels = (np.geomspace if steep else np.linspace)(low, high, 25)
-    levels[[0, -1]] = low, high  # not beside them by rounding
+    levels[[0, -1]] = low, high  # exactly, in spite of rounding
     norm = _norm(low, high, steep)
     figure, places = _grid(len(panels), width=3.3, height=3.0, most=4)
     for axis, (name, panel) in zip(places, panels.items()):
@@ -165,14 +181,17 @@ def landscape(stem: pathlib.Path, panels: dict[str, dict], title: str) -> list[p
 
 @styled
 def feature_maps(stem: pathlib.Path, items: list[dict], title: str, most: int = 8) -> list[pathlib.Path]:
-    """Draws images with maps of the network beside them, fig. 4 of the paper; each map has its own scale.
+    """Draws images with feature maps of them, as fig. 4 of the paper; each map has its own scale.
 
     Args:
-      stem: of the files.
+      stem: path of the files without a suffix.
       items: {"task": int, "label": int, "image": H x W x 3 of 0..255, "maps": [h x w, ...]}, and where it is known
         "channels": the number of each map's channel.
       title: of the picture.
-      most: maps to draw of each; the files of numbers have all.
+      most: the number of maps to draw for each image; the files of numbers have all of them.
+
+    Returns:
+      The paths of the files.
     """
     columns = 1 + max((min(most, len(item["maps"])) for item in items), default=0)
     figure = _figure(1.1 * columns + 0.6, 1.15 * max(1, len(items)) + 0.5)
@@ -207,30 +226,30 @@ def _channels(item: Mapping[str, Any]) -> Sequence[int | None]:
 def embedding(
     stem: pathlib.Path, points: Sequence[Sequence[float]], task: Sequence[int], label: Sequence[int], title: str
 ) -> list[pathlib.Path]:
-    """Draws points [N, 2] of features, coloured by their task [N] (from 0) and by their class [N]."""
+    """Draws features as points [N, 2], once coloured by their task [N] (from 0) and once by their class [N]."""
     places = np.asarray(points, np.float64).reshape(-1, 2)
     figure = _figure(9, 4.4)
     axes = figure.subplots(1, 2)
-    for axis, name, groups, shift in zip(axes, ("task", "class"), (np.asarray(task), np.asarray(label)), (1, 0)):
-        present = sorted(set(groups.tolist()))
+    for axis, name, numbers, shift in zip(axes, ("task", "class"), (np.asarray(task), np.asarray(label)), (1, 0)):
+        present = sorted(set(numbers.tolist()))
         if len(present) > len(COLOURS) * 3:
-            image = axis.scatter(*places.T, s=16, c=groups + shift, cmap="viridis", rasterized=True)
+            image = axis.scatter(*places.T, s=16, c=numbers + shift, cmap="viridis", rasterized=True)
             figure.colorbar(image, ax=axis, label=name)
         else:
-            for number, group in enumerate(present):
-                style = {"color": COLOURS[number % len(COLOURS)], "marker": MARKS[number // len(COLOURS)]}
-                chosen = places[groups == group]
-                axis.scatter(*chosen.T, s=16, linewidths=0, label=str(group + shift), rasterized=True, **style)
+            for place, number in enumerate(present):
+                style = {"color": COLOURS[place % len(COLOURS)], "marker": MARKS[place // len(COLOURS)]}
+                chosen = places[numbers == number]
+                axis.scatter(*chosen.T, s=16, linewidths=0, label=str(number + shift), rasterized=True, **style)
             axis.legend(title=name, fontsize=8, markerscale=1.5, loc="center left", bbox_to_anchor=(1, 0.5))
         axis.set(title=f"by {name}", xticks=[], yticks=[])
     figure.suptitle(title)
-    numbers = {"title": title, "points": points, "task": task, "label": label}
+    content = {"title": title, "points": points, "task": task, "label": label}
     rows = [[*point, *rest] for point, *rest in zip(places.tolist(), task, label)]
-    return _save(stem, figure, numbers, ["x", "y", "task", "label"], rows)
+    return _save(stem, figure, content, ["x", "y", "task", "label"], rows)
 
 
 @styled
-def accuracy_matrices(stem: pathlib.Path, runs: Sequence[RunResult], probe: str) -> list[pathlib.Path]:
+def accuracy_matrices(stem: pathlib.Path, runs: Sequence[RunResult], probe: ProbeName) -> list[pathlib.Path]:
     """Draws the accuracy matrices of runs by one probe, side by side; runs without that probe are left out."""
     having = [(name, run) for name, run in zip(compare.run_names(runs), runs) if probe in run.probes]
     found = [run.probes[probe] for _, run in having]
@@ -244,7 +263,9 @@ def accuracy_matrices(stem: pathlib.Path, runs: Sequence[RunResult], probe: str)
     if found:
         figure.colorbar(image, ax=places, label="accuracy, %")
     figure.suptitle(PROBE_TITLES[probe])
-    kept = [{"name": name, "matrix": each.matrix, "chance": each.chance} for (name, _), each in zip(having, found)]
+    kept: list[dict[str, Any]] = [
+        {"name": name, "matrix": each.matrix, "chance": each.chance} for (name, _), each in zip(having, found)
+    ]
     rows = [
         [item["name"], after + 1, task + 1, value]
         for item in kept
@@ -256,11 +277,19 @@ def accuracy_matrices(stem: pathlib.Path, runs: Sequence[RunResult], probe: str)
 
 @styled
 def average_accuracy(
-    stem: pathlib.Path, groups: dict[str, list[RunResult]], probe: str, title: str, order: Sequence[str] = ()
+    stem: pathlib.Path, groups: dict[str, list[RunResult]], probe: ProbeName, title: str, order: Sequence[str] = ()
 ) -> list[pathlib.Path]:
-    """Draws average accuracy over the tasks seen after each: mean and deviation over the runs of each group.
+    """Draws the average accuracy over the tasks learned so far: mean and deviation over the runs of each group.
 
-    The place of a group's name in `order` decides its colour, so that it has the same one in several pictures.
+    Args:
+      stem: path of the files without a suffix.
+      groups: name -> the runs of a group.
+      probe: a key of PROBE_TITLES; runs without it are left out.
+      title: of the picture.
+      order: names of groups; the place in it decides a group's colour, so that several pictures agree.
+
+    Returns:
+      The paths of the files.
     """
     figure = _figure(4.3, 4.0)
     axis = figure.subplots()
@@ -276,9 +305,16 @@ def average_accuracy(
 def losses(
     stem: pathlib.Path, groups: dict[str, list[list[dict]]], title: str, order: Sequence[str] = ()
 ) -> list[pathlib.Path]:
-    """Draws training loss over steps from records {"step", "loss"}: a line a run, a colour a group.
+    """Draws the training loss over steps: a line for each run, a colour for each group, as in `average_accuracy`.
 
-    The colours are as in `average_accuracy`.
+    Args:
+      stem: path of the files without a suffix.
+      groups: name -> the records of metrics.jsonl of each run; those without a "loss" are left out.
+      title: of the picture.
+      order: names of groups; the place in it decides a group's colour.
+
+    Returns:
+      The paths of the files.
     """
     figure = _figure(4.3, 4.0)
     axis = figure.subplots()
@@ -300,13 +336,13 @@ def losses(
 
 
 def draw_record(stem: pathlib.Path, record: Record) -> list[pathlib.Path]:
-    """Draws an analysis record of a run; [] for one whose numbers are a matter of tables."""
+    """Draws a probe's record and returns the paths; returns [] for a probe whose numbers belong in a table."""
     draw = RECORDS.get(record.probe)
     return draw(stem, record_title(record), record.typed_settings, record.typed_values) if draw else []
 
 
 def record_title(record: Record) -> str:
-    """Returns what the picture of a record shows, such as "features after 5 tasks (pca)"; "" where there is none."""
+    """Returns the title of a record's picture, such as "features after 5 tasks (pca)"; "" where it has no picture."""
     title = TITLES.get(record.probe)
     after = record.after
     learned = "before training" if after == 0 else f"after {after} task{'' if after == 1 else 's'}"
@@ -314,7 +350,7 @@ def record_title(record: Record) -> str:
 
 
 def record_note(record: Record) -> str:
-    """Returns the sentence beside a record's picture: of cka the l2 distance between two networks; "" for most."""
+    """Returns a sentence to stand beside a record's picture; "" but for cka, where it tells an l2 distance."""
     values = record.typed_values
     if record.probe != "cka" or values.l2 is None:
         return ""
@@ -376,7 +412,11 @@ RECORDS: dict[str, Callable[[pathlib.Path, str, Any, Any], list[pathlib.Path]]] 
 
 @styled
 def plot_run(workdir: pathlib.Path) -> None:
-    """Draws accuracy_matrix.png, average_accuracy.png and loss.png into `workdir/plots`."""
+    """Draws accuracy_matrix.png, average_accuracy.png and loss.png of a run into `workdir/plots`.
+
+    Raises:
+      UsageError: a file of the run is missing or damaged.
+    """
     results, folder = load_results(workdir), workdir / "plots"
     folder.mkdir(exist_ok=True)
     plot_matrices(folder / "accuracy_matrix.png", results)
@@ -401,7 +441,7 @@ def plot_matrices(path: pathlib.Path, results: RunResult) -> None:
 
 @styled
 def plot_average_accuracy(path: pathlib.Path, runs: Sequence[RunResult]) -> None:
-    """Draws average accuracy over the tasks seen by every probe; joint training and chance are lines."""
+    """Draws runs' average accuracy over the tasks learned, by every probe; joint training and chance are flat lines."""
     probes, names = compare.probes_of(runs), compare.run_names(runs)
     figure = _figure(4.5 * len(probes), 3.4)
     places = figure.subplots(1, len(probes), squeeze=False)[0]
@@ -416,7 +456,7 @@ def plot_average_accuracy(path: pathlib.Path, runs: Sequence[RunResult]) -> None
 
 @styled
 def plot_loss(path: pathlib.Path, records: Sequence[dict[str, Any]]) -> None:
-    """Draws training loss over steps, with the borders of tasks."""
+    """Draws the training loss over steps, and where a new task begins."""
     records = [record for record in records if "loss" in record]
     figure = _figure(7, 3)
     axis = figure.subplots()
@@ -432,14 +472,14 @@ def plot_loss(path: pathlib.Path, records: Sequence[dict[str, Any]]) -> None:
 def plot_buffer(
     path: pathlib.Path, images: np.ndarray, labels: np.ndarray, classes: Sequence[Sequence[int]], most: int = 256
 ) -> None:
-    """Draws what a buffer holds: images uint8 [S, H, W, C] ordered by task, and how many are of each task.
+    """Draws the images of a buffer ordered by task, and tells how many are of each task.
 
     Args:
-      path: of the picture.
-      images: stored images.
-      labels: their labels [S].
-      classes: labels of each task.
-      most: images to show, evenly chosen where more are stored.
+      path: where the picture is written.
+      images: stored images, uint8 [S, H, W, C].
+      labels: their labels, [S].
+      classes: the labels of each task.
+      most: how many images to show; where more are stored, evenly spaced ones are chosen.
     """
     task_of = {label: task for task, labels_of in enumerate(classes) for label in labels_of}
     tasks = np.array([task_of[int(label)] for label in labels], dtype=int)
@@ -462,8 +502,10 @@ def plot_buffer(
     figure.savefig(path, **SAVE)
 
 
-def _average_accuracy(axis, groups: dict[str, list[RunResult]], probe: str, order: Sequence[str] = ()) -> list[list]:
-    """Draws one axis; returns rows of group, run, tasks learned, average accuracy."""
+def _average_accuracy(
+    axis, groups: dict[str, list[RunResult]], probe: ProbeName, order: Sequence[str] = ()
+) -> list[list]:
+    """Draws average accuracy on an axis; returns rows of group, run, tasks learned, average accuracy."""
     having = {name: [run for run in runs if probe in run.probes] for name, runs in groups.items()}
     rows, styles = [], _lines(order or groups)
     for name, runs in having.items():
@@ -495,7 +537,7 @@ def _average_accuracy(axis, groups: dict[str, list[RunResult]], probe: str, orde
 
 
 def _accuracy(axis, probe: ProbeResult, joint: bool, norm):
-    """Draws the accuracy matrix of a probe on an axis."""
+    """Draws the accuracy matrix of a probe on an axis, and returns the image."""
     matrix = accuracy_matrix.as_array(probe.matrix)
     rows, columns = matrix.shape
     names = ["all"] if joint else range(1, rows + 1)
@@ -505,7 +547,7 @@ def _accuracy(axis, probe: ProbeResult, joint: bool, norm):
 
 
 def _heat(axis, values: np.ndarray, rows: Sequence, columns: Sequence, norm, form: str):
-    """Draws a heat map with its numbers, each dark on light or light on dark."""
+    """Draws a heat map with its numbers, dark on light or light on dark, and returns the image."""
     image = axis.imshow(values, norm=norm, cmap="viridis")
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
@@ -517,13 +559,13 @@ def _heat(axis, values: np.ndarray, rows: Sequence, columns: Sequence, norm, for
 
 
 def ink(colour: Sequence[float]) -> str:
-    """Returns black or white, the better read on a colour of red, green, blue in 0..1 (WCAG's luminance)."""
+    """Returns black or white, whichever is easier to read on a colour of red, green and blue in 0..1 (WCAG 2.1)."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
     return "#000000" if float(np.dot([0.2126, 0.7152, 0.0722], linear)) > 0.179 else "#ffffff"
 
 
 def _lines(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Returns colour, dashes and mark of the line of each name, different for the first 28."""
+    """Returns colour, dashes and mark for the line of each name; the first 28 differ from each other."""
     styles = {}
     for number, name in enumerate(names):
         turn, place = divmod(number, len(COLOURS))
@@ -547,14 +589,14 @@ def _figure(width: float, height: float):
 
 
 def _norm(low: float, high: float, logarithmic: bool = False):
-    """Returns what maps values from `low` to `high` to places 0 to 1 in a colour map."""
+    """Returns Matplotlib's norm that maps values from `low` to `high` to 0..1."""
     from matplotlib.colors import LogNorm, Normalize
 
     return (LogNorm if logarithmic else Normalize)(low, high)
 
 
 def _grid(panels: int, width: float, height: float, most: int) -> tuple[Any, np.ndarray]:
-    """Returns a figure of so many axes, at most `most` beside each other, each of this size in inches."""
+    """Returns a figure and its axes: `panels` of them, at most `most` in a row, each of the given size in inches."""
     columns = max(1, min(most, panels))
     rows = max(1, -(-panels // columns))
     figure = _figure(width * columns + 1.0, height * rows + 0.4)
@@ -565,7 +607,7 @@ def _grid(panels: int, width: float, height: float, most: int) -> tuple[Any, np.
 
 
 def _entries(panels: Mapping[str, tuple[Sequence, Sequence, Rows]]) -> list[list]:
-    """Returns [panel, row, column, value] of matrices: title -> (row labels, column labels, values)."""
+    """Returns rows [panel, row label, column label, value] of panels: title -> (row labels, column labels, values)."""
     return [
         [name, row, column, value]
         for name, (rows, columns, matrix) in panels.items()
@@ -575,13 +617,13 @@ def _entries(panels: Mapping[str, tuple[Sequence, Sequence, Rows]]) -> list[list
 
 
 def _finite(rows: Rows) -> np.ndarray:
-    """Returns an array with NaN for what is no finite number."""
+    """Returns a matrix as an array with NaN for None and for infinities."""
     values = accuracy_matrix.as_array(rows)
     return np.where(np.isfinite(values), values, np.nan)
 
 
 def _save(stem: pathlib.Path, figure, numbers: Any, header: Sequence[str], rows: Rows) -> list[pathlib.Path]:
-    """Writes the picture without a date, and the numbers."""
+    """Writes a picture, without a date so that its bytes can be compared, and its numbers; returns the paths."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     png, svg, as_json, as_csv = paths = [
         stem.with_name(f"{stem.name}.{suffix}") for suffix in ("png", "svg", "json", "csv")
@@ -595,7 +637,7 @@ def _save(stem: pathlib.Path, figure, numbers: Any, header: Sequence[str], rows:
 
 
 def _plain(value: Any) -> Any:
-    """Returns what JSON can hold; None for what is no finite number."""
+    """Returns a tree of values as JSON can hold it, with None for a number that is not finite."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray | np.generic):

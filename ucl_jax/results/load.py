@@ -1,7 +1,8 @@
-"""Reads the files of a run folder: the one place where they are checked.
+"""Reads the files of a run folder, and is the one place where they are checked.
 
-Each function raises UsageError, in a line that names the file and the place in it, for a file that is not there, is no
-JSON, or is not of its type in `ucl_jax.results.schema`, which is slow to import: not for --help.
+Each function raises UsageError for a file that is missing, is no JSON, or does not have its type in
+`ucl_jax.results.schema`; the message is one line that names the file and the place in it. The schema is imported by the
+first file that is read, for that takes time, which `--help` should not wait for.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ucl_jax.errors import UsageError, require
 if TYPE_CHECKING:
     from ucl_jax.results.schema import RunResult
 
-# No file that a run or its probes write comes near; what is larger is not read into memory.
+# Files that a run or its probes write stay far below these sizes; larger ones are not read into memory.
 MOST_BYTES = 2**27
 MOST_BYTES_OF_A_LINE = 2**16
 ADVICE = "put it right, or take another folder"
@@ -24,10 +25,10 @@ LINE_ADVICE = "mend or remove that line"
 
 
 def load_results(workdir: pathlib.Path) -> RunResult:
-    """Returns the result in a run folder, or such a file by its own name.
+    """Returns the result of a run, given its folder or the path of a results file, NAME.json.
 
     Raises:
-      UsageError: there is none, or it is damaged.
+      UsageError: there is no such file, or it is damaged.
     """
     path = pathlib.Path(workdir)
     path = path if path.suffix == ".json" else path / "results.json"
@@ -36,7 +37,11 @@ def load_results(workdir: pathlib.Path) -> RunResult:
 
 
 def read_results(path: pathlib.Path) -> RunResult:
-    """Returns the result that a results.json holds."""
+    """Returns the result that a results.json holds.
+
+    Raises:
+      UsageError: it cannot be read, is of another version, or is damaged.
+    """
     from ucl_jax.results.schema import OtherVersion, RunResult
 
     content = _parse(path, _read(path))
@@ -49,7 +54,11 @@ def read_results(path: pathlib.Path) -> RunResult:
 
 
 def read_config(path: pathlib.Path) -> dict[str, Any]:
-    """Returns what a config.json holds; tuples of a recipe are lists there."""
+    """Returns the config tree that a config.json holds; what is a tuple in a recipe is a list there.
+
+    Raises:
+      UsageError: it cannot be read, is damaged, or holds a value that `ucl_jax.settings` does not allow.
+    """
     content = _parse(path, _read(path))
     if not isinstance(content, dict):
         raise _damaged(path, "it is no JSON object")
@@ -58,10 +67,14 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
-    """Returns the records of a metrics.jsonl; a last line that was cut off by a kill is left out."""
+    """Returns the records of a metrics.jsonl, without a last line that is incomplete because the run was killed.
+
+    Raises:
+      UsageError: it cannot be read, or a line is damaged.
+    """
     from ucl_jax.results import schema
 
-    records = []
+    records: list[dict[str, Any]] = []
     try:
         with path.open("rb") as file:
             while (line := file.readline(MOST_BYTES_OF_A_LINE)).endswith(b"\n"):
@@ -81,6 +94,7 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def _read(path: pathlib.Path) -> bytes:
+    """Returns the content of a file; raises UsageError where it cannot be read or is larger than MOST_BYTES."""
     try:
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
@@ -92,7 +106,7 @@ def _read(path: pathlib.Path) -> bytes:
 
 
 def _parse(where: str | pathlib.Path, data: bytes, advice: str = ADVICE) -> Any:
-    """Returns what JSON says, in UTF-8, at most 200 levels deep and without numbers that are not finite."""
+    """Returns what JSON text in UTF-8 holds, at most 200 levels deep and with finite numbers only."""
     from pydantic_core import from_json
 
     try:
@@ -104,7 +118,7 @@ def _parse(where: str | pathlib.Path, data: bytes, advice: str = ADVICE) -> Any:
 
 
 def _require_finite(tree: Any) -> None:
-    """Raises ValueError for a number too large for a float, such as 1e400."""
+    """Raises ValueError where a tree holds a number too large for a float, such as 1e400."""
     if isinstance(tree, dict):
         tree = tree.values()
     elif not isinstance(tree, list):
@@ -117,5 +131,6 @@ def _require_finite(tree: Any) -> None:
 
 
 def _damaged(where: str | pathlib.Path, reason: str, advice: str = ADVICE) -> UsageError:
-    reason = reason if len(reason) <= 300 else f"{reason[:150]} ... {reason[-150:]}"  # it may quote the file
+    """Returns the error about a damaged file or line."""
+    reason = reason if len(reason) <= 300 else f"{reason[:150]} ... {reason[-150:]}"  # it may quote much of the file
     return UsageError(f"{where} is damaged ({reason}); {advice}")

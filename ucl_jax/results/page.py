@@ -1,6 +1,7 @@
-"""Makes one HTML page of runs that needs no other file and no network, from the template page.html.
+"""Makes one HTML page about runs, which needs no other file and no network.
 
-It is readable on a phone, in the dark and by a screen reader. Here is what it shows; how it looks is in the template.
+The page can be read on a phone, in dark mode and by a screen reader. This module decides what the page shows; the
+template, page.html, decides how it looks.
 """
 
 from __future__ import annotations
@@ -18,21 +19,21 @@ import numpy as np
 from ucl_jax.errors import UsageError, write_whole
 from ucl_jax.evaluation import accuracy_matrix
 from ucl_jax.results import compare, figures, tables
-from ucl_jax.results.compare import PROBE_TITLES, Experiment, run_names
+from ucl_jax.results.compare import PROBE_TITLES, RunGroup, run_names
 from ucl_jax.results.load import load_results, read_metrics
 from ucl_jax.results.tables import Table
 
 if TYPE_CHECKING:
-    from ucl_jax.results.schema import RunResult
+    from ucl_jax.results.schema import ProbeName, RunResult
 
 
 class Source(NamedTuple):
     """What a page shows of a run.
 
-    results: what `results.json` holds.
-    records: of metrics.jsonl, [] where it is not at hand.
-    buffer: a PNG of what the method stored after the last task learned, None where there is none.
-    folder: where it was read.
+    results: the content of `results.json`.
+    records: the records of metrics.jsonl, [] where there is no such file.
+    buffer: a PNG picture of the buffer after the last task learned, None where there is none.
+    folder: the path that was read.
     """
 
     results: RunResult
@@ -41,12 +42,12 @@ class Source(NamedTuple):
     folder: str
 
 
-Block = dict[str, Any]  # what a macro of the template takes: its kind, and what it shows
+Block = dict[str, Any]  # what a macro of the template takes: the kind of the block, and its content
 Draw = Callable[..., Block]
 
 
 def load_source(workdir: pathlib.Path) -> Source:
-    """Reads what a page shows of a run: its results, and of a folder the records of training and the last buffer.
+    """Reads what a page shows of a run: its results and, from a run folder, its training records and last buffer.
 
     Raises:
       UsageError: there are no results, or a file is damaged.
@@ -63,9 +64,14 @@ def load_source(workdir: pathlib.Path) -> Source:
 
 
 def write_page(folder: pathlib.Path, sources: Sequence[Source], forgetting: str | None = None) -> pathlib.Path:
-    """Writes folder/index.html, whole or not at all, which needs no other file; what else is in there stays.
+    """Writes the page to folder/index.html, and returns that path. Other files in the folder stay.
 
     The accuracy matrices of all runs are drawn to folder/figures beside it, with their numbers.
+
+    Args:
+      folder: is made where it is missing.
+      sources: the runs.
+      forgetting: a definition of forgetting; None for that of the runs' configs.
 
     Raises:
       UsageError: the folder cannot be written to; one run is given twice; the runs' definitions of forgetting differ.
@@ -84,27 +90,31 @@ def write_page(folder: pathlib.Path, sources: Sequence[Source], forgetting: str 
 
 
 def build(sources: Sequence[Source], definition: str) -> str:
-    """Returns the page about runs, by one definition of forgetting; the same runs give the same text.
+    """Returns the HTML of the page about runs; the same runs give the same text.
+
+    Args:
+      sources: the runs.
+      definition: of forgetting, a key of `accuracy_matrix.FORGETTING`.
 
     Raises:
-      UsageError: two runs differ in nothing, not even their seed.
+      UsageError: two runs have the same settings and the same seed.
     """
     runs = [source.results for source in sources]
-    experiments, names = compare.experiments_of(runs, {"eval.forgetting"}), run_names(runs)
+    groups, names = compare.groups_of(runs, {"eval.forgetting"}), run_names(runs)
     with tempfile.TemporaryDirectory() as folder:
         draw = _drawer(pathlib.Path(folder))
         blocks = {
-            "Summary": _summary(experiments, definition),
+            "Summary": _summary(groups, definition),
             "Every run": [_table(tables.every_run(runs, definition), "Every run")],
-            "Average accuracy over tasks": _curves(experiments, draw),
-            "Accuracy matrices": _matrices(experiments),
-            "Training loss": _losses(experiments, sources, draw),
-            "Analysis": _analysis(experiments, dict(zip(names, runs)), draw),
+            "Average accuracy over tasks": _curves(groups, draw),
+            "Accuracy matrices": _matrices(groups),
+            "Training loss": _losses(groups, sources, draw),
+            "Analysis": _analysis(groups, dict(zip(names, runs)), draw),
             "What the buffers hold": _buffers(dict(zip(names, sources))),
-            "Settings that differ": _settings(experiments),
-            "How each run was made": [{"kind": "runs", "items": list(map(_made, names, sources))}],
+            "Settings that differ": _settings(groups),
+            "How each run was made": [{"kind": "runs", "items": list(map(_how_made, names, sources))}],
         }
-    # Sections without content are left out; a place in the page has the same name with and without them.
+    # Sections without content are left out. Ids count them too, so that a link to a section stays valid.
     sections = [
         {"id": f"s{number}", "title": title, "blocks": content}
         for number, (title, content) in enumerate(blocks.items())
@@ -112,15 +122,16 @@ def build(sources: Sequence[Source], definition: str) -> str:
     ]
     return _template().render(
         title="Unsupervised continual learning",
-        headline=_headline(experiments, definition),
-        counted=f"{_count(len(runs), 'run')}, {_count(len(experiments), 'experiment')}",
+        headline=_headline(groups, definition),
+        counted=f"{_count(len(runs), 'run')}, {_count(len(groups), 'group')}",
         pending=[name for name, run in zip(names, runs) if not run.finished],
         sections=sections,
     )
 
 
 def _template() -> Any:
-    import jinja2  # slow to import: not for --help
+    """Returns the Jinja template of the page; it escapes all that is put into it."""
+    import jinja2  # imported late, for --help should not wait for it
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
@@ -133,16 +144,16 @@ def _template() -> Any:
     return environment.get_template("page.html")
 
 
-def _headline(experiments: Sequence[Experiment], definition: str) -> list[dict[str, Any]]:
-    """Returns what is said of the best experiment of each benchmark."""
+def _headline(groups: Sequence[RunGroup], definition: str) -> list[dict[str, Any]]:
+    """Returns the numbers of the first sentences: for each benchmark those of the group with the highest accuracy."""
     said = []
-    for benchmark in dict.fromkeys(e.benchmark for e in experiments):
-        here = [e for e in experiments if e.benchmark == benchmark]
-        probe = compare.probes_of([run for e in here for run in e.runs])[0]
-        done = [e for e in here if all(run.finished for run in e.runs)] or here
-        continual = [e for e in done if not e.runs[0].joint] or done
-        scores = [compare.scores(e.runs, probe, definition) for e in continual]
-        means = [np.mean(accuracy) if accuracy else -1.0 for accuracy, _ in scores]
+    for benchmark in dict.fromkeys(group.benchmark for group in groups):
+        here = [group for group in groups if group.benchmark == benchmark]
+        probe = compare.probes_of([run for group in here for run in group.runs])[0]
+        done = [group for group in here if all(run.finished for run in group.runs)] or here
+        continual = [group for group in done if not group.runs[0].joint] or done
+        scores = [compare.scores(group.runs, probe, definition) for group in continual]
+        means = [float(np.mean(known)) if (known := compare.complete(of_runs)) else -1.0 for of_runs, _ in scores]
         place = int(np.argmax(means))
         best, (accuracy, lost) = continual[place], scores[place]
         before = [compare.untrained(run, probe) for run in best.runs]
@@ -169,7 +180,8 @@ def _mean(values: Sequence[float | None]) -> str:
     return f"{mean:.2f}" + ("" if deviation is None else f"±{deviation:.2f}")
 
 
-def _summary(experiments: Sequence[Experiment], definition: str) -> list[Block]:
+def _summary(groups: Sequence[RunGroup], definition: str) -> list[Block]:
+    """Returns a table for each benchmark: a row for each group, beside the paper's numbers."""
     note = (
         "Accuracy in per cent, averaged over all tasks after the last one; forgetting in points. Mean±deviation over "
         "the n runs that differ in their seed alone. The paper's numbers (Madaan et al., ICLR 2022, table 1) are for "
@@ -177,37 +189,39 @@ def _summary(experiments: Sequence[Experiment], definition: str) -> list[Block]:
     )
     parts = [
         (_heading(table.title), _table(table, f"Summary, {table.title}"))
-        for table in tables.against_paper(experiments, definition)
+        for table in tables.against_paper(groups, definition)
     ]
     return [_paragraph(note), *(block for part in parts for block in part)]
 
 
-def _families(experiments: Sequence[Experiment]) -> dict[str, list[Experiment]]:
-    """Returns experiments of one benchmark and objective, which one picture can show."""
-    families: dict[str, list[Experiment]] = {}
-    for e in experiments:
-        families.setdefault(f"{e.objective} on {e.benchmark}", []).append(e)
+def _families(groups: Sequence[RunGroup]) -> dict[str, list[RunGroup]]:
+    """Returns the groups of each benchmark and objective, as "simsiam on cifar10" -> groups."""
+    families: dict[str, list[RunGroup]] = {}
+    for group in groups:
+        families.setdefault(f"{group.objective} on {group.benchmark}", []).append(group)
     return families
 
 
-def _recipes(experiments: Sequence[Experiment]) -> list[str]:
-    return list(dict.fromkeys(e.recipe for e in experiments))
+def _recipes(groups: Sequence[RunGroup]) -> list[str]:
+    """Returns the recipe of each group, each once, with the settings that tell groups apart."""
+    return list(dict.fromkeys(group.recipe for group in groups))
 
 
-def _curves(experiments: Sequence[Experiment], draw: Draw) -> list[Block]:
-    pictures, order = [], _recipes(experiments)
-    for family, members in _families(experiments).items():
-        for probe in compare.probes_of([run for e in members for run in e.runs]):
+def _curves(groups: Sequence[RunGroup], draw: Draw) -> list[Block]:
+    """Returns pictures of average accuracy over the tasks learned, by each probe."""
+    pictures, order = [], _recipes(groups)
+    for family, members in _families(groups).items():
+        for probe in compare.probes_of([run for group in members for run in group.runs]):
             ends = [
-                f"{e.recipe} {np.mean([compare.average_accuracy(run, probe) for run in having]):.1f} %"
-                for e in members
-                if (having := [run for run in e.runs if probe in run.probes])
+                f"{group.recipe} {np.mean([compare.average_accuracy(run, probe) for run in having]):.1f} %"
+                for group in members
+                if (having := [run for run in group.runs if probe in run.probes])
             ]
-            groups = {e.recipe: e.runs for e in members}
+            runs_of = {group.recipe: group.runs for group in members}
             pictures.append(
                 draw(
                     figures.average_accuracy,
-                    groups,
+                    runs_of,
                     probe,
                     PROBE_TITLES[probe],
                     order,
@@ -219,36 +233,41 @@ def _curves(experiments: Sequence[Experiment], draw: Draw) -> list[Block]:
     return [_paragraph(note), *_pictures(pictures)]
 
 
-def _losses(experiments: Sequence[Experiment], sources: Sequence[Source], draw: Draw) -> list[Block]:
+def _losses(groups: Sequence[RunGroup], sources: Sequence[Source], draw: Draw) -> list[Block]:
+    """Returns pictures of the training loss; [] where no run has records of it."""
     records = {id(source.results): source.records for source in sources}
-    pictures, order = [], _recipes(experiments)
-    for family, members in _families(experiments).items():
-        groups = {e.recipe: [records[id(run)] for run in e.runs if records[id(run)]] for e in members}
-        if groups := {name: kept for name, kept in groups.items() if kept}:
-            alt = f"Training loss over steps, {family}: {', '.join(groups)}"
+    pictures, order = [], _recipes(groups)
+    for family, members in _families(groups).items():
+        records_of = {group.recipe: [records[id(run)] for run in group.runs if records[id(run)]] for group in members}
+        if records_of := {name: kept for name, kept in records_of.items() if kept}:
+            alt = f"Training loss over steps, {family}: {', '.join(records_of)}"
             pictures.append(
-                draw(figures.losses, groups, family, order, caption=f"{family}; a line for each run", alt=alt)
+                draw(figures.losses, records_of, family, order, caption=f"{family}; a line for each run", alt=alt)
             )
     return _pictures(pictures)
 
 
-def _matrices(experiments: Sequence[Experiment]) -> list[Block]:
+def _matrices(groups: Sequence[RunGroup]) -> list[Block]:
+    """Returns the accuracy matrices of all groups by each probe."""
     note = "Accuracy in per cent on each task (column) after learning each (row), mean over the runs given."
     blocks = [_paragraph(note)]
-    for probe in compare.probes_of([run for e in experiments for run in e.runs]):
-        having = [e for e in experiments if any(probe in run.probes for run in e.runs)]
-        blocks += [_heading(PROBE_TITLES[probe]), {"kind": "matrices", "items": [_matrix(e, probe) for e in having]}]
+    for probe in compare.probes_of([run for group in groups for run in group.runs]):
+        having = [group for group in groups if any(probe in run.probes for run in group.runs)]
+        blocks += [
+            _heading(PROBE_TITLES[probe]),
+            {"kind": "matrices", "items": [_matrix(group, probe) for group in having]},
+        ]
     return blocks
 
 
-def _matrix(experiment: Experiment, probe: str) -> Block:
-    """Returns the mean over the runs that have come furthest."""
-    probes = [run.probes[probe] for run in experiment.runs if probe in run.probes]
+def _matrix(group: RunGroup, probe: ProbeName) -> Block:
+    """Returns a group's accuracy matrix: the mean over those of its runs that have learned the most tasks."""
+    probes = [run.probes[probe] for run in group.runs if probe in run.probes]
     furthest = max(each.shape[0] for each in probes)
     matrices = [accuracy_matrix.as_array(each.matrix) for each in probes if each.shape[0] == furthest]
     mean = np.mean(matrices, axis=0)
-    names = ["all"] if experiment.runs[0].joint else range(1, furthest + 1)
-    name, rest = experiment.name, f"{experiment.benchmark}, {_count(len(matrices), 'run')}"
+    names = ["all"] if group.runs[0].joint else range(1, furthest + 1)
+    name, rest = group.name, f"{group.benchmark}, {_count(len(matrices), 'run')}"
     return {
         "label": f"Accuracy matrix, {name}, {rest}, {PROBE_TITLES[probe]}",
         "name": name,
@@ -262,19 +281,19 @@ def _matrix(experiment: Experiment, probe: str) -> Block:
 
 
 def _heat(value: float, chance: float) -> dict[str, str] | None:
-    """Returns an accuracy with its colours; None where there is none."""
+    """Returns an accuracy as text, with the colours of its cell and of the text; None for NaN."""
     if not np.isfinite(value):
         return None
-    from matplotlib import colormaps  # slow to import: not for --help
+    from matplotlib import colormaps  # imported late, for --help should not wait for it
 
     colour = colormaps["viridis"](float(np.clip((value - chance) / (100 - chance), 0, 1)))
     shade = "#" + "".join(f"{round(255 * part):02x}" for part in colour[:3])
     return {"text": f"{value:.1f}", "shade": shade, "ink": figures.ink(colour)}
 
 
-def _analysis(experiments: Sequence[Experiment], runs: Mapping[str, RunResult], draw: Draw) -> list[Block]:
-    """Returns tables and pictures of the records of runs by name."""
-    found = tables.analysis_tables(experiments)
+def _analysis(groups: Sequence[RunGroup], runs: Mapping[str, RunResult], draw: Draw) -> list[Block]:
+    """Returns the tables of the groups' analysis records, and the pictures of those of each run (name -> run)."""
+    found = tables.analysis_tables(groups)
     blocks = [block for table in found for block in (_heading(table.title), _table(table, table.title))]
     pictures = []
     for name, run in runs.items():
@@ -287,6 +306,7 @@ def _analysis(experiments: Sequence[Experiment], runs: Mapping[str, RunResult], 
 
 
 def _buffers(sources: Mapping[str, Source]) -> list[Block]:
+    """Returns the pictures of the runs' last buffers (name -> run)."""
     pictures = []
     for name, source in sources.items():
         if source.buffer is not None:
@@ -295,15 +315,16 @@ def _buffers(sources: Mapping[str, Source]) -> list[Block]:
     return _pictures(pictures)
 
 
-def _settings(experiments: Sequence[Experiment]) -> list[Block]:
-    table = tables.settings_that_differ(experiments)
+def _settings(groups: Sequence[RunGroup]) -> list[Block]:
+    """Returns the table of settings that are not the same in all groups."""
+    table = tables.settings_that_differ(groups)
     if table.frame.empty:
         return [_paragraph("All settings but the seed are the same.")]
     return [_table(table, "Settings that differ")]
 
 
-def _made(name: str, source: Source) -> dict[str, Any]:
-    """Returns command, commit, versions, device and time of a run."""
+def _how_made(name: str, source: Source) -> dict[str, Any]:
+    """Returns how a run was made: command, commit, versions, device, time and folder."""
     run = source.results
     pending = "" if run.finished else ", not finished"
     speed = f", {run.images_per_second:.0f} images a second" if run.images_per_second else ""
@@ -319,7 +340,7 @@ def _made(name: str, source: Source) -> dict[str, Any]:
 
 
 def _duration(seconds: float) -> str:
-    """Returns such as "1 h 02 min" or "1 min 53 s", on one line."""
+    """Returns a time as text that stays on one line, such as "1 h 02 min" or "1 min 53 s"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     text = f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
@@ -327,7 +348,7 @@ def _duration(seconds: float) -> str:
 
 
 def _drawer(folder: pathlib.Path) -> Draw:
-    """Returns a function that draws into `folder` and returns the picture, as SVG."""
+    """Returns a function that calls a function of `figures`, which writes into `folder`, and returns the picture."""
     count = iter(range(10**9))
 
     def draw(figure: Callable, *arguments, caption: str, alt: str) -> Block:
@@ -338,10 +359,11 @@ def _drawer(folder: pathlib.Path) -> Draw:
     return draw
 
 
-WIDE = 450  # points, of a picture that a phone cannot show whole
+WIDE = 450  # points; a phone cannot show the whole of a wider picture
 
 
 def _picture(data: bytes, kind: str, caption: str, alt: str) -> Block:
+    """Returns a picture of the page, which holds its data; `kind` is "png" or "svg+xml"."""
     size = re.search(rb'<svg[^>]* width="([0-9.]+)pt"', data[:4000])
     return {
         "source": f"data:image/{kind};base64,{base64.b64encode(data).decode()}",

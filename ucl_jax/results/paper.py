@@ -1,6 +1,6 @@
-"""What the paper reports, as data: Madaan et al., ICLR 2022, Tables 1 and 2 (arXiv 2110.06976).
+"""Holds the numbers that the paper reports: Madaan et al., ICLR 2022, Tables 1 and 2 (arXiv 2110.06976).
 
-Every number is a mean and a deviation over three runs. Cheap to import.
+Every number is a mean and a deviation over three runs.
 """
 
 from typing import NamedTuple
@@ -10,20 +10,20 @@ DATASETS = ("mnist", "fashion_mnist", "svhn_cropped", "cifar10", "cifar100")
 
 
 class Value(NamedTuple):
-    """Mean and deviation over three runs, in per cent (accuracy) or points (forgetting)."""
+    """A mean and its deviation over three runs, in per cent (accuracy) or points (forgetting)."""
 
     mean: float
     deviation: float
 
 
 class PaperRow(NamedTuple):
-    """kNN within the task: average accuracy, and forgetting where the paper gives it."""
+    """A row of Table 1: average accuracy by kNN within the task, and forgetting where the paper gives it."""
 
     accuracy: Value
     forgetting: Value | None
 
 
-# (benchmark, objective, recipe) -> kNN accuracy and forgetting.
+# (benchmark, objective, recipe) -> average accuracy and forgetting, by kNN within the task.
 TABLE1: dict[tuple[str, str, str], PaperRow] = {
     ("cifar10", "supervised", "finetune"): PaperRow(Value(82.87, 0.47), Value(14.26, 0.52)),
     ("cifar10", "supervised", "pnn"): PaperRow(Value(82.74, 2.12), None),

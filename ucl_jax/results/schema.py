@@ -1,25 +1,25 @@
 """Describes the files of a run folder as types: results.json, and the lines of metrics.jsonl.
 
-What a config.json may hold is told by `ucl_jax.settings`.
+What a config.json may hold is described by `ucl_jax.settings`.
 
-A field without a default has to be there. A key that no field names is left alone and is written back: adding a key
-needs no new VERSION, giving one another meaning does. JSON has no word for a number that is not finite: where a
-measurement may fail, its type has null.
+A field without a default is required. A key that no field names is kept and written back, so that adding a key needs no
+new VERSION; giving a key another meaning does. JSON cannot hold a number that is not finite, so the type of a
+measurement that may fail allows null.
 """
 
 import functools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field, is_dataclass
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import ConfigDict, Field, StrictBool, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from ucl_jax.settings import flatten
 
-VERSION = 1  # of results.json
+VERSION: Final = 1  # of results.json
 
-# Whole numbers stay below what a float64 holds exactly, measured ones within a float32: those of a network do.
+# Whole numbers are limited to those that a float64 holds exactly, measured ones to the range of a float32.
 Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]
 Positive = Annotated[int, Field(strict=True, ge=1, le=2**53)]
 Number = Annotated[float, Field(strict=True, ge=-3.5e38, le=3.5e38)]
@@ -32,16 +32,16 @@ Channel = Annotated[int, Field(strict=True, ge=0, le=255)]  # of a pixel
 Text = Annotated[str, Field(pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$")]  # no control characters but tabs and line ends
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
-Accuracies = Annotated[list[Percent | None], Field(min_length=1)]  # of tasks; null where one was not evaluated
-Matrix = Annotated[list[Accuracies], Field(min_length=1)]  # [rows, tasks]
+Accuracies = Annotated[list[Percent | None], Field(min_length=1)]  # one a task; null where it was not evaluated
+Matrix = Annotated[list[Accuracies], Field(min_length=1)]  # [rows, tasks], a row after each task learned
 NumberMatrix = Annotated[list[list[Number | None]], Field(min_length=1)]
 ProbeName = Literal["knn_task", "knn_all", "head_task", "head_all"]
 StageName = Literal["stem", "stage1", "stage2", "stage3", "stage4"]
-OPEN = ConfigDict(extra="allow")  # keeps the keys that no field names
+OPEN = ConfigDict(extra="allow")  # of a record that keeps the keys that no field names
 
 
 class OtherVersion(ValueError):
-    """A results.json is of another version than this program reads."""
+    """A results.json has another version than this program reads."""
 
 
 def _require(condition: bool, message: str) -> None:
@@ -71,10 +71,16 @@ def _adapter(kind: Any) -> TypeAdapter:
 
 
 def read_as(kind: Any, content: Any, place: tuple[str | int, ...] = ()) -> Any:
-    """Returns JSON as a type of this module; `place` is where in the file it stands.
+    """Returns parsed JSON as a type of this module.
+
+    Args:
+      kind: the type.
+      content: what a JSON file, or a part of it, holds.
+      place: the keys and indices that lead to this part in the file.
 
     Raises:
-      ValueError: names the first place that is not of the type, such as "$.probes.knn_task.matrix[1][0]", and why.
+      ValueError: the content does not have the type; names the first wrong place, such as
+        "$.probes.knn_task.matrix[1][0]", and what is wrong there.
     """
     try:
         return _adapter(kind).validate_python(content)
@@ -86,7 +92,7 @@ def read_as(kind: Any, content: Any, place: tuple[str | int, ...] = ()) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class _Optional:
-    """A record whose fields with the default None may be missing; a null in their place is an error."""
+    """Base of records in which an optional field may be missing, but must not be null."""
 
     @model_validator(mode="before")
     @classmethod
@@ -101,14 +107,14 @@ class _Optional:
 
 @dataclass(frozen=True, kw_only=True)
 class Named:
-    """A section of a config that names what was chosen."""
+    """A section of a config that has the name of what was chosen, such as `config.objective`."""
 
     name: Name
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkRead(Named):
-    """What tables and figures read of `config.benchmark`."""
+    """The part of `config.benchmark` that tables and figures read."""
 
     joint: StrictBool
     examples_per_task: Count
@@ -116,7 +122,7 @@ class BenchmarkRead(Named):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRead:
-    """What tables and figures read of `config.eval`."""
+    """The part of `config.eval` that tables and figures read."""
 
     forgetting: Literal["max", "first", "with_last"]
     tasks: Literal["all", "seen"]
@@ -124,7 +130,7 @@ class EvaluationRead:
 
 @dataclass(frozen=True, kw_only=True)
 class ConfigRead:
-    """What tables and figures read of the config of a run."""
+    """The part of a run's config that tables and figures read."""
 
     recipe: Name
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)]
@@ -139,7 +145,14 @@ class ConfigRead:
 
 @dataclass(frozen=True, kw_only=True, config=OPEN)
 class ProbeSettings:
-    """The settings of a kNN probe, with the neighbours that each entry of its matrix used; a head has none of them."""
+    """The settings of a kNN probe; a linear head has none of them.
+
+    k: the number of neighbours that was asked for.
+    k_rule: how the number used follows from it (`eval.knn_k_rule`).
+    temperature: of the neighbours' weights.
+    k_used: [rows, tasks], the number of neighbours that each entry of the accuracy matrix used.
+    clipped: whether some bank was smaller than the number asked for.
+    """
 
     k: Positive | None = None
     k_rule: Name | None = None
@@ -150,11 +163,17 @@ class ProbeSettings:
 
 @dataclass(frozen=True, kw_only=True, config=OPEN)
 class ProbeResult:
-    """What a probe found in a run: `matrix[t][i]` is the accuracy in per cent on task i after learning task t.
+    """What a probe of the run itself found.
 
-    A task that was learned has been evaluated. `rows` tells whether the others were too. `random_init` is the accuracy
-    on every task before training; null where the run is not finished or did not measure it. `chance` is that of
-    guessing.
+    settings: of the probe.
+    matrix: the accuracy matrix: `matrix[t][i]` is the accuracy in per cent on task i after learning task t. Tasks that
+      were learned have an entry.
+    rows: "all" where every task was evaluated after every task, else "seen".
+    average_accuracy: in per cent; null before the first task was learned.
+    forgetting: in points, by the name of each definition.
+    chance: the accuracy of guessing, in per cent.
+    random_init: the untrained network's accuracy on each task, in per cent; null where the run is not finished or did
+      not measure it.
     """
 
     settings: ProbeSettings = field(default_factory=ProbeSettings)
@@ -178,19 +197,21 @@ class ProbeResult:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and tasks of the matrix."""
+        """The numbers of rows and of tasks of the accuracy matrix."""
         return len(self.matrix), len(self.matrix[0])
 
 
-# results.json: records of analysis, made afterwards
+# results.json: records of probes that were asked of saved networks afterwards
 
 
 @dataclass(frozen=True, kw_only=True, config=OPEN)
 class Record:
-    """A record of a probe of saved networks: `after` so many tasks learned, null where it is about the whole run.
+    """What a probe of a saved network found.
 
-    `settings` and `values` are as the probe wrote them; `typed_settings` and `typed_values` have the fields that
-    tables and pictures read.
+    probe: the probe's name.
+    after: the number of tasks that the network has learned; null where the record is about the whole run.
+    settings: of the probe, as it wrote them.
+    values: what it found, as it wrote it. `typed_values` has the fields that tables and pictures read.
     """
 
     probe: Name
@@ -200,26 +221,30 @@ class Record:
 
     @property
     def typed_settings(self) -> Any:
-        """The settings as their type in RECORDS; of a probe that is not there, as they are.
+        """The settings as the type that RECORDS has for the probe; unchanged for a probe that is not in RECORDS.
 
         Raises:
-          ValueError: they are not of that type; names the place.
+          ValueError: they do not have that type; names the wrong place.
         """
         return read_as(RECORDS.get(self.probe, (dict, dict))[0], self.settings, ("settings",))
 
     @property
     def typed_values(self) -> Any:
-        """The values as their type in RECORDS; of a probe that is not there, as they are.
+        """The values as the type that RECORDS has for the probe; unchanged for a probe that is not in RECORDS.
 
         Raises:
-          ValueError: they are not of that type; names the place.
+          ValueError: they do not have that type; names the wrong place.
         """
         return read_as(RECORDS.get(self.probe, (dict, dict))[1], self.values, ("values",))
 
 
 @dataclass(frozen=True, kw_only=True)
 class KnnRow:
-    """Accuracy by kNN with `k` neighbours, within each task and over all classes seen."""
+    """The accuracy of kNN with one number of neighbours and one temperature.
+
+    task: within the task, in per cent, one a task.
+    all: over all classes seen, in per cent, one a task.
+    """
 
     k: Positive
     temperature: AboveZero
@@ -233,14 +258,20 @@ class KnnRow:
 
 @dataclass(frozen=True, kw_only=True)
 class KnnValues:
-    """A row for each number of neighbours and temperature."""
+    """What the probe `knn` found: a row for each number of neighbours and temperature."""
 
     rows: list[KnnRow]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LinearValues:
-    """Accuracy of linear classifiers, and the penalties that ridge regression chose."""
+    """What the probe `linear` found.
+
+    task: accuracy of a linear classifier for each task, in per cent.
+    all: accuracy on each task of one classifier for all classes seen, in per cent.
+    penalty_task: the penalty of ridge regression that was chosen for each task; null with another solver.
+    penalty_all: the same of the one classifier.
+    """
 
     task: Accuracies
     all: Accuracies
@@ -254,7 +285,16 @@ class LinearValues:
 
 @dataclass(frozen=True, kw_only=True)
 class OodValues:
-    """Accuracy on another data set."""
+    """What the probe `ood` found: the accuracy on a data set that the network was not trained on.
+
+    knn: accuracy of kNN, in per cent.
+    linear: accuracy of a linear classifier, in per cent.
+    chance: the accuracy of guessing, in per cent.
+    train_images: how many images the bank has.
+    test_images: how many images were classified.
+    k: the number of neighbours.
+    penalty: of the linear classifier.
+    """
 
     knn: Percent
     linear: Percent
@@ -267,7 +307,12 @@ class OodValues:
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneValues:
-    """Accuracy of a network that was trained on with the labels of another data set."""
+    """What the probe `finetune` found: the accuracy of the network after training it further on another data set.
+
+    accuracy: after the last epoch, in per cent.
+    by_epoch: after each epoch, in per cent.
+    chance: the accuracy of guessing, in per cent.
+    """
 
     accuracy: Percent
     by_epoch: list[Percent]
@@ -276,7 +321,14 @@ class FinetuneValues:
 
 @dataclass(frozen=True, kw_only=True)
 class TransferValues:
-    """Forward and backward transfer, in points."""
+    """What the probe `transfer` found.
+
+    matrix: an accuracy matrix, in per cent.
+    random_init: the untrained network's accuracy on each task, in per cent.
+    forward: forward transfer, in points.
+    backward: backward transfer, in points.
+    learning_accuracy: the mean accuracy on a task right after learning it, in per cent.
+    """
 
     matrix: list[list[Percent | None]]
     random_init: list[Percent | None]
@@ -287,7 +339,16 @@ class TransferValues:
 
 @dataclass(frozen=True, kw_only=True)
 class GeometryValues:
-    """Where a network is, and whether its features collapse."""
+    """What the probe `geometry` found: how far the parameters have moved, and whether the features have collapsed.
+
+    l2_from_random: the distance from the untrained network's parameters.
+    l2_from_previous: the distance from the parameters one task earlier.
+    effective_rank: of the features.
+    dimensions: of the features.
+    deviation_mean: the mean of `deviation`.
+    deviation_least: the smallest of `deviation`.
+    deviation: the standard deviation of each dimension of the features.
+    """
 
     l2_from_random: NotNegative | None = None
     l2_from_previous: NotNegative | None = None
@@ -300,9 +361,12 @@ class GeometryValues:
 
 @dataclass(frozen=True, kw_only=True)
 class CkaValues:
-    """How alike networks are: a matrix [networks, networks of the other run] for each stage of a backbone.
+    """What the probe `cka` found: how alike networks are.
 
-    `l2` is missing in records of early versions.
+    checkpoints: the number of tasks that each network of the run has learned (rows).
+    other_checkpoints: the same of the other run, or of the same run again (columns).
+    cka: for each stage of the backbone, linear CKA from 0 to 1, [rows, columns].
+    l2: distances between the parameters of backbones, [rows, columns]; missing in records of early versions.
     """
 
     checkpoints: Annotated[list[Count], Field(min_length=1)]
@@ -321,14 +385,18 @@ class CkaValues:
 
 @dataclass(frozen=True, kw_only=True)
 class CkaSettings:
-    """What pictures read of the settings of cka: the folder of the other run, "" for none."""
+    """The settings of the probe `cka` that pictures read: the folder of the other run, "" for none."""
 
     other: Text = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LandscapeValues:
-    """The loss [first direction, second direction] at `steps` along both."""
+    """What the probe `loss_landscape` found.
+
+    steps: the places along both directions at which the loss was computed, P of them.
+    loss: [P, P], along the first direction and the second; null where it is not finite.
+    """
 
     steps: Annotated[list[Number], Field(min_length=2)]
     loss: NumberMatrix
@@ -339,7 +407,7 @@ class LandscapeValues:
 
 @dataclass(frozen=True, kw_only=True)
 class LandscapeSettings:
-    """What pictures read of the settings of loss_landscape."""
+    """The settings of the probe `loss_landscape` that pictures read."""
 
     task: Count = 0
     loss: Name = "classifier"
@@ -347,7 +415,14 @@ class LandscapeSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureMapsItem(_Optional):
-    """An image [H, W, 3] of 0..255, and maps [h, w] of some channels."""
+    """An image with feature maps of it.
+
+    task: the image's task.
+    label: the image's class.
+    image: [H, W, 3] of 0..255.
+    maps: [h, w] each, of some channels.
+    channels: the number of the channel of each map, where it is known.
+    """
 
     task: Count
     label: Count
@@ -356,7 +431,9 @@ class FeatureMapsItem(_Optional):
     channels: list[Count] | None = None
 
     def __post_init__(self):
-        for name, rows in [("image", self.image), *((f"maps[{place}]", rows) for place, rows in enumerate(self.maps))]:
+        grids: list[tuple[str, Sequence[Sequence[Any]]]] = [("image", self.image)]
+        grids += [(f"maps[{place}]", rows) for place, rows in enumerate(self.maps)]
+        for name, rows in grids:
             _require(len(rows[0]) > 0, f"`{name}` is empty")
             _require_shape(name, rows, len(rows), len(rows[0]))
         if self.channels is not None:
@@ -365,21 +442,26 @@ class FeatureMapsItem(_Optional):
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureMapsValues:
-    """Images with the maps that a stage makes of them."""
+    """What the probe `feature_maps` found: images with the maps that a stage of the network makes of them."""
 
     items: list[FeatureMapsItem]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureMapsSettings:
-    """What pictures read of the settings of feature_maps."""
+    """The settings of the probe `feature_maps` that pictures read."""
 
     stage: Name = "stage2"
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddingValues:
-    """Points of features, with their tasks and classes."""
+    """What the probe `embedding` found: features of N images, reduced to two dimensions.
+
+    points: [N, 2].
+    task: [N], the task of each image.
+    label: [N], the class of each image.
+    """
 
     points: Annotated[list[tuple[Number, Number]], Field(min_length=1)]
     task: list[Count]
@@ -392,30 +474,30 @@ class EmbeddingValues:
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddingSettings:
-    """What pictures read of the settings of embedding."""
+    """The settings of the probe `embedding` that pictures read."""
 
     method: Name = "tsne"
 
 
 @dataclass(frozen=True, kw_only=True, config=OPEN)
 class RunResult:
-    """A results.json: what a run was, and what it found so far.
+    """The content of a results.json: how a run was made, and what it has found so far.
 
     Attributes:
-      version: of this description.
+      version: of the file's format.
       finished: whether all tasks were learned.
       config: the whole config tree of the run.
       argument: what the recipe's file was given after its colon, such as "digits,simsiam"; "" for nothing.
       overrides: "section.key" -> value where the config differs from what the recipe gives for that argument.
-      command: what was typed, for people to read.
-      commit: of the code; None outside a checkout.
-      versions: of Python and the packages that numbers depend on.
-      device: in words.
-      seconds: of wall time.
-      images_per_second: of training.
+      command: the command that was typed, for people to read.
+      commit: the commit of the code; None outside a checkout.
+      versions: of Python and the packages that numbers depend on, by name.
+      device: the device in words.
+      seconds: wall time of the run.
+      images_per_second: speed of training.
       classes: the labels of each task.
-      probes: what each probe of the run found.
-      analysis: records of probes that were made afterwards.
+      probes: what each of the run's own probes found, by name.
+      analysis: records of probes that were asked of the saved networks afterwards.
     """
 
     version: Literal[1] = VERSION
@@ -442,7 +524,7 @@ class RunResult:
 
     @classmethod
     def from_json(cls, content: Any) -> Self:
-        """Returns the result that a results.json holds.
+        """Returns the result that the parsed content of a results.json describes.
 
         Raises:
           OtherVersion: it has no version, or another than VERSION.
@@ -462,7 +544,7 @@ class RunResult:
         return result
 
     def to_json(self) -> dict[str, Any]:
-        """Returns what `from_json` takes; what a probe or a run may be without is left out where it is missing."""
+        """Returns a tree that `from_json` takes, without the optional keys that have no value."""
         tree = _plain(self)
         for probe in tree["probes"].values():
             probe["settings"] = {key: value for key, value in probe["settings"].items() if value is not None}
@@ -473,7 +555,7 @@ class RunResult:
         return tree
 
     def with_analysis(self, analysis: Sequence[Record]) -> Self:
-        """Returns the same result with these records of analysis."""
+        """Returns a copy of the result with other records of analysis."""
         return type(self)(**vars(self) | {"analysis": list(analysis)})
 
     @property
@@ -488,22 +570,22 @@ class RunResult:
 
     @property
     def seed(self) -> int:
-        """The seed of all that is random in the run."""
+        """The seed of everything random in the run."""
         return self.config["seed"]
 
     @property
     def benchmark(self) -> str:
-        """The benchmark's name."""
+        """The name of the benchmark, such as "cifar10"."""
         return self.config["benchmark"]["name"]
 
     @property
     def objective(self) -> str:
-        """The objective's name."""
+        """The name of the objective, such as "simsiam"."""
         return self.config["objective"]["name"]
 
     @property
     def model(self) -> str:
-        """The architecture's name."""
+        """The name of the architecture, such as "resnet18"."""
         return self.config["model"]["name"]
 
     @property
@@ -513,22 +595,22 @@ class RunResult:
 
     @property
     def examples_per_task(self) -> int:
-        """The training images a task; 0 stands for all."""
+        """The number of training images a task; 0 means all of them."""
         return self.config["benchmark"]["examples_per_task"]
 
     @property
     def tasks_learned(self) -> int:
-        """How many tasks were learned; joint training is one."""
+        """The number of tasks learned so far; joint training learns one."""
         return self.probes["knn_task"].shape[0]
 
     @property
     def name(self) -> str:
-        """Such as "lump (simsiam, seed 0)"."""
+        """The recipe, objective and seed, such as "lump (simsiam, seed 0)"."""
         return f"{self.recipe} ({self.objective}, seed {self.seed})"
 
 
 def _plain(value: Any) -> Any:
-    """Returns a tree of dataclasses, dicts and lists as JSON has it; the keys that no field names come last."""
+    """Returns a tree of dataclasses, dicts and lists as dicts and lists; keys that no field names come last."""
     if is_dataclass(value):
         return {name: _plain(item) for name, item in vars(value).items()}
     if isinstance(value, dict):
@@ -536,7 +618,7 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
-# A probe -> the types of the settings and values of its records; a record of a probe that is not here is read as it is.
+# A probe -> the types of its settings and of its values. Records of other probes are read without a type.
 RECORDS: dict[str, tuple[Any, Any]] = {
     "knn": (dict, KnnValues),
     "linear": (dict, LinearValues),
@@ -556,11 +638,11 @@ RECORDS: dict[str, tuple[Any, Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class MetricsRecord:
-    """A line of metrics.jsonl: of a step where it has a loss, else of a task."""
+    """A line of metrics.jsonl: about a step where it has a loss, else about a task."""
 
     step: Count
     task: Count
     loss: Number = 0.0
 
 
-Numbers = dict[str, Number | None]  # such a line, whatever its keys
+Numbers = dict[str, Number | None]  # a line of metrics.jsonl with any keys

@@ -1,6 +1,6 @@
 """Makes tables of runs, as data frames of numbers, and writes them as text, Markdown, LaTeX or CSV.
 
-Pandas is imported by the first table: nothing that only might make one waits for it.
+Pandas is imported by the first table, so that a program that makes none does not wait for it.
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ import numpy as np
 
 from ucl_jax.errors import choose, require
 from ucl_jax.results import compare, paper
-from ucl_jax.results.compare import PROBE_TITLES, Experiment
+from ucl_jax.results.compare import PROBE_TITLES, RunGroup
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
-    from ucl_jax.results.schema import Record, RunResult
+    from ucl_jax.results.schema import ProbeName, Record, RunResult
 
-DEVIATION, KNOWN = " deviation", " runs"  # end the names of columns that belong to the one before
+DEVIATION, KNOWN = " deviation", " runs"  # ends of the names of columns that belong to the column before
 
 
 class Table(NamedTuple):
-    """A table whose numbers are numbers until it is rendered.
+    """A table whose numbers stay numbers until it is rendered.
 
-    A column named "X deviation" after a column X is shown in its cells, as "mean±deviation"; "X runs" as "(n=2)": how
-    many runs have the number where not all have.
+    Rendered, the columns "X deviation" and "X runs" after a column X become part of its cells: "mean±deviation", and
+    "(n=2)" for the number of runs that have X, where not all have it.
 
     title: "" for none.
-    frame: a row for each row, missing numbers being NA.
+    frame: the rows of the table; a missing number is NA.
     words: how many columns on the left hold words.
-    legend: sentences to stand below it.
-    formats: a column -> its numbers' format where that is not ".2f".
+    legend: sentences to stand below the table.
+    formats: a column -> the format of its numbers, where that is not ".2f".
     """
 
     title: str
@@ -43,9 +43,9 @@ class Table(NamedTuple):
 
 
 def make_frame(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> DataFrame:
-    """Returns rows of words and numbers as a data frame; None is a missing one.
+    """Returns rows of words and numbers as a data frame; None is a missing value.
 
-    A column of whole numbers stays one where some are missing, and so does one of truth values.
+    A column of whole numbers, or of truth values, keeps its type where some are missing.
     """
     import pandas as pd
 
@@ -56,6 +56,7 @@ def make_frame(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> DataFra
 
 
 def _dtype(values: Sequence[Any]) -> str:
+    """Returns the pandas dtype of a column."""
     kinds = {bool if isinstance(value, np.bool_) else type(value) for value in values if value is not None}
     if kinds and kinds <= {bool}:
         return "boolean"
@@ -65,17 +66,18 @@ def _dtype(values: Sequence[Any]) -> str:
 
 
 def mean_and_deviation(values: Sequence[float | None]) -> tuple[float | None, float | None]:
-    """Returns the mean and the unbiased deviation; None for a mean where a value is missing, or of no values.
+    """Returns the mean and the unbiased deviation of values.
 
-    One value has no deviation.
+    Both are None where a value is missing or there is none; the deviation of one value is None.
     """
-    if not values or None in values:
+    known = compare.complete(values)
+    if not known:
         return None, None
-    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else None
 
 
 def with_deviation(*names: str) -> list[str]:
-    """Returns the columns of numbers over runs: each name, and that of its deviation."""
+    """Returns the columns for numbers over runs: each name, followed by the name of its deviation."""
     return [column for name in names for column in (name, name + DEVIATION)]
 
 
@@ -83,10 +85,10 @@ def with_deviation(*names: str) -> list[str]:
 
 
 def render(table: Table, markup: str = "text") -> str:
-    """Returns a table as "text", "markdown", "latex" or "csv", without its title and its legend.
+    """Returns a table as text of a kind: "text", "markdown", "latex" or "csv"; title and legend are left out.
 
-    LaTeX is a plain `tabular` with \\hline that needs no package. In CSV a deviation has a column of its own, and a
-    number that is missing is an empty cell.
+    LaTeX is a plain `tabular` with \\hline that needs no package. In CSV a deviation has a column of its own, and the
+    cell of a missing number is empty.
 
     Raises:
       UsageError: there is no such markup.
@@ -95,7 +97,7 @@ def render(table: Table, markup: str = "text") -> str:
 
 
 def shown(table: Table) -> DataFrame:
-    """Returns the cells as text: numbers by their formats, deviations behind their means, "-" for what is missing."""
+    """Returns the cells as text: numbers in their formats, deviations behind their means, "-" for missing values."""
     import pandas as pd
 
     names: list[str] = []
@@ -126,6 +128,7 @@ def _texts(column: Series, form: str) -> list[str]:
 
 
 def _tabulate(table: Table, style: str, change: Callable[[str], str] = str) -> str:
+    """Returns a table in a style of `tabulate`; `change` is applied to the text of every cell."""
     from tabulate import tabulate
 
     frame = shown(table)
@@ -140,6 +143,7 @@ def _tabulate(table: Table, style: str, change: Callable[[str], str] = str) -> s
 
 
 def _csv(table: Table) -> str:
+    """Returns a table as CSV, without the columns of deviations and of numbers of runs that are empty."""
     beside = (DEVIATION, KNOWN)
     kept = [not (name.endswith(beside) and table.frame.iloc[:, n].isna().all()) for n, name in enumerate(table.frame)]
     return table.frame.loc[:, kept].to_csv(index=False, float_format="%.2f", lineterminator="\n").removesuffix("\n")
@@ -148,7 +152,7 @@ def _csv(table: Table) -> str:
 FORMATS: dict[str, Callable[[Table], str]] = {
     "text": lambda table: _tabulate(table, "simple"),
     "markdown": lambda table: _tabulate(table, "pipe", lambda cell: cell.replace("|", "\\|")),
-    # What is not in the encoding of plain LaTeX; the columns' own description has no bar.
+    # Plain LaTeX has no "±" and prints "|" as a dash; tabulate's description of the columns has no "|" to be spared.
     "latex": lambda table: _tabulate(table, "latex").replace("±", r"$\pm$").replace("|", r"\textbar{}"),
     "csv": _csv,
 }
@@ -158,10 +162,14 @@ FORMATS: dict[str, Callable[[Table], str]] = {
 
 
 def every_run(runs: Sequence[RunResult], definition: str) -> Table:
-    """Makes the table of average accuracy and forgetting of runs, with chance and the random network.
+    """Makes the table of average accuracy and forgetting of runs: a row a run, then random networks, then chance.
 
-    The random network's and chance's rows are those of the first run that has them; a random network has a row for each
-    of the settings that change its numbers.
+    A row for a random network or for chance has the numbers of the first run that has them. Random networks with
+    different settings have a row each, see `compare.random_networks`.
+
+    Args:
+      runs: results.
+      definition: of forgetting, a key of `accuracy_matrix.FORGETTING`.
     """
     probes = compare.probes_of(runs)
     rows = [
@@ -175,32 +183,39 @@ def every_run(runs: Sequence[RunResult], definition: str) -> Table:
 
 
 def of_seeds(runs: Sequence[RunResult], forgetting: str | None = None) -> Table:
-    """Makes `every_run`'s table with a row for each objective and recipe, over runs that differ in their seed.
+    """Makes the table of average accuracy and forgetting with a row for each objective and recipe.
 
-    The deviation is the unbiased one; the column n is the number of runs. The untrained network has a row for each
-    objective (see `random_networks`), from all of its runs but those of an architecture that grows.
+    The runs of a row differ in their seed alone. The deviation is the unbiased one; the column n is the number of runs.
+    Each objective has rows for its random networks, see `compare.random_networks`; runs of an architecture that grows
+    do not count for them.
+
+    Args:
+      runs: results of one benchmark.
+      forgetting: a definition of forgetting; None for that of the runs' configs.
 
     Raises:
       UsageError: runs of a row differ in more than their seed, or do not differ at all.
     """
     definition = compare.forgetting_of(runs, forgetting)
-    groups: dict[tuple[str, str], list[RunResult]] = {}
+    of_rows: dict[tuple[str, str], list[RunResult]] = {}
     for run in runs:
-        groups.setdefault((run.objective, run.recipe), []).append(run)
-    for group in groups.values():
-        compare.require_same_config(group, {"eval.forgetting"} if forgetting else ())
-    return _seeds("", [Experiment("", *key, group) for key, group in groups.items()], definition)
+        of_rows.setdefault((run.objective, run.recipe), []).append(run)
+    for members in of_rows.values():
+        compare.require_same_config(members, {"eval.forgetting"} if forgetting else ())
+    return _seeds("", [RunGroup("", *key, members) for key, members in of_rows.items()], definition)
 
 
-def against_paper(experiments: Sequence[Experiment], definition: str) -> list[Table]:
-    """Makes a table for each benchmark: the rows of `of_seeds`, and the paper's numbers beside the paper's probe."""
-    names = dict.fromkeys(e.benchmark for e in experiments)
-    return [_seeds(name, [e for e in experiments if e.benchmark == name], definition, beside=True) for name in names]
+def against_paper(groups: Sequence[RunGroup], definition: str) -> list[Table]:
+    """Makes a table for each benchmark, as `of_seeds` does, with the paper's numbers beside those of the same probe."""
+    names = dict.fromkeys(group.benchmark for group in groups)
+    return [
+        _seeds(name, [group for group in groups if group.benchmark == name], definition, beside=True) for name in names
+    ]
 
 
-def _seeds(title: str, experiments: Sequence[Experiment], definition: str, beside: bool = False) -> Table:
-    """Makes a table of experiments on one benchmark; with `beside`, the paper's numbers follow the first probe's."""
-    runs = [run for experiment in experiments for run in experiment.runs]
+def _seeds(title: str, groups: Sequence[RunGroup], definition: str, beside: bool = False) -> Table:
+    """Makes a table of groups of one benchmark; with `beside`, the paper's numbers follow those of the first probe."""
+    runs = [run for group in groups for run in group.runs]
     probes = compare.probes_of(runs)
     rows = []
 
@@ -210,25 +225,27 @@ def _seeds(title: str, experiments: Sequence[Experiment], definition: str, besid
     header = with_deviation(*_header(runs, probes, definition))
     papers = with_deviation("the paper's accuracy", "the paper's forgetting")
     columns = row(["objective", "recipe", "n"], header, papers)
-    for objective in dict.fromkeys(e.objective for e in experiments):
-        of_objective = [e for e in experiments if e.objective == objective]
-        for e in of_objective:
-            own = compare.seeds(e.runs)
-            require(len(set(own)) == len(own), f"two runs of {e.name} have one seed: {own}; give each run once")
-            pending = sum(not run.finished for run in e.runs)
-            recipe = e.recipe + (f", {pending} not finished" if pending else "")
-            theirs = compare.published(e, experiments) or (None, None)
+    for objective in dict.fromkeys(group.objective for group in groups):
+        of_objective = [group for group in groups if group.objective == objective]
+        for group in of_objective:
+            own = compare.seeds(group.runs)
+            require(len(set(own)) == len(own), f"two runs of {group.name} have one seed: {own}; give each run once")
+            pending = sum(not run.finished for run in group.runs)
+            recipe = group.recipe + (f", {pending} not finished" if pending else "")
+            theirs = compare.published(group, groups) or (None, None)
             published = [number for value in theirs for number in value or (None, None)]
-            rows.append(row([objective, recipe, len(own)], _numbers(e.runs, probes, definition), published))
-        plain = [run for e in of_objective for run in e.runs if run.model == "resnet18"]
-        for label, group in compare.random_networks(plain).items():
-            cells = _without_forgetting([compare.untrained(run, name) for run in group] for name in probes)
-            rows.append(row([objective, label, len(group)], cells))
+            rows.append(row([objective, recipe, len(own)], _numbers(group.runs, probes, definition), published))
+        plain = [run for group in of_objective for run in group.runs if run.model == "resnet18"]
+        for label, measured in compare.random_networks(plain).items():
+            cells = _without_forgetting([compare.untrained(run, name) for run in measured] for name in probes)
+            rows.append(row([objective, label, len(measured)], cells))
     rows.append(row(["", "chance", None], _without_forgetting([compare.chance(runs, name)] for name in probes)))
     return Table(title, make_frame(columns, rows), words=2)
 
 
-def _header(runs: Sequence[RunResult], probes: Sequence[str], definition: str) -> list[str]:
+def _header(runs: Sequence[RunResult], probes: Sequence[ProbeName], definition: str) -> list[str]:
+    """Returns the columns of each probe: its title, and "forgetting" with what is unusual about it."""
+
     def forgetting(probe: str) -> str:
         notes = [definition] if definition != "max" else []
         # Over all classes seen a task has no entry before it is learned, whatever is evaluated.
@@ -239,33 +256,33 @@ def _header(runs: Sequence[RunResult], probes: Sequence[str], definition: str) -
     return [name for probe in probes for name in (PROBE_TITLES[probe], forgetting(probe))]
 
 
-def _numbers(runs: Sequence[RunResult], probes: Sequence[str], definition: str) -> list[float | None]:
-    """Returns average accuracy and forgetting by each probe, of one run or over several, with deviations."""
+def _numbers(runs: Sequence[RunResult], probes: Sequence[ProbeName], definition: str) -> list[float | None]:
+    """Returns mean and deviation over runs of the average accuracy and of the forgetting by each probe."""
     scores = (values for name in probes for values in compare.scores(runs, name, definition))
     return [number for values in scores for number in mean_and_deviation(values)]
 
 
 def _without_forgetting(values_of_probes: Iterable[Sequence[float | None]]) -> list[float | None]:
-    """Returns accuracies by each probe with their deviations, where there is no forgetting."""
+    """Returns mean and deviation of the accuracies by each probe, each followed by empty cells for forgetting."""
     return [number for values in values_of_probes for number in (*mean_and_deviation(values), None, None)]
 
 
 def beside_columns(name: str) -> list[str]:
-    """Returns the columns of `beside`, for numbers of that name."""
+    """Returns the names of the columns that `beside` fills, for numbers of a name."""
     return [*with_deviation(name, "paper"), "difference", "within"]
 
 
 def beside(ours: Sequence[float | None], theirs: paper.Value | None) -> list[Any]:
-    """Returns ours and the paper's with their deviations, the difference, and whether it is within the spread."""
+    """Returns our mean and the paper's with their deviations, the difference, and whether it is within the spread."""
     compared = compare.against(ours, theirs)
     judged = (compared.difference, compared.within) if compared else (None, None)
     return [*mean_and_deviation(ours), *(theirs or (None, None)), *judged]
 
 
-def settings_that_differ(experiments: Sequence[Experiment]) -> Table:
-    """Makes a table with a row for each setting that is not the same everywhere, a column for each experiment."""
-    settings = [compare.own_settings(e.runs[0]) for e in experiments]
-    columns = ["setting", *(f"{e.name}, {e.benchmark}" for e in experiments)]
+def settings_that_differ(groups: Sequence[RunGroup]) -> Table:
+    """Makes a table with a row for each setting that is not the same everywhere, a column for each group."""
+    settings = [compare.own_settings(group.runs[0]) for group in groups]
+    columns = ["setting", *(f"{group.name}, {group.benchmark}" for group in groups)]
     rows = [
         [key, *(compare.shown_setting(key, own[key]) if key in own else None for own in settings)]
         for key in compare.differing(settings)
@@ -273,7 +290,7 @@ def settings_that_differ(experiments: Sequence[Experiment]) -> Table:
     return Table("", make_frame(columns, rows), words=len(columns))
 
 
-# Records of analysis.
+# Records of probes that were asked of saved networks.
 
 ANALYSES = {
     "knn": "kNN with other settings, accuracy in %",
@@ -284,52 +301,55 @@ ANALYSES = {
     "geometry": "Geometry of parameters and features",
 }
 PICTURES = ("cka", "feature_maps", "loss_landscape", "embedding")
-# Settings of which each number of a record says its own.
+# Settings that each row of a record's values has for itself.
 SETTINGS_OF_ROWS = {"knn": ("k", "temperature")}
 
 Words = dict[str, str]
 Numbers = dict[str, float | None]
 
 
-def analysis_tables(experiments: Sequence[Experiment]) -> list[Table]:
-    """Makes a table of the analysis records of each probe, with a row for each experiment, checkpoint and setting.
+def analysis_tables(groups: Sequence[RunGroup]) -> list[Table]:
+    """Makes a table of the records of each probe, with a row for each group, number of tasks learned, and setting.
 
-    n runs have the row, and a number that fewer have says so. A probe whose records are pictures has no table.
+    The column n is the number of runs that have the row; a number that fewer runs have says so. A probe whose records
+    are drawn as pictures has no table.
     """
-    records = [record for e in experiments for run in e.runs for record in run.analysis]
+    records = [record for group in groups for run in group.runs for record in run.analysis]
     distinguishing = {
         probe: _varied(probe, [record.settings for record in records if record.probe == probe])
         for probe in dict.fromkeys(record.probe for record in records)
     }
-    # probe -> (place of the experiment, tasks learned, settings...) -> seed -> numbers
+    # Probe -> (place of the group, tasks learned, settings...) -> seed -> numbers.
     found: dict[str, dict[tuple, dict[int, Numbers]]] = {}
-    for place, experiment in enumerate(experiments):
-        for run in experiment.runs:
+    for place, group in enumerate(groups):
+        for run in group.runs:
             for record in run.analysis:
                 for settings, numbers in _observations(record, distinguishing[record.probe]):
                     seeds = found.setdefault(record.probe, {}).setdefault((place, record.after, *settings.items()), {})
                     seeds[run.seed] = numbers
-    return [_analysis_table(ANALYSES.get(probe, probe), experiments, rows) for probe, rows in found.items()]
+    return [_analysis_table(ANALYSES.get(probe, probe), groups, rows) for probe, rows in found.items()]
 
 
-def _analysis_table(title: str, experiments: Sequence[Experiment], found: dict[tuple, dict[int, Numbers]]) -> Table:
+def _analysis_table(title: str, groups: Sequence[RunGroup], found: dict[tuple, dict[int, Numbers]]) -> Table:
+    """Makes the table of one probe from (place of the group, tasks learned, settings...) -> seed -> numbers."""
     words = list(dict.fromkeys(name for key in found for name, _ in key[2:]))
     names = list(dict.fromkeys(name for seeds in found.values() for numbers in seeds.values() for name in numbers))
-    settings_beside = (f"{word}, set" if word in names else word for word in words)  # as train images of ood
+    # A number may have the name of a setting, such as "train images" of ood.
+    settings_beside = (f"{word}, set" if word in names else word for word in words)
     numbers = [column for name in names for column in (name, name + DEVIATION, name + KNOWN)]
     rows = []
     for (place, after, *settings), seeds in found.items():
         given = dict(settings)
         cells = [cell for name in names for cell in _over_known([n.get(name) for n in seeds.values()])]
-        rows.append([experiments[place].name, after, *(given.get(word) for word in words), len(seeds), *cells])
-    columns = ["experiment", "tasks learned", *settings_beside, "n", *numbers]
+        rows.append([groups[place].name, after, *(given.get(word) for word in words), len(seeds), *cells])
+    columns = ["group", "tasks learned", *settings_beside, "n", *numbers]
     return Table(title, make_frame(columns, rows), words=2 + len(words))
 
 
 def _over_known(values: Sequence[float | None]) -> tuple[float | None, float | None, int | None]:
-    """Returns mean and deviation of the values that are there, and how many these are where some are missing.
+    """Returns the mean and deviation of the values that are known, and how many are known where some are missing.
 
-    A count that is the same for all, such as of images, stays as it is.
+    A whole number that is the same in all runs, such as a number of images, is returned as it is, without deviation.
     """
     known = [value for value in values if value is not None]
     same = len(set(known)) == 1 and isinstance(known[0], int)
@@ -338,7 +358,11 @@ def _over_known(values: Sequence[float | None]) -> tuple[float | None, float | N
 
 
 def _varied(probe: str, settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Returns the keys that hold different values where they are there; if these do not do, all that differ."""
+    """Returns the keys of settings that tell a probe's records apart.
+
+    These are the keys with different values among the records that have them. Where such keys do not tell all different
+    settings apart, the keys that only some records have are returned too.
+    """
     own = SETTINGS_OF_ROWS.get(probe, ())
     kept = [{key: _word(value) for key, value in each.items() if key not in own} for each in settings]
     keys = list(dict.fromkeys(key for each in kept for key in each))
@@ -349,14 +373,15 @@ def _varied(probe: str, settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _word(value: Any) -> str:
-    """Returns a setting as text; a list has commas."""
+    """Returns a setting as text; the items of a list have commas between them."""
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _observations(record: Record, differ: Sequence[str]) -> Iterator[tuple[Words, Numbers]]:
-    """Yields (settings to tell rows apart by, numbers) of a record; of an unknown probe, whatever is a number.
+    """Yields the table rows of a record: (settings, numbers).
 
-    The settings are those that say what was measured, and those in which records of the probe differ.
+    The settings are those that say what was measured, and those in `differ`, which tell the probe's records apart. The
+    numbers of a probe that is not known here are all of its values that are numbers.
     """
     values, settings = record.typed_values, record.settings
 
@@ -377,11 +402,12 @@ def _observations(record: Record, differ: Sequence[str]) -> Iterator[tuple[Words
         random = {"random network": _mean_of(values.random_init)}
         yield words(), {"learning accuracy": values.learning_accuracy} | transfers | random
     elif record.probe not in PICTURES:
-        found = record.values.items()  # in the order of the probe
+        found = record.values.items()  # in the order in which the probe wrote them
         scalars = {n.replace("_", " "): v for n, v in found if v is None or isinstance(v, int | float)}
         yield words("dataset", "epochs", "learning_rate"), scalars
 
 
 def _mean_of(values: Sequence[float | None]) -> float | None:
+    """Returns the mean of the values that are known; None where none is."""
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
