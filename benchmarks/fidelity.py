@@ -5,17 +5,21 @@ python -m benchmarks.fidelity      # the other choices; results go to benchmarks
 python -m benchmarks.tables        # puts them into docs/fidelity.md
 """
 
+import json
 import pathlib
+import re
 import sys
 from typing import NamedTuple
 
 import numpy as np
 
 from ucl_jax import cells, cli, metrics, report, tables
+from ucl_jax.errors import write_whole
 
 ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 STUDY = "fidelity-digits"
+DIVERGED = RESULTS / "fidelity-diverged.json"  # cell -> where its loss was not finite any more
 STUDENT = 4.30  # of t with two degrees of freedom, 95 %, two-sided: three runs
 TINY_MEAN, TINY_STD = "(0.4802,0.4480,0.3975)", "(0.2770,0.2691,0.2821)"
 
@@ -101,7 +105,7 @@ def table() -> str:
         after = load("fidelity-digits", [choice.name(s) for s in seeds])
         told = [choice.point, f"{choice.recipe}, {choice.objective}", f"`{choice.overrides[0]}`"]
         if not len(before) == len(after) == len(seeds):
-            rows.append([*told, "", "not measured", "", "", ""])
+            rows.append([*told, "", _missing(choice), "", "", ""])
             continue
         tables.require_same_config(before + after, {pair.partition("=")[0] for pair in choice.overrides})
         defaults, others = numbers(before), numbers(after)
@@ -119,6 +123,13 @@ def table() -> str:
                 ]
             )
     return tables.render(rows, "markdown", left=4)
+
+
+def _missing(choice: Choice) -> str:
+    """Says why a choice has no numbers."""
+    diverged = json.loads(DIVERGED.read_text()) if DIVERGED.exists() else {}
+    places = [diverged.get(choice.name(seed)) for seed in range(3)]
+    return "not measured" if None in places else f"diverged, by seed: {'; '.join(places)}"
 
 
 def forgetting_table() -> str:
@@ -174,6 +185,11 @@ def main(argv: list[str]) -> int:
         return 0
     failed = cells.train(plan, slots)
     cells.keep(wanted, kept)
+    places = (re.search(r"loss is not finite in (task \d+, step \d+)", why) for why in failed.values())
+    diverged = {name.partition("/")[2]: found[1] for name, found in zip(failed, places) if found}
+    if diverged:
+        known = json.loads(DIVERGED.read_text()) if DIVERGED.exists() else {}
+        write_whole(DIVERGED, json.dumps(known | diverged, indent=1, sort_keys=True) + "\n")
     cells.tell_failures(failed)
     return 1 if failed else 0
 
