@@ -46,6 +46,7 @@ def main(argv: list[str]) -> None:
     from ucl_jax.results import compare, tables  # imported late, because --help and --print_config must be quick
     from ucl_jax.training import run
 
+    require(WORKDIR.value != "", "--workdir is empty; give a folder, or leave the flag out for the default one")
     workdir = pathlib.Path(WORKDIR.value) if WORKDIR.value else run.default_workdir(CONFIG.value)
     argument, overrides = cli.origin(sys.argv, CONFIG.value)
     results = run.run(CONFIG.value, workdir, run.Origin(shlex.join(["python", *sys.argv]), argument, overrides))

@@ -7,13 +7,16 @@ python -m benchmarks.tables        # puts them into docs/fidelity.md
 Runs are on digits, with 3 seeds.
 """
 
+import json
 import pathlib
+import re
 import sys
 from typing import NamedTuple
 
 import numpy as np
 
 from ucl_jax import cli
+from ucl_jax.errors import write_whole
 from ucl_jax.evaluation import accuracy_matrix
 from ucl_jax.reproduce.jobs import make_slots
 from ucl_jax.reproduce.plan import PlannedRun, check, keep_results, make_plan, print_failures, print_plan, train
@@ -25,6 +28,8 @@ from ucl_jax.results.tables import Table, make_frame, mean_and_deviation, render
 ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 STUDY = "fidelity-digits"
+# A run -> where its loss was not finite any more.
+DIVERGED = RESULTS / "fidelity-diverged.json"
 STUDENT = 4.30  # two-sided 95 % quantile of Student's t with two degrees of freedom, for three runs
 TINY_MEAN, TINY_STD = "(0.4802,0.4480,0.3975)", "(0.2770,0.2691,0.2821)"
 
@@ -121,7 +126,7 @@ def table() -> str:
         after = load("fidelity-digits", [choice.name(s) for s in seeds])
         words = [choice.point, f"{choice.recipe}, {choice.objective}", f"`{choice.overrides[0]}`"]
         if not len(before) == len(after) == len(seeds):
-            rows.append([*words, "not measured", *[None] * (len(columns) - 4)])
+            rows.append([*words, _missing(choice), *[None] * (len(columns) - 4)])
             continue
         compare.require_same_config(before + after, {pair.partition("=")[0] for pair in choice.overrides})
         defaults, others = numbers(before), numbers(after)
@@ -132,6 +137,13 @@ def table() -> str:
             rows.append([*(words if title == "task" else [""] * 3), title, *spreads, *differences])
     formats = {name: "+.2f" for name in columns if name.startswith("difference")}
     return render(Table("", make_frame(columns, rows), words=4, formats=formats), "markdown")
+
+
+def _missing(choice: Choice) -> str:
+    """Says why a choice has no numbers."""
+    diverged = json.loads(DIVERGED.read_text()) if DIVERGED.exists() else {}
+    places = [diverged.get(choice.name(seed)) for seed in range(3)]
+    return "not measured" if None in places else f"diverged, by seed: {'; '.join(places)}"
 
 
 def forgetting_table() -> str:
@@ -187,6 +199,11 @@ def main(argv: list[str]) -> int:
         return 0
     failed = train(plan, slots)
     keep_results(wanted, kept)
+    places = (re.search(r"loss is not finite in (task \d+, step \d+)", why) for why in failed.values())
+    diverged = {name.partition("/")[2]: found[1] for name, found in zip(failed, places) if found}
+    if diverged:
+        known = json.loads(DIVERGED.read_text()) if DIVERGED.exists() else {}
+        write_whole(DIVERGED, json.dumps(known | diverged, indent=1, sort_keys=True) + "\n")
     print_failures(failed)
     return 1 if failed else 0
 

@@ -183,7 +183,7 @@ CONFIG = {
     "eval.batch_size": whole(1, 2**20),
     "eval.random_init": flag(),
     "checkpoint.every_steps": CADENCE,
-    "checkpoint.every_minutes": real(0, 1e6),  # 0 saves by steps only
+    "checkpoint.every_minutes": real(1e-3, 1e6, 0),  # 0 saves by steps only
     "checkpoint.keep": whole(2, 10**6),
     "checkpoint.networks": flag(),
     "log.every_steps": CADENCE,
@@ -228,7 +228,7 @@ METHODS = {
         "xi": real(1e-6, 1e3),
         "form": word("release", "path_integral", "submission", "overwrite"),
         "rate": LEARNING_RATE,
-        "clip": real(0, 1e6),
+        "clip": real(1e-6, 1e6, 0),
         "protect": word("backbone", "all"),
     },
     "agem": {**REHEARSAL, "replay_view": REPLAY_VIEW},

@@ -4,7 +4,6 @@ The project's own data sets (`OWN`) are prepared without TensorFlow. The builder
 with TensorFlow, so it must be installed when they are prepared; it is not needed afterwards.
 """
 
-import argparse
 import contextlib
 import difflib
 import fcntl
@@ -20,6 +19,7 @@ from typing import TypeAlias
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import constants, read_only_builder
 
+from ucl_jax.cli import Parser
 from ucl_jax.errors import UsageError
 
 Builder: TypeAlias = tfds.core.DatasetBuilder
@@ -191,14 +191,14 @@ def _one_line(error: Exception) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command, and returns its exit code: 2, after one line on standard error, if there was a UsageError."""
-    parser = argparse.ArgumentParser("python -m ucl_jax.data.prepare", description="Prepare TFDS data sets.")
+    parser = Parser(prog="python -m ucl_jax.data.prepare", description="Prepares TFDS data sets.")
     parser.add_argument("names", nargs="+", metavar="NAME", help=f"any TFDS name, or {', '.join(OWN)}")
     parser.add_argument("--data_dir", help="where prepared data goes; default: the folder of TFDS")
     parser.add_argument("--manual_dir", help="folder with source files that are on disk already")
-    args = parser.parse_args(arguments)
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     try:
+        args = parser.parse_args(arguments)
         for name in args.names:
             builder = prepare(name, args.data_dir, args.manual_dir)
             sizes = {split: info.num_examples for split, info in builder.info.splits.items()}

@@ -13,7 +13,6 @@ weights are converted exactly. Some entries of an official file have no counterp
 A file is read without PyTorch, and without running code of its pickle.
 """
 
-import argparse
 import io
 import pathlib
 import pickle
@@ -27,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from ucl_jax.cli import Parser
 from ucl_jax.errors import UsageError, require
 from ucl_jax.types import Variables
 
@@ -419,7 +419,7 @@ def load(path: str | pathlib.Path, like: Variables) -> Variables:
 
 def main(argv: Sequence[str]) -> int:
     """Prints the entries of a file, their shapes, and what they are converted to; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m ucl_jax.convert", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m ucl_jax.convert", description=__doc__.splitlines()[0])
     parser.add_argument("file", type=pathlib.Path, metavar="FILE.pth", help="a file of the official code")
     try:
         state_dict = read_pth(parser.parse_args(argv).file)
