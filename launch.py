@@ -13,7 +13,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from ucl_jax import cli
+from ucl_jax import cli, recipes
 from ucl_jax.errors import UsageError, require
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A recipe, configs/NAME.py[:benchmark[,objective]].")
@@ -37,8 +37,8 @@ def main(argv: list[str]) -> None:
         raise UsageError(f"give a recipe and nothing else unnamed: {__doc__.splitlines()[2]}")
     require(DIFF.value is None or PRINT_CONFIG.value, "--diff does nothing alone; give --print_config beside it")
     if PRINT_CONFIG.value:
-        other = None if DIFF.value is None else cli.read_config([f"--config={DIFF.value}"])
-        lines = cli.config_lines(CONFIG.value) if other is None else cli.difference_lines(CONFIG.value, other)
+        other = None if DIFF.value is None else recipes.read_config([f"--config={DIFF.value}"])
+        lines = recipes.config_lines(CONFIG.value) if other is None else recipes.difference_lines(CONFIG.value, other)
         print("\n".join(lines))
         return
     logging.set_verbosity(logging.WARNING)
@@ -48,11 +48,11 @@ def main(argv: list[str]) -> None:
 
     require(WORKDIR.value != "", "--workdir is empty; give a folder, or leave the flag out for the default one")
     workdir = pathlib.Path(WORKDIR.value) if WORKDIR.value else run.default_workdir(CONFIG.value)
-    argument, overrides = cli.origin(sys.argv, CONFIG.value)
+    argument, overrides = recipes.origin(sys.argv, CONFIG.value)
     results = run.run(CONFIG.value, workdir, run.Origin(shlex.join(["python", *sys.argv]), argument, overrides))
     print(tables.render(tables.every_run([results], compare.forgetting_of([results]))))
     print(f"results: {workdir}/results.json, plots: {workdir}/plots")
 
 
 if __name__ == "__main__":
-    app.run(cli.exit_codes(main), flags_parser=cli.parse_flags)
+    app.run(cli.exit_codes(main), flags_parser=recipes.parse_flags)

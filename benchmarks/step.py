@@ -25,8 +25,9 @@ from functools import cache, partial
 
 from benchmarks import measure
 from configs import lump
-from ucl_jax.cli import Parser, exit_codes, read_config
+from ucl_jax.cli import Parser, exit_codes
 from ucl_jax.errors import UsageError, choose, require
+from ucl_jax.recipes import read_config
 from ucl_jax.results.tables import Table, make_frame, render
 
 ARGUMENT = {"paper": "cifar10,simsiam", "demo": "digits,simsiam"}

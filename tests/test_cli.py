@@ -9,8 +9,9 @@ import sys
 
 import pytest
 
-from ucl_jax import cli, settings
-from ucl_jax.cli import StopRequest, origin, read_config
+from ucl_jax import cli, recipes, settings
+from ucl_jax.cli import StopRequest
+from ucl_jax.recipes import origin, read_config
 
 ROOT = pathlib.Path(__file__).parent.parent
 PROGRAM = """
@@ -81,7 +82,7 @@ def test_hangup_that_nohup_ignores_stays_ignored():
 
 def read(recipe, *overrides):
     """The config tree of a recipe of this repository, as launch.py reads it."""
-    return cli.read_config([f"--config={ROOT}/configs/{recipe}", *(f"--config.{pair}" for pair in overrides)])
+    return recipes.read_config([f"--config={ROOT}/configs/{recipe}", *(f"--config.{pair}" for pair in overrides)])
 
 
 def launch(*words):
@@ -90,7 +91,7 @@ def launch(*words):
 
 def test_every_key_is_printed_with_its_final_value():
     config = read("si.py:cifar100,supervised", "seed=3", "method.c=2", "augment.crop_scale=[0.5,1.0]")
-    lines = [line.split(" = ", 1) for line in cli.config_lines(config)]
+    lines = [line.split(" = ", 1) for line in recipes.config_lines(config)]
     printed = {key: ast.literal_eval(value) for key, value in lines}
     assert printed == settings.flatten(config.to_dict())
     assert [key for key, _ in lines] == list(settings.flatten(config.to_dict()))
@@ -100,8 +101,8 @@ def test_every_key_is_printed_with_its_final_value():
 def test_a_value_is_one_line_whatever_it_holds():
     config = read("lump.py:digits")
     config.data_dir = "a = b\n\ud800"
-    assert len(cli.config_lines(config)) == len(settings.flatten(config.to_dict()))
-    "\n".join(cli.config_lines(config)).encode()
+    assert len(recipes.config_lines(config)) == len(settings.flatten(config.to_dict()))
+    "\n".join(recipes.config_lines(config)).encode()
 
 
 def test_differences_are_those_keys_with_both_values():
@@ -119,11 +120,11 @@ def test_differences_are_those_keys_with_both_values():
     assert settings.differences(lump, der) == expected
     assert settings.differences(der, lump) == {key: pair[::-1] for key, pair in expected.items()}
     assert settings.differences(lump, json.loads(lump.to_json())) == {}  # as a run has stored it: lists for tuples
-    lines = cli.difference_lines(lump, der)
+    lines = recipes.difference_lines(lump, der)
     assert [line.split()[0] for line in lines[1:]] == sorted(expected)
     row = next(line for line in lines if line.startswith("method.beta"))
     assert row.split("  ", 1)[1].strip().split("  ") == ["(no such key)", "0.0"]
-    assert len(cli.difference_lines(lump, lump)) == 1
+    assert len(recipes.difference_lines(lump, lump)) == 1
 
 
 @pytest.mark.parametrize(
@@ -152,7 +153,7 @@ def test_a_recipe_to_compare_with_that_is_none_is_named_in_a_line(other, named, 
     monkeypatch.chdir(ROOT)
     read("lump.py:digits")  # what was read before must not stand in for a file that is not a recipe
     with pytest.raises(SystemExit) as leaving:
-        cli.exit_codes(lambda: cli.read_config([f"--config={other}"]))()
+        cli.exit_codes(lambda: recipes.read_config([f"--config={other}"]))()
     told = capsys.readouterr().err
     assert leaving.value.code == 2
     assert named in told

@@ -21,8 +21,9 @@ LAYERS = [
         "training",
     ],  # folders that hold no code
     ["types", "errors", "data.benchmarks", "data.tiny_imagenet_classes"],
-    ["settings"],
     ["cli"],
+    ["settings"],
+    ["recipes"],
     ["collectives", "augment", "evaluation.knn", "evaluation.linear", "evaluation.representation"],
     ["evaluation.accuracy_matrix", "evaluation.evaluators"],
     ["results.schema", "results.paper"],

@@ -16,7 +16,7 @@ import pytest
 
 from tests.small import SPAN
 from tests.test_configs import RECIPES
-from ucl_jax import cli, settings
+from ucl_jax import cli, recipes, settings
 from ucl_jax.data import tfds_source
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.errors import UsageError
@@ -45,7 +45,7 @@ def defaults(recipe, arg):
 def read(recipe, arg, **overrides):
     """The config tree as launch.py reads it; keys have __ for dots."""
     pairs = (f"--config.{key.replace('__', '.')}={value}" for key, value in overrides.items())
-    return cli.read_config([f"--config={ROOT}/configs/{recipe}.py:{arg}", *pairs])
+    return recipes.read_config([f"--config={ROOT}/configs/{recipe}.py:{arg}", *pairs])
 
 
 # The table.
@@ -156,7 +156,7 @@ def test_a_tree_lacks_no_key_and_has_no_other():
 )
 def test_an_override_is_refused_in_a_line_that_names_its_key(recipe, key, value, message):
     with pytest.raises(UsageError) as error:
-        cli.read_config([f"--config=configs/{recipe}", f"--config.{key}={value}"])
+        recipes.read_config([f"--config=configs/{recipe}", f"--config.{key}={value}"])
     assert f"config.{key}" in str(error.value)
     assert message in str(error.value)
 
@@ -180,7 +180,9 @@ def test_what_a_person_may_mean_is_taken(key, text, value):
 
 def test_other_forms_of_the_command_line():
     recipe = "--config=configs/lump.py:digits"
-    config = cli.read_config([recipe, "--noconfig.log.tensorboard", "--config.seed", "7", "--config.benchmark.joint"])
+    config = recipes.read_config(
+        [recipe, "--noconfig.log.tensorboard", "--config.seed", "7", "--config.benchmark.joint"]
+    )
     assert (config.log.tensorboard, config.seed, config.benchmark.joint) == (False, 7, True)
     for words, message in [
         (["--config.seed"], "config.seed has no value"),
@@ -189,7 +191,7 @@ def test_other_forms_of_the_command_line():
         (["--config.train={'epochs': 3}"], "config.train.batch_size is missing"),
     ]:
         with pytest.raises(UsageError, match=message):
-            cli.read_config([recipe, *words])
+            recipes.read_config([recipe, *words])
 
 
 @pytest.mark.parametrize(
@@ -205,7 +207,7 @@ def test_other_forms_of_the_command_line():
 )
 def test_what_is_no_recipe(recipe, message):
     with pytest.raises(UsageError, match=message):
-        cli.read_config([f"--config={recipe}"])
+        recipes.read_config([f"--config={recipe}"])
 
 
 # 2,000 overrides.
@@ -251,7 +253,7 @@ def sensible(value, default):
 def attempt(command):
     """The exit code of launch.py, where it does not go on to run, and its config."""
     try:
-        return 0, cli.read_config(command)
+        return 0, recipes.read_config(command)
     except UsageError as error:
         with pytest.raises(SystemExit) as leaving:
             cli.fail(error)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from tests import run_results, tiny
-from ucl_jax import cli
+from ucl_jax import recipes
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.errors import UsageError
 from ucl_jax.reproduce import __main__ as reproduce
@@ -33,7 +33,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 LAUNCH = """
 import fcntl, json, os, pathlib, signal, sys, time
 sys.path.insert(0, "ROOT")
-from ucl_jax.cli import read_config
+from ucl_jax.recipes import read_config
 flags = dict(word.split("=", 1) for word in sys.argv[1:])
 folder = pathlib.Path(flags["--workdir"])
 folder.mkdir(parents=True, exist_ok=True)
@@ -165,7 +165,7 @@ def squeezed(text):
 def config_of(recipe, argument, *pairs):
     """The config of a recipe with overrides KEY=VALUE, as JSON."""
     flags = [f"--config={ROOT}/configs/{recipe}.py:{argument}", *(f"--config.{pair}" for pair in pairs)]
-    return json.loads(cli.read_config(flags).to_json())
+    return json.loads(recipes.read_config(flags).to_json())
 
 
 def files(fake, name, root="runs"):

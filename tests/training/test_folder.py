@@ -6,8 +6,9 @@ import sys
 import pytest
 
 from tests import run_results, tiny
-from ucl_jax.cli import exit_codes, parse_flags
+from ucl_jax.cli import exit_codes
 from ucl_jax.errors import UsageError
+from ucl_jax.recipes import parse_flags
 from ucl_jax.results import __main__ as report
 from ucl_jax.results.schema import RunResult
 from ucl_jax.training.metric_writers import read_metrics

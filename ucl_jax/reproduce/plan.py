@@ -15,8 +15,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ucl_jax.cli import read_config
 from ucl_jax.errors import UsageError, require, write_whole
+from ucl_jax.recipes import read_config
 from ucl_jax.reproduce.jobs import LAUNCH, Job, Slot, run_jobs
 from ucl_jax.results.compare import changed_settings, complete
 from ucl_jax.results.load import read_config as read_saved_config
