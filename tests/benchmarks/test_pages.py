@@ -175,7 +175,7 @@ def test_the_other_choices_run_and_are_kept(tmp_path, monkeypatch, capsys):
     (tmp_path / "launch.py").write_text(
         "import json, pathlib, sys\n"
         f"sys.path.insert(0, {str(ROOT)!r})\n"
-        "from ucl_jax.cli import read_config\n"
+        "from ucl_jax.recipes import read_config\n"
         "flags = dict(word.split('=', 1) for word in sys.argv[1:])\n"
         "if '/er.py' in flags['--config']: sys.exit('error: no luck')\n"
         f"words = [word.replace('=configs/', {f'={ROOT}/configs/'!r}) for word in sys.argv[1:] if '--config' in word]\n"

@@ -50,7 +50,7 @@ def test_checkpoints_of_another_config_are_refused(folder):
 
 def test_run_without_its_config_is_not_adopted(folder):
     (folder / "config.json").unlink()
-    with pytest.raises(UsageError, match=r"holds a run but not its config\.json"):
+    with pytest.raises(UsageError, match=r"holds a run without its config\.json"):
         finished_results(tiny.config("lump"), folder)
 
 
