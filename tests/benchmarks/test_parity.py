@@ -8,7 +8,8 @@ import pytest
 from benchmarks import parity
 from tests import tiny
 from tests.small import quick_jit
-from ucl_jax.buffers import reservoir
+from ucl_jax.buffers.base import Stored
+from ucl_jax.buffers.reservoir import reservoir, slots
 from ucl_jax.data.tasks import batch_indices
 from ucl_jax.types import Batch
 
@@ -19,8 +20,9 @@ BATCH, SLOTS, IMAGES, EPOCHS = 8, 12, 20, 3
 def draws(key, step, seen):
     """The slots that our step recalls, and those that its batch takes (SLOTS: none)."""
     recall_key, observe_key, *_ = jax.random.split(jax.random.fold_in(key, step), 6)
-    recalled = reservoir.sample(reservoir.Reservoir(jnp.arange(SLOTS), jnp.asarray(seen)[None]), recall_key, BATCH)
-    return recalled, reservoir.slots(observe_key, seen, SLOTS, jnp.ones(BATCH, bool))
+    stored = Stored(jnp.arange(SLOTS), jnp.asarray(seen)[None])
+    recalled = reservoir(SLOTS, 1).sample(stored, recall_key, BATCH, jnp.ones(SLOTS, bool)).items
+    return recalled, slots(observe_key, seen, SLOTS, jnp.ones(BATCH, bool))
 
 
 def test_lump_follows_the_plain_loop_of_pytorch(monkeypatch):

@@ -12,7 +12,7 @@ from flax import linen as nn
 from flax import traverse_util
 
 from ucl_jax.models.architectures import ARCHITECTURES
-from ucl_jax.models.heads import Network, Predictor, Projector
+from ucl_jax.models.heads import MLP, Network, Projector
 from ucl_jax.models.layers import BatchNorm, Conv, Dense
 from ucl_jax.models.progressive import Column, Lateral, Progressive
 from ucl_jax.models.resnet import ResNet18
@@ -29,7 +29,7 @@ def wave(shape, offset):
 
 
 def make_network(dtype=jnp.float32):
-    return Network(ResNet18(WIDTH, dtype), Projector(HIDDEN, OUTPUT, dtype), Predictor(BOTTLENECK, dtype))
+    return Network(ResNet18(WIDTH, dtype), Projector(HIDDEN, OUTPUT, dtype), MLP(BOTTLENECK, dtype=dtype))
 
 
 # From this package's names to those of tests/golden_torch.py.
@@ -234,7 +234,7 @@ def test_sizes_of_the_feature_maps(size, last):
 
 
 def test_sizes_of_the_heads():
-    network = Network(ResNet18(width=4), Projector(), Predictor())
+    network = Network(ResNet18(width=4), Projector(), MLP())
     variables = jax.eval_shape(lambda: network.init(jax.random.key(0), jnp.zeros((2, 8, 8, 3)), train=True))
     shapes = {name: leaf.shape for name, leaf in named_shapes(variables["params"]).items() if "backbone" not in name}
     assert shapes == {  # Madaan et al. 2022: 2048 hidden and out; SimSiam: 512 in between, no norm on the prediction

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ from ucl_jax.evaluation import evaluators
 from ucl_jax.settings import INT32
 from ucl_jax.training.build import Experiment, Phase
 from ucl_jax.training.parallel import Parallel
-from ucl_jax.types import Array, Batch, Parameters, Span, TrainState, Variables, clock_at
+from ucl_jax.types import Array, Batch, Clock, Parameters, Span, TrainState, Variables
 
 MatrixRows = dict[str, evaluators.MatrixRow]
 
@@ -140,7 +140,9 @@ def train(
         start, steps = schedule.starts[task], schedule.starts[task + 1] - schedule.starts[task]
         span = Span(*jax.device_put(tuple(map(np.int32, (task, start, steps))), compiled[0].sharding))
         if step == start:
-            state = begin_task(experiment.phases[phase], state, span)
+            # Numbers of the host: nothing is compiled where nothing is to be done.
+            numbers: list[Any] = [np.int32(number) for number in (step, task, 0, steps)]
+            state = begin_task(experiment.phases[phase], state, Clock(*numbers))
         image, label = stream.training(task)
         if task + 1 < tasks:
             stream.prefetch(task + 1)
@@ -163,9 +165,8 @@ def train(
         yield TaskDone(step, task, state, rows)
 
 
-def begin_task(phase: Phase, state: TrainState, span: Span) -> TrainState:
+def begin_task(phase: Phase, state: TrainState, clock: Clock) -> TrainState:
     """Returns the state from which the first step of a task starts: objective and method are told of the new task."""
-    clock = clock_at(state.step, span)
     network = Variables(state.params.network, phase.objective.begin_task(state.network, clock))
     own, memory = phase.method.begin_task(state.params.method, state.memory, network, clock)
     return state.replace(params=Parameters(network.params, own), model_state=network.state, memory=memory)
