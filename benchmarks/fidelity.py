@@ -28,7 +28,7 @@ from ucl_jax.results.tables import Table, make_frame, mean_and_deviation, render
 ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 STUDY = "fidelity-digits"
-# A run -> where its loss was not finite any more.
+# For each run that diverged, the step at which its loss was not finite.
 DIVERGED = RESULTS / "fidelity-diverged.json"
 STUDENT = 4.30  # two-sided 95 % quantile of Student's t with two degrees of freedom, for three runs
 TINY_MEAN, TINY_STD = "(0.4802,0.4480,0.3975)", "(0.2770,0.2691,0.2821)"
@@ -123,7 +123,7 @@ def table() -> str:
     for choice in CHOICES:
         seeds = range(3)
         before = load("table1-digits", [f"{choice.recipe}-{choice.objective}-seed{s}" for s in seeds])
-        after = load("fidelity-digits", [choice.name(s) for s in seeds])
+        after = load(STUDY, [choice.name(s) for s in seeds])
         words = [choice.point, f"{choice.recipe}, {choice.objective}", f"`{choice.overrides[0]}`"]
         if not len(before) == len(after) == len(seeds):
             rows.append([*words, _missing(choice), *[None] * (len(columns) - 4)])
@@ -139,9 +139,14 @@ def table() -> str:
     return render(Table("", make_frame(columns, rows), words=4, formats=formats), "markdown")
 
 
+def _diverged() -> dict[str, str]:
+    """Reads which runs diverged, by the name of their results file, and where: "task 5, step 433"."""
+    return json.loads(DIVERGED.read_text()) if DIVERGED.exists() else {}
+
+
 def _missing(choice: Choice) -> str:
     """Says why a choice has no numbers."""
-    diverged = json.loads(DIVERGED.read_text()) if DIVERGED.exists() else {}
+    diverged = _diverged()
     places = [diverged.get(choice.name(seed)) for seed in range(3)]
     return "not measured" if None in places else f"diverged, by seed: {'; '.join(places)}"
 
@@ -202,8 +207,7 @@ def main(argv: list[str]) -> int:
     places = (re.search(r"loss is not finite in (task \d+, step \d+)", why) for why in failed.values())
     diverged = {name.partition("/")[2]: found[1] for name, found in zip(failed, places) if found}
     if diverged:
-        known = json.loads(DIVERGED.read_text()) if DIVERGED.exists() else {}
-        write_whole(DIVERGED, json.dumps(known | diverged, indent=1, sort_keys=True) + "\n")
+        write_whole(DIVERGED, json.dumps(_diverged() | diverged, indent=1, sort_keys=True) + "\n")
     print_failures(failed)
     return 1 if failed else 0
 
