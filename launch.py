@@ -45,11 +45,13 @@ def main(argv: list[str]) -> None:
     logging.get_absl_logger().setLevel("CRITICAL")  # Orbax logs each step of a save, and errors that it also raises
     from ucl_jax.results import compare, tables  # imported late, because --help and --print_config must be quick
     from ucl_jax.training import run
+    from ucl_jax.training.provenance import Origin
+    from ucl_jax.training.run_folder import default_workdir
 
     require(WORKDIR.value != "", "--workdir is empty; give a folder, or leave the flag out for the default one")
-    workdir = pathlib.Path(WORKDIR.value) if WORKDIR.value else run.default_workdir(CONFIG.value)
+    workdir = pathlib.Path(WORKDIR.value) if WORKDIR.value else default_workdir(CONFIG.value)
     argument, overrides = recipes.origin(sys.argv, CONFIG.value)
-    results = run.run(CONFIG.value, workdir, run.Origin(shlex.join(["python", *sys.argv]), argument, overrides))
+    results = run.run(CONFIG.value, workdir, Origin(shlex.join(["python", *sys.argv]), argument, overrides))
     print(tables.render(tables.every_run([results], compare.forgetting_of([results]))))
     print(f"results: {workdir}/results.json, plots: {workdir}/plots")
 

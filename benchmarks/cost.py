@@ -20,7 +20,7 @@ from benchmarks import measure
 from ucl_jax.training import parallel
 from ucl_jax.training.build import make_experiment
 from ucl_jax.training.loop import end_task
-from ucl_jax.training.run import commit, device_name
+from ucl_jax.training.provenance import commit, device_name
 from ucl_jax.types import Batch, Span
 
 RECIPES = ("finetune", "si", "agem", "gss", "er", "der", "derpp", "lump", "cassle", "pfr", "pnn")

@@ -56,7 +56,7 @@ def where(*packages: str) -> dict[str, str | None]:
 
     import jax
 
-    from ucl_jax.training.run import commit, device_name
+    from ucl_jax.training.provenance import commit, device_name
 
     versions = {name: importlib.metadata.version(name) for name in ("jax", *packages)}
     return {

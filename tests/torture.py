@@ -31,7 +31,7 @@ from ucl_jax.results.tables import Table, make_frame, render
 from ucl_jax.training import parallel
 from ucl_jax.training.build import make_experiment
 from ucl_jax.training.checkpoint import Checkpoints, Networks
-from ucl_jax.training.run import commit, device_name
+from ucl_jax.training.provenance import commit, device_name
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "reliability.md"

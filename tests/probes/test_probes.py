@@ -29,13 +29,15 @@ from ucl_jax.probes.loss_landscape import filter_normalised, random_classifier
 from ucl_jax.probes.trained_run import TrainedRun
 from ucl_jax.results.schema import Record
 from ucl_jax.training import run
+from ucl_jax.training.provenance import Origin
+from ucl_jax.training.run_folder import claim, write_json
 from ucl_jax.types import Variables
 
 ROOT = pathlib.Path(__file__).parents[2]
 
 
 def trained(folder, recipe, arg="digits", **more):
-    run.run(tiny.config(recipe, arg, log__tensorboard=False, train__epochs=1, **more), folder, run.Origin("a test"))
+    run.run(tiny.config(recipe, arg, log__tensorboard=False, train__epochs=1, **more), folder, Origin("a test"))
     return folder
 
 
@@ -380,7 +382,7 @@ def test_a_run_that_goes_on_keeps_its_analysis(tmp_path):
     folder = trained(tmp_path / "run", "finetune")
     probe.add(folder, Record(probe="geometry", after=1, settings={}, values={"dimensions": 32}))
     content = results(folder) | {"finished": False}
-    run.write_json(folder / "results.json", content)
+    write_json(folder / "results.json", content)
     trained(folder, "finetune")
     assert results(folder)["finished"]
     assert results(folder)["analysis"] == content["analysis"]
@@ -450,7 +452,7 @@ def test_bad_input_is_one_line_and_nothing_lost(arguments, message, workdir, cap
 def test_runs_that_cannot_be_probed(workdir, tmp_path, capsys):
     assert probe.main([f"--workdir={tmp_path / 'none'}", "--probes=knn"]) == 2
     assert "no run folder" in capsys.readouterr().err
-    with run.claim(workdir):
+    with claim(workdir):
         assert probe.main([f"--workdir={workdir}", "--probes=knn"]) == 2
     assert "another process is at work in" in capsys.readouterr().err
     shutil.rmtree(workdir / "networks" / "2" / "state")

@@ -20,6 +20,7 @@ from ucl_jax.results import compare, schema
 from ucl_jax.results.load import read_metrics, read_results
 from ucl_jax.training import run
 from ucl_jax.training.metric_writers import MetricsFile
+from ucl_jax.training.provenance import Origin
 
 MISSING = object()
 COMMAND = "python launch.py --config=configs/finetune.py:digits,simsiam --config.seed=0"
@@ -143,7 +144,7 @@ def study(folder, name):
 
 def launch(folder):
     """What launch.py does, which needs a process for its flags."""
-    return cli.returns_exit_code(lambda: run.run(config(), folder, run.Origin(COMMAND)) and 0)()
+    return cli.returns_exit_code(lambda: run.run(config(), folder, Origin(COMMAND)) and 0)()
 
 
 COMMANDS = {

@@ -14,7 +14,7 @@ from ucl_jax.results import figures
 from ucl_jax.training import parallel
 from ucl_jax.training.checkpoint import Checkpoints, Networks
 from ucl_jax.training.metric_writers import MetricsFile, TensorBoard, read_metrics
-from ucl_jax.training.run import write_json
+from ucl_jax.training.run_folder import write_json
 from ucl_jax.types import Variables
 
 STATE = {"weight": np.random.default_rng(0).normal(size=100_000).astype(np.float32)}

@@ -22,7 +22,7 @@ from ucl_jax.probes.trained_run import TrainedRun
 from ucl_jax.results import figures
 from ucl_jax.results.load import load_results, read_results
 from ucl_jax.training import parallel
-from ucl_jax.training.run import claim, write_json
+from ucl_jax.training.run_folder import claim, write_json
 
 if TYPE_CHECKING:
     from ucl_jax.results.schema import Record, RunResult

@@ -173,7 +173,7 @@ def _start(job: Job, slot: Slot) -> subprocess.Popen:
 
 
 def _locked(folder: pathlib.Path) -> bool:
-    """Tells whether a process is training in a folder, see `training.run.claim`."""
+    """Tells whether a process is training in a folder, see `training.run_folder.claim`."""
     if not (folder / "lock").exists():
         return False
     with (folder / "lock").open() as lock:

@@ -4,34 +4,29 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import fcntl
-import importlib.metadata
+import dataclasses
 import importlib.util
 import json
 import math
-import os
 import pathlib
-import platform
-import shutil
 import signal
-import subprocess
 import time
-from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import jax
+from ml_collections import ConfigDict
 
-from ucl_jax import __version__, settings
+from ucl_jax import settings
 from ucl_jax.cli import StopRequest, warn
 from ucl_jax.data.tasks import TaskStream, open_stream
-from ucl_jax.errors import Stopped, UsageError, disk_errors, require, write_whole
+from ucl_jax.errors import Stopped, UsageError, disk_errors, require
 from ucl_jax.evaluation import accuracy_matrix, evaluators
 from ucl_jax.interop import torch_weights
-from ucl_jax.results import compare, figures
-from ucl_jax.results.load import read_config, read_results
+from ucl_jax.results import figures
+from ucl_jax.results.load import read_results
 from ucl_jax.training import parallel
 from ucl_jax.training.build import Experiment, make_evaluation, make_experiment, make_stream_settings
-from ucl_jax.training.checkpoint import Checkpoints, Networks, numbers, room
+from ucl_jax.training.checkpoint import Checkpoints, Networks, numbers
 from ucl_jax.training.loop import (
     Evaluating,
     MatrixRows,
@@ -44,6 +39,8 @@ from ucl_jax.training.loop import (
     train,
 )
 from ucl_jax.training.metric_writers import Console, MetricsFile, MetricWriter, TensorBoard, WeightsAndBiases
+from ucl_jax.training.provenance import Origin, commit, device_name, versions
+from ucl_jax.training.run_folder import claim, finished_results, require_room, write_json
 from ucl_jax.types import Variables
 
 if TYPE_CHECKING:
@@ -51,18 +48,6 @@ if TYPE_CHECKING:
 
 # How many steps the host starts before it reads the metrics of the first, so that the device always has work.
 LAG = 2
-RECORD_BYTES = 1_000_000  # what records and plots may take
-PACKAGES = (
-    "jax",
-    "jaxlib",
-    "flax",
-    "optax",
-    "orbax-checkpoint",
-    "chex",
-    "ml-collections",
-    "tensorflow-datasets",
-    "numpy",
-)
 
 
 class Progress(NamedTuple):
@@ -91,24 +76,6 @@ class Progress(NamedTuple):
     def with_rows(self, rows: MatrixRows) -> Progress:
         """Returns the progress with one more row for each probe."""
         return self._replace(rows={name: [*self.rows[name], row._asdict()] for name, row in rows.items()})
-
-
-def default_workdir(config) -> pathlib.Path:
-    """Returns the run folder by default: `runs/<recipe>-<benchmark>-<objective>-seed<n>`."""
-    return pathlib.Path("runs") / f"{config.recipe}-{config.benchmark.name}-{config.objective.name}-seed{config.seed}"
-
-
-class Origin(NamedTuple):
-    """Tells how a config was given, for results.json.
-
-    command: the command that was typed, for people to read.
-    argument: what followed the colon after the recipe's file; "" for nothing.
-    overrides: "section.key" -> value, where the config differs from what the recipe gives for that argument.
-    """
-
-    command: str
-    argument: str = ""
-    overrides: Mapping[str, Any] = {}
 
 
 def run(config, workdir: pathlib.Path, origin: Origin) -> RunResult:
@@ -154,33 +121,44 @@ def _carry_out(config, workdir: pathlib.Path, origin: Origin) -> RunResult:
         stream = stack.enter_context(open_stream(make_stream_settings(config), config.data_dir, config.seed))
         schedule = make_schedule(stream.train_sizes, config.train.epochs, config.train.batch_size)
         parallel.check_batches(schedule.batch_sizes, devices)
-        _require_room(config, workdir, experiment, schedule)
+        require_room(config, workdir, experiment, schedule)
         stack.enter_context(claim(workdir))
         write_json(workdir / "config.json", json.loads(config.to_json()))
-        checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", config.checkpoint.keep))
-        stop = stack.enter_context(StopRequest())
         return _Run(
-            config, workdir, origin, devices, experiment, compiled, start_network, stream, schedule, checkpoints, stop
+            config=config,
+            workdir=workdir,
+            origin=origin,
+            devices=devices,
+            experiment=experiment,
+            compiled=compiled,
+            start_network=start_network,
+            stream=stream,
+            schedule=schedule,
+            checkpoints=stack.enter_context(Checkpoints(workdir / "checkpoints", config.checkpoint.keep)),
+            stop=stack.enter_context(StopRequest()),
         ).finish()
 
 
+@dataclasses.dataclass
 class _Run:
     """One call of `run`, with all that it needs and changes."""
 
-    def __init__(
-        self, config, workdir, origin, devices, experiment, compiled, start_network, stream, schedule, checkpoints, stop
-    ):
-        self.config, self.workdir, self.origin, self.devices = config, workdir, origin, devices
-        self.experiment: Experiment = experiment
-        self.compiled: list[parallel.Parallel] = compiled
-        self.start_network: Variables | None = start_network
-        self.probes = evaluators.evaluators_of(experiment.labelled)
-        self.stream: TaskStream = stream
-        self.schedule: Schedule = schedule
-        self.checkpoints: Checkpoints = checkpoints
-        self.evaluation = make_evaluation(config)
-        self.networks = Networks(workdir / "networks")
-        self.stop: StopRequest = stop
+    config: ConfigDict
+    workdir: pathlib.Path
+    origin: Origin
+    devices: list[jax.Device]
+    experiment: Experiment
+    compiled: list[parallel.Parallel]
+    start_network: Variables | None
+    stream: TaskStream
+    schedule: Schedule
+    checkpoints: Checkpoints
+    stop: StopRequest
+
+    def __post_init__(self):
+        self.probes = evaluators.evaluators_of(self.experiment.labelled)
+        self.evaluation = make_evaluation(self.config)
+        self.networks = Networks(self.workdir / "networks")
         self.began = time.monotonic()
         self.pending: collections.deque[StepDone] = collections.deque()
         self.recorded_at: float | None = None
@@ -402,107 +380,3 @@ def _start_network(config, workdir: pathlib.Path, experiment: Experiment) -> Var
         return None
     fresh = jax.eval_shape(experiment.init)
     return torch_weights.load(pathlib.Path(config.init_from).expanduser(), fresh.network)
-
-
-def _require_room(config, workdir: pathlib.Path, experiment: Experiment, schedule: Schedule) -> None:
-    """Raises UsageError unless the disk has room for what the run will save, as far as that is known beforehand."""
-    state = jax.eval_shape(experiment.init)
-    saves = schedule.total // config.checkpoint.every_steps + len(schedule.batch_sizes)
-    # The next checkpoint is written before the oldest is removed.
-    checkpoints = max(min(config.checkpoint.keep + 1, saves) - len(numbers(workdir / "checkpoints")), 1)
-    tasks = 1 if config.benchmark.joint else config.benchmark.num_tasks
-    networks = max(tasks - len(numbers(workdir / "networks")), 0) if config.checkpoint.networks else 0
-    needed = checkpoints * room(state) + networks * room(state.network) + RECORD_BYTES
-    free = shutil.disk_usage(next(path for path in (workdir, *workdir.absolute().parents) if path.exists())).free
-    require(
-        free >= needed,
-        f"{workdir} has room for {free / 1e6:.1f} MB, and the run may need {needed / 1e6:.1f} MB there, for "
-        f"{checkpoints} checkpoints and {networks} networks: make room, or take another --workdir",
-    )
-
-
-def finished_results(config, workdir: pathlib.Path) -> RunResult | None:
-    """Returns the results in `workdir` if the run of this config is finished there, else None.
-
-    Raises:
-      UsageError: the folder holds a run with another config (the message names the keys), or one that cannot be read.
-    """
-    if not (workdir / "results.json").exists() and not numbers(workdir / "checkpoints"):
-        return None  # there is nothing that could be lost or go on
-    require(
-        (workdir / "config.json").exists(),
-        f"{workdir} holds a run without its config.json, so that its settings are unknown; take another --workdir",
-    )
-    stored = settings.flatten(read_config(workdir / "config.json"))
-    given = settings.flatten(json.loads(config.to_json()))
-    differing = compare.changed_settings(stored, given)
-    require(
-        not differing,
-        f"{workdir} holds a run with another config: {', '.join(differing)}; "
-        "take another --workdir, or remove that folder",
-    )
-    if not (workdir / "results.json").exists():
-        return None
-    results = read_results(workdir / "results.json")
-    return results if results.finished else None
-
-
-@contextlib.contextmanager
-def claim(workdir: pathlib.Path) -> Iterator[None]:
-    """Locks a run folder for this process, and makes it if it is not there.
-
-    Raises:
-      UsageError: the folder cannot be written to, or another process has locked it.
-    """
-    try:
-        (workdir / "plots").mkdir(parents=True, exist_ok=True)
-        lock = (workdir / "lock").open("w")
-    except OSError as error:
-        raise UsageError(
-            f"cannot write to the run folder {workdir}: {error.strerror}; take another --workdir"
-        ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(
-                f"another process is at work in {workdir}; wait for it, or take another --workdir"
-            ) from None
-        yield
-
-
-def write_json(path: pathlib.Path, content: Any) -> None:
-    """Writes a JSON file. A process that is killed meanwhile leaves the earlier file as it was."""
-    write_whole(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
-
-
-def commit() -> str | None:
-    """Returns the git commit of this code, with `+changes` if files differ from it; None outside a git checkout."""
-    root = pathlib.Path(__file__).parent.parent.parent
-
-    def git(*arguments):
-        return subprocess.run(
-            ["git", "-C", root, *arguments], capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def versions() -> dict[str, str]:
-    """Returns the versions of Python, of ucl_jax and of the packages that numbers depend on."""
-    own = {"python": platform.python_version(), "ucl_jax": __version__}
-    return own | {name: importlib.metadata.version(name) for name in PACKAGES}
-
-
-def device_name(devices: list[jax.Device]) -> str:
-    """Returns a name of the devices, such as "1 x NVIDIA H100" or "1 x cpu (AMD EPYC, 2 cores)"."""
-    kind = devices[0].device_kind
-    if devices[0].platform == "cpu":
-        cpuinfo = pathlib.Path("/proc/cpuinfo")
-        lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-        kind = f"{kind} ({names[0] if names else platform.machine()}, {os.cpu_count()} cores)"
-    return f"{len(devices)} x {kind}"

@@ -12,7 +12,7 @@ from ucl_jax.recipes import parse_flags
 from ucl_jax.results import __main__ as report
 from ucl_jax.results.schema import RunResult
 from ucl_jax.training.metric_writers import read_metrics
-from ucl_jax.training.run import finished_results
+from ucl_jax.training.run_folder import finished_results
 
 RESULTS = run_results.as_json(config=json.loads(tiny.config("lump").to_json()))
 
