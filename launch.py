@@ -52,9 +52,9 @@ def main(argv: list[str]) -> None:
     workdir = pathlib.Path(WORKDIR.value) if WORKDIR.value else default_workdir(CONFIG.value)
     argument, overrides = recipes.origin(sys.argv, CONFIG.value)
     results = run.run(CONFIG.value, workdir, Origin(shlex.join(["python", *sys.argv]), argument, overrides))
-    print(tables.render(tables.every_run([results], compare.forgetting_of([results]))))
+    print(tables.render(tables.every_run([results], compare.forgetting_definition([results]))))
     print(f"results: {workdir}/results.json, plots: {workdir}/plots")
 
 
 if __name__ == "__main__":
-    app.run(cli.exit_codes(main), flags_parser=recipes.parse_flags)
+    app.run(cli.returns_exit_code(main), flags_parser=recipes.parse_flags)

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from configs.benchmarks import BENCHMARKS
 from configs.objectives import OBJECTIVES
-from ucl_jax.errors import choose, require
+from ucl_jax.errors import require, user_choice
 from ucl_jax.settings import shown
 
 
@@ -33,8 +33,8 @@ def parse(arg: str | None) -> tuple[str, str]:
     words = [word.strip()[:60] for word in (arg or "cifar10").split(",")]  # cut, so that a message stays short
     require(len(words) <= 2, f"config argument {shown(arg)} has {len(words)} words; it is benchmark[,objective]")
     benchmark, objective = (words + ["simsiam"])[:2]
-    choose("benchmark", benchmark, BENCHMARKS)
-    choose("objective", objective, OBJECTIVES)
+    user_choice("benchmark", benchmark, BENCHMARKS)
+    user_choice("objective", objective, OBJECTIVES)
     return benchmark, objective
 
 

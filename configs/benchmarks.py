@@ -39,7 +39,7 @@ def cifar10(objective: str) -> Sections:
             epochs=50 if labels else 200,  # epochs of each task; 0 only evaluates
             batch_size=32 if labels else 256,  # images over all devices
             # The rate at batch 256. It is scaled by batch_size / 256, and constant over time: 0.24 becomes 0.03 at
-            # batch 32. The three numbers with labels are recalled from the paper's appendix.
+            # batch 32. The three numbers with labels are from memory of the paper's appendix, not checked.
             learning_rate=0.24 if labels else 0.03,
         ),
         eval=dict(knn_k=200),  # neighbours of kNN

@@ -28,7 +28,7 @@ def get_config(arg="cifar10"):
             replay_from="buffer",  # buffer | past_tasks: all that is stored, or examples of earlier tasks only
             # presentations | examples: an image is offered to the buffer each time it is shown, or once.
             count="presentations",
-            # Beta(alpha, alpha) of the mixup weight; 0.1 and 0.4 are recalled from the paper's appendix.
+            # Beta(alpha, alpha) of the mixup weight; 0.1 and 0.4 are from memory of the paper's appendix, not checked.
             alpha=0.4 if benchmark == "tiny_imagenet" else 0.1,
             # frozen | fresh: the second view of a replayed image is the stored one, or a new one as in the text.
             replay_pair="frozen",

@@ -5,7 +5,7 @@
     python launch.py --config=configs/pnn.py:digits,supervised                 # embedded data
 
 A probe that knows the task of an image uses the column of that task; a probe that does not uses the last column.
-The official code never adds a column. The widths 64, 12 and 8 are recalled from the paper's appendix.
+The official code never adds a column. The widths 64, 12 and 8 are from memory of the paper's appendix, not checked.
 
 Table 1, accuracy / forgetting within the task, 3 seeds:
                   cifar10                   cifar100                  tiny_imagenet
@@ -21,7 +21,8 @@ from configs import base
 def get_config(arg="cifar10"):
     """Returns the config tree of progressive networks for `arg`, benchmark[,objective]."""
     benchmark, objective = base.parse(arg)
-    # Channels of a column's first stage, recalled from the paper's appendix. Other benchmarks have their usual width.
+    # Channels of a column's first stage, from memory of the paper's appendix, not checked. Other benchmarks have their
+    # usual width.
     widths = {"cifar10": 64, "cifar100": 12, "tiny_imagenet": 8}
     return base.tree(
         benchmark,

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ucl_jax.errors import argument_choice
 from ucl_jax.types import Array
 
 Scalar = Any  # a number, traced or not
@@ -55,9 +56,7 @@ ROUNDING: dict[str, Callable[[Array], Array]] = {"none": to_float, "pillow": to_
 
 def _begin(image: Array, rounding: str) -> Array:
     """Converts a uint8 image to the dtype in which a view is computed; raises ValueError for an unknown `rounding`."""
-    if rounding not in ROUNDING:
-        raise ValueError(f"rounding must be one of {sorted(ROUNDING)}, got {rounding!r}")
-    return ROUNDING[rounding](image)
+    return argument_choice("rounding", rounding, ROUNDING)(image)
 
 
 def _has_levels(image: Array) -> bool:
@@ -219,14 +218,13 @@ def resized_crop(
     Raises:
       ValueError: if `method` is neither.
     """
-    if method not in _KERNELS:
-        raise ValueError(f"method must be one of {sorted(_KERNELS)}, got {method!r}")
+    kernel = argument_choice("method", method, _KERNELS)
 
     def weights(extent: int, start: Scalar, length: Scalar) -> Array:
         if _has_levels(image):
             return jnp.roll(jnp.asarray(_fixed_point_weights(method, extent, size))[length - 1], start, axis=1)
         start, length = jnp.asarray(start, jnp.float32), jnp.asarray(length, jnp.float32)
-        return _resample_weights(_KERNELS[method], extent, start, length, size)
+        return _resample_weights(kernel, extent, start, length, size)
 
     return _separable(image, weights(image.shape[0], top, height), weights(image.shape[1], left, width))
 
@@ -481,7 +479,7 @@ def _crop(key: Array, image: Array, size: int, scale: tuple[float, float], metho
     return resized_crop(image, *crop_params(key, height, width, scale), size, method)
 
 
-def simsiam_view(
+def make_present_view(
     size: int,
     *,
     scale: tuple[float, float] = (0.2, 1.0),
@@ -540,7 +538,7 @@ def simsiam_view(
     return transform
 
 
-def replay_view(
+def make_weak_view(
     size: int,
     *,
     scale: tuple[float, float] = (0.08, 1.0),
@@ -552,7 +550,7 @@ def replay_view(
 ) -> Transform:
     """Makes the weak view, in which the UCL code shows replayed images: bicubic crop, flip and normalisation.
 
-    Arguments, result and errors are those of `simsiam_view`.
+    Arguments, result and errors are those of `make_present_view`.
     """
 
     def transform(key: Array, image: Array) -> Array:
@@ -563,7 +561,7 @@ def replay_view(
     return transform
 
 
-def eval_view(mean: Sequence[float], std: Sequence[float]) -> Callable[[Array], Array]:
+def make_plain_view(mean: Sequence[float], std: Sequence[float]) -> Callable[[Array], Array]:
     """Makes the plain view, in which images are evaluated: a function that normalises a uint8 image [H, W, 3]."""
     return lambda image: normalize(to_float(image), mean, std)
 

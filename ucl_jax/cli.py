@@ -73,10 +73,10 @@ def _output_lost() -> bool:
     return True
 
 
-def fail(message: object, code: int = 2) -> NoReturn:
-    """Prints a message on standard error, in one line if `code` is 2, and leaves the process with exit code `code`."""
+def report(message: object, code: int = 2) -> int:
+    """Prints on standard error why a command ends, in one line if `code` is 2, and returns its exit code `code`."""
     print(f"error: {' '.join(str(message).split())}" if code == 2 else message, file=sys.stderr, flush=True)
-    sys.exit(code)
+    return code
 
 
 def warn(message: object) -> None:
@@ -84,30 +84,30 @@ def warn(message: object) -> None:
     print(f"warning: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
 
 
-def exit_codes(main: Callable) -> Callable:
-    """Decorates the `main` of a command: protects its streams, and turns its exceptions into exit codes.
+def returns_exit_code(main: Callable[..., Any]) -> Callable[..., int]:
+    """Decorates the `main` of a command: protects its streams, and makes it return the exit code.
 
     UsageError, and a file name that is too long for the disk, become one line and exit code 2; Stopped and
-    KeyboardInterrupt become 128 + the number of the signal. The exit code is 1 if standard output could not be written.
+    KeyboardInterrupt become 128 + the number of the signal. What `main` returns is the exit code, None is 0. A command
+    that went well has 1 if standard output could not be written.
     """
 
     @functools.wraps(main)
     def wrapped(*arguments):
         protect_streams()
         try:
-            result = main(*arguments)
-            lost = _output_lost()
-            return (result or int(lost)) if isinstance(result, int) else result
+            result = main(*arguments) or 0
+            return result or int(_output_lost())
         except UsageError as error:
-            fail(error)
+            return report(error)
         except Stopped as stopped:
-            fail(stopped, 128 + stopped.signum)
+            return report(stopped, 128 + stopped.signum)
         except KeyboardInterrupt:  # it came before there was anything to save
-            fail("interrupted", 130)
+            return report("interrupted", 130)
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:
                 raise
-            fail(f"{error.filename}: {error.strerror}; give a shorter name")
+            return report(f"{error.filename}: {error.strerror}; give a shorter name")
 
     return wrapped
 
@@ -141,19 +141,6 @@ class StopRequest:
         self.signum = signum
         for each in self._before:
             signal.signal(each, signal.SIG_IGN if each == signal.SIGHUP else signal.SIG_DFL)
-
-
-def returns_exit_code(main: Callable[..., int]) -> Callable[..., int]:
-    """Decorates `main` as `exit_codes` does, but returns the exit code instead of leaving the process."""
-
-    @functools.wraps(main)
-    def wrapped(*arguments):
-        try:
-            return exit_codes(main)(*arguments)
-        except SystemExit as leaving:
-            return int(leaving.code or 0)
-
-    return wrapped
 
 
 class Parser(argparse.ArgumentParser):

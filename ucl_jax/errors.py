@@ -1,22 +1,22 @@
-"""Exceptions that end a command with a message and an exit code, and the writing of files.
+"""Exceptions that end a command with a message and an exit code, and checks that raise them.
 
-UsageError is for what a person can put right. Other exceptions are faults of the program.
+UsageError is for what a person can put right. Pure code raises ValueError, which names its own argument; the place that
+read the config turns it into a UsageError that names the key. Other exceptions are faults of the program.
 """
 
-import contextlib
 import difflib
-import errno
-import os
-import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
 class UsageError(Exception):
-    """Bad input. Its message is one line that says what is wrong and what to do; commands exit with code 2."""
+    """Something that a person can put right: bad input, missing data, a full disk, a run that diverged.
+
+    Its message is one line that says what is wrong and what to do. Commands exit with code 2.
+    """
 
 
-def choose(what: str, value: str, options: Mapping[str, Any]) -> Any:
+def user_choice(what: str, value: str, options: Mapping[str, Any]) -> Any:
     """Returns `options[value]`, for a value that a person gave.
 
     Args:
@@ -34,58 +34,31 @@ def choose(what: str, value: str, options: Mapping[str, Any]) -> Any:
     return options[value]
 
 
-def pick(name: str, value: str, options: Mapping[str, Any]) -> Any:
-    """Returns `options[value]`, for an argument of a function.
+def argument_choice(name: str, value: str, options: Mapping[str, Any]) -> Any:
+    """Returns `options[value]`, for the argument `name` of a function.
 
     Raises:
-      ValueError: there is no such option; it names the argument (`name`) and lists the options.
+      ValueError: there is no such option; it names the argument and lists the options.
     """
-    if value not in options:
-        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(options)}")
+    check_word(name, value, options)
     return options[value]
 
 
-def write_whole(path: pathlib.Path, text: str) -> None:
-    """Writes a file atomically: whatever happens, there is either the whole new file or the earlier one, if any.
-
-    The new file is on the disk before it replaces the earlier one.
-
-    Raises:
-      OSError: the file cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+def check_word(name: str, value: str, words: Iterable[str]) -> None:
+    """Raises ValueError, which lists `words`, unless `value` of the argument `name` of a function is one of them."""
+    words = tuple(words)
+    if value not in words:
+        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(words)}")
 
 
-# The error numbers of a disk that is full, is broken, or cannot be written to.
-DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
-KEPT = "what was saved before is kept; run the same command again once the disk can be written to and has room"
-
-
-@contextlib.contextmanager
-def disk_errors(place: pathlib.Path) -> Iterator[None]:
-    """Turns an OSError of the block whose number is in `DISK` into a UsageError.
-
-    The message names the file of the error, or `place` if it has none.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in DISK:
-            raise
-        raise UsageError(f"{error.filename or place}: {error.strerror}; {KEPT}") from error
+def check_argument(condition: bool, message: str) -> None:
+    """Raises ValueError with `message` unless `condition`, which an argument of a function must meet, is true."""
+    if not condition:
+        raise ValueError(message)
 
 
 def require(condition: bool, message: str) -> None:
-    """Raises UsageError with `message` unless `condition` is true."""
+    """Raises UsageError with `message` unless `condition`, which a person can meet, is true."""
     if not condition:
         raise UsageError(message)
 

@@ -32,7 +32,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
         wants_help = {"--help", "-help", "--helpfull", "-helpfull", "--helpshort", "-helpshort", "-?"} & set(argv)
         sys.exit(0 if wants_help and leaving.code == 1 else leaving.code)  # absl exits with 1 after help
     except UsageError as error:
-        cli.fail(error)
+        sys.exit(cli.report(error))
 
 
 def read_config(arguments: Sequence[str]) -> ConfigDict:
@@ -140,7 +140,7 @@ def _explain(argv: Sequence[str], recipe: str) -> None:
             f"{recipe.partition(':')[0]} is not a recipe ({type(error).__name__}); see configs/"
         ) from error
     settings.check(config)
-    known = settings.table(config["objective"]["name"], config["method"]["name"])
+    known = settings.settings_of(config["objective"]["name"], config["method"]["name"])
     for name, value in _given(argv):
         key = name.removeprefix("no").removeprefix("config.")
         if not name.removeprefix("no").startswith("config.") or (key in known and _parses(recipe, key, value)):
@@ -151,7 +151,7 @@ def _explain(argv: Sequence[str], recipe: str) -> None:
                 f"unknown key {settings.shown(f'--config.{key}')}, did you mean --config.{near}? "
                 "Every key is shown by --print_config"
             )
-        require(value is not None, f"--config.{key} has no value; it must be {known[key].wanted}")
+        require(value is not None, f"--config.{key} has no value; it must be {known[key].requirement}")
         settings.check_value(f"config.{key}", known[key], value)
 
 

@@ -13,41 +13,41 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ucl_jax.data.benchmarks import BENCHMARKS
-from ucl_jax.errors import UsageError, choose, require
+from ucl_jax.errors import UsageError, require, user_choice
 
-INT32 = 2**31 - 1  # steps, seeds and places are int32 on the device
+INT32_MAX = 2**31 - 1  # steps, seeds and places are int32 on the device
 
 
 class Setting(NamedTuple):
     """The type and range of a setting.
 
-    kind: the type of its values; kind(text) also makes a value from a text of the command line.
-    wanted: what a value must be, in words that continue a message after "it must be".
-    holds: a function that tells whether an object of any type is a value of this setting.
+    kind: the type of its values. kind(text) also makes a value from a text of the command line, but not of a flag.
+    requirement: what a value must be, in words that continue a message after "it must be".
+    accepts: a function that tells whether an object of any type is a value of this setting.
     choices: the possible values, if the setting is one of a few words or a list of them.
     each: what each value of a list must be, if the setting is a list of any length; else None.
     """
 
     kind: type
-    wanted: str
-    holds: Callable[[Any], bool]
+    requirement: str
+    accepts: Callable[[Any], bool]
     choices: tuple[str, ...] = ()
     each: "Setting | None" = None
 
 
-def whole(least: int, most: int) -> Setting:
+def integer(least: int, most: int) -> Setting:
     """Makes the setting of a whole number from `least` to `most`."""
     return Setting(int, f"a whole number from {least} to {most}", lambda x: type(x) is int and least <= x <= most)
 
 
-def real(least: float, most: float, *also: float) -> Setting:
+def number(least: float, most: float, *also: float) -> Setting:
     """Makes the setting of a number (float or int) from `least` to `most`, or one of `also`; never inf or nan."""
 
-    def holds(value):
+    def accepts(value):
         return type(value) in (int, float) and (least <= value <= most or value in also)
 
     others = "".join(f", or {number:g}" for number in also)
-    return Setting(float, f"a number from {least:g} to {most:g}{others}", holds)
+    return Setting(float, f"a number from {least:g} to {most:g}{others}", accepts)
 
 
 def flag() -> Setting:
@@ -55,7 +55,7 @@ def flag() -> Setting:
     return Setting(bool, "True or False", lambda value: isinstance(value, bool))
 
 
-def word(*choices: str) -> Setting:
+def one_of(*choices: str) -> Setting:
     """Makes the setting of one of the words `choices`."""
     wanted = f"one of {', '.join(choices)}"
     return Setting(str, wanted, lambda value: isinstance(value, str) and value in choices, choices)
@@ -67,11 +67,11 @@ def text(pattern: str, wanted: str) -> Setting:
     The text must not have blanks around it or control characters in it. `wanted` is as in `Setting`.
     """
 
-    def holds(value):
+    def accepts(value):
         good = isinstance(value, str) and value.isprintable() and value == value.strip()
         return good and re.fullmatch(pattern, value) is not None
 
-    return Setting(str, wanted, holds)
+    return Setting(str, wanted, accepts)
 
 
 def path() -> Setting:
@@ -79,8 +79,8 @@ def path() -> Setting:
     wanted = "a path; its names have at most 255 bytes, and ~NAME is a user of this machine"
     printable = text(r".{0,4000}", wanted)
 
-    def holds(value):
-        if not printable.holds(value):
+    def accepts(value):
+        if not printable.accepts(value):
             return False
         try:
             parts = pathlib.Path(value).expanduser().parts
@@ -88,44 +88,44 @@ def path() -> Setting:
             return False
         return all(len(part.encode()) <= 255 for part in parts)
 
-    return Setting(str, wanted, holds)
+    return Setting(str, wanted, accepts)
 
 
-def several(*members: Setting) -> Setting:
+def tuple_of(*members: Setting) -> Setting:
     """Makes the setting of a tuple (or a list, from JSON) with one value for each of `members`."""
 
-    def holds(value):
+    def accepts(value):
         good = isinstance(value, tuple | list) and len(value) == len(members)
-        return good and all(member.holds(one) for member, one in zip(members, value))
+        return good and all(member.accepts(one) for member, one in zip(members, value))
 
-    wanted = list(dict.fromkeys(member.wanted for member in members))
-    described = f"each {wanted[0]}" if len(wanted) == 1 else ", ".join(member.wanted for member in members)
-    return Setting(tuple, f"{len(members)} values, {described}", holds)
+    wanted = list(dict.fromkeys(member.requirement for member in members))
+    described = f"each {wanted[0]}" if len(wanted) == 1 else ", ".join(member.requirement for member in members)
+    return Setting(tuple, f"{len(members)} values, {described}", accepts)
 
 
-def listed(each: Setting, least: int = 1) -> Setting:
+def list_of(each: Setting, least: int = 1) -> Setting:
     """Makes the setting of a tuple (or a list) of `least` to 1000 values, each a value of the setting `each`."""
 
-    def holds(value):
-        return isinstance(value, tuple | list) and least <= len(value) <= 1000 and all(map(each.holds, value))
+    def accepts(value):
+        return isinstance(value, tuple | list) and least <= len(value) <= 1000 and all(map(each.accepts, value))
 
-    return Setting(tuple, f"a list, each {each.wanted}", holds, each.choices, each)
+    return Setting(tuple, f"a list, each {each.requirement}", accepts, each.choices, each)
 
 
 NAME = text(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}", "a name of 1 to 64 letters, digits, '_', '-', '+' and '.'")
 SPLIT = text(r"[A-Za-z_][A-Za-z0-9_.:%+()\[\]-]{0,199}", "a TFDS split, such as train or train[:80%]")
 FEATURE = text(r"[A-Za-z_][A-Za-z0-9_./-]{0,199}", "the name of a feature of the data set, such as image")
-PROBABILITY = real(0, 1)
-SEED = whole(0, INT32)
-DIMENSION = whole(1, 2**15)
-MEAN = several(*[real(-10, 10)] * 3)
-STD = several(*[real(1e-3, 10)] * 3)
-SCALE = several(*[real(1e-4, 1)] * 2)  # least and largest area of a crop, as a fraction of the image's
-CADENCE = whole(1, INT32)  # number of steps
-IMAGES = whole(0, INT32)  # number of images; 0 is all
-LEARNING_RATE = real(1e-9, 1e3)
-MOMENTUM = real(0, 0.9999)
-TEMPERATURE = real(1e-3, 1e3)
+PROBABILITY = number(0, 1)
+SEED = integer(0, INT32_MAX)
+DIMENSION = integer(1, 2**15)
+MEAN = tuple_of(*[number(-10, 10)] * 3)
+STD = tuple_of(*[number(1e-3, 10)] * 3)
+SCALE = tuple_of(*[number(1e-4, 1)] * 2)  # least and largest area of a crop, as a fraction of the image's
+CADENCE = integer(1, INT32_MAX)  # number of steps
+IMAGES = integer(0, INT32_MAX)  # number of images; 0 is all
+LEARNING_RATE = number(1e-9, 1e3)
+MOMENTUM = number(0, 0.9999)
+TEMPERATURE = number(1e-3, 1e3)
 
 CONFIG = {
     "recipe": NAME,
@@ -137,54 +137,54 @@ CONFIG = {
     "benchmark.tfds_name": text(
         r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./:+*-]{0,199}", "a TFDS name, such as cifar10 or imagenet_resized/32x32"
     ),
-    "benchmark.num_tasks": whole(1, 1000),
-    "benchmark.classes_per_task": whole(1, 100_000),
-    "benchmark.image_size": whole(1, 1024),
-    "benchmark.fit": word("none", "pad", "resize"),
+    "benchmark.num_tasks": integer(1, 1000),
+    "benchmark.classes_per_task": integer(1, 100_000),
+    "benchmark.image_size": integer(1, 1024),
+    "benchmark.fit": one_of("none", "pad", "resize"),
     "benchmark.train_split": SPLIT,
     "benchmark.test_split": SPLIT,
     "benchmark.image_key": FEATURE,
     "benchmark.label_key": FEATURE,
     "benchmark.examples_per_task": IMAGES,
     "benchmark.test_examples_per_task": IMAGES,
-    "benchmark.validation_fraction": real(0, 0.99),
-    "benchmark.subset_seed": whole(-1, INT32),  # -1 is the seed of the run
-    "benchmark.class_order_seed": whole(-1, INT32),  # -1 is label order
+    "benchmark.validation_fraction": number(0, 0.99),
+    "benchmark.subset_seed": integer(-1, INT32_MAX),  # -1 is the seed of the run
+    "benchmark.class_order_seed": integer(-1, INT32_MAX),  # -1 is label order
     "benchmark.joint": flag(),
-    "augment.crop": word("resized", "padded"),
-    "augment.crop_padding": whole(0, 1024),
+    "augment.crop": one_of("resized", "padded"),
+    "augment.crop_padding": integer(0, 1024),
     "augment.crop_scale": SCALE,
     "augment.flip": PROBABILITY,
-    "augment.jitter": several(*[real(0, 10)] * 3, real(0, 0.5)),
+    "augment.jitter": tuple_of(*[number(0, 10)] * 3, number(0, 0.5)),
     "augment.jitter_p": PROBABILITY,
     "augment.gray_p": PROBABILITY,
-    "augment.blur_p": real(0, 1, -1),
+    "augment.blur_p": number(0, 1, -1),
     "augment.mean": MEAN,
     "augment.std": STD,
-    "augment.rounding": word("none", "pillow"),
-    "augment.replay_crop": word("resized", "padded"),
+    "augment.rounding": one_of("none", "pillow"),
+    "augment.replay_crop": one_of("resized", "padded"),
     "augment.replay_crop_scale": SCALE,
     "augment.replay_mean": MEAN,
     "augment.replay_std": STD,
-    "model.name": word("resnet18", "progressive"),
-    "model.width": whole(1, 512),
-    "model.dtype": word("float32", "bfloat16"),
-    "train.epochs": whole(0, 10**6),
-    "train.batch_size": whole(2, 2**20),  # batch norm needs two images
+    "model.name": one_of("resnet18", "progressive"),
+    "model.width": integer(1, 512),
+    "model.dtype": one_of("float32", "bfloat16"),
+    "train.epochs": integer(0, 10**6),
+    "train.batch_size": integer(2, 2**20),  # batch norm needs two images
     "train.learning_rate": LEARNING_RATE,
     "train.momentum": MOMENTUM,
-    "train.weight_decay": real(0, 1),
-    "train.devices": whole(0, 1024),
-    "eval.tasks": word("seen", "all"),
-    "eval.knn_k": whole(1, 10**6),
-    "eval.knn_k_rule": word("fixed", "tasks_seen"),
+    "train.weight_decay": number(0, 1),
+    "train.devices": integer(0, 1024),
+    "eval.tasks": one_of("seen", "all"),
+    "eval.knn_k": integer(1, 10**6),
+    "eval.knn_k_rule": one_of("fixed", "tasks_seen"),
     "eval.knn_temperature": TEMPERATURE,
-    "eval.forgetting": word("max", "first", "with_last"),
-    "eval.batch_size": whole(1, 2**20),
+    "eval.forgetting": one_of("max", "first", "with_last"),
+    "eval.batch_size": integer(1, 2**20),
     "eval.random_init": flag(),
     "checkpoint.every_steps": CADENCE,
-    "checkpoint.every_minutes": real(1e-3, 1e6, 0),  # 0 saves by steps only
-    "checkpoint.keep": whole(2, 10**6),
+    "checkpoint.every_minutes": number(1e-3, 1e6, 0),  # 0 saves by steps only
+    "checkpoint.keep": integer(2, 10**6),
     "checkpoint.networks": flag(),
     "log.every_steps": CADENCE,
     "log.tensorboard": flag(),
@@ -194,17 +194,17 @@ CONFIG = {
 # Objective -> the keys of section `objective`, apart from its name.
 OBJECTIVES = {
     "simsiam": {"hidden_dim": DIMENSION, "output_dim": DIMENSION, "predictor_dim": DIMENSION},
-    "barlow_twins": {"hidden_dim": DIMENSION, "output_dim": DIMENSION, "off_diagonal": real(0, 1e3)},
+    "barlow_twins": {"hidden_dim": DIMENSION, "output_dim": DIMENSION, "off_diagonal": number(0, 1e3)},
     "byol": {
         "hidden_dim": DIMENSION,
         "output_dim": DIMENSION,
         "predictor_dim": DIMENSION,
         "momentum": PROBABILITY,
         "final_momentum": PROBABILITY,
-        "first_update": word("late", "at_once"),
+        "first_update": one_of("late", "at_once"),
     },
     "supervised": {
-        "classes": whole(1, 10**6),
+        "classes": integer(1, 10**6),
         "projector": flag(),
         "hidden_dim": DIMENSION,
         "output_dim": DIMENSION,
@@ -212,57 +212,57 @@ OBJECTIVES = {
 }
 
 BUFFER = {
-    "buffer_size": whole(1, 2**20),
-    "replay_from": word("buffer", "past_tasks"),
-    "count": word("presentations", "examples"),
+    "buffer_size": integer(1, 2**20),
+    "replay_from": one_of("buffer", "past_tasks"),
+    "count": one_of("presentations", "examples"),
 }
-REHEARSAL = {**BUFFER, "policy": word("reservoir", "equal_share", "fifo")}
-REPLAY_VIEW = word("strong", "weak")
-DISTILLATION = {"weight": real(0, 1e6), "hidden_dim": DIMENSION, "frozen": word("train", "eval")}
+REHEARSAL = {**BUFFER, "policy": one_of("reservoir", "equal_share", "fifo")}
+REPLAY_VIEW = one_of("strong", "weak")
+DISTILLATION = {"weight": number(0, 1e6), "hidden_dim": DIMENSION, "frozen": one_of("train", "eval")}
 
 # Method -> the keys of section `method`, apart from its name.
 METHODS = {
     "finetune": {},
     "si": {
-        "c": real(0, 1e6),
-        "xi": real(1e-6, 1e3),
-        "form": word("release", "path_integral", "submission", "overwrite"),
+        "c": number(0, 1e6),
+        "xi": number(1e-6, 1e3),
+        "form": one_of("release", "path_integral", "submission", "overwrite"),
         "rate": LEARNING_RATE,
-        "clip": real(1e-6, 1e6, 0),
-        "protect": word("backbone", "all"),
+        "clip": number(1e-6, 1e6, 0),
+        "protect": one_of("backbone", "all"),
     },
     "agem": {**REHEARSAL, "replay_view": REPLAY_VIEW},
-    "gss": {**BUFFER, "replay_view": REPLAY_VIEW, "compare": whole(0, 2**16)},  # 0 is the number of images in a batch
+    "gss": {**BUFFER, "replay_view": REPLAY_VIEW, "compare": integer(0, 2**16)},  # 0 is the number of images in a batch
     "er": {**REHEARSAL, "replay_view": REPLAY_VIEW},
-    "der": {**REHEARSAL, "alpha": real(0, 1e3), "beta": real(0, 1e3), "target": word("features", "output")},
+    "der": {**REHEARSAL, "alpha": number(0, 1e3), "beta": number(0, 1e3), "target": one_of("features", "output")},
     "cassle": DISTILLATION,
     "pfr": DISTILLATION,
     "lump": {
         **REHEARSAL,
-        "alpha": real(1e-3, 1e3),
-        "replay_pair": word("frozen", "fresh"),
-        "mix_per": word("batch", "example"),
-        "mix_labels": word("lambda", "release"),
+        "alpha": number(1e-3, 1e3),
+        "replay_pair": one_of("frozen", "fresh"),
+        "mix_per": one_of("batch", "example"),
+        "mix_labels": one_of("lambda", "release"),
     },
 }
 
 NEIGHBOURS = text(r"run|tasks|[1-9][0-9]{0,5}", "a number above 0 and below 1000000, 'run' or 'tasks'")
-PENALTIES = listed(real(1e-12, 1e12))
-DATASETS = listed(word(*BENCHMARKS, "available"))
-SOME_IMAGES = whole(4, 10**6)  # number of images
+PENALTIES = list_of(number(1e-12, 1e12))
+DATASETS = list_of(one_of(*BENCHMARKS, "available"))
+SOME_IMAGES = integer(4, 10**6)  # number of images
 
 # Probe of `ucl_jax.probes` -> its settings.
 PROBES = {
-    "knn": {"k": listed(NEIGHBOURS), "temperature": listed(TEMPERATURE)},
+    "knn": {"k": list_of(NEIGHBOURS), "temperature": list_of(TEMPERATURE)},
     "linear": {
-        "solver": listed(word("ridge", "sgd")),
-        "fraction": listed(real(1e-6, 1)),
+        "solver": list_of(one_of("ridge", "sgd")),
+        "fraction": list_of(number(1e-6, 1)),
         "penalties": PENALTIES,
-        "epochs": whole(1, 10**6),
-        "batch_size": whole(1, 2**20),
+        "epochs": integer(1, 10**6),
+        "batch_size": integer(1, 2**20),
         "learning_rate": LEARNING_RATE,
         "momentum": MOMENTUM,
-        "weight_decay": real(0, 1),
+        "weight_decay": number(0, 1),
         "seed": SEED,
     },
     "ood": {
@@ -278,8 +278,8 @@ PROBES = {
         "dataset": DATASETS,
         "train_images": IMAGES,
         "test_images": IMAGES,
-        "epochs": whole(1, 10**6),
-        "batch_size": whole(2, 2**20),
+        "epochs": integer(1, 10**6),
+        "batch_size": integer(2, 2**20),
         "learning_rate": LEARNING_RATE,
         "momentum": MOMENTUM,
         "seed": SEED,
@@ -288,25 +288,25 @@ PROBES = {
     "cka": {
         "other": path(),
         "images": SOME_IMAGES,
-        "batch_size": whole(4, 2**16),
+        "batch_size": integer(4, 2**16),  # with fewer, the unbiased estimate of CKA is not defined
         "seed": SEED,
-    },  # the estimate of CKA is unbiased from four images on
+    },
     "geometry": {},
     "feature_maps": {
-        "stage": word("stem", "stage1", "stage2", "stage3", "stage4"),
-        "tasks": listed(whole(0, 1000), least=0),
-        "images": whole(1, 10**4),
-        "channels": whole(1, 2**15),
+        "stage": one_of("stem", "stage1", "stage2", "stage3", "stage4"),
+        "tasks": list_of(integer(0, 1000), least=0),
+        "images": integer(1, 10**4),
+        "channels": integer(1, 2**15),
     },
     "loss_landscape": {
-        "loss": listed(word("classifier", "objective")),
-        "task": listed(whole(0, 1000)),
-        "points": whole(3, 1001),
-        "span": real(1e-6, 1e3),
-        "images": whole(2, 10**6),
+        "loss": list_of(one_of("classifier", "objective")),
+        "task": list_of(integer(0, 1000)),
+        "points": integer(3, 1001),
+        "span": number(1e-6, 1e3),
+        "images": integer(2, 10**6),
         "seed": SEED,
     },
-    "embedding": {"method": word("pca", "tsne"), "images": SOME_IMAGES, "seed": SEED},
+    "embedding": {"method": one_of("pca", "tsne"), "images": SOME_IMAGES, "seed": SEED},
 }
 
 
@@ -342,10 +342,10 @@ def differences(tree: Any, other: Any) -> dict[str, tuple[Any, Any]]:
 
 
 @functools.cache
-def table(objective: str, method: str) -> Mapping[str, Setting]:
+def settings_of(objective: str, method: str) -> Mapping[str, Setting]:
     """Returns the setting of every key ("section.key") in the config tree of an objective and a method."""
     parts = {"objective": (objective, OBJECTIVES), "method": (method, METHODS)}
-    named = {f"{part}.name": word(*known) for part, (_, known) in parts.items()}
+    named = {f"{part}.name": one_of(*known) for part, (_, known) in parts.items()}
     own = {f"{part}.{key}": entry for part, (name, known) in parts.items() for key, entry in known[name].items()}
     return MappingProxyType({**CONFIG, **named, **own})
 
@@ -363,7 +363,7 @@ def check(config: Any, name: str = "config") -> None:
     values = flatten(config if isinstance(config, Mapping) else config.to_dict())
     for section, known in (("objective", OBJECTIVES), ("method", METHODS)):
         _check_section(values, section, known, name)
-    settings = table(values["objective.name"], values["method.name"])
+    settings = settings_of(values["objective.name"], values["method.name"])
     for key in settings:
         require(key in values, f"{name}.{key} is missing")
     for key, value in values.items():
@@ -385,7 +385,7 @@ def _check_section(values: Mapping[str, Any], section: str, known: Mapping[str, 
     """
     require(f"{section}.name" in values, f"{name}.{section}.name is missing")
     own = values[f"{section}.name"]
-    check_value(f"{name}.{section}.name", word(*known), own)
+    check_value(f"{name}.{section}.name", one_of(*known), own)
     keys = {key.partition(".")[2] for key in values if key.startswith(f"{section}.")} - {"name"}
     require(
         keys == known[own].keys() or all(keys != other.keys() for other in known.values()),
@@ -432,12 +432,12 @@ def _check_together(values: Mapping[str, Any], name: str) -> None:
 
 def check_value(name: str, setting: Setting, value: Any) -> None:
     """Raises UsageError, in which the setting is called `name`, unless `value` is a value of the setting."""
-    if setting.holds(value):
+    if setting.accepts(value):
         return
     for one in value if isinstance(value, tuple | list) else (value,):
         if setting.choices and isinstance(one, str) and one not in setting.choices:
-            choose(name, one if len(one) <= 60 else f"{one[:60]}...", dict.fromkeys(setting.choices))
-    raise UsageError(f"{name} is {shown(value)}; it must be {setting.wanted}")
+            user_choice(name, one if len(one) <= 60 else f"{one[:60]}...", dict.fromkeys(setting.choices))
+    raise UsageError(f"{name} is {shown(value)}; it must be {setting.requirement}")
 
 
 def read_value(name: str, setting: Setting, words: str) -> Any:

@@ -50,8 +50,8 @@ class Variables(NamedTuple):
     state: ModelState
 
 
-class Parameters(NamedTuple):
-    """Holds all that the optimiser changes.
+class TrainedParams(NamedTuple):
+    """Holds all that is trained, the network's parameters and the method's own.
 
     network: the parameters of the network.
     method: the parameters of the method, such as a distillation head; () for none.
@@ -127,7 +127,7 @@ class TrainState(flax.struct.PyTreeNode):
     """Holds everything that training changes. It has arrays only, the same on every device."""
 
     step: Array
-    params: Parameters
+    params: TrainedParams
     model_state: ModelState
     opt_state: OptState
     memory: Memory

@@ -10,17 +10,18 @@ import jax.numpy as jnp
 from ucl_jax.types import Array, Items, PyTree
 
 
-class Stored(flax.struct.PyTreeNode):
+class BufferState(flax.struct.PyTreeNode):
     """The state of a buffer with S slots.
 
     items: leaves [S, ...]; zeros where nothing is stored yet.
-    seen: int32 [P], the number of examples offered so far to each of the P parts of the buffer.
-    own: whatever else the policy keeps; () for nothing.
+    offered: int32 [P], the number of examples offered so far to each of the P parts of the buffer. Most policies have
+      one part; a policy with parts gives each S // P slots.
+    extra: whatever else the policy keeps; () for nothing.
     """
 
     items: Items
-    seen: Array
-    own: PyTree = ()
+    offered: Array
+    extra: PyTree = ()
 
 
 class Offer(NamedTuple):
@@ -50,7 +51,7 @@ class Recalled(NamedTuple):
 
 
 class Buffer(NamedTuple):
-    """A policy: which examples are kept. It is a record of pure functions over `Stored`.
+    """A buffer policy, which decides which examples are kept: a record of pure functions over a `BufferState`.
 
     init: items of a batch -> an empty buffer. Only shapes and dtypes of the items are used.
     add: stored, key, offer -> stored.
@@ -58,13 +59,13 @@ class Buffer(NamedTuple):
     filled: stored -> bool [S], True for the slots that hold an example.
     """
 
-    init: Callable[[Items], Stored]
-    add: Callable[[Stored, Array, Offer], Stored]
-    sample: Callable[[Stored, Array, int, Array], Recalled]
-    filled: Callable[[Stored], Array]
+    init: Callable[[Items], BufferState]
+    add: Callable[[BufferState, Array, Offer], BufferState]
+    sample: Callable[[BufferState, Array, int, Array], Recalled]
+    filled: Callable[[BufferState], Array]
 
 
-def capacity(stored: Stored) -> int:
+def capacity(stored: BufferState) -> int:
     """Returns the number of slots of a buffer."""
     return jax.tree.leaves(stored.items)[0].shape[0]
 
@@ -74,10 +75,10 @@ def empty(items: Items, size: int) -> Items:
     return jax.tree.map(lambda x: jnp.zeros((size, *x.shape[1:]), x.dtype), items)
 
 
-def first_filled(stored: Stored) -> Array:
+def filled_in_order(stored: BufferState) -> Array:
     """Tells which slots are filled, bool [S], for a policy whose parts each fill their slots in order."""
-    share = capacity(stored) // stored.seen.shape[0]
-    return (jnp.arange(share)[None, :] < stored.seen[:, None]).reshape(-1)
+    share = capacity(stored) // stored.offered.shape[0]
+    return (jnp.arange(share)[None, :] < stored.offered[:, None]).reshape(-1)
 
 
 def write(items: Items, new: Items, slot: Array) -> Items:
@@ -101,20 +102,20 @@ def write(items: Items, new: Items, slot: Array) -> Items:
     return jax.tree.map(lambda old, x: old.at[target].set(x, mode="drop", unique_indices=True), items, new)
 
 
-def uniform_sample(stored: Stored, key: Array, count: int, choice: Array) -> Recalled:
+def uniform_sample(stored: BufferState, key: Array, count: int, allowed: Array) -> Recalled:
     """Draws `count` items uniformly without replacement; if there are fewer, all are used about equally often.
 
     Args:
       stored: the buffer.
       key: random key.
       count: number of items to draw.
-      choice: bool [S], the slots to draw from.
+      allowed: bool [S], the slots to draw from.
 
     Returns:
-      Items with leaves [count, ...]; they are zeros if there is nothing to draw from.
+      `count` slots and their items; the items are zeros if there is nothing to draw from.
     """
-    order = jnp.argsort(jnp.where(choice, jax.random.uniform(key, choice.shape), 2.0))
-    number = jnp.sum(choice, dtype=jnp.int32)
+    order = jnp.argsort(jnp.where(allowed, jax.random.uniform(key, allowed.shape), 2.0))
+    number = jnp.sum(allowed, dtype=jnp.int32)
     index = order[jnp.arange(count) % jnp.maximum(number, 1)].astype(jnp.int32)
     items = jax.tree.map(lambda x: jnp.where(number > 0, x[index], jnp.zeros((), x.dtype)), stored.items)
     return Recalled(index, items)

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from ucl_jax.buffers.base import Buffer, Offer, Stored, capacity, empty, first_filled, uniform_sample, write
+from ucl_jax.buffers.base import Buffer, BufferState, Offer, capacity, empty, filled_in_order, uniform_sample, write
 from ucl_jax.types import Array
 
 
@@ -13,15 +13,15 @@ def fifo(size: int, tasks: int) -> Buffer:
     """
 
     def init(items):
-        return Stored(empty(items, size), jnp.zeros(1, jnp.int32))
+        return BufferState(empty(items, size), jnp.zeros(1, jnp.int32))
 
-    def add(stored: Stored, key: Array, offer: Offer) -> Stored:
-        place = stored.seen[0] + jnp.cumsum(offer.eligible, dtype=jnp.int32) - 1
+    def add(stored: BufferState, key: Array, offer: Offer) -> BufferState:
+        place = stored.offered[0] + jnp.cumsum(offer.eligible, dtype=jnp.int32) - 1
         slot = jnp.where(offer.eligible, place % size, capacity(stored))
-        seen = stored.seen + jnp.sum(offer.eligible, dtype=jnp.int32)
-        return stored.replace(items=write(stored.items, offer.items, slot), seen=seen)
+        offered = stored.offered + jnp.sum(offer.eligible, dtype=jnp.int32)
+        return stored.replace(items=write(stored.items, offer.items, slot), offered=offered)
 
     def sample(stored, key, count, allowed):
-        return uniform_sample(stored, key, count, first_filled(stored) & allowed)
+        return uniform_sample(stored, key, count, filled_in_order(stored) & allowed)
 
-    return Buffer(init=init, add=add, sample=sample, filled=first_filled)
+    return Buffer(init=init, add=add, sample=sample, filled=filled_in_order)

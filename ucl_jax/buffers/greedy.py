@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from ucl_jax.buffers.base import Buffer, Offer, Stored, empty, first_filled, uniform_sample, write
+from ucl_jax.buffers.base import Buffer, BufferState, Offer, empty, filled_in_order, uniform_sample, write
 from ucl_jax.types import Array
 
 
@@ -15,17 +15,17 @@ def greedy(size: int, tasks: int) -> Buffer:
     """
 
     def init(items):
-        return Stored(empty(items, size), jnp.zeros(1, jnp.int32), own=jnp.zeros(size))
+        return BufferState(empty(items, size), jnp.zeros(1, jnp.int32), extra=jnp.zeros(size))
 
-    def add(stored: Stored, key: Array, offer: Offer) -> Stored:
-        slot = greedy_slots(key, stored.seen[0], stored.own, offer.score, offer.eligible)
-        items, scores = write((stored.items, stored.own), (offer.items, offer.score), slot)
-        return Stored(items, stored.seen + jnp.sum(offer.eligible, dtype=jnp.int32), scores)
+    def add(stored: BufferState, key: Array, offer: Offer) -> BufferState:
+        slot = greedy_slots(key, stored.offered[0], stored.extra, offer.score, offer.eligible)
+        items, scores = write((stored.items, stored.extra), (offer.items, offer.score), slot)
+        return BufferState(items, stored.offered + jnp.sum(offer.eligible, dtype=jnp.int32), scores)
 
     def sample(stored, key, count, allowed):
-        return uniform_sample(stored, key, count, first_filled(stored) & allowed)
+        return uniform_sample(stored, key, count, filled_in_order(stored) & allowed)
 
-    return Buffer(init=init, add=add, sample=sample, filled=first_filled)
+    return Buffer(init=init, add=add, sample=sample, filled=filled_in_order)
 
 
 def greedy_slots(key: Array, seen: Array, stored: Array, offered: Array, eligible: Array) -> Array:

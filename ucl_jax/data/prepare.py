@@ -13,12 +13,13 @@ import os
 import pathlib
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import constants, read_only_builder
 
+from ucl_jax import cli
 from ucl_jax.cli import Parser
 from ucl_jax.errors import UsageError
 
@@ -189,25 +190,21 @@ def _one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the command, and returns its exit code: 2, after one line on standard error, if there was a UsageError."""
+@cli.returns_exit_code
+def main(argv: Sequence[str]) -> None:
+    """Runs the command."""
     parser = Parser(prog="python -m ucl_jax.data.prepare", description="Prepares TFDS data sets.")
     parser.add_argument("names", nargs="+", metavar="NAME", help=f"any TFDS name, or {', '.join(OWN)}")
     parser.add_argument("--data_dir", help="where prepared data goes; default: the folder of TFDS")
     parser.add_argument("--manual_dir", help="folder with source files that are on disk already")
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
-    try:
-        args = parser.parse_args(arguments)
-        for name in args.names:
-            builder = prepare(name, args.data_dir, args.manual_dir)
-            sizes = {split: info.num_examples for split, info in builder.info.splits.items()}
-            print(f"{name}: {sizes} as {builder.info.file_format.value} in {builder.data_path}")
-    except UsageError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
+    args = parser.parse_args(argv)
+    for name in args.names:
+        builder = prepare(name, args.data_dir, args.manual_dir)
+        sizes = {split: info.num_examples for split, info in builder.info.splits.items()}
+        print(f"{name}: {sizes} as {builder.info.file_format.value} in {builder.data_path}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

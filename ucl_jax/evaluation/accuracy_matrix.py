@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ucl_jax.errors import argument_choice
+
 Matrix = Sequence[Sequence[float | None]]
 
 
@@ -61,13 +63,12 @@ def forgetting(matrix: Matrix, definition: str = "max") -> float | None:
     Raises:
       ValueError: the definition is unknown.
     """
-    if definition not in FORGETTING:
-        raise ValueError(f"unknown definition of forgetting {definition!r}; known: {', '.join(FORGETTING)}")
+    best = argument_choice("definition", definition, FORGETTING)
     a = as_array(matrix)
     tasks = len(a)
     if tasks < 2:
         return None
-    drops = [FORGETTING[definition](a[:, i], i) - a[-1, i] for i in range(tasks)]
+    drops = [best(a[:, i], i) - a[-1, i] for i in range(tasks)]
     return float(np.mean(drops if definition == "with_last" else drops[:-1]))
 
 

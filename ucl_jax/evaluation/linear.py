@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ucl_jax.errors import choose, require
+from ucl_jax.errors import argument_choice, check_argument
 from ucl_jax.types import Array
 
 
@@ -53,15 +53,15 @@ def subset(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
       int64 indices into `labels`, in rising order.
 
     Raises:
-      UsageError: the fraction is out of range, or there are no labels.
+      ValueError: the fraction is out of range, or there are no labels.
     """
-    require(0 < fraction <= 1, f"the fraction of the labels is {fraction}; it must be above 0 and at most 1")
+    check_argument(0 < fraction <= 1, f"the fraction of the labels is {fraction}; it must be above 0 and at most 1")
     return np.sort(np.concatenate([own[: max(1, round(fraction * len(own)))] for own in _shuffled(labels, seed)]))
 
 
 def _shuffled(labels: np.ndarray, seed: int) -> list[np.ndarray]:
     """Returns for each class the indices of its examples, in a random order that depends on seed and class only."""
-    require(len(labels) > 0, "there are no labels to learn from; give at least one example")
+    check_argument(len(labels) > 0, "there are no labels to learn from; give at least one example")
     labels = np.asarray(labels)
     return [
         np.random.default_rng((seed, int(label))).permutation(np.flatnonzero(labels == label))
@@ -101,7 +101,7 @@ def _unstandardised(classes: np.ndarray, weight: np.ndarray, bias: np.ndarray, s
 
 def _checked(features: np.ndarray) -> np.ndarray:
     features = np.asarray(features, np.float64)
-    require(
+    check_argument(
         bool(np.isfinite(features).all()), "the features are not all finite: the network has diverged; probe another"
     )
     return features
@@ -162,10 +162,10 @@ def fit_ridge(
       The classifier and its penalty.
 
     Raises:
-      UsageError: there are no labels or no penalties, a penalty is not above 0, or features are not finite.
+      ValueError: there are no labels or no penalties, a penalty is not above 0, or features are not finite.
     """
     penalties = sorted(map(float, penalties))
-    require(
+    check_argument(
         bool(penalties) and penalties[0] > 0, f"the penalties of ridge are {penalties}; give a list of numbers above 0"
     )
     classes, position = np.unique(np.asarray(labels, np.int32), return_inverse=True)
@@ -265,17 +265,17 @@ def fit_sgd(
       schedule: of the learning rate: "cosine", which goes to 0 step by step, or "constant".
 
     Raises:
-      UsageError: a setting is out of range, there are no labels, or features or weights are not finite.
+      ValueError: a setting is out of range, there are no labels, or features or weights are not finite.
     """
-    require(
+    check_argument(
         epochs >= 1 and batch_size >= 1,
         f"the linear probe has {epochs} epochs of batches of {batch_size}; both must be at least 1",
     )
-    require(learning_rate > 0, f"the learning rate of the linear probe is {learning_rate}; it must be above 0")
-    require(0 <= momentum < 1, f"the momentum of the linear probe is {momentum}; it must be in [0, 1)")
-    require(weight_decay >= 0, f"the weight decay of the linear probe is {weight_decay}; it must be at least 0")
-    shape = choose("schedule", schedule, SCHEDULES)
-    require(len(labels) > 0, "there are no labels to learn from; give at least one example")
+    check_argument(learning_rate > 0, f"the learning rate of the linear probe is {learning_rate}; it must be above 0")
+    check_argument(0 <= momentum < 1, f"the momentum of the linear probe is {momentum}; it must be in [0, 1)")
+    check_argument(weight_decay >= 0, f"the weight decay of the linear probe is {weight_decay}; it must be at least 0")
+    shape = argument_choice("schedule", schedule, SCHEDULES)
+    check_argument(len(labels) > 0, "there are no labels to learn from; give at least one example")
     classes, position = np.unique(np.asarray(labels, np.int32), return_inverse=True)
     features = _checked(features)
     standard = _standard(features)
@@ -289,7 +289,7 @@ def fit_sgd(
         weight_decay,
         num_classes=len(classes),
     )
-    require(
+    check_argument(
         bool(jnp.isfinite(weight).all()), f"the linear probe diverged; lower its learning rate below {learning_rate}"
     )
     return _unstandardised(classes, np.asarray(weight, np.float64), np.asarray(bias, np.float64), standard)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ucl_jax.errors import require
+from ucl_jax.errors import check_argument
 from ucl_jax.types import Array, Params
 
 PRECISION = 1e-6  # relative precision of sums of float32 numbers
@@ -38,9 +38,11 @@ def cka(x: np.ndarray, y: np.ndarray) -> float:
       A number in [0, 1]; NaN if x or y is constant.
 
     Raises:
-      UsageError: the numbers of examples differ.
+      ValueError: the numbers of examples differ.
     """
-    require(len(x) == len(y), f"CKA compares {len(x)} with {len(y)} examples; give both networks the same images")
+    check_argument(
+        len(x) == len(y), f"CKA compares {len(x)} with {len(y)} examples; give both networks the same images"
+    )
     x, y = _centred(x), _centred(y)
     if len(x) < max(x.shape[1], y.shape[1]):
         x, y = x @ x.T, y @ y.T
@@ -63,7 +65,7 @@ def gram(features: Array) -> Array:
 def _u_centred(kernels: np.ndarray) -> np.ndarray:
     """Returns U-centred Gram matrices float64 [..., B, B]: diagonals are 0, and rows and columns sum to 0."""
     size = kernels.shape[-1]
-    require(size >= 4, f"a minibatch of CKA has {size} examples; it needs at least 4")
+    check_argument(size >= 4, f"a minibatch of CKA has {size} examples; it needs at least 4")
     k = np.asarray(kernels, np.float64) * (1 - np.eye(size))
     rows = k.sum(axis=-1, keepdims=True) / (size - 2)
     total = k.sum(axis=(-2, -1), keepdims=True) / ((size - 1) * (size - 2))
@@ -77,7 +79,7 @@ def hsic1(left: np.ndarray, right: np.ndarray) -> np.ndarray:
       float64 [...]; it may be negative.
 
     Raises:
-      UsageError: B is below 4.
+      ValueError: B is below 4.
     """
     size = left.shape[-1]
     return np.sum(_u_centred(left) * _u_centred(right), axis=(-2, -1)) / (size * (size - 3))
@@ -110,7 +112,7 @@ def minibatch_add(sums: MinibatchCka, left: np.ndarray, right: np.ndarray) -> Mi
       right: [L, B, B] of `gram`.
 
     Raises:
-      UsageError: B is below 4.
+      ValueError: B is below 4.
     """
     weight = left.shape[-1] * (left.shape[-1] - 3)
     left, right = (_u_centred(k).reshape(len(k), -1) for k in (left, right))
@@ -160,9 +162,9 @@ def l2_distance(a: Params, b: Params) -> float:
     """Computes the l2 norm of the difference of two trees of parameters, over all leaves.
 
     Raises:
-      UsageError: the trees differ in structure or shapes.
+      ValueError: the trees differ in structure or shapes.
     """
-    require(
+    check_argument(
         jax.tree.map(np.shape, a) == jax.tree.map(np.shape, b),
         "the distance is between parameters of networks that differ; compare networks of the same architecture",
     )

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from ucl_jax.cli import Parser
+from ucl_jax.cli import Parser, returns_exit_code
 from ucl_jax.errors import UsageError, require
 from ucl_jax.types import Variables
 
@@ -417,17 +417,13 @@ def load(path: str | pathlib.Path, like: Variables) -> Variables:
         raise UsageError(f"{path}: {error}") from None
 
 
-def main(argv: Sequence[str]) -> int:
-    """Prints the entries of a file, their shapes, and what they are converted to; returns the exit code."""
+@returns_exit_code
+def main(argv: Sequence[str]) -> None:
+    """Prints the entries of a file, their shapes, and what they are converted to."""
     parser = Parser(prog="python -m ucl_jax.convert", description=__doc__.splitlines()[0])
     parser.add_argument("file", type=pathlib.Path, metavar="FILE.pth", help="a file of the official code")
-    try:
-        state_dict = read_pth(parser.parse_args(argv).file)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    state_dict = read_pth(parser.parse_args(argv).file)
     for name, array in state_dict.items():
         bare = name.removeprefix("module.")
         target = PATHS.get(bare) or ("not used" if _is_unused(bare, HINTS) else "unknown")
         print(f"{name} {list(array.shape)} {array.dtype} -> {target}")
-    return 0

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ucl_jax.errors import pick
+from ucl_jax.errors import argument_choice
 from ucl_jax.methods.base import Method, Scenario
 from ucl_jax.methods.rehearsal import REPLAY_VIEWS, past_or_present, rehearsal
 from ucl_jax.objectives import Objective
-from ucl_jax.types import Parameters, Variables
+from ucl_jax.types import TrainedParams, Variables
 
 
 def agem(
@@ -37,9 +37,9 @@ def agem(
       count: see `rehearsal`; "examples" in the paper, so that no image is in the buffer twice.
 
     Raises:
-      ValueError: `replay_view` or an argument of the buffer is another word.
+      ValueError: `replay_view` or an argument of the buffer has an unknown value.
     """
-    how = pick("replay_view", replay_view, REPLAY_VIEWS)
+    how = argument_choice("replay_view", replay_view, REPLAY_VIEWS)
     store = rehearsal(buffer_size, replay_from=replay_from, count=count, policy=policy, tasks=scenario.tasks)
 
     def loss(params, state, memory, batch, recalled, keys, clock):
@@ -66,7 +66,7 @@ def agem(
     )
 
 
-def project(grads: Parameters, reference: Parameters) -> Parameters:
+def project(grads: TrainedParams, reference: TrainedParams) -> TrainedParams:
     """Returns `grads` without its part along `reference` if their inner product is negative, else `grads` as it is.
 
     Of all gradients whose product with `reference` is not negative, this is the nearest (Chaudhry et al. 2019, eq. 11).

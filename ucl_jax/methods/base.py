@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from flax import linen as nn
 
-from ucl_jax.types import Array, Aux, Batch, Clock, Keys, Memory, ModelState, Parameters, Params, Variables
+from ucl_jax.types import Array, Aux, Batch, Clock, Keys, Memory, ModelState, Params, TrainedParams, Variables
 
 
 class Scenario(NamedTuple):
@@ -13,8 +13,8 @@ class Scenario(NamedTuple):
 
     tasks: the number of tasks that are learned one after the other; 1 for joint training.
     batch_size: examples of a full batch, over all devices.
-    head: width of the hidden layer -> a Flax module, [B, D] -> [B, D], of two layers with batch norm between them. Its
-      dtype and its batch statistics over devices are as in the network of the run.
+    head: width of the hidden layer -> a Flax module of two layers with batch norm between them, which maps [B, D] to
+      [B, D]. Its dtype and its batch statistics over devices are as in the network of the run.
     """
 
     tasks: int
@@ -28,7 +28,7 @@ class Step(NamedTuple):
     batch: the examples of the step, leaves [B, ...].
     recalled: what `Method.recall` returned for the step.
     outputs: `Aux.outputs` of the loss, leaves [B, ...].
-    grads: gradients of the loss before `Method.project`; zeros where nothing is trained.
+    grads: gradients of the loss, averaged over devices, before `Method.project`; zeros where nothing is trained.
     before: parameters before the update.
     after: parameters after the update.
     """
@@ -36,18 +36,18 @@ class Step(NamedTuple):
     batch: Batch
     recalled: Any
     outputs: Any
-    grads: Parameters
-    before: Parameters
-    after: Parameters
+    grads: TrainedParams
+    before: TrainedParams
+    after: TrainedParams
 
 
 class Method(NamedTuple):
-    """How the past is kept: a record of pure functions. They need no collectives.
+    """How the past is kept: a record of pure functions. They never communicate between devices.
 
     init: key, a batch, the network -> parameters of its own, or (), and its memory, any pytree of arrays. The structure
       and shapes of both never change.
-    loss: params, the network's state, memory, batch, recalled, keys, clock -> scalar, Aux. It is differentiated by
-      params. Batch, recalled and keys are the share of one device.
+    loss: params, the network's state, memory, batch, recalled, keys, clock -> scalar, Aux. It is differentiated with
+      respect to params. Batch, recalled and keys are the share of one device.
     reference: params, the network's state, memory, recalled, keys, clock -> the scalar of a second loss, whose gradient
       `project` is given (A-GEM). None for no second loss.
     recall: memory, key, n -> past examples for a global batch of n, leaves [n, ...]: a `buffers.Recalled`, several of
@@ -59,16 +59,16 @@ class Method(NamedTuple):
       of a task.
     end_task: own parameters, memory, the network -> own parameters, memory. It is called after a task was learned and
       evaluated.
-    active: a tree like the own parameters, clock -> the same with zeros where nothing is trained now.
+    active: a tree with the structure of the own parameters, clock -> the same with zeros where nothing is trained now.
     stored: memory -> Batch, bool [S], True for filled slots. These are the stored images, for a picture of the buffer.
       None for a method that stores none.
     """
 
     init: Callable[[Array, Batch, Variables], tuple[Params, Memory]]
-    loss: Callable[[Parameters, ModelState, Memory, Batch, Any, Keys, Clock], tuple[Array, Aux]]
-    reference: Callable[[Parameters, ModelState, Memory, Any, Keys, Clock], Array] | None = None
+    loss: Callable[[TrainedParams, ModelState, Memory, Batch, Any, Keys, Clock], tuple[Array, Aux]]
+    reference: Callable[[TrainedParams, ModelState, Memory, Any, Keys, Clock], Array] | None = None
     recall: Callable[[Memory, Array, int], Any] = lambda memory, key, n: ()
-    project: Callable[[Memory, Parameters, Any], Parameters] = lambda memory, grads, reference: grads
+    project: Callable[[Memory, TrainedParams, Any], TrainedParams] = lambda memory, grads, reference: grads
     observe: Callable[[Memory, Step, Array], Memory] = lambda memory, step, key: memory
     begin_task: Callable[[Params, Memory, Variables, Clock], tuple[Params, Memory]] = (
         lambda own, memory, network, clock: (own, memory)

@@ -1,4 +1,4 @@
-"""CaSSLe: predict the past network's projections with the objective itself (Fini et al., CVPR 2022)."""
+"""CaSSLe: predict the frozen network's projections with the objective itself (Fini et al., CVPR 2022)."""
 
 from ucl_jax.methods.base import Method, Scenario
 from ucl_jax.methods.distillation import distillation
@@ -6,10 +6,10 @@ from ucl_jax.objectives import Objective
 
 
 def cassle(objective: Objective, scenario: Scenario, *, weight: float, hidden_dim: int, frozen: str) -> Method:
-    """Adds to the objective the prediction of the past network's projections by a trained head.
+    """Makes CaSSLe, which adds to the objective the prediction of a frozen network's projections by a trained head.
 
-    The past network is the one before this task. The prediction is judged by `Objective.match`: for SimSiam and BYOL it
-    is 2 - 2 cos (CaSSLe's "predictive"), for Barlow Twins the cross-correlation (CaSSLe's "decorrelative").
+    The frozen network is that of the end of the task before. `Objective.distance` judges the prediction: for SimSiam and
+    BYOL it is 2 - 2 cos (CaSSLe's "predictive"), for Barlow Twins the cross-correlation ("decorrelative").
 
     Args:
       objective: what is learned; it must have projections.
@@ -19,16 +19,16 @@ def cassle(objective: Objective, scenario: Scenario, *, weight: float, hidden_di
       frozen: see `distillation`; "train" in the released code.
 
     Raises:
-      ValueError: the objective has no projections, or `frozen` is another word.
+      ValueError: the objective has no projections, or `frozen` has an unknown value.
     """
-    if objective.match is None:
+    if objective.distance is None:
         raise ValueError("CaSSLe compares projections, and this objective has none; take another objective or method")
     return distillation(
         objective,
         scenario,
         output="projection",
         hidden_dim=hidden_dim,
-        distance=objective.match,
+        distance=objective.distance,
         weight=weight,
         frozen=frozen,
     )

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from ucl_jax.errors import pick
+from ucl_jax.errors import check_word
 from ucl_jax.methods.base import Method, Scenario
 from ucl_jax.methods.rehearsal import past_or_present, rehearsal
 from ucl_jax.objectives import Objective
@@ -39,9 +39,9 @@ def der(
       count: see `rehearsal`; "presentations" in the official code.
 
     Raises:
-      ValueError: `target` or an argument of the buffer is another word.
+      ValueError: `target` or an argument of the buffer has an unknown value.
     """
-    pick("target", target, dict.fromkeys(("features", "output")))
+    check_word("target", target, ("features", "output"))
 
     def outputs(embedding):
         return getattr(embedding, target).astype(jnp.float32)

@@ -6,13 +6,13 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from ucl_jax.errors import pick
+from ucl_jax.errors import argument_choice
 from ucl_jax.methods.base import Method, Scenario
 from ucl_jax.objectives import Objective
 from ucl_jax.types import Array, ModelState, Variables
 
 
-class Past(flax.struct.PyTreeNode):
+class FrozenNetwork(flax.struct.PyTreeNode):
     """The memory of a distilling method.
 
     network: a copy of the network from the end of the last task, with its running statistics.
@@ -36,7 +36,7 @@ def distillation(
     """Makes a method that adds `weight * mean over views of distance(head(now), then)` to the objective.
 
     `now` and `then` are outputs for the same view, by the network and by its frozen copy. In the first task there is no
-    past network: the term is 0, and the head is not trained. Compared with finetune, a step costs one more forward
+    frozen network: the term is 0, and the head is not trained. Compared with finetune, a step costs one more forward
     pass, and the memory for the copy.
 
     Args:
@@ -50,9 +50,9 @@ def distillation(
         which never put it in evaluation mode; "eval": its running ones.
 
     Raises:
-      ValueError: `frozen` is another word.
+      ValueError: `frozen` has an unknown value.
     """
-    training = pick("frozen", frozen, {"train": True, "eval": False})
+    training = argument_choice("frozen", frozen, {"train": True, "eval": False})
     head = scenario.head(hidden_dim)
 
     def outputs(embedding):
@@ -62,7 +62,7 @@ def distillation(
         view = objective.views(None, batch, "plain").image[0]
         example = jax.eval_shape(lambda: outputs(objective.embed(network, view, False)[0]))
         drawn = head.init(key, jnp.zeros(example.shape, example.dtype), train=True)
-        return drawn["params"], Past(_copy(network), {"batch_stats": drawn["batch_stats"]})
+        return drawn["params"], FrozenNetwork(_copy(network), {"batch_stats": drawn["batch_stats"]})
 
     def predict(params, memory, now):
         variables = {"params": params, **memory.head_state}

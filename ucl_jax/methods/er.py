@@ -15,7 +15,10 @@ def er(
     replay_from: str,
     count: str,
 ) -> Method:
-    """Learns the objective on present and past in one batch. For arguments see `rehearsal` and `replaying_loss`."""
+    """Makes ER, which learns the objective on present and past in one batch.
+
+    For arguments and errors see `rehearsal` and `replaying_loss`.
+    """
     store = rehearsal(buffer_size, policy=policy, tasks=scenario.tasks, replay_from=replay_from, count=count)
     return Method(
         init=store.init,

@@ -1,4 +1,4 @@
-"""PFR: predict the past network's backbone features (Gomez-Villa et al., CVPR workshops 2022)."""
+"""PFR: predict the frozen network's backbone features (Gomez-Villa et al., CVPR workshops 2022)."""
 
 from ucl_jax.methods.base import Method, Scenario
 from ucl_jax.methods.distillation import distillation
@@ -7,9 +7,9 @@ from ucl_jax.objectives.losses import negative_cosine
 
 
 def pfr(objective: Objective, scenario: Scenario, *, weight: float, hidden_dim: int, frozen: str) -> Method:
-    """Adds to the objective the negative cosine between the past network's features and their prediction.
+    """Makes PFR, which adds to the objective the negative cosine of a frozen network's features and their prediction.
 
-    The past network is the one before this task. The prediction is made by a trained head.
+    The frozen network is that of the end of the task before. A trained head makes the prediction.
 
     Args:
       objective: what is learned.
@@ -19,7 +19,7 @@ def pfr(objective: Objective, scenario: Scenario, *, weight: float, hidden_dim: 
       frozen: see `distillation`; "train" in the released code.
 
     Raises:
-      ValueError: `frozen` is another word.
+      ValueError: `frozen` has an unknown value.
     """
     return distillation(
         objective,

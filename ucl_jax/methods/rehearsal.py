@@ -7,8 +7,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from ucl_jax.buffers import BUFFERS, Offer, Recalled, Stored
-from ucl_jax.errors import pick
+from ucl_jax.buffers import BUFFERS, BufferState, Offer, Recalled
+from ucl_jax.errors import argument_choice
 from ucl_jax.methods.base import Step
 from ucl_jax.objectives import Objective
 from ucl_jax.types import Array, Batch, Params, PyTree, Variables
@@ -34,7 +34,7 @@ class Rehearsed(flax.struct.PyTreeNode):
     task: int32 [], the number of the task that is being learned.
     """
 
-    buffer: Stored
+    buffer: BufferState
     task: Array
 
 
@@ -92,11 +92,11 @@ def rehearsal(
         outputs, and gives all the score 0.
 
     Raises:
-      ValueError: `policy`, `replay_from` or `count` is another word.
+      ValueError: `policy`, `replay_from` or `count` has an unknown value.
     """
-    replayed = pick("replay_from", replay_from, REPLAYED)
-    eligible = pick("count", count, COUNTED)
-    buffer = pick("policy", policy, BUFFERS)(buffer_size, tasks)
+    replayed = argument_choice("replay_from", replay_from, REPLAYED)
+    eligible = argument_choice("count", count, COUNTED)
+    buffer = argument_choice("policy", policy, BUFFERS)(buffer_size, tasks)
 
     def allowed(memory):
         return buffer.filled(memory.buffer) & replayed(memory)
@@ -147,9 +147,9 @@ def replaying_loss(objective: Objective, store: Rehearsal, replay_view: str) -> 
         supervised objectives.
 
     Raises:
-      ValueError: `replay_view` is another word.
+      ValueError: `replay_view` has an unknown value.
     """
-    how = pick("replay_view", replay_view, REPLAY_VIEWS)
+    how = argument_choice("replay_view", replay_view, REPLAY_VIEWS)
 
     def loss(params, state, memory, batch, recalled, keys, clock):
         views = objective.views(keys.example, batch, "present")

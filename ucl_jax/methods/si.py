@@ -4,10 +4,10 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from ucl_jax.errors import pick
+from ucl_jax.errors import argument_choice, check_word
 from ucl_jax.methods.base import Method, Scenario
 from ucl_jax.objectives import Objective
-from ucl_jax.types import Parameters, Params, Variables
+from ucl_jax.types import Params, TrainedParams, Variables
 
 NOT_PROTECTED = ("projector", "predictor")  # the official code protects all else: the backbone and the linear head
 
@@ -47,10 +47,10 @@ def si(
       protect: "backbone" with its linear head, as in the official code, or "all" parameters.
 
     Raises:
-      ValueError: `form` or `protect` is another word.
+      ValueError: `form` or `protect` has an unknown value.
     """
-    pick("form", form, dict.fromkeys(("release", "path_integral", "submission", "overwrite")))
-    skipped = pick("protect", protect, {"backbone": NOT_PROTECTED, "all": ()})
+    check_word("form", form, ("release", "path_integral", "submission", "overwrite"))
+    skipped = argument_choice("protect", protect, {"backbone": NOT_PROTECTED, "all": ()})
     sign = -1.0 if form == "submission" else 1.0
 
     def protected(tree):
@@ -77,7 +77,7 @@ def si(
         return jax.tree.map(lambda g: jnp.clip(g, -clip, clip) if clip else g, grads)
 
     def project(memory, grads, reference):
-        return Parameters(clipped(grads.network), grads.method)
+        return TrainedParams(clipped(grads.network), grads.method)
 
     def observe(memory, step, key):
         grads, before, after = step.grads.network, step.before.network, step.after.network

@@ -24,7 +24,7 @@ def barlow_twins(
 
     Args:
       architecture: puts the network together.
-      augmentation: its `view` gives the two views.
+      augmentation: its `present` gives the two views.
       hidden_dim: width of the hidden layer of the projector.
       output_dim: width of the projections.
       off_diagonal: weight of the redundancy term (lambda in the paper).
@@ -35,11 +35,11 @@ def barlow_twins(
     def heads():
         return {"projector": Projector(hidden_dim, output_dim, dtype, axis_name)}
 
-    def match(one, other):
+    def distance(one, other):
         return losses.barlow_twins(one, other, off_diagonal=off_diagonal, axis_name=axis_name)
 
     def criterion(out):
-        return match(*out.projection)
+        return distance(*out.projection)
 
     # Correlations are over a batch, so that one example alone has no loss.
-    return two_view_objective(architecture, heads, augmentation, criterion, match)._replace(eval_loss=None)
+    return two_view_objective(architecture, heads, augmentation, criterion, distance)._replace(eval_loss=None)

@@ -10,7 +10,7 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
 from ucl_jax import augment
-from ucl_jax.errors import pick
+from ucl_jax.errors import argument_choice
 from ucl_jax.models.architectures import Architecture
 from ucl_jax.models.heads import Embedding
 from ucl_jax.models.layers import BatchNorm
@@ -23,14 +23,14 @@ STAGES = ("stem", "stage1", "stage2", "stage3", "stage4")
 class Augmentation(NamedTuple):
     """Holds the ways in which one image uint8 [H, W, C] is shown, each as float [H, W, C].
 
-    view: key, image -> the image augmented as in training.
-    replay_view: key, image -> the image augmented weakly, as replayed images are.
-    eval_view: image -> the image as it is evaluated, without augmentation.
+    present: key, image -> the image augmented as in training.
+    weak: key, image -> the image augmented weakly, as replayed images are.
+    plain: image -> the image as it is evaluated, without augmentation.
     """
 
-    view: Callable[[Array, Array], Array]
-    replay_view: Callable[[Array, Array], Array]
-    eval_view: Callable[[Array], Array]
+    present: Callable[[Array, Array], Array]
+    weak: Callable[[Array, Array], Array]
+    plain: Callable[[Array], Array]
 
 
 class Readout(NamedTuple):
@@ -55,7 +55,7 @@ class Objective(NamedTuple):
       loss of the global batch.
     eval_loss: network, views -> scalar, the loss with running statistics, as a mean over examples that do not depend on
       each other. None for an objective that has no such loss.
-    match: predicted [B, D], target [B, D] -> scalar, how far predicted projections are from their targets, by the
+    distance: predicted [B, D], target [B, D] -> scalar, how far predicted projections are from their targets, by the
       criterion of this objective; for distillation. None for an objective without projections.
     after_update: network with new parameters, clock -> its new state, such as one with a moving average.
     begin_task: network, clock -> its state before the first step of a task.
@@ -63,7 +63,7 @@ class Objective(NamedTuple):
       batch over all devices, and the running statistics in the state are updated.
     features: network, images uint8 [B, H, W, C] -> Readout.
     maps: network, images uint8 [B, H, W, C] -> a dict: name of a stage, "stem" to "stage4" -> [B, H', W', C'].
-    backbone: a tree like params -> its branch of the present backbone.
+    backbone: a tree like params -> its branch of the backbone that this phase trains.
     active: a tree like params -> the same with zeros where this phase of the run trains nothing.
     classes: the number of outputs of the linear head; None for an objective without labels.
     """
@@ -72,7 +72,7 @@ class Objective(NamedTuple):
     views: Callable[[Array | None, Batch, str], Views]
     loss: Callable[[Variables, Views, Clock], tuple[Array, Aux]]
     eval_loss: Callable[[Variables, Views], Array] | None
-    match: Callable[[Array, Array], Array] | None
+    distance: Callable[[Array, Array], Array] | None
     after_update: Callable[[Variables, Clock], ModelState]
     begin_task: Callable[[Variables, Clock], ModelState]
     embed: Callable[[Variables, Array, bool], tuple[Embedding, ModelState]]
@@ -93,16 +93,16 @@ def two_view_objective(
     heads: Callable[[], dict[str, nn.Module]],
     augmentation: Augmentation,
     criterion: Callable[[Embedding], Array],
-    match: Callable[[Array, Array], Array],
+    distance: Callable[[Array, Array], Array],
 ) -> Objective:
     """Makes an objective that compares two augmented views.
 
     Args:
       architecture: puts the network together.
       heads: makes the heads of the network, by name.
-      augmentation: its `view` gives the two views.
+      augmentation: its `present` gives the two views.
       criterion: an Embedding of both views, leaves [2, B, ...] -> the loss, a scalar.
-      match: see `Objective`.
+      distance: see `Objective`.
     """
     network = architecture.build(heads)
     embed = make_embed(network)
@@ -116,10 +116,10 @@ def two_view_objective(
 
     return Objective(
         init=make_init(network, augmentation),
-        views=two_views(augmentation),
+        views=make_two_views(augmentation),
         loss=loss,
         eval_loss=eval_loss,
-        match=match,
+        distance=distance,
         after_update=unchanged,
         begin_task=unchanged,
         embed=embed,
@@ -130,24 +130,24 @@ def two_view_objective(
     )
 
 
-def two_views(augmentation: Augmentation) -> Callable[[Array | None, Batch, str], Views]:
+def make_two_views(augmentation: Augmentation) -> Callable[[Array | None, Batch, str], Views]:
     """Makes `Objective.views` of an objective with two views and no labels."""
 
     def views(keys, batch, how):
         ways = {
-            "present": lambda: augment.two_views(augmentation.view, keys, batch.image),
-            "weak": lambda: augment.two_views(augmentation.replay_view, keys, batch.image),
-            "replayed": lambda: (augment.apply(augmentation.replay_view, keys, batch.image),),
+            "present": lambda: augment.two_views(augmentation.present, keys, batch.image),
+            "weak": lambda: augment.two_views(augmentation.weak, keys, batch.image),
+            "replayed": lambda: (augment.apply(augmentation.weak, keys, batch.image),),
             "plain": lambda: (show(augmentation, batch.image),) * 2,
         }
-        return Views(pick("how", how, ways)(), None)
+        return Views(argument_choice("how", how, ways)(), None)
 
     return views
 
 
 def show(augmentation: Augmentation, images: Array) -> Array:
     """Returns images uint8 [B, H, W, C] as they are evaluated: float [B, H, W, C], not augmented."""
-    return jax.vmap(augmentation.eval_view)(images)
+    return jax.vmap(augmentation.plain)(images)
 
 
 def make_init(network: nn.Module, augmentation: Augmentation) -> Callable[[Array, Array], Variables]:
@@ -173,15 +173,17 @@ def make_embed(network: nn.Module) -> Callable[[Variables, Array, bool], tuple[E
     return embed
 
 
-def make_maps(network: nn.Module, architecture: Architecture, augmentation: Augmentation) -> Callable:
+def make_maps(
+    network: nn.Module, architecture: Architecture, augmentation: Augmentation
+) -> Callable[[Variables, Array], dict[str, Array]]:
     """Makes `Objective.maps`. Stages are found by name, wherever a growing architecture has put them in its column."""
 
     def maps(variables, images):
         tree = {"params": variables.params, "batch_stats": variables.state["batch_stats"]}
-        _, left = network.apply(tree, show(augmentation, images), train=False, mutable=[MAPS])
+        _, captured = network.apply(tree, show(augmentation, images), train=False, mutable=[MAPS])
         found = {
             path[-1].removesuffix("_map"): value
-            for path, (value,) in flatten_dict(architecture.backbone(left[MAPS])).items()
+            for path, (value,) in flatten_dict(architecture.backbone(captured[MAPS])).items()
         }
         return {name: found[name] for name in STAGES}
 

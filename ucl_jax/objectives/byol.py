@@ -1,4 +1,7 @@
-"""BYOL: predict the projection of the other view by a target network, a moving average (Grill et al. 2020)."""
+"""BYOL: predict the projection that a target network makes of the other view (Grill et al. 2020).
+
+The target network is a moving average of the network that is trained.
+"""
 
 from typing import Any
 
@@ -6,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from ucl_jax.errors import pick
+from ucl_jax.errors import argument_choice
 from ucl_jax.models.architectures import Architecture
 from ucl_jax.models.heads import MLP
 from ucl_jax.objectives import losses
@@ -19,7 +22,7 @@ from ucl_jax.objectives.base import (
     make_features,
     make_init,
     make_maps,
-    two_views,
+    make_two_views,
     unchanged,
 )
 from ucl_jax.types import Array, Aux, Params, Variables
@@ -45,7 +48,7 @@ def byol(
 
     Args:
       architecture: puts the networks together.
-      augmentation: its `view` gives the two views.
+      augmentation: its `present` gives the two views.
       hidden_dim: width of the hidden layer of the projector; 4096 in CaSSLe's code.
       output_dim: width of the projections; 256 in CaSSLe's code.
       predictor_dim: width of the hidden layer of the predictor; 4096 in CaSSLe's code.
@@ -57,9 +60,9 @@ def byol(
       axis_name: batch statistics are over the global batch of this axis; None for one device.
 
     Raises:
-      ValueError: `first_update` is another word.
+      ValueError: `first_update` has an unknown value.
     """
-    delay = pick("first_update", first_update, {"late": 1, "at_once": 0})
+    delay = argument_choice("first_update", first_update, {"late": 1, "at_once": 0})
 
     def projector():
         return {"projector": MLP(hidden_dim, output_dim, dtype, axis_name)}
@@ -96,19 +99,19 @@ def byol(
         )
 
     def after_update(variables, clock):
-        place = clock.task_step - delay
-        tau = momentum_at(place, clock.task_steps, momentum, final_momentum)
-        tau = jnp.where(place < 0, 1.0, tau)
+        step = clock.task_step - delay
+        now = momentum_at(jnp.maximum(step, 0), clock.task_steps, momentum, final_momentum)
+        tau = jnp.where(step < 0, 1.0, now)
         target = variables.state["target"]
         moved = jax.tree.map(lambda t, p: tau * t + (1.0 - tau) * p, target.params, without_predictor(variables.params))
         return variables.state | {"target": Variables(moved, target.state)}
 
     return Objective(
         init=init,
-        views=two_views(augmentation),
+        views=make_two_views(augmentation),
         loss=loss,
         eval_loss=eval_loss,
-        match=losses.byol,
+        distance=losses.byol,
         after_update=after_update,
         begin_task=unchanged,
         embed=embed,

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from ucl_jax import collectives
-from ucl_jax.errors import pick
+from ucl_jax.errors import argument_choice
 from ucl_jax.types import Array
 
 
@@ -107,4 +107,4 @@ def _standardise(x: Array, axis_name: str | None, deviation: str) -> Array:
     x = x - collectives.mean(jnp.mean(x, axis=0, keepdims=True), axis_name)
     variance = collectives.mean(jnp.mean(jnp.square(x), axis=0, keepdims=True), axis_name)
     ways = {"unbiased": lambda v: v * (count / (count - 1)), "batch_norm": lambda v: v + 1e-5}
-    return x * jax.lax.rsqrt(pick("deviation", deviation, ways)(variance))
+    return x * jax.lax.rsqrt(argument_choice("deviation", deviation, ways)(variance))

@@ -24,7 +24,7 @@ def simsiam(
 
     Args:
       architecture: puts the network together.
-      augmentation: its `view` gives the two views.
+      augmentation: its `present` gives the two views.
       hidden_dim: width of the hidden layer of the projector.
       output_dim: width of the projections.
       predictor_dim: width of the hidden layer of the predictor.
@@ -42,4 +42,4 @@ def simsiam(
         z, p = out.projection, out.prediction
         return 0.5 * losses.negative_cosine(p[0], z[1]) + 0.5 * losses.negative_cosine(p[1], z[0])
 
-    return two_view_objective(architecture, heads, augmentation, criterion, match=losses.byol)
+    return two_view_objective(architecture, heads, augmentation, criterion, distance=losses.byol)

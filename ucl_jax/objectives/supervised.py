@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from ucl_jax import augment
-from ucl_jax.errors import pick
+from ucl_jax.errors import argument_choice
 from ucl_jax.models.architectures import Architecture
 from ucl_jax.models.heads import Projector
 from ucl_jax.models.layers import Dense
@@ -40,7 +40,7 @@ def supervised(
 
     Args:
       architecture: puts the network together.
-      augmentation: its `view` gives the one view.
+      augmentation: its `present` gives the one view.
       classes: the number of outputs of the head; the paper has 100 on every data set.
       projector: whether the projector of the other objectives is between backbone and head; False in the paper.
       hidden_dim: width of the hidden layer of the projector.
@@ -54,15 +54,15 @@ def supervised(
         return {**mlp, "head": Dense(classes, dtype)}
 
     def views(keys, batch, how):
-        weak = lambda: augment.apply(augmentation.replay_view, keys, batch.image)  # noqa: E731
+        weak = lambda: augment.apply(augmentation.weak, keys, batch.image)  # noqa: E731
         ways = {
-            "present": lambda: augment.apply(augmentation.view, keys, batch.image),
+            "present": lambda: augment.apply(augmentation.present, keys, batch.image),
             "weak": weak,
             "replayed": weak,
             "plain": lambda: show(augmentation, batch.image),
         }
         label = jax.nn.one_hot(batch.label, classes, dtype=jnp.float32)
-        return Views((pick("how", how, ways)(),), label)
+        return Views((argument_choice("how", how, ways)(),), label)
 
     network = architecture.build(heads)
     embed = make_embed(network)
@@ -82,7 +82,7 @@ def supervised(
         views=views,
         loss=loss,
         eval_loss=eval_loss,
-        match=None,
+        distance=None,
         after_update=unchanged,
         begin_task=unchanged,
         embed=embed,

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from ucl_jax import cli
 from ucl_jax import settings as setting_table
-from ucl_jax.errors import choose, disk_errors, require
+from ucl_jax.errors import UsageError, require, user_choice
 from ucl_jax.evaluation import accuracy_matrix
+from ucl_jax.files import disk_errors
 from ucl_jax.probes import PROBES, Probe
 from ucl_jax.probes.trained_run import TrainedRun
 from ucl_jax.results import figures
@@ -48,7 +49,7 @@ def probe(
     """
     from ucl_jax.results.schema import Record  # slow to import: not for --help
 
-    probes = {name: choose("probe", name, PROBES) for name in names}
+    probes = {name: user_choice("probe", name, PROBES) for name in names}
     settings = {name: one.settings | _changes(name, one, changes) for name, one in probes.items()}
     for change in changes:
         owner = change.partition(".")[0]
@@ -61,13 +62,16 @@ def probe(
         cases = {name: one.cases(run, settings[name]) for name, one in probes.items()}
         for name, one in probes.items():
             for case in cases[name]:
-                for learned in [None] if one.whole else chosen:
+                for learned in [None] if one.whole_run else chosen:
                     record = Record(probe=name, after=learned, settings=json.loads(json.dumps(case)), values={})
                     saved = find(load_results(workdir), record)
-                    made_of = one.made_of(run, case)
-                    if saved is None or any(saved.values[key] != value for key, value in made_of.items()):
+                    depends_on = one.depends_on(run, case)
+                    if saved is None or any(saved.values[key] != value for key, value in depends_on.items()):
                         print(f"{title(record)} ...", flush=True)
-                        values = json.loads(json.dumps(one.measure(run, learned, case), allow_nan=False))
+                        try:
+                            values = json.loads(json.dumps(one.measure(run, learned, case), allow_nan=False))
+                        except ValueError as error:  # pure code does not know which probe it serves
+                            raise UsageError(f"the probe {title(record)} of {workdir}: {error}") from error
                         saved = dataclasses.replace(record, values=values)
                         add(workdir, saved)
                     print(f"{title(record)}: {summary(saved)}", flush=True)
@@ -133,7 +137,7 @@ def summary(record: Record) -> str:
 
 
 def _chosen(after: str, run: TrainedRun) -> list[int]:
-    known = run.checkpoints
+    known = run.afters
     if after in ("last", "all"):
         return known[-1:] if after == "last" else known
     words = after.split(",")
@@ -156,7 +160,9 @@ def _changes(name: str, one: Probe, changes: Sequence[str]) -> dict[str, Any]:
         if owner == name:
             require(bool(one.settings), f"--set={change}: {name} has no settings")
             known = setting_table.PROBES[name]
-            changed[key] = setting_table.read_value(f"{name}.{key}", choose(f"setting of {name}", key, known), text)
+            changed[key] = setting_table.read_value(
+                f"{name}.{key}", user_choice(f"setting of {name}", key, known), text
+            )
     return changed
 
 

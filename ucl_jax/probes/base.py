@@ -21,19 +21,19 @@ class Probe(NamedTuple):
     """A probe: its settings, and pure functions over a run.
 
     settings: each setting with its default; a tuple is a list of values. `ucl_jax.settings` has types and ranges.
-    measure: run, after (the number of tasks that the network has learned; None if `whole`), settings -> the values of
-      a record, as JSON.
+    measure: run, after (the number of tasks that the network has learned; None if `whole_run`), settings -> the values
+      of a record, as JSON.
     cases: run, settings -> the settings of each record to be made.
-    whole: whether one record is about all networks of a run.
-    made_of: run, settings -> those values of a record that tell which networks it was made of. If they differ from the
-      saved ones, the record is made anew.
+    whole_run: whether one record is about all networks of a run.
+    depends_on: run, settings -> those values of a record that must still hold, such as which networks there are. If
+      they differ from the saved ones, the record is made anew.
     """
 
     settings: Settings
     measure: Callable[[TrainedRun, Any, Settings], dict[str, Any]]
     cases: Callable[[TrainedRun, Settings], list[Settings]] = one_case
-    whole: bool = False
-    made_of: Callable[[TrainedRun, Settings], dict[str, Any]] = lambda run, settings: {}
+    whole_run: bool = False
+    depends_on: Callable[[TrainedRun, Settings], dict[str, Any]] = lambda run, settings: {}
 
 
 def each(*names: str) -> Callable[[TrainedRun, Settings], list[Settings]]:

@@ -32,14 +32,14 @@ def _measure(run: TrainedRun, after: None, settings: Settings) -> dict:
     else:
         with TrainedRun(pathlib.Path(settings["other"]), run.data_dir) as other:
             require(
-                run.tasks.image_size == other.tasks.image_size,
+                run.stream_settings.image_size == other.stream_settings.image_size,
                 f"{settings['other']} was trained on images of another size",
             )
             columns = grams(other, batches)
     return {
         "images": len(order),
-        "checkpoints": run.checkpoints,
-        "other_checkpoints": other.checkpoints,
+        "networks": run.afters,
+        "other_networks": other.afters,
         "cka": {name: _compare(rows[name], columns[name]) for name in STAGES if name in rows and name in columns},
         "l2": [[_distance(one, two) for two in _backbones(other)] for one in _backbones(run)],
     }
@@ -47,7 +47,7 @@ def _measure(run: TrainedRun, after: None, settings: Settings) -> dict:
 
 def _backbones(run: TrainedRun) -> list[Params]:
     """Returns the parameters of the backbone of every network; where the architecture grows, of the present column."""
-    return [run.objective(after).backbone(run.network(after).params) for after in run.checkpoints]
+    return [run.objective(after).backbone(run.network(after).params) for after in run.afters]
 
 
 def _distance(one: Params, two: Params) -> float | None:
@@ -68,7 +68,7 @@ def grams(run: TrainedRun, batches: np.ndarray) -> dict[str, np.ndarray]:
       The name of a stage -> float32 [networks, batches, B, B].
     """
     found: dict[str, list] = {}
-    for after in run.checkpoints:
+    for after in run.afters:
         of_batches = [_grams(run.objective(after).maps, run.network(after), batch) for batch in batches]
         for name in of_batches[0]:
             found.setdefault(name, []).append(np.stack([np.asarray(one[name]) for one in of_batches]))
@@ -95,10 +95,10 @@ def _resolved(run: TrainedRun, settings: Settings) -> list[Settings]:
     return [settings | {"other": other and str(pathlib.Path(other).resolve())}]
 
 
-def _checkpoints(run: TrainedRun, settings: Settings) -> dict[str, list[int]]:
-    """Returns which networks there are now; after a run has gone on there are more."""
+def _networks(run: TrainedRun, settings: Settings) -> dict[str, list[int]]:
+    """Returns which networks there are now. There are more once a run has gone on."""
     networks = Networks(pathlib.Path(settings["other"]) / "networks") if settings["other"] else run.networks
-    return {"checkpoints": run.checkpoints, "other_checkpoints": [0, *networks.learned()]}
+    return {"networks": run.afters, "other_networks": [0, *networks.learned()]}
 
 
 cka = Probe(
@@ -110,6 +110,6 @@ cka = Probe(
     },
     measure=_measure,
     cases=_resolved,
-    whole=True,
-    made_of=_checkpoints,
+    whole_run=True,
+    depends_on=_networks,
 )

@@ -34,7 +34,7 @@ METHODS = {"pca": pca, "tsne": tsne}
 def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
     project = METHODS[settings["method"]]
     images, label, task = run.test_images(settings["images"])
-    features = np.asarray(run.reader(after)(images).features, np.float64)
+    features = np.asarray(run.feature_extractor(after)(images).features, np.float64)
     features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)  # kNN sees directions only
     points = project(features, settings["seed"])
     return {"points": points.round(4).tolist(), "task": task.tolist(), "label": label.tolist()}

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from ucl_jax.errors import choose, require
+from ucl_jax.errors import require, user_choice
 from ucl_jax.probes.base import Probe, Settings, finite
 from ucl_jax.probes.trained_run import TrainedRun
 
@@ -17,7 +17,7 @@ def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
     for task in tasks:
         images, labels, _ = run.test_images(settings["images"], [task])
         stages = maps(run.network(after), images)
-        shown = np.asarray(choose("feature_maps.stage", settings["stage"], stages), np.float32)
+        shown = np.asarray(user_choice("feature_maps.stage", settings["stage"], stages), np.float32)
         for image, label, of_image in zip(images, labels, shown):
             busiest = np.argsort(-of_image.std((0, 1)), kind="stable")[: settings["channels"]]
             channels = np.sort(busiest)

@@ -20,8 +20,8 @@ def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
     with run.other_data(name, settings["train_images"], settings["test_images"]) as stream:
         data = stream.task(0)
         num_classes = len(stream.classes[0])
-    seeing = run.seeing(name)
-    objective = seeing.phases[seeing.phase(after - 1)].objective
+    experiment = run.normalised_for(name)
+    objective = experiment.phases[experiment.phase(after - 1)].objective
     network = run.network(after)
     optimizer = optax.sgd(settings["learning_rate"], settings["momentum"])
 

@@ -18,7 +18,7 @@ def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
     deviation = shapes.deviation(features)
     return {
         "l2_from_random": distance(0),
-        "l2_from_previous": distance(after - 1) if after - 1 in run.checkpoints else None,
+        "l2_from_previous": distance(after - 1) if after - 1 in run.afters else None,
         "effective_rank": shapes.effective_rank(features),
         "dimensions": features.shape[1],
         "deviation_mean": float(deviation.mean()),

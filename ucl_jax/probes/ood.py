@@ -21,7 +21,7 @@ def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
     with run.other_data(name, settings["train_images"], settings["test_images"]) as stream:
         data = stream.task(0)
         num_classes = len(stream.classes[0])
-    read = run.reader(after, run.seeing(name))
+    read = run.feature_extractor(after, run.normalised_for(name))
     bank, query = (np.asarray(read(images).features) for images in (data.train_image, data.test_image))
     task = TaskFeatures(bank, data.train_label, query, data.test_label)
     k = min(neighbours(run, after, settings["k"]), len(bank))
@@ -50,7 +50,7 @@ def datasets(run: TrainedRun, settings: Settings) -> list[Settings]:
         found = [
             name
             for name in DATASETS
-            if name != run.tasks.name and prepare.find_prepared(BENCHMARKS[name].tfds_name, run.data_dir)
+            if name != run.stream_settings.name and prepare.find_prepared(BENCHMARKS[name].tfds_name, run.data_dir)
         ]
         require(
             bool(found),

@@ -13,10 +13,10 @@ from ml_collections import ConfigDict
 
 from ucl_jax.data.benchmarks import BENCHMARKS, Benchmark
 from ucl_jax.data.tasks import StreamSettings, TaskStream, open_stream
-from ucl_jax.errors import UsageError, choose, require
+from ucl_jax.errors import UsageError, require, user_choice
 from ucl_jax.evaluation import evaluators
 from ucl_jax.objectives import Objective, Readout
-from ucl_jax.results.load import read_config
+from ucl_jax.results.load import read_saved_config
 from ucl_jax.training import parallel
 from ucl_jax.training.build import Experiment, make_evaluation, make_experiment, make_stream_settings
 from ucl_jax.training.checkpoint import Networks
@@ -34,7 +34,7 @@ class TrainedRun:
     config: the config tree of the run.
     data_dir: the folder of the TFDS data sets.
     networks: the saved networks.
-    tasks: how the data set is cut into tasks.
+    stream_settings: how the data set is cut into tasks.
     evaluation: how the run evaluated its networks.
     experiment: the pure functions of the run.
     """
@@ -52,7 +52,7 @@ class TrainedRun:
         path = workdir / "config.json"
         require(path.exists(), f"{workdir} is no run folder: it has no config.json")
         self.workdir = workdir
-        self.config = ConfigDict(_tuples(read_config(path)))
+        self.config = ConfigDict(_tuples(read_saved_config(path)))
         self.data_dir = data_dir or self.config.data_dir
         self.networks = Networks(workdir / "networks")
         require(
@@ -60,7 +60,7 @@ class TrainedRun:
             f"{workdir / 'networks'} holds no network: the run has finished no task yet, or its "
             "config.checkpoint.networks is False",
         )
-        self.tasks, self.evaluation = make_stream_settings(self.config), make_evaluation(self.config)
+        self.stream_settings, self.evaluation = make_stream_settings(self.config), make_evaluation(self.config)
         self._devices = jax.local_devices()[: math.gcd(len(jax.local_devices()), self.evaluation.batch_size)]
         try:
             self.experiment: Experiment = make_experiment(self.config, axis_name=None)
@@ -84,16 +84,16 @@ class TrainedRun:
         Raises:
           UsageError: the data set is not there.
         """
-        return open_stream(self.tasks, self.data_dir, self.experiment.seed)
+        return open_stream(self.stream_settings, self.data_dir, self.experiment.seed)
 
     @property
-    def checkpoints(self) -> list[int]:
-        """Returns the numbers of tasks learned for which there is a network, ascending; 0 is among them."""
+    def afters(self) -> list[int]:
+        """Returns each value that `after` may have, ascending: 0, and those for which a network was saved."""
         return [0, *self.networks.learned()]
 
     def seen(self, after: int) -> int:
         """Returns the number of tasks seen by a network: all for the untrained one and for joint training."""
-        return self.tasks.num_tasks if self.tasks.joint or not after else after
+        return self.stream_settings.num_tasks if self.stream_settings.joint or not after else after
 
     def network(self, after: int) -> Variables:
         """Returns a network. The untrained network is made anew from the seed of the run.
@@ -175,7 +175,7 @@ class TrainedRun:
         Raises:
           UsageError: the name is unknown, or the data set is not there.
         """
-        facts, size = _benchmark(name), self.tasks.image_size
+        facts, size = _benchmark(name), self.stream_settings.image_size
         settings = StreamSettings(
             name=name,
             tfds_name=facts.tfds_name,
@@ -204,19 +204,19 @@ class TrainedRun:
             )
         return open_stream(few, self.data_dir)
 
-    def seeing(self, name: str) -> Experiment:
-        """Makes the functions of the run, but normalises images by mean and deviation of another data set."""
+    def normalised_for(self, name: str) -> Experiment:
+        """Returns the functions of the run, but with images normalised by mean and deviation of another data set."""
         config = copy.deepcopy(self.config)
         facts = _benchmark(name)
         config.augment.update(mean=facts.mean, std=facts.std)
         return make_experiment(config, axis_name=None)
 
-    def reader(self, after: int, experiment: Experiment | None = None) -> Callable[[np.ndarray], Readout]:
+    def feature_extractor(self, after: int, experiment: Experiment | None = None) -> Callable[[np.ndarray], Readout]:
         """Returns a function that computes the Readout of images uint8 [N, H, W, C], as NumPy arrays [N, ...].
 
         Args:
           after: the number of tasks that the network has learned.
-          experiment: the functions to use, such as those of `seeing`; None for those of the run.
+          experiment: the functions to use, such as those of `normalised_for`; None for those of the run.
         """
         compiled = self._compiled if experiment is None else self._compile(experiment)
         features = partial(compiled[self.experiment.phase(after - 1)].features, self.network(after))
@@ -227,7 +227,7 @@ class TrainedRun:
 
 
 def _benchmark(name: str) -> Benchmark:
-    return choose("data set", name, BENCHMARKS)
+    return user_choice("data set", name, BENCHMARKS)
 
 
 def _tuples(tree: Any) -> Any:

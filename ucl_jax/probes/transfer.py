@@ -11,7 +11,7 @@ from ucl_jax.probes.trained_run import TrainedRun
 
 def _measure(run: TrainedRun, after: None, settings: Settings) -> dict:
     chosen, classes = run.evaluation.knn, run.stream.classes
-    kept, tasks = run.checkpoints[1:], len(run.stream.train_sizes)
+    kept, tasks = run.afters[1:], len(run.stream.train_sizes)
     require(
         len(kept) == tasks,
         f"transfer needs the network after each of {tasks} tasks, kept are {', '.join(map(str, kept))}: "
@@ -22,7 +22,7 @@ def _measure(run: TrainedRun, after: None, settings: Settings) -> dict:
         features = run.features(after, own_phase=True)
         return evaluators.knn_task(features, run.seen(after), chosen, classes).accuracy
 
-    initial, *matrix = map(row, run.checkpoints)
+    initial, *matrix = map(row, run.afters)
     return {
         "matrix": matrix,
         "random_init": initial,
@@ -32,4 +32,4 @@ def _measure(run: TrainedRun, after: None, settings: Settings) -> dict:
     }
 
 
-transfer = Probe(settings={}, measure=_measure, whole=True)
+transfer = Probe(settings={}, measure=_measure, whole_run=True)

@@ -17,7 +17,8 @@ from collections.abc import Callable, Sequence
 
 from ucl_jax import cli, settings
 from ucl_jax.data.benchmarks import BENCHMARKS
-from ucl_jax.errors import UsageError, choose, require, write_whole
+from ucl_jax.errors import UsageError, require, user_choice
+from ucl_jax.files import write_atomically
 from ucl_jax.reproduce import probe_requests
 from ucl_jax.reproduce.jobs import Job, Slot, make_slots, run_jobs
 from ucl_jax.reproduce.plan import (
@@ -46,7 +47,7 @@ VARIED = ("seed", "recipe", "benchmark.name", "objective.name")
 
 def _number(name: str, most: int = 1000) -> Callable[[str], int]:
     """Returns a function that reads a whole number from 1 to `most`, the value of an option."""
-    return lambda text: settings.read_value(f"--{name}", settings.whole(1, most), text)
+    return lambda text: settings.read_value(f"--{name}", settings.integer(1, most), text)
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -79,20 +80,20 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--data_dir", default="", help="the folder of TFDS; default $TFDS_DATA_DIR, else ~/tensorflow_datasets")
     add("--set", action="append", default=[], metavar="PROBE.KEY=VALUE", help="a setting of a probe, repeatable")
     given = parser.parse_args(argv)
-    study = choose("study", given.study, STUDIES)
+    study = user_choice("study", given.study, STUDIES)
     given.benchmarks = words(given.benchmarks)
     given.objectives = words(given.objectives) or list(study.objectives)
     require(bool(given.benchmarks), "--benchmarks is empty")
     for benchmark in given.benchmarks:
-        choose("benchmark", benchmark, BENCHMARKS)
+        user_choice("benchmark", benchmark, BENCHMARKS)
     for objective in given.objectives:
-        choose("objective", objective, ROWS)
+        user_choice("objective", objective, ROWS)
     for name in words(given.datasets):
-        choose("data set", name, BENCHMARKS)
-    choose("format", given.format, tables.FORMATS)
+        user_choice("data set", name, BENCHMARKS)
+    user_choice("format", given.format, tables.FORMATS)
     recipes = dict.fromkeys(recipe for rows in (ROWS, EXTRA_ROWS) for row in rows.values() for recipe in row)
     for recipe in words(given.recipes) if given.recipes != "all" else []:
-        choose("recipe", recipe, recipes)
+        user_choice("recipe", recipe, recipes)
     if given.data_dir:
         given.data_dir = str(pathlib.Path(given.data_dir).expanduser().absolute())
         given.override.append(f"data_dir={given.data_dir}")
@@ -225,7 +226,7 @@ def _save(given: argparse.Namespace, benchmark: str, report: StudyReport, draw: 
     }
     files = [stem.with_name(f"{stem.name}.{suffix}") for suffix in texts]
     for path, text in zip(files, texts.values()):
-        write_whole(path, f"{text}\n")
+        write_atomically(path, f"{text}\n")
     if figure is not None:
         from ucl_jax.results import figures  # its import takes seconds
 
@@ -327,13 +328,13 @@ def _slurm(given: argparse.Namespace, plan: Plan) -> int:
         print("every run is finished: the same command without --slurm makes the table")
         return 0
     path = given.root / f"reproduce-{given.study}.sh"
-    write_whole(path, slurm_script(f"reproduce-{given.study}", plan.missing, given.jobs))
+    write_atomically(path, slurm_script(f"reproduce-{given.study}", plan.missing, given.jobs))
     print(f"submit it:  sbatch {path}")
     print("then the same command without --slurm runs the probes and makes the table")
     return 0
 
 
-@cli.exit_codes
+@cli.returns_exit_code
 def main(argv: Sequence[str]) -> int:
     """Carries out the command and returns its exit code."""
     given = parse(argv)

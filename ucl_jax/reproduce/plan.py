@@ -15,12 +15,12 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ucl_jax.errors import UsageError, require, write_whole
+from ucl_jax.errors import UsageError, require
+from ucl_jax.files import write_atomically
 from ucl_jax.recipes import read_config
 from ucl_jax.reproduce.jobs import LAUNCH, Job, Slot, run_jobs
-from ucl_jax.results.compare import changed_settings, complete
-from ucl_jax.results.load import read_config as read_saved_config
-from ucl_jax.results.load import read_results
+from ucl_jax.results.compare import all_known, changed_settings
+from ucl_jax.results.load import read_results, read_saved_config
 from ucl_jax.settings import flatten
 
 if TYPE_CHECKING:
@@ -111,10 +111,10 @@ def saved_results(run: PlannedRun, kept: pathlib.Path | None = None) -> RunResul
 
 def _require_same(run: PlannedRun, place: pathlib.Path, there: Mapping[str, Any]) -> None:
     """Raises UsageError where the settings at a place are not those of a run, but for ones that change no number."""
-    differing = changed_settings(there, config_of(run))
+    changed = changed_settings(there, config_of(run))
     require(
-        not differing,
-        f"{place} holds a run with other settings: {', '.join(differing)}; take another folder for this study "
+        not changed,
+        f"{place} holds a run with other settings: {', '.join(changed)}; take another folder for this study "
         "(--root), or remove that one",
     )
 
@@ -180,7 +180,7 @@ def time_left(times: Times, planned: Sequence[PlannedRun], spent: dict[str, floa
       spent: the seconds that unfinished runs were trained already, by their path.
       jobs: how many run at a time.
     """
-    each = complete([times.estimate(run) for run in planned])
+    each = all_known([times.estimate(run) for run in planned])
     if each is None:
         return "time not known until a first run is finished"
     rest = [max(0.0, seconds - spent.get(run.path, 0.0)) for run, seconds in zip(planned, each)]
@@ -279,7 +279,7 @@ def keep_results(planned: Sequence[PlannedRun], folder: pathlib.Path) -> None:
     for run in planned:
         source, kept = run.folder / "results.json", folder / f"{run.name}.json"
         if not kept.exists() and source.exists() and read_results(source).finished:
-            write_whole(kept, source.read_text(encoding="utf-8"))
+            write_atomically(kept, source.read_text(encoding="utf-8"))
 
 
 def print_failures(failed: dict[str, str]) -> None:

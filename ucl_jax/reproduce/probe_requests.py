@@ -6,7 +6,7 @@ import argparse
 import pathlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ucl_jax.errors import choose, require
+from ucl_jax.errors import require, user_choice
 from ucl_jax.reproduce.plan import PlannedRun
 from ucl_jax.results.compare import RunGroup
 from ucl_jax.settings import PROBES, read_value
@@ -75,7 +75,7 @@ def check(change: str) -> None:
     target, _, value = change.partition("=")
     probe, _, key = target.partition(".")
     require(bool(key and value), f"--set={change} is not PROBE.KEY=VALUE")
-    default = choose(f"setting of {probe}", key, choose("probe to set", probe, SETTINGS))
+    default = user_choice(f"setting of {probe}", key, user_choice("probe to set", probe, SETTINGS))
     require(key not in FIXED_SETTINGS, f"--set={change}: the study sets that; see --datasets")
     require(
         "," in default or "," not in value,
@@ -107,7 +107,7 @@ def record(results: RunResult, request: ProbeRequest, after: int) -> Record | No
 
     def complete(found: Record) -> bool:
         values = found.values
-        return all(values[key][-1] == after for key in ("checkpoints", "other_checkpoints") if key in values)
+        return all(values[key][-1] == after for key in ("networks", "other_networks") if key in values)
 
     found = [
         each

@@ -158,7 +158,7 @@ def _groups(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> list[Run
 
 def _if_complete(function: Callable[[Sequence[float]], float], values: Sequence[float | None]) -> float | None:
     """Returns function(values); None where a value is missing, as of a network whose loss is not finite."""
-    known = compare.complete(values)
+    known = compare.all_known(values)
     return None if known is None else function(known)
 
 
@@ -182,7 +182,7 @@ def _report_table1(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> S
     columns = ["objective", "recipe", "n", *head, *with_deviation("all classes", "its forgetting")]
     rows, numbers = [], []
     for group in _groups(given, planned, runs):
-        definition = compare.forgetting_of(group.runs)
+        definition = compare.forgetting_definition(group.runs)
         task = compare.scores(group.runs, "knn_task", definition)
         whole = compare.scores(group.runs, "knn_all", definition)
         paper = TABLE1.get(group.key, (None, None))
@@ -202,8 +202,8 @@ def _report_table1(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> S
 
 
 def _against(ours: Sequence[float | None], theirs: Value | None) -> dict[str, Any] | None:
-    """Returns our values compared with the paper's, see `compare.against`, for JSON."""
-    compared = compare.against(ours, theirs)
+    """Returns our values compared with the paper's, see `compare.compare_with_paper`, for JSON."""
+    compared = compare.compare_with_paper(ours, theirs)
     return compared and compared._asdict()
 
 
@@ -281,7 +281,7 @@ def _report_fewshot(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> 
         points: list[dict[str, Any]] = []
         for size in sizes:
             of_size = [run for run in group.runs if run.examples_per_task == size]
-            accuracy, forgetting = compare.scores(of_size, "knn_task", compare.forgetting_of(group.runs))
+            accuracy, forgetting = compare.scores(of_size, "knn_task", compare.forgetting_definition(group.runs))
             point = {"images": size or ALL_IMAGES[benchmark], "accuracy": accuracy, "forgetting": forgetting}
             points.append({**point, "seeds": compare.seeds(of_size)})
         accuracies, forgotten = ([p[key] for p in points] for key in ("accuracy", "forgetting"))
@@ -379,7 +379,7 @@ def _report_cka(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> Stud
         elif run.seed == 0:
             own[f"{run.recipe}, {run.objective}"] = {
                 "rows": list(values.cka),
-                "columns": [f"t={t}" for t in values.checkpoints],
+                "columns": [f"t={t}" for t in values.networks],
                 "values": [similarity[-1] for similarity in values.cka.values()],
             }
     names = list(next(iter(found.values()))[0].cka) if found else []  # all runs have the same architecture

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from ucl_jax import cli
-from ucl_jax.errors import choose, require
+from ucl_jax.errors import require, user_choice
 from ucl_jax.evaluation.accuracy_matrix import FORGETTING
 from ucl_jax.results import compare, figures, page, tables
 from ucl_jax.results.load import load_results
@@ -41,15 +41,15 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--forgetting", help=f"definition: {', '.join(FORGETTING)}; default: that of the runs' configs")
     parser.add_argument("--out", help="NAME.png: a plot of average accuracy, all runs in one; a folder: a page")
     arguments = parser.parse_args(argv)
-    choose("format", arguments.format, tables.FORMATS)
+    user_choice("format", arguments.format, tables.FORMATS)
     if arguments.forgetting is not None:
-        choose("definition of forgetting", arguments.forgetting, FORGETTING)
+        user_choice("definition of forgetting", arguments.forgetting, FORGETTING)
     as_page = arguments.out is not None and _is_page(arguments.out)
     runs = [load_results(workdir) for workdir in arguments.runs]
     if arguments.seeds:
         table = tables.of_seeds(runs, arguments.forgetting)
     else:
-        table = tables.every_run(runs, compare.forgetting_of(runs, arguments.forgetting))
+        table = tables.every_run(runs, compare.forgetting_definition(runs, arguments.forgetting))
     text = tables.render(table, arguments.format)
     written = []
     if as_page:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ucl_jax.errors import UsageError, choose, require
+from ucl_jax.errors import UsageError, require, user_choice
 from ucl_jax.evaluation import accuracy_matrix
 from ucl_jax.results import paper
 
@@ -90,7 +90,7 @@ def seeds(runs: Sequence[RunResult]) -> list[int]:
     return [run.seed for run in runs]
 
 
-def complete(values: Sequence[float | None]) -> list[float] | None:
+def all_known(values: Sequence[float | None]) -> list[float] | None:
     """Returns the values, or None where any of them is missing."""
     known = [value for value in values if value is not None]
     return known if len(known) == len(values) else None
@@ -129,7 +129,7 @@ def chance(runs: Sequence[RunResult], probe: ProbeName) -> float:
     return next(run.probes[probe].chance for run in runs if probe in run.probes)
 
 
-def forgetting_of(runs: Sequence[RunResult], given: str | None = None) -> str:
+def forgetting_definition(runs: Sequence[RunResult], given: str | None = None) -> str:
     """Returns the definition of forgetting to use: the given one, else that of the runs' configs.
 
     Raises:
@@ -139,7 +139,7 @@ def forgetting_of(runs: Sequence[RunResult], given: str | None = None) -> str:
     require(
         len(names) == 1, f"the runs differ in eval.forgetting ({', '.join(names)}); choose one, --forgetting=DEFINITION"
     )
-    choose("definition of forgetting", names[0], accuracy_matrix.FORGETTING)
+    user_choice("definition of forgetting", names[0], accuracy_matrix.FORGETTING)
     return names[0]
 
 
@@ -160,7 +160,7 @@ def own_settings(run: RunResult, but: Collection[str] = ()) -> dict[str, Any]:
     return {key: value for key, value in kept if key != "seed" and key not in but and not key.startswith(NEUTRAL)}
 
 
-def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+def differing_keys(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """Returns the keys whose value is not the same in all `settings`, or that some of them lack, sorted."""
     missing = object()
     keys = sorted(set().union(*settings))
@@ -171,7 +171,7 @@ def changed_settings(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[
     """Describes each setting that differs and changes numbers, such as "train.epochs (2 there, 3 here)"."""
     return [
         f"{key} ({json.dumps(there.get(key))} there, {json.dumps(here.get(key))} here)"
-        for key in differing([there, here])
+        for key in differing_keys([there, here])
         if not key.startswith(NEUTRAL)
     ]
 
@@ -194,7 +194,7 @@ def groups_of(runs: Sequence[RunResult], but: Collection[str] = ()) -> list[RunG
     alike: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for own, (first, *_) in by_settings.values():
         alike.setdefault(key(first), []).append(own)
-    varied = {of: tuple(differing(settings)) for of, settings in alike.items()}
+    varied = {of: tuple(differing_keys(settings)) for of, settings in alike.items()}
     groups = []
     for own, members in by_settings.values():
         benchmark, objective, recipe = of = key(members[0])
@@ -240,17 +240,17 @@ def run_names(runs: Sequence[RunResult]) -> list[str]:
     return names
 
 
-def random_networks(runs: Sequence[RunResult]) -> dict[str, list[RunResult]]:
+def untrained_networks(runs: Sequence[RunResult]) -> dict[str, list[RunResult]]:
     """Returns the runs that measured their untrained network, one for each seed, by a label for tables and pictures.
 
-    The label is "random network". Where runs of one seed measured different numbers, each value of the settings that
-    explain the difference has a label of its own, such as "random network, benchmark.examples_per_task=50".
+    The label is "untrained network". Where runs of one seed measured different numbers, each value of the settings that
+    explain the difference has a label of its own, such as "untrained network, benchmark.examples_per_task=50".
     """
     having = [run for run in runs if all(probe.random_init for probe in run.probes.values())]
     settings = [{k: v for k, v in run.settings.items() if not k.startswith(ONLY_FOR_TRAINING)} for run in having]
     numbers = [{name: probe.random_init for name, probe in run.probes.items()} for run in having]
     apart = [
-        set(differing([settings[one], settings[other]]))
+        set(differing_keys([settings[one], settings[other]]))
         for one, other in itertools.combinations(range(len(having)), 2)
         if having[one].seed == having[other].seed
         and any(numbers[one][name] != numbers[other][name] for name in numbers[one].keys() & numbers[other].keys())
@@ -263,7 +263,7 @@ def random_networks(runs: Sequence[RunResult]) -> dict[str, list[RunResult]]:
             kept.remove(key)
     by_label: dict[str, dict[int, RunResult]] = {}
     for run, own in zip(having, settings):
-        by_label.setdefault(_with_settings("random network", sorted(kept), own), {}).setdefault(run.seed, run)
+        by_label.setdefault(_with_settings("untrained network", sorted(kept), own), {}).setdefault(run.seed, run)
     return {label: list(by_seed.values()) for label, by_seed in by_label.items()}
 
 
@@ -274,7 +274,7 @@ def require_same_config(runs: Sequence[RunResult], but: Collection[str] = ()) ->
       UsageError: they differ in another setting; names the first one.
     """
     settings = [own_settings(run, but) for run in runs]
-    if keys := differing(settings):
+    if keys := differing_keys(settings):
         values = ", ".join(str(own.get(keys[0])) for own in settings)
         raise UsageError(
             f"runs of {runs[0].name} and others of its row differ in {keys[0]} ({values}); "
@@ -305,12 +305,12 @@ class Comparison(NamedTuple):
     within: bool
 
 
-def against(ours: Sequence[float | None], theirs: paper.Value | None) -> Comparison | None:
+def compare_with_paper(ours: Sequence[float | None], theirs: paper.Value | None) -> Comparison | None:
     """Compares our values, one a run, with the paper's; returns None where either or one of our values is missing.
 
     This is the one place that decides what "within the paper's spread" means.
     """
-    known = complete(ours)
+    known = all_known(ours)
     if not known or theirs is None:
         return None
     difference = float(np.mean(known)) - theirs.mean
@@ -324,7 +324,7 @@ def overridden(run: RunResult) -> set[str]:
     return {key for key in run.overrides if not key.startswith(ALLOWED_BESIDE_PAPER)}
 
 
-def published(group: RunGroup, others: Sequence[RunGroup]) -> paper.PaperRow | None:
+def paper_row(group: RunGroup, others: Sequence[RunGroup]) -> paper.PaperRow | None:
     """Returns the paper's numbers for a group; None where it has none, or the runs changed their recipe's settings.
 
     Args:

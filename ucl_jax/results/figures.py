@@ -357,7 +357,7 @@ def record_note(record: Record) -> str:
     if record.typed_settings.other:
         between, distance = "the last networks of the two runs", values.l2[-1][-1]
     else:
-        first, last = values.checkpoints[0], values.checkpoints[-1]
+        first, last = values.networks[0], values.networks[-1]
         between, distance = f"the networks after {first} and after {last} tasks", values.l2[0][-1]
     if distance is None:
         return f"The backbones of {between} have different shapes, and so no l2 distance."
@@ -366,7 +366,7 @@ def record_note(record: Record) -> str:
 
 def _cka_title(settings: CkaSettings, learned: str) -> str:
     other = f" (rows) and {pathlib.PurePath(settings.other).name}" if settings.other else ""
-    return f"linear CKA of checkpoints{other}"
+    return f"linear CKA of networks{other}"
 
 
 TITLES: dict[str, Callable[[Any, str], str]] = {
@@ -378,7 +378,7 @@ TITLES: dict[str, Callable[[Any, str], str]] = {
 
 
 def _draw_cka(stem: pathlib.Path, title: str, settings: CkaSettings, values: CkaValues) -> list[pathlib.Path]:
-    rows, columns = list(map(str, values.checkpoints)), list(map(str, values.other_checkpoints))
+    rows, columns = list(map(str, values.networks)), list(map(str, values.other_networks))
     panels = {name: {"rows": rows, "columns": columns, "values": matrix} for name, matrix in values.cka.items()}
     other = "tasks learned, other run" if settings.other else "tasks learned"
     return cka(stem, panels, title, ("tasks learned", other))
@@ -527,7 +527,7 @@ def _average_accuracy(
             )
         rows += [[name, run, tasks, a] for run, curve in enumerate(curves) for tasks, a in enumerate(curve, start=1)]
     shown = list(itertools.chain.from_iterable(having.values()))
-    starts = compare.random_networks([run for run in shown if run.model == shown[0].model])
+    starts = compare.untrained_networks([run for run in shown if run.model == shown[0].model])
     for (label, group), style in zip(starts.items(), itertools.cycle(GREYS)):
         axis.axhline(np.mean([compare.untrained(run, probe) for run in group]), label=f"{label}, all tasks", **style)
     axis.xaxis.get_major_locator().set_params(integer=True)

@@ -53,7 +53,7 @@ def read_results(path: pathlib.Path) -> RunResult:
         raise _damaged(path, str(error)) from error
 
 
-def read_config(path: pathlib.Path) -> dict[str, Any]:
+def read_saved_config(path: pathlib.Path) -> dict[str, Any]:
     """Returns the config tree that a config.json holds; what is a tuple in a recipe is a list there.
 
     Raises:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ucl_jax.errors import UsageError, write_whole
+from ucl_jax.errors import UsageError
 from ucl_jax.evaluation import accuracy_matrix
+from ucl_jax.files import write_atomically
 from ucl_jax.results import compare, figures, tables
 from ucl_jax.results.compare import PROBE_TITLES, RunGroup, run_names
 from ucl_jax.results.load import load_results, read_metrics
@@ -76,11 +77,11 @@ def write_page(folder: pathlib.Path, sources: Sequence[Source], forgetting: str 
     Raises:
       UsageError: the folder cannot be written to; one run is given twice; the runs' definitions of forgetting differ.
     """
-    text = build(sources, compare.forgetting_of([s.results for s in sources], forgetting))
+    text = build(sources, compare.forgetting_definition([s.results for s in sources], forgetting))
     path = folder / "index.html"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(path, text)
+        write_atomically(path, text)
         runs = [source.results for source in sources]
         for probe in compare.probes_of(runs):
             figures.accuracy_matrices(folder / "figures" / f"accuracy_matrices-{probe}", runs, probe)
@@ -153,7 +154,7 @@ def _headline(groups: Sequence[RunGroup], definition: str) -> list[dict[str, Any
         done = [group for group in here if all(run.finished for run in group.runs)] or here
         continual = [group for group in done if not group.runs[0].joint] or done
         scores = [compare.scores(group.runs, probe, definition) for group in continual]
-        means = [float(np.mean(known)) if (known := compare.complete(of_runs)) else -1.0 for of_runs, _ in scores]
+        means = [float(np.mean(known)) if (known := compare.all_known(of_runs)) else -1.0 for of_runs, _ in scores]
         place = int(np.argmax(means))
         best, (accuracy, lost) = continual[place], scores[place]
         before = [compare.untrained(run, probe) for run in best.runs]

@@ -169,7 +169,7 @@ class ProbeResult:
     matrix: the accuracy matrix: `matrix[t][i]` is the accuracy in per cent on task i after learning task t. Tasks that
       were learned have an entry.
     rows: "all" where every task was evaluated after every task, else "seen".
-    average_accuracy: in per cent; null before the first task was learned.
+    average_accuracy: in per cent.
     forgetting: in points, by the name of each definition.
     chance: the accuracy of guessing, in per cent.
     random_init: the untrained network's accuracy on each task, in per cent; null where the run is not finished or did
@@ -363,19 +363,19 @@ class GeometryValues:
 class CkaValues:
     """What the probe `cka` found: how alike networks are.
 
-    checkpoints: the number of tasks that each network of the run has learned (rows).
-    other_checkpoints: the same of the other run, or of the same run again (columns).
+    networks: the number of tasks that each network of the run has learned (rows).
+    other_networks: the same of the other run, or of the same run again (columns).
     cka: for each stage of the backbone, linear CKA from 0 to 1, [rows, columns].
     l2: distances between the parameters of backbones, [rows, columns]; missing in records of early versions.
     """
 
-    checkpoints: Annotated[list[Count], Field(min_length=1)]
-    other_checkpoints: Annotated[list[Count], Field(min_length=1)]
+    networks: Annotated[list[Count], Field(min_length=1)]
+    other_networks: Annotated[list[Count], Field(min_length=1)]
     cka: dict[StageName, NumberMatrix]
     l2: NumberMatrix | None = None
 
     def __post_init__(self):
-        shape = len(self.checkpoints), len(self.other_checkpoints)
+        shape = len(self.networks), len(self.other_networks)
         _require_keys("cka", self.cka, get_args(StageName))
         for stage, matrix in self.cka.items():
             _require_shape(f"cka.{stage}", matrix, *shape)

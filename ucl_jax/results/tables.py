@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ucl_jax.errors import choose, require
+from ucl_jax.errors import require, user_choice
 from ucl_jax.results import compare, paper
 from ucl_jax.results.compare import PROBE_TITLES, RunGroup
 
@@ -70,7 +70,7 @@ def mean_and_deviation(values: Sequence[float | None]) -> tuple[float | None, fl
 
     Both are None where a value is missing or there is none; the deviation of one value is None.
     """
-    known = compare.complete(values)
+    known = compare.all_known(values)
     if not known:
         return None, None
     return float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else None
@@ -93,7 +93,7 @@ def render(table: Table, markup: str = "text") -> str:
     Raises:
       UsageError: there is no such markup.
     """
-    return choose("format", markup, FORMATS)(table)
+    return user_choice("format", markup, FORMATS)(table)
 
 
 def shown(table: Table) -> DataFrame:
@@ -162,10 +162,10 @@ FORMATS: dict[str, Callable[[Table], str]] = {
 
 
 def every_run(runs: Sequence[RunResult], definition: str) -> Table:
-    """Makes the table of average accuracy and forgetting of runs: a row a run, then random networks, then chance.
+    """Makes the table of average accuracy and forgetting of runs: a row a run, then untrained networks, then chance.
 
-    A row for a random network or for chance has the numbers of the first run that has them. Random networks with
-    different settings have a row each, see `compare.random_networks`.
+    A row for a untrained network or for chance has the numbers of the first run that has them. Random networks with
+    different settings have a row each, see `compare.untrained_networks`.
 
     Args:
       runs: results.
@@ -176,7 +176,7 @@ def every_run(runs: Sequence[RunResult], definition: str) -> Table:
         [name + ("" if run.finished else ", not finished"), *_numbers([run], probes, definition)]
         for name, run in zip(compare.run_names(runs), runs)
     ]
-    for label, (initial, *_) in compare.random_networks(runs).items():
+    for label, (initial, *_) in compare.untrained_networks(runs).items():
         rows.append([label, *_without_forgetting([compare.untrained(initial, name)] for name in probes)])
     rows.append(["chance", *_without_forgetting([compare.chance(runs, name)] for name in probes)])
     return Table("", make_frame(["", *with_deviation(*_header(runs, probes, definition))], rows))
@@ -186,8 +186,8 @@ def of_seeds(runs: Sequence[RunResult], forgetting: str | None = None) -> Table:
     """Makes the table of average accuracy and forgetting with a row for each objective and recipe.
 
     The runs of a row differ in their seed alone. The deviation is the unbiased one; the column n is the number of runs.
-    Each objective has rows for its random networks, see `compare.random_networks`; runs of an architecture that grows
-    do not count for them.
+    Each objective has rows for its untrained networks, see `compare.untrained_networks`; runs of an architecture that
+    grows do not count for them.
 
     Args:
       runs: results of one benchmark.
@@ -196,7 +196,7 @@ def of_seeds(runs: Sequence[RunResult], forgetting: str | None = None) -> Table:
     Raises:
       UsageError: runs of a row differ in more than their seed, or do not differ at all.
     """
-    definition = compare.forgetting_of(runs, forgetting)
+    definition = compare.forgetting_definition(runs, forgetting)
     of_rows: dict[tuple[str, str], list[RunResult]] = {}
     for run in runs:
         of_rows.setdefault((run.objective, run.recipe), []).append(run)
@@ -219,8 +219,8 @@ def _seeds(title: str, groups: Sequence[RunGroup], definition: str, beside: bool
     probes = compare.probes_of(runs)
     rows = []
 
-    def row(words: Sequence[Any], cells: list[Any], published: Sequence[Any] = (None,) * 4) -> list[Any]:
-        return [*words, *cells[:4], *(published if beside else ()), *cells[4:]]
+    def row(words: Sequence[Any], cells: list[Any], theirs: Sequence[Any] = (None,) * 4) -> list[Any]:
+        return [*words, *cells[:4], *(theirs if beside else ()), *cells[4:]]
 
     header = with_deviation(*_header(runs, probes, definition))
     papers = with_deviation("the paper's accuracy", "the paper's forgetting")
@@ -232,11 +232,11 @@ def _seeds(title: str, groups: Sequence[RunGroup], definition: str, beside: bool
             require(len(set(own)) == len(own), f"two runs of {group.name} have one seed: {own}; give each run once")
             pending = sum(not run.finished for run in group.runs)
             recipe = group.recipe + (f", {pending} not finished" if pending else "")
-            theirs = compare.published(group, groups) or (None, None)
-            published = [number for value in theirs for number in value or (None, None)]
-            rows.append(row([objective, recipe, len(own)], _numbers(group.runs, probes, definition), published))
+            theirs = compare.paper_row(group, groups) or (None, None)
+            shown = [number for value in theirs for number in value or (None, None)]
+            rows.append(row([objective, recipe, len(own)], _numbers(group.runs, probes, definition), shown))
         plain = [run for group in of_objective for run in group.runs if run.model == "resnet18"]
-        for label, measured in compare.random_networks(plain).items():
+        for label, measured in compare.untrained_networks(plain).items():
             cells = _without_forgetting([compare.untrained(run, name) for run in measured] for name in probes)
             rows.append(row([objective, label, len(measured)], cells))
     rows.append(row(["", "chance", None], _without_forgetting([compare.chance(runs, name)] for name in probes)))
@@ -274,7 +274,7 @@ def beside_columns(name: str) -> list[str]:
 
 def beside(ours: Sequence[float | None], theirs: paper.Value | None) -> list[Any]:
     """Returns our mean and the paper's with their deviations, the difference, and whether it is within the spread."""
-    compared = compare.against(ours, theirs)
+    compared = compare.compare_with_paper(ours, theirs)
     judged = (compared.difference, compared.within) if compared else (None, None)
     return [*mean_and_deviation(ours), *(theirs or (None, None)), *judged]
 
@@ -285,7 +285,7 @@ def settings_that_differ(groups: Sequence[RunGroup]) -> Table:
     columns = ["setting", *(f"{group.name}, {group.benchmark}" for group in groups)]
     rows = [
         [key, *(compare.shown_setting(key, own[key]) if key in own else None for own in settings)]
-        for key in compare.differing(settings)
+        for key in compare.differing_keys(settings)
     ]
     return Table("", make_frame(columns, rows), words=len(columns))
 
@@ -369,7 +369,7 @@ def _varied(probe: str, settings: Sequence[Mapping[str, Any]]) -> list[str]:
     varied = [key for key in keys if len({each[key] for each in kept if key in each}) > 1]
     distinct = {tuple(each.get(key) for key in varied) for each in kept}
     different = {tuple(sorted(each.items())) for each in kept}
-    return varied if len(distinct) == len(different) else [key for key in keys if key in compare.differing(kept)]
+    return varied if len(distinct) == len(different) else [key for key in keys if key in compare.differing_keys(kept)]
 
 
 def _word(value: Any) -> str:
@@ -399,7 +399,7 @@ def _observations(record: Record, differ: Sequence[str]) -> Iterator[tuple[Words
         yield words("solver", "fraction"), over_tasks(values)
     elif record.probe == "transfer":
         transfers = {"forward": values.forward, "backward": values.backward}
-        random = {"random network": _mean_of(values.random_init)}
+        random = {"untrained network": _mean_of(values.random_init)}
         yield words(), {"learning accuracy": values.learning_accuracy} | transfers | random
     elif record.probe not in PICTURES:
         found = record.values.items()  # in the order in which the probe wrote them

@@ -119,7 +119,7 @@ def make_augmentation(config) -> Augmentation:
     a, size = config.augment, config.benchmark.image_size
     paddings = {"resized": None, "padded": a.crop_padding}
     return Augmentation(
-        view=augment.simsiam_view(
+        present=augment.make_present_view(
             size,
             scale=a.crop_scale,
             padding=paddings[a.crop],
@@ -132,7 +132,7 @@ def make_augmentation(config) -> Augmentation:
             mean=a.mean,
             std=a.std,
         ),
-        replay_view=augment.replay_view(
+        weak=augment.make_weak_view(
             size,
             scale=a.replay_crop_scale,
             padding=paddings[a.replay_crop],
@@ -141,7 +141,7 @@ def make_augmentation(config) -> Augmentation:
             mean=a.replay_mean,
             std=a.replay_std,
         ),
-        eval_view=augment.eval_view(a.mean, a.std),
+        plain=augment.make_plain_view(a.mean, a.std),
     )
 
 

@@ -20,7 +20,8 @@ import jax
 import jax.numpy as jnp
 from orbax.checkpoint.experimental import v1 as ocp
 
-from ucl_jax.errors import KEPT, UsageError, write_whole
+from ucl_jax.errors import UsageError
+from ucl_jax.files import SAVED_IS_KEPT, write_atomically
 from ucl_jax.types import PyTree, TrainState, Variables
 
 SUMS = "SHA256SUMS"
@@ -101,7 +102,7 @@ def _write(path: pathlib.Path, tree: PyTree, record: dict | None = None) -> None
             ocp.save(new.absolute(), tree, custom_metadata=record)
         for each in (*_files(new), *(folder for folder in new.rglob("*") if folder.is_dir())):
             _to_disk(each)
-        write_whole(new / SUMS, _sums(new))
+        write_atomically(new / SUMS, _sums(new))
         _to_disk(new)
         if path.exists():
             path.rename(old)
@@ -112,7 +113,7 @@ def _write(path: pathlib.Path, tree: PyTree, record: dict | None = None) -> None
         with contextlib.suppress(OSError):
             _tidy(path.parent)
         reason = error.strerror if isinstance(error, OSError) and error.strerror else _first_line(error)
-        raise UsageError(f"cannot save {path}: {reason}; {KEPT}") from error
+        raise UsageError(f"cannot save {path}: {reason}; {SAVED_IS_KEPT}") from error
 
 
 def _first_line(error: Exception) -> str:

@@ -10,10 +10,10 @@ import numpy as np
 from ucl_jax.data.tasks import TaskStream, batch_indices
 from ucl_jax.errors import require
 from ucl_jax.evaluation import evaluators
-from ucl_jax.settings import INT32
+from ucl_jax.settings import INT32_MAX
 from ucl_jax.training.build import Experiment, Phase
 from ucl_jax.training.parallel import Parallel
-from ucl_jax.types import Array, Batch, Clock, Parameters, Span, TrainState, Variables
+from ucl_jax.types import Array, Batch, Clock, Span, TrainedParams, TrainState, Variables
 
 MatrixRows = dict[str, evaluators.MatrixRow]
 
@@ -97,8 +97,9 @@ def make_schedule(sizes: Sequence[int], epochs: int, batch_size: int) -> Schedul
     steps_per_epoch = tuple(-(-size // batch_size) for size in sizes)
     starts = (0, *np.cumsum([epochs * steps for steps in steps_per_epoch]).tolist())
     require(
-        starts[-1] <= INT32,
-        f"config.train.epochs is {epochs}: a run of {starts[-1]} steps cannot be counted; give at most {INT32} steps",
+        starts[-1] <= INT32_MAX,
+        f"config.train.epochs is {epochs}: a run of {starts[-1]} steps cannot be counted; "
+        f"give at most {INT32_MAX} steps",
     )
     return Schedule(starts, steps_per_epoch, tuple(min(size, batch_size) for size in sizes))
 
@@ -169,13 +170,13 @@ def begin_task(phase: Phase, state: TrainState, clock: Clock) -> TrainState:
     """Returns the state from which the first step of a task starts: objective and method are told of the new task."""
     network = Variables(state.params.network, phase.objective.begin_task(state.network, clock))
     own, memory = phase.method.begin_task(state.params.method, state.memory, network, clock)
-    return state.replace(params=Parameters(network.params, own), model_state=network.state, memory=memory)
+    return state.replace(params=TrainedParams(network.params, own), model_state=network.state, memory=memory)
 
 
 def end_task(phase: Phase, state: TrainState) -> TrainState:
     """Returns the state after a task was learned and evaluated: the method is told of its end."""
     own, memory = phase.method.end_task(state.params.method, state.memory, state.network)
-    return state.replace(params=Parameters(state.params.network, own), memory=memory)
+    return state.replace(params=TrainedParams(state.params.network, own), memory=memory)
 
 
 def _batches(seed, task, schedule, step, size):

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import tqdm
 
-from ucl_jax.errors import write_whole
+from ucl_jax.files import write_atomically
 from ucl_jax.results.load import read_metrics
 
 
@@ -36,7 +36,7 @@ class MetricsFile:
     def __init__(self, path: pathlib.Path, step: int, tasks_done: int):
         records = read_metrics(path) if path.exists() else []
         kept = [r for r in records if (r["step"] <= step if "loss" in r else r["task"] < tasks_done)]
-        write_whole(path, "".join(json.dumps(record) + "\n" for record in kept))
+        write_atomically(path, "".join(json.dumps(record) + "\n" for record in kept))
         self._file = path.open("a")
 
     def write(self, record: dict[str, Any]) -> None:

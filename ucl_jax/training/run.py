@@ -19,8 +19,9 @@ from ml_collections import ConfigDict
 from ucl_jax import settings
 from ucl_jax.cli import StopRequest, warn
 from ucl_jax.data.tasks import TaskStream, open_stream
-from ucl_jax.errors import Stopped, UsageError, disk_errors, require
+from ucl_jax.errors import Stopped, UsageError, require
 from ucl_jax.evaluation import accuracy_matrix, evaluators
+from ucl_jax.files import disk_errors
 from ucl_jax.interop import torch_weights
 from ucl_jax.results import figures
 from ucl_jax.results.load import read_results
@@ -112,7 +113,9 @@ def _carry_out(config, workdir: pathlib.Path, origin: Origin) -> RunResult:
     parallel.keep_compiled(config.compilation_cache, warn)
     devices = parallel.choose_devices(config.train.devices, config.train.batch_size)
     require(
-        config.eval.batch_size % len(devices) == 0, f"config.eval.batch_size does not divide by {len(devices)} devices"
+        config.eval.batch_size % len(devices) == 0,
+        f"config.eval.batch_size={config.eval.batch_size} does not divide by the {len(devices)} devices; "
+        f"give a multiple of {len(devices)}",
     )
     experiment = make_experiment(config, parallel.AXIS)
     compiled = parallel.compile_phases(experiment.phases, devices)
@@ -136,7 +139,7 @@ def _carry_out(config, workdir: pathlib.Path, origin: Origin) -> RunResult:
             schedule=schedule,
             checkpoints=stack.enter_context(Checkpoints(workdir / "checkpoints", config.checkpoint.keep)),
             stop=stack.enter_context(StopRequest()),
-        ).finish()
+        ).carry_out()
 
 
 @dataclasses.dataclass
@@ -165,7 +168,7 @@ class _Run:
         self.saved: tuple[int, int] | None = None  # step, tasks done
         self.saved_at = self.began
 
-    def finish(self) -> RunResult:
+    def carry_out(self) -> RunResult:
         """Restores the latest checkpoint, trains to the end, writes the results and returns them."""
         state = jax.device_put(self.experiment.init(self.start_network), self.compiled[0].sharding)
         self.progress = Progress({name: [] for name in self.probes})
@@ -235,7 +238,7 @@ class _Run:
         """Waits until the last checkpoint is on the disk, and raises Stopped."""
         self.checkpoints.wait()
         name = signal.Signals(signum).name
-        raise Stopped(f"stopped by {name} at step {step}; saved, the same command goes on", signum)
+        raise Stopped(f"stopped by {name} at step {step}; the state is saved, and the same command goes on", signum)
 
     def _record_step(self, done: StepDone) -> None:
         """Reads the metrics of the oldest pending step, checks that they are finite, and records them.
@@ -244,12 +247,14 @@ class _Run:
           UsageError: the loss, the gradient norm or the parameter norm is not finite.
         """
         values = {name: float(value) for name, value in jax.device_get(done.metrics).items()}
-        if not all(math.isfinite(values[name]) for name in ("loss", "grad_norm", "param_norm")):
+        wrong = [name for name in ("loss", "grad_norm", "param_norm") if not math.isfinite(values[name])]
+        if wrong:
             self.checkpoints.wait()
             kept = self.checkpoints.latest_step
             raise UsageError(
-                f"the loss is not finite in task {done.task + 1}, step {done.step} (loss {values['loss']}, gradient "
-                f"norm {values['grad_norm']}): lower config.train.learning_rate in another --workdir; "
+                f"training diverged in task {done.task + 1}, step {done.step} "
+                f"({', '.join(f'{name} is {values[name]}' for name in wrong)}): "
+                "lower config.train.learning_rate in another --workdir; "
                 + ("nothing was saved before" if kept is None else f"the checkpoint of step {kept} is kept")
             )
         now = time.monotonic()
@@ -270,6 +275,7 @@ class _Run:
                 writer.write(record)
 
     def _record_pending(self) -> None:
+        """Records every pending step, and stops the timing until a step has passed again."""
         while self.pending:
             self._record_step(self.pending.popleft())
         self.recorded_at = None
@@ -349,7 +355,7 @@ class _Run:
             used, clipped = [row["k"] for row in rows], any(row["clipped"] for row in rows)
             matrix = self.progress.matrix(name)
             settings: dict[str, Any] = {} if self.probes[name].head else {**knn, "k_used": used, "clipped": clipped}
-            # All tasks are evaluated before training, so that the row has no gaps.
+            # The untrained network is evaluated on all tasks, so that its row has no gaps.
             before = None if random_init is None else cast(list[float], random_init[name].accuracy)
             probes[cast(ProbeName, name)] = ProbeResult(
                 settings=ProbeSettings(**settings),

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from ucl_jax import settings
-from ucl_jax.errors import UsageError, require, write_whole
+from ucl_jax.errors import UsageError, require
+from ucl_jax.files import write_atomically
 from ucl_jax.results import compare
-from ucl_jax.results.load import read_config, read_results
+from ucl_jax.results.load import read_results, read_saved_config
 from ucl_jax.training.build import Experiment
 from ucl_jax.training.checkpoint import numbers, room
 from ucl_jax.training.loop import Schedule
@@ -43,7 +44,7 @@ def finished_results(config, workdir: pathlib.Path) -> RunResult | None:
         (workdir / "config.json").exists(),
         f"{workdir} holds a run without its config.json, so that its settings are unknown; take another --workdir",
     )
-    stored = settings.flatten(read_config(workdir / "config.json"))
+    stored = settings.flatten(read_saved_config(workdir / "config.json"))
     given = settings.flatten(json.loads(config.to_json()))
     differing = compare.changed_settings(stored, given)
     require(
@@ -100,4 +101,4 @@ def require_room(config, workdir: pathlib.Path, experiment: Experiment, schedule
 
 def write_json(path: pathlib.Path, content: Any) -> None:
     """Writes a JSON file. A process that is killed meanwhile leaves the earlier file as it was."""
-    write_whole(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    write_atomically(path, json.dumps(content, indent=1, allow_nan=False) + "\n")

@@ -1,4 +1,4 @@
-"""The train step, and the state before the first one. Gradients of training are taken here and nowhere else."""
+"""The train step, and the state before the first one. The gradients that change parameters are taken here only."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ import optax
 from ucl_jax import collectives
 from ucl_jax.methods.base import Method, Step
 from ucl_jax.objectives.base import Objective
-from ucl_jax.types import Array, Batch, Keys, Parameters, Span, TrainState, Variables, clock_at
+from ucl_jax.types import Array, Batch, Keys, Span, TrainedParams, TrainState, Variables, clock_at
 
 TrainStep = Callable[[TrainState, Batch, Array, Span], tuple[TrainState, dict[str, Array]]]
 
@@ -27,7 +27,7 @@ def init_state(
       key: random key, for the parameters of the method.
     """
     own, memory = method.init(key, batch, variables)
-    params = Parameters(variables.params, own)
+    params = TrainedParams(variables.params, own)
     return TrainState(jnp.zeros((), jnp.int32), params, variables.state, optimizer.init(params), memory)
 
 
@@ -51,30 +51,40 @@ def make_train_step(
         clock = clock_at(state.step, span)
         count = batch.label.shape[0]
         place = collectives.places(count, axis_name)
-        recall_key, observe_key, batch_key, *example_keys = jax.random.split(jax.random.fold_in(key, state.step), 6)
-        keys = Keys(batch_key, *(_fold_in_each(k, place) for k in example_keys))
+        recall_key, observe_key, batch_key, present_key, past_key, method_key = jax.random.split(
+            jax.random.fold_in(key, state.step), 6
+        )
+        keys = Keys(
+            batch=batch_key,
+            example=_fold_in_each(present_key, place),
+            past=_fold_in_each(past_key, place),
+            method=_fold_in_each(method_key, place),
+        )
         recalled = method.recall(state.memory, recall_key, count * collectives.size(axis_name))
-        mine = jax.tree.map(lambda x: x[place], recalled)
+        own_recalled = jax.tree.map(lambda x: x[place], recalled)
 
         def active(tree):
-            return Parameters(objective.active(tree.network), method.active(tree.method, clock))
+            return TrainedParams(objective.active(tree.network), method.active(tree.method, clock))
 
         (loss, aux), grads = jax.value_and_grad(method.loss, has_aux=True)(
-            state.params, state.model_state, state.memory, batch, mine, keys, clock
+            state.params, state.model_state, state.memory, batch, own_recalled, keys, clock
         )
         grads, reference = active(grads), ()
         if method.reference is not None:
-            reference = jax.grad(method.reference)(state.params, state.model_state, state.memory, mine, keys, clock)
+            reference = jax.grad(method.reference)(
+                state.params, state.model_state, state.memory, own_recalled, keys, clock
+            )
             reference = active(reference)
         loss, metrics, grads, reference = collectives.mean((loss, aux.metrics, grads, reference), axis_name)
         projected = method.project(state.memory, grads, reference)
+        # Weight decay must not change what is not trained: it adds zeros where parameters are zeros.
         updates, opt_state = optimizer.update(projected, state.opt_state, active(state.params))
         params = optax.apply_updates(state.params, active(updates))
         model_state = objective.after_update(Variables(params.network, aux.state), clock)
 
-        everyone = collectives.gather((batch, aux.outputs), axis_name)
-        done = Step(everyone[0], recalled, everyone[1], grads, before=state.params, after=params)
-        memory = method.observe(state.memory, done, observe_key)
+        global_batch, global_outputs = collectives.gather((batch, aux.outputs), axis_name)
+        step = Step(global_batch, recalled, global_outputs, grads, before=state.params, after=params)
+        memory = method.observe(state.memory, step, observe_key)
         metrics = {
             "loss": loss,
             "grad_norm": optax.tree.norm(projected),
