@@ -33,7 +33,7 @@ CELLS = (
     "gss/simsiam",
 )
 OPS = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
-ITEM_BITS = {"pred": 8, "i1": 8, "bf16": 16, "ui8": 8}  # of types that a number at the end of the name does not size
+ITEM_BITS = {"pred": 8, "i1": 8, "bf16": 16, "ui8": 8}  # types whose bits are not the number at the end of the name
 
 
 def cost(compiled) -> dict[str, float]:
@@ -109,9 +109,9 @@ class Collective(NamedTuple):
     """A collective operation of a compiled program.
 
     op: one of OPS.
-    shapes: of its results on each device, such as "f32[2,4,8]"; several where XLA has combined some.
+    shapes: the shapes of its results on each device, such as "f32[2,4,8]"; several where XLA has combined some.
     bytes: the size of all that is reduced or gathered, on one device.
-    devices: how many take part.
+    devices: the number of devices that take part.
     where: "forward" or "backward" for a part of the loss, else "step".
     """
 
@@ -188,10 +188,10 @@ class Product(NamedTuple):
     """A convolution or a matrix product of a lowered program.
 
     op: "convolution" or "dot_general".
-    dtypes: of the two operands, "f32" or "bf16".
-    shapes: of the two operands.
+    dtypes: the types of the two operands, "f32" or "bf16".
+    shapes: the shapes of the two operands.
     result: the shape of the result.
-    flops: two a multiply-add; taps of a convolution on padding and on the zeros of a dilated input count.
+    flops: two for a multiply-add; taps of a convolution on padding and on the zeros of a dilated input count.
     """
 
     op: str
@@ -244,7 +244,7 @@ def analytic_flops(config, padding: bool = True) -> float:
     resizing and blurring of images. Element-wise work does not count.
 
     Args:
-      config: of finetune, si or lump with ResNet-18.
+      config: the config of finetune, si or lump with ResNet-18.
       padding: whether taps on the padding count. XLA's cost analysis does not count them in a convolution; a matrix
         product that computes a convolution has them.
 
@@ -316,7 +316,7 @@ def augmentation_flops(config) -> int:
 
 
 def any_task():
-    """Returns a span of steps to call a train step with; no value of it is compiled in, so that any will do."""
+    """Returns a span of steps to call a train step with. It may be any span, because its values are not compiled in."""
     import numpy as np
 
     from ucl_jax.types import Span

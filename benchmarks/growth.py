@@ -40,7 +40,7 @@ SWEEPS = (*KEYS, "bank")
 BASES = {"cpu": {"batch": 64, "image": 32, "width": 16, "buffer": 256}}
 ACCELERATOR = {"batch": 256, "image": 32, "width": 64, "buffer": 256}
 BANKS = (5000, 10_000, 20_000, 50_000)
-COMPILERS = 2  # programs of a sweep that are compiled at a time: XLA takes one core a program
+COMPILERS = 2  # programs of a sweep that are compiled at a time, as XLA takes one core for each
 QUERIES, FEATURES, NEIGHBOURS, CLASSES, TEMPERATURE = 2000, 512, 200, 10, 0.1
 TURN = 0.5  # seconds; a turn is repeated calls until it lasts about this long, and one call where that lasts longer
 

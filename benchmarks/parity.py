@@ -47,7 +47,7 @@ CONFIG = {
     "objective.predictor_dim": 16,
     "method.buffer_size": 64,
     "train.batch_size": 64,
-    "train.learning_rate": 0.12,  # 0.03 at a batch of 64
+    "train.learning_rate": 0.12,  # the step multiplies by batch / 256: 0.03
     "train.epochs": 8,
     "eval.batch_size": 500,
     "eval.knn_k": 20,
@@ -193,8 +193,8 @@ def fall(losses: np.ndarray, steps: int) -> float:
     """Returns the epochs until the mean loss of an epoch is below LEVEL; all epochs if it never is.
 
     Args:
-      losses: of each step of a task.
-      steps: of an epoch.
+      losses: the loss of each step of a task.
+      steps: the number of steps of an epoch.
     """
     means = np.convolve(losses, np.ones(steps) / steps, "valid")
     below = np.flatnonzero(means < LEVEL)

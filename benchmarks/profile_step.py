@@ -55,7 +55,7 @@ def operations(events: list[dict]) -> dict[str, tuple[float, int]]:
     operations within it on the same thread, such as those in a loop.
 
     Args:
-      events: of a Chrome trace; `ts` and `dur` in microseconds.
+      events: the events of a Chrome trace; `ts` and `dur` are in microseconds.
     """
     threads = {(e["pid"], e.get("tid")): e["args"]["name"] for e in events if e.get("name") == "thread_name"}
     streams = {thread for thread, name in threads.items() if name.startswith("Stream")}

@@ -37,8 +37,8 @@ MODES = ("auto", "default", "reduce-overhead", "max-autotune", "eager")  # of to
 ROUNDS = {"paper": 3, "demo": 5}
 PART_ROUNDS = 2
 PARTS = ("augmentation", "forward + backward", "buffer", "input", "evaluation")
-IMAGES = 10_000  # of a task
-TURN = {"cpu": 3.0}  # seconds of a turn of steps, on other devices 2; a turn of a part is a third as long
+IMAGES = 10_000  # images of a task
+TURN = {"cpu": 3.0}  # seconds of a turn of steps; 2 on other devices; a turn of a part is a third as long
 SLOW = 1.0  # seconds; where a call takes longer, one untimed call is enough before a turn
 RESULT = measure.RESULTS / "step.json"
 # The keys of the config tree that peers read too: any other override would make them differ from ours.
@@ -188,7 +188,7 @@ def _our_parts(loop: measure.Loop) -> dict[str, Callable[[], object]]:
     from ucl_jax.types import Batch, Variables, Views, clock_at
 
     config = loop.config
-    phase = make_experiment(config, None).phases[0]  # the same without an axis
+    phase = make_experiment(config, None).phases[0]  # the same phase, without an axis of devices
     objective, method, count = phase.objective, phase.method, config.train.batch_size
 
     def batches():
@@ -261,7 +261,7 @@ def _rates() -> dict[str, float]:
             jax.block_until_ready(product(x))
             rate = 2 * size**3 / min(measure.seconds(lambda x=x: product(x), 3) for _ in range(3))
             found[dtype] = max(found.get(dtype, 0.0), rate)
-    add = jax.jit(lambda x: x + 1, donate_argnums=0)  # in place, for the first use of new memory takes time
+    add = jax.jit(lambda x: x + 1, donate_argnums=0)  # in place, because the first use of new memory takes time
     x = add(jnp.zeros(2**27))
 
     def copy():
@@ -281,7 +281,7 @@ class ProgramError(Exception):
 
 
 class Programs:
-    """The running programs of one size; asks them, and remembers how long a call takes.
+    """The running programs of one size. It asks them questions, and remembers how long a call takes.
 
     Attributes:
       facts: the first answer of each program that runs.
@@ -398,13 +398,14 @@ def limit(cost: dict[str, float], rates: dict[str, dict[str, float]], dtype: str
     """Returns how near a step is to the measured rates of a machine.
 
     A bound is the least time that the products, or the memory traffic, would take; the larger one is the step's. On CPU
-    the FLOPs are those that XLA counts. Elsewhere they are counted by hand, for XLA does not count those in libraries.
+    the FLOPs are those that XLA counts. Elsewhere they are counted by hand, because XLA does not count those in
+    libraries.
 
     Args:
       cost: FLOPs and bytes of the step, by XLA and by hand.
       rates: FLOP/s and bytes/s that each program measured; the best one counts.
-      dtype: that the step computes in.
-      seconds: of the step.
+      dtype: the type that the step computes in.
+      seconds: the seconds that a step takes.
       cpu: whether the device is a CPU.
     """
     product, copy = (max(measured[kind] for measured in rates.values()) for kind in (dtype, "copy"))
@@ -430,7 +431,7 @@ def summarise(records: dict[str, dict], rates: dict, dtype: str, batch: dict[str
     Args:
       records: size -> what `measure_size` returns.
       rates: FLOP/s and bytes/s that each program measured.
-      dtype: that our step computes in.
+      dtype: the type that our step computes in.
       batch: size -> images a step.
     """
 

@@ -60,7 +60,7 @@ def learned(study: str) -> str:
     return render(Table("", make_frame(columns, rows), words=2), "markdown")
 
 
-# Recipe -> what the method is, and what it stores.
+# Recipe -> (what the method is, what it stores)
 METHODS = {
     "finetune": ("the present alone; the lower bound", "nothing"),
     "multitask": ("joint training on all tasks; the upper bound", "nothing (all data)"),
@@ -112,7 +112,7 @@ def tiny_imagenet_tasks() -> str:
 
 def parity_table() -> str:
     """Returns the table of LUMP here and in PyTorch, over paired seeds, from parity.json."""
-    from benchmarks import parity  # imported late, for it imports JAX
+    from benchmarks import parity  # imported late, because it imports JAX
 
     result = json.loads(parity.RESULT.read_text())
     where = f"{result['device']}, JAX {result['jax']}, PyTorch {result['torch']}, commit {result['commit'][:10]}"

@@ -415,7 +415,7 @@ def adjust_hue(images: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
 
 
 def apply_jitter(images: torch.Tensor, factors: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
-    """Changes brightness, contrast, saturation and hue of each image, in the order of the image.
+    """Changes brightness, contrast, saturation and hue of each image, in an order of its own.
 
     Hue is costly and is changed once for the whole batch. The other changes are blends: three passes before the hue and
     three after it, where a factor of 1 leaves alone the images whose change is not due in that pass.
@@ -694,7 +694,7 @@ def rates(seconds) -> dict[str, float]:
             product()
             rate = 2 * size**3 / min(seconds(product, 3) for _ in range(3))
             found[dtype] = max(found.get(dtype, 0.0), rate)
-    x = torch.ones(2**27, device=device())  # zeros would all be one page of memory
+    x = torch.ones(2**27, device=device())  # an array of zeros would be one page of memory
     y = torch.ones_like(x)
     found["copy"] = 2 * x.nbytes / min(seconds(lambda: y.copy_(x), 3) for _ in range(3))
     return found

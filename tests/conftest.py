@@ -1,7 +1,7 @@
-"""Strict JAX for every test: no silent rank or dtype promotion, four virtual CPU devices.
+"""Makes JAX strict in every test: ranks and dtypes are never promoted silently, and there are four virtual CPU devices.
 
-What was compiled is kept in `.cache/jax` for the tests that follow, in this process and in others; in memory it is
-kept for a file of tests only, for thousands of programs exhaust the memory maps that Linux gives a process.
+Compiled programs are kept in `.cache/jax`, for later tests of any process. In memory they are kept only until the end
+of a test file, because thousands of programs exhaust the memory maps that Linux gives a process.
 """
 
 import gc
@@ -17,11 +17,11 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 import jax
 import pytest
 
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored under nohup, and so in every process that a test starts
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and each process that a test starts would inherit that
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-# Files that take minutes, the longest first: a process that began one last would end alone.
+# Files that take minutes, the longest first: if one of them began last, the other workers would wait for it.
 SLOW = (
     "test_contract",
     "test_run",

@@ -1,4 +1,4 @@
-"""Makes results of runs that never were: the one place where tests say what a results.json holds."""
+"""Makes results.json of runs that never took place. No other file of the tests says what it holds."""
 
 from ucl_jax.results.schema import VERSION, Record, RunResult
 
@@ -6,14 +6,14 @@ MATRIX = [[90.0, None], [80.0, 97.0]]
 
 
 def probe(matrix=MATRIX, chance=50.0, random_init=(60.0, 70.0, 65.0), **more):
-    """A probe as results.json has it."""
+    """Returns a probe as results.json holds it."""
     matrix = [list(row) for row in matrix]
     initial = None if random_init is None else list(random_init)[: len(matrix[0])]
     return {"matrix": matrix, "chance": chance, "random_init": initial, "settings": {}, **more}
 
 
 def changed(tree, path, value):
-    """A copy of nested dicts with another value at "section.key"."""
+    """Returns a copy of nested dicts with another value at "section.key"."""
     key, _, rest = path.partition(".")
     return tree | {key: changed(tree.get(key, {}), rest, value) if rest else value}
 
@@ -31,14 +31,14 @@ def as_json(
     probes=None,
     **more,
 ):
-    """A results.json of a finished run.
+    """Returns the results.json of a finished run.
 
     Args:
-      recipe, seed, objective, benchmark, joint: what the config says.
-      matrix: of both probes, unless `probes` gives these.
-      config: the whole config in their place.
+      recipe, seed, objective, benchmark, joint: entries of the config.
+      matrix: the accuracy matrix of both probes, unless `probes` gives the probes.
+      config: the whole config, in place of those entries.
       settings: pairs of "section.key" and value to set in the config.
-      overrides: such pairs that are told as overrides too.
+      overrides: pairs to set in the config and to list as overrides.
       **more: other fields of the result.
     """
     tree = config or {
@@ -57,10 +57,10 @@ def as_json(
 
 
 def result(*arguments, analysis=(), **keywords):
-    """The same as a RunResult."""
+    """Returns the same result as a RunResult, with records of analysis."""
     return RunResult.from_json(as_json(*arguments, **keywords)).with_analysis([as_record(each) for each in analysis])
 
 
 def as_record(content):
-    """A record of analysis from its JSON, whatever its values are."""
+    """Makes a record of analysis from its JSON without checking its values."""
     return Record(**content)

@@ -1,4 +1,4 @@
-"""What tests of methods share: a network that is quick to compile, views of its images, batches, keys and steps."""
+"""Builds what tests of methods share: a network that is quick to compile, its views, batches, keys and steps."""
 
 import functools
 from typing import NamedTuple
@@ -20,11 +20,12 @@ SIZE, EXAMPLES, TASKS = 8, 6, 3
 SCENARIO = Scenario(TASKS, EXAMPLES, head=MLP)
 CLOCK = Clock(*(jnp.asarray(number, jnp.int32) for number in (7, 1, 2, 5)))  # the third step of task 1
 SPAN = Span(*(jnp.asarray(number, jnp.int32) for number in (0, 0, 100)))
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # half the time
+# Programs compile in half the time this way.
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 class Backbone(nn.Module):
-    """A block of ResNet-18 and the spatial mean: every kind of layer, quick to compile."""
+    """A block of ResNet-18 and the spatial mean. It has every kind of layer, and is quick to compile."""
 
     @nn.compact
     def __call__(self, x, train):
@@ -48,13 +49,13 @@ SETTINGS = {
 
 @functools.cache
 def objective(name, architecture=ARCHITECTURE):
-    """For methods, which are compiled as a whole."""
+    """Builds an objective for use inside a method, which is compiled as a whole."""
     return objectives.OBJECTIVES[name](architecture, AUGMENTATION, **SETTINGS[name])
 
 
 @functools.cache
 def alone(name, architecture=ARCHITECTURE):
-    """The same for tests to call: compiled function by function; views are the present ones, the clock is CLOCK."""
+    """Builds an objective for tests to call directly: functions are compiled, views are present, the clock is CLOCK."""
     made = objective(name, architecture)
     views, loss = quick_jit(made.views, static_argnums=2), quick_jit(made.loss)
     return made._replace(
@@ -66,7 +67,7 @@ def alone(name, architecture=ARCHITECTURE):
 
 
 class Start(NamedTuple):
-    """Where a test starts: `*start` are the first two arguments of `Method.loss`."""
+    """Parameters and state that a test starts from. `*start` are the first two arguments of `Method.loss`."""
 
     params: Parameters
     state: dict
@@ -78,7 +79,7 @@ class Start(NamedTuple):
 
 @functools.cache
 def started(name, architecture=ARCHITECTURE):
-    """Parameters and statistics away from their start, where scales are 1 and biases 0."""
+    """Returns a start with random scales and biases: those of a fresh network, 1 and 0, would hide mistakes."""
     rng = np.random.default_rng(0)
     variables = alone(name, architecture).init(jax.random.key(0), make_batch().image)
     variables = jax.tree.map(lambda x: x + rng.uniform(0, 0.2, x.shape).astype(np.float32), variables)
@@ -87,7 +88,7 @@ def started(name, architecture=ARCHITECTURE):
 
 @functools.cache
 def value_and_grad(name, architecture=ARCHITECTURE):
-    """The network, views -> (loss of the objective alone, Aux), gradient."""
+    """Returns a function (network, views) -> ((loss of the objective alone, Aux), gradient)."""
     made = objective(name, architecture)
 
     def loss(params, state, views):
@@ -98,7 +99,7 @@ def value_and_grad(name, architecture=ARCHITECTURE):
 
 
 def compiled(method):
-    """A method with its functions compiled; the clock of its loss is CLOCK."""
+    """Returns the method with its functions compiled; the clock of its loss is CLOCK."""
     loss = quick_jit(method.loss)
     return method._replace(
         init=quick_jit(method.init),
@@ -111,38 +112,38 @@ def compiled(method):
 
 
 def make_raw(name, learned="simsiam", **settings):
-    """A method, to be compiled as a part of the train step."""
+    """Builds a method that is not compiled, for use inside a train step."""
     return METHODS[name](objective(learned), SCENARIO, **settings)
 
 
 def make_method(name, learned="simsiam", **settings):
-    """A method with its functions compiled."""
+    """Builds a method whose functions are compiled."""
     return compiled(make_raw(name, learned, **settings))
 
 
 def memory_of(method, batch, start):
-    """The memory of a method before the first step."""
+    """Returns the memory of a method before the first step."""
     return method.init(jax.random.key(0), batch, start.network)[1]
 
 
 def ended(method, memory, network=None):
-    """The memory after the end of a task."""
+    """Returns the memory of a method after the end of a task."""
     return method.end_task((), memory, network)[1]
 
 
 def end_of_task(method, state):
-    """The state after the end of a task."""
+    """Returns the training state after the end of a task."""
     own, memory = method.end_task(state.params.method, state.memory, state.network)
     return state.replace(params=state.params._replace(method=own), memory=memory)
 
 
 def seen(batch, outputs=(), grads=(), before=(), after=()):
-    """What `Method.observe` is told of a step."""
+    """Builds the record of a step that `Method.observe` receives."""
     return Step(batch, (), outputs, grads, before, after)
 
 
 def make_batch(seed=0, first=True):
-    """Labels are 100 * seed + place, so that an example can be told from its label."""
+    """Returns random images whose labels are 100 * seed + place, so that an example can be told from its label."""
     image = np.random.default_rng(seed).integers(0, 256, (EXAMPLES, SIZE, SIZE, 3), dtype=np.uint8)
     label = jnp.arange(EXAMPLES, dtype=jnp.int32) + 100 * seed
     return Batch(jnp.asarray(image), label, jnp.broadcast_to(jnp.asarray(first), (EXAMPLES,)))
@@ -158,7 +159,7 @@ RUN_KEY = jax.random.key(42)
 
 @jax.jit
 def step_keys(step):
-    """The keys of a step as `train_step` makes them from RUN_KEY: for recall, for observe, for the loss."""
+    """Returns the keys that `train_step` derives from RUN_KEY for a step: for recall, for observe, for the loss."""
     recall, observe, batch, *example = jax.random.split(jax.random.fold_in(RUN_KEY, step), 6)
     places = jnp.arange(EXAMPLES)
     return recall, observe, Keys(batch, *(jax.vmap(jax.random.fold_in, (None, 0))(key, places) for key in example))
@@ -169,7 +170,10 @@ def start_state(method, optimizer, start):
 
 
 def make_step(method, optimizer, learned="simsiam", architecture=ARCHITECTURE):
-    """The train step, compiled: state, batch -> state, metrics. It is one of the first task unless `span` says else."""
+    """Compiles the train step (state, batch) -> (state, metrics).
+
+    The task is the first one unless `span` says otherwise.
+    """
     step = quick_jit(make_train_step(objective(learned, architecture), method, optimizer))
     return lambda state, batch, span=SPAN: step(state, batch, RUN_KEY, span)
 

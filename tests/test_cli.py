@@ -1,4 +1,4 @@
-"""Streams that lead nowhere, signals, and what --print_config prints: real streams, small processes."""
+"""Tests output that nobody reads, signals, and --print_config, with real streams and small processes."""
 
 import ast
 import json
@@ -42,7 +42,7 @@ sys.exit(main())
         ("2>&-", 0, ""),
         ("<&- >&- 2>&-", 0, ""),
         ("2>/dev/full", 0, ""),
-        # What a command prints may be all that it is for.
+        # Printing may be the only purpose of a command, so losing stdout is an error.
         (">/dev/full", 1, "warning: what was printed could not be written (No space left on device)"),
     ],
 )
@@ -64,8 +64,8 @@ def test_hangup_asks_to_stop_and_a_second_one_is_patient():
         assert stop.signum is None
         signal.raise_signal(signal.SIGHUP)
         assert stop.signum == signal.SIGHUP
-        signal.raise_signal(signal.SIGHUP)  # a terminal that closes may send several
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL  # a second one of these acts at once
+        signal.raise_signal(signal.SIGHUP)  # a terminal that closes may send the signal several times
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL  # a SIGTERM that follows acts at once
     assert signal.getsignal(signal.SIGHUP) is before
 
 
@@ -81,7 +81,7 @@ def test_hangup_that_nohup_ignores_stays_ignored():
 
 
 def read(recipe, *overrides):
-    """The config tree of a recipe of this repository, as launch.py reads it."""
+    """Returns the config tree of a recipe of this repository, as launch.py reads it."""
     return recipes.read_config([f"--config={ROOT}/configs/{recipe}", *(f"--config.{pair}" for pair in overrides)])
 
 
@@ -119,7 +119,7 @@ def test_differences_are_those_keys_with_both_values():
     }
     assert settings.differences(lump, der) == expected
     assert settings.differences(der, lump) == {key: pair[::-1] for key, pair in expected.items()}
-    assert settings.differences(lump, json.loads(lump.to_json())) == {}  # as a run has stored it: lists for tuples
+    assert settings.differences(lump, json.loads(lump.to_json())) == {}  # a stored run has lists for tuples
     lines = recipes.difference_lines(lump, der)
     assert [line.split()[0] for line in lines[1:]] == sorted(expected)
     row = next(line for line in lines if line.startswith("method.beta"))
@@ -151,7 +151,7 @@ def test_differences_are_those_keys_with_both_values():
 )
 def test_a_recipe_to_compare_with_that_is_none_is_named_in_a_line(other, named, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    read("lump.py:digits")  # what was read before must not stand in for a file that is not a recipe
+    read("lump.py:digits")  # a recipe read before must not stand in for a file that is not a recipe
     with pytest.raises(SystemExit) as leaving:
         cli.exit_codes(lambda: recipes.read_config([f"--config={other}"]))()
     told = capsys.readouterr().err
@@ -183,7 +183,7 @@ def test_launch_prints_what_differs_and_refuses_bad_input(tmp_path):
 def test_the_origin_of_a_config_is_its_recipes_argument_and_what_differs_from_it(form):
     recipe = f"{ROOT}/configs/lump.py:cifar100,barlow_twins"
     words = [*form.format(recipe).split(), "--config.seed=3", "--config.augment.mean=(0.1,0.2,0.3)"]
-    words += ["--config.train.momentum=0.9"]  # which is as in the recipe
+    words += ["--config.train.momentum=0.9"]  # equals the recipe's value, so it is no override
     argument, overrides = origin(["launch.py", *words, "--workdir=x"], read_config(words))
     assert argument == "cifar100,barlow_twins"
     assert overrides == {"seed": 3, "augment.mean": [0.1, 0.2, 0.3]}

@@ -1,4 +1,4 @@
-"""What every method owes to the rest, with every objective: two tiny tasks of each pair.
+"""Tests what every method owes to the rest of the package, with every objective: each pair learns two tiny tasks.
 
 The network is a convolution or two, so that a pair compiles in seconds; everything else is as the recipes have it.
 """
@@ -30,7 +30,7 @@ from ucl_jax.training.loop import StepDone, TaskDone
 RECIPES = ("finetune", "si", "agem", "gss", "er", "der", "derpp", "lump", "cassle", "pfr", "pnn")
 FORBIDDEN = {("gss", "barlow_twins"): "single examples", ("cassle", "supervised"): "compares projections"}
 PAIRS = [(recipe, objective) for recipe in RECIPES for objective in OBJECTIVES]
-# At these rates 10 steps stay near the start, so that rounding is not amplified (see test_parallel.py).
+# At these rates 10 steps stay near the start, so that rounding errors are not amplified (see test_parallel.py).
 LEARNING_RATE = {"simsiam": 0.01, "barlow_twins": 0.0001, "byol": 0.01, "supervised": 0.01}
 
 
@@ -84,7 +84,7 @@ def pair_config(recipe, objective):
 
 
 class Traced:
-    """The compiled phases of an experiment on some devices, and how often each train step was traced."""
+    """Compiles the phases of an experiment, and records each tracing of a train step in `traces`."""
 
     def __init__(self, config, devices):
         self.config, self.traces = config, []
@@ -103,7 +103,7 @@ class Traced:
         return jax.device_put(self.experiment.init(), self.compiled[0].sharding)
 
     def run(self, data_dir, state, step=0, tasks_done=0):
-        """(event name, step, host copy of the state, loss or rows) of all that happens from `state` on."""
+        """Trains from `state` on; returns each event as (name, step, host copy of the state, metrics or rows)."""
         state = jax.device_put(state, self.compiled[0].sharding)
         events = []
         with open_stream(self.config.benchmark, data_dir) as stream:
@@ -126,7 +126,7 @@ def distance(one, other):
 
 @pytest.fixture(autouse=True)
 def forgotten_pair():
-    """A pair's programs are of no use to the next one, see conftest.py."""
+    """Drops the compiled programs of a pair, which the next pair cannot use (see conftest.py)."""
     yield
     jax.clear_caches()
 
@@ -151,10 +151,10 @@ def test_every_pair_keeps_the_contract(recipe, objective, data_dir):
             assert all(np.isfinite(value) for value in found.values()), (step, found)
     assert distance(events[-1][2].params, start.params) > 0
 
-    # One compilation; with an architecture that grows one a task.
+    # Each phase is compiled once: an architecture that grows has one phase a task, any other has one.
     assert one.traces == list(range(len(one.experiment.phases)))
 
-    # A run that starts from the third step of the second task is the same to the bit.
+    # A run that goes on from the third step of the second task gives the same bits.
     _, step, middle, _ = events[8]
     again = one.run(data_dir, middle, step, tasks_done=1)
     assert len(one.traces) == len(one.experiment.phases)
@@ -165,7 +165,7 @@ def test_every_pair_keeps_the_contract(recipe, objective, data_dir):
         jax.tree.map(np.testing.assert_array_equal, other_state, state)
         assert other_found == found
 
-    # Two devices are one device, up to rounding.
+    # Two devices give what one device gives, up to rounding.
     two = Traced(config, 2)
     others = two.run(data_dir, start)
     for (name, _, _, found), (_, _, _, other_found) in zip(events, others, strict=True):
@@ -196,7 +196,7 @@ def test_a_forbidden_pair_says_why(recipe, objective):
 
 
 def test_progressive_columns_are_frozen_once_learned(data_dir):
-    """PNN through the whole loop: nothing of the first column, nor what the probe finds on its task, ever changes."""
+    """In a whole run of PNN, the first column never changes after its task, nor does its task's accuracy."""
     run = Traced(pair_config("pnn", "supervised"), 2)
     start = jax.device_get(run.start())
     events = run.run(data_dir, start)

@@ -1,4 +1,4 @@
-"""The direction of imports, and what pure modules do without."""
+"""Tests the direction of imports, and that some modules do without files, clocks or JAX."""
 
 import ast
 import fnmatch
@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.imports import MODULES, arrows, imported, parse, project_modules, reduced
 
-# From the bottom to the top: a module may import from lines above its own only. A pattern stands for the modules that
+# From the bottom to the top: a module may import only from lines above its own. A pattern stands for the modules that
 # no line above names, so that a new method or network needs no line here.
 LAYERS = [
     ["ucl_jax"],
@@ -91,7 +91,7 @@ PURE = [
 ]
 FORBIDDEN = {"tensorflow", "tensorflow_datasets", "orbax", "absl", "os", "time"}
 TRAINING = {"jax", "jaxlib", "flax", "optax", "orbax", "chex", "tensorflow", "tensorflow_datasets"}
-# For any module: what the package does not depend on, or depends on only inside a function (an extra, a slow import).
+# No module imports these at its top: the package does without them, or imports them in a function when needed.
 NEVER_AT_THE_TOP = {"tensorflow", "torch", "wandb"}
 
 
@@ -134,7 +134,7 @@ def test_pure_modules_do_without_io_and_clocks(module):
 
 
 def needed(module):
-    """A module and all modules of this package that it imports, directly or through others."""
+    """Returns a module and all modules of this package that it imports, directly or through others."""
     found, waiting = set(), {module}
     while waiting:
         found.add(one := waiting.pop())
@@ -144,7 +144,7 @@ def needed(module):
 
 @pytest.mark.parametrize("module", [m for m in MODULES if m.partition(".")[0] == "results"])
 def test_results_need_no_jax(module):
-    """A report is made anywhere: neither such a module nor one that it imports needs what trains."""
+    """Neither a module of results/ nor one that it imports needs JAX, so that a report can be made on any machine."""
     for one in needed(module):
         assert not {name.partition(".")[0] for name in imported(parse(one))} & TRAINING, one
 

@@ -1,4 +1,4 @@
-"""Types and ranges of settings: one table, and 2,000 hostile overrides that are refused in a line or make sense."""
+"""Tests types and ranges of settings: the table of all settings, and 2,000 hostile overrides."""
 
 import functools
 import json
@@ -43,7 +43,7 @@ def defaults(recipe, arg):
 
 
 def read(recipe, arg, **overrides):
-    """The config tree as launch.py reads it; keys have __ for dots."""
+    """Returns the config tree as launch.py reads it; keys have __ for dots."""
     pairs = (f"--config.{key.replace('__', '.')}={value}" for key, value in overrides.items())
     return recipes.read_config([f"--config={ROOT}/configs/{recipe}.py:{arg}", *pairs])
 
@@ -56,7 +56,7 @@ def test_every_recipe_is_in_the_table_and_passes_and_no_entry_is_unused():
     for recipe, benchmark, objective in COMBINATIONS:
         config = RECIPES[recipe].get_config(f"{benchmark},{objective}")
         settings.check(config)
-        settings.check(json.loads(config.to_json()))  # as a run has stored it: lists for tuples
+        settings.check(json.loads(config.to_json()))  # a stored run has lists for tuples
         used |= {(config.objective.name, config.method.name)}
         assert (
             settings.table(config.objective.name, config.method.name).keys()
@@ -225,7 +225,7 @@ HOSTILE = (
 
 
 def draws(count=2000, seed=11):
-    """Overrides by a fixed seed, over all keys of all recipes: (recipe, arg, key, value)."""
+    """Yields overrides (recipe, arg, key, value) by a fixed seed, over all keys of all recipes."""
     rng = random.Random(seed)
     for _ in range(count):
         recipe, arg = rng.choice(list(RECIPES)), f"{rng.choice(list(BENCHMARKS))},{rng.choice(list(OBJECTIVES))}"
@@ -234,7 +234,7 @@ def draws(count=2000, seed=11):
 
 
 def sensible(value, default):
-    """Whether a value is of the type of the default and of a size that a person could mean; not by the table."""
+    """Tells, without the table, whether a value has the type of the default and a size that a person could mean."""
 
     def number(x, most):
         return type(x) in (int, float) and math.isfinite(x) and abs(x) <= most
@@ -251,7 +251,7 @@ def sensible(value, default):
 
 
 def attempt(command):
-    """The exit code of launch.py, where it does not go on to run, and its config."""
+    """Reads the config of a command line; returns (exit code, config), and None for the config of a refused command."""
     try:
         return 0, recipes.read_config(command)
     except UsageError as error:
@@ -278,7 +278,7 @@ def test_2000_overrides_are_refused_in_a_line_or_are_sensible(capsys):
             bad.append((*draw, told))
     assert not bad, bad[:5]
     assert 100 < len(accepted) < 600
-    # A few are traced whole.
+    # For a few of the accepted configs the whole train step is traced.
     known = [
         (recipe, arg, key, c)
         for (recipe, arg, key, _), c in accepted
@@ -290,7 +290,7 @@ def test_2000_overrides_are_refused_in_a_line_or_are_sensible(capsys):
 
 
 def trace(config):
-    """Traces the train step: what is accepted does not end in a traceback later, whatever the size."""
+    """Traces the train step, which fails if an accepted config would fail later, whatever the size of its network."""
     experiment = make_experiment(config, None)
     state = jax.eval_shape(experiment.init)
     batch, size = config.train.batch_size, config.benchmark.image_size
@@ -301,7 +301,7 @@ def trace(config):
     assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
 
 
-# The least and the largest value of all that the train step is made of.
+# The least and the largest value of each setting that the train step is made of.
 EXTREMES = {
     "augment.crop_padding": (0, 1024),
     "augment.crop_scale": ((1e-4, 1e-4), (1, 1)),
@@ -315,7 +315,7 @@ EXTREMES = {
     "augment.replay_crop_scale": ((1e-4, 1e-4), (1, 1)),
     "augment.replay_mean": ((-10, -10, -10), (10, 10, 10)),
     "augment.replay_std": ((1e-3, 1e-3, 1e-3), (10, 10, 10)),
-    "benchmark.num_tasks": (1, 2),  # more only with classes
+    "benchmark.num_tasks": (1, 2),  # more tasks would need more classes
     "benchmark.classes_per_task": (1, 100_000),
     "benchmark.image_size": (1, 1024),
     "model.width": (1, 512),

@@ -1,4 +1,4 @@
-"""What a command imports before it does anything, and that compiled programs are kept."""
+"""Tests what a command imports before it does anything, and that compiled programs are kept."""
 
 import os
 import pathlib
@@ -25,7 +25,7 @@ HEAVY = {
     "pandas",
     "jinja2",
 }
-# Commands -> what of HEAVY their help does with: settings of probes stand beside their code, which is JAX.
+# Command -> the modules of HEAVY that its help may import: settings of probes stand beside their code, which is JAX.
 HELP = {
     "launch.py": set(),
     "launch.py --config=configs/lump.py": set(),
@@ -34,7 +34,7 @@ HELP = {
     "-m ucl_jax.convert": {"jax", "flax"},
     "-m ucl_jax.probe": {"jax", "flax", "optax", "orbax", "tensorflow_datasets"},
 }
-# Imported by `python` before the command: tells the modules that the command leaves.
+# Python imports this file before the command; it prints the modules that are loaded when the command ends.
 SPY = """import atexit, sys
 atexit.register(lambda: print("MODULES", *sorted({name.partition(".")[0] for name in sys.modules}), file=sys.stderr))
 """
@@ -94,7 +94,7 @@ def test_a_second_process_compiles_nothing(tmp_path):
             }
         )
     first, second = told
-    # `init` of the network, and the two programs of `parallel.parallelise`.
+    # Three programs are expected: `init` of the network, and the two of `parallel.parallelise`.
     assert first["miss"].count("jit_init") == 1
     assert first["miss"].count("jit_train_step") == first["miss"].count("jit_gathered_features") == 1
     assert sorted(second["hit"]) == sorted(first["miss"] + first["hit"])

@@ -1,4 +1,4 @@
-"""What a step costs, by its program and not by a clock: FLOPs, collectives, copies, compilations, transfers."""
+"""Tests the cost of a step by its program, not by a clock: FLOPs, collectives, copies, compilations, transfers."""
 
 import collections
 import functools
@@ -25,7 +25,7 @@ DEVICES, NORMS = 4, 23  # batch norms of ResNet-18 (20), of SimSiam's projector 
 
 @functools.cache
 def program(recipe, **more):
-    """The step of a shrunk recipe on four devices, compiled."""
+    """Compiles the step of a shrunk recipe on four devices."""
     return compiled.lower(tiny.config(recipe, **more), DEVICES).compile()
 
 
@@ -45,22 +45,22 @@ def of(found, **wanted):
 def test_a_step_reduces_its_gradients_once_and_gathers_what_its_method_keeps(recipe, metrics):
     found = compiled.collectives(program(recipe).as_text())
     assert {one.devices for one in found} == {DEVICES}
-    # All gradients, the loss and its metrics (feature_std; lambda) together. A bias of a norm in a shortcut has the
-    # gradient of the bias that it is added to: once.
+    # All gradients, the loss and its metrics (feature_std; lambda) are reduced together. The bias of a norm in a
+    # shortcut has the same gradient as the bias that it is added to, so it counts once.
     (reduced,) = of(found, op="all-reduce")
     assert reduced.bytes == 4 * (parameters() - (8 + 16 + 32) + metrics)
-    # Batch norm: mean and variance of both views in one, forward and backward.
+    # Each batch norm communicates mean and variance of both views at once, forward and backward.
     for op, where in (("all-gather", "forward"), ("reduce-scatter", "backward")):
         norms = of(found, op=op, where=where)
         assert len(norms) == NORMS
         assert max(one.bytes for one in norms) == 2 * DEVICES * 2 * 64 * 4  # views, devices, moments, channels, f32
-    # The batch as it is stored: image, label, first, and the frozen view. 16 images [8, 8, 3].
+    # LUMP gathers what it stores of 16 images [8, 8, 3]: image, label, first, and the frozen view.
     gathered = of(found, op="all-gather", where="step")
     assert sorted(one.bytes for one in gathered) == ([16, 16 * 4, 16 * 192, 16 * 192 * 4] if recipe == "lump" else [])
     assert len(found) == 1 + 2 * NORMS + len(gathered)
 
 
-# Made up after what XLA writes for CPU and GPU: combined, asynchronous, in several groups.
+# Made up after what XLA writes for CPU and GPU: collectives that are combined, asynchronous, or in several groups.
 HLO = """
   %all-reduce.1 = (f32[3,3,4,4]{3,2,1,0}, f32[4]{0}, /*index=2*/bf16[]) all-reduce(%a, %b, %c), channel_id=1, replica_groups={{0,1,2,3}}, metadata={op_name="jit(f)/psum"}
   %ag.start = (f32[2,1,8]{2,0,1}, f32[2,4,8]{2,0,1}) all-gather-start(%x), replica_groups=[1,4]<=[4], dimensions={1}, metadata={op_name="jit(f)/jvp(vmap(Network))/all_gather"}
@@ -85,7 +85,10 @@ def test_collectives_of_a_text():
 
 
 def test_analytic_flops_by_hand():
-    """Barlow, width 1, images 4 x 4, one example: sides 4, 4, 2, 1, 1 of stem and stages; heads 8-3-2."""
+    """FLOPs of Barlow Twins with width 1, images 4 x 4 and one example equal those counted by hand.
+
+    The sides are 4, 4, 2, 1, 1 in stem and stages; the heads have 8-3-2 units.
+    """
     config = tiny.config("finetune", "digits,barlow_twins", model__width=1, benchmark__image_size=4)
     config.train.batch_size = 1
     config.objective.update(hidden_dim=3, output_dim=2)
@@ -94,29 +97,32 @@ def test_analytic_flops_by_hand():
     backbone = 2 * 2 * forward[0] + 3 * 2 * sum(forward[1:])
     heads, correlation, resizing = 3 * 2 * (8 * 3 + 3 * 2), 3 * 2 * 2 * 2, 2 * 2 * 2 * 4**3 * 3
     assert compiled.analytic_flops(config) == 2 * (backbone + heads) + correlation + resizing
-    # Without padding a 3 x 3 kernel has 10 x 10 taps on 4 x 4 places; 5 x 5 with stride 2; 4 x 4 on 2 x 2; 2 x 2 on the
-    # one place of stride 2; 1 elsewhere.
+    # Without padding a 3 x 3 kernel has 10 x 10 taps on 4 x 4 places, 5 x 5 with stride 2, 4 x 4 on 2 x 2 places, 2 x 2
+    # on the one place of stride 2, and 1 elsewhere.
     forward = 100 * 3, 4 * 100, (25 * 2 + 4 * 2) + 3 * 16 * 4, (4 * 8 + 8) + 3 * 16, (32 + 32) + 3 * 64
     backbone = 2 * 2 * forward[0] + 3 * 2 * sum(forward[1:])
     assert compiled.analytic_flops(config, padding=False) == 2 * (backbone + heads) + correlation + resizing
 
 
 def test_a_step_computes_no_more_than_it_must(monkeypatch):
-    """LUMP's recipe of Split Tiny-ImageNet as it is, width 64, batch 256, 64 x 64: element-wise work is 1 % there."""
+    """A step of LUMP's recipe of Split Tiny-ImageNet has few more FLOPs than its products.
+
+    At its full size (width 64, batch 256, 64 x 64) element-wise work is 1 %.
+    """
     config = lump.get_config("tiny_imagenet")
     on_cpu = compiled.cost(compiled.lower(config).compile())["flops"]
     monkeypatch.setattr(convolution, "PATCH_BYTES", 2**40)
-    step = compiled.lower(config).compile()  # by convolutions alone, of whose taps XLA leaves those on the padding out
+    step = compiled.lower(config).compile()  # by convolutions alone; XLA leaves out their taps on the padding
     flops = compiled.cost(step)["flops"]
     assert 0.95 < flops / compiled.analytic_flops(config, padding=False) < 1.1
-    # On CPU large 3x3 kernels of stride 1 take 2.25 times fewer, and the taps on the padding count.
+    # On a CPU large 3x3 kernels of stride 1 take 2.25 times fewer FLOPs, and their taps on the padding count.
     fewer = sum(
         (1 - 1 / 2.25) * 3 * 2 * size**2 * 9 * channels * features
         for channels, features, kernel, size, stride in compiled._convolutions(64, 64)
         if kernel == 3 and stride == 1 and channels > 3
     )
     assert 0.95 < on_cpu / (compiled.analytic_flops(config) - 2 * 256 * fewer) < 1.1
-    assert compiled.collectives(step.as_text()) == []  # one device
+    assert compiled.collectives(step.as_text()) == []  # on one device
 
 
 def test_bfloat16_has_no_product_in_float32_but_those_of_the_augmentation():
@@ -174,12 +180,15 @@ def test_loops_of_a_text_that_are_not_understood_are_told():
 
 
 def test_a_large_buffer_costs_only_its_sorting():
-    """Of 16 times the slots. XLA for CPU copies twice what a step reads and then writes (openxla/xla issue 20440)."""
+    """With 16 times the slots, a step costs more only by random numbers, comparisons, and copies of the buffer.
+
+    XLA for CPU copies twice what a step reads and then writes (openxla/xla issue 20440).
+    """
     small, large = (compiled.cost(program("lump", **more)) for more in ({}, {"method__buffer_size": 4096}))
     added = 4096 - 256
     assert large["flops"] - small["flops"] < 100 * added  # a random number and a comparison or two a slot
     slot = 192 + 192 * 4 + 4 + 4 + 1  # image, frozen view, label, task, first
-    # Two copies and the write that XLA counts as one, each read and written; and the random numbers.
+    # There are two copies and a write that XLA counts as one, each read and written, and the random numbers.
     assert large["bytes"] - small["bytes"] < 8 * slot * added
 
 
@@ -192,7 +201,10 @@ def test_the_state_is_updated_in_place():
 
 
 def test_the_loop_compiles_once_and_moves_nothing_but_the_batch(tmp_path, monkeypatch):
-    """Two tasks with their evaluations, on two devices, whose arrays the host can only read through `_value`."""
+    """Over two tasks with evaluations, on two devices, a step compiles nothing new and reads nothing on the host.
+
+    The host can read arrays only through `_value`.
+    """
     config = tiny.config("lump", train__epochs=1)
     experiment = make_experiment(config, parallel.AXIS)
     steps = parallel.compile_phases(experiment.phases, parallel.choose_devices(2, 16))
@@ -219,14 +231,14 @@ def test_the_loop_compiles_once_and_moves_nothing_but_the_batch(tmp_path, monkey
                 assert (type(event), event.step) == (StepDone, step + 1)
             while not isinstance(next(events), TaskDone):
                 pass
-            assert len(reads) > 0  # features, by evaluation: reading is noticed
+            assert len(reads) > 0  # evaluation reads features, so reading would be noticed
         image, label = stream.training(0)
     assert programs["jit(train_step)"] == programs["jit(gathered_features)"] == 1
-    assert programs.total() <= 4  # and the probe's and the task's end
+    assert programs.total() <= 4  # the others are the probe and the end of a task
     state, key = event.state, experiment.key
     batch = Batch(image[:16], label[:16], label[:16] > 0)
     with pytest.raises(Exception, match="Disallowed device-to-device transfer"), jax.transfer_guard("disallow"):
-        steps[0].train_step(state, batch, key, compiled.any_task())  # the key on one device only
+        steps[0].train_step(state, batch, key, compiled.any_task())  # the key is on one device only
 
 
 # The command.

@@ -1,4 +1,4 @@
-"""benchmarks.growth: exponents, the table of made-up records, and arguments. The times themselves are no test."""
+"""Tests benchmarks.growth: exponents, the table of made-up records, and arguments. It does not test the times."""
 
 import pytest
 

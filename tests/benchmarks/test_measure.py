@@ -1,4 +1,4 @@
-"""Programs that take turns: real processes, each with one of its own, that stand still while they are not asked."""
+"""Tests programs that take turns: real processes, each with a worker process, that are stopped between questions."""
 
 import pathlib
 import signal
@@ -12,7 +12,7 @@ from benchmarks import measure
 from ucl_jax.errors import UsageError
 
 ROOT = pathlib.Path(measure.__file__).parent.parent
-# A program with a worker that counts for ever; it answers how far the worker has come, and ends when asked for "end".
+# This program has a worker that counts for ever. It answers how far the worker has come; "end" ends it.
 PROGRAM = """
 import os, sys, time
 sys.path.insert(0, {root!r})
@@ -44,7 +44,7 @@ def programs(tmp_path, monkeypatch):
 
 
 def state(pid):
-    """The kernel's letter for a process; Z also where there is none."""
+    """Returns the kernel's letter for the state of a process, and Z also if there is no such process."""
     try:
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Studies: what is run, what is left out, and that the pages show what the saved results say."""
+"""Tests studies: what is run, what is left out, and that the pages show what the saved results say."""
 
 import json
 import pathlib
@@ -16,7 +16,7 @@ from ucl_jax.reproduce.plan import saved_results
 from ucl_jax.results.compare import require_same_config
 
 ROOT = pathlib.Path(fidelity.__file__).parent.parent
-PAPER = [("supervised", 7), ("simsiam", 6), ("barlow_twins", 6)]  # rows of Table 1
+PAPER = [("supervised", 7), ("simsiam", 6), ("barlow_twins", 6)]  # the number of rows in Table 1
 
 
 def test_the_rows_are_those_of_table_1():
@@ -68,7 +68,7 @@ def test_tables_of_performance_say_what_was_measured_and_what_was_not(tmp_path, 
     ]
     machine = "a machine, Python 3, JAX 1, commit 0123456789 with changes."
     assert lines[-1] == f"The others are batch 8; `python -m benchmarks.growth`; {machine}"
-    assert performance.TABLES["growth-bank"]() == performance.MISSING  # a measurement that was broken off
+    assert performance.TABLES["growth-bank"]() == performance.MISSING  # the measurement was broken off before it
 
 
 def test_a_ratio_stands_beside_the_program_it_is_over(tmp_path, monkeypatch):
@@ -120,7 +120,7 @@ def test_operations_of_a_trace_are_summed_without_what_is_within_them():
         ]
     )
     assert found == {"dot": (140e-6, 3), "while": (10e-6, 1)}
-    # A GPU tells the same again in lines of steps and modules.
+    # A GPU's trace repeats the operations in lines of steps and modules.
     gpu = [thread(5, "Stream #13(Compute)"), thread(6, "XLA Ops")]
     gpu += [event(5, 0, 7, "gemm_fusion_dot_5", hlo_op="gemm_fusion_dot.5"), event(5, 9, 2, "MemcpyD2D")]
     gpu += [event(6, 0, 7, "gemm_fusion_dot.5", hlo_op="gemm_fusion_dot.5")]
@@ -161,7 +161,7 @@ def test_runs_that_differ_in_more_than_their_seed_are_not_averaged():
 
 
 def test_saved_results_are_those_of_their_configs():
-    """What benchmarks/results holds counts as finished, so that nobody trains it again."""
+    """Results in benchmarks/results count as finished runs, so that nobody trains them again."""
     kept = fidelity.RESULTS / "table1-digits"
     given = reproduce.parse(["table1", "--recipes=all"])
     named = {run.name: run for run in studies.STUDIES["table1"].plan(given, "digits")}
@@ -171,7 +171,7 @@ def test_saved_results_are_those_of_their_configs():
 
 
 def test_the_other_choices_run_and_are_kept(tmp_path, monkeypatch, capsys):
-    """Real processes, of a launch.py that only pretends to train."""
+    """Real processes of a launch.py that only pretends to train run the other choices, and results are kept."""
     (tmp_path / "launch.py").write_text(
         "import json, pathlib, sys\n"
         f"sys.path.insert(0, {str(ROOT)!r})\n"

@@ -1,4 +1,4 @@
-"""benchmarks.parity: our LUMP against the plain loop of PyTorch, given the same draws; outcomes and differences."""
+"""Tests benchmarks.parity: our LUMP against the plain loop of PyTorch with the same draws; outcomes and differences."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ BATCH, SLOTS, IMAGES, EPOCHS = 8, 12, 20, 3
 
 @quick_jit
 def draws(key, step, seen):
-    """The slots that our step recalls, and those that its batch takes (SLOTS: none)."""
+    """Returns the slots that our step recalls, and the slots that its batch takes (SLOTS means none)."""
     recall_key, observe_key, *_ = jax.random.split(jax.random.fold_in(key, step), 6)
     stored = Stored(jnp.arange(SLOTS), jnp.asarray(seen)[None])
     recalled = reservoir(SLOTS, 1).sample(stored, recall_key, BATCH, jnp.ones(SLOTS, bool)).items
@@ -26,7 +26,10 @@ def draws(key, step, seen):
 
 
 def test_lump_follows_the_plain_loop_of_pytorch(monkeypatch):
-    """Over two tasks: a buffer that begins to fill, is half recalled, and holds images twice; filled last batches."""
+    """Over two tasks, loss, buffer and network of both programs stay the same.
+
+    The buffer begins empty, is recalled in part, and comes to hold images twice; the last batches are filled up.
+    """
     torch = pytest.importorskip("torch", reason="PyTorch, with which the benchmark compares, is not installed")
     from benchmarks import torch_lump
 
@@ -34,7 +37,7 @@ def test_lump_follows_the_plain_loop_of_pytorch(monkeypatch):
         "lump",
         "digits,simsiam",
         train__batch_size=BATCH,
-        train__learning_rate=0.03,  # about 1e-3 for such a batch: rounding does not part the two in so few steps
+        train__learning_rate=0.03,  # about 1e-3 for such a batch, so that rounding does not part them
         method__buffer_size=SLOTS,
         method__alpha=1.0,
     )
@@ -74,16 +77,16 @@ def test_lump_follows_the_plain_loop_of_pytorch(monkeypatch):
 
 def test_a_fall_is_counted_in_epochs():
     losses = np.array([0.0, 0.0, -0.2, -0.4, -0.6, -0.8])
-    assert parity.fall(losses, 2) == 2.0  # the mean of -0.2 and -0.4 is at the level, not below it in float64
-    assert parity.fall(losses / 10, 2) == 3.0  # never
+    assert parity.fall(losses, 2) == 2.0  # the mean of -0.2 and -0.4 equals the level, and is not below it in float64
+    assert parity.fall(losses / 10, 2) == 3.0  # it never falls
 
 
 def test_differences_are_paired():
     outcomes = [{"ours": {"all": 50.0 + seed}, "torch": {"all": 47.0 + seed + seed % 2}} for seed in range(6)]
     found = parity.compare(outcomes, "ours", "torch", "all")
     assert found["mean"] == 2.5
-    assert found["half"] == pytest.approx(2.570582 * (0.3 / 6) ** 0.5)  # t of 5 degrees; variance 0.3
-    assert found["p"] == 2 / 2**6  # all differences of one sign: two of all exchanges of signs
+    assert found["half"] == pytest.approx(2.570582 * (0.3 / 6) ** 0.5)  # Student's t of 5 degrees; the variance: 0.3
+    assert found["p"] == 2 / 2**6  # all differences have one sign, as in two of all exchanges of signs
 
 
 def test_without_the_data_set_a_line_says_so(monkeypatch, tmp_path, capsys):

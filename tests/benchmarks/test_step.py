@@ -1,6 +1,6 @@
-"""benchmarks.step: what it makes of measurements, its arguments, and that its peers in PyTorch do the same work.
+"""Tests benchmarks.step: what it makes of measurements, its arguments, and that its peers do the same work in PyTorch.
 
-The times themselves are no test. What needs PyTorch is skipped where there is none.
+It does not test the times. Tests that need PyTorch are skipped where it is not installed.
 """
 
 import contextlib
@@ -73,7 +73,7 @@ PARTS = {"ours": list(step.PARTS), "torch_plain": ["buffer"], "torch_best": ["bu
 
 
 class FakeStart:
-    """Stands for `measure.start`: programs that take fixed seconds a call."""
+    """Stands in for `measure.start`, with programs that take fixed seconds a call."""
 
     def __init__(self, answers):
         self.answers, self.asked = answers, []
@@ -115,7 +115,7 @@ def test_json_is_one_object_and_the_file(run, tmp_path):
     assert result["ratio"] == {size: {"torch_plain": 0.25, "torch_best": 0.05} for size in ("paper", "demo")}
     assert set(result["parts"]["demo"]) == set(step.PARTS)
     assert set(result["parts"]["demo"]["buffer"]) == {"ours", "torch_plain", "torch_best"}
-    # A queue of eight is emptied before six fast steps are timed; a slow step needs one.
+    # Eight untimed steps empty the workers' queue before six fast steps are timed; before a slow step one is enough.
     turns = [(name, q["untimed"], q["count"]) for name, q in fake.asked if q["what"] == "step"]
     assert turns[:5] == [
         ("ours", 1, 1),
@@ -186,11 +186,11 @@ def test_bad_input_is_one_line(argument, message, capsys):
     assert error.count("\n") == 1
 
 
-# The peers. Without workers: a fork of a process that has JAX may hang.
+# The peers. They have no workers, because a fork of a process that has JAX may hang.
 
 SMALL = ["model.width=4", "train.batch_size=8", "method.buffer_size=12", "objective.hidden_dim=12"]
 SMALL += ["objective.output_dim=10", "objective.predictor_dim=6", "eval.batch_size=8"]
-# Without chance: a crop is the whole image.
+# These settings leave nothing to chance: a crop is the whole image.
 SMALL += ["augment.crop_scale=(1.0, 1.0)", "augment.jitter_p=0.0", "augment.gray_p=0.0"]
 
 
@@ -246,7 +246,7 @@ def test_the_peers_have_our_loss_and_gradients(torch_lump, small):
     theirs.backward()
     np.testing.assert_allclose(loss, theirs.item(), atol=5e-6)
     expected = torch_lump.from_ours(grads)
-    rounding = 1e-4 * max(grad.abs().max().item() for grad in expected.values())  # all there is of biases before norms
+    rounding = 1e-4 * max(grad.abs().max().item() for grad in expected.values())  # biases before norms have no more
     for name, parameter in network.named_parameters():
         np.testing.assert_allclose(parameter.grad, expected[name], rtol=5e-3, atol=rounding, err_msg=name)
     statistics = network.state_dict()
@@ -269,7 +269,7 @@ def test_the_batched_jitter_is_ours(torch_lump, images):
 
 
 def test_batched_crops(torch_lump):
-    """On a ramp, whose bilinear views are ramps: the whole image is itself, a quarter has 3 to 5 columns."""
+    """Bilinear crops of a ramp are ramps: the whole image gives itself, a quarter has 3 to 5 columns."""
     import torch
 
     torch.manual_seed(0)
@@ -280,11 +280,11 @@ def test_batched_crops(torch_lump):
     parts = torch_lump.random_crops(ramp.expand(64, 3, 8, 8), (0.25, 0.25), 0.0, "bilinear")
     columns = (parts[..., 6] - parts[..., 1])[:, 0, 0] / 5 * 64
     assert {round(x, 3) for x in columns.tolist()} == {3.0, 4.0, 5.0}
-    assert len(parts[:, 0, 0, 4].unique()) > 4  # in different places
+    assert len(parts[:, 0, 0, 4].unique()) > 4  # crops are in different places
 
 
 def test_views_of_plain_pytorch(torch_lump, small, images):
-    """Without chance a view is the image; its jitter is ours up to steps of eight bits."""
+    """Without chance a view is the image, and its hue changes as ours, up to steps of eight bits."""
     from PIL import Image
 
     a = small.augment
@@ -293,7 +293,7 @@ def test_views_of_plain_pytorch(torch_lump, small, images):
     expected = np.asarray(augment.eval_view(a.mean, a.std)(jnp.asarray(images[0]))).transpose(2, 0, 1)
     np.testing.assert_allclose(torch_lump.strong_view(image, a, normal), expected, atol=1e-5)
     same = torch_lump.jitter(image, (0.0, 0.0, 0.0, 0.0))
-    np.testing.assert_allclose(np.asarray(same, int), images[0], atol=6)  # to HSV and back in eight bits
+    np.testing.assert_allclose(np.asarray(same, int), images[0], atol=6)  # it went to HSV and back in eight bits
     hue = np.asarray(torch_lump.shift_hue(image, 0.1), np.float32) / 255
     ours = np.asarray(augment.adjust_hue(jnp.asarray(images[0] / np.float32(255)), 0.1))
     np.testing.assert_allclose(hue, ours, atol=0.05)
@@ -323,7 +323,7 @@ def test_a_peer_trains_and_keeps_what_it_showed(program, torch_lump, small, imag
 
 
 def test_the_vectorised_reservoir_is_the_loop(torch_lump):
-    """The same draws, one after the other."""
+    """The vectorised reservoir keeps the same images as a loop over the same draws."""
 
     class Draws:
         def __init__(self, seed):

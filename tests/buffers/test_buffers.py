@@ -1,4 +1,4 @@
-"""The reservoir: slots by their law, writes and samples against plain Python, and what is kept by statistics."""
+"""Tests the reservoir: how slots are drawn, how items are written and sampled, and which items are kept how often."""
 
 import functools
 
@@ -14,12 +14,12 @@ from ucl_jax.buffers.reservoir import equal_share, slots
 
 
 def init(example, size, parts=1):
-    """An empty reservoir."""
+    """Makes an empty reservoir."""
     return equal_share(size, parts).init(example)
 
 
 def offer(stored, key, new, eligible=None, part=0):
-    """A reservoir that was offered items, all of them unless `eligible` says which."""
+    """Offers items to a reservoir, all of them unless `eligible` says which."""
     count = jax.tree.leaves(new)[0].shape[0]
     eligible = jnp.ones(count, bool) if eligible is None else eligible
     offered = Offer(new, eligible, jnp.asarray(part, jnp.int32), jnp.zeros(count))
@@ -27,7 +27,7 @@ def offer(stored, key, new, eligible=None, part=0):
 
 
 def draw(stored, key, count, allowed=None):
-    """Items of a reservoir, from all slots unless `allowed` says which."""
+    """Draws items of a reservoir, from all slots unless `allowed` says which."""
     policy = equal_share(capacity(stored), stored.seen.shape[0])
     allowed = jnp.ones(capacity(stored), bool) if allowed is None else allowed
     return policy.sample(stored, key, count, allowed).items
@@ -38,7 +38,7 @@ UNLIKELY = 1e-4  # keys are fixed, so a test that passes once passes always; a w
 
 
 def items(numbers):
-    """Items that carry a number in every leaf, of different ranks and dtypes; 0 stands for an empty slot."""
+    """Makes items that carry a number in every leaf, of different ranks and dtypes; 0 stands for an empty slot."""
     number = np.asarray(numbers, np.int32)
     return {
         "image": np.broadcast_to(number[:, None, None].astype(np.uint8), (len(number), 2, 3)),
@@ -48,7 +48,7 @@ def items(numbers):
 
 
 def numbers(stored):
-    """The numbers of `items`, checked to agree over all leaves: an item is never torn apart."""
+    """Returns the numbers of stored items, after checking that all leaves of an item carry the same number."""
     number = np.asarray(stored["view"][1])
     np.testing.assert_array_equal(stored["image"], np.broadcast_to(number[:, None, None], stored["image"].shape))
     np.testing.assert_array_equal(stored["view"][0], np.broadcast_to(number[:, None], stored["view"][0].shape))
@@ -94,16 +94,19 @@ def test_first_positions_fill_in_order():
 
 @pytest.mark.parametrize("seen", [5, 9, 40])
 def test_later_positions_take_each_slot_with_probability_1_over_position_plus_1(seen):
-    """Vitter 1985, algorithm R: a draw uniform in 0..position (officially `randint(0, seen + 1)`), kept below size."""
+    """The slot is a uniform draw from 0..position, kept if it is below size (Vitter 1985, algorithm R).
+
+    The official code draws `randint(0, seen + 1)`.
+    """
     size, draws = 5, 20_000
     slot = np.asarray(many_slots(seen, jnp.ones(3, bool), size=size, batch=3, draws=draws))
     for j in range(3):
         choices = seen + j + 1
         observed = np.bincount(slot[:, j], minlength=size + 1)
-        assert len(observed) == size + 1  # the last: not kept
+        assert len(observed) == size + 1  # the last choice means that the example is not kept
         expected = draws / choices * np.array([1.0] * size + [choices - size])
         assert scipy.stats.chisquare(observed, expected).pvalue > UNLIKELY
-    # Draws of one batch are independent of each other.
+    # The draws of one batch are independent of each other.
     table = np.histogram2d(slot[:, 0], slot[:, 1], bins=np.arange(size + 2))[0]
     assert scipy.stats.chi2_contingency(table).pvalue > UNLIKELY
 
@@ -113,7 +116,7 @@ def test_examples_that_are_not_eligible_get_no_slot_and_no_position():
     slot = np.asarray(many_slots(1, jnp.asarray(eligible), size=4, batch=9, draws=20_000))
     np.testing.assert_array_equal(slot[:, ~eligible], 4)
     np.testing.assert_array_equal(slot[:, eligible][:, :3], np.tile([1, 2, 3], (20_000, 1)))
-    for j, position in ((6, 4), (8, 5)):  # the fifth and the sixth example that count
+    for j, position in ((6, 4), (8, 5)):  # the fifth and the sixth eligible example
         observed = np.bincount(slot[:, j], minlength=5)
         expected = 20_000 / (position + 1) * np.array([1, 1, 1, 1, position - 3])
         assert scipy.stats.chisquare(observed, expected).pvalue > UNLIKELY
@@ -126,7 +129,7 @@ def test_examples_that_are_not_eligible_get_no_slot_and_no_position():
 def test_write_equals_a_loop_with_many_duplicates(size, batch):
     rng = np.random.default_rng(size)
     for _ in range(20):
-        slot = rng.integers(0, size + 2, batch).astype(np.int32)  # size and above write nothing
+        slot = rng.integers(0, size + 2, batch).astype(np.int32)  # a slot of size or above writes nothing
         old, new = rng.integers(1, 100, size), rng.integers(100, 200, batch)
         expected = old.copy()
         for j in range(batch):
@@ -136,7 +139,7 @@ def test_write_equals_a_loop_with_many_duplicates(size, batch):
 
 
 def test_write_never_gives_a_scatter_two_writers_of_one_place():
-    """XLA applies duplicates in no defined order; on a CPU, in order, so that results do not tell."""
+    """No two examples are written to one place: XLA leaves their order undefined, although a CPU happens to keep it."""
     slot = jnp.asarray([1, 1, 5, 0, 1, 9, 3, 3], jnp.int32)
     arguments = {"n": jnp.zeros(4)}, {"n": jnp.arange(8.0)}, slot
     closed = jax.make_jaxpr(write)(*arguments)
@@ -145,7 +148,7 @@ def test_write_never_gives_a_scatter_two_writers_of_one_place():
     (target,) = jax.core.eval_jaxpr(indices, closed.consts, *jax.tree.leaves(arguments))
     target = np.ravel(target)
     assert len(set(target)) == 8
-    # Places of the last writers; whatever else is beyond the 4 slots, where `mode="drop"` drops it.
+    # Only the last writer of a slot keeps its place. All others lie beyond the 4 slots, where `mode="drop"` drops them.
     assert {int(j): int(place) for j, place in enumerate(target) if place < 4} == {3: 0, 4: 1, 7: 3}
 
 
@@ -164,7 +167,10 @@ def test_add_fills_in_order_across_batches_and_only_what_is_eligible():
 
 @pytest.mark.parametrize(("size", "batch", "steps", "skip"), [(4, 7, 4, False), (9, 3, 8, False), (4, 7, 4, True)])
 def test_every_item_offered_is_kept_with_the_same_probability(size, batch, steps, skip):
-    """Capacity below and above the batch. With `skip`, every third example is not offered and must never appear."""
+    """Every item is kept equally often, whether a batch is larger than the buffer or smaller.
+
+    With `skip`, every third example is not eligible and must never be kept.
+    """
     runs, total = 4_000, batch * steps
     offered = np.arange(total) % 3 != 1 if skip else np.ones(total, bool)
 
@@ -178,7 +184,7 @@ def test_every_item_offered_is_kept_with_the_same_probability(size, batch, steps
 
     kept, seen = map(np.asarray, jax.jit(jax.vmap(run))(keys(runs)))
     np.testing.assert_array_equal(seen, offered.sum())
-    assert kept.min() >= 1  # full
+    assert kept.min() >= 1  # the buffer is full
     assert all(len(set(row)) == size for row in kept)  # no item twice
     count = np.bincount(kept.ravel(), minlength=total + 1)[1:]
     np.testing.assert_array_equal(count[~offered], 0)
@@ -186,7 +192,7 @@ def test_every_item_offered_is_kept_with_the_same_probability(size, batch, steps
 
 
 def equally_likely(count, runs, size):
-    """The p-value of counts over `runs` simple random samples of `size`, one count for each of n items.
+    """Returns the p-value of how often each of n items occurs in `runs` simple random samples of `size`.
 
     The indicators of a run have variance p (1 - p), p = size / n, and correlation -1 / (n - 1), so that the sum below
     is chi-square with n - 1 degrees of freedom.
@@ -198,8 +204,11 @@ def equally_likely(count, runs, size):
 
 
 def test_each_part_holds_a_uniform_sample_of_what_it_was_offered():
-    """Three parts of 4 slots; the second is offered fewer, and the third is offered some more after the first."""
-    runs, offers = 4_000, {0: (1, 18), 1: (101, 3), 2: (201, 9)}  # part -> its first number, and how many
+    """Each of three parts of 4 slots samples its own offers uniformly, even when the parts' offers interleave.
+
+    The second part is offered fewer than 4 items.
+    """
+    runs, offers = 4_000, {0: (1, 18), 1: (101, 3), 2: (201, 9)}  # part -> (its first number, how many it is offered)
 
     def run(key):
         buffer = init({"n": jnp.zeros(1, jnp.int32)}, 14, parts=3)
@@ -211,7 +220,7 @@ def test_each_part_holds_a_uniform_sample_of_what_it_was_offered():
         return buffer.items["n"], buffer.seen, first_filled(buffer)
 
     kept, seen, filled = map(np.asarray, jax.jit(jax.vmap(run))(keys(runs)))
-    assert kept.shape == (runs, 12)  # no slot belongs to no part
+    assert kept.shape == (runs, 12)  # 14 slots make three parts of 4; the rest is not allocated
     np.testing.assert_array_equal(seen, np.tile([18, 3, 9], (runs, 1)))
     np.testing.assert_array_equal(filled, np.tile([True] * 7 + [False] + [True] * 4, (runs, 1)))
     np.testing.assert_array_equal(kept > 0, filled)

@@ -1,4 +1,4 @@
-"""Benchmarks, own builders, preparing and reading, on TFDS files that are really written."""
+"""Tests benchmarks, own builders, preparing and reading, on files that TFDS really writes."""
 
 import hashlib
 import io
@@ -35,7 +35,7 @@ def offline(monkeypatch):
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
-    """A data folder with digits, the made-up shapes and, through manual_dir, a miniature Tiny-ImageNet."""
+    """Prepares a data folder with digits, the made-up shapes and, through manual_dir, a miniature Tiny-ImageNet."""
     folder, manual = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("manual")
     tfds_source.load_builder("digits", str(folder))
     write_shapes(folder)
@@ -66,7 +66,7 @@ def test_benchmarks_are_cheap_to_import():
 
 
 def test_statistics_are_those_of_the_official_code():
-    """Values: shared/reference/paper.md, OOD preparation and item 14."""
+    """Means and deviations are those of the official code (shared/reference/paper.md: OOD preparation, item 14)."""
     assert BENCHMARKS["svhn_cropped"].mean == BENCHMARKS["cifar100"].mean == (0.4914, 0.4822, 0.4465)
     assert BENCHMARKS["tiny_imagenet"].std == BENCHMARKS["cifar10"].std == (0.2470, 0.2435, 0.2615)
     assert BENCHMARKS["tiny_imagenet"].replay_mean == (0.4802, 0.4480, 0.3975)
@@ -77,7 +77,7 @@ def test_statistics_are_those_of_the_official_code():
 
 @pytest.mark.parametrize("name", sorted(set(BENCHMARKS) - {"digits", "tiny_imagenet"}))
 def test_official_entries_agree_with_tfds(name):
-    """Names, keys and sizes against TFDS's own declaration: no files needed."""
+    """Names, keys and sizes agree with TFDS's own declaration, which needs no files."""
     entry = BENCHMARKS[name]
     features = tfds.builder_cls(entry.tfds_name)(data_dir="/nonexistent").info.features
     assert features[entry.label_key].num_classes >= entry.num_tasks * entry.classes_per_task
@@ -104,7 +104,7 @@ def test_digits_are_all_there_and_split_by_every_fifth_of_a_class(data_dir):
 def test_tiny_imagenet_labels_follow_wnids_txt_and_pixels_are_those_of_the_files(data_dir):
     files = tiny_files()
     order = files["wnids.txt"].decode().split()
-    assert order[:5] == ["n02124075", "n04067472", "n04540053", "n04099969", "n07749582"]  # paper.md; not sorted
+    assert order[:5] == ["n02124075", "n04067472", "n04540053", "n04099969", "n07749582"]  # as in paper.md; not sorted
     assert tfds_source.load_builder("tiny_imagenet", data_dir).info.features["label"].names == order
 
     def pixels(name):
@@ -129,7 +129,7 @@ def test_tiny_imagenet_labels_follow_wnids_txt_and_pixels_are_those_of_the_files
 
 
 def test_the_tasks_of_tiny_imagenet_are_documented_in_their_order():
-    """The first task by name, and how far the order is from the sorted one: shared/reference/paper.md."""
+    """The page names the first task, and its order differs from the sorted one, as shared/reference/paper.md says."""
     page = (pathlib.Path(__file__).parents[2] / "docs" / "tiny_imagenet.md").read_text()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:2] == "| "]
     tasks = [row[1:] for row in rows if row[0].isdigit()]
@@ -169,7 +169,7 @@ def test_tiny_imagenet_from_an_extracted_folder(tmp_path, data_dir):
 
 @pytest.fixture
 def downloadable(tmp_path, monkeypatch):
-    """Serve a file as the official archive: publish(content, declared) -> None."""
+    """Provides publish(content, declared): it serves `content` as the archive, with the checksum of `declared`."""
 
     def publish(content, declared):
         info = tfds.download.checksums.UrlInfo(
@@ -212,7 +212,7 @@ def test_download_with_another_checksum_is_refused(downloadable, tmp_path):
 
 
 def test_declared_checksum_is_the_published_one():
-    """nine public repositories give this SHA-256; one of them (PPRTP) with the size 248,100,043."""
+    """Nine public repositories give this SHA-256; one of them (PPRTP) gives the size 248,100,043."""
     (info,) = tiny_imagenet.TinyImagenet.url_infos.values()
     assert info.size == 248_100_043
     assert info.checksum == "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821"
@@ -223,7 +223,7 @@ LINES = tiny_files()["val/val_annotations.txt"].decode().splitlines()
 
 
 def annotations(*lines):
-    """The annotations with other lines in place of the first ones."""
+    """Returns the annotations with other lines in place of the first ones."""
     return {"val/val_annotations.txt": "\n".join([*lines, *LINES[len(lines) :]]).encode()}
 
 
@@ -297,7 +297,7 @@ def test_damaged_archives_are_refused(tmp_path):
 
 @pytest.fixture
 def outdated(tmp_path, monkeypatch):
-    """A folder with Tiny-ImageNet of version 1.0.0 alone, as the earlier builder left it."""
+    """Makes a folder that holds only version 1.0.0 of Tiny-ImageNet, as the earlier builder left it."""
     write_tiny(tmp_path / "tiny-imagenet-200.zip")
     monkeypatch.setattr(tiny_imagenet.TinyImagenet, "VERSION", tfds.core.Version("1.0.0"))
     with monkeypatch.context() as earlier:
@@ -351,7 +351,7 @@ def in_memory(image, size, fit):
 
 
 def test_resize_averages_what_it_shrinks():
-    """One bright column in four: a filter without antialiasing would miss them and give 0."""
+    """Shrinking averages: one column in four is bright, and a filter without antialiasing would give 0."""
     stripes = np.zeros((48, 48), np.uint8)
     stripes[:, ::4] = 255
     small = in_memory(stripes, 12, "resize")
@@ -360,7 +360,7 @@ def test_resize_averages_what_it_shrinks():
 
 
 def test_resize_enlarges_bilinearly():
-    """By hand: centres of 4 output pixels lie at 0.25, 0.75, 1.25, 1.75 of 2 input pixels."""
+    """Enlarging is bilinear: 4 output pixels have their centres at 0.25, 0.75, 1.25, 1.75 of 2 input pixels."""
     row = in_memory(np.array([[0, 200], [0, 200]], np.uint8), 4, "resize")[0, :, 0]
     np.testing.assert_array_equal(row, [0, 50, 150, 200])
 
@@ -464,7 +464,7 @@ def test_what_a_killed_preparation_leaves_is_removed_by_the_next(tmp_path):
     left = [path.name for path in (tmp_path / "digits").iterdir() if path.name != ".lock"]
     assert len(left) == 1
     assert left[0].startswith("incomplete.")
-    (tmp_path / "digits" / "incomplete.ABCDEF_9.9.9").mkdir()  # of another version, perhaps of another program
+    (tmp_path / "digits" / "incomplete.ABCDEF_9.9.9").mkdir()  # another version's, perhaps another program's
     assert prepare.prepare("digits", str(tmp_path)).info.splits["train"].num_examples == 1442
     assert {path.name for path in (tmp_path / "digits").iterdir()} == {".lock", "1.0.0", "incomplete.ABCDEF_9.9.9"}
 
@@ -519,7 +519,7 @@ def test_tfrecord_through_tensorflow_gives_the_same(tmp_path, data_dir):
 
 
 def test_real_cifar10():
-    """SHA-256 of the official test images and labels in official order: shared/data/README.md and its labels.npz."""
+    """Official test images and labels, in official order, have the SHA-256 of shared/data/README.md and labels.npz."""
     if prepare.find_prepared("cifar10", REAL_DATA_DIR) is None:
         pytest.skip(f"cifar10 is not prepared in {REAL_DATA_DIR} (set UCL_JAX_DATA_DIR)")
     split = open_benchmark("cifar10", "test", REAL_DATA_DIR)

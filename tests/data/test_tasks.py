@@ -1,4 +1,4 @@
-"""Tasks and batches, against computations from scikit-learn's arrays that share no code with the package."""
+"""Tests tasks and batches against computations from scikit-learn's arrays, which share no code with the package."""
 
 import collections
 import concurrent.futures
@@ -14,7 +14,7 @@ from ucl_jax.data import prepare, tfds_source
 from ucl_jax.data.tasks import _subset, batch_indices, open_stream
 from ucl_jax.errors import UsageError
 
-SMALL = {"image_size": 8, "fit": "none"}  # digits as they are stored
+SMALL = {"image_size": 8, "fit": "none"}  # the size in which digits are stored
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture
 def open_digits(data_dir):
-    """open_digits(**overrides) -> TaskStream; all are closed at the end of the test."""
+    """Provides open_digits(**overrides) -> TaskStream; closes all streams at the end of the test."""
     opened = []
 
     def open_one(**overrides):
@@ -115,14 +115,14 @@ def test_few_shot_is_balanced_nested_and_spares_the_test_set(open_digits):
 
 
 def test_few_shot_examples_are_those_of_the_documented_rule(open_digits):
-    """Pins the choice, so that a later version trains on the same images."""
+    """The few examples are chosen by a fixed rule, so that a later version trains on the same images."""
     full, few = open_digits().task(1), open_digits(examples_per_task=10, subset_seed=2).task(1)
     chosen = [np.random.default_rng([2, c]).permutation(np.flatnonzero(full.train_label == c))[:5] for c in (2, 3)]
     np.testing.assert_array_equal(few.train_image, full.train_image[np.sort(np.concatenate(chosen))])
 
 
 def test_few_shot_of_a_class_that_runs_out():
-    """`_subset` goes on with the classes that have examples left."""
+    """When a class has no examples left, `_subset` takes more of the other classes."""
     pools = [np.array([5, 9]), np.array([1, 2, 3, 4])]
     assert _subset(pools, 5, "", "").tolist() == [1, 2, 3, 5, 9]
     assert _subset(pools, 3, "", "").tolist() == [1, 5, 9]
@@ -220,7 +220,7 @@ def test_prefetch_works_in_the_background(open_digits, monkeypatch):
 
     monkeypatch.setattr(tfds_source.Split, "images", slow)
     tasks = open_digits()
-    tasks.prefetch(2)  # would wait for ever if it decoded here
+    tasks.prefetch(2)  # would wait for ever if it decoded in this thread
     assert started.wait(10)
     go.set()
     assert set(tasks.task(2).train_label) == {4, 5}
@@ -292,7 +292,7 @@ def test_batches_are_full_and_an_epoch_presents_everything(size, batch_size):
     of_batch = min(size, batch_size)
     assert indices.shape == first.shape == (-(-size // batch_size), of_batch)
     if size <= batch_size:
-        assert sorted(indices[0]) == list(range(size))  # no image stands in a batch twice
+        assert sorted(indices[0]) == list(range(size))  # no image occurs twice in a batch
     flat, is_first = indices.ravel(), first.ravel()
     assert sorted(flat[:size]) == list(range(size))
     seen = set()
@@ -321,7 +321,7 @@ def test_batches_are_a_function_of_seed_task_and_epoch():
 
 
 def test_real_cifar10_tasks():
-    """5,000 training and 1,000 test images a class, as its makers publish."""
+    """CIFAR-10 has 5,000 training and 1,000 test images a class, as its makers publish."""
     if prepare.find_prepared("cifar10", REAL_DATA_DIR) is None:
         pytest.skip(f"cifar10 is not prepared in {REAL_DATA_DIR} (set UCL_JAX_DATA_DIR)")
     config = stream_config("cifar10", examples_per_task=100)

@@ -1,4 +1,4 @@
-"""Average accuracy, forgetting and transfer of accuracy matrices worked by hand."""
+"""Tests average accuracy, forgetting and transfer on accuracy matrices worked by hand."""
 
 import math
 
@@ -9,27 +9,26 @@ from ucl_jax.evaluation import accuracy_matrix
 
 NAN = float("nan")
 
-# Rows: after task t. Columns: task i. Tasks not learned yet were not evaluated.
+# Row t: after learning task t. Column i: accuracy on task i. Tasks not learned yet were not evaluated.
 LOWER = [
     [90.0, None, None],
     [80.0, 70.0, None],
     [84.0, 60.0, 50.0],
 ]
-# The same, with all tasks evaluated after each: what is above the diagonal counts for the maximum, too.
+# The same, with all tasks evaluated after each. Accuracies above the diagonal count for the maximum, too.
 FULL = [
     [90.0, 99.0, 98.0],
     [80.0, 70.0, 97.0],
     [84.0, 60.0, 50.0],
 ]
-# Accuracy on task 0 peaks after task 1, and the last row is the best on task 1.
+# Accuracy on task 0 peaks after task 1, and the last row has the best accuracy on task 1.
 LATE_PEAK = [
     [60.0, None, None, None],
     [95.0, 70.0, None, None],
     [80.0, 65.0, 88.0, None],
     [75.0, 90.0, 80.0, 40.0],
 ]
-# By the official code: 3.00 is what linear_eval_alltasks.py of 00c8660 prints, 3.50 what d59dcda made of it to match
-# the paper.
+# Numbers of the official code: linear_eval_alltasks.py prints 3.00 at 00c8660, and 3.50 at d59dcda, to match the paper.
 OFFICIAL = [
     [90.0, 95.0, 75.0],
     [88.0, 93.0, 86.0],
@@ -67,7 +66,7 @@ def test_nan_means_the_same_as_none():
 @pytest.mark.parametrize("rows", [1, 2])
 @pytest.mark.parametrize("matrix", [LOWER, FULL], ids=["lower", "full"])
 def test_partial_run(matrix, rows):
-    """A run that was stopped after one or two of three tasks."""
+    """A run that was stopped after one or two of three tasks has numbers over the tasks that it learned."""
     partial = matrix[:rows]
     # After two tasks: task 0 lost 90 - 80 = 10; with_last adds that of task 1, 0 or 99 - 70 = 29, and divides by 2.
     name = "lower" if matrix is LOWER else "full"
@@ -75,7 +74,7 @@ def test_partial_run(matrix, rows):
     nothing = dict.fromkeys(("max", "first", "with_last"))
     expected = {1: nothing, 2: {"max": 10.0, "first": 10.0, "with_last": with_last}}
     assert accuracy_matrix.summarise(partial)["forgetting"] == expected[rows]
-    # The average is over the tasks learned, whatever else was evaluated.
+    # The average is over the tasks learned, although others may have been evaluated.
     assert accuracy_matrix.average_accuracies(partial) == [90.0, 75.0][:rows]
     assert accuracy_matrix.average_accuracy(partial) == [90.0, 75.0][rows - 1]
 

@@ -1,4 +1,4 @@
-"""Probes over features, against NumPy and by hand."""
+"""Tests the probes of a run on given features, against NumPy and by hand."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from ucl_jax.evaluation import evaluators
 
 
 def numpy_knn(queries, bank, labels, k, temperature, classes):
-    """Weighted kNN by a plain loop."""
+    """Classifies by weighted kNN in a plain loop."""
 
     def unit(x):
         return x / np.linalg.norm(x)
@@ -23,7 +23,7 @@ def numpy_knn(queries, bank, labels, k, temperature, classes):
 
 
 def clusters(rng, labels, spread=1.0, dim=5):
-    """Features around one centre a class, so that accuracies are neither 0 nor 100."""
+    """Draws features around one centre a class, so that accuracies are neither 0 nor 100."""
     centres = np.random.default_rng(0).normal(size=(6, dim))
     return (centres[labels] + spread * rng.normal(size=(len(labels), dim))).astype(np.float32)
 
@@ -60,7 +60,7 @@ def test_knn_all_takes_the_bank_of_all_tasks_seen():
 
 
 def test_unseen_tasks_count_for_knn_task_only():
-    # eval.tasks=all: features of every task are there although one was seen.
+    # With eval.tasks=all there are features of every task, although one task was seen.
     assert None not in evaluators.knn_task(TASKS, 1, SETTINGS, CLASSES).accuracy
     row = evaluators.knn_all(TASKS, 1, SETTINGS, CLASSES)
     assert row.accuracy[0] == evaluators.knn_task(TASKS, 1, SETTINGS, CLASSES).accuracy[0]
@@ -113,10 +113,10 @@ def test_extract_of_several_outputs_and_of_one_that_is_not_there():
     assert out["corner"][1] == ()
 
 
-# The linear head. Logits are noise over eight classes with the label lifted, and classes 6 and 7, of no task, highest:
-# an argmax over all classes would never be right.
+# The linear head. Logits are noise over eight classes, with the label's logit lifted. Classes 6 and 7, which belong to
+# no task, are highest: an argmax over all classes would never be right.
 
-HEAD_CLASSES = [(4, 1), (0, 5), (2, 3)]  # as of a shuffled class order
+HEAD_CLASSES = [(4, 1), (0, 5), (2, 3)]  # as in a shuffled class order
 
 
 def with_logits(seed, classes, queries=200):
@@ -145,7 +145,7 @@ def test_head_task_chooses_among_the_classes_of_each_task():
     row = evaluators.head_task(HEAD_TASKS, 3, SETTINGS, HEAD_CLASSES)
     assert row == evaluators.MatrixRow(pytest.approx(expected), None, False)
     assert 60 < np.mean(expected) < 90
-    # Not seen but evaluated (eval.tasks=all) counts; not evaluated is None.
+    # A task that is evaluated but not seen (eval.tasks=all) counts; a task that is not evaluated is None.
     assert evaluators.head_task(HEAD_TASKS, 1, SETTINGS, HEAD_CLASSES).accuracy == pytest.approx(expected)
     row = evaluators.head_task([HEAD_TASKS[0], None, HEAD_TASKS[2]], 1, SETTINGS, HEAD_CLASSES)
     assert row.accuracy == [pytest.approx(expected[0]), None, pytest.approx(expected[2])]
@@ -161,7 +161,7 @@ def test_head_all_chooses_among_the_classes_of_all_tasks_seen(seen):
     assert (row.k, row.clipped) == (None, False)
     if seen > 1:
         assert row.accuracy[0] < head_by_hand(HEAD_TASKS[0], HEAD_CLASSES[0])
-    # As the loop hands it over: tasks not seen have no features.
+    # The loop gives no features of tasks that are not seen.
     tasks = [*HEAD_TASKS[:seen], *[None] * (3 - seen)]
     assert evaluators.head_all(tasks, seen, SETTINGS, HEAD_CLASSES) == row
 
@@ -177,7 +177,7 @@ def test_chance():
         "head_all": 10.0,
     }
     assert chance([tuple(range(5))] * 20) == {"knn_task": 20.0, "knn_all": 1.0, "head_task": 20.0, "head_all": 1.0}
-    # Tasks of two and of three classes: the mean of 50 and 33.3; one class of five.
+    # Tasks of two and of three classes have the mean chance of 50 and 33.3; over all five classes chance is 20.
     assert chance([(0, 1), (2, 3, 4)])["head_task"] == pytest.approx(41.6667, abs=1e-4)
     assert chance([(0, 1), (2, 3, 4)])["head_all"] == 20.0
 

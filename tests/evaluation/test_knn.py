@@ -1,4 +1,4 @@
-"""The probe against plain Python and scikit-learn."""
+"""Tests weighted kNN against plain Python and scikit-learn."""
 
 import functools
 
@@ -19,7 +19,7 @@ def features(seed, count=BANK):
 
 
 def reference_votes(queries, bank, labels, valid, num_classes, k, temperature):
-    """Wu et al. 2018, section 3.4, one query and one neighbour at a time, in float64; the nearest has weight 1."""
+    """Votes as Wu et al. 2018, section 3.4, in float64 and plain loops; the nearest neighbour has weight 1."""
     result = np.zeros((len(queries), num_classes))
     for q, query in enumerate(queries.astype(np.float64)):
         scored = []
@@ -51,7 +51,7 @@ def test_votes_equal_a_plain_loop(k, temperature, padded):
 
 def test_padding_never_votes_even_when_it_is_the_query_itself():
     queries, _ = features(0, QUERIES)
-    bank = np.concatenate([queries, -queries])  # the padding is at similarity 1, the only valid entries at -1
+    bank = np.concatenate([queries, -queries])  # the padding has similarity 1, the only valid entries have -1
     labels = np.concatenate([np.zeros(QUERIES, np.int32), np.full(QUERIES, 3, np.int32)])
     valid = np.arange(2 * QUERIES) >= QUERIES
     votes = run(knn.votes, queries, bank, labels, valid, num_classes=CLASSES, k=2 * QUERIES, temperature=0.1)
@@ -60,7 +60,7 @@ def test_padding_never_votes_even_when_it_is_the_query_itself():
 
 
 def test_no_temperature_overflows_or_vanishes():
-    # exp(1 / 0.001) is no float32, exp(-1 / 0.001) is 0: the nearest must win all the same.
+    # In float32 exp(1 / 0.001) is infinite and exp(-1 / 0.001) is 0; the nearest must win all the same.
     bank = np.array([[0.95, 0.3122], [1.0, 0.0]], np.float32)
     queries = np.array([[1.0, 0.0], [-1.0, 0.0]], np.float32)
     settings = {"num_classes": 2, "k": 2, "temperature": 0.001}
@@ -85,7 +85,7 @@ def test_temperature_decides_between_one_near_and_two_far_neighbours():
     query = np.float32([[1.0, 0.0]])
     bank = np.float32([[1.0, 0.0], [0.6, 0.8], [0.6, -0.8]])  # cosines 1, 0.6, 0.6
     labels, valid = np.int32([0, 1, 1]), np.ones(3, bool)
-    # 1 outweighs 2 where exp(0.4 / t) > 2: t < 0.577.
+    # One near neighbour outweighs two far ones where exp(0.4 / t) > 2: t < 0.577.
     for temperature, expected in ((0.5, 0), (0.7, 1)):
         predicted = run(knn.predict, query, bank, labels, valid, num_classes=2, k=3, temperature=temperature)
         np.testing.assert_array_equal(predicted, [expected])
@@ -116,7 +116,7 @@ def test_normalise_by_hand_and_of_zeros_and_bfloat16():
 
 
 def test_similarities_are_not_computed_in_low_precision():
-    """On accelerators the default precision of a product is tf32 or bfloat16: the program must ask for more."""
+    """The program asks for the highest precision, because accelerators multiply in tf32 or bfloat16 by default."""
     (queries, _), (bank, labels) = features(0, QUERIES), features(1)
     settings = {"num_classes": CLASSES, "k": 7, "temperature": 0.1}
     lowered = jax.jit(lambda *a: knn.votes(*a, **settings)).lower(queries, bank, labels, np.ones(BANK, bool))

@@ -1,4 +1,4 @@
-"""Linear probes against scikit-learn, plain NumPy and cases worked by hand."""
+"""Tests linear probes against scikit-learn, plain NumPy and cases worked by hand."""
 
 import itertools
 
@@ -15,7 +15,7 @@ SGD = {"epochs": 3, "batch_size": 32, "learning_rate": 0.1, "momentum": 0.9, "we
 
 
 def overlapping(seed, count, dimensions=10, classes=(1, 4, 7), spread=1.5):
-    """Features float32 of classes that overlap, with means and scales that differ by dimension."""
+    """Draws float32 features of classes that overlap, with means and scales that differ by dimension."""
     rng = np.random.default_rng(seed)
     label = rng.choice(np.int32(classes), count)
     centres = np.random.default_rng(99).normal(size=(1 + max(classes), dimensions))
@@ -24,7 +24,7 @@ def overlapping(seed, count, dimensions=10, classes=(1, 4, 7), spread=1.5):
 
 
 def standardised(train, other):
-    """Both in float64, by the mean and deviation of the first."""
+    """Standardises both arrays in float64, by the mean and deviation of the first."""
     scaler = StandardScaler().fit(train.astype(np.float64))
     return scaler.transform(train.astype(np.float64)), scaler.transform(other.astype(np.float64))
 
@@ -37,7 +37,7 @@ def accuracy(predicted, label):
 @pytest.mark.parametrize("penalty", [0.01, 30.0])
 def test_ridge_equals_scikit_learn(dimensions, penalty):
     (x, label), (query, _) = overlapping(0, 300, dimensions), overlapping(1, 200, dimensions)
-    for features in (x, query):  # a direction that hardly varies, and one that does not
+    for features in (x, query):  # one direction hardly varies, and one not at all
         features[:, 0] = features[:, 1] * (1 + 1e-2 * features[:, 0])
         features[:, 2] = features[:, 3]
     classifier, used = linear.fit_ridge(x, label, penalties=[penalty], seed=0)
@@ -52,7 +52,7 @@ def test_ridge_equals_scikit_learn(dimensions, penalty):
 
 
 def test_the_penalty_is_the_best_on_the_validation_part():
-    """Against one scikit-learn fit for each penalty on the same parts, where penalties matter."""
+    """The penalty is that of the best scikit-learn fit on the same parts, on data where penalties matter."""
     chosen = set()
     for seed in range(10):
         x, label = overlapping(seed, 100, 40, spread=0.5 * 1.4**seed)
@@ -74,7 +74,7 @@ def test_the_penalty_is_the_best_on_the_validation_part():
 def test_ridge_uses_every_example_in_the_end():
     x, label = overlapping(0, 100)
     classifier, penalty = linear.fit_ridge(x, label, penalties=PENALTIES, seed=3)
-    again, _ = linear.fit_ridge(x, label, penalties=[penalty], seed=0)  # without validation
+    again, _ = linear.fit_ridge(x, label, penalties=[penalty], seed=0)  # a single penalty needs no validation
     np.testing.assert_array_equal(classifier.weight, again.weight)
 
 
@@ -123,7 +123,7 @@ def test_a_constant_dimension_changes_nothing_whatever_the_query_has_there(const
 
 
 def reference_sgd(x, position, batches, rates, momentum, weight_decay):
-    """Logistic regression one example at a time, in float64."""
+    """Trains logistic regression by SGD in float64, one example at a time."""
     classes = 1 + position.max()
     params = [np.zeros((x.shape[1], classes)), np.zeros(classes)]
     velocity = [np.zeros_like(p) for p in params]
@@ -157,7 +157,10 @@ def test_sgd_equals_a_plain_loop(schedule, last):
 
 
 def test_sgd_goes_to_the_optimum_of_scikit_learn():
-    """Full batches; the mean cross-entropy + decay / 2 |W|^2 is scikit-learn's loss with C = 1 / (N decay)."""
+    """SGD on full batches ends at scikit-learn's optimum.
+
+    The mean cross-entropy + decay / 2 |W|^2 is scikit-learn's loss with C = 1 / (N decay).
+    """
     (x, label), (query, _) = overlapping(0, 300), overlapping(1, 400)
     settings = SGD | {"epochs": 1000, "batch_size": 512, "learning_rate": 0.3, "weight_decay": 0.01}
     classifier = linear.fit_sgd(x, label, **settings, schedule="constant")
@@ -202,7 +205,7 @@ def test_subset_is_balanced_and_nested():
         assert (np.diff(small) > 0).all()
     np.testing.assert_array_equal(parts[-1], np.arange(304))
     assert not np.array_equal(parts[1], linear.subset(label, 0.1, seed=1))
-    # Another class that comes or goes does not move the examples of these.
+    # The examples of a class do not depend on which other classes there are.
     keep = np.flatnonzero(label != 8)
     alone = keep[linear.subset(label[keep], 0.1, seed=0)]
     assert set(alone.tolist()) == {i for i in parts[1].tolist() if label[i] != 8}

@@ -1,4 +1,4 @@
-"""Similarity, collapse and distance against their definitions in plain NumPy, and against cases worked by hand."""
+"""Tests similarity, collapse and distance against their definitions in plain NumPy, and on cases worked by hand."""
 
 import itertools
 
@@ -12,7 +12,7 @@ from ucl_jax.evaluation import representation
 
 
 def related(seed, count=40, left=12, right=7, offset=3.0):
-    """Two representations float32 of the same examples with something in common."""
+    """Draws two float32 representations of the same examples that have something in common."""
     rng = np.random.default_rng(seed)
     common = rng.normal(size=(count, 4)) * [3.0, 1.0, 0.5, 0.2]
     maps = np.random.default_rng(77)
@@ -25,7 +25,7 @@ def rotation(size, seed=5):
 
 
 def reference_cka(x, y):
-    """tr(K H L H) / sqrt(tr(K H K H) tr(L H L H)), Kornblith et al. 2019, equations 2 and 3."""
+    """Computes tr(K H L H) / sqrt(tr(K H K H) tr(L H L H)): Kornblith et al. 2019, equations 2 and 3."""
     x, y = np.float64(x), np.float64(y)
     k, m, h = x @ x.T, y @ y.T, np.eye(len(x)) - 1 / len(x)
     hsic = [np.trace(a @ h @ b @ h) for a, b in ((k, m), (k, k), (m, m))]
@@ -33,7 +33,7 @@ def reference_cka(x, y):
 
 
 def reference_hsic1(k, m):
-    """Equation 5 of Song et al. 2012, entry by entry."""
+    """Computes equation 5 of Song et al. 2012, entry by entry."""
     n = len(k)
     off = [(i, j) for i in range(n) for j in range(n) if i != j]
     trace = sum(k[i, j] * m[j, i] for i, j in off)
@@ -52,7 +52,7 @@ def test_cka_equals_the_definition(count, left):
 
 
 def test_cka_by_hand():
-    # Centred already; x'y = [2, 0], so 4 / (sqrt(4 + 64) * 2).
+    # Both are centred already, and x'y = [2, 0], so CKA is 4 / (sqrt(4 + 64) * 2).
     x, y = np.array([[1, 0], [-1, 0], [0, 2], [0, -2]]), np.array([[1], [-1], [0], [0]])
     assert representation.cka(x, y) == pytest.approx(4 / (np.sqrt(68) * 2))
 
@@ -70,7 +70,7 @@ def test_hsic1_equals_the_formula_and_the_u_statistic():
     x, y = related(1, 7)
     k, m = np.float64(x) @ np.float64(x).T, np.float64(y) @ np.float64(y).T
     assert representation.hsic1(k, m) == pytest.approx(reference_hsic1(k, m))
-    # Song et al. 2012, section 2.4: the mean over all ordered quadruples of different examples.
+    # By Song et al. 2012, section 2.4, it is the mean over all ordered quadruples of different examples.
     terms = [k[s, t] * (m[s, t] + m[u, v] - 2 * m[s, u]) for s, t, u, v in itertools.permutations(range(7), 4)]
     assert representation.hsic1(k, m) == pytest.approx(np.mean(terms))
     # The diagonal does not count.
@@ -80,7 +80,7 @@ def test_hsic1_equals_the_formula_and_the_u_statistic():
 
 
 def test_hsic1_is_unbiased():
-    """Of independent representations it is 0 on average, where the biased one never is."""
+    """For independent representations the estimate is 0 on average; the biased estimate is always above 0."""
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(3000, 8, 3)), rng.normal(size=(3000, 8, 2))
     values = representation.hsic1(x @ np.swapaxes(x, 1, 2), y @ np.swapaxes(y, 1, 2))
@@ -109,7 +109,7 @@ def test_gram_is_centred_and_gives_the_same_hsic1():
 
 
 def fold(lefts, rights, batch):
-    """CKA over minibatches of lists of representations of the same examples."""
+    """Computes CKA over minibatches, for each pair of two lists of representations of the same examples."""
     sums = representation.minibatch_init(len(lefts), len(rights))
     for start in range(0, len(lefts[0]), batch):
         grams = (
@@ -153,7 +153,7 @@ def test_minibatch_cka_is_near_the_full_one_for_many_examples_and_does_not_depen
 def test_a_constant_representation_has_no_cka(value):
     x, _ = related(6, 16)
     constant = np.full((16, 5), value, np.float32) * np.linspace(0.3, 1, 5, dtype=np.float32)
-    constant[::3] = np.nextafter(constant[::3], 2 * constant[::3])  # but for the last digit
+    constant[::3] = np.nextafter(constant[::3], 2 * constant[::3])  # constant except for the last digit
     assert np.isnan(representation.cka(x, constant))
     assert np.isnan(representation.cka(constant, constant))
     np.testing.assert_array_equal(np.isnan(fold([x, constant], [x, constant], 8)), [[False, True], [True, True]])
@@ -184,8 +184,8 @@ def test_effective_rank():
 
 def test_deviation():
     x = np.array([[2.0, 0.0], [0.0, 0.5], [-1.0, 0.0], [0.0, -9.0]])
-    np.testing.assert_allclose(representation.deviation(x), [1.0, 1.0])  # sqrt(1/2) each, times sqrt(2)
-    x = np.array([[3.0, 4.0], [6.0, 8.0], [4.0, 3.0], [0.4, 0.3]])  # 0.6 and 0.8
+    np.testing.assert_allclose(representation.deviation(x), [1.0, 1.0])  # each sqrt(1/2), scaled by sqrt(2)
+    x = np.array([[3.0, 4.0], [6.0, 8.0], [4.0, 3.0], [0.4, 0.3]])  # normalised, each is 0.6 or 0.8
     np.testing.assert_allclose(representation.deviation(x), np.full(2, 0.1 * np.sqrt(2)))
     np.testing.assert_allclose(
         representation.deviation(np.arange(1.0, 6)[:, None] * np.ones(8)), np.zeros(8), atol=1e-7
@@ -199,7 +199,7 @@ def test_deviation():
 def test_l2_distance():
     a = {"w": jnp.zeros((2, 2)), "b": [jnp.ones(3, jnp.bfloat16), np.float32(1)]}
     b = {"w": jnp.full((2, 2), 2.0), "b": [jnp.asarray([1.0, 4.0, 1.0], jnp.bfloat16), np.float32(1)]}
-    assert representation.l2_distance(a, b) == 5.0  # 4 * 4 + 9
+    assert representation.l2_distance(a, b) == 5.0  # the root of 4 * 4 + 9
     assert representation.l2_distance(a, a) == 0.0
     for other in ({"w": a["w"]}, a | {"w": jnp.zeros((1, 2))}, a | {"w": jnp.zeros(())}):
         with pytest.raises(UsageError, match="networks that differ"):

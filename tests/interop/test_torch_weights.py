@@ -1,4 +1,4 @@
-"""Official weights in our networks: features, losses, gradients and training as in PyTorch in float64.
+"""Tests official weights in this package's networks: features, losses, gradients and training equal PyTorch in float64.
 
 The network in PyTorch has the layers and names of the official code, github.com/divyam3897/UCL at cfaa81d.
 """
@@ -42,12 +42,12 @@ SETTINGS = {
     "barlow_twins": {"hidden_dim": HIDDEN, "output_dim": OUTPUT, "off_diagonal": OFF_DIAGONAL},
     "supervised": {"classes": CLASSES, "projector": False, "hidden_dim": HIDDEN, "output_dim": OUTPUT},
 }
-# With which no input of a ReLU, in any step, is so near 0 that float32 and float64 could differ in its sign.
+# With these seeds no input of a ReLU is so near 0 that its sign could differ between float32 and float64.
 SEEDS = {"simsiam": 1, "barlow_twins": 4, "supervised": 12}
 
 
 def make_objective(name, width=WIDTH, **changes):
-    """The objective under test; its features take images as they are."""
+    """Builds the objective under test; its features take images as they are."""
     (architecture,) = architectures.resnet18(1, width, jnp.float32, None)
     augmentation = objectives.Augmentation(
         view=lambda key, image: image, replay_view=lambda key, image: image, eval_view=lambda image: image
@@ -56,14 +56,14 @@ def make_objective(name, width=WIDTH, **changes):
 
 
 def make_views(name, images, labels):
-    """Our views of images [2, B, 3, H, W] and labels [B, C]."""
+    """Turns images [2, B, 3, H, W] and labels [B, C] into this package's views."""
     images = jnp.asarray(images.transpose(0, 1, 3, 4, 2))
     return Views((images[0],), jnp.asarray(labels)) if name == "supervised" else Views(tuple(images), None)
 
 
 @functools.cache
 def like(name, **changes):
-    """The trees of an objective, as shapes."""
+    """Returns the shapes of an objective's network, as loading weights needs them."""
     images = jax.ShapeDtypeStruct((2, SIZE, SIZE, 3), jnp.float32)
     return jax.eval_shape(make_objective(name, **changes).init, jax.eval_shape(lambda: jax.random.key(0)), images)
 
@@ -160,7 +160,7 @@ class Official(nn.Module):
 
 
 def make_official(name, seed=0, **keywords):
-    """The official network with all it stores away from where it starts."""
+    """Builds the official network, with batch norms of random numbers instead of 0 and 1."""
     torch.manual_seed(seed)
     model = Official(name, **keywords)
     with torch.no_grad():
@@ -174,7 +174,7 @@ def make_official(name, seed=0, **keywords):
 
 
 def save(model, path, prefix="module."):
-    """As the official code saves a model, which DataParallel wraps: its prefix is the only trace."""
+    """Saves a model as the official code does: DataParallel wraps it, of which only a prefix remains."""
     state_dict = nn.DataParallel(model).state_dict() if prefix else model.state_dict()
     torch.save({"epoch": 200, "state_dict": state_dict}, path)
     return path
@@ -182,7 +182,7 @@ def save(model, path, prefix="module."):
 
 @functools.cache
 def arrays(name, **keywords):
-    """An official state dict as NumPy arrays."""
+    """Returns an official state dict as NumPy arrays."""
     return {key: tensor.numpy() for key, tensor in make_official(name, **keywords).state_dict().items()}
 
 
@@ -195,7 +195,10 @@ def assert_same_trees(first, second):
 
 
 class Record(NamedTuple):
-    """Of five steps, by official names: eval features, losses, first gradients and statistics, last parameters."""
+    """Numbers of five training steps, by official names.
+
+    Features are in evaluation mode. Gradients and statistics are those of the first step, parameters those of the last.
+    """
 
     features: Any
     losses: list
@@ -205,15 +208,15 @@ class Record(NamedTuple):
 
 
 def inputs(seed):
-    """Images [STEPS, 2, B, 3, H, W] and labels [STEPS, B, C]."""
+    """Draws images [STEPS, 2, B, 3, H, W] and labels [STEPS, B, C]."""
     rng = np.random.default_rng(seed)
     images = rng.normal(size=(STEPS, 2, EXAMPLES, 3, SIZE, SIZE)).astype(np.float32)
-    images[:, 1] = images[:, 0] + 0.5 * images[:, 1]  # views of one image are alike
+    images[:, 1] = images[:, 0] + 0.5 * images[:, 1]  # the two views of an image are similar
     return images, np.eye(CLASSES, dtype=np.float32)[rng.integers(0, CLASSES, (STEPS, EXAMPLES))]
 
 
 def train_official(name, model, images, labels):
-    """Five steps in float64."""
+    """Trains the official network for five steps in float64."""
     model = copy.deepcopy(model).double()
     images, labels = torch.tensor(images).double(), torch.tensor(labels).double()
     with torch.no_grad():
@@ -235,12 +238,12 @@ def train_official(name, model, images, labels):
 
 
 def named(params):
-    """Parameters, or their gradients, by official names."""
+    """Returns parameters, or their gradients, by official names."""
     return torch_weights.to_official(Variables(params, {"batch_stats": {}}))
 
 
 def train_ours(name, network, images, labels):
-    """Five steps in float32."""
+    """Trains this package's network for five steps in float32."""
     objective = make_objective(name)
     optimizer = optax.chain(optax.add_decayed_weights(WEIGHT_DECAY), optax.sgd(LEARNING_RATE[name], MOMENTUM))
 
@@ -268,7 +271,7 @@ def train_ours(name, network, images, labels):
 
 @pytest.fixture(scope="module", params=SETTINGS)
 def records(request, tmp_path_factory):
-    """Ours, theirs and the official weights at the start."""
+    """Trains both networks from one file; returns both records, and the official weights at the start."""
     name = request.param
     model = make_official(name, SEEDS[name])
     path = save(model, tmp_path_factory.mktemp("convert") / f"finetune_{name}_4.pth")
@@ -278,7 +281,7 @@ def records(request, tmp_path_factory):
 
 
 def error(found, expected):
-    """Norm of the difference relative to the norm."""
+    """Returns the norm of the difference, relative to the norm of what is expected."""
     return np.linalg.norm(np.asarray(found, np.float64) - expected) / np.linalg.norm(expected)
 
 
@@ -298,7 +301,7 @@ def test_every_gradient(records):
     assert ours.gradients.keys() == theirs.gradients.keys()
     norms = {name: np.linalg.norm(gradient) for name, gradient in theirs.gradients.items()}
     for name, expected in theirs.gradients.items():
-        if norms[name] < 1e-12:  # what the normalisation after it undoes
+        if norms[name] < 1e-12:  # the normalisation that follows cancels this parameter
             assert name.startswith(("projector.", "predictor.")), name
             assert np.linalg.norm(ours.gradients[name]) < 1e-5 * min(n for n in norms.values() if n > 1e-12), name
         else:
@@ -317,7 +320,7 @@ def test_parameters_after_five_steps(records):
     assert ours.parameters.keys() == theirs.parameters.keys()
     for name, expected in theirs.parameters.items():
         before = start[name].detach().double().numpy()
-        rounding = 3e-6 * np.linalg.norm(expected)  # in five additions
+        rounding = 3e-6 * np.linalg.norm(expected)  # from five additions
         assert np.linalg.norm(ours.parameters[name] - expected) < 1e-3 * np.linalg.norm(expected - before) + rounding, (
             name
         )
@@ -417,7 +420,7 @@ def test_entry_of_another_architecture_is_refused(extra):
         torch_weights.from_official(arrays("simsiam") | {f"module.{extra}": np.zeros(3)}, like("simsiam"))
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, 1e39])  # the last is infinite in float32
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e39])  # 1e39 is infinite in float32
 @pytest.mark.parametrize("name", ["backbone.layer2.0.conv1.weight", "projector.layer1.1.running_var"])
 def test_numbers_that_are_not_finite_name_file_and_tensor(tmp_path, name, value):
     state_dict = {key: torch.from_numpy(array.astype(np.float64)) for key, array in arrays("simsiam").items()}
@@ -463,7 +466,10 @@ TENSORS = {
 
 
 def rewrite(path, **changes):
-    """Changes what a file of torch.save holds; `changes` by the end of a member's name, None leaves it out."""
+    """Changes the members of a file of torch.save.
+
+    `changes` maps the end of a member's name to a function of its content; a member is left out if that returns None.
+    """
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(path, "w", changes.pop("compression", zipfile.ZIP_STORED)) as archive:
@@ -478,7 +484,7 @@ EIGHT = np.arange(8, dtype="<f4")
 
 
 def write_pickle(path, content, storage=EIGHT):
-    """A file as torch.save makes it, around pickled bytes; with one storage "0"."""
+    """Writes pickled bytes into a file like one of torch.save, with one storage "0"."""
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", content)
         archive.writestr("archive/data/0", storage.tobytes())
@@ -486,7 +492,7 @@ def write_pickle(path, content, storage=EIGHT):
 
 
 def tensor_pickle(offset, shape, strides, storage="FloatStorage", key="0"):
-    """A pickled state dict of one tensor `a`, by hand."""
+    """Writes out the pickle of a state dict with one tensor `a`."""
     return (
         b"\x80\x02}X\x01\x00\x00\x00actorch._utils\n_rebuild_tensor_v2\n(("
         + b"X\x07\x00\x00\x00storagectorch\n%s\n" % storage.encode()
@@ -506,7 +512,7 @@ def test_tensors_of_every_kind(tmp_path):
         assert str(found[name].dtype) == str(tensor.dtype).removeprefix("torch."), name
         same_kind = tensor.float().numpy() if name == "bfloat16" else tensor.numpy()
         np.testing.assert_array_equal(found[name].astype(same_kind.dtype), same_kind, err_msg=name)
-        found[name][...] = 0  # of which the file knows nothing
+        found[name][...] = 0  # writing to the array does not change the file
 
 
 def test_tensors_that_share_a_storage(tmp_path):
@@ -551,7 +557,7 @@ def swapped(raw, size):
 
 
 class Call:
-    """Pickled as a call."""
+    """An object whose pickle is a call of a function."""
 
     def __init__(self, function, *arguments):
         self.call = function, arguments
@@ -577,7 +583,7 @@ def test_pickled_code_is_not_run(tmp_path, attack):
         with pytest.raises(UsageError, match=r"which is no part of a state dict; load it with PyTorch"):
             torch_weights.read_pth(tmp_path / "a.pth")
     assert not made.exists()
-    torch.load(tmp_path / "a.pth", weights_only=False)  # such files do what they say
+    torch.load(tmp_path / "a.pth", weights_only=False)  # PyTorch does run the call in this file
     assert made.exists()
 
 
@@ -592,7 +598,7 @@ def test_what_a_pickle_can_reach_cannot_be_changed(tmp_path):
                 with pytest.raises(UsageError, match="damaged"):
                     torch_weights.read_pth(write_pickle(tmp_path / "bad.pth", content))
     assert torch_weights.read_pth(good)["a"].tolist() == [2, 3]
-    for given in torch_weights.CALLABLES.values():  # nothing leads from there to the unpickler or to a function's code
+    for given in torch_weights.CALLABLES.values():  # none of these leads to the unpickler or to a function's code
         assert not hasattr(given, "__dict__")
         assert not hasattr(given, "__self__")
         assert not hasattr(given, "__code__")
@@ -608,11 +614,11 @@ def test_an_ordered_dict_is_made_empty_and_keeps_no_attributes(tmp_path):
     assert torch_weights.read_pth(tmp_path / "b.pth")["a"].tolist() == [1, 1]
 
 
-# Files that are made to take the memory, the stack or the time of the process that reads them.
+# Files made to exhaust the memory, the stack or the time of the process that reads them.
 
 
 def nested(times, key):
-    """A dict with one tensor and a tuple in a tuple in ..., as a key or as a value."""
+    """Returns the pickle of a dict with one tensor, and with tuples nested `times` deep as a key or as a value."""
     place = b"K\x01" + b"\x85" * times + b"K\x02s" if key else b"K\x02K\x01" + b"\x85" * times + b"s"
     return tensor_pickle(0, (2,), (1,)).replace(b"\x80\x02}", b"\x80\x02}" + place)
 
@@ -630,7 +636,7 @@ def names_of_one_storage(count, length):
 @pytest.mark.parametrize(
     "content",
     [
-        b"\x80\x02}r\xff\xff\xff\x01" + tensor_pickle(0, (2,), (1,))[3:],  # memo entry 2^25 - 1: 0.5 GB
+        b"\x80\x02}r\xff\xff\xff\x01" + tensor_pickle(0, (2,), (1,))[3:],  # memo entry 2^25 - 1 would take 0.5 GB
         b"\x80\x02}p%d\n" % 2**25 + tensor_pickle(0, (2,), (1,))[3:],
         b"\x80\x05\x96" + (2**33).to_bytes(8, "little") + b".",
         b"\x80\x04\x95" + (2**33).to_bytes(8, "little") + b"}.",
@@ -648,7 +654,7 @@ def test_memory_is_bounded(tmp_path, content):
 
 
 def test_long_pickles_are_refused(tmp_path):
-    """A million sets, of a byte each in the file and 200 in memory."""
+    """A pickle of a million sets is refused: each takes a byte in the file and 200 in memory."""
     path = write_pickle(tmp_path / "a.pth", b"\x80\x04" + b"\x8f" * 10**6 + b".")
     with pytest.raises(UsageError, match=r"a\.pth is damaged .*more than 200000 instructions"):
         torch_weights.read_pth(path)
@@ -667,7 +673,7 @@ def test_tensors_of_one_storage_share_its_memory(tmp_path):
 
 
 def test_members_that_overlap_are_refused(tmp_path):
-    """Each of 100 entries of the zip's directory points to the same bytes."""
+    """A zip file of 100 entries that point to the same bytes is refused."""
     path = write_pickle(tmp_path / "a.pth", tensor_pickle(0, (2,), (1,)), np.zeros(10**4, "<f4"))
     with zipfile.ZipFile(path, "a") as archive:
         first = archive.getinfo("archive/data/0")
@@ -688,7 +694,10 @@ def test_a_storage_of_two_kinds_is_refused(tmp_path):
 
 
 def test_deep_nesting_does_not_end_the_process(tmp_path):
-    """In a process of its own, for the C stack ends without an exception. 2^40 tuples in a key are for the clock."""
+    """Neither tuples nested 190,000 deep nor a key of 2^40 tuples ends or stops the process.
+
+    The test runs a process of its own, because an overflow of the C stack raises no exception.
+    """
     doubled = nested(1, key=True).replace(b"K\x01\x85", b"K\x01" + b"2\x86" * 40)
     kind = tensor_pickle(0, (2,), (1,)).replace(b"ctorch\nFloatStorage\n", b"K\x01" + b"\x85" * 190_000)
     deep = {"key": nested(190_000, key=True), "kind": kind, "doubled": doubled}
@@ -704,7 +713,7 @@ def test_deep_nesting_does_not_end_the_process(tmp_path):
 
 
 def test_a_file_of_the_official_code_is_far_from_the_limits(tmp_path):
-    """The paper's network with what the official code adds: twice its names, and momentum beside it."""
+    """A file of the paper's network is far from the limits, with all names twice and the momentum beside them."""
     model = nn.DataParallel(make_official("simsiam"))
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
     sum(p.sum() for p in model.parameters()).backward()

@@ -1,4 +1,4 @@
-"""A-GEM: the projection by hand, and steps of a small real network put together from two gradients."""
+"""Tests A-GEM: its projection by hand, and steps of a small real network against two gradients put together."""
 
 import functools
 
@@ -24,7 +24,7 @@ OPTIMIZER = optax.sgd(LEARNING_RATE)
 
 
 def tree(*numbers):
-    """Two leaves of different shapes, the first number in one and the others in the other."""
+    """Makes a tree of two leaves of different shapes: the first number is in one, the others are in the other."""
     return {"a": jnp.asarray([[numbers[0]]], jnp.float32), "b": {"c": jnp.asarray(numbers[1:], jnp.float32)}}
 
 
@@ -78,7 +78,7 @@ def test_project_gives_the_nearest_gradient_with_no_negative_product():
         basis = np.linalg.svd(r[None])[2][1:]
         nearest = g if g @ r >= 0 else basis.T @ (basis @ g)
         np.testing.assert_allclose(found, nearest, atol=1e-5)
-        # And no other that is allowed is nearer.
+        # No other allowed gradient is nearer.
         others = found + rng.normal(size=(200, 7)) * rng.uniform(0.001, 2.0, size=(200, 1))
         others = others[others @ r >= 0]
         assert np.all(np.linalg.norm(others - g, axis=1) > np.linalg.norm(found - g) - 1e-5)
@@ -87,7 +87,7 @@ def test_project_gives_the_nearest_gradient_with_no_negative_product():
 def test_a_reference_of_zeros_leaves_the_gradient_to_the_bit():
     grads, zeros = tree(1.0, -2.0, 3e20), tree(0.0, 0.0, 0.0)
     small.assert_trees_equal(project(grads, zeros), grads)
-    # One so small that its square is 0 in float32 stays finite.
+    # A reference so small that its square is 0 in float32 keeps the result finite.
     assert np.all(np.isfinite(flat(project(tree(1.0, -2.0), tree(1e-30, 1e-30)))))
 
 
@@ -111,7 +111,7 @@ def start(method, learned="simsiam"):
 
 
 def gradients_by_hand(method, state, batch):
-    """Gradient of the objective on the present, on what is recalled, and the labels of that."""
+    """Returns the gradients on the present and on recalled examples, the labels of the recalled, and the new state."""
     objective, value_and_grad = small.alone("simsiam"), small.value_and_grad("simsiam")
     recall_key, _, keys = small.step_keys(state.step)
     past = method.recall(state.memory, recall_key, EXAMPLES)
@@ -125,7 +125,7 @@ def projected_by_hand(grads, reference):
 
 
 def test_steps_are_finetunes_while_there_is_no_earlier_task():
-    """Though the buffer holds what the first batches of this task brought."""
+    """In the first task, steps equal finetune's, although the buffer holds earlier batches of the task."""
     (method, step), (other, finetune_step) = agem(), finetune()
     state, expected = start(method), start(other)
     for seed in range(3):
@@ -145,18 +145,18 @@ def test_steps_equal_gradients_by_hand_projected_in_numpy():
     cosines = []
     for seed in range(1, 9):
         grads, reference, labels, model_state = gradients_by_hand(method, state, make_batch(seed))
-        # Of the earlier task only, though the buffer holds the present one as well.
+        # Only the earlier task is recalled, although the buffer holds the present one as well.
         assert sorted(labels) == list(range(EXAMPLES))
         after, metrics = step(state, make_batch(seed))
         moved = flat(after.params) - flat(state.params)
         expected = projected_by_hand(grads, reference)
         np.testing.assert_allclose(moved, -LEARNING_RATE * expected, rtol=1e-3, atol=2e-6)
         np.testing.assert_allclose(metrics["grad_norm"], np.linalg.norm(expected), rtol=1e-4)
-        # Running statistics are of the present alone.
+        # Running statistics come from the present alone.
         small.assert_trees_close(after.model_state, model_state, rtol=1e-4, atol=1e-5)
         cosines.append(grads @ reference / np.linalg.norm(grads) / np.linalg.norm(reference))
         state = after
-    assert min(cosines) < -0.01 < 0.01 < max(cosines), cosines  # both cases are seen
+    assert min(cosines) < -0.01 < 0.01 < max(cosines), cosines  # steps with and without a projection occur
 
 
 def test_with_replay_from_the_buffer_the_present_task_counts_too():
@@ -177,7 +177,7 @@ def test_with_replay_from_the_buffer_the_present_task_counts_too():
 
 
 def test_an_empty_memory_is_finite_where_the_loss_of_empty_images_is_not():
-    """Barlow Twins divides by deviations over the batch, which are 0 for images of zeros."""
+    """With an empty memory Barlow Twins stays finite, although the deviations of empty images, its divisors, are 0."""
     (method, step), (other, finetune_step) = agem("barlow_twins"), finetune("barlow_twins")
     state, _ = step(start(method, "barlow_twins"), make_batch(0))
     expected, _ = finetune_step(start(other, "barlow_twins"), make_batch(0))
@@ -205,7 +205,10 @@ def observed(memory, method, seed, key, first=True):
 
 
 def test_each_task_has_an_equal_share_of_its_own_images_each_counted_once():
-    """Three tasks: three batches, a part of one (fewer images than the share), and two."""
+    """Each of three tasks fills only its own share, and an image is offered once, whatever the number of epochs.
+
+    The tasks have three batches, two images (fewer than the share), and two batches.
+    """
     method = small.make_method("agem", **(DEFAULTS | SHARED))
     memory = small.memory_of(method, make_batch(), small.started("simsiam"))
     tasks = [{0: True, 1: True, 2: True}, {3: np.arange(EXAMPLES) < 2}, {4: True, 5: True}]
@@ -217,12 +220,12 @@ def test_each_task_has_an_equal_share_of_its_own_images_each_counted_once():
                 memory = observed(memory, method, seed, key, first if epoch == 0 else False)
                 if epoch:
                     small.assert_trees_equal(memory, before)  # no image is offered twice
-                # The past is what earlier tasks left, while this task fills its own slots.
+                # Only images of earlier tasks are recalled, while this task fills its own slots.
                 past = np.asarray(method.recall(memory, key, EXAMPLES).items.batch.label)
                 assert task == 0 or set(past // 100) <= set().union(*tasks[:task])
         memory = small.ended(method, memory)
     batch, filled = method.stored(memory)
-    assert batch.label.shape == (3 * SHARE,)  # 14 // 3 of each
+    assert batch.label.shape == (3 * SHARE,)  # each task has 14 // 3 slots
     np.testing.assert_array_equal(filled, [True] * SHARE + [True] * 2 + [False] * 2 + [True] * SHARE)
     label, shares = np.asarray(batch.label), np.arange(3 * SHARE) // SHARE
     for task, batches in enumerate(tasks):
@@ -238,7 +241,7 @@ def test_each_task_has_an_equal_share_of_its_own_images_each_counted_once():
 
 
 def test_the_share_of_a_task_is_a_uniform_sample_of_it_whatever_the_number_of_tasks_before():
-    """As if it were drawn at the end of the task: each of 18 images with the same probability, in each task."""
+    """In each task, each of 18 images is kept with the same probability, as if it were drawn at the end of the task."""
     method, runs = small.make_raw("agem", **(DEFAULTS | SHARED)), 2_000
 
     def run(key):
@@ -254,7 +257,7 @@ def test_the_share_of_a_task_is_a_uniform_sample_of_it_whatever_the_number_of_ta
     for task in range(2):
         count = np.array([np.sum(kept[:, task * SHARE : (task + 1) * SHARE] == label) for label in places])
         assert count.sum() == SHARE * runs
-        # The variance of simple random sampling, see tests/buffers.
+        # The variance is that of simple random sampling, see tests/buffers.
         n, p = len(places), SHARE / len(places)
         statistic = np.sum((count - runs * p) ** 2) / (runs * p * (1 - p)) * (n - 1) / n
         assert scipy.stats.chi2(n - 1).sf(statistic) > 1e-4

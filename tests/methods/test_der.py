@@ -1,4 +1,4 @@
-"""DER and DER++ on a small real network, against penalties put together in NumPy."""
+"""Tests DER and DER++ on a small real network, against penalties put together in NumPy."""
 
 import functools
 
@@ -27,7 +27,7 @@ def der(learned="simsiam", **changes):
 
 @functools.cache
 def gradient(learned="simsiam", **changes):
-    """(loss, Aux), gradient of the method with these settings; of finetune without any."""
+    """Returns a function -> ((loss, Aux), gradient) of DER with these settings, or of finetune without any."""
     method = small.make_raw("der", learned, **(DEFAULTS | changes)) if changes else small.make_raw("finetune", learned)
     compiled = small.quick_jit(jax.value_and_grad(method.loss, has_aux=True))
 
@@ -45,7 +45,7 @@ def choose(embedding, learned, target):
 
 
 def observe(method, memory, *seeds):
-    """The memory after batches of these seeds, with targets drawn at random."""
+    """Returns the memory after batches of these seeds, with targets drawn at random."""
     shape = jax.tree.leaves(memory.buffer.items.kept)[0].shape[1:]
     for seed in seeds:
         kept = jax.random.normal(jax.random.key(100 + seed), (EXAMPLES, *shape))
@@ -55,7 +55,7 @@ def observe(method, memory, *seeds):
 
 @pytest.mark.parametrize(("learned", "target"), VARIANTS)
 def test_stored_targets_are_outputs_for_the_first_view_in_that_step(learned, target):
-    """In training mode, by the parameters and statistics before the update."""
+    """Stored targets are outputs in training mode, by the parameters and statistics before the update."""
     optimizer = optax.sgd(0.5)
     method = small.make_raw("der", learned, **(DEFAULTS | {"target": target}))
     step = small.make_step(method, optimizer, learned)
@@ -70,7 +70,7 @@ def test_stored_targets_are_outputs_for_the_first_view_in_that_step(learned, tar
         np.testing.assert_array_equal(after.memory.buffer.items.batch.label[place], make_batch(number).label)
         np.testing.assert_allclose(kept, choose(out, learned, target), rtol=1e-3, atol=1e-5)
         assert np.std(kept) > 0.01
-        # Not those of the second view, nor after the update, nor with running statistics.
+        # They are not outputs for the second view, nor after the update, nor with running statistics.
         others = [
             small.alone(learned).embed(Variables(after.params.network, state.model_state), views.image[0], True)[0],
             small.alone(learned).embed(state.network, views.image[0], False)[0],
@@ -121,7 +121,7 @@ def test_loss_gradient_and_statistics_equal_terms_by_hand(learned, target, beta)
     close(aux.state, model_state)
     close(aux.outputs, choose(present_aux.outputs, learned, target)[0])
 
-    # The gradient of the mean of squares goes through what the network says now.
+    # The gradient of the mean of squares goes through the present outputs, not through the stored ones.
     slope = jnp.asarray(2 * DEFAULTS["alpha"] * (now - then) / now.size, jnp.float32)
     pulls = pull_back(learned, target)(*present_network, weak, slope)
     expected_grads = jax.tree.map(jnp.add, expected_grads, pulls)
@@ -147,7 +147,7 @@ def test_with_nothing_to_replay_it_is_finetune_exactly(beta, replay_from):
     method = der(**settings)
     memory = small.memory_of(method, batch, start)
     if replay_from == "past_tasks":
-        memory = observe(method, memory, 1)  # of the present task: nothing of the past
+        memory = observe(method, memory, 1)  # examples of the present task, which do not count as past
     past = method.recall(memory, jax.random.key(3), EXAMPLES)
     (value, aux), grads = gradient(**settings)(*start, memory, batch, past, keys)
     (expected, expected_aux), expected_grads = gradient()(*start, (), batch, (), keys)
@@ -158,7 +158,7 @@ def test_with_nothing_to_replay_it_is_finetune_exactly(beta, replay_from):
 
 
 def test_the_second_sample_is_drawn_independently_of_the_first():
-    """One of 4 stored examples each: all 16 pairs are equally likely."""
+    """Each sample is one of 4 stored examples, and all 16 pairs are equally likely."""
     method, count, size = small.make_raw("der", **(DEFAULTS | {"beta": 0.4, "buffer_size": 4})), 8000, 4
     memory = observe(method, small.memory_of(method, make_batch(), small.started("simsiam")), 1)
     labels = list(np.asarray(memory.buffer.items.batch.label))
@@ -172,7 +172,7 @@ def test_the_second_sample_is_drawn_independently_of_the_first():
     np.add.at(pairs, ([labels.index(x) for x in first], [labels.index(x) for x in second]), 1)
     deviation = np.sqrt(count / 16 * (1 - 1 / 16))
     assert np.abs(pairs - count / 16).max() < 5 * deviation
-    assert len(der().recall(memory, jax.random.key(0), 1)) == 1  # DER has no second one
+    assert len(der().recall(memory, jax.random.key(0), 1)) == 1  # DER draws no second sample
 
 
 def test_targets_go_with_their_examples():

@@ -1,4 +1,4 @@
-"""CaSSLe and PFR: their terms against the released codes, and whole steps against networks called by hand."""
+"""Tests CaSSLe and PFR: their terms against the released codes, and whole steps against networks called by hand."""
 
 import functools
 
@@ -18,8 +18,9 @@ from ucl_jax.types import Aux, Clock, Parameters, Span, Variables, Views
 SETTINGS = {"weight": 0.7, "hidden_dim": 5, "frozen": "train"}
 close = functools.partial(small.assert_trees_close, rtol=1e-4, atol=1e-5)
 
-# The added term with its weight, float64: DonkeyShot21/cassle @ b5b0929, distillers/predictive.py and decorrelative.py;
-# alviur/CVPR_PFR @ b95f701, distillers/pfr.py. Loss; first entries and norm of gradients, weights as [out, in].
+# The added term with its weight, in float64, by DonkeyShot21/cassle @ b5b0929 (distillers/predictive.py and
+# decorrelative.py) and alviur/CVPR_PFR @ b95f701 (distillers/pfr.py): the loss, and the first entries and the norm of
+# each gradient, with weights as [out, in].
 GOLDEN = {
     "predictive": (
         1.9155620052325968,
@@ -57,13 +58,13 @@ GOLDEN = {
 
 
 def drawn(seed, shape, scale=1.0, shift=0.0):
-    """Inputs of the golden values: RandomState(seed).standard_normal(shape) * scale + shift."""
+    """Draws inputs of the golden values: RandomState(seed).standard_normal(shape) * scale + shift."""
     numbers = np.random.RandomState(seed).standard_normal(shape) * scale + shift
     return jnp.asarray(numbers, jnp.float32)
 
 
 def golden_inputs(first, width, hidden):
-    """z1, z2, f1, f2 and the weights of the head from the case's seeds."""
+    """Draws z1, z2, f1, f2 and the weights of the head from the case's seeds."""
     outputs = [drawn(first + place, (8, width)) for place in range(4)]
     head = {
         "W1": drawn(first + 10, (hidden, width), 0.5), "b1": drawn(first + 11, (hidden,), 0.1),
@@ -74,7 +75,7 @@ def golden_inputs(first, width, hidden):
 
 
 def given_objective(match):
-    """An objective of loss 0, whose outputs for view v, an image of v, are number v of its parameters."""
+    """Builds an objective of loss 0, whose outputs for the two views are its parameters z1 and z2."""
 
     def embed(network, view, train):
         output = jnp.where(view[0, 0, 0, 0] == 0, network.params["z1"], network.params["z2"])
@@ -136,7 +137,7 @@ def method(name, learned="simsiam", **changes):
 
 
 def second_task(learned="simsiam", name="cassle", **changes):
-    """The state after a step of the first task, its end, and a step of the second."""
+    """Takes a step of the first task, ends the task, and takes a step of the second; returns all states and metrics."""
     made, optimizer = method(name, learned, **changes), optax.sgd(0.1, momentum=0.9)
     step = small.make_step(made, optimizer, learned)
     first = small.start_state(made, optimizer, small.started(learned))
@@ -156,14 +157,14 @@ def test_in_the_first_task_a_step_is_finetunes_and_the_head_stays_as_it_was_draw
         theirs, _ = small.make_step(plain, optimizer)(theirs, make_batch(seed))
         close(ours.network, theirs.network)
         assert metrics["distillation"] == 0.0
-    small.assert_trees_equal(ours.params.method, drawn_head)  # to the bit, in spite of weight decay
+    small.assert_trees_equal(ours.params.method, drawn_head)  # the same to the bit, in spite of weight decay
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(optax.tree.get(ours.opt_state, "trace").method))
 
 
 def test_the_copy_is_the_network_as_the_last_task_left_it_with_its_statistics():
     first, learned, ended, later, metrics = second_task()
     small.assert_trees_equal(ended.memory.network, learned.network)
-    small.assert_trees_equal(later.memory, ended.memory)  # frozen during the task
+    small.assert_trees_equal(later.memory, ended.memory)  # the copy is frozen during the task
     small.assert_trees_equal(first.memory.network, small.started("simsiam").network)
     assert float(metrics["distillation"]) != 0.0
     moved = jax.tree.map(lambda x, y: float(jnp.abs(x - y).max()), later.params.method, ended.params.method)
@@ -171,7 +172,7 @@ def test_the_copy_is_the_network_as_the_last_task_left_it_with_its_statistics():
 
 
 def distance(name, learned, predicted, target):
-    """By the definitions of field.md, in plain JAX."""
+    """Computes the distance by the definitions of shared/reference/field.md, in plain JAX."""
     if name == "pfr" or learned in ("simsiam", "byol"):
         cosine = jnp.sum(predicted * target, 1) / jnp.linalg.norm(predicted, axis=1) / jnp.linalg.norm(target, axis=1)
         return jnp.mean(-cosine if name == "pfr" else 2 - 2 * cosine)

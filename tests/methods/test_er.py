@@ -1,4 +1,4 @@
-"""ER on a small real network, and what rehearsal methods share."""
+"""Tests ER on a small real network, and what rehearsal methods share."""
 
 import functools
 
@@ -34,7 +34,7 @@ def observe(method, memory, *seeds):
 
 
 def cross_entropy(logits, labels):
-    """In NumPy, of the classes with these numbers."""
+    """Computes the cross-entropy in NumPy; labels are numbers of classes."""
     logits = np.asarray(logits, np.float64)
     log_sum = np.log(np.sum(np.exp(logits - logits.max(1, keepdims=True)), axis=1)) + logits.max(1)
     return np.mean([total - row[label] for total, row, label in zip(log_sum, logits, labels)])
@@ -67,7 +67,7 @@ def test_loss_is_the_objectives_on_present_and_past_views_together(learned, repl
     value, aux = method.loss(*start, memory, batch, past, keys)
 
     present, replayed = objective.views(keys.example, batch), objective.views(keys.past, past.items.batch)
-    if replay_view == "weak":  # the image minus a number of the key, as small.AUGMENTATION has it
+    if replay_view == "weak":  # the image minus a random number, as in small.AUGMENTATION
         pairs = jax.vmap(jax.random.split)(keys.past)
         image = np.asarray(past.items.batch.image, np.float32) / 255
         shown = [image - np.array([jax.random.uniform(k) for k in some]).reshape(-1, 1, 1, 1)
@@ -78,7 +78,7 @@ def test_loss_is_the_objectives_on_present_and_past_views_together(learned, repl
     np.testing.assert_allclose(value, expected, rtol=1e-4)
     close((aux.state, aux.metrics), (expected_aux.state, expected_aux.metrics))
     assert aux.outputs == ()
-    assert abs(expected - objective.loss(start.network, present)[0]) > 1e-3  # the past shows
+    assert abs(expected - objective.loss(start.network, present)[0]) > 1e-3  # the past changes the loss
 
     if learned == "supervised":
         labels = [*range(300, 300 + EXAMPLES), *np.asarray(past.items.batch.label)]
@@ -90,12 +90,15 @@ def test_loss_is_the_objectives_on_present_and_past_views_together(learned, repl
 @pytest.mark.parametrize("learned", ["simsiam", "supervised"])
 @pytest.mark.parametrize("replay_from", ["buffer", "past_tasks"])
 def test_with_nothing_to_replay_it_is_the_objective_on_the_present_twice(learned, replay_from):
-    """Means and statistics over two copies of a batch are those of one, but for the unbiased running variance."""
+    """With nothing to replay, the loss is the objective's on two copies of the present.
+
+    Means and statistics over two copies are those of one, except for the unbiased running variance.
+    """
     objective, start = small.alone(learned), small.started(learned)
     method, batch, keys = er(learned, replay_from=replay_from), make_batch(3), make_keys(5)
     memory = small.memory_of(method, batch, start)
     if replay_from == "past_tasks":
-        memory = observe(method, memory, 1)  # of the present task: nothing of the past
+        memory = observe(method, memory, 1)  # examples of the present task, which do not count as past
     value, aux = method.loss(*start, memory, batch, method.recall(memory, jax.random.key(0), EXAMPLES), keys)
     present = objective.views(keys.example, batch)
     np.testing.assert_allclose(value, objective.loss(start.network, present)[0], rtol=1e-5)

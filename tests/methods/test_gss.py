@@ -1,4 +1,4 @@
-"""GSS: who takes which slot against a plain loop, and similarities against gradients taken one by one."""
+"""Tests GSS: the choice of slots against a plain loop, and similarities against gradients taken one by one."""
 
 import functools
 
@@ -34,11 +34,11 @@ def gss(learned="simsiam", **changes):
     return small.make_method("gss", learned, **(DEFAULTS | changes))
 
 
-# Who takes which slot.
+# Which example takes which slot.
 
 
 def one_by_one(key, stored, seen, offered):
-    """The same draws as `greedy_slots`, in a plain loop."""
+    """Repeats `greedy_slots` in a plain loop, with the same random draws."""
     score, slots = np.array(stored, np.float32), []
     for mine, turn_key in zip(np.asarray(offered, np.float32), jax.random.split(key, len(offered))):
         draw, coin = jax.random.split(turn_key)
@@ -76,11 +76,11 @@ def test_free_slots_are_filled_first_in_order_whatever_the_scores():
     slots = choose(jax.random.key(0), jnp.asarray([0.7, 0.0, 0.0, 0.0]), jnp.asarray(1), offered)
     np.testing.assert_array_equal(
         slots, [1, 2, 3, 4, 4]
-    )  # 4 is no slot: the last two come too late, and are not below 1
+    )  # 4 is no slot: the last two come when all are full, and their scores are not below 1
 
 
 def test_a_place_is_taken_as_often_as_the_paper_says():
-    """Rival i is drawn with stored_i / sum, and gives way with stored_i / (stored_i + offered)."""
+    """Stored example i is drawn with probability stored_i / sum, and replaced with stored_i / (stored_i + offered)."""
     stored, mine, count = np.array([0.2, 1.4, 0.6]), 0.5, 20_000
 
     def trial(key):
@@ -94,13 +94,13 @@ def test_a_place_is_taken_as_often_as_the_paper_says():
 
 
 def test_scores_of_the_batch_count_at_once():
-    """The second example meets the score of the first, which took the only slot."""
+    """The second example competes with the score of the first, which has just taken the only slot."""
     wins = 0
     for seed in range(200):
         slots = choose(jax.random.key(seed), jnp.asarray([1e6]), jnp.asarray(1), jnp.asarray([1e-6, 0.9]))
         assert slots[0] == 0
         wins += int(slots[1] == 0)
-    assert wins == 0  # 1e-6 / (1e-6 + 0.9); against 1e6 it would always win
+    assert wins == 0  # its probability is 1e-6 / (1e-6 + 0.9); against the old score, 1e6, it would always win
 
 
 def test_the_last_writer_of_a_slot_wins_in_images_as_in_scores():
@@ -158,7 +158,7 @@ HEADS = {
 
 @functools.cache
 def single_gradient(learned):
-    """params, state, one image, its label -> gradient of the loss of this example alone."""
+    """Returns a function (params, state, image, label) -> gradient of the loss of this example alone."""
     network = Network(small.Backbone(), **HEADS[learned]())
 
     def loss(params, state, image, label):
@@ -173,7 +173,7 @@ def single_gradient(learned):
 
 
 def scores_by_hand(learned, network, batch, others, part=lambda grads: grads):
-    """1 + the largest cosine of each example's gradient with those of the others."""
+    """Returns 1 + the largest cosine of each example's gradient with the gradients of the others."""
 
     def gradients(examples):
         grads = [
@@ -202,7 +202,7 @@ def test_scores_equal_gradients_taken_one_by_one(learned):
     assert np.ptp(expected) > 0.01
     np.testing.assert_allclose(aux.outputs, expected, rtol=1e-3, atol=1e-3)
 
-    # It learns as ER does.
+    # The loss is the same as ER's.
     objective = small.alone(learned)
     views = objective.views(keys.example, batch), objective.views(keys.past, past.items.batch)
     together = jax.tree.map(lambda x, y: jnp.concatenate([x, y]), *views)
@@ -212,18 +212,18 @@ def test_scores_equal_gradients_taken_one_by_one(learned):
 
 
 def drawn(memory, keys, count):
-    """The stored examples that a step compares with."""
+    """Returns the stored examples that a step compares with."""
     return uniform_sample(memory.buffer, keys.batch, count, first_filled(memory.buffer)).items.batch
 
 
 def half(tree):
-    """The share of the first of two devices."""
+    """Returns the share of the first of two devices."""
     return jax.tree.map(lambda x: x[: EXAMPLES // 2], tree)
 
 
 @pytest.mark.parametrize(("compare", "number"), [(0, EXAMPLES), (7, 7), (99, 2 * EXAMPLES)])
 def test_as_many_stored_examples_are_compared_as_is_asked_for(compare, number):
-    """0: as many as a batch has over all devices, though the loss is given the share of one of two."""
+    """With `compare` 0, as many are compared as the batch has over all devices; the loss is given one of two shares."""
     method, start, batch, keys = (
         gss("supervised", compare=compare),
         small.started("supervised"),
@@ -266,11 +266,11 @@ def test_through_the_train_step_the_first_batch_scores_a_tenth_and_the_second_wh
     second, _ = train_step(first, make_batch(2))
     _, _, keys = small.step_keys(first.step)
     others = drawn(first.memory, keys, DEFAULTS["compare"])
-    # By the parameters before the update.
+    # Scores are of the parameters before the update.
     expected = scores_by_hand("simsiam", first.network, make_batch(2), others)
     np.testing.assert_allclose(second.memory.buffer.own, [0.1] * EXAMPLES + expected, rtol=1e-3, atol=1e-3)
     np.testing.assert_array_equal(second.memory.buffer.items.batch.label, [*make_batch(1).label, *make_batch(2).label])
-    # Scores do not feed back into the loss: the first step is that of the present beside itself.
+    # Scores do not change the loss: the first step learns from the present twice, as nothing is stored.
     _, _, keys = small.step_keys(before.step)
     views = small.alone("simsiam").views(keys.example, make_batch(1))
     twice = jax.tree.map(lambda x: jnp.concatenate([x, x]), views)
@@ -280,7 +280,7 @@ def test_through_the_train_step_the_first_batch_scores_a_tenth_and_the_second_wh
 
 
 def test_opposite_gradients_score_0_and_no_less():
-    """A score that rounding leaves below 0 has no logarithm: nothing would ever take that slot."""
+    """Opposite gradients never score below 0 by rounding: a negative score would keep its slot for ever."""
     start, keys = small.started("simsiam"), make_keys(5)
     batch = jax.tree.map(lambda x: x[jnp.zeros(EXAMPLES, jnp.int32)], make_batch(3))
     objective = small.objective("simsiam")

@@ -1,4 +1,4 @@
-"""The train step, finetune, LUMP and a progressive network, against steps put together by hand."""
+"""Tests the train step, finetune, LUMP and a progressive network, against steps put together by hand."""
 
 import functools
 
@@ -20,7 +20,7 @@ from ucl_jax.training.step import init_state, make_train_step
 from ucl_jax.types import Aux, Batch, Parameters, Span, Variables, Views
 
 BUFFER = 10
-# What produced Table 1 of the paper, but for the size of the buffer; alpha 1 is uniform, so that weights mix visibly.
+# The settings of Table 1 of the paper, but with a small buffer, and alpha 1, where weights are uniform and mix visibly.
 DEFAULTS = {
     "buffer_size": BUFFER, "policy": "reservoir", "alpha": 1.0, "replay_pair": "frozen", "replay_from": "buffer",
     "mix_per": "batch", "mix_labels": "lambda", "count": "presentations",
@@ -32,7 +32,7 @@ finetune_loss = small.quick_jit(FINETUNE.loss)
 
 @functools.cache
 def lump(learned="simsiam", **changes):
-    """LUMP with its functions compiled, once for each setting."""
+    """Builds LUMP with its functions compiled, once for each setting."""
     return small.make_method("lump", learned, **(DEFAULTS | changes))
 
 
@@ -46,12 +46,12 @@ def make_views(batch, seed):
 
 
 def second_views(batch, seed):
-    """What LUMP keeps beside the images of a batch."""
+    """Returns what LUMP keeps beside the images of a batch."""
     return Views(make_views(batch, seed).image[1:], None)
 
 
 def observe(method, memory, *seeds, first=True):
-    """The memory after batches of these seeds, with second views that `make_views` can make again."""
+    """Returns the memory after batches of these seeds, with second views that `make_views` can make again."""
     for seed in seeds:
         batch = make_batch(seed, first)
         memory = method.observe(memory, small.seen(batch, second_views(batch, seed)), jax.random.key(seed))
@@ -117,7 +117,7 @@ def test_lump_with_an_empty_buffer_is_finetune_exactly(start, replay_pair, mix_p
 
 
 def by_hand(past, keys, batch, replay_pair, mix_per, alpha):
-    """The views of LUMP's step, mixed one example at a time in NumPy, and the mean weight."""
+    """Returns the views of LUMP's step, mixed one example at a time in NumPy, and the mean weight."""
     present = OBJECTIVE.views(keys.example, batch)
     if replay_pair == "frozen":
         recalled = OBJECTIVE.views(keys.past, past.items.batch, "replayed").image + past.items.kept.image
@@ -151,7 +151,7 @@ def test_lump_with_a_filled_buffer_equals_a_step_by_hand(start, replay_pair, mix
     np.testing.assert_allclose(aux.metrics["feature_std"], expected_aux.metrics["feature_std"], rtol=1e-4)
     close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
     jax.tree.map(close, aux.state, expected_aux.state)
-    # What `observe` gets is the second view of the present alone, not the mixed one.
+    # `observe` gets the second view of the present, not the mixed one.
     close(aux.outputs.image[0], OBJECTIVE.views(keys.example, batch).image[1])
 
 
@@ -202,14 +202,14 @@ def test_past_tasks_mixes_with_earlier_tasks_only(start):
     method, batch, keys = lump(replay_from="past_tasks", buffer_size=4 * EXAMPLES), make_batch(9), make_keys(5)
     memory = observe(method, small.memory_of(method, batch, start), 1, 2)
 
-    # Task 0: there is no earlier one, so the step is finetune's and nothing is recalled, though the buffer has items.
+    # Task 0 has no earlier task: the step is finetune's, and nothing is recalled, although the buffer has items.
     past = method.recall(memory, jax.random.key(3), EXAMPLES)
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(past.items))
     value, aux = method.loss(*start, memory, batch, past, keys)
     assert aux.metrics["lambda"] == 1.0
     np.testing.assert_array_equal(value, finetune_loss(*start, (), batch, (), keys, small.CLOCK)[0])
 
-    # Task 1: examples of batches 1 and 2, never of batch 3, which belongs to task 1 itself.
+    # Task 1 recalls examples of batches 1 and 2, never of batch 3, which belongs to task 1 itself.
     memory = observe(method, small.ended(method, memory), 3)
     for seed in range(20):
         labels = np.asarray(method.recall(memory, jax.random.key(seed), EXAMPLES).items.batch.label)
@@ -221,7 +221,7 @@ def test_past_tasks_mixes_with_earlier_tasks_only(start):
     np.testing.assert_allclose(value, OBJECTIVE.loss(start.network, views)[0], rtol=1e-4)
     np.testing.assert_allclose(aux.metrics["lambda"], weight, rtol=1e-6)
 
-    # Task 2: batch 3 belongs to the past now.
+    # In task 2, batch 3 belongs to the past.
     memory = small.ended(method, memory)
     labels = np.asarray(method.recall(memory, jax.random.key(3), 3 * EXAMPLES).items.batch.label)
     assert sorted(labels) == sorted(100 * seed + place for seed in (1, 2, 3) for place in range(EXAMPLES))
@@ -251,7 +251,7 @@ def test_count_decides_whether_an_example_is_offered_once_or_each_time(start, co
 
 
 def test_memory_keeps_its_structure_shapes_and_dtypes(start):
-    """Else a compiled step would be compiled again, or fail, after the first."""
+    """The memory keeps its structure, shapes and dtypes, so that a compiled step is not compiled again."""
     for settings in ({}, {"count": "examples", "replay_from": "past_tasks", "buffer_size": 3}):
         method = lump(**settings)
         before = small.memory_of(method, make_batch(), start)
@@ -278,13 +278,16 @@ def test_what_lump_recalls_keeps_its_shapes_whether_or_not_something_is_stored(s
 
 @pytest.mark.parametrize(("mix_labels", "mix_per"), [("lambda", "batch"), ("release", "batch"), ("release", "example")])
 def test_mixed_labels_equal_two_cross_entropies_by_hand(mix_labels, mix_per):
-    """lambda: w CE(y) + (1 - w) CE(y past); release: CE(y) + (1 - w) CE(y past), as in the official code."""
+    """The loss with mixed labels is a sum of two cross-entropies.
+
+    With lambda it is w CE(y) + (1 - w) CE(y past); with release, as in the official code, CE(y) + (1 - w) CE(y past).
+    """
     objective, start = small.alone("supervised"), small.started("supervised")
     method, batch, keys = lump("supervised", mix_labels=mix_labels, mix_per=mix_per), make_batch(3), make_keys(5)
     memory = small.memory_of(method, batch, start)
     value, aux = method.loss(*start, memory, batch, method.recall(memory, jax.random.key(3), EXAMPLES), keys)
     alone, _ = objective.loss(start.network, objective.views(keys.example, batch))
-    np.testing.assert_allclose(value, alone, rtol=1e-5)  # an empty buffer: the weight is 1, and so is the present's
+    np.testing.assert_allclose(value, alone, rtol=1e-5)  # with an empty buffer the present has weight 1
     one_hot = np.eye(1000)[np.asarray(batch.label)]
     assert aux.outputs.image == ()
     np.testing.assert_array_equal(aux.outputs.label, one_hot)
@@ -320,13 +323,14 @@ def test_labels_as_released_need_labels(learned):
 # The train step, with numbers worked by hand.
 
 
-OWN = {"a": 1.0, "b": 0.25}  # the toy's own parameters; b learns from the second task on
+OWN = {"a": 1.0, "b": 0.25}  # the toy's own parameters; b learns only from the second task on
 
 
 def toy():
-    """A loss with gradients (mean label, mean label) and 3, of its own 5 and 5, a reference with (past, -past) and 7.
+    """Builds a method whose gradients are known, and whose memory is the Step that it was told.
 
-    Its memory is the Step that it was told.
+    The gradient is the mean label for each entry of `a`, 3 for `b`, and 5 for its own parameters. The reference's
+    gradient is (p, -p) for `a`, where p is the mean of what is recalled, and 7 for `b`.
     """
 
     def loss(params, state, memory, batch, recalled, keys, clock):
@@ -351,7 +355,7 @@ def toy():
 
 
 def toy_objective():
-    """Trains `a` alone; its state is told the clock and the new parameters after every step."""
+    """Builds an objective that trains only `a`; its state records the new parameters and the step after each update."""
 
     def after_update(network, clock):
         return network.state | {"after": jnp.append(network.params["a"], clock.task_step.astype(jnp.float32))}
@@ -364,7 +368,11 @@ def toy_objective():
 @pytest.mark.parametrize("task", [0, 1])
 @pytest.mark.parametrize("devices", [1, 2])
 def test_train_step_equals_numbers_worked_by_hand(devices, task):
-    """Labels 100..105: gradient 102.5; past 1..6: reference 3.5; so 102.5 -+ 7. Weight decay 0.5, rate 0.1."""
+    """A step of the toy gives the numbers worked by hand, on one device and on two.
+
+    Labels 100..105 give the gradient 102.5, the past 1..6 gives the reference 3.5. Their projection is 102.5 -+ 7;
+    weight decay is 0.5, the rate 0.1.
+    """
     params = {"a": jnp.asarray([1.0, -2.0]), "b": jnp.asarray(0.3)}
     state = {"clock": jnp.zeros(4, jnp.int32), "after": jnp.zeros(3)}
     optimizer = optax.chain(optax.add_decayed_weights(0.5), optax.sgd(0.1, momentum=0.9))
@@ -382,11 +390,11 @@ def test_train_step_equals_numbers_worked_by_hand(devices, task):
         small.assert_trees_equal(after, other)
         after, metrics = after
 
-    told = after.memory  # what `observe` was given
+    told = after.memory  # the Step that `observe` was given
     close = functools.partial(small.assert_trees_close, rtol=1e-6)
     late = 5.0 * task  # the gradient of the own parameter that learns from the second task on
     own = {"a": np.array(5.0), "b": np.array(late)}
-    # Not projected; what is inactive has none.
+    # These gradients are not projected, and are 0 where a parameter is inactive.
     close(told.grads, Parameters({"a": np.array([102.5, 102.5]), "b": np.array(0.0)}, own))
     small.assert_trees_equal(told.before, Parameters(params, jax.tree.map(jnp.asarray, OWN)))
     small.assert_trees_equal(told.after, after.params)
@@ -396,7 +404,7 @@ def test_train_step_equals_numbers_worked_by_hand(devices, task):
     projected = np.array([102.5 - 2 * 3.5, 102.5 + 2 * 3.5])
     expected = np.array([1.0, -2.0]) - 0.1 * (projected + 0.5 * np.array([1.0, -2.0]))
     close(after.params.network, {"a": expected, "b": np.array(0.3)})
-    assert after.params.network["b"] == params["b"]  # not trained: to the bit, though its gradient is not 0
+    assert after.params.network["b"] == params["b"]  # not trained: the same to the bit, although its gradient is not 0
     own_after = {"a": 1.0 - 0.1 * (5.0 + 0.5), "b": 0.25 - 0.1 * (late + 0.125) if task else 0.25}
     close(after.params.method, jax.tree.map(np.float64, own_after))
     trace = optax.tree.get(after.opt_state, "trace")
@@ -414,7 +422,7 @@ def test_train_step_equals_numbers_worked_by_hand(devices, task):
 
 
 class Column(nn.Module):
-    """Two maps; the second one reads the first ones of the columns before."""
+    """Two maps; the second one also reads the first maps of earlier columns."""
 
     @nn.compact
     def __call__(self, x, earlier, train):
@@ -434,7 +442,7 @@ def stage(column, columns=3):
 
 
 def test_a_column_learns_alone_beside_the_frozen_ones():
-    """With momentum and weight decay, which would move frozen parameters though their gradients are 0."""
+    """Frozen columns stay to the bit, even with momentum and weight decay, which move parameters of gradient 0."""
     rate, decay, momentum = 0.1, 0.2, 0.9
     optimizer = optax.chain(optax.add_decayed_weights(decay), optax.sgd(rate, momentum=momentum))
     state = small.start_state(FINETUNE, optimizer, small.started("simsiam", stage(0)))
@@ -449,13 +457,13 @@ def test_a_column_learns_alone_beside_the_frozen_ones():
         step = small.make_step(method, optimizer, architecture=stage(column))
         before = state
         trace = optax.tree.get(before.opt_state, "trace").network[name]
-        small.assert_trees_equal(trace, jax.tree.map(jnp.zeros_like, trace))  # it starts at rest
+        small.assert_trees_equal(trace, jax.tree.map(jnp.zeros_like, trace))  # the momentum starts at 0
         for number in range(3):
             if column:
                 _, _, keys = small.step_keys(state.step)
                 views = small.alone("simsiam").views(keys.example, make_batch(number))
                 (_, aux), grads = small.value_and_grad("simsiam", stage(1))(state.network, views)
-                # The gradient of what is frozen is not 0: freezing is the step's doing.
+                # The gradient of the frozen column is not 0, so it is the step that freezes it.
                 assert max(np.abs(x).max() for x in jax.tree.leaves(grads["networks_0"]["backbone"])) > 1e-4
                 pulls = jax.tree.map(lambda g, p: g + decay * p, grads[name], state.network.params[name])
                 trace = jax.tree.map(lambda t, g: momentum * t + g, trace, pulls)
@@ -473,7 +481,7 @@ def test_a_column_learns_alone_beside_the_frozen_ones():
         for tree, old in pairs:
             moved = jax.tree.map(lambda x, y: bool(np.any(np.asarray(x) != np.asarray(y))), tree[name], old[name])
             assert all(jax.tree.leaves(moved)), moved
-        if column:  # what the first task's column says has not changed
+        if column:  # the outputs of the first task's column have not changed
             embed, view = small.alone("simsiam", stage(0)).embed, jnp.asarray(make_batch(7).image, jnp.float32)
             outputs = (embed(x.network, view, False)[0] for x in (before, state))
             small.assert_trees_equal(*outputs)

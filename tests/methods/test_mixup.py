@@ -1,4 +1,4 @@
-"""Mixup by hand, and the law of its weights."""
+"""Tests mixup by hand, and the law of its weights."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ def test_mixup_with_one_weight_by_hand():
 
 
 def test_mixup_with_a_weight_an_example_in_a_pytree_by_hand():
-    # Leaves of rank 4, 2 and 1: the weight goes with the first axis of each, also where another axis is as long.
+    # Leaves have rank 4, 2 and 1. The weight goes with the first axis of each, even where another axis is as long.
     image = np.arange(2 * 2 * 2 * 3, dtype=np.float32).reshape(2, 2, 2, 3)
     present = {"views": (image, -image), "label": np.eye(2, dtype=np.float32), "scale": np.float32([8.0, 8.0])}
     past = {"views": (image + 4.0, image), "label": np.ones((2, 2), np.float32), "scale": np.float32([0.0, 4.0])}
@@ -41,7 +41,7 @@ def test_weight_1_keeps_the_present_and_weight_0_the_past_exactly(shape):
 def test_quantiles_invert_scipys_distribution_function(alpha):
     logits = np.float64(quantile_logits(alpha))
     np.testing.assert_array_equal(logits, -logits[::-1])
-    # Halfway between nodes, where a straight line is furthest from the curve; below 1e-260 there are too few digits.
+    # Halfway between nodes a straight line is furthest from the curve. Below 1e-260 there are too few digits.
     middle, u = (logits[1:] + logits[:-1]) / 2, np.linspace(-REACH, REACH, 2 * NODES - 1)[1::2]
     tested = (middle < 0) & (middle > -600)
     reached = scipy.stats.beta(alpha, alpha).cdf(scipy.special.expit(middle[tested]))
@@ -66,7 +66,7 @@ def test_sample_lambda_has_the_law_and_the_moments_of_rejection(alpha):
 
 @pytest.mark.parametrize(("draw", "loops"), [(sample_lambda, False), (jax.random.beta, True)])
 def test_sample_lambda_has_no_loop(draw, loops):
-    """A loop whose length depends on what is drawn: on a GPU each of its turns waits for the host."""
+    """Sampling has no loop whose length is random: on a GPU each of its turns would wait for the host."""
     alphas = (0.1,) if draw is sample_lambda else (0.1, 0.1)
     program = str(jax.make_jaxpr(lambda key: draw(key, *alphas))(jax.random.key(0)))
     assert any(name in program for name in ("while", "scan", "random_gamma")) == loops
@@ -78,7 +78,7 @@ def test_sample_lambda_is_beta(alpha):
     assert sample_lambda(jax.random.key(0), alpha).shape == ()
     assert draws.min() >= 0
     assert draws.max() <= 1
-    # Float32 rounds what is nearer to 1 than 6e-8 to 1, which at alpha = 0.1 is a tenth of the mass: so up to 0.999.
+    # Float32 rounds numbers nearer to 1 than 6e-8 to 1, a tenth of the mass at alpha = 0.1; so the grid ends at 0.999.
     grid = np.concatenate([np.logspace(-12, -2, 30), np.linspace(0.02, 0.999, 60)])
     empirical = np.mean(draws[:, None] <= grid, axis=0)
     distance = np.abs(empirical - scipy.stats.beta(alpha, alpha).cdf(grid)).max()

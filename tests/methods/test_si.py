@@ -1,4 +1,4 @@
-"""SI over three tasks on a small real network, against importances accumulated in NumPy step by step."""
+"""Tests SI over three tasks on a small real network, against importances accumulated in NumPy step by step."""
 
 import functools
 
@@ -14,7 +14,7 @@ from ucl_jax.methods import METHODS
 from ucl_jax.types import Parameters, Variables
 
 TASKS, STEPS, LEARNING_RATE, MOMENTUM = 3, 2, 0.1, 0.9
-# Not the values of the paper: such that the penalty, the clipping and the damping all show in a few steps.
+# These are not the paper's values: with these the penalty, the clipping and the damping all show in a few steps.
 DEFAULTS = {"c": 100.0, "xi": 1e-4, "form": "release", "rate": 0.3, "clip": 0.01, "protect": "backbone"}
 FORMS = ["release", "path_integral", "submission", "overwrite"]
 close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-7)
@@ -26,7 +26,7 @@ def si(**changes):
 
 @functools.cache
 def run(**changes):
-    """(state, batch, metrics, next state) of each step, and the state after the end of each task."""
+    """Trains three tasks; returns (state, batch, metrics, next state) of each step, and the state after each task."""
     method, optimizer = si(**changes), optax.sgd(LEARNING_RATE, MOMENTUM)
     step, steps, ends = small.make_step(method, optimizer), [], []
     state = small.start_state(method, optimizer, small.started("simsiam"))
@@ -43,7 +43,7 @@ def run(**changes):
 
 
 def flat(tree):
-    """The leaves by their paths, float64."""
+    """Returns the leaves by their paths, in float64."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path): np.asarray(leaf, np.float64) for path, leaf in leaves}
 
@@ -53,7 +53,7 @@ def largest(tree):
 
 
 def compare(found, expected):
-    """To 1e-4 of the largest number: importances are far below 1."""
+    """Compares to 1e-4 of the largest number, because importances are far below 1."""
     found, atol = flat(found), 1e-4 * largest(expected)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
@@ -85,7 +85,7 @@ def test_three_tasks_equal_importances_accumulated_by_hand(changes):
         close(metrics["loss"], value + penalty)
         assert (metrics["penalty"] == 0.0) == (task == 0 or number % STEPS == 0)  # the anchor is where a task starts
 
-        # The gradient that the optimiser takes, and where it goes.
+        # The gradient that the optimiser takes, and the step that follows from it.
         pull = {n: sign * 2 * setting["c"] * omega[n] * (before[n] - anchor[n]) for n in omega}
         total = {n: grads[n] + pull[n] for n in omega}
         pulled |= any(np.abs(pull[n]).max() > 0.2 * np.abs(grads[n]).max() > 1e-3 for n in omega)
@@ -104,7 +104,7 @@ def test_three_tasks_equal_importances_accumulated_by_hand(changes):
             else:
                 path[n] = path[n] + setting["rate"] * total[n] ** 2
         compare(after.memory.path, path)
-        compare(after.memory.omega, omega)  # until the task ends
+        compare(after.memory.omega, omega)  # it changes only when the task ends
         compare(after.memory.anchor, anchor)
 
         if last:
@@ -125,14 +125,14 @@ def test_three_tasks_equal_importances_accumulated_by_hand(changes):
             else:
                 assert protected == omega.keys() - heads
 
-    # This test sees what it is about.
+    # Each of the things that this test compares has occurred.
     assert pulled
     assert clipped_somewhere == bool(setting["clip"])
     assert negative == (setting["form"] == "path_integral")
 
 
 def test_forms_and_clipping_make_a_difference():
-    """So that one of them in the place of another would be seen above."""
+    """The forms and clipping give different importances, so that the test above would notice one in another's place."""
     omegas = [flat(run(form=form)[1][-1].memory.omega) for form in FORMS]
     omegas.append(flat(run(clip=0.0, rate=0.003)[1][-1].memory.omega))
     for place, one in enumerate(omegas):
@@ -142,7 +142,10 @@ def test_forms_and_clipping_make_a_difference():
 
 @pytest.mark.parametrize("protect", ["backbone", "all"])
 def test_what_is_protected_wherever_it_is_in_the_tree(protect):
-    """Also in a column of a progressive network; the head of a supervised objective is protected with its backbone."""
+    """Heads are recognised anywhere in the tree, also in a column of a progressive network.
+
+    The linear head of a supervised objective is protected with its backbone.
+    """
     column = {name: {"output": {"kernel": jnp.ones(2)}} for name in ("backbone", "projector", "predictor", "head")}
     params = {"networks_0": column, "head": {"kernel": jnp.ones(3)}, "projector": {"bias": jnp.ones(1)}}
     method = si(protect=protect, clip=0.5, rate=0.8)

@@ -1,4 +1,4 @@
-"""Results and gradients are those of a sum written out; accelerators keep what they have."""
+"""Tests that results and gradients are those of a sum written out, and that accelerators keep JAX's own convolution."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ SHAPES = [  # batch, height, width, channels, features, kernel, stride
     (5, 6, 6, 4, 6, 1, 1),
     (4, 2, 2, 3, 4, 3, 2),
     (3, 2, 1, 4, 3, 5, 1),
-    (6, 8, 8, 9, 8, 3, 1),  # by Winograd when large
+    (6, 8, 8, 9, 8, 3, 1),  # computed by Winograd where it is large
     (5, 4, 6, 8, 10, 3, 1),
     (7, 4, 4, 8, 8, 3, 1),
 ]
@@ -34,7 +34,7 @@ def operands(batch, height, width, channels, features, size, stride):
 
 
 def by_definition(x, kernel, gradient, stride):
-    """Result and gradients by loops over the places of the output."""
+    """Returns the result and the gradients, by loops over the places of the output."""
     size, (_, height, width, _) = len(kernel), gradient.shape
     padding = size // 2
     padded = np.pad(x.astype(np.float64), ((0, 0), (padding, padding), (padding, padding), (0, 0)))
@@ -52,7 +52,7 @@ def by_definition(x, kernel, gradient, stride):
 @pytest.mark.parametrize("patch_bytes", [1, 3000, 2**22])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_result_and_gradients_are_those_of_the_definition(monkeypatch, shape, patch_bytes):
-    monkeypatch.setattr(convolution, "PATCH_BYTES", patch_bytes)  # an example a time, some, all of them by XLA
+    monkeypatch.setattr(convolution, "PATCH_BYTES", patch_bytes)  # one example at a time, some, or all of them by XLA
     monkeypatch.setattr(convolution, "TILES", 20)
     x, kernel, gradient = operands(*shape)
     result, pull = jax.vjp(lambda x, kernel: convolution.convolve(x, kernel, shape[-1]), x, kernel)
@@ -62,7 +62,10 @@ def test_result_and_gradients_are_those_of_the_definition(monkeypatch, shape, pa
 
 @pytest.mark.parametrize(("tiles", "channels"), [(1, 64), (40, 64), (512, 64), (512, 512)])
 def test_winograd_is_about_as_exact_as_the_sum_itself(monkeypatch, tiles, channels):
-    """In float32, beside XLA's own, of what a ReLU leaves; by some examples at a time, a divisor of 12."""
+    """In float32, Winograd errs at most four times as much as XLA's own sum, on inputs that a ReLU leaves.
+
+    TILES decides how many of the 12 examples are computed at a time.
+    """
     monkeypatch.setattr(convolution, "TILES", tiles)
     x, kernel, gradient = operands(12, 4, 4, channels, 48, 3, 1)
     x = np.maximum(x, 0)
@@ -78,11 +81,11 @@ def test_winograd_is_about_as_exact_as_the_sum_itself(monkeypatch, tiles, channe
 
 
 def test_gradients_of_single_examples_with_two_views_and_of_two_devices(monkeypatch):
-    """vmap of vmap (GSS), and pmap, beside JAX's own."""
+    """Nested vmap, as GSS uses it, and pmap give the gradients of JAX's own convolution."""
     monkeypatch.setattr(convolution, "TILES", 8)
     monkeypatch.setattr(convolution, "PATCH_BYTES", 1000)
     x, kernel, gradient = operands(4, 8, 8, 8, 8, 3, 1)
-    views = np.stack([x, -x], axis=1)[:, :, None]  # examples, views, 1
+    views = np.stack([x, -x], axis=1)[:, :, None]  # axes: examples, views, 1
 
     def gradients(convolve, mapped, views):
         def loss(kernel, views, gradient):
@@ -97,7 +100,11 @@ def test_gradients_of_single_examples_with_two_views_and_of_two_devices(monkeypa
 
 @pytest.mark.parametrize(("shape", "patch_bytes"), [(1, 3000), (-2, 3000), (3, 3000), (-1, 3000), (-2, 2**22)])
 def test_a_mapped_convolution_has_the_gradients_of_each_example(monkeypatch, shape, patch_bytes):
-    """Two views of shared kernels, gradients of single examples (GSS), and kernels of several networks are mapped."""
+    """Each kind of vmap gives the gradients of each example.
+
+    The kinds are two views with a shared kernel, gradients of single examples (GSS), and a kernel for each of two
+    networks.
+    """
     monkeypatch.setattr(convolution, "PATCH_BYTES", patch_bytes)
     monkeypatch.setattr(convolution, "TILES", 40)
     x, kernel, gradient = operands(*SHAPES[shape])
@@ -134,7 +141,7 @@ def test_a_mapped_convolution_has_the_gradients_of_each_example(monkeypatch, sha
 
 
 def test_gradients_of_bfloat16_are_summed_in_float32(monkeypatch):
-    """4,096 ones: a sum in bfloat16 stays at 256, where adding 1 changes nothing."""
+    """A sum of 4,096 ones is exact; in bfloat16 it would stay at 256, where adding 1 changes nothing."""
     monkeypatch.setattr(convolution, "PATCH_BYTES", 1)
     x, kernel = jnp.ones((4096, 1, 1, 1), jnp.bfloat16), jnp.ones((3, 3, 1, 1), jnp.bfloat16)
     of_kernel = convolution.patch_gradients(x, kernel, x, 1)[1]
@@ -143,7 +150,7 @@ def test_gradients_of_bfloat16_are_summed_in_float32(monkeypatch):
 
 
 def lowered(convolve, shape):
-    """The text of a program with result and gradients of two views."""
+    """Returns the text of the program that computes result and gradients of two views."""
     x, kernel, gradient = operands(*shape)
 
     def gradients(x, kernel, gradient):

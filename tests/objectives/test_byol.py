@@ -1,4 +1,4 @@
-"""BYOL: the target that follows, against golden values and NumPy; its loss, against two networks called by hand."""
+"""Tests BYOL: the target network against golden values and NumPy, and its loss against two networks called by hand."""
 
 import functools
 
@@ -20,11 +20,11 @@ close = functools.partial(small.assert_trees_close, rtol=1e-4, atol=1e-5)
 
 
 def drawn(seed, shape):
-    """Inputs of the golden values below: RandomState(seed).standard_normal(shape)."""
+    """Draws inputs of the golden values below: RandomState(seed).standard_normal(shape)."""
     return jnp.asarray(np.random.RandomState(seed).standard_normal(shape), jnp.float32)
 
 
-# DonkeyShot21/cassle @ b5b0929, losses/byol.py, both directions; float64.
+# Golden values of DonkeyShot21/cassle @ b5b0929, losses/byol.py, summed over both directions, in float64.
 LOSS = 4.094312518072
 FIRST_OF_GRADIENT = [
     0.03380787274229522, 0.0010118761874372975, 0.02687001827913177, 0.01395958670140379, 0.0031867094826607267,
@@ -46,7 +46,7 @@ def test_the_loss_equals_the_official_one():
     assert not np.any(of_targets)
 
 
-# cassle @ b5b0929, utils/momentum.py, MomentumUpdater.update_tau: (base, final), steps, step -> tau.
+# Golden values of cassle @ b5b0929, utils/momentum.py, MomentumUpdater.update_tau: step -> tau.
 BYOL = {0: 0.99, 1: 0.9900000000648889, 39: 0.9900000986957193, 1000: 0.9900647486868104, 9750: 0.995,
         15000: 0.9987425537408555, 19499: 0.9999999999351111, 19500: 1.0}  # fmt: skip
 MOCO = {0: 0.99, 1000: 0.9900582738181294, 4750: 0.9912545889869528, 9499: 0.9943180788769047, 19500: 0.999}
@@ -68,7 +68,10 @@ def clock(task_step, task_steps, task=0):
 
 
 def test_the_first_targets_equal_the_official_ones():
-    """cassle @ b5b0929: no update follows batch 0; then tau(0), tau(1), tau(2) of 10 steps from 0.9 to 1."""
+    """Batch 0 leaves the target as it is; then it moves by tau(0), tau(1), tau(2) of 10 steps from 0.9 to 1.
+
+    The golden values are those of cassle @ b5b0929.
+    """
     made = objective(momentum=0.9, final_momentum=1.0, first_update="late")
     target = Variables({"projector": drawn(81000, (3, 2))}, {})
     for step in range(4):
@@ -109,7 +112,7 @@ def networks():
 
 
 def call(network, params, state, views):
-    """Outputs of views one after the other in training mode, and the running statistics after them."""
+    """Returns the outputs of views one after the other in training mode, and the running statistics after them."""
     outputs = []
     for view in views:
         out, state = network.apply({"params": params, **state}, view, True, mutable=["batch_stats"])
@@ -140,7 +143,7 @@ def test_loss_gradient_and_statistics_equal_two_networks_called_by_hand():
     close(gradient, slopes, rtol=1e-2, atol=1e-4)
     close(aux.state["batch_stats"], statistics["batch_stats"])
     close(aux.state["target"].state, followed)
-    small.assert_trees_equal(aux.state["target"].params, target.params)  # it moves after the update, not here
+    small.assert_trees_equal(aux.state["target"].params, target.params)  # it moves only after the update
     np.testing.assert_allclose(aux.outputs.prediction[1], ours[1].prediction, rtol=1e-3, atol=1e-4)
 
 

@@ -1,4 +1,4 @@
-"""Losses against PyTorch's numbers, on one device and over four; the collectives they are made of."""
+"""Tests losses against PyTorch's numbers, on one device and over four, and the collectives that they use."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ DEVICES = 4
 
 
 def wave(shape, offset):
-    """Numbers in [-1, 1], the same as in tests/golden_torch.py."""
+    """Returns numbers in [-1, 1], the same as in tests/golden_torch.py."""
     index = np.arange(np.prod(shape, dtype=int), dtype=np.float64)
     return np.sin(0.31 * index * index + 0.7 * index + offset).reshape(shape)
 
@@ -22,7 +22,7 @@ def float32(x):
 
 
 def pattern_dot(gradient):
-    """A gradient in two numbers: its norm, and its product with a pattern, which sees signs and places."""
+    """Reduces a gradient to two numbers: its norm, and its product with a pattern, which shows signs and places."""
     gradient = np.asarray(gradient, np.float64)
     return [np.linalg.norm(gradient), np.sum(gradient * wave(gradient.shape, 0.5))]
 
@@ -37,7 +37,7 @@ def split(x):
 def test_negative_cosine_equals_pytorch_and_stops_at_the_target():
     prediction, target = float32(2.0 * wave((8, 5), 1.0)), float32(wave((8, 5), 2.0) + 0.5)
     loss, (to_prediction, to_target) = jax.value_and_grad(losses.negative_cosine, (0, 1))(prediction, target)
-    # PyTorch 2.13.0 CPU, tests/golden_torch.py: COSINE, of -F.cosine_similarity(p, z.detach(), dim=-1).mean().
+    # COSINE of tests/golden_torch.py: -F.cosine_similarity(p, z.detach(), dim=-1).mean(), PyTorch 2.13.0 on a CPU.
     np.testing.assert_allclose(loss, -0.500769, atol=1e-6)
     np.testing.assert_allclose(pattern_dot(to_prediction), [0.1015413, 0.1776952], rtol=1e-5)
     np.testing.assert_array_equal(to_target, np.zeros((8, 5)))
@@ -55,7 +55,7 @@ def test_negative_cosine_of_a_zero_vector_is_zero_with_a_finite_gradient(zero):
     prediction = jnp.zeros((1, 3)) if zero != "target" else float32([[0.0, 3.0, 4.0]])
     target = jnp.zeros((1, 3)) if zero != "prediction" else float32([[0.0, 3.0, 4.0]])
     loss, gradient = jax.value_and_grad(losses.negative_cosine)(prediction, target)
-    # By hand: the norm is bounded below by 1e-8, so the gradient at 0 is -unit(target) / 1e-8, and 0 for a zero target.
+    # By hand: the norm is at least 1e-8, so the gradient at 0 is -unit(target) / 1e-8, and 0 for a zero target.
     expected = [0.0, -0.6e8, -0.8e8] if zero == "prediction" else [0.0, 0.0, 0.0]
     assert loss == 0.0
     np.testing.assert_allclose(gradient[0], expected, rtol=1e-5)
@@ -72,7 +72,7 @@ def test_negative_cosine_of_bfloat16_is_computed_in_float32():
 
 # Barlow Twins.
 
-# PyTorch 2.13.0 CPU, tests/golden_torch.py: BARLOW, by the formula of the official BarlowTwinsLoss.
+# Golden numbers BARLOW of tests/golden_torch.py, by the formula of the official BarlowTwinsLoss in PyTorch 2.13.0:
 # off_diagonal -> loss, pattern_dot of the gradient in the first view, and in the second.
 BARLOW = {
     5e-3: (1.4049228, [0.3496635, 0.6534356], [0.3157069, -1.1402826]),
@@ -98,8 +98,8 @@ def test_barlow_twins_default_weight_is_the_official_one():
 
 
 def test_barlow_twins_of_equal_orthogonal_columns_by_hand():
-    # Columns of a Hadamard matrix: correlations are 0 off the diagonal and, divided by B with a deviation divided by
-    # B - 1, (B - 1) / B on it: the loss is D * (1 / B)^2.
+    # The columns of a Hadamard matrix have correlations of 0 off the diagonal. On it they are (B - 1) / B, because the
+    # sum is divided by B and the deviation by B - 1. The loss is D * (1 / B)^2.
     columns = float32([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
     np.testing.assert_allclose(losses.barlow_twins(columns, 7.0 * columns + 2.0), 3 / 16, rtol=1e-5)
 
@@ -116,7 +116,10 @@ def test_barlow_twins_over_devices_equals_one_device(off_diagonal):
 
 @pytest.mark.parametrize("name", ["negative_cosine", "barlow_twins", "cross_entropy"])
 def test_averaged_gradient_over_devices_equals_that_of_one_device(name):
-    """The way of the training step: parameters shared, each device differentiates its own loss, gradients averaged."""
+    """The averaged gradient over devices is that of one device.
+
+    As in the train step, parameters are shared, and each device differentiates its own loss.
+    """
     weight = float32(wave((5, 6), 3.0))
 
     def loss(weight, first, second, axis_name):
@@ -143,7 +146,7 @@ def test_averaged_gradient_over_devices_equals_that_of_one_device(name):
 
 
 def cross_entropy_by_hand(logits, label):
-    """-sum of label * log softmax, a loop over float64."""
+    """Computes the mean of -sum of label * log softmax, by a loop over float64."""
     logits, label = np.asarray(logits, np.float64), np.asarray(label, np.float64)
     rows = [-sum(w * (x - row.max() - np.log(np.exp(row - row.max()).sum())) for w, x in zip(weights, row))
             for weights, row in zip(label, logits)]  # fmt: skip
@@ -153,7 +156,7 @@ def cross_entropy_by_hand(logits, label):
 LABELS = {
     "one_hot": np.eye(5)[[0, 4, 2, 2, 1, 3, 0, 4]],
     "mixed": 0.7 * np.eye(5)[[0, 4, 2, 2, 1, 3, 0, 4]] + 0.3 * np.eye(5)[[1, 1, 0, 2, 3, 3, 4, 2]],
-    "weights": np.abs(wave((8, 5), 4.0)),  # rows that sum to anything
+    "weights": np.abs(wave((8, 5), 4.0)),  # rows need not sum to 1
 }
 
 
@@ -162,14 +165,14 @@ def test_cross_entropy_equals_numpy(labels):
     logits, label = float32(3.0 * wave((8, 5), 1.0)), float32(LABELS[labels])
     loss, gradient = jax.value_and_grad(losses.cross_entropy)(logits, label)
     np.testing.assert_allclose(loss, cross_entropy_by_hand(logits, label), rtol=1e-5)
-    # The gradient: (softmax * sum of the row's label - label) / B.
+    # The gradient is (softmax * sum of the row's label - label) / B.
     x, weights = np.asarray(logits, np.float64), np.asarray(label, np.float64)
     softmax = np.exp(x) / np.exp(x).sum(1, keepdims=True)
     np.testing.assert_allclose(gradient, (softmax * weights.sum(1, keepdims=True) - weights) / 8, rtol=1e-4, atol=1e-6)
 
 
 def test_cross_entropy_by_pencil():
-    # Equal logits: log 4. A logit of log 3 among three zeros: p = 1/2 for it, 1/6 for the others.
+    # Equal logits give log 4. A logit of log 3 among three zeros has p = 1/2, the others have 1/6.
     each = jax.vmap(lambda x, y: losses.cross_entropy(x[None], y[None]))
     logits = float32([[7.0] * 4, [np.log(3.0), 0.0, 0.0, 0.0], [np.log(3.0), 0.0, 0.0, 0.0]])
     label = float32([[0.0, 1.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.5, 0.0, 0.0, 0.5]])
@@ -194,7 +197,7 @@ def test_cross_entropy_of_bfloat16_is_computed_in_float32():
 
 
 def test_cross_entropy_is_linear_in_the_label():
-    """So that mixing two losses is the loss of mixed labels."""
+    """The loss of mixed labels is the mixture of the losses."""
     logits, a, b = (float32(x) for x in (wave((8, 5), 1.0), LABELS["one_hot"], LABELS["weights"]))
     mixed = losses.cross_entropy(logits, 0.3 * a - 1.7 * b)
     np.testing.assert_allclose(

@@ -1,4 +1,4 @@
-"""Objectives on small real networks, against calls one after the other and NumPy."""
+"""Tests objectives on small real networks, against calls one after the other and NumPy."""
 
 import functools
 
@@ -19,11 +19,12 @@ from ucl_jax.objectives.base import feature_std, forward_views, make_embed
 from ucl_jax.types import Batch, Variables, Views
 
 DEVICES, SIZE, EXAMPLES, OFF_DIAGONAL, CLASSES = 4, 8, 8, 0.3, 9
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # half the time
+# Programs compile in half the time this way.
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 class Backbone(nn.Module):
-    """A block of ResNet-18 and the spatial mean: every kind of layer, quick to compile."""
+    """A block of ResNet-18 and the spatial mean. It has every kind of layer, and is quick to compile."""
 
     axis_name: str | None = None
 
@@ -32,7 +33,7 @@ class Backbone(nn.Module):
         return jnp.mean(BasicBlock(4, 2, axis_name=self.axis_name, name="block")(x, train), axis=(1, 2))
 
 
-# Cheap to compute by hand: a view is the image times a number of the key, the weak view the image minus one.
+# These are easy to compute by hand: a view is the image times a random number, the weak view the image minus one.
 AUGMENTATION = objectives.Augmentation(
     view=lambda key, image: image.astype(jnp.float32) / 255.0 * jax.random.uniform(key, minval=0.5, maxval=2.0),
     replay_view=lambda key, image: image.astype(jnp.float32) / 255.0 - jax.random.uniform(key),
@@ -40,7 +41,7 @@ AUGMENTATION = objectives.Augmentation(
 )
 
 
-# By what stands before a "+" an objective is known to the package.
+# The name before a "+" is the objective's name in the package.
 SETTINGS = {
     "simsiam": {"hidden_dim": 12, "output_dim": 6, "predictor_dim": 5},
     "barlow_twins": {"hidden_dim": 12, "output_dim": 6, "off_diagonal": OFF_DIAGONAL},
@@ -57,7 +58,7 @@ def make_objective(name, axis_name=None):
 
 
 def make_network(name):
-    """The network that `make_objective` should have made."""
+    """Builds the network that `make_objective` should have built."""
     return {
         "simsiam": lambda: Network(Backbone(), Projector(12, 6), MLP(5)),
         "barlow_twins": lambda: Network(Backbone(), Projector(12, 6)),
@@ -80,7 +81,7 @@ def make_views(seed=0, shape=(EXAMPLES, SIZE, SIZE, 3), views=2):
 
 
 def views_of(name):
-    """What the loss takes. Every second label is mixed, and weighs 0.9 in all, as LUMP's may."""
+    """Returns views for the loss of an objective. Every second label is mixed and sums to 0.9, as LUMP's may."""
     first, second = make_views()
     if name in TWO_VIEWS:
         return Views((first, second), None)
@@ -90,14 +91,14 @@ def views_of(name):
 
 
 def shaken(tree, seed=0):
-    """A tree of parameters or statistics away from its start, where scales are 1 and biases 0."""
+    """Adds random numbers to a tree, because scales of 1 and biases of 0, as at the start, would hide mistakes."""
     rng = np.random.default_rng(seed)
     return jax.tree.map(lambda leaf: np.asarray(leaf) + rng.uniform(0, 0.2, leaf.shape).astype(np.float32), tree)
 
 
 @functools.cache
 def started(name):
-    """An objective with a network as after a while of training."""
+    """Returns an objective, and a network with random numbers added, as if it had been trained."""
     objective = make_objective(name)
     return objective, jax.tree.map(shaken, quick_jit(objective.init)(jax.random.key(0), make_batch().image))
 
@@ -122,7 +123,7 @@ def assert_trees_close(a, b, **tolerance):
 def test_forward_views_equals_calls_one_after_the_other(kind, count):
     backbone = Backbone() if kind == "block" else ResNet18(width=4)
     network = Network(backbone, Projector(12, 6), MLP(5))
-    views = make_views(views=count) * jnp.arange(1.0, count + 1.0).reshape(-1, 1, 1, 1, 1)  # the order matters
+    views = make_views(views=count) * jnp.arange(1.0, count + 1.0).reshape(-1, 1, 1, 1, 1)  # so that order matters
     variables = shaken(quick_jit(lambda: network.init(jax.random.key(0), views[0], train=True))())
     params, state = variables["params"], {"batch_stats": variables["batch_stats"]}
 
@@ -143,9 +144,9 @@ def test_feature_std_equals_numpy():
 
 
 def test_feature_std_is_0_on_collapse_and_about_1_when_spread():
-    """Chen & He 2021, section 4.1: a deviation of 1 / sqrt(D) for an isotropic Gaussian, which is 1 here."""
+    """Features in one direction give 0; an isotropic Gaussian gives 1 (1 / sqrt(D) in Chen & He 2021, section 4.1)."""
     direction = jnp.asarray([[3.0, -1.0, 2.0, 0.5]])
-    collapsed = direction * jnp.arange(1.0, 9.0)[:, None]  # lengths do not count
+    collapsed = direction * jnp.arange(1.0, 9.0)[:, None]  # lengths do not matter
     np.testing.assert_allclose(feature_std(collapsed), 0.0, atol=1e-6)
     np.testing.assert_allclose(feature_std(jnp.zeros((5, 4))), 0.0)
     spread = jax.random.normal(jax.random.key(0), (2000, 64))
@@ -182,7 +183,7 @@ def barlow_twins_by_hand(first, second):
 
 
 def supervised_by_hand(out, label):
-    """-log of the softmax at the labels, a plain loop."""
+    """Computes -log of the softmax at the labels, in a plain loop."""
     total = 0.0
     for logits, weights in zip(out.logits, label):
         for c in range(CLASSES):
@@ -276,7 +277,7 @@ def test_accuracy_of_the_batch_by_hand():
     views = views_of("supervised")
     (_, aux), _ = on_one_device("supervised")
     predicted = np.argmax(aux.outputs.logits[0], axis=1)
-    # Three labels are what is predicted, five are the class after it; of a mixed label the larger part counts.
+    # Three labels are the predicted class, five are the class after it. Of a mixed label the larger part counts.
     label = 0.7 * np.eye(CLASSES)[np.where(np.arange(EXAMPLES) < 3, predicted, (predicted + 1) % CLASSES)]
     label += 0.3 * np.eye(CLASSES)[(predicted + 2) % CLASSES]
     views = views._replace(label=jnp.asarray(label, jnp.float32))
@@ -286,7 +287,7 @@ def test_accuracy_of_the_batch_by_hand():
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_over_devices_equals_one_device(name):
-    """Value, gradient and running statistics, with the batch split over four devices."""
+    """Value, gradient and running statistics are the same with the batch split over four devices."""
     _, variables = started(name)
     objective = make_objective(name, "devices")
 
@@ -329,7 +330,7 @@ def test_eval_loss_is_the_mean_over_examples_and_takes_running_statistics(name):
         np.testing.assert_allclose(value, ONE_BY_ONE[name](*one), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(np.mean(alone), eval_loss(variables, views), rtol=1e-4)
     (trained, _), _ = on_one_device(name)
-    assert abs(float(trained) - np.mean(alone)) > 1e-3  # the batch's statistics are others
+    assert abs(float(trained) - np.mean(alone)) > 1e-3  # the batch's statistics differ from the running ones
 
 
 def test_barlow_twins_has_no_loss_of_one_example():
@@ -440,7 +441,7 @@ def test_what_an_objective_says_of_itself(name):
     objective = make_objective(name)
     assert objective.classes == (CLASSES if name in SUPERVISED else None)
     tree = {"a": np.ones(2)}
-    assert objective.active(tree) is tree  # all of a network for all tasks is trained
+    assert objective.active(tree) is tree  # one network for all tasks is trained as a whole
 
 
 @pytest.mark.parametrize("name", SUPERVISED)
@@ -473,7 +474,7 @@ def test_features_are_the_backbones_in_evaluation_mode_and_each_images_own():
     tree = {"params": variables.params, **variables.state}
     expected = quick_jit(lambda shown: network.apply(tree, shown, False).features)(jnp.asarray(shown))
     np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-6)
-    # The rest of the batch does not count: a probe may pad it with anything.
+    # The rest of the batch does not matter, so a probe may pad it with anything.
     others = jnp.where((jnp.arange(EXAMPLES) % 3 == 0).reshape(-1, 1, 1, 1), images, 255 - images)
     np.testing.assert_allclose(features(variables, others).features[::3], out[::3], rtol=1e-5)
     single = features(variables, images[3:4]).features
@@ -484,7 +485,10 @@ def test_features_are_the_backbones_in_evaluation_mode_and_each_images_own():
 
 
 class Column(nn.Module):
-    """A block, and what it reads of the blocks of earlier columns: ucl_jax.models.progressive.Column in small."""
+    """A small ucl_jax.models.progressive.Column: two blocks.
+
+    The second also reads the first blocks of earlier columns.
+    """
 
     axis_name: str | None = None
 
@@ -507,7 +511,7 @@ def stage_of(name, column, tasks=3):
 
 @pytest.mark.parametrize("name", ["simsiam", "supervised"])
 def test_loss_of_a_stage_changes_the_statistics_of_its_own_column_only(name):
-    """To the bit; through `forward_views` too, which folds the statistics of two views into one."""
+    """Other columns keep their statistics to the bit, also through `forward_views`, which merges those of two views."""
     objective = stage_of(name, 1)
     variables = jax.tree.map(shaken, quick_jit(objective.init)(jax.random.key(0), make_batch().image))
     model_state = variables.state["batch_stats"]

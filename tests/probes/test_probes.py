@@ -1,4 +1,4 @@
-"""Probes of saved networks: against the run's own records, scikit-learn and NumPy; in processes that are killed."""
+"""Tests probes of saved networks against the run's own records, scikit-learn and NumPy, and in killed processes."""
 
 import copy
 import json
@@ -53,7 +53,7 @@ def pnn(tmp_path_factory):
 
 @pytest.fixture
 def workdir(lump, tmp_path):
-    """A copy of the run, to be written to."""
+    """Copies the run into a folder that a test may write to."""
     return shutil.copytree(lump, tmp_path / "run")
 
 
@@ -68,7 +68,10 @@ def results(workdir):
 
 
 def measure(subject, name, after=2, **settings):
-    """The values of one record; what is not given is the default, and the first of what is a list of cases."""
+    """Returns the values of one record.
+
+    A setting that is not given has its default; of a list, the first case is taken.
+    """
     one = PROBES[name]
     given = {key: (value,) if isinstance(one.settings[key], tuple) else value for key, value in settings.items()}
     (case, *_) = one.cases(subject, one.settings | given)
@@ -85,7 +88,10 @@ def test_the_network_after_every_task_is_kept(subject, lump):
 
 
 def test_images_are_those_of_the_runs_seed_where_it_says_so(subject):
-    """`test_knn_is_the_runs_own_probe` holds only if the run itself had them."""
+    """With `subset_seed` -1, a probe sees the images that the run's seed chooses.
+
+    That the run itself had them follows from `test_knn_is_the_runs_own_probe`.
+    """
     benchmark = copy.deepcopy(subject.config.benchmark)
     benchmark.subset_seed = 3
     with open_stream(benchmark, subject.data_dir) as stream:
@@ -136,7 +142,7 @@ def test_linear_is_scikit_learns_ridge(subject):
         target = (task.bank_label[:, None] == labels).astype(np.float64)
         model = Ridge(penalty, solver="cholesky").fit(scaler.transform(task.bank), target)
         predicted = labels[model.predict(scaler.transform(task.query)).argmax(1)]
-        assert found == pytest.approx(100 * np.mean(predicted == task.query_label), abs=2.6)  # a tie in 40 images
+        assert found == pytest.approx(100 * np.mean(predicted == task.query_label), abs=2.6)  # a tie in one of 40
     assert None not in values["all"]
     assert measure(subject, "linear", 1, solver="ridge", fraction=1.0)["all"][1] is None
 
@@ -158,7 +164,7 @@ def test_cka_is_that_of_the_definition(subject):
     batches = images[np.random.default_rng(3).permutation(40)].reshape(2, 20, 8, 8, 3)
 
     def hsic(k, m):
-        """Song et al. 2012, equation 5, as it stands there."""
+        """Computes equation 5 of Song et al. 2012, as it stands there."""
         n = len(k)
         k, m, one = k - np.diag(np.diag(k)), m - np.diag(np.diag(m)), np.ones(n)
         middle = (one @ k @ one) * (one @ m @ one) / ((n - 1) * (n - 2)) - 2 / (n - 2) * (one @ k @ m @ one)
@@ -237,7 +243,7 @@ def test_feature_maps_are_those_of_the_stage(subject):
 
 
 def test_the_random_classifier_is_drawn_as_pytorchs_linear_layer():
-    """Uniform in +-1 / sqrt(in): both ends are reached, the variance is 1 / (3 in), and the bias is drawn alike."""
+    """Weight and bias are uniform in +-1 / sqrt(in) and reach both ends; the variance is 1 / (3 in)."""
     weight, bias = map(np.asarray, random_classifier(jax.random.key(1), 64, 2_000))
     assert (weight.shape, bias.shape) == ((64, 2_000), (2_000,))
     for drawn in (weight, bias):
@@ -389,7 +395,7 @@ def test_a_run_that_goes_on_keeps_its_analysis(tmp_path):
 
 
 def test_what_was_made_of_fewer_networks_is_made_anew(workdir, capsys):
-    """A run that was probed before it was finished, and went on."""
+    """A run that was probed before it finished, and went on, is probed anew."""
     shutil.move(workdir / "networks" / "2", workdir / "later")
     words = [f"--workdir={workdir}", "--probes=cka", "--set=cka.images=20", "--set=cka.batch_size=20"]
     assert probe.main(words) == 0

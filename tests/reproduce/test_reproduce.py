@@ -1,6 +1,6 @@
-"""Studies by one command: the plan, what is run and refused, interruptions, and numbers worked by hand.
+"""Tests studies by one command: the plan, what is run and refused, interruptions, and numbers worked by hand.
 
-Processes are real; launch.py and the probe only pretend, but for one test at the end.
+Processes are real, but launch.py and the probe only pretend to work, except in one test at the end.
 """
 
 import csv
@@ -29,7 +29,7 @@ from ucl_jax.results.paper import Value
 
 ROOT = pathlib.Path(__file__).parents[2]
 
-# Pretends to train for STEPS steps of 0.02 s, saves its step upon SIGTERM, and holds the lock of its folder.
+# This script pretends to train for STEPS steps of 0.02 s, saves its step upon SIGTERM, and locks its folder.
 LAUNCH = """
 import fcntl, json, os, pathlib, signal, sys, time
 sys.path.insert(0, "ROOT")
@@ -70,7 +70,7 @@ results = {"version": 1, "finished": True, "config": config, "argument": "", "ov
 (folder / "results.json").write_text(json.dumps(results))
 """.replace("ROOT", str(ROOT))
 
-# Pretends to probe: adds the records that it is asked for and that are not there.
+# This script pretends to probe: it adds each requested record that is missing.
 PROBE = """
 import argparse, json, pathlib
 parser = argparse.ArgumentParser()
@@ -120,7 +120,7 @@ sys.exit(reproduce.main(sys.argv[1:]))
 
 @pytest.fixture
 def fake(tmp_path, monkeypatch):
-    """A folder with a launch.py and a probe that pretend; runs go to its folder runs."""
+    """Makes a folder with a launch.py and a probe that pretend to work; runs go to its folder `runs`."""
     for name, text in (("launch.py", LAUNCH), ("probe.py", PROBE), ("main.py", MAIN)):
         (tmp_path / name).write_text(text)
     monkeypatch.setattr(jobs, "LAUNCH", tmp_path / "launch.py")
@@ -132,7 +132,7 @@ def fake(tmp_path, monkeypatch):
 
 
 def call(fake, *arguments, root="runs"):
-    """The exit code of a command."""
+    """Runs the command in this process; returns its exit code."""
     try:
         return reproduce.main([*arguments, f"--root={fake / root}"])
     except SystemExit as left:
@@ -140,7 +140,7 @@ def call(fake, *arguments, root="runs"):
 
 
 def start(fake, *arguments, steps=0, saving=0.0, root="runs"):
-    """The same in a process of its own; what it tells is in told.txt."""
+    """Starts the command in a process of its own, which prints to told.txt."""
     with (fake / "told.txt").open("w") as told:
         return subprocess.Popen(
             [sys.executable, fake / "main.py", *arguments, f"--root={fake / root}"],
@@ -158,18 +158,18 @@ def wait_for(path, seconds=20):
 
 
 def squeezed(text):
-    """Markdown whose cells have one space around them."""
+    """Removes the padding of Markdown cells, so that each has one space around it."""
     return re.sub(r"(?<=\S) +", " ", text)
 
 
 def config_of(recipe, argument, *pairs):
-    """The config of a recipe with overrides KEY=VALUE, as JSON."""
+    """Returns the config of a recipe with overrides KEY=VALUE, as JSON."""
     flags = [f"--config={ROOT}/configs/{recipe}.py:{argument}", *(f"--config.{pair}" for pair in pairs)]
     return json.loads(recipes.read_config(flags).to_json())
 
 
 def files(fake, name, root="runs"):
-    """The outputs of a study, by suffix; pictures as bytes."""
+    """Returns the output files of a study, name -> bytes."""
     found = {path.name: path.read_bytes() for path in (fake / root).glob(f"{name}*") if path.is_file()}
     assert found
     return found
@@ -187,7 +187,7 @@ def test_a_dry_run_tells_the_plan_and_touches_nothing(fake, capsys):
     more = [f"{r}-simsiam" for r in ("er", "derpp", "agem", "gss")] + [
         f"{r}-supervised" for r in ("er", "lump", "derpp")
     ]
-    # The paper's rows first, and all of a seed before the next one.
+    # The paper's rows come first, and all rows of a seed before the next seed.
     assert named == [f"{row}-seed{seed}" for part in (rows, more) for seed in (0, 1) for row in part]
     assert "40 runs: 0 finished, 40 to run" in told
     assert not (fake / "runs").exists()
@@ -219,13 +219,13 @@ def test_a_study_runs_what_is_missing_and_nothing_twice(fake, capfd):
     assert "4 runs: 4 finished, 0 to run" in capfd.readouterr().out
     assert files(fake, "table1") == before
     assert (runs / "si-simsiam-seed1/starts").read_text() == "0\n"
-    # Another study takes the same runs, and trains what is missing only.
+    # Another study uses the same runs, and trains only those that are missing.
     assert call(fake, "landscape", "--objectives=simsiam", "--seeds=2", "--dry-run") == 0
     assert "6 runs: 4 finished, 2 to run" in capfd.readouterr().out
 
 
 def write_results(folder, benchmark, objective, recipe, seed, task, whole=((50.0, None), (30.0, 50.0)), **more):
-    """A finished run with given accuracy matrices."""
+    """Writes a finished run with given accuracy matrices; returns its folder."""
     folder = folder / benchmark / f"{recipe}-{objective}-seed{seed}"
     folder.mkdir(parents=True)
     probes = {
@@ -238,16 +238,20 @@ def write_results(folder, benchmark, objective, recipe, seed, task, whole=((50.0
 
 
 def test_table_1_beside_the_paper_by_hand(fake, capsys):
-    """Finetune with SimSiam on CIFAR-10 is 90.11±0.12 / 5.42±0.08 in the paper, LUMP 91.00±0.40 / 2.92±0.53."""
+    """Means, deviations and differences from the paper are those worked by hand.
+
+    Finetune with SimSiam on CIFAR-10 is 90.11±0.12 / 5.42±0.08 in the paper, LUMP 91.00±0.40 / 2.92±0.53.
+    """
     root = fake / "runs"
-    # Last rows (88, 92), (88.2, 92.2), (88.4, 92.4): A 90.0, 90.2, 90.4. First task at 93, 94.2, 95.4: F 5, 6, 7.
+    # Last rows (88, 92), (88.2, 92.2), (88.4, 92.4): accuracy 90.0, 90.2, 90.4. The first task began at 93, 94.2, 95.4:
+    # forgetting 5, 6, 7.
     for seed in range(3):
         rows = [[93 + 1.2 * seed, None], [88 + 0.2 * seed, 92 + 0.2 * seed]]
         write_results(root, "cifar10", "simsiam", "finetune", seed, rows)
-    write_results(root, "cifar10", "simsiam", "lump", 0, [[89.0, None], [86.0, 90.0]])  # A 88, F 3
+    write_results(root, "cifar10", "simsiam", "lump", 0, [[89.0, None], [86.0, 90.0]])  # accuracy 88, forgetting 3
     arguments = ("table1", "--benchmarks=cifar10", "--objectives=simsiam", "--recipes=finetune,lump", "--jobs=2")
-    write_results(root, "cifar10", "simsiam", "lump", 1, [[89.0, None], [86.4, 90.4]])  # A 88.4, F 2.6
-    write_results(root, "cifar10", "simsiam", "lump", 2, [[89.0, None], [86.8, 90.8]])  # A 88.8, F 2.2
+    write_results(root, "cifar10", "simsiam", "lump", 1, [[89.0, None], [86.4, 90.4]])  # accuracy 88.4, forgetting 2.6
+    write_results(root, "cifar10", "simsiam", "lump", 2, [[89.0, None], [86.8, 90.8]])  # accuracy 88.8, forgetting 2.2
     assert call(fake, *arguments, "--format=markdown") == 0
     told = squeezed(capsys.readouterr().out)
     finetune = (
@@ -286,7 +290,7 @@ def test_within_the_spread_is_decided_in_one_place():
     paper = Value(90.0, 0.5)
     assert compare.against([90.5], paper).within
     assert not compare.against([90.51], paper).within
-    # Two runs 91 and 92: mean 91.5, deviation sqrt(0.5); 1.5 is more than 0.5 + 0.707, but not than 0.8 + 0.707.
+    # Runs of 91 and 92 have the mean 91.5 and the deviation sqrt(0.5). 1.5 exceeds 0.5 + 0.707, but not 0.8 + 0.707.
     assert not compare.against([91.0, 92.0], paper).within
     assert compare.against([91.0, 92.0], Value(90.0, 0.8)).within
     assert compare.against([None], paper) is None
@@ -301,20 +305,20 @@ def test_runs_of_other_settings_are_refused_before_anything_starts(fake, capsys)
     assert f"error: {folder} holds a run with other settings: train.epochs (40 there, 2 here)" in error
     assert "--root" in error
     assert sorted(path.name for path in (fake / "runs/digits").iterdir()) == ["si-simsiam-seed1"]
-    # How a run is logged changes no number.
+    # Settings of the log change no number, so they may differ.
     assert call(fake, *SMALL, "--override=log.tensorboard=False") == 0
 
 
 def test_a_run_killed_in_its_first_task_is_refused_too(fake, capsys):
     folder = fake / "runs/digits/finetune-simsiam-seed0"
     folder.mkdir(parents=True)
-    assert call(fake, *SMALL, "--override=train.epochs=2", "--dry-run") == 0  # nothing there that could be lost
+    assert call(fake, *SMALL, "--override=train.epochs=2", "--dry-run") == 0  # an empty folder has nothing to lose
     (folder / "config.json").write_text(json.dumps(config_of("finetune", "digits,simsiam")))
     assert call(fake, *SMALL, "--dry-run") == 0
     assert "finetune-simsiam-seed0: unfinished, will go on" in squeezed(capsys.readouterr().out)
     assert call(fake, *SMALL, "--override=train.epochs=2", "--dry-run") == 2
     assert f"{folder} holds a run with other settings: train.epochs (40 there, 2 here)" in capsys.readouterr().err
-    # Whatever it printed: what a run is stands in its config.
+    # The config says what a run is, not what it printed.
     (folder / "output.txt").write_text("$ python launch.py --config=configs/si.py:digits,simsiam --config.seed=9\n")
     assert call(fake, *SMALL, "--dry-run") == 0
 
@@ -338,7 +342,7 @@ def test_killed_and_started_again_it_makes_the_same_files(fake):
     time.sleep(0.2)
     killed.kill()
     killed.wait()
-    # At once: the runs, which ended with their parent, are still saving themselves and hold their locks.
+    # It starts at once, while the runs, which ended with their parent, still save and hold their locks.
     assert start(fake, *SMALL, steps=40).wait(60) == 0
     assert "digits/finetune-simsiam-seed0 waits for another process" in (fake / "told.txt").read_text()
     first, second = map(int, starts.read_text().split())
@@ -364,7 +368,7 @@ def test_a_signal_stops_it_once_all_is_saved(fake, signum):
 
 def test_the_script_for_slurm(fake, capsys):
     write_results(fake / "runs", "digits", "simsiam", "si", 0, [[89.0, None], [86.0, 90.0]])
-    assert call(fake, *SMALL, "--slurm", "--override=train.epochs=2") == 2  # of other settings
+    assert call(fake, *SMALL, "--slurm", "--override=train.epochs=2") == 2  # the finished run has other settings
     assert call(fake, *SMALL, "--slurm") == 0
     told = squeezed(capsys.readouterr().out)
     script = fake / "runs/reproduce-table1.sh"
@@ -376,7 +380,7 @@ def test_the_script_for_slurm(fake, capsys):
     assert "#SBATCH --gres=gpu:1\n" in text
     assert subprocess.run(["bash", "-n", script]).returncode == 0
     assert not (fake / "runs/digits/finetune-simsiam-seed0").exists(), "it runs nothing"
-    # An index is one of the missing runs.
+    # An index of the array is one of the missing runs.
     assert subprocess.run(["bash", script], env=os.environ | {"SLURM_ARRAY_TASK_ID": "1"}).returncode == 0
     folder = fake / "runs/digits/finetune-simsiam-seed1"
     assert (folder / "results.json").exists()
@@ -417,7 +421,7 @@ def test_the_time_left_is_that_of_the_nearest_runs(tmp_path):
     assert times.estimate(planned("cifar10", "der")) == pytest.approx((100 + 40 + 60 + 5) / 4)
     assert times.estimate(planned("cifar10", "der", "barlow_twins")) == pytest.approx((1000 + 100 + 40 + 60 + 5) / 5)
     assert times.estimate(planned("cifar100")) is None
-    # Four of 50 s on two processors, of one of which 30 s are done: 170 / 2; but no sooner than the longest.
+    # Four runs of 50 s on two processors, 30 s of one run done, take 170 / 2 s, and never less than the longest run.
     four = [planned()._replace(name=name) for name in "abcd"]
     assert time_left(times, four, {"cifar10/a": 30.0}, 2) == "about 85 s"
     assert time_left(times, four, {}, 16) == "about 50 s"
@@ -490,7 +494,11 @@ def test_saved_results_count_and_new_ones_are_kept(fake, capfd):
 
 
 def test_few_shot_by_hand(fake, capsys):
-    """The pretended accuracy: (first - 6 + first + 2) / 2 with first = 90 + seed + images / 100, all being 400."""
+    """Few-shot numbers are those worked by hand.
+
+    The pretended accuracy is (first - 6 + first + 2) / 2 with first = 90 + seed + images / 100, where "all" counts as
+    400.
+    """
     arguments = ("fewshot", "--objectives=simsiam", "--recipes=lump", "--seeds=2", "--sizes=50,200,all", "--jobs=2")
     assert call(fake, *arguments, "--format=markdown") == 0
     told = squeezed(capsys.readouterr().out)
@@ -509,7 +517,7 @@ def test_few_shot_by_hand(fake, capsys):
     points = json.loads((fake / "runs/fewshot-digits.json").read_text())["rows"][0]["points"]
     assert [point["images"] for point in points] == [50, 200, 288]
     assert points[0]["accuracy"] == pytest.approx([88.5, 89.5])
-    # The runs on all images are those of Table 1.
+    # The runs on all images are the same as those of Table 1.
     assert call(fake, "table1", "--objectives=simsiam", "--recipes=lump", "--seeds=2", "--dry-run") == 0
     assert "2 runs: 2 finished" in squeezed(capsys.readouterr().out)
 
@@ -528,12 +536,15 @@ OOD = (
 
 
 def test_table_2_asks_probes_once_and_compares(fake, capsys):
-    """Finetune with SimSiam trained on CIFAR-10 is 89.23±0.99 on MNIST, 80.05±0.34 on Fashion-MNIST in the paper."""
+    """Table 2 requests each probe once, and shows it beside the paper.
+
+    Finetune with SimSiam on CIFAR-10 has 89.23±0.99 on MNIST and 80.05±0.34 on Fashion-MNIST in the paper.
+    """
     arguments = ("table2", "--benchmarks=cifar10", "--objectives=simsiam", "--recipes=finetune", "--seeds=2")
     arguments += ("--datasets=mnist,fashion_mnist", "--format=markdown", "--jobs=2")
     assert call(fake, *arguments) == 0
     told = squeezed(capsys.readouterr().out)
-    # Pretended: 80 + seed, and 5 more on the second data set; both after task 2.
+    # The pretended accuracy is 80 + seed on the first data set and 5 more on the second.
     assert (
         "| simsiam | finetune | 2 | 80.50±0.71 | 89.23±0.99 | -8.73 | no | 85.50±0.71 | 80.05±0.34 | +5.45 | no |"
         in told
@@ -568,7 +579,7 @@ def test_a_plan_counts_the_probe_processes(fake, capsys):
     for model in ("finetune-simsiam", "lump-simsiam"):
         write_results(fake / "runs", "digits", *reversed(model.split("-")), 0, [[89.0, None], [86.0, 90.0]])
     assert call(fake, *arguments, "--dry-run") == 0
-    # Of two seeds: four runs against themselves, three pairs; two of the runs are finished.
+    # Each of two seeds has four runs, which are compared with themselves, and three pairs. Two runs are finished.
     assert "then 14 probe processes (cka)" in squeezed(capsys.readouterr().out)
     assert call(fake, *arguments) == 0
     assert call(fake, *arguments, "--dry-run") == 0
@@ -578,7 +589,7 @@ def test_a_plan_counts_the_probe_processes(fake, capsys):
 
 
 def test_the_end_is_short(fake, capsys):
-    """In a terminal: columns that hold nothing are left out, and files in one line; what is saved has all columns."""
+    """A terminal shows neither empty columns nor a line for each file, but the saved table has all columns."""
     write_results(fake / "runs", "digits", "simsiam", "lump", 0, [[89.0, None], [86.0, 90.0]])
     assert call(fake, "table1", "--objectives=simsiam", "--recipes=lump", "--seeds=1") == 0
     table, _, end = capsys.readouterr().out.partition("Table 1 on digits\n\n")[2].partition("\n\n")
@@ -595,7 +606,7 @@ def test_table_2_takes_the_data_sets_that_are_prepared(fake, capsys):
     assert call(fake, "table2", f"--data_dir={fake / 'data'}", "--dry-run") == 2
     assert "none of mnist, fashion_mnist, svhn_cropped, cifar10, cifar100 is prepared" in capsys.readouterr().err
     info = fake / "data/mnist/3.0.1/dataset_info.json"
-    info.write_text("{}")  # as a preparation leaves it that was stopped
+    info.write_text("{}")  # a preparation that was stopped leaves this
     assert call(fake, "table2", f"--data_dir={fake / 'data'}", "--dry-run") == 2
     info.write_text(json.dumps({"name": "mnist", "version": "3.0.1", "fileFormat": "array_record"}))
     kind = "tensorflow_datasets.core.features.features_dict.FeaturesDict"
@@ -607,7 +618,7 @@ def test_table_2_takes_the_data_sets_that_are_prepared(fake, capsys):
 
 
 def test_cka_compares_runs_of_different_seeds(fake, capsys):
-    """Of three seeds 0 with 1, 1 with 2 and 2 with 0; of two 0 with 1 and 1 with 0."""
+    """CKA compares seed 0 with 1, 1 with 2 and 2 with 0 of three, and 0 with 1 and 1 with 0 of two."""
 
     def compared(seeds):
         given = reproduce.parse(["cka", "--objectives=simsiam", f"--seeds={seeds}", f"--root={fake}"])
@@ -621,7 +632,7 @@ def test_cka_compares_runs_of_different_seeds(fake, capsys):
     arguments = ("cka", "--seeds=2", "--jobs=2", "--format=markdown")
     assert call(fake, *arguments) == 0
     told = squeezed(capsys.readouterr().out)
-    # Pretended: 0.5 + 0.1 seed between the last networks; distance 5 + seed.
+    # The pretended CKA of the last networks is 0.5 + 0.1 seed, their distance 5 + seed.
     similar = " | ".join(["0.55±0.07"] * 5)
     for words in (
         "UCL-UCL, simsiam | finetune, simsiam | lump, simsiam",
@@ -654,7 +665,7 @@ def test_the_landscape_after_the_first_and_the_last_task(fake, capsys):
     arguments = ("landscape", "--objectives=supervised", "--recipes=si", "--seeds=2", "--format=markdown")
     assert call(fake, *arguments) == 0
     told = squeezed(capsys.readouterr().out)
-    # Pretended: 23 / 9 around the centre, which is `after` + seed; the mean of nine.
+    # The pretended loss is `after` + seed at the centre, and the other eight points sum to 23.
     first, last = (np.array([after, after + 1.0]) for after in (1, 2))
     for word, centre in (("first", first), ("last", last)):
         mean = (23 + centre) / 9
@@ -726,7 +737,7 @@ def test_every_setting_of_a_probe_is_asked_for_as_the_probe_has_it():
     for name, settings in probe_requests.SETTINGS.items():
         defaults = {key: text(value) for key, value in PROBES[name].settings.items()}
         if name == "loss_landscape":
-            assert settings["loss"] in defaults["loss"].split(",")  # a study is of one
+            assert settings["loss"] in defaults["loss"].split(",")  # a study has one loss
             defaults["loss"] = settings["loss"]
         assert settings == defaults
         assert all(
@@ -756,7 +767,7 @@ def test_a_record_that_somebody_made_otherwise_is_not_the_studys(fake, capsys, c
     assert "then 1 probe process (loss_landscape)" in squeezed(capsys.readouterr().out)
     assert call(fake, *arguments, "--format=markdown") == 0
     assert "| the first task | 1 | 1.00 |" in squeezed(capsys.readouterr().out)
-    # Asked for so, it is.
+    # A study that asks for these settings takes the record.
     changed = [f"--set=loss_landscape.{key}={value}" for key, value in change.items()]
     assert call(fake, *arguments, *changed, "--format=markdown") == 0
     assert "| the first task | 1 | 9.00 |" in squeezed(capsys.readouterr().out)
@@ -764,9 +775,9 @@ def test_a_record_that_somebody_made_otherwise_is_not_the_studys(fake, capsys, c
 
 
 def test_cka_waits_for_both_runs(fake, capfd):
-    """One of a pair is not finished: it is not compared, whatever it has saved already, until it is."""
+    """A pair is compared only once both runs are finished, whatever an unfinished run has saved."""
     arguments = ("cka", "--objectives=supervised", "--seeds=2", "--jobs=1")
-    assert call(fake, *arguments, "--override=train.weight_decay=0.25") == 1  # si fails, finetune is finished
+    assert call(fake, *arguments, "--override=train.weight_decay=0.25") == 1  # si fails, finetune finishes
     folder = fake / "runs/digits/finetune-supervised-seed0"
     assert [line.split()[2][:9] for line in (folder / "asked").read_text().splitlines()] == ["cka.image"]
     assert call(fake, *arguments, "--override=train.weight_decay=0.25", "--dry-run") == 0
@@ -792,7 +803,10 @@ def test_a_comparison_with_a_run_that_has_gone_on_since_is_made_again(tmp_path):
 
 
 def test_what_was_lost_is_told_of_seeds_that_have_both(fake, capsys):
-    """Of seed 1 all images are finished only: its difference to seed 0 would be taken for a loss."""
+    """What few-shot training loses is computed only from seeds that have both sizes.
+
+    Seed 1 is finished only on all images: its difference from seed 0 would be taken for a loss.
+    """
     arguments = ("fewshot", "--objectives=simsiam", "--recipes=lump", "--seeds=2", "--sizes=50,all", "--jobs=1")
     assert call(fake, *arguments) == 0
     missing = fake / "runs/digits/lump-simsiam-seed1-examples50"
@@ -806,7 +820,7 @@ def test_what_was_lost_is_told_of_seeds_that_have_both(fake, capsys):
 
 
 def test_what_the_paper_does_not_have_is_not_in_the_mean_beside_its_number(fake, capsys):
-    """Supervised LUMP: its row is there, and the mean is of finetune and DER."""
+    """Supervised LUMP, which the paper does not have, has a row, but the mean is of finetune and DER alone."""
     arguments = ("fewshot", "--objectives=supervised", "--seeds=1", "--sizes=50,all", "--format=markdown", "--jobs=2")
     assert call(fake, *arguments) == 0
     path = fake / "runs/digits/lump-supervised-seed0/results.json"
@@ -877,7 +891,7 @@ def test_results_with_a_number_that_is_not_finite_are_refused(fake, capsys):
     ],
 )
 def test_bad_input_is_one_line(arguments, message, fake, capsys, monkeypatch):
-    monkeypatch.chdir(fake)  # what is not refused runs, and may do so here only
+    monkeypatch.chdir(fake)  # a command that is not refused would run, and may write only here
     with pytest.raises(SystemExit) as left:
         reproduce.main([*arguments])
     assert left.value.code == 2
@@ -914,7 +928,7 @@ def test_without_launch_py_it_says_so(tmp_path, monkeypatch):
 
 
 def test_real_runs_end_with_a_table_and_a_picture(tmp_path):
-    """Digits, shrunk: a run of Table 1, and its loss landscape."""
+    """A real run of digits, shrunk, gives Table 1 and a loss landscape."""
     shrunk = [f"--override={key}={value}" for key, value in tiny.overrides(log__tensorboard=False).items()]
     arguments = ["--objectives=simsiam", "--recipes=finetune", "--seeds=1", "--jobs=1", f"--root={tmp_path / 'runs'}"]
     (tmp_path / "tfds").mkdir()
@@ -931,7 +945,7 @@ def test_real_runs_end_with_a_table_and_a_picture(tmp_path):
     rows = json.loads((tmp_path / "runs/landscape-digits.json").read_text())["rows"]
     assert [(row["recipe"], row["after"]) for row in rows] == [("finetune", "first"), ("finetune", "last")]
     assert (tmp_path / "runs/landscape-digits-figure.png").stat().st_size > 1000
-    again = reproduce.main(["table1", *arguments])  # from the same run
+    again = reproduce.main(["table1", *arguments])  # uses the same run
     assert again == 0
     results = json.loads((tmp_path / "runs/digits/finetune-simsiam-seed0/results.json").read_text())
     row = json.loads((tmp_path / "runs/table1-digits.json").read_text())["rows"][0]

@@ -1,4 +1,4 @@
-"""Pictures: the numbers beside them against what was given, the same bytes twice, and colours against the numbers."""
+"""Tests pictures: their files of numbers, that equal numbers give equal bytes, and that colours show the numbers."""
 
 import csv
 import json
@@ -52,7 +52,7 @@ RECORDS = [
     {"step": 2, "task": 0, "knn_task/average_accuracy": 9.0},
 ]
 
-# name -> (draws into a stem, header and rows of the CSV)
+# name -> (function that draws into a stem, header of the CSV, rows of the CSV)
 FIGURES = {
     "few_shot": (
         lambda stem: figures.few_shot(stem, SERIES, "t"),
@@ -130,7 +130,7 @@ def pixels(path):
 @pytest.mark.parametrize("name", FIGURES)
 def test_pictures_have_their_numbers_beside_them(tmp_path, name):
     draw, header, rows = FIGURES[name]
-    stem = tmp_path / "new" / "lump-0.5"  # a dot is no suffix
+    stem = tmp_path / "new" / "lump-0.5"  # what follows the dot is no suffix
     paths = draw(stem)
     assert [path.name for path in paths] == [f"lump-0.5.{suffix}" for suffix in ("png", "svg", "json", "csv")]
     png, svg, as_json, as_csv = paths
@@ -165,7 +165,7 @@ for name, (draw, *_) in test_figures.FIGURES.items():
 
 
 def test_the_same_numbers_give_the_same_bytes(tmp_path):
-    """In another process with another hash seed and another clock."""
+    """Another process, with another hash seed and another clock, writes the same bytes."""
     root = pathlib.Path(__file__).parents[2]
     environment = os.environ | {"PYTHONHASHSEED": "7", "SOURCE_DATE_EPOCH": "1000000000"}
     subprocess.run([sys.executable, "-c", DRAW_ALL, tmp_path / "a"], check=True, cwd=root, env=environment)
@@ -179,7 +179,7 @@ def test_the_same_numbers_give_the_same_bytes(tmp_path):
 
 
 def share(path, colour):
-    """Per cent of the pixels that are nearly of a colour of red, green, blue in 0..1."""
+    """Returns the per cent of pixels that nearly have a colour, given as red, green, blue in 0..1."""
     near = np.abs(pixels(path) - 255 * np.array(colour[:3])).max(-1) < 6
     return 100 * near.mean()
 
@@ -190,11 +190,11 @@ def test_heat_maps_show_their_values(tmp_path):
     figures.cka(tmp_path / "high", {"a": {"rows": ["0"], "columns": ["0"], "values": [[1.0]]}}, "t")
     for name, value in {"low": 0.0, "high": 1.0}.items():
         assert share(tmp_path / f"{name}.png", viridis(value)) > 15
-        assert share(tmp_path / f"{name}.png", viridis(1 - value)) < 3  # the end of the colour bar
+        assert share(tmp_path / f"{name}.png", viridis(1 - value)) < 3  # only the end of the colour bar has it
 
 
 def test_matrices_of_several_runs_have_one_scale(tmp_path):
-    """From the lowest chance to 100: 50 is the darkest there, 25 would be in the middle were each panel its own."""
+    """All matrices share a scale from the lowest chance to 100, on which 50 is darkest."""
     low, high = run("a", [[50.0]]), run("b", [[100.0]])
     figures.accuracy_matrices(tmp_path / "m", [low, high], "knn_task")
     viridis = matplotlib.colormaps["viridis"]
@@ -208,7 +208,7 @@ def test_landscapes_have_one_scale(tmp_path):
     flat = {"steps": STEPS, "loss": [[5.0] * 3] * 3}
     figures.landscape(tmp_path / "l", {"low": {"steps": STEPS, "loss": [[1.0] * 3] * 3}, "high": flat}, "t")
     viridis = matplotlib.colormaps["viridis"]
-    assert share(tmp_path / "l.png", viridis(0.02)) > 8  # the middles of the lowest and highest of 24 levels
+    assert share(tmp_path / "l.png", viridis(0.02)) > 8  # the middle of the lowest of 24 levels, and of the highest
     assert share(tmp_path / "l.png", viridis(0.98)) > 8
 
 
@@ -227,7 +227,7 @@ def test_feature_maps_show_the_images_and_leave_most_maps_to_the_file(tmp_path):
     assert len(json.loads(paths[2].read_text())["items"][0]["maps"]) == 20
     wide = figures.feature_maps(tmp_path / "g", [item], "t")
     assert pixels(wide[0]).shape[1] > 1.5 * pixels(paths[0]).shape[1]
-    assert re.findall("<!-- channel ([0-9]+) -->", paths[1].read_text()) == ["30", "31", "32"]  # not of the other item
+    assert re.findall("<!-- channel ([0-9]+) -->", paths[1].read_text()) == ["30", "31", "32"]  # the other names none
 
 
 def test_embedding_has_a_colour_for_each_task_and_a_bar_for_many(tmp_path):
@@ -245,7 +245,7 @@ def test_lines_can_be_told_apart():
 
 
 def test_colours_can_be_told_apart_by_the_colour_blind():
-    """Distances in CIELAB's lightness and hue as one without red or green cones sees them (Vienot et al. 1999)."""
+    """Colours differ in CIELAB's lightness and hue, also without red or green cones (Vienot et al. 1999)."""
     simulated = {
         "no red cones": [[0.11238, 0.88762, 0.0], [0.11238, 0.88762, 0.0], [0.00401, -0.00401, 1.0]],
         "no green cones": [[0.29275, 0.70725, 0.0], [0.29275, 0.70725, 0.0], [-0.02234, 0.02234, 1.0]],
@@ -263,8 +263,8 @@ def test_colours_can_be_told_apart_by_the_colour_blind():
 
 def test_ink_is_the_better_of_black_and_white():
     assert figures.ink((1.0, 1.0, 0.0)) == figures.ink((0.0, 1.0, 0.0, 1.0)) == "#000000"
-    assert figures.ink((0.6, 0.6, 0.6)) == "#000000"  # contrast 7.4 to 2.8
-    assert figures.ink((0.0, 0.0, 1.0)) == figures.ink((0.4, 0.4, 0.4)) == "#ffffff"  # 0.4: contrast 5.7 to 3.7
+    assert figures.ink((0.6, 0.6, 0.6)) == "#000000"  # black has a contrast of 7.4, white of 2.8
+    assert figures.ink((0.0, 0.0, 1.0)) == figures.ink((0.4, 0.4, 0.4)) == "#ffffff"  # 0.4: white has 5.7, black 3.7
 
 
 STAGES = {name: PANEL["values"] for name in ("stem", "stage1", "stage2", "stage3", "stage4")}
@@ -325,12 +325,12 @@ def test_a_record_of_cka_names_its_checkpoints(tmp_path):
 )
 def test_a_record_of_cka_tells_the_distance_of_networks(other, l2, said):
     record = DRAWN[0][0] | {"settings": {"other": other}}
-    assert figures.record_note(run_results.as_record(record)) == ""  # of an earlier version
+    assert figures.record_note(run_results.as_record(record)) == ""  # an earlier version saved no distance
     assert said in figures.record_note(run_results.as_record(record | {"values": CKA | {"l2": l2}}))
 
 
 def names_in(path):
-    """The texts of an SVG picture, which are drawn as paths with comments."""
+    """Returns the texts of an SVG picture that name runs; texts are drawn as paths with comments."""
     return [text for text in re.findall("<!-- (.*?) -->", path.read_text()) if "simsiam" in text or "random" in text]
 
 

@@ -1,4 +1,4 @@
-"""Files of a run that are well-formed JSON but wrong: a line and exit code 2 by every command that reads them."""
+"""Tests files that are well-formed JSON but wrong: every command that reads one ends with one line and exit code 2."""
 
 import itertools
 import json
@@ -88,7 +88,7 @@ ANALYSIS = [
 
 
 def accuracies(*rows, **settings):
-    """A probe of a run of two tasks, as it is in results.json."""
+    """Returns a probe of a run of two tasks, as results.json holds it."""
     means = {"average_accuracy": sum(rows[-1]) / 2, "forgetting": {"max": 10.0, "first": 10.0, "with_last": 5.0}}
     return {"settings": settings, "matrix": list(rows), **means, "chance": 50.0, "random_init": [60.0, 70.0]}
 
@@ -110,7 +110,7 @@ def config():
 
 @pytest.fixture
 def folder(tmp_path):
-    """The folder of a finished run, where `reproduce` looks for it."""
+    """Makes the folder of a finished run, where `reproduce` looks for it."""
     folder = tmp_path / "root/digits/finetune-simsiam-seed0"
     (folder / "networks/2").mkdir(parents=True)
     (folder / "plots").mkdir()
@@ -143,7 +143,7 @@ def study(folder, name):
 
 
 def launch(folder):
-    """What launch.py does, which needs a process for its flags."""
+    """Does what launch.py does, in this process; launch.py itself needs its own process, for its flags."""
     return cli.returns_exit_code(lambda: run.run(config(), folder, Origin(COMMAND)) and 0)()
 
 
@@ -163,7 +163,7 @@ READERS = {
 
 
 def changed(tree, path, value):
-    """A tree of JSON with another value at a path such as "probes.knn_task.matrix.0"."""
+    """Returns a tree of JSON with another value at a path such as "probes.knn_task.matrix.0"."""
     key, _, rest = path.partition(".")
     key = int(key) if isinstance(tree, list) else key
     copy = list(tree) if isinstance(tree, list) else dict(tree)
@@ -180,7 +180,7 @@ def ragged(cell=None):
     return [[90.0, cell], [80.0]]
 
 
-# (what is changed in results.json, to what)
+# (path of an entry in results.json, the wrong value)
 RESULTS = [
     ("version", MISSING),
     ("version", None),
@@ -364,12 +364,12 @@ METRICS = [
 
 
 def line(value):
-    """Lines of metrics.jsonl of which the second is wrong."""
+    """Returns lines of metrics.jsonl, of which the second has the wrong value."""
     return "\n".join([json.dumps(STEP), json.dumps(value), json.dumps(STEP), ""])
 
 
 def damaged(folder, name, path, value):
-    """Writes the file with what is wrong in it."""
+    """Writes the wrong value into a file of the run."""
     file = folder / name
     text = line(value) if name == "metrics.jsonl" else json.dumps(changed(json.loads(file.read_text()), path, value))
     file.write_text(text)
@@ -388,12 +388,12 @@ def named(value):
 
 @pytest.fixture(autouse=True)
 def no_process(monkeypatch):
-    """A study that finds a record missing would start a process to make it."""
+    """Replaces the probe's command, because a study that misses a record would start a process to make it."""
     monkeypatch.setattr(reproduce, "PROBE", ("false",))
 
 
 def refused(folder, name, capsys):
-    """Asserts that every command that reads a file refuses it in a line, and returns the line of the last."""
+    """Asserts that every command that reads the file refuses it in a line; returns the line of the last command."""
     for command in READERS[name]:
         assert COMMANDS[command](folder) == 2, command
         told = capsys.readouterr()
@@ -527,7 +527,7 @@ def test_what_earlier_and_later_versions_write_is_read(folder, path, value):
     result = read_results(folder / "results.json")
     back = result.to_json()
     assert schema.RunResult.from_json(back) == result
-    # Nothing is lost; what was missing may have its default.
+    # Nothing is lost, and a missing entry may have its default.
     *sections, last = path.split(".")
     if value is not MISSING:
         for key in sections:

@@ -1,4 +1,4 @@
-"""The page: well-formed, with hand-worked numbers and nothing from elsewhere; in headless Chromium, what is seen."""
+"""Tests the page: its HTML and numbers, that it loads nothing from elsewhere, and how it looks in headless Chromium."""
 
 import base64
 import html
@@ -106,7 +106,7 @@ SOURCES = [
 
 
 class Reader(html.parser.HTMLParser):
-    """Checks the nesting; keeps tables as lists of rows of texts under their names, headings, and attributes."""
+    """Checks the nesting of elements; keeps tables as rows of texts by name, headings, elements and words."""
 
     def __init__(self, text):
         super().__init__()
@@ -156,7 +156,7 @@ def read(text):
 
 
 def test_summary_beside_the_paper(read):
-    # lump: 88.5 and 90.5, lost 10 and 4: deviations are half the difference times the square root of 2.
+    # LUMP has 88.5 and 90.5, and lost 10 and 4. A deviation is half the difference times the square root of 2.
     assert read.tables["Summary, cifar10"] == [
         [
             *("objective", "recipe", "n", "kNN within the task", "forgetting"),
@@ -185,7 +185,7 @@ def test_accuracy_matrices_are_means_over_seeds(read, text):
     assert read.tables[name] == [["after task", "1", "2"], ["1", "90.0", ""], ["2", "83.0", "96.0"]]
     joint = "Accuracy matrix, multitask (simsiam), cifar10, 1 run, kNN over all classes seen"
     assert read.tables[joint] == [["after task", "1", "2"], ["all", "98.0", "99.0"]]
-    # From chance to 100 the colours are those of a map from dark to light, and the ink is the other of black and white.
+    # From chance to 100 the colours go from dark to light, and the ink is black or white, whichever contrasts more.
     assert page._heat(100.0, 50.0) == {"text": "100.0", "shade": "#fde725", "ink": "#000000"}
     assert page._heat(50.0, 50.0) == {"text": "50.0", "shade": "#440154", "ink": "#ffffff"}
     assert page._heat(float("nan"), 50.0) is None
@@ -231,7 +231,7 @@ def test_records_that_differ_in_a_setting_have_their_own_rows():
 
 
 def test_runs_have_one_name_in_all_parts_of_the_page():
-    """Runs of one recipe and seed that differ in a setting: in rows, captions, what is pending and how it was made."""
+    """Runs that differ in a setting have the same names in rows, captions, pending runs, and how each run was made."""
     sources = [
         page.Source(run(settings={ALPHA: alpha}, analysis=[EMBEDDING], finished=False), [], picture((255, 0, 0)), "")
         for alpha in (0.1, 0.4)
@@ -346,7 +346,7 @@ def test_a_reader_finds_its_way(read, text):
     names = [name for _, name in read.headings]
     assert {"Summary", "Accuracy matrices", "Analysis", "What the buffers hold", "How each run was made"} < set(names)
     images = [attributes for tag, attributes in read.elements if tag == "img"]
-    assert len(images) == 5  # two of accuracy, loss, embedding, buffer
+    assert len(images) == 5  # two of accuracy, and one each of loss, embedding and buffer
     assert all(len(image["alt"]) > 20 for image in images)
     assert any("lump 89.5 %, multitask 98.5 %" in image["alt"] for image in images)
     assert all(a.get("scope") in ("row", "col") for tag, a in read.elements if tag == "th")
@@ -410,13 +410,13 @@ MEASURE = """<script>addEventListener("load", () => {
 });</script>"""
 
 
-# A window is at least 500 pixels wide; a frame in it may be a phone.
+# A browser window is at least 500 pixels wide, but a frame in it may be as narrow as a phone.
 FRAME = """<!DOCTYPE html><body><iframe width={width} height=800 style="border:0"
 onload="document.body.dataset.measured = this.contentDocument.body.dataset.measured" srcdoc="{page}"></iframe></body>"""
 
 
 def in_chromium(folder, text, width, *flags):
-    """What MEASURE finds in the page, opened in a frame of this width."""
+    """Opens the page in a frame of this width, and returns what MEASURE finds."""
     file = folder / "measured.html"
     inner = html.escape(text.replace("</head>", f"{MEASURE}</head>"))
     file.write_text(FRAME.format(width=width, page=inner), encoding="utf-8")
@@ -430,7 +430,7 @@ def in_chromium(folder, text, width, *flags):
 
 
 def contrast(one, other):
-    """WCAG 2's ratio of two colours as CSS gives them."""
+    """Computes WCAG 2's contrast ratio of two colours of CSS."""
 
     def luminance(colour):
         rgb = np.array([int(part) for part in re.findall(r"\d+", colour)[:3]]) / 255
@@ -446,7 +446,7 @@ def test_on_a_phone(tmp_path, text):
     assert seen["inner"] == 390
     assert seen["wide"] <= 390
     assert seen["outside"] == 0
-    assert seen["scrolling"] > 0  # wide tables do, in their own box
+    assert seen["scrolling"] > 0  # wide tables scroll in their own box
     assert len(seen["images"]) == 5
     assert all(natural > 0 and shown > 200 for natural, shown in seen["images"])
 
@@ -464,12 +464,12 @@ def test_in_a_window_by_day_and_by_night(tmp_path, text, read, scheme):
     assert all(contrast(text, seen["paper"]) > 4.5 for text in seen["texts"])
     assert contrast(*seen["card"]) > 4.5
     assert contrast(seen["texts"][-1], seen["card"][1]) > 4.5
-    assert seen["picture"] == "rgb(255, 255, 255)"  # drawn on white, by night too
+    assert seen["picture"] == "rgb(255, 255, 255)"  # pictures have a white background in the dark scheme, too
 
 
 @needs_chromium
 def test_the_page_of_a_folder(tmp_path, capsys):
-    """By the command: curves and buffer come from the folder."""
+    """A page made of a run folder shows its loss curve and its last buffer."""
     folder = tmp_path / "run"
     (folder / "plots").mkdir(parents=True)
     (folder / "results.json").write_text(json.dumps(SOURCES[0].results.to_json()))
@@ -478,7 +478,7 @@ def test_the_page_of_a_folder(tmp_path, capsys):
         (folder / f"plots/buffer_task{task}.png").write_bytes(picture(colour))
     assert report.main([str(folder), f"--out={tmp_path}/report/"]) == 0
     text = (tmp_path / "report/index.html").read_text(encoding="utf-8")
-    assert base64.b64encode(picture((0, 255, 0))).decode() in text  # of the last task
+    assert base64.b64encode(picture((0, 255, 0))).decode() in text  # the buffer after the last task
     assert base64.b64encode(picture((255, 0, 0))).decode() not in text
     seen = in_chromium(tmp_path, text, 390)
     assert len(seen["images"]) == 5

@@ -1,4 +1,4 @@
-"""The paper's numbers, against the ones that the recipes' own docstrings hold, and by hand from the paper."""
+"""Tests the paper's numbers against those in the recipes' docstrings, and against some read by hand from the paper."""
 
 import importlib
 import re
@@ -13,7 +13,7 @@ RECIPES = ("finetune", "pnn", "si", "agem", "gss", "der", "lump", "multitask")
 
 
 def docstring_rows(recipe):
-    """{(benchmark, objective, recipe): PaperRow} as a recipe's docstring tells it."""
+    """Reads {(benchmark, objective, recipe): PaperRow} from a recipe's docstring."""
     number = r"(\d+\.\d+)±(\d+\.\d+)"
     cell = re.compile(rf"{number}(?: / {number})?")
     found = {}
@@ -35,7 +35,7 @@ def test_table_1_has_19_rows_on_three_benchmarks():
     assert len(TABLE1) == 3 * 19
     assert {key[0] for key in TABLE1} == set(BENCHMARKS_OF_TABLE1)
     assert TABLE1["cifar100", "simsiam", "lump"] == PaperRow(Value(82.30, 1.35), Value(4.71, 1.52))
-    # Without forgetting: what forgets nothing by construction.
+    # Only methods that forget nothing by construction have no number of forgetting.
     assert {key[2] for key, row in TABLE1.items() if row.forgetting is None} == {"pnn", "multitask"}
 
 
@@ -46,7 +46,7 @@ def test_table_2_has_16_rows_and_four_other_data_sets_each():
         other = "cifar100" if benchmark == "cifar10" else "cifar10"
         assert list(columns) == ["mnist", "fashion_mnist", "svhn_cropped", other]
         assert set(columns) <= set(BENCHMARKS)
-    # The corners of the table, and one in the middle, read off the paper.
+    # The corners of the table and one cell in the middle, read by hand from the paper.
     assert TABLE2["cifar10", "supervised", "finetune"]["mnist"] == (86.42, 1.11)
     assert TABLE2["cifar10", "barlow_twins", "multitask"]["cifar100"] == (36.33, 0.29)
     assert TABLE2["cifar100", "supervised", "finetune"]["mnist"] == (75.02, 3.97)
@@ -55,7 +55,7 @@ def test_table_2_has_16_rows_and_four_other_data_sets_each():
 
 
 def test_sums_of_the_tables():
-    """Checksums made from the text of the paper's tables, so that no digit changes unseen."""
+    """Sums of the tables equal those of the paper's text, so that no digit changes unseen."""
     assert sum(row.accuracy.mean for row in TABLE1.values()) == pytest.approx(4397.75, abs=1e-6)
     assert sum(value.mean for columns in TABLE2.values() for value in columns.values()) == pytest.approx(
         7971.36, abs=1e-6

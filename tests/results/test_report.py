@@ -1,4 +1,4 @@
-"""Tables against numbers worked by hand; pictures against the pixels that they show."""
+"""Tests tables against numbers worked by hand, and pictures against the pixels that they show."""
 
 import csv
 import io
@@ -36,18 +36,18 @@ LABELLED = results("finetune", LUMP_MATRIX, probes=LUMP.to_json()["probes"] | HE
 
 
 def text(runs, markup="text"):
-    """What the command prints of runs."""
+    """Returns what the command prints of runs."""
     return tables.render(tables.every_run(runs, "max"), markup)
 
 
 def cells(markdown):
-    """The cells of a table in Markdown, without the rule."""
+    """Returns the cells of a table in Markdown, without the rule."""
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in markdown.splitlines()]
     return [lines[0], *lines[2:]]
 
 
 def pixels(path):
-    """A picture as int [H, W, 3]."""
+    """Returns a picture as int [H, W, 3]."""
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB")).astype(int)
 
@@ -70,10 +70,10 @@ def test_table_of_seeds_is_mean_and_deviation():
     runs = [LUMP, results("lump", [[90.0, None], [86.0, 95.0]], seed=1), results("pnn", [[90.0, None], [90.0, 80.0]])]
     rows = cells(tables.render(tables.of_seeds(runs), "markdown"))
     assert rows[0][:5] == ["objective", "recipe", "n", "kNN within the task", "forgetting"]
-    # 88.5 and 90.5, 10 and 4: deviations are half the difference times the square root of 2.
+    # Accuracies are 88.5 and 90.5, forgetting 10 and 4. A deviation is half the difference times the square root of 2.
     assert rows[1] == ["simsiam", "lump", "2", *["89.50±1.41", "7.00±4.24"] * 2]
     assert rows[2] == ["simsiam", "pnn", "1", *["85.00", "0.00"] * 2]
-    assert rows[3] == ["simsiam", "random network", "2", *["65.00±0.00", "-"] * 2]  # not PNN's, which has other widths
+    assert rows[3] == ["simsiam", "random network", "2", *["65.00±0.00", "-"] * 2]  # without PNN's, whose widths differ
     assert rows[4] == ["", "chance", "-", "50.00", "-", "25.00", "-"]
 
 
@@ -120,7 +120,7 @@ def test_plots_of_a_folder(tmp_path):
 
 
 def test_buffer_picture_shows_the_images_ordered_by_task(tmp_path):
-    # Plain red of task 2 stored before plain blue of task 1: blue must come first.
+    # Plain red of task 2 is stored before plain blue of task 1, but blue must be shown first.
     images = np.zeros((2, 8, 8, 3), np.uint8)
     images[0, ..., 0], images[1, ..., 2] = 255, 255
     figures.plot_buffer(tmp_path / "b.png", images, np.array([3, 0]), [(0, 1), (2, 3)])
@@ -308,8 +308,8 @@ def test_resumed_metrics_drop_what_came_after_the_checkpoint(tmp_path):
     steps = [{"step": step, "task": step // 3, "loss": -step / 9} for step in (1, 2, 3, 4)]
     tasks = [{"step": 2, "task": 0, "knn": 1.0}, {"step": 4, "task": 1, "knn": 2.0}]
     lines = [steps[0], steps[1], tasks[0], steps[2], steps[3], tasks[1]]
-    path.write_text("".join(json.dumps(record) + "\n" for record in lines) + '{"st')  # cut off by a kill
-    file = MetricsFile(path, step=4, tasks_done=1)  # saved after step 4, before task 1 was evaluated
+    path.write_text("".join(json.dumps(record) + "\n" for record in lines) + '{"st')  # a kill cut the last line off
+    file = MetricsFile(path, step=4, tasks_done=1)  # the checkpoint is of step 4, before task 1 was evaluated
     file.write({"step": 4, "task": 1, "again": 1.0})
     file.close()
     assert read_metrics(path) == [*lines[:5], {"step": 4, "task": 1, "again": 1.0}]

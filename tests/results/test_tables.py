@@ -1,4 +1,4 @@
-"""Tables of runs that differ in more than seeds: nothing is lost, mixed, or stands beside what it is not like."""
+"""Tests tables of runs that differ in more than seeds: no run is lost, or mixed or compared with runs unlike it."""
 
 import pytest
 
@@ -12,7 +12,7 @@ ALPHA = "method.alpha"
 def run(
     recipe="lump", seed=0, before=60.0, benchmark="cifar10", overrides=(), settings=(), objective="simsiam", **more
 ):
-    """With overrides such as {"train.epochs": 2}; `settings` are what the recipe itself says."""
+    """Makes a finished run with overrides such as {"train.epochs": 2}; `settings` are values of the recipe itself."""
     rate = {"train.epochs": 200, "train.learning_rate": 0.03 if recipe == "lump" else 0.06, "method.name": recipe}
     found = run_results.probe(random_init=None if before is None else [before, before + 10])
     return run_results.result(
@@ -37,7 +37,7 @@ def rows(runs):
 
 
 def cells(table):
-    """The header and the rows as they are shown."""
+    """Returns the header and the rows, as they are shown."""
     shown = tables.shown(table)
     return [list(shown.columns), *shown.values.tolist()]
 
@@ -62,7 +62,7 @@ def test_random_networks_of_other_settings_have_their_own_rows():
         f"random network, {EXAMPLES}=100": ["1", "55.00"],
     }
     single = {row[0]: row[1] for row in cells(tables.every_run(runs, "max")) if row[0].startswith("random")}
-    assert list(single.values()) == ["65.00", "45.00", "55.00"]  # of the first run that has it
+    assert list(single.values()) == ["65.00", "45.00", "55.00"]  # the first run that has it counts
 
 
 def test_seeds_of_subsets_name_a_random_network_last():
@@ -78,9 +78,9 @@ def test_seeds_of_subsets_name_a_random_network_last():
 def test_a_random_network_is_one_where_its_numbers_are():
     runs = [run(before=60.0), run("finetune", before=60.0), run(seed=1, before=62.0), few(50, before=60.0)]
     assert {k: compare.seeds(v) for k, v in compare.random_networks(runs).items()} == {"random network": [0, 1]}
-    other_machine = [run(before=60.0), run("finetune", before=60.1)]  # no setting tells them apart
+    other_machine = [run(before=60.0), run("finetune", before=60.1)]  # they differ in no setting
     assert list(compare.random_networks(other_machine)) == ["random network"]
-    classes = {"objective.classes": 100}  # differs with the name, which says more
+    classes = {"objective.classes": 100}  # differs where the name differs, and the name says more
     two = [*other_machine, run(before=30.0, objective="supervised", settings=classes)]
     assert list(compare.random_networks(two)) == [
         f"random network, objective.name={n}" for n in ("simsiam", "supervised")
@@ -153,13 +153,13 @@ PAPER = ["91.00±0.40", "2.92±0.53"]
         ([run(overrides={"train.devices": 1})], [True]),
         ([run(), few(50)], [True, False]),
         ([few(50)], [False]),
-        ([run(), run(settings={EXAMPLES: 50})], [True, False]),  # as fewer images are never the paper's
+        ([run(), run(settings={EXAMPLES: 50})], [True, False]),  # fewer images are never the paper's
         ([run(overrides={"train.epochs": 2})], [False]),
         ([run(overrides={"train.epochs": 2}), run(seed=1)], [False, True]),
         (
             [run(settings={ALPHA: 0.1}), run(settings={ALPHA: 0.4})],
             [False, False],
-        ),  # and no override says which the recipe has
+        ),  # no override tells which of them is the recipe's
     ],
 )
 def test_the_papers_numbers_stand_beside_runs_of_the_recipe_alone(runs, beside):
@@ -249,7 +249,7 @@ def test_a_setting_and_a_number_of_one_name_are_two_columns():
 
 
 def test_the_mean_is_over_the_seeds_that_have_a_number():
-    # 90 and 94 of three seeds: the deviation is half the difference times the square root of 2.
+    # Two of three seeds have a number, 90 and 94; the deviation is half the difference times the square root of 2.
     def one(x, count):
         return record("brand_new", {"score": x, "images": count, "all of it": 1.0, "none": None})
 

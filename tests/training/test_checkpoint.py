@@ -1,4 +1,4 @@
-"""What is saved is what comes back, to the bit, also when the state is donated meanwhile."""
+"""Tests that a checkpoint restores the saved bits, also when the state was donated during the save."""
 
 import hashlib
 import shutil
@@ -35,7 +35,7 @@ def test_saved_while_the_state_is_donated(experiment, tmp_path):
         for step in (1, 2, 3):
             state = advance(state)
             checkpoints.save(step, state, {"step": step, "rows": {"knn": [[1.5, None]]}})
-            doomed = advance(jax.tree.map(jnp.copy, state))  # memory is reused at once
+            doomed = advance(jax.tree.map(jnp.copy, state))  # so that the memory of the saved state is reused at once
             doomed = advance(doomed)
             del doomed
     with Checkpoints(tmp_path / "checkpoints", keep=2) as checkpoints:
@@ -73,7 +73,7 @@ STATE = {"step": jnp.arange(300, dtype=jnp.int32), "weight": jnp.linspace(0.0, 1
 
 @pytest.fixture
 def folder(tmp_path):
-    """Checkpoints of steps 1 and 2, whose records are {"n": step}."""
+    """Returns a folder with checkpoints of steps 1 and 2, whose records are {"n": step}."""
     with Checkpoints(tmp_path / "checkpoints", keep=2) as checkpoints:
         for step in (1, 2):
             checkpoints.save(step, STATE, {"n": step})
@@ -85,7 +85,7 @@ def files(folder):
 
 
 def restore(folder):
-    """The record that is restored, and what was told."""
+    """Restores the newest checkpoint; returns its record, and the warnings."""
     told = []
     with Checkpoints(folder, keep=2) as checkpoints:
         restored = checkpoints.restore(STATE, told.append)
@@ -106,7 +106,7 @@ def test_the_hashes_are_those_of_sha256sum(folder):
 
 
 def test_every_flipped_bit_is_found(folder):
-    """In the record and the hashes too; nothing is loaded."""
+    """A bit flipped in any file, the record and the hashes included, is found, and the checkpoint is not loaded."""
     shutil.rmtree(folder / "1")
     rng = np.random.default_rng(0)
     tried = 0
@@ -160,7 +160,7 @@ def test_damaged_newest_is_named_and_the_one_before_serves(folder, damage):
     assert f"{folder}/2 is not used: " in line
     assert reason in line
     assert line.endswith("going on from that of step 1")
-    with Checkpoints(folder, keep=2) as checkpoints:  # going on, over the damaged one
+    with Checkpoints(folder, keep=2) as checkpoints:  # the run goes on, and saves over the damaged checkpoint
         checkpoints.save(2, STATE, {"n": 20})
     assert restore(folder) == ({"n": 20}, [])
 
@@ -191,7 +191,7 @@ def test_what_a_killed_process_left_is_not_taken_for_a_checkpoint(folder):
 def test_killed_between_the_two_renames(folder):
     (folder / "2").rename(folder / ".2.old")
     assert restore(folder) == ({"n": 2}, [])
-    shutil.copytree(folder / "2", folder / ".2.old")  # killed before the older one was removed
+    shutil.copytree(folder / "2", folder / ".2.old")  # the process was killed before it removed the older copy
     assert restore(folder) == ({"n": 2}, [])
     assert sorted(path.name for path in folder.iterdir()) == ["1", "2"]
 
@@ -199,7 +199,7 @@ def test_killed_between_the_two_renames(folder):
 def test_save_that_fails_is_told_at_the_next_and_leaves_the_last_good_one(folder):
     message = r"cannot save .*checkpoints/3: .* what was saved before is kept"
     with pytest.raises(UsageError, match=message), Checkpoints(folder, keep=2) as checkpoints:
-        checkpoints.save(3, STATE, {"n": object()})  # no JSON
+        checkpoints.save(3, STATE, {"n": object()})  # an object that JSON cannot hold
     assert sorted(path.name for path in folder.iterdir()) == ["1", "2"]
     assert restore(folder) == ({"n": 2}, [])
 
@@ -217,7 +217,7 @@ def test_a_save_for_which_there_is_no_room_is_not_begun(folder, monkeypatch):
 def test_networks_are_checked_too(tmp_path):
     networks = Networks(tmp_path / "networks")
     networks.save(1, Variables({"w": jnp.ones(4)}, {"m": jnp.zeros(2)}))
-    networks.save(1, Variables({"w": jnp.full(4, 2.0)}, {"m": jnp.zeros(2)}))  # over an earlier one
+    networks.save(1, Variables({"w": jnp.full(4, 2.0)}, {"m": jnp.zeros(2)}))  # replaces the earlier one
     like = Variables({"w": jnp.zeros(4)}, {"m": jnp.ones(2)})
     params, state = networks.load(1, like)
     np.testing.assert_array_equal(params["w"], np.full(4, 2.0))

@@ -1,4 +1,4 @@
-"""Disks without room: a real one of two megabytes, filled. What was there stays, and one line says why."""
+"""Fills a real disk of two megabytes: every writer leaves what was there before, and says in a line that it is full."""
 
 import contextlib
 import json
@@ -32,14 +32,14 @@ def mounted(tmp_path_factory):
 
 @pytest.fixture
 def disk(mounted):
-    """An empty disk, emptied again afterwards."""
+    """Provides an empty disk, and empties it again afterwards."""
     yield mounted
     for path in sorted(mounted.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
 
 
-def refused(disk, work, free=0):
-    """What a full disk says to `work`."""
+def full_disk_error(disk, work, free=0):
+    """Runs `work` on the disk with `free` bytes left, expects it to be refused, and returns the message."""
     ballast = fill(disk, free)
     message = "No space left on device; what was saved before is kept"
     with pytest.raises(UsageError, match=message) as caught, disk_errors(disk):
@@ -50,7 +50,7 @@ def refused(disk, work, free=0):
 
 def test_results(disk):
     write_json(disk / "results.json", {"a": 1})
-    refused(disk, lambda: write_json(disk / "results.json", {"a": "b" * 10_000}))
+    full_disk_error(disk, lambda: write_json(disk / "results.json", {"a": "b" * 10_000}))
     assert json.loads((disk / "results.json").read_text()) == {"a": 1}
     assert [path.name for path in disk.iterdir()] == ["results.json"]
 
@@ -63,11 +63,11 @@ def test_records(disk):
             for record in RECORDS:
                 file.write(record)
 
-    refused(disk, write)
+    full_disk_error(disk, write)
     kept = read_metrics(disk / "metrics.jsonl")
     assert kept == RECORDS[: len(kept)]
     (disk / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
-    refused(disk, lambda: MetricsFile(disk / "metrics.jsonl", 250, 0))  # going on drops records: the file is made anew
+    full_disk_error(disk, lambda: MetricsFile(disk / "metrics.jsonl", 250, 0))  # drops records: a new file
     assert read_metrics(disk / "metrics.jsonl") == RECORDS
 
 
@@ -79,12 +79,12 @@ def test_tensorboard(disk):
             for record in RECORDS:
                 board.write(record)
 
-    refused(disk, write)
+    full_disk_error(disk, write)
 
 
 def test_plots(disk):
     (disk / "plots").mkdir()
-    refused(disk, lambda: figures.plot_loss(disk / "plots" / "loss.png", RECORDS))
+    full_disk_error(disk, lambda: figures.plot_loss(disk / "plots" / "loss.png", RECORDS))
 
 
 @pytest.mark.parametrize("free", [0, 100_000])
@@ -95,7 +95,7 @@ def test_checkpoints(disk, free):
 
     with Checkpoints(disk / "checkpoints", keep=2) as checkpoints:
         checkpoints.save(1, STATE, {"n": 1})
-    assert f"cannot save {disk / 'checkpoints' / '2'}: No space left on device" in refused(disk, save, free)
+    assert f"cannot save {disk / 'checkpoints' / '2'}: No space left on device" in full_disk_error(disk, save, free)
     assert [path.name for path in (disk / "checkpoints").iterdir()] == ["1"]
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("checkpoints")]
     with Checkpoints(disk / "checkpoints", keep=2) as checkpoints:
@@ -106,7 +106,7 @@ def test_checkpoints(disk, free):
 
 def test_networks(disk):
     networks = Networks(disk / "networks")
-    assert f"cannot save {disk / 'networks' / '1'}: " in refused(
+    assert f"cannot save {disk / 'networks' / '1'}: " in full_disk_error(
         disk, lambda: networks.save(1, Variables(STATE, {})), 100_000
     )
     assert networks.learned() == []

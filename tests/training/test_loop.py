@@ -1,4 +1,4 @@
-"""The loop: where tasks begin, what is left after a restart, and what it yields."""
+"""Tests the loop: where tasks begin, what remains to be done after a restart, and which events it yields."""
 
 from types import SimpleNamespace
 
@@ -19,7 +19,7 @@ from ucl_jax.types import Variables
 
 
 def test_schedule_by_hand():
-    # 10 examples in batches of 4 are 3 steps an epoch, 4 are 1, 9 are 3.
+    # 10 examples in batches of 4 are 3 steps an epoch, 4 are 1, and 9 are 3.
     schedule = make_schedule([10, 4, 9], epochs=2, batch_size=4)
     assert schedule == ((0, 6, 8, 14), (3, 1, 3), (4, 4, 4))
     assert schedule.total == 14
@@ -35,7 +35,7 @@ def test_a_task_smaller_than_a_batch_is_one_batch_of_its_own_size():
     schedule = make_schedule([10, 100, 300], epochs=2, batch_size=256)
     assert schedule == ((0, 2, 4, 8), (1, 1, 2), (10, 100, 256))
     for _, first, index in _batches(0, 1, schedule, 2, 100):
-        assert sorted(index) == list(range(100))  # each image once
+        assert sorted(index) == list(range(100))  # every image occurs once
         assert len(first) == 100
 
 
@@ -71,7 +71,7 @@ def test_events_and_the_shape_of_the_matrix(recipe, tasks, matrix, tmp_path):
             for event in tiny.train(config, experiment, compiled, stream, state)
         ]
     steps = [step for name, step, _ in events if name == "StepDone"]
-    assert steps == list(range(1, 11))  # 2 x 80 images in batches of 16, in whichever order
+    assert steps == list(range(1, 11))  # 2 x 80 images in batches of 16, joint or task by task
     rows = [rows for name, _, rows in events if name == "TaskDone"]
     assert [[a is not None for a in row["knn_task"].accuracy] for row in rows] == matrix
     assert accuracy_matrix.rows_recorded([row["knn_task"].accuracy for row in rows]) == (
@@ -80,19 +80,19 @@ def test_events_and_the_shape_of_the_matrix(recipe, tasks, matrix, tmp_path):
     assert [step for name, step, _ in events if name == "TaskDone"] == ([5, 10] if len(matrix) == 2 else [10])
 
 
-# An architecture that grows: which network judges which task. Phases are stubs.
+# The tests below ask which network judges which task when the architecture grows. Their phases are stubs.
 
 KNN, BATCH_SIZE = KnnSettings(1, "fixed", 0.1), 4
 CLASSES = [(0, 1), (2, 3), (4, 5)]
 
 
-def staged(phases, classes=6):
+def stub_experiment(phases, classes=6):
     objective = SimpleNamespace(classes=classes)
     return Experiment((Phase(objective, None, None),) * phases, None, 0, None)
 
 
-def shown_by(phase, task, queries=10):
-    """What a phase makes of a task: 3 * task + phase of 10 images right, by neighbours and by the head."""
+def stub_features(phase, task, queries=10):
+    """Returns features of which 3 * task + phase of 10 are classified rightly, by kNN and by the head."""
     right = np.arange(queries) < 3 * task + phase
     label = np.full(queries, CLASSES[task][0])
     code = np.eye(6, dtype=np.float32)[np.where(right, *CLASSES[task])]
@@ -103,10 +103,10 @@ def shown_by(phase, task, queries=10):
 @pytest.mark.parametrize("after", [0, 1, 2, 3])
 def test_a_task_is_judged_by_its_own_phase_where_the_probe_knows_the_task(after):
     seen = max(after, 1)
-    features = [{phase: shown_by(phase, task) for phase in range(3)} for task in range(3)]
-    rows = probe(KNN, staged(3), features, after, seen, CLASSES)
+    features = [{phase: stub_features(phase, task) for phase in range(3)} for task in range(3)]
+    rows = probe(KNN, stub_experiment(3), features, after, seen, CLASSES)
     assert list(rows) == ["knn_task", "knn_all", "head_task", "head_all"]
-    # A task not learned yet is shown to the present phase, as is everything before the first.
+    # A task that is not learned yet is judged by the present phase; before the first task, that is the first phase.
     phases = [min(task, max(after - 1, 0)) for task in range(3)]
     own = [10.0 * (3 * task + phase) for task, phase in enumerate(phases)]
     present = [10.0 * (3 * task + max(after - 1, 0)) if task < seen else None for task in range(3)]
@@ -115,16 +115,16 @@ def test_a_task_is_judged_by_its_own_phase_where_the_probe_knows_the_task(after)
 
 
 def test_one_network_is_the_only_stage_of_every_task_and_has_no_head_without_labels():
-    features = [{0: shown_by(0, task)} for task in range(2)] + [None]
-    rows = probe(KNN, staged(1, classes=None), features, 2, 2, CLASSES)
+    features = [{0: stub_features(0, task)} for task in range(2)] + [None]
+    rows = probe(KNN, stub_experiment(1, classes=None), features, 2, 2, CLASSES)
     assert {name: row.accuracy for name, row in rows.items()} == {
         "knn_task": [0.0, 30.0, None],
         "knn_all": [0.0, 30.0, None],
     }
-    assert [staged(1).phase(task) for task in (-1, 0, 3)] == [0, 0, 0]
-    assert [staged(3).phase(task) for task in (-1, 0, 1, 2)] == [0, 0, 1, 2]
-    assert staged(1).labelled
-    assert not staged(1, classes=None).labelled
+    assert [stub_experiment(1).phase(task) for task in (-1, 0, 3)] == [0, 0, 0]
+    assert [stub_experiment(3).phase(task) for task in (-1, 0, 1, 2)] == [0, 0, 1, 2]
+    assert stub_experiment(1).labelled
+    assert not stub_experiment(1, classes=None).labelled
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_features_are_taken_by_the_stages_that_probes_ask_for(task, after, phase
     )
     stream, network = SimpleNamespace(task={task: data}.get), Variables("params", "statistics")
     compiled = [features_of(phase) for phase in range(3)]
-    out = task_features(staged(3), compiled, stream, network, task, after, BATCH_SIZE)
+    out = task_features(stub_experiment(3), compiled, stream, network, task, after, BATCH_SIZE)
     assert sorted(out) == phases
     for phase, shown in out.items():
         bank = image.reshape(7, -1).mean(axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""The number of devices changes no number beyond rounding, and each function compiles once."""
+"""Tests that the number of devices changes no number beyond rounding, and that each function compiles once."""
 
 import jax
 import jax.numpy as jnp
@@ -13,17 +13,17 @@ from ucl_jax.training.build import make_experiment
 from ucl_jax.training.loop import StepDone
 from ucl_jax.types import Batch, Span
 
-# Learning rates at which 20 steps stay near the start. Sums in another order differ by 1e-7, and the distance between
+# At these learning rates 20 steps stay near the start. Sums in another order differ by 1e-7, and the distance between
 # two runs was measured as 1e-5 of the way travelled, on three seeds and both objectives, unless one of some 10,000
-# activations near 0 falls on the other side of a ReLU: then up to 4e-2 (two of twelve runs). Local
-# instead of global statistics, gradients that are not averaged, or keys from the place on a device make it 2 to 12, and
-# change the first five losses by 5e-2 (each was tried).
+# activations near 0 falls on the other side of a ReLU: then up to 4e-2 (two of twelve runs). Each of these mistakes was
+# tried: local instead of global statistics, gradients that are not averaged, keys from the place on a device. They make
+# the distance 2 to 12 times the way, and change the first five losses by 5e-2.
 LEARNING_RATE = {"simsiam": 0.01, "barlow_twins": 0.0001}
 FIRST_STEPS, LATER_STEPS, WAY = 1e-4, 5e-2, 0.1
 
 
 def run_on(devices: int, objective: str, data_dir: str):
-    """20 steps of LUMP over the border of two tasks: losses, the first state and the last."""
+    """Trains LUMP for 20 steps over the border of two tasks; returns the losses, the first state and the last."""
     config = tiny.config(
         "lump", f"digits,{objective}", seed=1, method__buffer_size=24, train__learning_rate=LEARNING_RATE[objective]
     )
@@ -40,7 +40,7 @@ def run_on(devices: int, objective: str, data_dir: str):
 
 
 def distance(one, other) -> float:
-    """Euclidean distance of two pytrees."""
+    """Returns the Euclidean distance of two pytrees."""
     squares = jax.tree.map(lambda a, b: np.sum(np.square(a - b, dtype=np.float64)), one, other)
     return float(np.sqrt(sum(jax.tree.leaves(squares))))
 
@@ -62,7 +62,8 @@ def test_one_two_and_four_devices_agree(objective, data_dir):
         for name in ("params", "model_state"):
             way = distance(getattr(state, name), getattr(start, name))
             assert distance(getattr(other, name), getattr(state, name)) < WAY * way, name
-        # What is stored, and where, is the same to the bit; frozen views are computed, each on its example's device.
+        # The stored images and their slots are the same to the bit. Frozen views are not: each is computed on its
+        # example's device.
         ours, theirs = state.memory.buffer, other.memory.buffer
         assert theirs.seen == ours.seen == 20 * 16
         np.testing.assert_array_equal(theirs.items.task, ours.items.task)
@@ -71,7 +72,7 @@ def test_one_two_and_four_devices_agree(objective, data_dir):
 
 
 def test_train_step_and_features_compile_once(data_dir):
-    """Over the border of two tasks, their evaluations, and a state that comes from the host like a restored one."""
+    """Neither a new task, nor an evaluation, nor a state that comes from the host compiles anything again."""
     config = tiny.config("lump", train__epochs=1)
     experiment = make_experiment(config, parallel.AXIS)
     calls = []
@@ -105,7 +106,7 @@ def test_train_step_and_features_compile_once(data_dir):
     run()
     assert sorted(calls) == ["features", "step"]
     assert compilations == []
-    # The listener does hear compilations.
+    # The listener would have heard a compilation.
     jax.jit(lambda x: x * 3.5)(jnp.ones(3)).block_until_ready()
     assert len(compilations) >= 1
 

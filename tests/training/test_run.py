@@ -1,4 +1,4 @@
-"""Whole runs in real processes: records, exact resume after SIGKILL, signals, errors a person can act on."""
+"""Tests whole runs in real processes: records, exact resume after SIGKILL, signals, errors a person can act on."""
 
 import json
 import os
@@ -28,7 +28,7 @@ TIMINGS = ("seconds", "images_per_second")
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """One device and a data folder of the test's own."""
+    """Returns environment variables that give a run one device and a data folder of its own."""
     folder = tmp_path_factory.mktemp("runs")
     return os.environ | {
         "XLA_FLAGS": "",
@@ -71,13 +71,13 @@ def read_metrics(workdir: pathlib.Path) -> list[dict]:
 
 
 def comparable(workdir: pathlib.Path) -> dict:
-    """results.json without timings and without what names the folder."""
+    """Returns results.json without timings, and without the command, which names the folder."""
     results = json.loads((workdir / "results.json").read_text())
     return {k: v for k, v in results.items() if k not in (*TIMINGS, "command")}
 
 
 def final_state(workdir: pathlib.Path, recipe: str = "lump", **more):
-    """The last checkpoint."""
+    """Restores the last checkpoint of a run."""
     like = make_experiment(tiny.config(recipe, **(more or LONG)), parallel.AXIS).init()
     with Checkpoints(workdir / "checkpoints", keep=2) as checkpoints:
         return jax.device_get(checkpoints.restore(like)[0])
@@ -112,7 +112,7 @@ def test_records_of_a_run(undisturbed):
         (a00, a01), (a10, a11) = probe["matrix"]
         assert (a01 is None) == (
             name == "knn_all"
-        )  # every task after each task; over classes seen only once it is seen
+        )  # knn_task judges every task after each task, knn_all only tasks that were seen
         assert probe["rows"] == ("seen" if name == "knn_all" else "all")
         best = [max(a00, a10), max(a01 or a11, a11)]
         assert probe["average_accuracy"] == pytest.approx((a10 + a11) / 2)
@@ -144,7 +144,7 @@ def test_records_of_a_run(undisturbed):
         "buffer_task1.png",
         "buffer_task2.png",
     }
-    assert "task 1/2 epoch" in done.stderr  # plain lines: there is no terminal
+    assert "task 1/2 epoch" in done.stderr  # progress is printed as plain lines, because there is no terminal
 
 
 def test_tensorboard_holds_what_metrics_hold(undisturbed):
@@ -190,7 +190,7 @@ def test_killed_and_resumed_is_the_undisturbed_run_to_the_bit(environment, undis
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signals_save_first(environment, tmp_path, signum, code):
     workdir = tmp_path / "run"
-    more = LONG | {"checkpoint__every_steps": 1000}  # only the signal saves
+    more = LONG | {"checkpoint__every_steps": 1000}  # so that only the signal makes it save
     process = launch_until(environment, 20, "lump.py:digits", workdir, **more)
     process.send_signal(signum)
     _, stderr = process.communicate(timeout=120)
@@ -206,7 +206,7 @@ def test_signals_save_first(environment, tmp_path, signum, code):
 
 @pytest.fixture(scope="module")
 def expected(undisturbed):
-    """All that the undisturbed run leaves."""
+    """Returns all that the undisturbed run leaves."""
     return torture.outcome(undisturbed[0], torture.like("lump", **LONG))
 
 
@@ -221,7 +221,7 @@ def test_flipped_bits_are_found(undisturbed, tmp_path):
 
 
 def test_output_that_nobody_reads_stops_nothing(expected, tmp_path):
-    all_held(torture.heard_by_nobody("lump", tmp_path, expected, {">/dev/full 2>&-": "full"}, **LONG))
+    all_held(torture.unread_output("lump", tmp_path, expected, {">/dev/full 2>&-": "full"}, **LONG))
 
 
 def test_full_disks(expected, tmp_path):
@@ -242,9 +242,9 @@ def test_finished_run_is_not_run_again(environment, undisturbed):
 
 
 def test_official_weights_are_only_evaluated_with_no_epochs(environment, tmp_path):
-    """`init_from` and `train.epochs=0`: every row of the matrix is the file's network, and nothing moves.
+    """With `init_from` and `train.epochs=0`, the file's network makes every row of the matrix and does not change.
 
-    Neither does a first start that is killed in its first save.
+    A first start that is killed during its first save does not disturb this.
     """
     torch = pytest.importorskip("torch")
     settings = {"train__epochs": 0, "objective__predictor_dim": 8, "eval__tasks": "all"}
@@ -257,7 +257,7 @@ def test_official_weights_are_only_evaluated_with_no_epochs(environment, tmp_pat
 
     settings["init_from"] = tmp_path / "official.pth"
     killed = subprocess.Popen(command("finetune.py:digits", tmp_path / "run", **settings), cwd=ROOT, env=environment)
-    while not any((tmp_path / "run" / "checkpoints").glob(".*.new*")):  # in its first save
+    while not any((tmp_path / "run" / "checkpoints").glob(".*.new*")):  # until its first save has begun
         assert killed.poll() is None
     killed.kill()
     killed.wait()
@@ -270,18 +270,18 @@ def test_official_weights_are_only_evaluated_with_no_epochs(environment, tmp_pat
     assert probe["forgetting"]["max"] == 0
     stored = final_state(tmp_path / "run", "finetune", **settings | {"init_from": ""})
     jax.tree.map(np.testing.assert_array_equal, stored.params.network, params)
-    # Started again it is finished.
+    # A third start finds the run finished.
     assert launch(environment, "finetune.py:digits", tmp_path / "run", **settings).returncode == 0
 
 
 def refused(done: subprocess.CompletedProcess) -> str:
-    """The one line of a run that was refused before it began."""
+    """Returns the only line that a run printed on stderr, refused before it began."""
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     return stopped(done)
 
 
 def stopped(done: subprocess.CompletedProcess) -> str:
-    """The last line of a run that ended with an error a person can act on."""
+    """Returns the last line of a run that ended with an error that a person can act on."""
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     line = done.stderr.strip().splitlines()[-1]

@@ -1,4 +1,4 @@
-"""Run folders that are another run's, damaged, or only half there."""
+"""Tests run folders that hold another run, are damaged, or are incomplete."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ RESULTS = run_results.as_json(config=json.loads(tiny.config("lump").to_json()))
 
 @pytest.fixture
 def folder(tmp_path):
-    """The folder of a finished run of the shrunk LUMP recipe."""
+    """Returns the folder of a finished run of the shrunk LUMP recipe."""
     (tmp_path / "config.json").write_text(tiny.config("lump").to_json())
     (tmp_path / "results.json").write_text(json.dumps(RESULTS))
     return tmp_path
@@ -37,7 +37,7 @@ def test_unfinished_run_goes_on(folder):
 
 def test_folder_in_which_nothing_was_saved_is_free(folder):
     (folder / "results.json").unlink()
-    (folder / "checkpoints" / ".7.new" / "state").mkdir(parents=True)  # killed in its first save
+    (folder / "checkpoints" / ".7.new" / "state").mkdir(parents=True)  # the run was killed in its first save
     assert finished_results(tiny.config("lump", seed=5), folder) is None
 
 

@@ -8,8 +8,8 @@ from ucl_jax.objectives import Objective
 def cassle(objective: Objective, scenario: Scenario, *, weight: float, hidden_dim: int, frozen: str) -> Method:
     """Makes CaSSLe, which adds to the objective the prediction of a frozen network's projections by a trained head.
 
-    The frozen network is that of the end of the task before. `Objective.distance` judges the prediction: for SimSiam and
-    BYOL it is 2 - 2 cos (CaSSLe's "predictive"), for Barlow Twins the cross-correlation ("decorrelative").
+    The frozen network is that of the end of the task before. `Objective.distance` judges the prediction. For SimSiam
+    and BYOL it is 2 - 2 cos (CaSSLe's "predictive"), for Barlow Twins the cross-correlation ("decorrelative").
 
     Args:
       objective: what is learned; it must have projections.
