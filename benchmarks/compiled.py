@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from benchmarks import measure
-from ucl_jax.cli import Parser, exit_codes
-from ucl_jax.errors import UsageError, choose, require
+from ucl_jax.cli import Parser, returns_exit_code
+from ucl_jax.errors import UsageError, require, user_choice
 
 RESULT = measure.RESULTS / "collectives.json"
 CELLS = (
@@ -251,8 +251,8 @@ def analytic_flops(config, padding: bool = True) -> float:
     Raises:
       UsageError: another method or architecture.
     """
-    choose("config.method.name", config.method.name, dict.fromkeys(("finetune", "si", "lump")))
-    choose("config.model.name", config.model.name, dict.fromkeys(("resnet18",)))
+    user_choice("config.method.name", config.method.name, dict.fromkeys(("finetune", "si", "lump")))
+    user_choice("config.model.name", config.model.name, dict.fromkeys(("resnet18",)))
     images = config.train.batch_size * (1 if config.objective.name == "supervised" else 2)
     network = images * (_backbone(config, padding) + sum(3 * 2 * rows * columns for rows, columns in _dense(config)))
     if config.objective.name == "barlow_twins":
@@ -357,7 +357,7 @@ def report(found: list[Collective]) -> list[dict]:
     return sorted(rows, key=lambda row: -row["bytes"])
 
 
-@exit_codes
+@returns_exit_code
 def main(arguments: list[str] | None = None) -> None:
     """Compiles the cells, prints a table or one JSON object, and writes the file."""
     parser = Parser(prog="python -m benchmarks.compiled", description=__doc__.splitlines()[0])

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ucl_jax import cli
-from ucl_jax.errors import write_whole
 from ucl_jax.evaluation import accuracy_matrix
+from ucl_jax.files import write_atomically
 from ucl_jax.reproduce.jobs import make_slots
 from ucl_jax.reproduce.plan import PlannedRun, check, keep_results, make_plan, print_failures, print_plan, train
 from ucl_jax.results import compare
@@ -180,7 +180,7 @@ def _is_hidden(values: np.ndarray) -> bool:
     return bool(abs(values.mean()) < STUDENT * values.std(ddof=1) / len(values) ** 0.5)
 
 
-@cli.exit_codes
+@cli.returns_exit_code
 def main(argv: list[str]) -> int:
     """Trains the runs that are missing and keeps their results."""
     parser = cli.Parser(prog="python -m benchmarks.fidelity", description=__doc__.splitlines()[0])
@@ -207,7 +207,7 @@ def main(argv: list[str]) -> int:
     places = (re.search(r"loss is not finite in (task \d+, step \d+)", why) for why in failed.values())
     diverged = {name.partition("/")[2]: found[1] for name, found in zip(failed, places) if found}
     if diverged:
-        write_whole(DIVERGED, json.dumps(_diverged() | diverged, indent=1, sort_keys=True) + "\n")
+        write_atomically(DIVERGED, json.dumps(_diverged() | diverged, indent=1, sort_keys=True) + "\n")
     print_failures(failed)
     return 1 if failed else 0
 

@@ -25,8 +25,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks import measure, step
-from ucl_jax.cli import Parser, exit_codes
-from ucl_jax.errors import choose, require
+from ucl_jax.cli import Parser, returns_exit_code
+from ucl_jax.errors import require, user_choice
 from ucl_jax.results.tables import Table, make_frame, render
 
 RESULT = measure.RESULTS / "growth.json"
@@ -173,14 +173,14 @@ def parse(argv: list[str]) -> argparse.Namespace:
         given.repeats = 1 if given.quick else 3
     require(bool(given.sweeps), "--sweeps is empty")
     for sweep in given.sweeps:
-        choose("sweep", sweep, dict.fromkeys(SWEEPS))
-    choose("--dtype", given.dtype, step.DTYPES)
+        user_choice("sweep", sweep, dict.fromkeys(SWEEPS))
+    user_choice("--dtype", given.dtype, step.DTYPES)
     require(given.repeats >= 1, f"--repeats is {given.repeats}; it must be at least 1")
     measure.check_out(given.out, RESULT, given.quick or given.dtype != "float32")
     return given
 
 
-@exit_codes
+@returns_exit_code
 def main(argv: list[str]) -> int:
     """Measures and prints the sweeps; the file is written after each of them, for some take minutes."""
     given = parse(argv)

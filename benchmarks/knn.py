@@ -23,7 +23,7 @@ import time
 import numpy as np
 
 from benchmarks import measure
-from ucl_jax.cli import Parser, exit_codes
+from ucl_jax.cli import Parser, returns_exit_code
 from ucl_jax.errors import require
 
 CLASSES, TEMPERATURE = 100, 0.1
@@ -124,7 +124,7 @@ def start(program: str, predictions: pathlib.Path):
     return measure.start("benchmarks.knn", options)
 
 
-@exit_codes
+@returns_exit_code
 def main() -> None:
     """Measures, writes the file, and prints it."""
     parser = Parser(prog="python -m benchmarks.knn", description=__doc__.splitlines()[0])

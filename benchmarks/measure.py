@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import SimpleNamespace
 
-from ucl_jax.errors import require, write_whole
+from ucl_jax.errors import require
+from ucl_jax.files import write_atomically
 
 ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -88,7 +89,7 @@ def check_out(path: pathlib.Path, default: pathlib.Path, partial: bool = False) 
 
 def save(path: pathlib.Path, result: dict) -> None:
     """Writes a result as JSON; an earlier file is replaced only once the new one is complete."""
-    write_whole(path, json.dumps(result, indent=1, allow_nan=False) + "\n")
+    write_atomically(path, json.dumps(result, indent=1, allow_nan=False) + "\n")
 
 
 def tell(line: str) -> None:

@@ -106,7 +106,7 @@ class Pillow:
         self.augmentation = Augmentation(
             view=callback(torch_lump.strong_view, a.mean, a.std, "shown"),
             replay_view=callback(torch_lump.weak_view, a.replay_mean, a.replay_std, "replayed"),
-            eval_view=build.make_augmentation(config).eval_view,
+            make_plain_view=build.make_augmentation(config).make_plain_view,
         )
 
 
@@ -267,7 +267,7 @@ def table(result: dict) -> str:
     return render(Table("", make_frame(["", *OUTCOMES], rows)), "markdown")
 
 
-@cli.exit_codes
+@cli.returns_exit_code
 def main(argv: list[str]) -> int:
     """Trains all seeds, writes the file, and prints the table; does nothing where CIFAR-10 is not prepared."""
     parser = cli.Parser(prog="python -m benchmarks.parity", description=__doc__.splitlines()[0])

@@ -16,8 +16,8 @@ import re
 import sys
 
 from benchmarks import measure, step
-from ucl_jax.cli import Parser, exit_codes
-from ucl_jax.errors import UsageError, choose, require
+from ucl_jax.cli import Parser, returns_exit_code
+from ucl_jax.errors import UsageError, require, user_choice
 from ucl_jax.results.tables import Table, make_frame, render
 
 UNTIMED = 2  # steps before the trace: the first one compiles
@@ -109,12 +109,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
     given = parser.parse_args(argv)
     require(given.steps >= 1, f"--steps is {given.steps}; it must be at least 1")
     require(given.top >= 1, f"--top is {given.top}; it must be at least 1")
-    choose("--dtype", given.dtype, step.DTYPES)
+    user_choice("--dtype", given.dtype, step.DTYPES)
     given.config = step.get_config(given.size, [*given.override, f"model.dtype={given.dtype}"])
     return given
 
 
-@exit_codes
+@returns_exit_code
 def main(argv: list[str]) -> int:
     """Writes a trace, unless --read is given, and prints the table of the latest one."""
     given = parse(argv)

@@ -25,8 +25,8 @@ from functools import cache, partial
 
 from benchmarks import measure
 from configs import lump
-from ucl_jax.cli import Parser, exit_codes
-from ucl_jax.errors import UsageError, choose, require
+from ucl_jax.cli import Parser, returns_exit_code
+from ucl_jax.errors import UsageError, require, user_choice
 from ucl_jax.recipes import read_config
 from ucl_jax.results.tables import Table, make_frame, render
 
@@ -55,7 +55,7 @@ def get_config(size: str, overrides: list[str]):
     """Returns the config tree of a size ("paper", "demo") with overrides KEY=VALUE; raises UsageError for a bad one."""
     for override in overrides:
         require("=" in override, f"--override={override} is not KEY=VALUE")
-    recipe = f"--config={lump.__file__}:{choose('size', size, ARGUMENT)}"
+    recipe = f"--config={lump.__file__}:{user_choice('size', size, ARGUMENT)}"
     return read_config([recipe, *(f"--config.{override}" for override in overrides)])
 
 
@@ -533,9 +533,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     given = parser.parse_args(argv)
     require(bool(given.sizes), "--sizes is empty")
     require(given.rounds is None or given.rounds >= 1, f"--rounds is {given.rounds}; it must be at least 1")
-    choose("--dtype", given.dtype, DTYPES)
+    user_choice("--dtype", given.dtype, DTYPES)
     for peer in given.peers:
-        choose("peer", peer, dict.fromkeys(PEERS))
+        user_choice("peer", peer, dict.fromkeys(PEERS))
     for size in given.sizes:
         get_config(size, given.override)
     for key in (override.partition("=")[0] for override in given.override):
@@ -546,7 +546,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     return given
 
 
-@exit_codes
+@returns_exit_code
 def main(argv: list[str]) -> int:
     """Measures, writes the file, and prints a table or one JSON object."""
     given = parse(argv)

@@ -12,11 +12,11 @@ from collections.abc import Callable
 
 from benchmarks import fidelity, imports, performance
 from benchmarks.fidelity import RESULTS, ROOT
-from ucl_jax.cli import Parser, exit_codes
+from ucl_jax.cli import Parser, returns_exit_code
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.data.tiny_imagenet_classes import CLASSES
-from ucl_jax.errors import write_whole
 from ucl_jax.evaluation import accuracy_matrix
+from ucl_jax.files import write_atomically
 from ucl_jax.results import compare
 from ucl_jax.results.load import load_results
 from ucl_jax.results.schema import RunResult
@@ -142,12 +142,12 @@ def filled(page: str) -> str:
     return re.sub(r"<!-- table ([\w-]+) -->\n.*?<!-- end -->", replace, page, flags=re.DOTALL)
 
 
-@exit_codes
+@returns_exit_code
 def main() -> None:
     """Updates all pages in place."""
     Parser(prog="python -m benchmarks.tables", description=f"Writes the tables of {', '.join(PAGES)}.").parse_args()
     for name in PAGES:
-        write_whole(ROOT / name, filled((ROOT / name).read_text()))
+        write_atomically(ROOT / name, filled((ROOT / name).read_text()))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from ucl_jax.models.architectures import Architecture
 from ucl_jax.models.heads import MLP, Network
 from ucl_jax.models.resnet import BasicBlock
 from ucl_jax.training.step import init_state, make_train_step
-from ucl_jax.types import Batch, Clock, Keys, Parameters, Span, Variables
+from ucl_jax.types import Batch, Clock, Keys, Span, TrainedParams, Variables
 
 SIZE, EXAMPLES, TASKS = 8, 6, 3
 SCENARIO = Scenario(TASKS, EXAMPLES, head=MLP)
@@ -34,9 +34,9 @@ class Backbone(nn.Module):
 
 ARCHITECTURE = Architecture(lambda heads: Network(Backbone(), **heads()))
 AUGMENTATION = objectives.Augmentation(
-    view=lambda key, image: image.astype(jnp.float32) / 255.0 * jax.random.uniform(key, minval=0.5, maxval=2.0),
-    replay_view=lambda key, image: image.astype(jnp.float32) / 255.0 - jax.random.uniform(key),
-    eval_view=lambda image: image.astype(jnp.float32) / 255.0 - 0.5,
+    present=lambda key, image: image.astype(jnp.float32) / 255.0 * jax.random.uniform(key, minval=0.5, maxval=2.0),
+    weak=lambda key, image: image.astype(jnp.float32) / 255.0 - jax.random.uniform(key),
+    plain=lambda image: image.astype(jnp.float32) / 255.0 - 0.5,
 )
 PROJECTOR = {"hidden_dim": 12, "output_dim": 6}
 SETTINGS = {
@@ -69,7 +69,7 @@ def alone(name, architecture=ARCHITECTURE):
 class Start(NamedTuple):
     """Parameters and state that a test starts from. `*start` are the first two arguments of `Method.loss`."""
 
-    params: Parameters
+    params: TrainedParams
     state: dict
 
     @property
@@ -83,7 +83,7 @@ def started(name, architecture=ARCHITECTURE):
     rng = np.random.default_rng(0)
     variables = alone(name, architecture).init(jax.random.key(0), make_batch().image)
     variables = jax.tree.map(lambda x: x + rng.uniform(0, 0.2, x.shape).astype(np.float32), variables)
-    return Start(Parameters(variables.params, ()), variables.state)
+    return Start(TrainedParams(variables.params, ()), variables.state)
 
 
 @functools.cache

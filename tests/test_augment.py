@@ -444,8 +444,10 @@ BAD_USE = {
     "probability": lambda: augment.horizontal_flip(jax.random.key(0), jnp.zeros((4, 4, 3)), 1.5),
     "strength": lambda: augment.jitter_params(jax.random.key(0), 0.4, -0.1, 0.4, 0.1),
     "hue": lambda: augment.jitter_params(jax.random.key(0), 0.4, 0.4, 0.4, 0.6),
-    "rounding": lambda: augment.replay_view(4, rounding="up", **PLAIN)(jax.random.key(0), jnp.zeros((4, 4, 3))),
-    "float_levels": lambda: augment.replay_view(4, rounding="pillow", **PLAIN)(jax.random.key(0), jnp.zeros((4, 4, 3))),
+    "rounding": lambda: augment.make_weak_view(4, rounding="up", **PLAIN)(jax.random.key(0), jnp.zeros((4, 4, 3))),
+    "float_levels": lambda: augment.make_weak_view(4, rounding="pillow", **PLAIN)(
+        jax.random.key(0), jnp.zeros((4, 4, 3))
+    ),
 }
 
 
@@ -471,10 +473,10 @@ def ramp(side):
 
 
 SCALES = {
-    "simsiam": (augment.simsiam_view, {"jitter_p": 0.0, "gray_p": 0.0, "blur_p": 0.0}, {}, (0.2, 1.0)),
-    "simsiam_half": (augment.simsiam_view, {"jitter_p": 0.0, "gray_p": 0.0}, {"scale": (0.5, 0.6)}, (0.5, 0.6)),
-    "replay": (augment.replay_view, {}, {}, (0.08, 1.0)),
-    "replay_half": (augment.replay_view, {}, {"scale": (0.5, 0.6)}, (0.5, 0.6)),
+    "simsiam": (augment.make_present_view, {"jitter_p": 0.0, "gray_p": 0.0, "blur_p": 0.0}, {}, (0.2, 1.0)),
+    "simsiam_half": (augment.make_present_view, {"jitter_p": 0.0, "gray_p": 0.0}, {"scale": (0.5, 0.6)}, (0.5, 0.6)),
+    "replay": (augment.make_weak_view, {}, {}, (0.08, 1.0)),
+    "replay_half": (augment.make_weak_view, {}, {"scale": (0.5, 0.6)}, (0.5, 0.6)),
 }
 
 
@@ -493,14 +495,14 @@ def test_views_crop_by_the_law_of_crop_params_and_flip(view, off, given, scale):
 
 @pytest.mark.parametrize(
     ("view", "method"),
-    [(augment.simsiam_view, "bilinear"), (augment.replay_view, "bicubic")],
+    [(augment.make_present_view, "bilinear"), (augment.make_weak_view, "bicubic")],
     ids=["simsiam", "replay"],
 )
 def test_views_resample_as_pillow(view, method):
     # A crop of area (nearly) 1 is the whole image. Pillow rounds by 0.6 levels, twice where the filter overshoots.
     image, off = (
         uint8_image(12, 12),
-        {} if view is augment.replay_view else {"jitter_p": 0.0, "gray_p": 0.0, "blur_p": 0.0},
+        {} if view is augment.make_weak_view else {"jitter_p": 0.0, "gray_p": 0.0, "blur_p": 0.0},
     )
     got = views(view(20, scale=(1.0, 1.0), flip=0.0, **off, **PLAIN), image, 1)[0]
     want = np.asarray(Image.fromarray(image).resize((20, 20), FILTERS[method]))
@@ -508,8 +510,8 @@ def test_views_resample_as_pillow(view, method):
 
 
 PADDED = {  # settings that turn off all but the crop
-    "simsiam": (augment.simsiam_view, {"jitter_p": 0.0, "gray_p": 0.0}),
-    "replay": (augment.replay_view, {}),
+    "simsiam": (augment.make_present_view, {"jitter_p": 0.0, "gray_p": 0.0}),
+    "replay": (augment.make_weak_view, {}),
 }
 
 
@@ -557,12 +559,12 @@ def test_padded_simsiam_view_jitters_after_the_crop():
     # Brightness changes the image but not the zeros. Contrast blends with the mean grey of the view, zeros included.
     image = np.full((8, 8, 3), 120, np.uint8)
     settings = {"padding": 4, "flip": 0.0, "gray_p": 0.0, "jitter_p": 1.0}
-    got = views(augment.simsiam_view(8, jitter=(0.4, 0.0, 0.0, 0.0), **settings, **PLAIN), image, 300)
+    got = views(augment.make_present_view(8, jitter=(0.4, 0.0, 0.0, 0.0), **settings, **PLAIN), image, 300)
     levels = [np.unique(np.round(view, 5)) for view in got]
     assert all(len(level) <= 2 and (len(level) == 1 or level[0] == 0) for level in levels)
     assert {len(level) for level in levels} == {1, 2}
     assert np.ptp([level[-1] for level in levels]) > 0.3
-    lifted = views(augment.simsiam_view(8, jitter=(0.0, 0.4, 0.0, 0.0), **settings, **PLAIN), image, 300)
+    lifted = views(augment.make_present_view(8, jitter=(0.0, 0.4, 0.0, 0.0), **settings, **PLAIN), image, 300)
     assert np.mean(lifted.min(axis=(1, 2, 3)) > 0.01) > 0.3  # less contrast lifts zeros towards the mean
 
 
@@ -572,7 +574,7 @@ def test_simsiam_view_makes_its_choices_with_the_given_probabilities_and_indepen
     image[:, :4] //= 2
     chances = {"flip": 0.6, "jitter_p": 0.7, "gray_p": 0.4}
     got = views(
-        augment.simsiam_view(8, scale=(1.0, 1.0), jitter=(0.4, 0.0, 0.0, 0.0), **chances, **PLAIN), image, 8_000
+        augment.make_present_view(8, scale=(1.0, 1.0), jitter=(0.4, 0.0, 0.0, 0.0), **chances, **PLAIN), image, 8_000
     )
     grey = got @ np.array([0.299, 0.587, 0.114])
     plain = (image / 255 @ np.array([0.299, 0.587, 0.114])).mean()
@@ -609,7 +611,7 @@ def reference_jitter(rng, colour):
 def test_simsiam_view_defaults():
     # An image of one colour hides crop and flip. (1 - 0.8) * (1 - 0.2) of all views are untouched, and 0.2 are grey.
     image = np.full((8, 8, 3), (220, 150, 100), np.uint8)
-    got = views(augment.simsiam_view(8, **PLAIN), image, 8_000)[:, 0, 0]
+    got = views(augment.make_present_view(8, **PLAIN), image, 8_000)[:, 0, 0]
     grey = np.ptp(got, axis=1) < 1e-6
     untouched = np.abs(got - image[0, 0] / 255).max(axis=1) < 1e-5
     assert frequency_is(grey, 0.2)
@@ -632,26 +634,30 @@ def test_simsiam_view_jitters_before_grey_and_blurs_last():
     # If the hue is turned before the image becomes grey, the grey level of a red image changes.
     red = np.full((8, 8, 3), (200, 0, 0), np.uint8)
     turn = {"scale": (1.0, 1.0), "jitter": (0.0, 0.0, 0.0, 0.5), "jitter_p": 1.0, "gray_p": 1.0}
-    assert np.ptp(views(augment.simsiam_view(8, **turn, **PLAIN), red, 50)) > 0.2
+    assert np.ptp(views(augment.make_present_view(8, **turn, **PLAIN), red, 50)) > 0.2
     # Brightness clips the white squares before the blur. After it, a bright view could have a mean above (1 + 0) / 2.
     board = np.repeat((np.indices((40, 40)).sum(axis=0) % 2 * 230)[..., None], 3, axis=-1).astype(np.uint8)
     bright = {"scale": (1.0, 1.0), "jitter": (1.0, 0.0, 0.0, 0.0), "jitter_p": 1.0, "gray_p": 0.0, "blur_p": 1.0}
-    mean = views(augment.simsiam_view(40, **bright, **PLAIN), board, 100).mean(axis=(1, 2, 3))
+    mean = views(augment.make_present_view(40, **bright, **PLAIN), board, 100).mean(axis=(1, 2, 3))
     assert 0.49 < mean.max() < 0.51
 
 
 VIEWS = {  # the view, its filter, and the settings of its crop
-    "simsiam": (augment.simsiam_view, "bilinear", {}),
-    "simsiam_padded": (augment.simsiam_view, "bilinear", {"padding": 4}),
-    "replay": (augment.replay_view, "bicubic", {}),
-    "replay_padded": (augment.replay_view, "bicubic", {"padding": 4}),
+    "simsiam": (augment.make_present_view, "bilinear", {}),
+    "simsiam_padded": (augment.make_present_view, "bilinear", {"padding": 4}),
+    "replay": (augment.make_weak_view, "bicubic", {}),
+    "replay_padded": (augment.make_weak_view, "bicubic", {"padding": 4}),
 }
 
 
 @pytest.mark.parametrize(("view", "method", "crop"), VIEWS.values(), ids=VIEWS)
 def test_views_with_pillows_rounding_are_pillows_to_the_grey_level(view, method, crop):
     # The random draws are this package's, from the keys of the view; all that is done with them is Pillow's.
-    n, strong, scale = 64, view is augment.simsiam_view, (0.2, 1.0) if view is augment.simsiam_view else (0.08, 1.0)
+    n, strong, scale = (
+        64,
+        view is augment.make_present_view,
+        (0.2, 1.0) if view is augment.make_present_view else (0.08, 1.0),
+    )
     images = np.stack([uint8_image(32, 32, seed) // (1 + seed % 3) for seed in range(n)]).astype(np.uint8)
     transform = view(32, rounding="pillow", **crop, **PLAIN)
     got = 255 * np.asarray(jit(functools.partial(augment.apply, transform))(keys(n), images))
@@ -681,7 +687,7 @@ def test_views_are_rounded_as_the_config_says_and_without_leave_no_trace_of_it()
     for rounding, rounds in (("none", False), ("pillow", True)):
         config.augment.rounding = rounding
         views = make_augmentation(config)
-        for view in (views.view, views.replay_view):
+        for view in (views.present, views.weak):
             after = str(jax.make_jaxpr(view)(key, image)).replace("u8[8,8,3]", "", 1)  # the image itself
             assert ("u8[" in after) == rounds
     assert settings.CONFIG["augment.rounding"].choices == tuple(augment.ROUNDING)
@@ -692,7 +698,7 @@ def blur_views(size, n, **settings):
     image = np.zeros((size, size, 3), np.uint8)
     image[:, size // 2] = 255
     off = {"scale": (1.0, 1.0), "flip": 0.0, "jitter_p": 0.0, "gray_p": 0.0}
-    return views(augment.simsiam_view(size, **off, **settings, **PLAIN), image, n)[:, size // 2, :, 0]
+    return views(augment.make_present_view(size, **off, **settings, **PLAIN), image, n)[:, size // 2, :, 0]
 
 
 def test_simsiam_view_blurs_only_large_images_unless_told():
@@ -700,7 +706,7 @@ def test_simsiam_view_blurs_only_large_images_unless_told():
     s = math.sqrt(0.5 / math.log(2e4))
     visible = (2.0 - s) / (2.0 - 0.1)
     image = jnp.zeros((32, 32, 3), jnp.uint8)
-    default, never = (augment.simsiam_view(32, **settings, **PLAIN) for settings in ({}, {"blur_p": 0.0}))
+    default, never = (augment.make_present_view(32, **settings, **PLAIN) for settings in ({}, {"blur_p": 0.0}))
     default, never = (str(jax.make_jaxpr(view)(jax.random.key(0), image)) for view in (default, never))
     assert default == never
     assert frequency_is(blur_views(33, 1_000).max(axis=1) < 1 - 1e-4, 0.5 * visible)
@@ -723,10 +729,13 @@ def test_views_are_normalised_last():
     image = np.full((8, 8, 3), (200, 100, 50), np.uint8)
     want = (image / 255 - np.array(MEAN)) / np.array(STD)
     off = {"jitter_p": 0.0, "gray_p": 0.0}
-    for transform in (augment.simsiam_view(8, **off, mean=MEAN, std=STD), augment.replay_view(8, mean=MEAN, std=STD)):
+    for transform in (
+        augment.make_present_view(8, **off, mean=MEAN, std=STD),
+        augment.make_weak_view(8, mean=MEAN, std=STD),
+    ):
         np.testing.assert_allclose(views(transform, image, 1)[0], want, rtol=0, atol=3e-6)
-    np.testing.assert_allclose(augment.eval_view(MEAN, STD)(jnp.asarray(image)), want, rtol=0, atol=3e-6)
-    grey = views(augment.simsiam_view(8, jitter_p=0.0, gray_p=1.0, mean=MEAN, std=STD), image, 1)[0]
+    np.testing.assert_allclose(augment.make_plain_view(MEAN, STD)(jnp.asarray(image)), want, rtol=0, atol=3e-6)
+    grey = views(augment.make_present_view(8, jitter_p=0.0, gray_p=1.0, mean=MEAN, std=STD), image, 1)[0]
     level = (image / 255) @ np.array([0.299, 0.587, 0.114])
     np.testing.assert_allclose(grey, (level[..., None] - np.array(MEAN)) / np.array(STD), rtol=0, atol=3e-6)
 
@@ -735,7 +744,7 @@ def test_ops_with_probability_zero_are_not_compiled():
     image = jnp.zeros((40, 40, 3), jnp.uint8)
 
     def equations(**settings):
-        view = augment.simsiam_view(40, **settings, **PLAIN)
+        view = augment.make_present_view(40, **settings, **PLAIN)
         return str(jax.make_jaxpr(view)(jax.random.key(0), image))
 
     nothing = dict.fromkeys(("flip", "jitter_p", "gray_p", "blur_p"), 0.0)
@@ -749,7 +758,7 @@ def test_ops_with_probability_zero_are_not_compiled():
 
 @functools.cache
 def batch_views():
-    transform = augment.simsiam_view(16, mean=MEAN, std=STD)
+    transform = augment.make_present_view(16, mean=MEAN, std=STD)
     return jit(functools.partial(augment.two_views, transform)), transform
 
 
@@ -784,7 +793,7 @@ def test_an_example_does_not_depend_on_its_neighbours_or_its_place():
 
 def test_two_views_are_independent():
     # Of the flips of both views of 4000 examples, all four pairs are equally likely.
-    transform = augment.replay_view(8, **PLAIN)
+    transform = augment.make_weak_view(8, **PLAIN)
     images = jnp.broadcast_to(ramp(8), (4_000, 8, 8, 3))
     first, second = jit(functools.partial(augment.two_views, transform))(keys(4_000), images)
     flips = [np.asarray(x[:, 4, 2, 1] > x[:, 4, 5, 1]) for x in (first, second)]
@@ -794,7 +803,7 @@ def test_two_views_are_independent():
 
 
 def test_pmap_gives_what_one_device_gives():
-    make = functools.partial(augment.two_views, augment.replay_view(16, mean=MEAN, std=STD))
+    make = functools.partial(augment.two_views, augment.make_weak_view(16, mean=MEAN, std=STD))
     example_keys, images = batch(8)
     got = jax.pmap(make)(example_keys.reshape(4, 2), images.reshape(4, 2, 20, 20, 3))
     for a, b in zip(got, jit(make)(example_keys, images)):

@@ -185,7 +185,7 @@ def test_methods_are_told_the_number_of_tasks(joint, shares):
     config = pair_config("agem", "simsiam")
     config.benchmark.joint = joint
     buffer = jax.eval_shape(make_experiment(config, None).init).memory.buffer
-    assert buffer.seen.shape == (shares,)
+    assert buffer.offered.shape == (shares,)
     assert buffer.items.task.shape == (24,)
 
 

@@ -59,7 +59,7 @@ def test_every_recipe_is_in_the_table_and_passes_and_no_entry_is_unused():
         settings.check(json.loads(config.to_json()))  # a stored run has lists for tuples
         used |= {(config.objective.name, config.method.name)}
         assert (
-            settings.table(config.objective.name, config.method.name).keys()
+            settings.settings_of(config.objective.name, config.method.name).keys()
             == settings.flatten(config.to_dict()).keys()
         )
     assert used == {(o, m) for o in settings.OBJECTIVES for m in settings.METHODS}
@@ -255,9 +255,7 @@ def attempt(command):
     try:
         return 0, recipes.read_config(command)
     except UsageError as error:
-        with pytest.raises(SystemExit) as leaving:
-            cli.fail(error)
-        return leaving.value.code, None
+        return cli.report(error), None
 
 
 def test_2000_overrides_are_refused_in_a_line_or_are_sensible(capsys):

@@ -26,7 +26,8 @@ import numpy as np
 
 from tests import tiny
 from ucl_jax import cli
-from ucl_jax.errors import UsageError, write_whole
+from ucl_jax.errors import UsageError
+from ucl_jax.files import write_atomically
 from ucl_jax.results.tables import Table, make_frame, render
 from ucl_jax.training import parallel
 from ucl_jax.training.build import make_experiment
@@ -445,7 +446,7 @@ def main(argv: Sequence[str]) -> int:
     text = f"{table(counts)}\n\n{note}\n"
     print(f"\n{text}", end="")
     if given.write:
-        write_whole(PAGE, MARKED.sub(lambda _: text, PAGE.read_text()))
+        write_atomically(PAGE, MARKED.sub(lambda _: text, PAGE.read_text()))
     return int(any(count.held < count.tried for count in counts))
 
 

@@ -8,8 +8,8 @@ import pytest
 from benchmarks import parity
 from tests import tiny
 from tests.small import quick_jit
-from ucl_jax.buffers.base import Stored
-from ucl_jax.buffers.reservoir import reservoir, slots
+from ucl_jax.buffers.base import BufferState
+from ucl_jax.buffers.reservoir import reservoir, reservoir_slots
 from ucl_jax.data.tasks import batch_indices
 from ucl_jax.types import Batch
 
@@ -20,9 +20,9 @@ BATCH, SLOTS, IMAGES, EPOCHS = 8, 12, 20, 3
 def draws(key, step, seen):
     """Returns the slots that our step recalls, and the slots that its batch takes (SLOTS means none)."""
     recall_key, observe_key, *_ = jax.random.split(jax.random.fold_in(key, step), 6)
-    stored = Stored(jnp.arange(SLOTS), jnp.asarray(seen)[None])
+    stored = BufferState(jnp.arange(SLOTS), jnp.asarray(seen)[None])
     recalled = reservoir(SLOTS, 1).sample(stored, recall_key, BATCH, jnp.ones(SLOTS, bool)).items
-    return recalled, slots(observe_key, seen, SLOTS, jnp.ones(BATCH, bool))
+    return recalled, reservoir_slots(observe_key, seen, SLOTS, jnp.ones(BATCH, bool))
 
 
 def test_lump_follows_the_plain_loop_of_pytorch(monkeypatch):
@@ -64,7 +64,7 @@ def test_lump_follows_the_plain_loop_of_pytorch(monkeypatch):
                     expected = theirs.step(*pillow.shown, batch.image)
                 np.testing.assert_allclose(loss, expected, atol=2e-5)
                 stored = ours.state.memory.buffer
-                assert stored.seen == theirs.seen
+                assert stored.offered == theirs.seen
                 np.testing.assert_array_equal(stored.items.batch.image, theirs.raw)
                 np.testing.assert_array_equal(stored.items.kept.image[0], theirs.frozen.permute(0, 2, 3, 1))
                 twice += theirs.seen > SLOTS and len({x.tobytes() for x in theirs.raw.numpy()}) < SLOTS

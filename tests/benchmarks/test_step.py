@@ -290,7 +290,7 @@ def test_views_of_plain_pytorch(torch_lump, small, images):
     a = small.augment
     normal = torch_lump.Program.statistics(None, a.mean, a.std)
     image = Image.fromarray(images[0])
-    expected = np.asarray(augment.eval_view(a.mean, a.std)(jnp.asarray(images[0]))).transpose(2, 0, 1)
+    expected = np.asarray(augment.make_plain_view(a.mean, a.std)(jnp.asarray(images[0]))).transpose(2, 0, 1)
     np.testing.assert_allclose(torch_lump.strong_view(image, a, normal), expected, atol=1e-5)
     same = torch_lump.jitter(image, (0.0, 0.0, 0.0, 0.0))
     np.testing.assert_allclose(np.asarray(same, int), images[0], atol=6)  # it went to HSV and back in eight bits
@@ -309,12 +309,12 @@ def test_a_peer_trains_and_keeps_what_it_showed(program, torch_lump, small, imag
     before = [p.detach().clone() for p in made.network.parameters()]
     for count in range(1, 4):
         made.step()
-        assert made.seen == 8 * count
+        assert made.offered == 8 * count
     assert all((p != old).any() for p, old in zip(made.network.parameters(), before))
     stored = made.raw.numpy()
     known = {image.tobytes() for image in images}
     assert all(image.tobytes() in known for image in stored)
-    shown = jax.vmap(augment.eval_view(small.augment.mean, small.augment.std))(stored)
+    shown = jax.vmap(augment.make_plain_view(small.augment.mean, small.augment.std))(stored)
     np.testing.assert_allclose(made.frozen.permute(0, 2, 3, 1), shown, atol=1e-5)
     for part in made.parts.values():
         part()

@@ -9,8 +9,8 @@ import pytest
 import scipy.stats
 
 from ucl_jax.buffers import BUFFERS, Offer
-from ucl_jax.buffers.base import capacity, first_filled, write
-from ucl_jax.buffers.reservoir import equal_share, slots
+from ucl_jax.buffers.base import capacity, filled_in_order, write
+from ucl_jax.buffers.reservoir import equal_share, reservoir_slots
 
 
 def init(example, size, parts=1):
@@ -23,12 +23,12 @@ def offer(stored, key, new, eligible=None, part=0):
     count = jax.tree.leaves(new)[0].shape[0]
     eligible = jnp.ones(count, bool) if eligible is None else eligible
     offered = Offer(new, eligible, jnp.asarray(part, jnp.int32), jnp.zeros(count))
-    return equal_share(capacity(stored), stored.seen.shape[0]).add(stored, key, offered)
+    return equal_share(capacity(stored), stored.offered.shape[0]).add(stored, key, offered)
 
 
 def draw(stored, key, count, allowed=None):
     """Draws items of a reservoir, from all slots unless `allowed` says which."""
-    policy = equal_share(capacity(stored), stored.seen.shape[0])
+    policy = equal_share(capacity(stored), stored.offered.shape[0])
     allowed = jnp.ones(capacity(stored), bool) if allowed is None else allowed
     return policy.sample(stored, key, count, allowed).items
 
@@ -62,7 +62,7 @@ def keys(count, seed=0):
 
 @functools.partial(jax.jit, static_argnames=("size", "batch", "draws"))
 def many_slots(seen, eligible, *, size, batch, draws):
-    return jax.vmap(lambda key: slots(key, seen, size, eligible))(keys(draws))
+    return jax.vmap(lambda key: reservoir_slots(key, seen, size, eligible))(keys(draws))
 
 
 # An empty reservoir.
@@ -71,8 +71,8 @@ def many_slots(seen, eligible, *, size, batch, draws):
 def test_storage_starts_as_zeros_of_the_items_shapes_and_dtypes():
     buffer = init(items([7, 8]), 5)
     assert capacity(buffer) == 5
-    assert buffer.seen.dtype == jnp.int32
-    assert buffer.seen == 0
+    assert buffer.offered.dtype == jnp.int32
+    assert buffer.offered == 0
     expected = {
         "image": np.zeros((5, 2, 3), np.uint8),
         "view": (np.zeros((5, 4), np.float32), np.zeros(5, np.int32)),
@@ -80,7 +80,7 @@ def test_storage_starts_as_zeros_of_the_items_shapes_and_dtypes():
     }
     jax.tree.map(np.testing.assert_array_equal, buffer.items, expected)
     assert jax.tree.map(lambda x: x.dtype, buffer.items) == jax.tree.map(lambda x: x.dtype, expected)
-    np.testing.assert_array_equal(first_filled(buffer), np.zeros(5, bool))
+    np.testing.assert_array_equal(filled_in_order(buffer), np.zeros(5, bool))
 
 
 # Slots.
@@ -159,10 +159,10 @@ def test_add_fills_in_order_across_batches_and_only_what_is_eligible():
     buffer = init(items([1]), 6)
     buffer = add(buffer, jax.random.key(0), items([11, 12, 13]), jnp.asarray([True, False, True]))
     np.testing.assert_array_equal(numbers(buffer.items), [11, 13, 0, 0, 0, 0])
-    np.testing.assert_array_equal(first_filled(buffer), [True, True, False, False, False, False])
+    np.testing.assert_array_equal(filled_in_order(buffer), [True, True, False, False, False, False])
     buffer = add(buffer, jax.random.key(1), items([14, 15, 16]))
     np.testing.assert_array_equal(numbers(buffer.items), [11, 13, 14, 15, 16, 0])
-    assert buffer.seen == 5
+    assert buffer.offered == 5
 
 
 @pytest.mark.parametrize(("size", "batch", "steps", "skip"), [(4, 7, 4, False), (9, 3, 8, False), (4, 7, 4, True)])
@@ -180,7 +180,7 @@ def test_every_item_offered_is_kept_with_the_same_probability(size, batch, steps
             place = slice(step * batch, (step + 1) * batch)
             new = {"n": jnp.arange(total, dtype=jnp.int32)[place] + 1}
             buffer = offer(buffer, step_key, new, jnp.asarray(offered[place]))
-        return buffer.items["n"], buffer.seen
+        return buffer.items["n"], buffer.offered
 
     kept, seen = map(np.asarray, jax.jit(jax.vmap(run))(keys(runs)))
     np.testing.assert_array_equal(seen, offered.sum())
@@ -217,7 +217,7 @@ def test_each_part_holds_a_uniform_sample_of_what_it_was_offered():
             count = number // 3 if part != 1 else number
             new = {"n": jnp.arange(count, dtype=jnp.int32) + first + step * count}
             buffer = offer(buffer, step_key, new, part=part)
-        return buffer.items["n"], buffer.seen, first_filled(buffer)
+        return buffer.items["n"], buffer.offered, filled_in_order(buffer)
 
     kept, seen, filled = map(np.asarray, jax.jit(jax.vmap(run))(keys(runs)))
     assert kept.shape == (runs, 12)  # 14 slots make three parts of 4; the rest is not allocated
@@ -243,7 +243,7 @@ def test_add_is_jitted_with_donation_and_keeps_shapes_and_dtypes():
         assert all(leaf.is_deleted() for leaf in jax.tree.leaves(given.items))
         assert jax.eval_shape(lambda b: b, buffer) == before
     assert donating_add._cache_size() == 1
-    assert buffer.seen == 12
+    assert buffer.offered == 12
     assert set(numbers(buffer.items)) <= {1, 2, 3, 4, 11, 12, 13, 14, 21, 22, 23, 24}
     assert len(set(numbers(buffer.items))) == 6
 
@@ -343,4 +343,4 @@ def test_fifo_keeps_the_last_that_were_offered():
         number += 7
         stored = jax.jit(buffer.add)(stored, jax.random.key(step), offered(new, eligible))
         assert sorted(n for n in numbers(stored.items) if n) == sorted(kept[-5:])
-        assert stored.seen == len(kept)
+        assert stored.offered == len(kept)

@@ -7,7 +7,6 @@ import pytest
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
 from sklearn.preprocessing import StandardScaler
 
-from ucl_jax.errors import UsageError
 from ucl_jax.evaluation import linear
 
 PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)
@@ -234,6 +233,6 @@ def test_subset_is_balanced_and_nested():
 )
 def test_bad_input_is_one_clear_line(call, message):
     x, label = overlapping(0, 20)
-    with pytest.raises(UsageError, match=message) as error, np.errstate(invalid="ignore"):
+    with pytest.raises(ValueError, match=message) as error, np.errstate(invalid="ignore"):
         call(np.abs(x) + 1, label)
     assert "\n" not in str(error.value)

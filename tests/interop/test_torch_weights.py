@@ -50,7 +50,7 @@ def make_objective(name, width=WIDTH, **changes):
     """Builds the objective under test; its features take images as they are."""
     (architecture,) = architectures.resnet18(1, width, jnp.float32, None)
     augmentation = objectives.Augmentation(
-        view=lambda key, image: image, replay_view=lambda key, image: image, eval_view=lambda image: image
+        present=lambda key, image: image, weak=lambda key, image: image, plain=lambda image: image
     )
     return objectives.OBJECTIVES[name](architecture, augmentation, **SETTINGS[name] | changes)
 

@@ -134,7 +134,7 @@ def test_steps_are_finetunes_while_there_is_no_earlier_task():
         close = functools.partial(small.assert_trees_close, rtol=1e-5, atol=1e-6)
         close((state.params, state.model_state), (expected.params, expected.model_state))
         close(metrics, expected_metrics)
-    assert state.memory.buffer.seen == 3 * EXAMPLES
+    assert state.memory.buffer.offered == 3 * EXAMPLES
 
 
 def test_steps_equal_gradients_by_hand_projected_in_numpy():

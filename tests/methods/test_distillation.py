@@ -13,7 +13,7 @@ from tests.small import make_batch, make_keys
 from ucl_jax.methods import METHODS, Scenario
 from ucl_jax.models.heads import MLP, Embedding
 from ucl_jax.objectives import losses
-from ucl_jax.types import Aux, Clock, Parameters, Span, Variables, Views
+from ucl_jax.types import Aux, Clock, Span, TrainedParams, Variables, Views
 
 SETTINGS = {"weight": 0.7, "hidden_dim": 5, "frozen": "train"}
 close = functools.partial(small.assert_trees_close, rtol=1e-4, atol=1e-5)
@@ -110,7 +110,7 @@ def test_the_term_and_its_gradients_equal_the_official_ones(case):
             "output": {"dense": {"kernel": head["W2"].T, "bias": head["b2"]}},
         }
         keys = make_keys()
-        return made.loss(Parameters(outputs, own), {}, memory, make_batch(), (), keys, small.CLOCK)[0]
+        return made.loss(TrainedParams(outputs, own), {}, memory, make_batch(), (), keys, small.CLOCK)[0]
 
     value, gradients = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))({"z1": z1, "z2": z2}, head)
     expected, slopes = GOLDEN[case]
@@ -122,7 +122,7 @@ def test_the_term_and_its_gradients_equal_the_official_ones(case):
 
     def of_the_past(outputs):
         then = memory.replace(network=Variables(outputs, {}))
-        params = Parameters({"z1": z1, "z2": z2}, made.init(jax.random.key(0), make_batch(), past)[0])
+        params = TrainedParams({"z1": z1, "z2": z2}, made.init(jax.random.key(0), make_batch(), past)[0])
         return made.loss(params, {}, then, make_batch(), (), make_keys(), small.CLOCK)[0]
 
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(jax.grad(of_the_past)(past.params)))
@@ -214,7 +214,7 @@ def test_loss_and_gradient_equal_terms_by_hand(name, learned, frozen):
     def ours(params):
         return made.loss(params, start.state, memory, batch, (), keys, small.CLOCK)
 
-    params = Parameters(start.params.network, own)
+    params = TrainedParams(start.params.network, own)
     (value, aux), gradient = small.quick_jit(jax.value_and_grad(ours, has_aux=True))(params)
     (expected, state), slopes = small.quick_jit(jax.value_and_grad(by_hand, has_aux=True))(params)
     np.testing.assert_allclose(value, expected, rtol=1e-4)
@@ -243,7 +243,7 @@ def test_the_head_has_the_width_that_was_asked_for():
 def test_the_clock_says_when_there_is_a_past():
     made, start = method("cassle"), small.started("simsiam")
     own, memory = made.init(jax.random.key(0), make_batch(), start.network)
-    params = Parameters(start.params.network, own)
+    params = TrainedParams(start.params.network, own)
     for task, term in ((0, False), (1, True)):
         clock = Clock(*(jnp.asarray(n, jnp.int32) for n in (7, task, 2, 5)))
         _, aux = made.loss(params, start.state, memory, make_batch(), (), make_keys(), clock)

@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from tests import small
 from tests.small import EXAMPLES, make_batch, make_keys
-from ucl_jax.buffers.base import first_filled, uniform_sample
+from ucl_jax.buffers.base import filled_in_order, uniform_sample
 from ucl_jax.buffers.greedy import greedy_slots
 from ucl_jax.methods import METHODS
 from ucl_jax.models.heads import MLP, Network, Projector
@@ -113,7 +113,7 @@ def test_the_last_writer_of_a_slot_wins_in_images_as_in_scores():
         after = method.observe(memory, step(2, scores), jax.random.key(seed))
         slots, expected = one_by_one(jax.random.key(seed), memory.buffer.own, EXAMPLES, scores)
         np.testing.assert_array_equal(after.buffer.own, expected)
-        assert after.buffer.seen == 2 * EXAMPLES
+        assert after.buffer.offered == 2 * EXAMPLES
         for slot in range(2):
             writers = [place for place, taken in enumerate(slots) if taken == slot]
             twice += len(writers) > 1
@@ -132,7 +132,7 @@ def step(seed, scores):
 def test_a_free_slot_takes_the_example_and_its_score():
     method = gss()
     memory = small.memory_of(method, make_batch(), small.started("simsiam"))
-    assert memory.buffer.seen == 0
+    assert memory.buffer.offered == 0
     scores = np.linspace(0.1, 1.9, EXAMPLES).astype(np.float32)
     memory = method.observe(memory, step(1, scores), jax.random.key(0))
     batch, filled = method.stored(memory)
@@ -213,7 +213,7 @@ def test_scores_equal_gradients_taken_one_by_one(learned):
 
 def drawn(memory, keys, count):
     """Returns the stored examples that a step compares with."""
-    return uniform_sample(memory.buffer, keys.batch, count, first_filled(memory.buffer)).items.batch
+    return uniform_sample(memory.buffer, keys.batch, count, filled_in_order(memory.buffer)).items.batch
 
 
 def half(tree):

@@ -17,7 +17,7 @@ from ucl_jax.models.heads import Network
 from ucl_jax.models.layers import BatchNorm, Conv
 from ucl_jax.models.progressive import Lateral, Progressive, only_column
 from ucl_jax.training.step import init_state, make_train_step
-from ucl_jax.types import Aux, Batch, Parameters, Span, Variables, Views
+from ucl_jax.types import Aux, Batch, Span, TrainedParams, Variables, Views
 
 BUFFER = 10
 # The settings of Table 1 of the paper, but with a small buffer, and alpha 1, where weights are uniform and mix visibly.
@@ -94,7 +94,7 @@ def test_finetune_is_the_objective_on_views_of_the_present_and_keeps_nothing(sta
 def test_lump_starts_with_an_empty_buffer_of_zeros(start):
     memory = small.memory_of(lump(), make_batch(), start)
     assert memory.task == 0
-    assert memory.buffer.seen == 0
+    assert memory.buffer.offered == 0
     items = memory.buffer.items
     shapes = jax.tree.map(lambda x: (x.shape, x.dtype.name), (items.batch, items.kept, items.task))
     image, label, first = ((BUFFER, SIZE, SIZE, 3), "uint8"), ((BUFFER,), "int32"), ((BUFFER,), "bool")
@@ -179,7 +179,7 @@ def test_observe_stores_examples_their_second_view_and_their_task(start):
         np.testing.assert_array_equal(items.kept.image[0][place], make_views(batch, seed).image[1])
         np.testing.assert_array_equal(items.task[place], np.full(EXAMPLES, task))
     assert memory.task == 1
-    assert memory.buffer.seen == 2 * EXAMPLES
+    assert memory.buffer.offered == 2 * EXAMPLES
     stored, filled = method.stored(memory)
     jax.tree.map(np.testing.assert_array_equal, stored, items.batch)
     np.testing.assert_array_equal(filled, np.ones(2 * EXAMPLES, bool))
@@ -244,7 +244,7 @@ def test_count_decides_whether_an_example_is_offered_once_or_each_time(start, co
     first = jnp.asarray([True, True, False, True, False, True])
     memory = observe(method, small.memory_of(method, make_batch(), start), 1, first=first)
     memory = observe(method, memory, 1, 1, first=False)  # two more epochs
-    assert memory.buffer.seen == seen
+    assert memory.buffer.offered == seen
     stored, filled = method.stored(memory)
     assert set(np.asarray(stored.label)[np.asarray(filled)]) == labels
     assert filled.sum() == seen
@@ -395,8 +395,8 @@ def test_train_step_equals_numbers_worked_by_hand(devices, task):
     late = 5.0 * task  # the gradient of the own parameter that learns from the second task on
     own = {"a": np.array(5.0), "b": np.array(late)}
     # These gradients are not projected, and are 0 where a parameter is inactive.
-    close(told.grads, Parameters({"a": np.array([102.5, 102.5]), "b": np.array(0.0)}, own))
-    small.assert_trees_equal(told.before, Parameters(params, jax.tree.map(jnp.asarray, OWN)))
+    close(told.grads, TrainedParams({"a": np.array([102.5, 102.5]), "b": np.array(0.0)}, own))
+    small.assert_trees_equal(told.before, TrainedParams(params, jax.tree.map(jnp.asarray, OWN)))
     small.assert_trees_equal(told.after, after.params)
     small.assert_trees_equal(told.batch, batch)
     np.testing.assert_array_equal(told.recalled, np.arange(EXAMPLES) + 1.0)

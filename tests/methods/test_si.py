@@ -11,7 +11,7 @@ import pytest
 from tests import small
 from tests.small import make_batch
 from ucl_jax.methods import METHODS
-from ucl_jax.types import Parameters, Variables
+from ucl_jax.types import TrainedParams, Variables
 
 TASKS, STEPS, LEARNING_RATE, MOMENTUM = 3, 2, 0.1, 0.9
 # These are not the paper's values: with these the penalty, the clipping and the damping all show in a few steps.
@@ -152,7 +152,7 @@ def test_what_is_protected_wherever_it_is_in_the_tree(protect):
     _, memory = method.init(None, (), Variables(params, {}))
     small.assert_trees_equal(memory.omega, jax.tree.map(jnp.zeros_like, params))
     grads = jax.tree.map(lambda x: -2.0 * x, params)
-    told = small.seen((), (), *(Parameters(tree, ()) for tree in (grads, params, params)))
+    told = small.seen((), (), *(TrainedParams(tree, ()) for tree in (grads, params, params)))
     memory = method.observe(memory, told, jax.random.key(0))
     for name, leaf in flat(memory.path).items():
         head = "projector" in name or "predictor" in name
@@ -161,9 +161,9 @@ def test_what_is_protected_wherever_it_is_in_the_tree(protect):
 
 def test_clip_is_by_value_and_0_does_not_clip():
     grads = {"a": jnp.asarray([3.0, -0.25, -7.0]), "b": jnp.asarray([[0.5]])}
-    clipped = si(clip=0.5).project((), Parameters(grads, ()), ()).network
+    clipped = si(clip=0.5).project((), TrainedParams(grads, ()), ()).network
     small.assert_trees_equal(clipped, {"a": jnp.asarray([0.5, -0.25, -0.5]), "b": jnp.asarray([[0.5]])})
-    small.assert_trees_equal(si(clip=0.0).project((), Parameters(grads, ()), ()).network, grads)
+    small.assert_trees_equal(si(clip=0.0).project((), TrainedParams(grads, ()), ()).network, grads)
 
 
 @pytest.mark.parametrize(("name", "value", "message"), [

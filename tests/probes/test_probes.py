@@ -75,11 +75,11 @@ def measure(subject, name, after=2, **settings):
     one = PROBES[name]
     given = {key: (value,) if isinstance(one.settings[key], tuple) else value for key, value in settings.items()}
     (case, *_) = one.cases(subject, one.settings | given)
-    return one.measure(subject, None if one.whole else after, case)
+    return one.measure(subject, None if one.whole_run else after, case)
 
 
 def test_the_network_after_every_task_is_kept(subject, lump):
-    assert subject.checkpoints == [0, 1, 2]
+    assert subject.afters == [0, 1, 2]
     last, first = subject.network(2).params, subject.network(1).params
     assert not any(map(np.array_equal, jax.tree.leaves(last["backbone"]), jax.tree.leaves(first["backbone"])))
     fresh = subject.experiment.init()
@@ -158,7 +158,7 @@ def test_linear_has_a_case_for_each_solver_and_fraction(subject):
 
 def test_cka_is_that_of_the_definition(subject):
     values = measure(subject, "cka", images=40, batch_size=20, seed=3)
-    assert values["checkpoints"] == values["other_checkpoints"] == [0, 1, 2]
+    assert values["networks"] == values["other_networks"] == [0, 1, 2]
     assert list(values["cka"]) == list(STAGES)
     images, _, _ = subject.test_images(40)
     batches = images[np.random.default_rng(3).permutation(40)].reshape(2, 20, 8, 8, 3)
@@ -320,8 +320,10 @@ def test_ood_is_weighted_knn_and_ridge_over_all_classes(subject):
 
 def test_other_data_are_normalised_in_their_own_way(subject):
     image = np.full((1, 8, 8, 3), 128, np.uint8)
-    one, other = (subject.reader(2, subject.seeing(name))(image).features for name in ("digits", "mnist"))
-    np.testing.assert_allclose(one, subject.reader(2)(image).features, rtol=1e-6)
+    one, other = (
+        subject.feature_extractor(2, subject.normalised_for(name))(image).features for name in ("digits", "mnist")
+    )
+    np.testing.assert_allclose(one, subject.feature_extractor(2)(image).features, rtol=1e-6)
     assert np.max(np.abs(one - other)) > 1e-3
 
 

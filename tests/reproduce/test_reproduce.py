@@ -102,7 +102,7 @@ for probe, after in wanted:
         cka = {s: [[1.0, 0.5, 0.25], [0.5, 1.0, 0.75], [0.25, 0.125 * (seed + 1), 0.5 + 0.1 * seed]]
             for s in ("stem", "stage1", "stage2", "stage3", "stage4")}
         kept.append({"probe": "cka", "after": None, "settings": {"other": other, **settings},
-            "values": {"checkpoints": [0, 1, 2], "other_checkpoints": [0, 1, 2], "cka": cka,
+            "values": {"networks": [0, 1, 2], "other_networks": [0, 1, 2], "cka": cka,
                 "l2": [[0.0, None, 9.0], [1.0, 2.0, 3.0], [4.0, 7.0, 5.0 + seed]]}})
 path.write_text(json.dumps(results))
 """
@@ -288,13 +288,13 @@ def test_what_the_paper_does_not_have_is_a_dash(fake, capsys):
 
 def test_within_the_spread_is_decided_in_one_place():
     paper = Value(90.0, 0.5)
-    assert compare.against([90.5], paper).within
-    assert not compare.against([90.51], paper).within
+    assert compare.compare_with_paper([90.5], paper).within
+    assert not compare.compare_with_paper([90.51], paper).within
     # Runs of 91 and 92 have the mean 91.5 and the deviation sqrt(0.5). 1.5 exceeds 0.5 + 0.707, but not 0.8 + 0.707.
-    assert not compare.against([91.0, 92.0], paper).within
-    assert compare.against([91.0, 92.0], Value(90.0, 0.8)).within
-    assert compare.against([None], paper) is None
-    assert compare.against([90.0], None) is None
+    assert not compare.compare_with_paper([91.0, 92.0], paper).within
+    assert compare.compare_with_paper([91.0, 92.0], Value(90.0, 0.8)).within
+    assert compare.compare_with_paper([None], paper) is None
+    assert compare.compare_with_paper([90.0], None) is None
 
 
 def test_runs_of_other_settings_are_refused_before_anything_starts(fake, capsys):
@@ -686,7 +686,7 @@ def test_values_that_are_not_finite_are_dashes(fake, capsys):
     settings = {"loss": "classifier", "task": 0, "points": 11, "span": 1.0, "images": 256, "seed": 0}
     records = [{"probe": "loss_landscape", "after": a, "settings": settings, "values": landscape} for a in (1, 2)]
     cka = {s: [[0.5]] for s in ("stem", "stage1", "stage2", "stage3")} | {"stage4": [[None]]}
-    values = {"checkpoints": [2], "other_checkpoints": [2], "cka": cka, "l2": [[None]]}
+    values = {"networks": [2], "other_networks": [2], "cka": cka, "l2": [[None]]}
     runs = fake / "runs"
     for recipe, other in (("finetune", "lump"), ("lump", "finetune")):
         for seed in (0, 1):
@@ -794,11 +794,11 @@ def test_cka_waits_for_both_runs(fake, capfd):
 
 def test_a_comparison_with_a_run_that_has_gone_on_since_is_made_again(tmp_path):
     settings = {"other": "", "images": "1024", "batch_size": "256", "seed": "0"}
-    values = {"checkpoints": [0, 1, 2], "other_checkpoints": [0, 1]}
+    values = {"networks": [0, 1, 2], "other_networks": [0, 1]}
     kept = {"probe": "cka", "after": None, "settings": settings, "values": values}
     request = probe_requests.ProbeRequest(PlannedRun("n", tmp_path, "digits", "si", "simsiam", 0), "cka", settings)
     assert probe_requests.record(run_results.result(analysis=[kept]), request, 2) is None
-    values["other_checkpoints"] = [0, 1, 2]
+    values["other_networks"] = [0, 1, 2]
     assert probe_requests.record(run_results.result(analysis=[kept]), request, 2) == run_results.as_record(kept)
 
 

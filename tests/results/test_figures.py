@@ -268,7 +268,7 @@ def test_ink_is_the_better_of_black_and_white():
 
 
 STAGES = {name: PANEL["values"] for name in ("stem", "stage1", "stage2", "stage3", "stage4")}
-CKA = {"checkpoints": [0, 2], "other_checkpoints": [0, 1, 2], "cka": STAGES}
+CKA = {"networks": [0, 2], "other_networks": [0, 1, 2], "cka": STAGES}
 FINITE = [[None if value != value else value for value in row] for row in BOWL]
 DRAWN = [
     (
@@ -348,13 +348,13 @@ def test_no_run_vanishes_from_the_picture(tmp_path):
     assert names_in(tmp_path / "a.svg") == [
         "lump, all training images (simsiam, seed 0)",
         "lump, benchmark.examples_per_task=50 (simsiam, seed 0)",
-        "random network, all training images, all tasks",
-        "random network, benchmark.examples_per_task=50, all tasks",
+        "untrained network, all training images, all tasks",
+        "untrained network, benchmark.examples_per_task=50, all tasks",
     ]
     drawn = json.loads(figures.accuracy_matrices(tmp_path / "m", runs, "knn_task")[2].read_text())["runs"]
     assert [one["name"] for one in drawn] == names_in(tmp_path / "a.svg")[:2]
     figures.plot_average_accuracy(tmp_path / "b.svg", [RUNS[0], run("lump", [[70.0, None]], seed=1)])
-    assert names_in(tmp_path / "b.svg")[2:] == ["random network, all tasks"]
+    assert names_in(tmp_path / "b.svg")[2:] == ["untrained network, all tasks"]
 
 
 def test_every_probe_has_a_picture_or_a_table():

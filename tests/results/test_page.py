@@ -164,7 +164,7 @@ def test_summary_beside_the_paper(read):
         ],
         ["simsiam", "lump", "2", "89.50±1.41", "7.00±4.24", "91.00±0.40", "2.92±0.53", "89.50±1.41", "7.00±4.24"],
         ["simsiam", "multitask", "1", "98.50", "-", "95.76±0.08", "-", "98.50", "-"],
-        ["simsiam", "random network", "2", "65.25±0.35", "-", "-", "-", "65.25±0.35", "-"],
+        ["simsiam", "untrained network", "2", "65.25±0.35", "-", "-", "-", "65.25±0.35", "-"],
         ["", "chance", "-", "50.00", "-", "-", "-", "25.00", "-"],
     ]
 
@@ -208,7 +208,7 @@ def test_analysis_tables(read):
         ["lump (simsiam)", "2", "2", "0.1", "1", "45.50", "45.00"],
     ]
     assert read.tables["Transfer between tasks, in % and points"] == [
-        ["group", "tasks learned", "n", "learning accuracy", "forward", "backward", "random network"],
+        ["group", "tasks learned", "n", "learning accuracy", "forward", "backward", "untrained network"],
         ["lump (simsiam)", "-", "1", "93.50", "1.50", "-2.50", "65.50"],
     ]
     assert read.tables["brand_new"] == [
@@ -248,7 +248,7 @@ def test_runs_have_one_name_in_all_parts_of_the_page():
 
 def test_the_distance_of_networks_is_told_below_cka():
     stages = {key: [[1.0, 0.5], [0.5, 1.0]] for key in ("stem", "stage1", "stage2", "stage3", "stage4")}
-    values = {"checkpoints": [0, 1], "other_checkpoints": [0, 1], "cka": stages, "l2": [[3.0, 1.0], [1.0, 7.5]]}
+    values = {"networks": [0, 1], "other_networks": [0, 1], "cka": stages, "l2": [[3.0, 1.0], [1.0, 7.5]]}
     record = {"probe": "cka", "after": None, "settings": {"other": "runs/b"}, "values": values}
     read = Reader(page.build([page.Source(run(analysis=[record]), [], None, "")], "max"))
     assert any("the last networks of the two runs is 7.50." in words for words in read.words)

@@ -73,7 +73,12 @@ def test_table_of_seeds_is_mean_and_deviation():
     # Accuracies are 88.5 and 90.5, forgetting 10 and 4. A deviation is half the difference times the square root of 2.
     assert rows[1] == ["simsiam", "lump", "2", *["89.50±1.41", "7.00±4.24"] * 2]
     assert rows[2] == ["simsiam", "pnn", "1", *["85.00", "0.00"] * 2]
-    assert rows[3] == ["simsiam", "random network", "2", *["65.00±0.00", "-"] * 2]  # without PNN's, whose widths differ
+    assert rows[3] == [
+        "simsiam",
+        "untrained network",
+        "2",
+        *["65.00±0.00", "-"] * 2,
+    ]  # without PNN's: other widths
     assert rows[4] == ["", "chance", "-", "50.00", "-", "25.00", "-"]
 
 

@@ -42,24 +42,24 @@ def cells(table):
     return [list(shown.columns), *shown.values.tolist()]
 
 
-# The random network.
+# The untrained network.
 
 
 def test_random_networks_of_other_settings_have_their_own_rows():
-    # The numbers of a random network depend on the images that kNN compares with, not on recipe or training.
+    # The numbers of a untrained network depend on the images that kNN compares with, not on recipe or training.
     runs = [run(seed=seed, before=60.0 + seed) for seed in (0, 1)]
     runs += [run("finetune", before=60.0), few(50, before=40.0), few(100, recipe="finetune", before=50.0)]
-    found = {label: compare.seeds(group) for label, group in compare.random_networks(runs).items()}
+    found = {label: compare.seeds(group) for label, group in compare.untrained_networks(runs).items()}
     assert found == {
-        "random network, all training images": [0, 1],
-        f"random network, {EXAMPLES}=50": [0],
-        f"random network, {EXAMPLES}=100": [0],
+        "untrained network, all training images": [0, 1],
+        f"untrained network, {EXAMPLES}=50": [0],
+        f"untrained network, {EXAMPLES}=100": [0],
     }
     told = {row[0]: row[1:3] for row in rows(runs) if row[0].startswith("random")}
     assert told == {
-        "random network, all training images": ["2", "65.50±0.71"],
-        f"random network, {EXAMPLES}=50": ["1", "45.00"],
-        f"random network, {EXAMPLES}=100": ["1", "55.00"],
+        "untrained network, all training images": ["2", "65.50±0.71"],
+        f"untrained network, {EXAMPLES}=50": ["1", "45.00"],
+        f"untrained network, {EXAMPLES}=100": ["1", "55.00"],
     }
     single = {row[0]: row[1] for row in cells(tables.every_run(runs, "max")) if row[0].startswith("random")}
     assert list(single.values()) == ["65.00", "45.00", "55.00"]  # the first run that has it counts
@@ -68,30 +68,30 @@ def test_random_networks_of_other_settings_have_their_own_rows():
 def test_seeds_of_subsets_name_a_random_network_last():
     subset = "benchmark.subset_seed"
     alone = [run(overrides={subset: seed}, before=60.0 + seed) for seed in (0, 1)]
-    assert list(compare.random_networks(alone)) == [f"random network, {subset}={seed}" for seed in (0, 1)]
+    assert list(compare.untrained_networks(alone)) == [f"untrained network, {subset}={seed}" for seed in (0, 1)]
     runs = [alone[0], run(overrides={EXAMPLES: 50, subset: -1}, before=40.0)]
-    assert list(compare.random_networks(runs)) == [
-        "random network, all training images", f"random network, {EXAMPLES}=50",
+    assert list(compare.untrained_networks(runs)) == [
+        "untrained network, all training images", f"untrained network, {EXAMPLES}=50",
     ]  # fmt: skip
 
 
 def test_a_random_network_is_one_where_its_numbers_are():
     runs = [run(before=60.0), run("finetune", before=60.0), run(seed=1, before=62.0), few(50, before=60.0)]
-    assert {k: compare.seeds(v) for k, v in compare.random_networks(runs).items()} == {"random network": [0, 1]}
+    assert {k: compare.seeds(v) for k, v in compare.untrained_networks(runs).items()} == {"untrained network": [0, 1]}
     other_machine = [run(before=60.0), run("finetune", before=60.1)]  # they differ in no setting
-    assert list(compare.random_networks(other_machine)) == ["random network"]
+    assert list(compare.untrained_networks(other_machine)) == ["untrained network"]
     classes = {"objective.classes": 100}  # differs where the name differs, and the name says more
     two = [*other_machine, run(before=30.0, objective="supervised", settings=classes)]
-    assert list(compare.random_networks(two)) == [
-        f"random network, objective.name={n}" for n in ("simsiam", "supervised")
+    assert list(compare.untrained_networks(two)) == [
+        f"untrained network, objective.name={n}" for n in ("simsiam", "supervised")
     ]
-    assert compare.random_networks([run(before=None)]) == {}
+    assert compare.untrained_networks([run(before=None)]) == {}
 
 
 def test_random_networks_of_several_benchmarks():
     runs = [run(), run(benchmark="digits", before=30.0)]
-    assert list(compare.random_networks(runs)) == [
-        f"random network, benchmark.name={name}" for name in ("cifar10", "digits")
+    assert list(compare.untrained_networks(runs)) == [
+        f"untrained network, benchmark.name={name}" for name in ("cifar10", "digits")
     ]
 
 

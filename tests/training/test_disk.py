@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tests.torture import fill, small_disk
-from ucl_jax.errors import UsageError, disk_errors
+from ucl_jax.errors import UsageError
+from ucl_jax.files import disk_errors
 from ucl_jax.results import figures
 from ucl_jax.training import parallel
 from ucl_jax.training.checkpoint import Checkpoints, Networks

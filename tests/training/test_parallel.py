@@ -65,7 +65,7 @@ def test_one_two_and_four_devices_agree(objective, data_dir):
         # The stored images and their slots are the same to the bit. Frozen views are not: each is computed on its
         # example's device.
         ours, theirs = state.memory.buffer, other.memory.buffer
-        assert theirs.seen == ours.seen == 20 * 16
+        assert theirs.offered == ours.offered == 20 * 16
         np.testing.assert_array_equal(theirs.items.task, ours.items.task)
         jax.tree.map(np.testing.assert_array_equal, theirs.items.batch, ours.items.batch)
         np.testing.assert_allclose(theirs.items.kept.image[0], ours.items.kept.image[0], atol=1e-5)

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from tests import run_results, tiny
-from ucl_jax.cli import exit_codes
+from ucl_jax.cli import returns_exit_code
 from ucl_jax.errors import UsageError
 from ucl_jax.recipes import parse_flags
 from ucl_jax.results import __main__ as report
@@ -68,7 +68,7 @@ def test_damaged_json_is_one_line(folder, name, content):
 def test_name_too_long_for_the_file_system_is_one_line(tmp_path, capsys):
     long = tmp_path / ("a" * 300)
     commands = {
-        "launch": lambda: exit_codes(finished_results)(tiny.config("lump"), long),
+        "launch": lambda: sys.exit(returns_exit_code(finished_results)(tiny.config("lump"), long)),
         "report": lambda: sys.exit(report.main([str(long)])),
         "recipe": lambda: parse_flags(["launch.py", f"--config={long}.py"]),
     }
