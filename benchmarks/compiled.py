@@ -12,6 +12,7 @@ import json
 import math
 import pathlib
 import re
+import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -358,7 +359,7 @@ def report(found: list[Collective]) -> list[dict]:
 
 
 @returns_exit_code
-def main(arguments: list[str] | None = None) -> None:
+def main(argv: list[str]) -> None:
     """Compiles the cells, prints a table or one JSON object, and writes the file."""
     parser = Parser(prog="python -m benchmarks.compiled", description=__doc__.splitlines()[0])
     parser.add_argument("--devices", type=int, default=4)
@@ -369,7 +370,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--image", type=int, default=32)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--out", type=pathlib.Path, default=RESULT)
-    given = parser.parse_args(arguments)
+    given = parser.parse_args(argv)
     require(given.devices >= 1, f"--devices is {given.devices}; it must be at least 1")
     configs = {cell: _config(cell, given) for cell in given.cells.split(",")}
     names = ("cells", "devices", "benchmark", "width", "batch", "image")
@@ -414,4 +415,4 @@ def _show(cell: str, rows: list[dict]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -11,12 +11,14 @@ import argparse
 import importlib
 import json
 import statistics
+import sys
 import time
 
 import jax
 import numpy as np
 
 from benchmarks import measure
+from ucl_jax.cli import Parser, returns_exit_code
 from ucl_jax.training import parallel
 from ucl_jax.training.build import make_experiment
 from ucl_jax.training.loop import end_task
@@ -55,15 +57,16 @@ def make_step(recipe: str, given: argparse.Namespace):
     return step
 
 
-def main() -> None:
+@returns_exit_code
+def main(argv: list[str]) -> None:
     """Measures, writes the file, and prints it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m benchmarks.cost", description=__doc__.splitlines()[0])
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--image", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--objective", default="simsiam")
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     steps = {recipe: make_step(recipe, given) for recipe in RECIPES}
     seconds = {recipe: [] for recipe in RECIPES}
     for _ in range(given.repeats):
@@ -85,4 +88,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

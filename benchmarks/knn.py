@@ -125,7 +125,7 @@ def start(program: str, predictions: pathlib.Path):
 
 
 @returns_exit_code
-def main() -> None:
+def main(argv: list[str]) -> None:
     """Measures, writes the file, and prints it."""
     parser = Parser(prog="python -m benchmarks.knn", description=__doc__.splitlines()[0])
     parser.add_argument("--bank", type=int, default=50_000)
@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, default=RESULT)
     parser.add_argument("--program", choices=PROGRAMS, help=argparse.SUPPRESS)
     parser.add_argument("--predictions", default="", help=argparse.SUPPRESS)
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     for name in ("bank", "queries", "features", "k", "repeats"):
         require(getattr(given, name) >= 1, f"--{name} is {getattr(given, name)}; it must be at least 1")
     require(given.k <= given.bank, f"--k is {given.k}, but --bank has {given.bank} features")
@@ -176,4 +176,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

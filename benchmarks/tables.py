@@ -8,6 +8,7 @@ A table stands between `<!-- table NAME -->` and `<!-- end -->`; NAME is a key o
 import itertools
 import json
 import re
+import sys
 from collections.abc import Callable
 
 from benchmarks import fidelity, imports, performance
@@ -143,12 +144,13 @@ def filled(page: str) -> str:
 
 
 @returns_exit_code
-def main() -> None:
+def main(argv: list[str]) -> None:
     """Updates all pages in place."""
-    Parser(prog="python -m benchmarks.tables", description=f"Writes the tables of {', '.join(PAGES)}.").parse_args()
+    parser = Parser(prog="python -m benchmarks.tables", description=f"Writes the tables of {', '.join(PAGES)}.")
+    parser.parse_args(argv)
     for name in PAGES:
         write_atomically(ROOT / name, filled((ROOT / name).read_text()))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

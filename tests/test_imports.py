@@ -21,7 +21,7 @@ LAYERS = [
         "training",
     ],  # folders that hold no code
     ["types", "errors", "data.benchmarks", "data.tiny_imagenet_classes"],
-    ["cli"],
+    ["cli", "files"],
     ["settings"],
     ["recipes"],
     ["collectives", "augment", "evaluation.knn", "evaluation.linear", "evaluation.representation"],
