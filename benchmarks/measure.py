@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import SimpleNamespace
+from typing import Any
 
 from ucl_jax.errors import require
 from ucl_jax.files import write_atomically
@@ -165,6 +166,7 @@ class Loop:
       experiment: the pure functions of the config.
       compiled: its compiled phases.
       state: the state after the last step.
+      metrics: the metrics of the last step; {} before the first one.
       key: the random key of the run.
       images: uint8 [task_images, S, S, 3], the images of each task.
       labels: int32 [task_images], all 0.
@@ -186,6 +188,7 @@ class Loop:
         self.experiment = make_experiment(config, parallel.AXIS)
         self.compiled = parallel.compile_phases(self.experiment.phases, self.devices)
         self.state = jax.device_put(self.experiment.init(), self.compiled[0].sharding)
+        self.metrics: dict[str, Any] = {}
         self.key, self.images, self.labels = self.experiment.key, image, label
         stream = SimpleNamespace(
             train_sizes=[task_images] * tasks,
@@ -204,6 +207,6 @@ class Loop:
         began = time.perf_counter()
         for _ in range(count):
             event = next(self._events)
-        self.state = event.state
+        self.state, self.metrics = event.state, event.metrics
         jax.block_until_ready((event.state, event.metrics))
         return (time.perf_counter() - began) / count
