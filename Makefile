@@ -28,11 +28,11 @@ lint: $(VENV)/ready
 
 # For the loop of daily work: lint, and the tests of the files that tests/conftest.py does not call slow.
 check: lint
-	$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder -m "not slow"
+	$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadgroup --no-loadscope-reorder -m "not slow"
 
-# A file of tests is the work of one process, long ones first (tests/conftest.py); XLA compiles on one core.
+# What one process does, and in which order, is in tests/conftest.py. XLA compiles on one core.
 test: lint
-	$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadgroup --no-loadscope-reorder
 
 format: $(VENV)/ready
 	$(BIN)/ruff check --fix .

@@ -33,11 +33,16 @@ SLOW = (
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
-    names = [item.path.stem for item in items]
-    order = sorted(range(len(items)), key=lambda i: SLOW.index(names[i]) if names[i] in SLOW else len(SLOW))
-    items[:] = [items[i] for i in order]
+    """Puts long files first, and tells pytest-xdist that the tests of a file belong to one process.
+
+    Only tests of the contract are handed out one by one: they share nothing, and take longest.
+    """
+    items.sort(key=lambda item: SLOW.index(item.path.stem) if item.path.stem in SLOW else len(SLOW))
     for item in items:
+        if item.path.stem != "test_contract":
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
         if item.path.stem in SLOW:
             item.add_marker(pytest.mark.slow)
 

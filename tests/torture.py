@@ -1,6 +1,9 @@
-"""Hurts runs as machines do: bits that flip, SIGKILL, disks that are full or cannot be written to. Counts what holds.
+"""Hurts runs as machines and people do, and counts what holds.
 
-    python -m tests.torture [--kills=5] [--recipes=lump,pnn,gss,si] [--flips=60] [--fills=4] [--write]
+Machines flip bits, send SIGKILL, and have disks that are full or cannot be written to. People give wrong settings.
+
+    python -m tests.torture [--kills=5] [--recipes=lump,pnn,gss,si] [--flips=60] [--fills=4] [--overrides=2000]
+        [--write]
 
 Recipes are shrunk (tests/tiny.py). Full and read-only disks are real ones, small tmpfs, which take the right to mount.
 The exit code is 0 when everything held. --write puts the counts into docs/reliability.md.
@@ -24,14 +27,15 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from tests import tiny
+from tests import hostile, tiny
 from ucl_jax import cli
 from ucl_jax.errors import UsageError
 from ucl_jax.files import write_atomically
+from ucl_jax.interop import torch_weights
 from ucl_jax.results.tables import Table, make_frame, render
 from ucl_jax.training import parallel
 from ucl_jax.training.build import make_experiment
-from ucl_jax.training.checkpoint import Checkpoints, Networks
+from ucl_jax.training.checkpoint import Checkpoints, Networks, numbers
 from ucl_jax.training.provenance import commit, device_name
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -258,6 +262,50 @@ def kills(recipe: str, folder: pathlib.Path, expected: dict, count: int, rng: np
     return Count(f"{recipe}: SIGKILL at a random moment", done, 0 if failures else done, tuple(failures))
 
 
+def first_save_kills(recipe: str, folder: pathlib.Path, count: int, **sizes) -> Count:
+    """Kills runs that begin with official weights (`init_from`) while they save for the first time.
+
+    It holds if the run that is started again by the same command begins with the weights too: it ends as the
+    undisturbed run.
+    """
+    import torch  # imported late, because other tests use this module without it
+
+    weights = folder / "official.pth"
+    fresh = jax.device_get(make_experiment(tiny.config(recipe, **sizes), None).init().network)
+    moved = fresh._replace(params=jax.tree.map(lambda x: x + np.float32(0.01), fresh.params))
+    official = torch_weights.to_official(moved)
+    torch.save({"state_dict": {name: torch.from_numpy(array.copy()) for name, array in official.items()}}, weights)
+    sizes["init_from"] = weights
+    (folder / "from-weights").mkdir()
+    expected = outcome(undisturbed(recipe, folder / "from-weights", **sizes), like(recipe, **sizes))
+    done, failures = 0, []
+    while done < count:
+        workdir = folder / f"{recipe}-first-save-{done}"
+        process = Process(recipe, workdir, folder / "log", **sizes)
+        process.wait_for(lambda place=workdir / "checkpoints": any(place.glob(".*.new*")))
+        process.kill()
+        if numbers(workdir / "checkpoints"):
+            shutil.rmtree(workdir)  # the save had just ended: try again
+            continue
+        done += 1
+        again = Process(recipe, workdir, folder / "log", **sizes)
+        if (code := again.wait()) != 0:
+            failures.append(f"exit code {code}: {again.lines[-1:]}")
+        elif differing := difference(outcome(workdir, like(recipe, **sizes)), expected):
+            failures.append(differing)
+    return Count(f"{recipe} with init_from: SIGKILL in the first save", done, done - len(failures), tuple(failures))
+
+
+def hostile_overrides(count: int, seed: int) -> Count:
+    """Gives launch.py overrides drawn at random.
+
+    It holds if each is refused by one line that names its key and exit code 2, or accepted and sensible.
+    """
+    judged = [(override, hostile.judge(override)[0]) for override in hostile.draw(count, seed)]
+    failures = tuple(f"{override}: {failure}" for override, failure in judged if failure)
+    return Count("a setting drawn at random", count, count - len(failures), failures)
+
+
 @contextlib.contextmanager
 def small_disk(folder: pathlib.Path, size: int) -> Iterator[pathlib.Path]:
     """Mounts a real file system of `size` bytes at `folder` for the length of the context.
@@ -403,12 +451,16 @@ def torture(given, folder: pathlib.Path) -> list[Count]:
                 print(f"  {failure}", flush=True)
         counts.extend(more)
 
+    if given.overrides:
+        tell(hostile_overrides(given.overrides, given.seed))
     for recipe in recipes:
         run = undisturbed(recipe, folder, **SIZES)
         expected = outcome(run, like(recipe, **SIZES))
         if given.kills:
             tell(kills(recipe, folder, expected, given.kills, rng, **SIZES))
         if recipe == recipes[0]:
+            if given.kills:
+                tell(first_save_kills(recipe, folder, given.kills, **SIZES))
             if given.flips:
                 tell(*flips(run, recipe, given.flips, rng, **SIZES))
             tell(unread_output(recipe, folder, expected, **SIZES))
@@ -432,6 +484,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--recipes", default="lump,pnn,gss,si", help="the first one is also what disks are tried with")
     parser.add_argument("--flips", type=int, default=60, help="single bits, in a checkpoint and in a network each")
     parser.add_argument("--fills", type=int, default=4, help="how often a disk is filled during a run")
+    parser.add_argument("--overrides", type=int, default=2000, help="settings drawn at random")
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
     parser.add_argument("--write", action="store_true", help=f"put the counts into {PAGE.relative_to(ROOT)}")
     given = parser.parse_args(argv)

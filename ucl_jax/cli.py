@@ -84,20 +84,25 @@ def warn(message: object) -> None:
     print(f"warning: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
 
 
-def returns_exit_code(main: Callable[..., Any]) -> Callable[..., int]:
+def returns_exit_code(main: Callable[..., int | None]) -> Callable[..., int]:
     """Decorates the `main` of a command: protects its streams, and makes it return the exit code.
 
     UsageError, and a file name that is too long for the disk, become one line and exit code 2; Stopped and
-    KeyboardInterrupt become 128 + the number of the signal. What `main` returns is the exit code, None is 0. A command
-    that went well has 1 if standard output could not be written.
+    KeyboardInterrupt become 128 + the number of the signal. What `main` returns is the exit code. If it returns 0, the
+    output is the result of the command, and the exit code is 1 if that could not be written. If it returns None, the
+    exit code is 0 whether somebody reads the output or not.
     """
 
     @functools.wraps(main)
     def wrapped(*arguments):
         protect_streams()
         try:
-            result = main(*arguments) or 0
-            return result or int(_output_lost())
+            result, lost = main(*arguments), _output_lost()
+            return 0 if result is None else result or int(lost)
+        except SystemExit as leaving:
+            if leaving.code:
+                raise
+            return 0  # argparse has printed help
         except UsageError as error:
             return report(error)
         except Stopped as stopped:

@@ -258,7 +258,8 @@ def test_close_ends_the_worker(data_dir):
         ),
         (
             {"examples_per_task": 290},
-            "digits: task 0 has 289 images, config.benchmark.examples_per_task is 290: lower it, or 0 for all",
+            "digits: task 0 has 289 images, config.benchmark.examples_per_task is 290: lower it, or set it to 0 for "
+            "all",
         ),
         (
             {"validation_fraction": 0.001},

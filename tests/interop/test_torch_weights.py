@@ -276,7 +276,7 @@ def records(request, tmp_path_factory):
     model = make_official(name, SEEDS[name])
     path = save(model, tmp_path_factory.mktemp("convert") / f"finetune_{name}_4.pth")
     images, labels = inputs(SEEDS[name])
-    ours = train_ours(name, *torch_weights.load(path, like(name)), images, labels)
+    ours = train_ours(name, torch_weights.load(path, like(name)), images, labels)
     return ours, train_official(name, model, images, labels), dict(model.named_parameters())
 
 

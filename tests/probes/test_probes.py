@@ -205,7 +205,7 @@ def test_maps_lead_to_the_features(subject, pnn):
     images, _, _ = subject.test_images(6)
     with TrainedRun(pnn) as grown:
         for one in (subject, grown):
-            maps = one.objective(2).maps(*one.network(2), images)
+            maps = one.objective(2).maps(one.network(2), images)
             assert [value.shape for value in maps.values()] == [
                 (6, 8, 8, 4),
                 (6, 8, 8, 4),
@@ -237,7 +237,7 @@ def test_feature_maps_are_those_of_the_stage(subject):
     values = measure(subject, "feature_maps", images=2, channels=3)
     assert [item["task"] for item in values["items"]] == [0, 0, 1, 1]
     item = values["items"][-1]
-    maps = subject.objective(2).maps(*subject.network(2), np.array([item["image"]], np.uint8))["stage2"][0]
+    maps = subject.objective(2).maps(subject.network(2), np.array([item["image"]], np.uint8))["stage2"][0]
     np.testing.assert_allclose(item["maps"], np.moveaxis(np.asarray(maps)[..., item["channels"]], -1, 0), atol=1e-4)
     assert set(item["channels"]) == set(np.argsort(np.asarray(maps).std((0, 1)))[-3:])
 

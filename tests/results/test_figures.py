@@ -273,7 +273,7 @@ FINITE = [[None if value != value else value for value in row] for row in BOWL]
 DRAWN = [
     (
         {"probe": "cka", "after": None, "settings": {"other": "runs/b"}, "values": CKA},
-        "linear CKA of checkpoints (rows) and b",
+        "linear CKA of networks (rows) and b",
     ),
     (
         {"probe": "feature_maps", "after": 0, "settings": {"stage": "stage2"}, "values": {"items": ITEMS}},
@@ -331,7 +331,7 @@ def test_a_record_of_cka_tells_the_distance_of_networks(other, l2, said):
 
 def names_in(path):
     """Returns the texts of an SVG picture that name runs; texts are drawn as paths with comments."""
-    return [text for text in re.findall("<!-- (.*?) -->", path.read_text()) if "simsiam" in text or "random" in text]
+    return [text for text in re.findall("<!-- (.*?) -->", path.read_text()) if "simsiam" in text or "untrained" in text]
 
 
 def test_no_run_vanishes_from_the_picture(tmp_path):

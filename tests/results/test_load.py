@@ -282,7 +282,7 @@ RESULTS = [
     ("analysis.1.settings.other", 3),
     ("analysis.1.values.networks", []),
     ("analysis.1.values.networks", [0, 1, 2]),
-    ("analysis.1.values.other_checkpoints", MISSING),
+    ("analysis.1.values.other_networks", MISSING),
     ("analysis.1.values.cka", [1.0]),
     ("analysis.1.values.cka.stem", MISSING),
     ("analysis.1.values.cka.stem", [[1.0]]),

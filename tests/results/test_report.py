@@ -57,7 +57,7 @@ def test_table():
     cells = [line.split() for line in lines[2:]]
     assert cells[0] == ["lump", "(simsiam,", "seed", "0)", "88.50", "10.00", "88.50", "10.00"]
     assert cells[1] == ["multitask", "(simsiam,", "seed", "0)", "98.50", "-", "98.50", "-"]
-    assert cells[2] == ["random", "network", "65.00", "-", "65.00", "-"]
+    assert cells[2] == ["untrained", "network", "65.00", "-", "65.00", "-"]
     assert cells[3] == ["chance", "50.00", "-", "25.00", "-"]
     assert len(set(map(len, lines))) == 1
 
@@ -324,5 +324,5 @@ def test_resumed_metrics_drop_what_came_after_the_checkpoint(tmp_path):
 
 def test_unknown_definition_of_forgetting():
 
-    with pytest.raises(ValueError, match="known: max, first, with_last"):
+    with pytest.raises(ValueError, match="one of max, first, with_last"):
         ucl_jax.evaluation.accuracy_matrix.forgetting(LUMP_MATRIX, "last")

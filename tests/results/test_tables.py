@@ -45,8 +45,8 @@ def cells(table):
 # The untrained network.
 
 
-def test_random_networks_of_other_settings_have_their_own_rows():
-    # The numbers of a untrained network depend on the images that kNN compares with, not on recipe or training.
+def test_untrained_networks_of_other_settings_have_their_own_rows():
+    # The numbers of an untrained network depend on the images that kNN compares with, not on recipe or training.
     runs = [run(seed=seed, before=60.0 + seed) for seed in (0, 1)]
     runs += [run("finetune", before=60.0), few(50, before=40.0), few(100, recipe="finetune", before=50.0)]
     found = {label: compare.seeds(group) for label, group in compare.untrained_networks(runs).items()}
@@ -55,17 +55,17 @@ def test_random_networks_of_other_settings_have_their_own_rows():
         f"untrained network, {EXAMPLES}=50": [0],
         f"untrained network, {EXAMPLES}=100": [0],
     }
-    told = {row[0]: row[1:3] for row in rows(runs) if row[0].startswith("random")}
+    told = {row[0]: row[1:3] for row in rows(runs) if row[0].startswith("untrained")}
     assert told == {
         "untrained network, all training images": ["2", "65.50±0.71"],
         f"untrained network, {EXAMPLES}=50": ["1", "45.00"],
         f"untrained network, {EXAMPLES}=100": ["1", "55.00"],
     }
-    single = {row[0]: row[1] for row in cells(tables.every_run(runs, "max")) if row[0].startswith("random")}
+    single = {row[0]: row[1] for row in cells(tables.every_run(runs, "max")) if row[0].startswith("untrained")}
     assert list(single.values()) == ["65.00", "45.00", "55.00"]  # the first run that has it counts
 
 
-def test_seeds_of_subsets_name_a_random_network_last():
+def test_seeds_of_subsets_name_an_untrained_network_last():
     subset = "benchmark.subset_seed"
     alone = [run(overrides={subset: seed}, before=60.0 + seed) for seed in (0, 1)]
     assert list(compare.untrained_networks(alone)) == [f"untrained network, {subset}={seed}" for seed in (0, 1)]
@@ -75,7 +75,7 @@ def test_seeds_of_subsets_name_a_random_network_last():
     ]  # fmt: skip
 
 
-def test_a_random_network_is_one_where_its_numbers_are():
+def test_an_untrained_network_is_one_where_its_numbers_are():
     runs = [run(before=60.0), run("finetune", before=60.0), run(seed=1, before=62.0), few(50, before=60.0)]
     assert {k: compare.seeds(v) for k, v in compare.untrained_networks(runs).items()} == {"untrained network": [0, 1]}
     other_machine = [run(before=60.0), run("finetune", before=60.1)]  # they differ in no setting
@@ -88,7 +88,7 @@ def test_a_random_network_is_one_where_its_numbers_are():
     assert compare.untrained_networks([run(before=None)]) == {}
 
 
-def test_random_networks_of_several_benchmarks():
+def test_untrained_networks_of_several_benchmarks():
     runs = [run(), run(benchmark="digits", before=30.0)]
     assert list(compare.untrained_networks(runs)) == [
         f"untrained network, benchmark.name={name}" for name in ("cifar10", "digits")
@@ -163,7 +163,7 @@ PAPER = ["91.00±0.40", "2.92±0.53"]
     ],
 )
 def test_the_papers_numbers_stand_beside_runs_of_the_recipe_alone(runs, beside):
-    found = [row[4:6] for row in rows(runs) if not row[0].startswith("random")]
+    found = [row[4:6] for row in rows(runs) if not row[0].startswith("untrained")]
     assert found == [PAPER if own else ["-", "-"] for own in beside]
 
 

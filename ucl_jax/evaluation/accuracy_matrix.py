@@ -54,7 +54,7 @@ def forgetting(matrix: Matrix, definition: str = "max") -> float | None:
     Args:
       matrix: T rows, each with at least T tasks, of which t are evaluated in row t.
       definition: `max` is the paper's: the mean over i < T of max over t of a[t, i], minus a[T, i].
-        `first` is the official release's: a[i, i], the accuracy right after learning, instead of the maximum.
+        `first` is the official code's: a[i, i], the accuracy right after learning, instead of the maximum.
         `with_last` is the paper's script (00c8660): the sum of `max` over all T tasks, divided by T.
 
     Returns:

@@ -45,7 +45,7 @@ class KnnSettings(NamedTuple):
     """Holds the settings of the kNN probes.
 
     k: the number of neighbours, at least 1.
-    k_rule: "fixed" takes k; "tasks_seen" takes min(k, tasks seen), as the official release does.
+    k_rule: "fixed" takes k; "tasks_seen" takes min(k, tasks seen), as the official code does.
     temperature: above 0; votes are weighted by exp(cosine / temperature).
     """
 

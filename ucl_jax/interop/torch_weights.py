@@ -418,7 +418,7 @@ def load(path: str | pathlib.Path, like: Variables) -> Variables:
 
 
 @returns_exit_code
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str]) -> int:
     """Prints the entries of a file, their shapes, and what they are converted to."""
     parser = Parser(prog="python -m ucl_jax.convert", description=__doc__.splitlines()[0])
     parser.add_argument("file", type=pathlib.Path, metavar="FILE.pth", help="a file of the official code")
@@ -427,3 +427,4 @@ def main(argv: Sequence[str]) -> None:
         bare = name.removeprefix("module.")
         target = PATHS.get(bare) or ("not used" if _is_unused(bare, HINTS) else "unknown")
         print(f"{name} {list(array.shape)} {array.dtype} -> {target}")
+    return 0

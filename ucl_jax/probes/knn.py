@@ -28,7 +28,7 @@ def neighbours(run: TrainedRun, after: int, asked: int | str) -> int:
     Args:
       run: gives what words stand for.
       after: the number of tasks that the network has learned.
-      asked: a number; or "run" for that of the run's config; or "tasks" for the tasks seen, as the official release.
+      asked: a number; or "run" for that of the run's config; or "tasks" for the tasks seen, as the official code.
     """
     named = {"run": run.evaluation.knn.k, "tasks": run.seen(after)}
     return named[asked] if asked in named else int(asked)

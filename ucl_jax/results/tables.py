@@ -164,7 +164,7 @@ FORMATS: dict[str, Callable[[Table], str]] = {
 def every_run(runs: Sequence[RunResult], definition: str) -> Table:
     """Makes the table of average accuracy and forgetting of runs: a row a run, then untrained networks, then chance.
 
-    A row for a untrained network or for chance has the numbers of the first run that has them. Random networks with
+    A row for an untrained network or for chance has the numbers of the first run that has them. Untrained networks with
     different settings have a row each, see `compare.untrained_networks`.
 
     Args:
