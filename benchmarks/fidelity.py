@@ -28,7 +28,7 @@ from ucl_jax.results.tables import Table, make_frame, mean_and_deviation, render
 ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 STUDY = "fidelity-digits"
-# For each run that diverged, the step at which its loss was not finite.
+# For each run that diverged, the step at which it did.
 DIVERGED = RESULTS / "fidelity-diverged.json"
 STUDENT = 4.30  # two-sided 95 % quantile of Student's t with two degrees of freedom, for three runs
 TINY_MEAN, TINY_STD = "(0.4802,0.4480,0.3975)", "(0.2770,0.2691,0.2821)"
@@ -204,7 +204,7 @@ def main(argv: list[str]) -> int:
         return 0
     failed = train(plan, slots)
     keep_results(wanted, kept)
-    places = (re.search(r"loss is not finite in (task \d+, step \d+)", why) for why in failed.values())
+    places = (re.search(r"diverged in (task \d+, step \d+)", why) for why in failed.values())
     diverged = {name.partition("/")[2]: found[1] for name, found in zip(failed, places) if found}
     if diverged:
         write_atomically(DIVERGED, json.dumps(_diverged() | diverged, indent=1, sort_keys=True) + "\n")

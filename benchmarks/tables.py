@@ -31,13 +31,29 @@ def load(study: str) -> list[RunResult]:
     return [load_results(path) for path in sorted((RESULTS / study).glob("*.json"))]
 
 
-RECIPES = ("finetune", "pnn", "si", "agem", "gss", "er", "der", "derpp", "lump", "cassle", "pfr", "multitask")
+# Recipe -> what its method does, and what it stores; in the order of the tables.
+METHODS = {
+    "finetune": ("the present alone; the lower bound", "nothing"),
+    "pnn": ("progressive networks, Rusu et al. 2016", "a network a task"),
+    "si": ("synaptic intelligence, Zenke et al. 2017", "3 trees of the parameters' size"),
+    "agem": ("averaged GEM, Chaudhry et al. 2019", "256 images"),
+    "gss": ("gradient-based sample selection, greedy, Aljundi et al. 2019", "256 images, a score each"),
+    "er": ("experience replay, Chaudhry et al. 2019 (tiny memories)", "256 images"),
+    "der": ("dark experience replay, Buzzega et al. 2020", "256 images, an output each"),
+    "derpp": ("DER++, Buzzega et al. 2020", "256 images, an output each"),
+    "lump": ("mixup with the past, Madaan et al. 2022", "256 images, a view (or label) each"),
+    "cassle": ("CaSSLe, Fini et al. 2022", "a frozen network, a head"),
+    "pfr": ("projected functional regularisation, Gomez-Villa et al. 2022", "a frozen network, a head"),
+    "multitask": ("joint training on all tasks; the upper bound", "nothing (all data)"),
+}
 OBJECTIVES = ("supervised", "simsiam", "barlow_twins")
 
 
 def _ordered(study: str) -> list[RunResult]:
     """Returns the results of a study in the order of the paper's table, then by seed."""
-    return sorted(load(study), key=lambda run: (OBJECTIVES.index(run.objective), RECIPES.index(run.recipe), run.seed))
+    return sorted(
+        load(study), key=lambda run: (OBJECTIVES.index(run.objective), list(METHODS).index(run.recipe), run.seed)
+    )
 
 
 def table1(study: str) -> str:
@@ -59,23 +75,6 @@ def learned(study: str) -> str:
         rows.append([objective, recipe, *(mean_and_deviation(of_runs)[0] for of_runs in values)])
     columns = ["objective", "recipe", "untrained", "a task just learned", "after the last task"]
     return render(Table("", make_frame(columns, rows), words=2), "markdown")
-
-
-# Recipe -> (what the method is, what it stores)
-METHODS = {
-    "finetune": ("the present alone; the lower bound", "nothing"),
-    "multitask": ("joint training on all tasks; the upper bound", "nothing (all data)"),
-    "si": ("synaptic intelligence, Zenke et al. 2017", "3 trees of the parameters' size"),
-    "agem": ("averaged GEM, Chaudhry et al. 2019", "256 images"),
-    "gss": ("gradient-based sample selection, greedy, Aljundi et al. 2019", "256 images, a score each"),
-    "er": ("experience replay, Chaudhry et al. 2019 (tiny memories)", "256 images"),
-    "der": ("dark experience replay, Buzzega et al. 2020", "256 images, an output each"),
-    "derpp": ("DER++, Buzzega et al. 2020", "256 images, an output each"),
-    "lump": ("mixup with the past, Madaan et al. 2022", "256 images, a view (or label) each"),
-    "cassle": ("CaSSLe, Fini et al. 2022", "a frozen network, a head"),
-    "pfr": ("projected functional regularisation, Gomez-Villa et al. 2022", "a frozen network, a head"),
-    "pnn": ("progressive networks, Rusu et al. 2016", "a network a task"),
-}
 
 
 def methods() -> str:

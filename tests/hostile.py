@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from tests import tiny
 from ucl_jax import cli, recipes, settings
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.errors import UsageError
 from ucl_jax.objectives import OBJECTIVES
 
 ROOT = pathlib.Path(__file__).parent.parent
-RECIPES = ("lump", "finetune", "multitask", "si", "agem", "gss", "er", "der", "derpp", "pnn", "cassle", "pfr")
 VALUES = (
     *("inf", "-inf", "nan", "-1", "0", "-0.0", "1e-300", "1e300", "1e999", "1e30", "1" + "0" * 30, "9" * 5000),
     *("2147483647", "2147483648", "9223372036854775808", "-9223372036854775809"),
@@ -51,7 +51,7 @@ def draw(count: int, seed: int) -> Iterator[Override]:
     """Yields `count` overrides by a seed, over all keys of all recipes."""
     rng = random.Random(seed)
     for _ in range(count):
-        recipe, arg = rng.choice(RECIPES), f"{rng.choice(list(BENCHMARKS))},{rng.choice(list(OBJECTIVES))}"
+        recipe, arg = rng.choice(tiny.RECIPES), f"{rng.choice(list(BENCHMARKS))},{rng.choice(list(OBJECTIVES))}"
         key = rng.choice(sorted(defaults(recipe, arg)))
         yield Override(recipe, arg, key, rng.choice((*VALUES, str(defaults(recipe, arg)[key]).swapcase())))
 

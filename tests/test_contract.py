@@ -27,7 +27,7 @@ from ucl_jax.training import parallel
 from ucl_jax.training.build import make_experiment
 from ucl_jax.training.loop import StepDone, TaskDone
 
-RECIPES = ("finetune", "si", "agem", "gss", "er", "der", "derpp", "lump", "cassle", "pfr", "pnn")
+RECIPES = [recipe for recipe in tiny.RECIPES if not tiny.config(recipe).benchmark.joint]
 FORBIDDEN = {("gss", "barlow_twins"): "single examples", ("cassle", "supervised"): "compares projections"}
 PAIRS = [(recipe, objective) for recipe in RECIPES for objective in OBJECTIVES]
 # At these rates 10 steps stay near the start, so that rounding errors are not amplified (see test_parallel.py).
