@@ -104,9 +104,9 @@ class Pillow:
             return one
 
         self.augmentation = Augmentation(
-            view=callback(torch_lump.strong_view, a.mean, a.std, "shown"),
-            replay_view=callback(torch_lump.weak_view, a.replay_mean, a.replay_std, "replayed"),
-            make_plain_view=build.make_augmentation(config).make_plain_view,
+            present=callback(torch_lump.strong_view, a.mean, a.std, "shown"),
+            weak=callback(torch_lump.weak_view, a.replay_mean, a.replay_std, "replayed"),
+            plain=build.make_augmentation(config).plain,
         )
 
 

@@ -102,7 +102,9 @@ def run(monkeypatch, tmp_path, capsys):
         fake = FakeStart((answers or {}) | first)
         monkeypatch.setattr(measure, "start", fake)
         code = step.main([*arguments, f"--out={tmp_path / 'step.json'}"])
-        return code, capsys.readouterr().out, fake
+        told = capsys.readouterr()
+        fake.err = told.err
+        return code, told.out, fake
 
     return run
 
@@ -149,9 +151,10 @@ def test_networks_of_another_size_are_not_compared(run):
         run("--sizes=demo", torch_plain={"parameters": 8})
 
 
-def test_what_our_program_says_of_settings_is_bad_input(run, capsys):
-    assert run("--sizes=demo", ours={"usage": "config.model.width is 0"})[0] == 2
-    assert capsys.readouterr().err == "error: config.model.width is 0\n"
+def test_what_our_program_says_of_settings_is_bad_input(run):
+    code, _, fake = run("--sizes=demo", ours={"usage": "config.model.width is 0"})
+    assert code == 2
+    assert fake.err == "error: config.model.width is 0\n"
 
 
 @pytest.mark.parametrize(
@@ -305,7 +308,7 @@ def test_a_peer_trains_and_keeps_what_it_showed(program, torch_lump, small, imag
     before = [p.detach().clone() for p in made.network.parameters()]
     for count in range(1, 4):
         made.step()
-        assert made.offered == 8 * count
+        assert made.seen == 8 * count
     assert all((p != old).any() for p, old in zip(made.network.parameters(), before))
     stored = made.raw.numpy()
     known = {image.tobytes() for image in images}
