@@ -23,6 +23,6 @@ def get_config(arg="cifar10"):
             weight=1.0,  # weight of the distillation loss
             hidden_dim=256 if benchmark == "digits" else 2048,  # units of the hidden layer of the distillation head
             # train | eval: the past network uses statistics of the batch, as in CaSSLe's code, or its running ones.
-            frozen="train",
+            frozen_mode="train",
         ),
     )

@@ -144,8 +144,8 @@ def test_byol_cassle_and_pfr_of_the_released_codes():
         "name": "byol", "hidden_dim": 4096, "output_dim": 256, "predictor_dim": 4096, "momentum": 0.99,
         "final_momentum": 1.0, "first_update": "late",
     }  # fmt: skip
-    assert config.method.to_dict() == {"name": "cassle", "weight": 1.0, "hidden_dim": 2048, "frozen": "train"}
-    expected = {"name": "pfr", "weight": 1.0, "hidden_dim": 256, "frozen": "train"}
+    assert config.method.to_dict() == {"name": "cassle", "weight": 1.0, "hidden_dim": 2048, "frozen_mode": "train"}
+    expected = {"name": "pfr", "weight": 1.0, "hidden_dim": 256, "frozen_mode": "train"}
     assert pfr.get_config("cifar100").method.to_dict() == expected
 
 

@@ -218,7 +218,7 @@ BUFFER = {
 }
 REHEARSAL = {**BUFFER, "policy": one_of("reservoir", "equal_share", "fifo")}
 REPLAY_VIEW = one_of("strong", "weak")
-DISTILLATION = {"weight": number(0, 1e6), "hidden_dim": DIMENSION, "frozen": one_of("train", "eval")}
+DISTILLATION = {"weight": number(0, 1e6), "hidden_dim": DIMENSION, "frozen_mode": one_of("train", "eval")}
 
 # Method -> the keys of section `method`, apart from its name.
 METHODS = {

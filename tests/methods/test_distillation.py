@@ -15,7 +15,7 @@ from ucl_jax.models.heads import MLP, Embedding
 from ucl_jax.objectives import losses
 from ucl_jax.types import Aux, Clock, Span, TrainedParams, Variables, Views
 
-SETTINGS = {"weight": 0.7, "hidden_dim": 5, "frozen": "train"}
+SETTINGS = {"weight": 0.7, "hidden_dim": 5, "frozen_mode": "train"}
 close = functools.partial(small.assert_trees_close, rtol=1e-4, atol=1e-5)
 
 # The added term with its weight, in float64, by DonkeyShot21/cassle @ b5b0929 (distillers/predictive.py and
@@ -74,7 +74,7 @@ def golden_inputs(first, width, hidden):
     return outputs, head
 
 
-def given_objective(match):
+def given_objective(distance):
     """Builds an objective of loss 0, whose outputs for the two views are its parameters z1 and z2."""
 
     def embed(network, view, train):
@@ -87,18 +87,18 @@ def given_objective(match):
 
     images = tuple(jnp.full((8, 1, 1, 1), float(view)) for view in range(2))
     return small.objective("simsiam")._replace(
-        loss=loss, embed=embed, match=match, views=lambda keys, batch, how: Views(images, None)
+        loss=loss, embed=embed, distance=distance, views=lambda keys, batch, how: Views(images, None)
     )
 
 
 @pytest.mark.parametrize("case", GOLDEN)
 def test_the_term_and_its_gradients_equal_the_official_ones(case):
     (z1, z2, f1, f2), head = golden_inputs(*((11040, 8, 4) if case == "pfr" else (11000, 6, 10)))
-    match = losses.byol
+    distance = losses.byol
     if case == "decorrelative":
-        match = functools.partial(losses.barlow_twins, deviation="batch_norm", scale=0.1)
+        distance = functools.partial(losses.barlow_twins, deviation="batch_norm", scale=0.1)
     made = METHODS["pfr" if case == "pfr" else "cassle"](
-        given_objective(match), Scenario(2, 8, MLP), **(SETTINGS | {"weight": 1.0, "hidden_dim": len(head["b1"])})
+        given_objective(distance), Scenario(2, 8, MLP), **(SETTINGS | {"weight": 1.0, "hidden_dim": len(head["b1"])})
     )
     past = Variables({"z1": f1, "z2": f2}, {})
     _, memory = made.init(jax.random.key(0), make_batch(), past)
@@ -182,13 +182,13 @@ def distance(name, learned, predicted, target):
     return jnp.sum(jnp.where(eye == 1, 1.0, small.SETTINGS[learned]["off_diagonal"]) * (correlation - eye) ** 2)
 
 
-@pytest.mark.parametrize("frozen", ["train", "eval"])
+@pytest.mark.parametrize("frozen_mode", ["train", "eval"])
 @pytest.mark.parametrize(("name", "learned"), [
     ("cassle", "simsiam"), ("cassle", "barlow_twins"), ("cassle", "byol"), ("pfr", "simsiam"), ("pfr", "supervised"),
 ])  # fmt: skip
-def test_loss_and_gradient_equal_terms_by_hand(name, learned, frozen):
+def test_loss_and_gradient_equal_terms_by_hand(name, learned, frozen_mode):
     objective, start, batch, keys = small.alone(learned), small.started(learned), make_batch(3), make_keys(5)
-    made = method(name, learned, frozen=frozen)
+    made = method(name, learned, frozen_mode=frozen_mode)
     own, memory = made.init(jax.random.key(1), batch, start.network)
     rng = np.random.default_rng(1)
     other = jax.tree.map(lambda x: x + rng.uniform(0, 0.2, x.shape).astype(np.float32), start.network)
@@ -201,7 +201,7 @@ def test_loss_and_gradient_equal_terms_by_hand(name, learned, frozen):
         terms = []
         for place, view in enumerate(views.image):
             now = aux.outputs.features[place] if name == "pfr" else aux.outputs.projection[place]
-            then, _ = small.objective(learned).embed(other, view, frozen == "train")
+            then, _ = small.objective(learned).embed(other, view, frozen_mode == "train")
             dense, norm, last = (params.method[part] for part in ("hidden", "hidden_norm", "output"))
             x = now @ dense["dense"]["kernel"] + dense["dense"]["bias"][None]
             x = (x - x.mean(0, keepdims=True)) / jnp.sqrt(x.var(0, keepdims=True) + 1e-5)
@@ -230,8 +230,8 @@ def test_cassle_needs_projections():
 
 @pytest.mark.parametrize("name", ["cassle", "pfr"])
 def test_another_word_for_the_frozen_network_is_refused(name):
-    with pytest.raises(ValueError, match=r"frozen is 'test'.*train, eval"):
-        method(name, frozen="test")
+    with pytest.raises(ValueError, match=r"frozen_mode is 'test'.*train, eval"):
+        method(name, frozen_mode="test")
 
 
 def test_the_head_has_the_width_that_was_asked_for():

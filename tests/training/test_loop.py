@@ -121,8 +121,8 @@ def test_one_network_is_the_only_stage_of_every_task_and_has_no_head_without_lab
         "knn_task": [0.0, 30.0, None],
         "knn_all": [0.0, 30.0, None],
     }
-    assert [stub_experiment(1).phase(task) for task in (-1, 0, 3)] == [0, 0, 0]
-    assert [stub_experiment(3).phase(task) for task in (-1, 0, 1, 2)] == [0, 0, 1, 2]
+    assert [stub_experiment(1).phase_index(task) for task in (-1, 0, 3)] == [0, 0, 0]
+    assert [stub_experiment(3).phase_index(task) for task in (-1, 0, 1, 2)] == [0, 0, 1, 2]
     assert stub_experiment(1).labelled
     assert not stub_experiment(1, classes=None).labelled
 

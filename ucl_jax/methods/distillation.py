@@ -31,7 +31,7 @@ def distillation(
     hidden_dim: int,
     distance: Callable[[Array, Array], Array],
     weight: float,
-    frozen: str,
+    frozen_mode: str,
 ) -> Method:
     """Makes a method that adds `weight * mean over views of distance(head(now), then)` to the objective.
 
@@ -46,13 +46,13 @@ def distillation(
       hidden_dim: width of the hidden layer of the head.
       distance: predicted [B, D], target [B, D] -> scalar.
       weight: at least 0.
-      frozen: which statistics the copy uses: "train": those of the batch, as in the released codes of CaSSLe and PFR,
-        which never put it in evaluation mode; "eval": its running ones.
+      frozen_mode: which statistics the copy uses. "train": those of the batch, as in the released codes of CaSSLe and
+        PFR, which never put it in evaluation mode. "eval": its running ones.
 
     Raises:
-      ValueError: `frozen` has an unknown value.
+      ValueError: `frozen_mode` has an unknown value.
     """
-    training = argument_choice("frozen", frozen, {"train": True, "eval": False})
+    training = argument_choice("frozen_mode", frozen_mode, {"train": True, "eval": False})
     head = scenario.head(hidden_dim)
 
     def outputs(embedding):

@@ -232,9 +232,10 @@ def _fold(before: Array, after: Array, momentum: float) -> Array:
 
 
 def feature_std(features: Array) -> Array:
-    """Computes the standard deviation over the local batch of unit-length features, averaged, times sqrt(D).
+    """Computes the standard deviation over a batch of unit-length features, averaged, times sqrt(D).
 
-    It is about 1 when features are spread evenly, and 0 when they have collapsed (Chen & He 2021, section 4.1).
+    The batch is that of one device; the recorded metric is the mean over devices. It is about 1 when features are
+    spread evenly, and 0 when they have collapsed (Chen & He 2021, section 4.1).
 
     Args:
       features: [B, D].

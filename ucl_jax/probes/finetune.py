@@ -21,7 +21,7 @@ def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
         data = stream.task(0)
         num_classes = len(stream.classes[0])
     experiment = run.normalised_for(name)
-    objective = experiment.phases[experiment.phase(after - 1)].objective
+    objective = experiment.phases[experiment.phase_index(after - 1)].objective
     network = run.network(after)
     optimizer = optax.sgd(settings["learning_rate"], settings["momentum"])
 

@@ -116,7 +116,7 @@ class TrainedRun:
 
     def objective(self, after: int) -> Objective:
         """Returns the objective of the phase in which a network learned its last task."""
-        return self.experiment.phases[self.experiment.phase(after - 1)].objective
+        return self.experiment.phases[self.experiment.phase_index(after - 1)].objective
 
     def features(self, after: int, own_phase: bool) -> list[evaluators.TaskFeatures]:
         """Computes the frozen features of each task by one network.
@@ -140,7 +140,7 @@ class TrainedRun:
                     after,
                     self.evaluation.batch_size,
                 )
-        phases = [self.experiment.phase(min(task, after - 1) if own_phase else after - 1) for task in tasks]
+        phases = [self.experiment.phase_index(min(task, after - 1) if own_phase else after - 1) for task in tasks]
         return [kept[after, task][phase] for task, phase in zip(tasks, phases)]
 
     def test_images(self, count: int, tasks: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -219,7 +219,7 @@ class TrainedRun:
           experiment: the functions to use, such as those of `normalised_for`; None for those of the run.
         """
         compiled = self._compiled if experiment is None else self._compile(experiment)
-        features = partial(compiled[self.experiment.phase(after - 1)].features, self.network(after))
+        features = partial(compiled[self.experiment.phase_index(after - 1)].features, self.network(after))
         return partial(evaluators.extract, features, batch_size=self.evaluation.batch_size)
 
     def _compile(self, experiment: Experiment) -> list[parallel.Parallel]:

@@ -246,25 +246,35 @@ def untrained_networks(runs: Sequence[RunResult]) -> dict[str, list[RunResult]]:
     The label is "untrained network". Where runs of one seed measured different numbers, each value of the settings that
     explain the difference has a label of its own, such as "untrained network, benchmark.examples_per_task=50".
     """
-    having = [run for run in runs if all(probe.random_init for probe in run.probes.values())]
-    settings = [{k: v for k, v in run.settings.items() if not k.startswith(ONLY_FOR_TRAINING)} for run in having]
-    numbers = [{name: probe.random_init for name, probe in run.probes.items()} for run in having]
-    apart = [
-        set(differing_keys([settings[one], settings[other]]))
-        for one, other in itertools.combinations(range(len(having)), 2)
-        if having[one].seed == having[other].seed
-        and any(numbers[one][name] != numbers[other][name] for name in numbers[one].keys() & numbers[other].keys())
-    ]
-    apart = [keys for keys in apart if keys]  # where no setting differs, the machines did
-    kept = set().union(*apart)
-    # Keys that are not needed to tell the numbers apart go: subset seeds first, which say least, and names last.
-    for key in sorted(kept, key=lambda key: (not key.endswith("_seed"), key.endswith(".name"), key)):
-        if all(keys & (kept - {key}) for keys in apart):
-            kept.remove(key)
+    measured = [run for run in runs if all(probe.random_init for probe in run.probes.values())]
+    pairs = [pair for pair in itertools.combinations(measured, 2) if _measured_otherwise(*pair)]
+    differences = [set(differing_keys([_before_training(one), _before_training(other)])) for one, other in pairs]
+    keys = sorted(_telling_keys([keys for keys in differences if keys]))  # where no setting differs, the machines did
     by_label: dict[str, dict[int, RunResult]] = {}
-    for run, own in zip(having, settings):
-        by_label.setdefault(_with_settings("untrained network", sorted(kept), own), {}).setdefault(run.seed, run)
+    for run in measured:
+        label = _with_settings("untrained network", keys, _before_training(run))
+        by_label.setdefault(label, {}).setdefault(run.seed, run)
     return {label: list(by_seed.values()) for label, by_seed in by_label.items()}
+
+
+def _before_training(run: RunResult) -> dict[str, Any]:
+    """Returns the settings of a run that affect its untrained network and the evaluation of that."""
+    return {key: value for key, value in run.settings.items() if not key.startswith(ONLY_FOR_TRAINING)}
+
+
+def _measured_otherwise(one: RunResult, other: RunResult) -> bool:
+    """Tells whether two runs of one seed measured different numbers for their untrained network."""
+    shared = one.probes.keys() & other.probes.keys()
+    return one.seed == other.seed and any(one.probes[p].random_init != other.probes[p].random_init for p in shared)
+
+
+def _telling_keys(differences: Sequence[set[str]]) -> set[str]:
+    """Returns few keys, of which every set has one; seeds of subsets, which say least, are left out first."""
+    kept = set().union(*differences)
+    for key in sorted(kept, key=lambda key: (not key.endswith("_seed"), key.endswith(".name"), key)):
+        if all(keys & (kept - {key}) for keys in differences):
+            kept.remove(key)
+    return kept
 
 
 def require_same_config(runs: Sequence[RunResult], but: Collection[str] = ()) -> None:

@@ -37,7 +37,7 @@ Matrix = Annotated[list[Accuracies], Field(min_length=1)]  # [rows, tasks], a ro
 NumberMatrix = Annotated[list[list[Number | None]], Field(min_length=1)]
 ProbeName = Literal["knn_task", "knn_all", "head_task", "head_all"]
 StageName = Literal["stem", "stage1", "stage2", "stage3", "stage4"]
-OPEN = ConfigDict(extra="allow")  # of a record that keeps the keys that no field names
+KEEP_UNKNOWN_KEYS = ConfigDict(extra="allow")  # of a record that keeps the keys that no field names
 
 
 class OtherVersion(ValueError):
@@ -91,7 +91,7 @@ def read_as(kind: Any, content: Any, place: tuple[str | int, ...] = ()) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Optional:
+class _NoNulls:
     """Base of records in which an optional field may be missing, but must not be null."""
 
     @model_validator(mode="before")
@@ -113,7 +113,7 @@ class Named:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchmarkRead(Named):
+class BenchmarkKeys(Named):
     """The part of `config.benchmark` that tables and figures read."""
 
     joint: StrictBool
@@ -121,7 +121,7 @@ class BenchmarkRead(Named):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationRead:
+class EvaluationKeys:
     """The part of `config.eval` that tables and figures read."""
 
     forgetting: Literal["max", "first", "with_last"]
@@ -129,21 +129,21 @@ class EvaluationRead:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConfigRead:
+class ConfigKeys:
     """The part of a run's config that tables and figures read."""
 
     recipe: Name
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)]
-    benchmark: BenchmarkRead
+    benchmark: BenchmarkKeys
     objective: Named
     model: Named
-    eval: EvaluationRead
+    eval: EvaluationKeys
 
 
 # results.json: the run's own probes
 
 
-@dataclass(frozen=True, kw_only=True, config=OPEN)
+@dataclass(frozen=True, kw_only=True, config=KEEP_UNKNOWN_KEYS)
 class ProbeSettings:
     """The settings of a kNN probe; a linear head has none of them.
 
@@ -161,7 +161,7 @@ class ProbeSettings:
     clipped: StrictBool | None = None
 
 
-@dataclass(frozen=True, kw_only=True, config=OPEN)
+@dataclass(frozen=True, kw_only=True, config=KEEP_UNKNOWN_KEYS)
 class ProbeResult:
     """What a probe of the run itself found.
 
@@ -204,7 +204,7 @@ class ProbeResult:
 # results.json: records of probes that were asked of saved networks afterwards
 
 
-@dataclass(frozen=True, kw_only=True, config=OPEN)
+@dataclass(frozen=True, kw_only=True, config=KEEP_UNKNOWN_KEYS)
 class Record:
     """What a probe of a saved network found.
 
@@ -221,21 +221,21 @@ class Record:
 
     @property
     def typed_settings(self) -> Any:
-        """The settings as the type that RECORDS has for the probe; unchanged for a probe that is not in RECORDS.
+        """The settings as the type that RECORD_TYPES has for the probe; unchanged if the probe is not in it.
 
         Raises:
           ValueError: they do not have that type; names the wrong place.
         """
-        return read_as(RECORDS.get(self.probe, (dict, dict))[0], self.settings, ("settings",))
+        return read_as(RECORD_TYPES.get(self.probe, (dict, dict))[0], self.settings, ("settings",))
 
     @property
     def typed_values(self) -> Any:
-        """The values as the type that RECORDS has for the probe; unchanged for a probe that is not in RECORDS.
+        """The values as the type that RECORD_TYPES has for the probe; unchanged if the probe is not in it.
 
         Raises:
           ValueError: they do not have that type; names the wrong place.
         """
-        return read_as(RECORDS.get(self.probe, (dict, dict))[1], self.values, ("values",))
+        return read_as(RECORD_TYPES.get(self.probe, (dict, dict))[1], self.values, ("values",))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -414,7 +414,7 @@ class LandscapeSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeatureMapsItem(_Optional):
+class FeatureMapsItem(_NoNulls):
     """An image with feature maps of it.
 
     task: the image's task.
@@ -479,7 +479,7 @@ class EmbeddingSettings:
     method: Name = "tsne"
 
 
-@dataclass(frozen=True, kw_only=True, config=OPEN)
+@dataclass(frozen=True, kw_only=True, config=KEEP_UNKNOWN_KEYS)
 class RunResult:
     """The content of a results.json: how a run was made, and what it has found so far.
 
@@ -537,9 +537,9 @@ class RunResult:
             found = "has no version" if version is None else f"is of version {str(version)[:20]}"
             raise OtherVersion(f"{found}, and this program reads version {VERSION} of results.json")
         result = read_as(cls, content)
-        read_as(ConfigRead, result.config, ("config",))
+        read_as(ConfigKeys, result.config, ("config",))
         for place, record in enumerate(result.analysis):
-            for part, kind in zip(("settings", "values"), RECORDS.get(record.probe, ())):
+            for part, kind in zip(("settings", "values"), RECORD_TYPES.get(record.probe, ())):
                 read_as(kind, getattr(record, part), ("analysis", place, part))
         return result
 
@@ -619,7 +619,7 @@ def _plain(value: Any) -> Any:
 
 
 # A probe -> the types of its settings and of its values. Records of other probes are read without a type.
-RECORDS: dict[str, tuple[Any, Any]] = {
+RECORD_TYPES: dict[str, tuple[Any, Any]] = {
     "knn": (dict, KnnValues),
     "linear": (dict, LinearValues),
     "ood": (dict, OodValues),

@@ -53,7 +53,7 @@ class Experiment(NamedTuple):
         """Tells whether the objective learns from labels, and so has a linear head."""
         return self.phases[0].objective.classes is not None
 
-    def phase(self, task: int) -> int:
+    def phase_index(self, task: int) -> int:
         """Returns the index in `phases` of the phase in which a task is learned.
 
         Task -1, the last task of the untrained network, counts as learned in the first phase.

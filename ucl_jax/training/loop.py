@@ -137,7 +137,7 @@ def train(
     evaluated_at = None
     key = jax.device_put(experiment.key, compiled[0].sharding)  # placed once, so that no step waits for it
     for task in range(tasks_done, tasks):
-        phase = experiment.phase(task)
+        phase = experiment.phase_index(task)
         start, steps = schedule.starts[task], schedule.starts[task + 1] - schedule.starts[task]
         span = Span(*jax.device_put(tuple(map(np.int32, (task, start, steps))), compiled[0].sharding))
         if step == start:
@@ -227,7 +227,7 @@ def task_features(
         return evaluators.TaskFeatures(bank.features, data.train_label, query.features, data.test_label, query.logits)
 
     last = after - 1
-    return {phase: features(phase) for phase in {experiment.phase(min(task, last)), experiment.phase(last)}}
+    return {phase: features(phase) for phase in {experiment.phase_index(min(task, last)), experiment.phase_index(last)}}
 
 
 def probe(
@@ -253,7 +253,9 @@ def probe(
     """
     rows = {}
     for name, one in evaluators.evaluators_of(experiment.labelled).items():
-        phases = [experiment.phase(min(i, after - 1) if one.own_phase else after - 1) for i in range(len(features))]
+        phases = [
+            experiment.phase_index(min(i, after - 1) if one.own_phase else after - 1) for i in range(len(features))
+        ]
         shown = [None if of_task is None else of_task[phase] for of_task, phase in zip(features, phases)]
         rows[name] = one.row(shown, seen, settings, classes)
     return rows

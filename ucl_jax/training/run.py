@@ -157,6 +157,10 @@ class _Run:
     schedule: Schedule
     checkpoints: Checkpoints
     stop: StopRequest
+    progress: Progress = dataclasses.field(init=False)
+    seconds_before: float = dataclasses.field(init=False)  # wall time of the processes before this one
+    console: Console = dataclasses.field(init=False)
+    writers: list[MetricWriter] = dataclasses.field(init=False)
 
     def __post_init__(self):
         self.probes = evaluators.evaluators_of(self.experiment.labelled)
@@ -181,14 +185,13 @@ class _Run:
         config = self.config
         with contextlib.ExitStack() as stack:
             self.console = Console(self.schedule.total, step, len(self.stream.train_sizes), config.train.epochs)
-            writers: list[MetricWriter] = [MetricsFile(self.workdir / "metrics.jsonl", step, self.progress.tasks_done)]
+            self.writers = [MetricsFile(self.workdir / "metrics.jsonl", step, self.progress.tasks_done)]
             if config.log.tensorboard:
-                writers.append(TensorBoard(self.workdir / "tensorboard", step))
+                self.writers.append(TensorBoard(self.workdir / "tensorboard", step))
             if config.log.wandb:
-                writers.append(WeightsAndBiases(self.workdir, config.to_dict()))
-            for writer in (self.console, *writers):
+                self.writers.append(WeightsAndBiases(self.workdir, config.to_dict()))
+            for writer in (self.console, *self.writers):
                 stack.callback(writer.close)
-            self.writers = writers
             if step:
                 self.console.say(f"resuming {self.workdir} at step {step} of {self.schedule.total}")
             events = train(
@@ -354,11 +357,11 @@ class _Run:
         for name, rows in self.progress.rows.items():
             used, clipped = [row["k"] for row in rows], any(row["clipped"] for row in rows)
             matrix = self.progress.matrix(name)
-            settings: dict[str, Any] = {} if self.probes[name].head else {**knn, "k_used": used, "clipped": clipped}
+            asked: dict[str, Any] = {} if self.probes[name].head else {**knn, "k_used": used, "clipped": clipped}
             # The untrained network is evaluated on all tasks, so that its row has no gaps.
             before = None if random_init is None else cast(list[float], random_init[name].accuracy)
             probes[cast(ProbeName, name)] = ProbeResult(
-                settings=ProbeSettings(**settings),
+                settings=ProbeSettings(**asked),
                 matrix=matrix,
                 **accuracy_matrix.summarise(matrix, self.config.benchmark.joint),
                 chance=self.probes[name].chance(self.stream.classes),
