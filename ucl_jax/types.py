@@ -1,6 +1,6 @@
 """Containers of arrays that every module shares, and names for what trees of arrays hold."""
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.struct
 import jax
@@ -26,6 +26,10 @@ class Batch(NamedTuple):
     image: Array
     label: Array
     first: Array
+
+
+# How examples are shown, see `Objective.views`.
+How = Literal["present", "weak", "replayed", "plain"]
 
 
 class Views(NamedTuple):

@@ -211,3 +211,12 @@ def test_bad_input_of_fidelity_is_one_line(capsys):
 
 def test_the_readme_shows_a_method_as_it_is():
     assert f"```python\n{(ROOT / 'ucl_jax/methods/er.py').read_text()}```" in (ROOT / "README.md").read_text()
+
+
+def test_the_readmes_example_from_python_runs():
+    examples = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (example,) = [text for text in examples if "Offer" in text]
+    names = {}
+    exec(example, names)
+    assert names["recalled"].items.shape == (64, 32, 32, 3)
+    assert names["state"].offered == 640

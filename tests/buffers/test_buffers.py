@@ -344,3 +344,17 @@ def test_fifo_keeps_the_last_that_were_offered():
         stored = jax.jit(buffer.add)(stored, jax.random.key(step), offered(new, eligible))
         assert sorted(n for n in numbers(stored.items) if n) == sorted(kept[-5:])
         assert stored.offered == len(kept)
+
+
+@pytest.mark.parametrize(
+    "new",
+    [
+        {"n": jnp.zeros(3), "x": jnp.zeros((3, 2), jnp.uint8)},  # another dtype
+        {"n": jnp.zeros(3, jnp.int32), "x": jnp.zeros((3, 1), jnp.uint8)},  # it would be broadcast
+        {"n": jnp.zeros(3, jnp.int32)},
+    ],
+)
+def test_items_of_another_kind_are_not_written(new):
+    items = {"n": jnp.zeros(4, jnp.int32), "x": jnp.zeros((4, 2), jnp.uint8)}
+    with pytest.raises(AssertionError):
+        write(items, new, jnp.arange(3))

@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 
 from tests import small
 from tests.small import EXAMPLES, make_batch
-from ucl_jax.methods.agem import project
+from ucl_jax.methods.agem import without_conflict
 
 DEFAULTS = {
     "buffer_size": 10 * EXAMPLES, "policy": "reservoir", "replay_from": "past_tasks", "count": "presentations",
@@ -43,10 +43,10 @@ def flat(tree):
     ((-2.0, 0.0), (4.0, 0.0), (0.0, 0.0)),  # opposite: nothing is left
     ((0.0, 0.0), (1.0, 5.0), (0.0, 0.0)),
 ])  # fmt: skip
-def test_project_equals_numbers_worked_by_hand(grads, reference, expected):
+def test_without_conflict_equals_numbers_worked_by_hand(grads, reference, expected):
     # Neither length matters: a reference times 10 gives the same.
     for scale in (1.0, 10.0):
-        found = project(tree(*grads), tree(*(scale * x for x in reference)))
+        found = without_conflict(tree(*grads), tree(*(scale * x for x in reference)))
         small.assert_trees_close(found, tree(*expected), rtol=1e-6, atol=1e-6)
 
 
@@ -59,7 +59,7 @@ def test_agreeing_gradients_are_untouched_to_the_bit_and_others_end_at_a_right_a
     for seed in range(40):
         grads, reference = random_pair(seed)
         product = flat(grads) @ flat(reference)
-        found = project(grads, reference)
+        found = without_conflict(grads, reference)
         kinds.add(product >= 0)
         if product >= 0:
             small.assert_trees_equal(found, grads)
@@ -68,11 +68,11 @@ def test_agreeing_gradients_are_untouched_to_the_bit_and_others_end_at_a_right_a
     assert kinds == {True, False}
 
 
-def test_project_gives_the_nearest_gradient_with_no_negative_product():
+def test_without_conflict_gives_the_nearest_gradient_with_no_negative_product():
     rng = np.random.default_rng(0)
     for seed in range(40):
         grads, reference = random_pair(seed)
-        g, r, found = flat(grads), flat(reference), flat(project(grads, reference))
+        g, r, found = flat(grads), flat(reference), flat(without_conflict(grads, reference))
         assert found @ r >= -1e-5
         # The nearest on the plane at a right angle to the reference, from a basis of that plane.
         basis = np.linalg.svd(r[None])[2][1:]
@@ -86,9 +86,9 @@ def test_project_gives_the_nearest_gradient_with_no_negative_product():
 
 def test_a_reference_of_zeros_leaves_the_gradient_to_the_bit():
     grads, zeros = tree(1.0, -2.0, 3e20), tree(0.0, 0.0, 0.0)
-    small.assert_trees_equal(project(grads, zeros), grads)
+    small.assert_trees_equal(without_conflict(grads, zeros), grads)
     # A reference so small that its square is 0 in float32 keeps the result finite.
-    assert np.all(np.isfinite(flat(project(tree(1.0, -2.0), tree(1e-30, 1e-30)))))
+    assert np.all(np.isfinite(flat(without_conflict(tree(1.0, -2.0), tree(1e-30, 1e-30)))))
 
 
 # Through the train step.

@@ -5,9 +5,11 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import linen as nn
 
+from tests import small
 from tests.small import CLOCK
 from ucl_jax import objectives
 from ucl_jax.models.architectures import Architecture
@@ -542,3 +544,14 @@ def test_every_stage_starts_with_all_columns_and_the_same_numbers():
         assert ("lateral" in params[column]["backbone"]) == (count is not None)
         if count:
             assert params[column]["backbone"]["lateral"]["scale"].shape == (count,)
+
+
+@pytest.mark.parametrize("name", objectives.OBJECTIVES)
+def test_sixty_steps_on_one_batch_lower_the_loss(name):
+    optimizer, method = optax.sgd(0.05, momentum=0.9), small.make_raw("finetune", name)
+    step, state = small.make_step(method, optimizer, name), small.start_state(method, optimizer, small.started(name))
+    losses = []
+    for _ in range(60):
+        state, metrics = step(state, small.make_batch())
+        losses.append(float(metrics["loss"]))
+    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.2

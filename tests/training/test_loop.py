@@ -14,8 +14,8 @@ from ucl_jax.evaluation.evaluators import KnnSettings
 from ucl_jax.objectives import Readout
 from ucl_jax.training import parallel
 from ucl_jax.training.build import Experiment, Phase, make_experiment
-from ucl_jax.training.loop import _batches, make_schedule, probe, task_features
-from ucl_jax.types import Variables
+from ucl_jax.training.loop import _batches, begin_task, make_schedule, probe, task_features
+from ucl_jax.types import Clock, Variables
 
 
 def test_schedule_by_hand():
@@ -78,6 +78,47 @@ def test_events_and_the_shape_of_the_matrix(recipe, tasks, matrix, tmp_path):
         "all" if np.all(matrix) else "seen"
     )
     assert [step for name, step, _ in events if name == "TaskDone"] == ([5, 10] if len(matrix) == 2 else [10])
+
+
+def test_objective_and_method_are_told_of_the_beginning_of_each_task(tmp_path):
+    """`begin_task` gets the state before the first step of a task, and that step starts from what it returns."""
+    config = tiny.config("finetune", train__epochs=1)
+    experiment = make_experiment(config, parallel.AXIS)
+    told = []
+
+    def begin_objective(network, clock):
+        told.append(("objective", *map(int, clock)))
+        statistics = jax.tree.map(lambda x: x + float(clock.task + 1), network.state["batch_stats"])
+        return network.state | {"batch_stats": statistics}
+
+    def begin_method(own, memory, network, clock):
+        told.append(("method", *map(int, clock)))
+        return own, memory
+
+    phase = experiment.phases[0]
+    phase = phase._replace(
+        objective=phase.objective._replace(begin_task=begin_objective),
+        method=phase.method._replace(begin_task=begin_method),
+    )
+    clock = Clock(*(np.int32(number) for number in (5, 1, 0, 5)))
+    before = experiment.init()
+    after = begin_task(phase, before, clock)
+    assert told == [("objective", 5, 1, 0, 5), ("method", 5, 1, 0, 5)]
+    for ours, theirs in zip(jax.tree.leaves(after.model_state), jax.tree.leaves(before.model_state), strict=True):
+        np.testing.assert_allclose(ours, theirs + 2)
+
+    told.clear()
+    experiment = experiment._replace(phases=(phase,))
+    compiled = parallel.compile_phases(experiment.phases, jax.local_devices()[:1])
+    state = jax.device_put(experiment.init(), compiled[0].sharding)
+    with open_stream(config.benchmark, str(tmp_path)) as stream:
+        for event in tiny.train(config, experiment, compiled, stream, state):
+            if event.step == 3:
+                middle = jax.device_get(event.state)
+        assert [entry[1:3] for entry in told] == [(0, 0), (0, 0), (5, 1), (5, 1)]
+        told.clear()
+        next(tiny.train(config, experiment, compiled, stream, jax.device_put(middle, compiled[0].sharding), 3, 0))
+        assert told == []  # a run that goes on is in the middle of its task
 
 
 # The tests below ask which network judges which task when the architecture grows. Their phases are stubs.

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import chex
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -89,12 +90,17 @@ def write(items: Items, new: Items, slot: Array) -> Items:
 
     Args:
       items: leaves [S, ...].
-      new: leaves [B, ...].
+      new: leaves [B, ...], of the same structure and dtypes.
       slot: int32 [B]; an example with a slot of S or more is not written.
 
     Returns:
       The new items, leaves [S, ...].
+
+    Raises:
+      AssertionError: the items differ in structure, dtypes, or shapes of an example. It is raised while tracing.
     """
+    examples = (jax.eval_shape(lambda tree: empty(tree, 1), tree) for tree in (items, new))
+    chex.assert_trees_all_equal_shapes_and_dtypes(*examples)
     size, count = jax.tree.leaves(items)[0].shape[0], slot.shape[0]
     order = jnp.arange(count, dtype=slot.dtype)
     overwritten = jnp.any((slot[:, None] == slot[None, :]) & (order[None, :] > order[:, None]), axis=1)

@@ -51,22 +51,22 @@ def agem(
         views = objective.views(keys.past, recalled.items.batch, how)
         return objective.loss(Variables(params.network, state), views, clock)[0]
 
-    def project_if_any(memory, grads, reference):
-        return past_or_present(project(grads, reference), grads, store.any(memory))
+    def project(memory, grads, reference):
+        return past_or_present(without_conflict(grads, reference), grads, store.any(memory))
 
     return Method(
         init=store.init,
         loss=loss,
         reference=reference,
         recall=store.recall,
-        project=project_if_any,
+        project=project,
         observe=store.observe,
         end_task=store.end_task,
         stored=store.stored,
     )
 
 
-def project(grads: TrainedParams, reference: TrainedParams) -> TrainedParams:
+def without_conflict(grads: TrainedParams, reference: TrainedParams) -> TrainedParams:
     """Returns `grads` without its part along `reference` if their inner product is negative, else `grads` as it is.
 
     Of all gradients whose product with `reference` is not negative, this is the nearest (Chaudhry et al. 2019, eq. 11).

@@ -1,7 +1,7 @@
 """What a method is: a record of pure functions over parameters of its own and a memory of arrays."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from flax import linen as nn
 
@@ -41,8 +41,36 @@ class Step(NamedTuple):
     after: TrainedParams
 
 
+class MethodLoss(Protocol):
+    """The type of `Method.loss`."""
+
+    def __call__(
+        self,
+        params: TrainedParams,
+        state: ModelState,
+        memory: Memory,
+        batch: Batch,
+        recalled: Any,
+        keys: Keys,
+        clock: Clock,
+        /,
+    ) -> tuple[Array, Aux]:
+        """Returns a scalar and its Aux."""
+
+
+class ReferenceLoss(Protocol):
+    """The type of `Method.reference`."""
+
+    def __call__(
+        self, params: TrainedParams, state: ModelState, memory: Memory, recalled: Any, keys: Keys, clock: Clock, /
+    ) -> Array:
+        """Returns a scalar."""
+
+
 class Method(NamedTuple):
     """How the past is kept: a record of pure functions. They never communicate between devices.
+
+    A step calls recall, loss, reference, project and observe, in this order.
 
     init: key, a batch, the network -> parameters of its own, or (), and its memory, any pytree of arrays. The structure
       and shapes of both never change.
@@ -65,8 +93,8 @@ class Method(NamedTuple):
     """
 
     init: Callable[[Array, Batch, Variables], tuple[Params, Memory]]
-    loss: Callable[[TrainedParams, ModelState, Memory, Batch, Any, Keys, Clock], tuple[Array, Aux]]
-    reference: Callable[[TrainedParams, ModelState, Memory, Any, Keys, Clock], Array] | None = None
+    loss: MethodLoss
+    reference: ReferenceLoss | None = None
     recall: Callable[[Memory, Array, int], Any] = lambda memory, key, n: ()
     project: Callable[[Memory, TrainedParams, Any], TrainedParams] = lambda memory, grads, reference: grads
     observe: Callable[[Memory, Step, Array], Memory] = lambda memory, step, key: memory

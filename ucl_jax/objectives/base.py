@@ -15,7 +15,7 @@ from ucl_jax.models.architectures import Architecture
 from ucl_jax.models.heads import Embedding
 from ucl_jax.models.layers import BatchNorm
 from ucl_jax.models.resnet import MAPS
-from ucl_jax.types import Array, Aux, Batch, Clock, ModelState, Params, Variables, Views
+from ucl_jax.types import Array, Aux, Batch, Clock, How, ModelState, Params, Variables, Views
 
 STAGES = ("stem", "stage1", "stage2", "stage3", "stage4")
 
@@ -69,7 +69,7 @@ class Objective(NamedTuple):
     """
 
     init: Callable[[Array, Array], Variables]
-    views: Callable[[Array | None, Batch, str], Views]
+    views: Callable[[Array | None, Batch, How], Views]
     loss: Callable[[Variables, Views, Clock], tuple[Array, Aux]]
     eval_loss: Callable[[Variables, Views], Array] | None
     distance: Callable[[Array, Array], Array] | None
@@ -130,7 +130,7 @@ def two_view_objective(
     )
 
 
-def make_two_views(augmentation: Augmentation) -> Callable[[Array | None, Batch, str], Views]:
+def make_two_views(augmentation: Augmentation) -> Callable[[Array | None, Batch, How], Views]:
     """Makes `Objective.views` of an objective with two views and no labels."""
 
     def views(keys, batch, how):
