@@ -16,7 +16,7 @@ from ucl_jax.probes import PROBES
 from ucl_jax.probes import __main__ as probe
 from ucl_jax.reproduce import __main__ as reproduce
 from ucl_jax.results import __main__ as report
-from ucl_jax.results import compare, schema
+from ucl_jax.results import compare, fields, records, schema
 from ucl_jax.results.load import read_metrics, read_results
 from ucl_jax.training import run
 from ucl_jax.training.metric_writers import MetricsFile
@@ -616,7 +616,7 @@ def test_a_number_that_is_not_finite_is_written_as_null(tmp_path):
 
 def test_types_name_what_there_is():
     assert list(typing.get_args(schema.ProbeName)) == list(evaluators.EVALUATORS) == list(compare.PROBE_TITLES)
-    assert typing.get_args(schema.StageName) == tuple(STAGES)
-    assert schema.RECORD_TYPES.keys() == PROBES.keys()
+    assert typing.get_args(fields.StageName) == tuple(STAGES)
+    assert records.RECORD_TYPES.keys() == PROBES.keys()
     hints = typing.get_type_hints(schema.EvaluationKeys)
     assert typing.get_args(hints["forgetting"]) == tuple(accuracy_matrix.FORGETTING)

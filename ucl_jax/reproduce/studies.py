@@ -22,7 +22,8 @@ from ucl_jax.results.paper import DATASETS, TABLE1, TABLE2, Value
 from ucl_jax.results.tables import Table, make_frame, mean_and_deviation, with_deviation
 
 if TYPE_CHECKING:
-    from ucl_jax.results.schema import CkaValues, RunResult
+    from ucl_jax.results.records import CkaValues
+    from ucl_jax.results.schema import RunResult
 
 UNLABELLED = ("finetune", "si", "der", "lump", "multitask", "pnn")
 # Objective -> recipes: the rows of the paper's Table 1, and further ones that the paper does not have.

@@ -26,7 +26,7 @@ from ucl_jax.results.compare import PROBE_TITLES
 from ucl_jax.results.load import load_results, read_metrics
 
 if TYPE_CHECKING:
-    from ucl_jax.results.schema import (
+    from ucl_jax.results.records import (
         CkaSettings,
         CkaValues,
         EmbeddingSettings,
@@ -35,11 +35,8 @@ if TYPE_CHECKING:
         FeatureMapsValues,
         LandscapeSettings,
         LandscapeValues,
-        ProbeName,
-        ProbeResult,
-        Record,
-        RunResult,
     )
+    from ucl_jax.results.schema import ProbeName, ProbeResult, Record, RunResult
 
 # Okabe and Ito 2008, without yellow, which is too pale for lines. More lines than colours have other marks and dashes.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")

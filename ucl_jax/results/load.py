@@ -72,7 +72,7 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
     Raises:
       UsageError: it cannot be read, or a line is damaged.
     """
-    from ucl_jax.results import schema
+    from ucl_jax.results import fields, schema
 
     records: list[dict[str, Any]] = []
     try:
@@ -82,7 +82,7 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
                 record = _parse(where, line, LINE_ADVICE)
                 try:
                     for kind in (schema.Numbers, schema.MetricsRecord):
-                        schema.read_as(kind, record)
+                        fields.read_as(kind, record)
                 except ValueError as error:
                     raise _damaged(where, str(error), LINE_ADVICE) from error
                 records.append(record)
