@@ -111,8 +111,8 @@ def test_the_last_writer_of_a_slot_wins_in_images_as_in_scores():
         memory = method.observe(memory, step(1, [0.9] * EXAMPLES), jax.random.key(100 + seed))
         scores = np.linspace(0.1, 0.9, EXAMPLES).astype(np.float32)
         after = method.observe(memory, step(2, scores), jax.random.key(seed))
-        slots, expected = one_by_one(jax.random.key(seed), memory.buffer.own, EXAMPLES, scores)
-        np.testing.assert_array_equal(after.buffer.own, expected)
+        slots, expected = one_by_one(jax.random.key(seed), memory.buffer.extra, EXAMPLES, scores)
+        np.testing.assert_array_equal(after.buffer.extra, expected)
         assert after.buffer.offered == 2 * EXAMPLES
         for slot in range(2):
             writers = [place for place, taken in enumerate(slots) if taken == slot]
@@ -121,7 +121,7 @@ def test_the_last_writer_of_a_slot_wins_in_images_as_in_scores():
             expected = [x[writers[-1]] for x in jax.tree.leaves(make_batch(2))] if writers else before
             small.assert_trees_equal(stored, expected)
             if writers:
-                assert after.buffer.own[slot] == scores[writers[-1]]
+                assert after.buffer.extra[slot] == scores[writers[-1]]
     assert twice > 5
 
 
@@ -138,7 +138,7 @@ def test_a_free_slot_takes_the_example_and_its_score():
     batch, filled = method.stored(memory)
     np.testing.assert_array_equal(filled, np.arange(2 * EXAMPLES) < EXAMPLES)
     small.assert_trees_equal(jax.tree.map(lambda x: x[:EXAMPLES], batch), make_batch(1))
-    np.testing.assert_array_equal(memory.buffer.own, [*scores, *[0] * EXAMPLES])
+    np.testing.assert_array_equal(memory.buffer.extra, [*scores, *[0] * EXAMPLES])
 
 
 def test_examples_that_are_not_eligible_take_no_slot_and_no_turn():
@@ -262,13 +262,13 @@ def test_through_the_train_step_the_first_batch_scores_a_tenth_and_the_second_wh
     train_step = small.make_step(method, optimizer)
     before = small.start_state(method, optimizer, small.started("simsiam"))
     first, _ = train_step(before, make_batch(1))
-    np.testing.assert_allclose(first.memory.buffer.own, [0.1] * EXAMPLES + [0.0] * EXAMPLES, rtol=1e-6)
+    np.testing.assert_allclose(first.memory.buffer.extra, [0.1] * EXAMPLES + [0.0] * EXAMPLES, rtol=1e-6)
     second, _ = train_step(first, make_batch(2))
     _, _, keys = small.step_keys(first.step)
     others = drawn(first.memory, keys, DEFAULTS["compare"])
     # Scores are of the parameters before the update.
     expected = scores_by_hand("simsiam", first.network, make_batch(2), others)
-    np.testing.assert_allclose(second.memory.buffer.own, [0.1] * EXAMPLES + expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(second.memory.buffer.extra, [0.1] * EXAMPLES + expected, rtol=1e-3, atol=1e-3)
     np.testing.assert_array_equal(second.memory.buffer.items.batch.label, [*make_batch(1).label, *make_batch(2).label])
     # Scores do not change the loss: the first step learns from the present twice, as nothing is stored.
     _, _, keys = small.step_keys(before.step)
