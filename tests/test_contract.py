@@ -78,8 +78,11 @@ def pair_config(recipe, objective):
         "augment__crop": "padded", "augment__jitter_p": 0.0, "augment__gray_p": 0.0, "train__epochs": 1,
         "train__batch_size": 16, "train__learning_rate": LEARNING_RATE[objective],
     }  # fmt: skip
-    if "buffer_size" in tiny.config(recipe).method:
+    method = tiny.config(recipe).method
+    if "buffer_size" in method:
         settings["method__buffer_size"] = 24
+    if "weight" in method:
+        settings["method__weight"] = max(method.weight, 1.0)  # a weak term would hide its mistakes
     return tiny.config(recipe, f"digits,{objective}", **settings)
 
 
@@ -170,7 +173,7 @@ def test_every_pair_keeps_the_contract(recipe, objective, data_dir):
     others = two.run(data_dir, start)
     for (name, _, _, found), (_, _, _, other_found) in zip(events, others, strict=True):
         if name == "step":
-            np.testing.assert_allclose(other_found["loss"], found["loss"], rtol=1e-3, atol=1e-3)
+            np.testing.assert_allclose(other_found["loss"], found["loss"], rtol=1e-3, atol=1e-4)
     state, other = events[-1][2], others[-1][2]
     assert distance(other.params, state.params) < 1e-2 * distance(state.params, start.params)
     for ours, theirs in zip(jax.tree.leaves(state.memory), jax.tree.leaves(other.memory), strict=True):

@@ -52,7 +52,7 @@ def agem(
         return objective.loss(Variables(params.network, state), views, clock)[0]
 
     def project(memory, grads, reference):
-        return past_or_present(without_conflict(grads, reference), grads, store.any(memory))
+        return past_or_present(without_conflict(grads, reference), grads, store.has_past(memory))
 
     return Method(
         init=store.init,

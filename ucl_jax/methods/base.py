@@ -70,12 +70,21 @@ class ReferenceLoss(Protocol):
 class Method(NamedTuple):
     """How the past is kept: a record of pure functions. They never communicate between devices.
 
-    A step calls recall, loss, reference, project and observe, in this order.
+    A step calls recall, loss, reference, project and observe, in this order. These run on every device. `loss` and
+    `reference` get the device's share of batch, recalled examples and keys, and their mean over devices must be the
+    loss of the global batch. So each is a mean over examples, or made of losses of the objective, which do communicate.
+    A term that is not, such as the distance of a mean over images, has to be computed by every device from the same
+    examples: drawn from the memory by `keys.batch`, as GSS does.
+
+    `init`, `begin_task` and `end_task` run once, outside the step. There the objective can show images in evaluation
+    mode only, by `Objective.features` or `Objective.embed`. What they keep of the network must be copied
+    (`jnp.copy`), because the next step reuses the memory of its arrays.
 
     init: key, a batch, the network -> parameters of its own, or (), and its memory, any pytree of arrays. The structure
       and shapes of both never change.
     loss: params, the network's state, memory, batch, recalled, keys, clock -> scalar, Aux. It is differentiated with
-      respect to params. Batch, recalled and keys are the share of one device.
+      respect to params. The state in its Aux is the network's after the step: that of the objective's loss, so that
+      further passes which a method makes change no running statistics.
     reference: params, the network's state, memory, recalled, keys, clock -> the scalar of a second loss, whose gradient
       `project` is given (A-GEM). None for no second loss.
     recall: memory, key, n -> past examples for a global batch of n, leaves [n, ...]: a `buffers.Recalled`, several of

@@ -66,7 +66,7 @@ def der(
         return [store.recall(memory, k, n) for k in jax.random.split(key)[: 1 + (beta > 0)]]
 
     def loss(params, state, memory, batch, recalled, keys, clock):
-        views, some = objective.views(keys.example, batch, "present"), store.any(memory)
+        views, some = objective.views(keys.example, batch, "present"), store.has_past(memory)
         value, aux = objective.loss(Variables(params.network, state), views, clock)
         first = jax.tree.map(lambda x: x[0], aux.outputs)  # outputs for the first view
         weak = objective.views(keys.past, recalled[0].items.batch, "replayed").image[0]

@@ -37,7 +37,7 @@ def gss(
       count: see `rehearsal`.
 
     Raises:
-      ValueError: the objective has no loss of single examples, or another argument is another word.
+      ValueError: the objective has no loss of single examples, or another argument has an unknown value.
     """
     eval_loss = objective.eval_loss
     if eval_loss is None:

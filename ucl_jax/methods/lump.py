@@ -75,7 +75,7 @@ def lump(
     def loss(params, state, memory, batch, recalled, keys, clock):
         views = objective.views(keys.example, batch, "present")
         # There is no branch: without a past the weight 1 removes the zeros that an empty buffer gives.
-        weight = jnp.where(store.any(memory), weights(keys), 1.0)
+        weight = jnp.where(store.has_past(memory), weights(keys), 1.0)
         mixed = mix(views, past_views(keys, recalled.items), weight)
         value, aux = objective.loss(Variables(params.network, state), mixed, clock)
         return value, Aux(aux.state, aux.metrics | {"lambda": jnp.mean(weight)}, stored_views(views))

@@ -48,7 +48,7 @@ class Rehearsal(NamedTuple):
     stored: see `Method`.
     draw: memory, key, n -> n stored examples, of all slots, whether they may be replayed or not.
     filled: memory -> bool [S], the slots that hold an example.
-    any: memory -> bool [], whether there is an example to replay.
+    has_past: memory -> bool [], whether there is an example that may be replayed.
     """
 
     init: Callable[[Array, Batch, Variables], tuple[tuple, Rehearsed]]
@@ -58,7 +58,7 @@ class Rehearsal(NamedTuple):
     stored: Callable[[Rehearsed], tuple[Batch, Array]]
     draw: Callable[[Rehearsed, Array, int], Recalled]
     filled: Callable[[Rehearsed], Array]
-    any: Callable[[Rehearsed], Array]
+    has_past: Callable[[Rehearsed], Array]
 
 
 REPLAYED = {
@@ -131,7 +131,7 @@ def rehearsal(
         stored=stored,
         draw=lambda memory, key, n: buffer.sample(memory.buffer, key, n, buffer.filled(memory.buffer)),
         filled=lambda memory: buffer.filled(memory.buffer),
-        any=lambda memory: jnp.any(allowed(memory)),
+        has_past=lambda memory: jnp.any(allowed(memory)),
     )
 
 
@@ -153,7 +153,7 @@ def replaying_loss(objective: Objective, store: Rehearsal, replay_view: str) -> 
 
     def loss(params, state, memory, batch, recalled, keys, clock):
         views = objective.views(keys.example, batch, "present")
-        past = past_or_present(objective.views(keys.past, recalled.items.batch, how), views, store.any(memory))
+        past = past_or_present(objective.views(keys.past, recalled.items.batch, how), views, store.has_past(memory))
         together = jax.tree.map(lambda x, y: jnp.concatenate([x, y]), views, past)
         value, aux = objective.loss(Variables(params.network, state), together, clock)
         return value, aux._replace(outputs=())

@@ -257,7 +257,7 @@ class _Run:
             raise UsageError(
                 f"training diverged in task {done.task + 1}, step {done.step} "
                 f"({', '.join(f'{name} is {values[name]}' for name in wrong)}): "
-                "lower config.train.learning_rate in another --workdir; "
+                "lower config.train.learning_rate, or the weights in config.method, in another --workdir; "
                 + ("nothing was saved before" if kept is None else f"the checkpoint of step {kept} is kept")
             )
         now = time.monotonic()
