@@ -24,15 +24,24 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and each proce
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-# Files that take minutes, the longest first: if one of them began last, the other workers would wait for it.
+# Files that take more than about 20 seconds of a core, the longest first: a process that began one last would end alone.
 SLOW = (
     "test_contract",
     "test_run",
     "test_probes",
-    "test_torch_weights",
-    "test_methods",
+    "test_compiled",
     "test_reproduce",
+    "test_parallel",
+    "test_distillation",
+    "test_models",
     "test_objectives",
+    "test_der",
+    "test_convolution",
+    "test_augment",
+    "test_startup",
+    "test_methods",
+    "test_gss",
+    "test_torch_weights",
 )
 
 
