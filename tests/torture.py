@@ -275,7 +275,7 @@ def first_save_kills(recipe: str, folder: pathlib.Path, count: int, **sizes) -> 
     moved = fresh._replace(params=jax.tree.map(lambda x: x + np.float32(0.01), fresh.params))
     official = torch_weights.to_official(moved)
     torch.save({"state_dict": {name: torch.from_numpy(array.copy()) for name, array in official.items()}}, weights)
-    sizes["init_from"] = weights
+    sizes["init_from"] = str(weights)
     (folder / "from-weights").mkdir()
     expected = outcome(undisturbed(recipe, folder / "from-weights", **sizes), like(recipe, **sizes))
     done, failures = 0, []
