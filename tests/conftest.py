@@ -24,7 +24,8 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and each proce
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-# Files that take more than about 20 seconds of a core, the longest first: a process that began one last would end alone.
+# Files that take more than about 20 seconds of a core, the longest first: a process that began one last would end
+# alone.
 SLOW = (
     "test_contract",
     "test_run",

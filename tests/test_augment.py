@@ -555,7 +555,7 @@ def test_padded_views_of_size_0_padding_are_the_image_and_scale_does_not_count()
         np.testing.assert_allclose(got, np.broadcast_to(image / 255, got.shape), rtol=0, atol=1e-6)
 
 
-def test_padded_simsiam_view_jitters_after_the_crop():
+def test_padded_present_view_jitters_after_the_crop():
     # Brightness changes the image but not the zeros. Contrast blends with the mean grey of the view, zeros included.
     image = np.full((8, 8, 3), 120, np.uint8)
     settings = {"padding": 4, "flip": 0.0, "gray_p": 0.0, "jitter_p": 1.0}
@@ -568,7 +568,7 @@ def test_padded_simsiam_view_jitters_after_the_crop():
     assert np.mean(lifted.min(axis=(1, 2, 3)) > 0.01) > 0.3  # less contrast lifts zeros towards the mean
 
 
-def test_simsiam_view_makes_its_choices_with_the_given_probabilities_and_independently():
+def test_present_view_makes_its_choices_with_the_given_probabilities_and_independently():
     # A darker left half tells a flip, the mean grey tells a brightness jitter, equal channels tell grey.
     image = np.full((8, 8, 3), (100, 60, 80), np.uint8)
     image[:, :4] //= 2
@@ -608,7 +608,7 @@ def reference_jitter(rng, colour):
     return colour
 
 
-def test_simsiam_view_defaults():
+def test_present_view_defaults():
     # An image of one colour hides crop and flip. (1 - 0.8) * (1 - 0.2) of all views are untouched, and 0.2 are grey.
     image = np.full((8, 8, 3), (220, 150, 100), np.uint8)
     got = views(augment.make_present_view(8, **PLAIN), image, 8_000)[:, 0, 0]
@@ -630,7 +630,7 @@ def test_simsiam_view_defaults():
         assert scipy.stats.ks_2samp(statistic(touched), statistic(want)).pvalue > UNLIKELY, name
 
 
-def test_simsiam_view_jitters_before_grey_and_blurs_last():
+def test_present_view_jitters_before_grey_and_blurs_last():
     # If the hue is turned before the image becomes grey, the grey level of a red image changes.
     red = np.full((8, 8, 3), (200, 0, 0), np.uint8)
     turn = {"scale": (1.0, 1.0), "jitter": (0.0, 0.0, 0.0, 0.5), "jitter_p": 1.0, "gray_p": 1.0}
@@ -701,7 +701,7 @@ def blur_views(size, n, **settings):
     return views(augment.make_present_view(size, **off, **settings, **PLAIN), image, n)[:, size // 2, :, 0]
 
 
-def test_simsiam_view_blurs_only_large_images_unless_told():
+def test_present_view_blurs_only_large_images_unless_told():
     # A sigma of 0.2 takes 4e-6 from the peak of the line, one of 0.25 takes 3e-4: 1e-4 means a sigma above s.
     s = math.sqrt(0.5 / math.log(2e4))
     visible = (2.0 - s) / (2.0 - 0.1)
@@ -713,7 +713,7 @@ def test_simsiam_view_blurs_only_large_images_unless_told():
     assert frequency_is(blur_views(32, 1_000, blur_p=0.3).max(axis=1) < 1 - 1e-4, 0.3 * visible)
 
 
-def test_simsiam_view_draws_sigma_and_sizes_its_kernel():
+def test_present_view_draws_sigma_and_sizes_its_kernel():
     # The kernel has 64 // 20 * 2 + 1 = 7 taps, so the line spreads to 3 pixels on each side. Sigma follows from the
     # ratio of two neighbours.
     lines = blur_views(64, 1_500, blur_p=1.0)

@@ -13,6 +13,7 @@ import pytest
 from flax import linen as nn
 
 from tests import tiny
+from ucl_jax.buffers import BUFFERS
 from ucl_jax.data.tasks import open_stream
 from ucl_jax.errors import UsageError
 from ucl_jax.methods import METHODS
@@ -138,9 +139,17 @@ def test_the_recipes_here_are_all_methods():
     assert {pair_config(recipe, "simsiam").method.name for recipe in RECIPES} == set(METHODS)
 
 
-@pytest.mark.parametrize(("recipe", "objective"), [pair for pair in PAIRS if pair not in FORBIDDEN])
-def test_every_pair_keeps_the_contract(recipe, objective, data_dir):
+@pytest.mark.parametrize(
+    ("recipe", "objective", "policy"),
+    [
+        *((*pair, "") for pair in PAIRS if pair not in FORBIDDEN),  # "" is the policy of the recipe
+        *(("er", "simsiam", policy) for policy in BUFFERS if policy not in ("reservoir", "greedy")),
+    ],
+)
+def test_every_pair_keeps_the_contract(recipe, objective, policy, data_dir):
     config = pair_config(recipe, objective)
+    if policy:
+        config.method.policy = policy
     one = Traced(config, 1)
     start = jax.device_get(one.start())
     events = one.run(data_dir, start)

@@ -91,7 +91,7 @@ PURE = [
     "evaluation.*",
     "training.step",
 ]
-FORBIDDEN = {"tensorflow", "tensorflow_datasets", "orbax", "absl", "os", "time"}
+FORBIDDEN = {"tensorflow", "tensorflow_datasets", "orbax", "absl", "os", "time", "pathlib", "io", "socket", "logging"}
 TRAINING = {"jax", "jaxlib", "flax", "optax", "orbax", "chex", "tensorflow", "tensorflow_datasets"}
 # No module imports these at its top: the package does without them, or imports them in a function when needed.
 NEVER_AT_THE_TOP = {"tensorflow", "torch", "wandb"}
@@ -130,9 +130,20 @@ def test_the_picture_leaves_out_arrows_that_others_imply():
     assert reduced({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == {"a": {"b"}, "b": {"c"}, "c": set()}
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if any(fnmatch.fnmatch(m, p) for p in PURE)])
+PURE_MODULES = [m for m in MODULES if any(fnmatch.fnmatch(m, pattern) for pattern in PURE)]
+
+
+@pytest.mark.parametrize("module", PURE_MODULES)
 def test_pure_modules_do_without_io_and_clocks(module):
     assert not {name.split(".")[0] for name in imported(parse(module))} & FORBIDDEN
+    assert needed(module) <= {"ucl_jax", "errors", *PURE_MODULES}
+
+
+@pytest.mark.parametrize("module", PURE_MODULES)
+def test_pure_modules_raise_no_errors_of_the_command_line(module):
+    taken = [node for node in ast.walk(parse(module)) if isinstance(node, ast.ImportFrom)]
+    names = {alias.name for node in taken if node.module == "ucl_jax.errors" for alias in node.names}
+    assert names <= {"argument_choice", "check_argument", "check_word"}
 
 
 def needed(module):

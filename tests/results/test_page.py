@@ -11,6 +11,8 @@ import shutil
 import subprocess
 
 import jinja2
+import matplotlib
+import matplotlib.colors
 import numpy as np
 import pytest
 from PIL import Image
@@ -186,8 +188,9 @@ def test_accuracy_matrices_are_means_over_seeds(read, text):
     joint = "Accuracy matrix, multitask (simsiam), cifar10, 1 run, kNN over all classes seen"
     assert read.tables[joint] == [["after task", "1", "2"], ["all", "98.0", "99.0"]]
     # From chance to 100 the colours go from dark to light, and the ink is black or white, whichever contrasts more.
-    assert page._heat(100.0, 50.0) == {"text": "100.0", "shade": "#fde725", "ink": "#000000"}
-    assert page._heat(50.0, 50.0) == {"text": "50.0", "shade": "#440154", "ink": "#ffffff"}
+    darkest, lightest = (matplotlib.colors.to_hex(matplotlib.colormaps["viridis"](share)) for share in (0.0, 1.0))
+    assert page._heat(100.0, 50.0) == {"text": "100.0", "shade": lightest, "ink": "#000000"}
+    assert page._heat(50.0, 50.0) == {"text": "50.0", "shade": darkest, "ink": "#ffffff"}
     assert page._heat(float("nan"), 50.0) is None
     best = page._heat(99.0, 25.0)
     assert f'<td style="background:{best["shade"]};color:{best["ink"]}">99.0</td>' in text

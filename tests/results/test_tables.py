@@ -224,7 +224,7 @@ def test_settings_of_one_kind_of_record_alone_need_no_column():
     assert found[0][:4] == ["tasks learned", "solver", "fraction", "n"]
 
 
-def test_foundof_knn_name_their_settings_once():
+def test_records_of_knn_name_their_settings_once():
     def knn(*ks):
         each = [{"k": k, "temperature": 0.1, "task": [float(k)], "all": [float(k)]} for k in ks]
         return record("knn", {"rows": each}, k=list(ks), temperature=[0.1])

@@ -53,9 +53,7 @@ def lump(
     mix = argument_choice("mix_labels", mix_labels, {"lambda": mixup, "release": _mix_as_released})
     check_word("replay_pair", replay_pair, ("frozen", "fresh"))
     if mix is not mixup and objective.classes is None:
-        raise ValueError(
-            f"mix_labels={mix_labels} needs labels: take the objective supervised, or config.method.mix_labels=lambda"
-        )
+        raise ValueError(f"mix_labels={mix_labels} needs labels: take an objective with labels, or mix_labels=lambda")
 
     def stored_views(views):
         """Returns what is stored beside an image: all views but the first, and the label."""
