@@ -334,7 +334,9 @@ def fill(folder: pathlib.Path, free: int) -> pathlib.Path:
 
 
 def full_disk(recipe: str, folder: pathlib.Path, expected: dict, fills: Sequence[tuple[int, int]], **sizes) -> Count:
-    """Fills the disk under a run at each (step, bytes left) of `fills`; makes room again, and lets the run go on.
+    """Fills the disk that a run writes to: at each step of `fills` (step, bytes left), until so many bytes are left.
+
+    Then it makes room again and lets the run go on.
 
     It holds if the run ends with exit code 2 and one line and, once there is room, goes on to the undisturbed outcome.
     """

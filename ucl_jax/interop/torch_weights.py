@@ -399,7 +399,10 @@ def _strided(elements: np.ndarray, tensor: _Tensor) -> np.ndarray:
     empty = 0 in shape
     end = offset + 1 + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
     if min(0, offset, *shape, *strides) < 0 or (end > elements.size and not empty):
-        raise ValueError(f"shape {shape}, strides {strides} at {offset} of {elements.size} elements")
+        raise ValueError(
+            f"shape {shape} with strides {strides} from element {offset} on reaches outside of its {elements.size} "
+            "elements"
+        )
     steps = [stride * elements.itemsize for stride in strides]
     return np.lib.stride_tricks.as_strided(elements[:0] if empty else elements[offset:], shape, steps)
 

@@ -146,7 +146,7 @@ def _ready(request: ProbeRequest, runs: Runs) -> bool:
 
 
 def _process(request: ProbeRequest) -> tuple[PlannedRun, str, str]:
-    """Returns what requests of one process have in common: the run, the probe, and the other run's folder or ""."""
+    """Returns run, probe, and the other run's folder or "". Requests that agree in these are made by one process."""
     return request.run, request.probe, request.settings.get("other", "")
 
 

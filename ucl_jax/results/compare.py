@@ -258,7 +258,7 @@ def untrained_networks(runs: Sequence[RunResult]) -> dict[str, list[RunResult]]:
 
 
 def _before_training(run: RunResult) -> dict[str, Any]:
-    """Returns the settings of a run that affect its untrained network and the evaluation of that."""
+    """Returns the settings of a run that its untrained network and the accuracy of that network depend on."""
     return {key: value for key, value in run.settings.items() if not key.startswith(ONLY_FOR_TRAINING)}
 
 

@@ -176,7 +176,8 @@ class Checkpoints:
         """Saves a checkpoint in the background.
 
         The arrays are copied first, because the next train step reuses the memory of `state` (donation). Once the
-        checkpoint is saved, those of later steps are removed: they are damaged, or a run would have gone on from them.
+        checkpoint is saved, checkpoints of later steps are removed. There are such only if they were damaged, so that
+        the run went on from an earlier one.
 
         Args:
           step: the steps done.
