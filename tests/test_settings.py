@@ -58,17 +58,17 @@ def test_every_recipe_is_in_the_table_and_passes_and_no_entry_is_unused():
             settings.settings_of(config.objective.name, config.method.name).keys()
             == settings.flatten(config.to_dict()).keys()
         )
-    assert used == {(o, m) for o in settings.OBJECTIVES for m in settings.METHODS}
+    assert used == {(o, m) for o in settings.OBJECTIVE_SETTINGS for m in settings.METHOD_SETTINGS}
 
 
 def test_every_setting_of_a_probe_is_in_the_table_and_passes():
-    assert settings.PROBES.keys() == PROBES.keys()
+    assert settings.PROBE_SETTINGS.keys() == PROBES.keys()
     for name, probe in PROBES.items():
-        assert settings.PROBES[name].keys() == probe.settings.keys()
+        assert settings.PROBE_SETTINGS[name].keys() == probe.settings.keys()
         for key, value in probe.settings.items():
-            settings.check_value(f"{name}.{key}", settings.PROBES[name][key], value)
+            settings.check_value(f"{name}.{key}", settings.PROBE_SETTINGS[name][key], value)
             words = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            assert settings.read_value(f"{name}.{key}", settings.PROBES[name][key], words) == value
+            assert settings.read_value(f"{name}.{key}", settings.PROBE_SETTINGS[name][key], words) == value
 
 
 def test_the_words_of_the_table_are_those_that_the_code_knows():
@@ -82,11 +82,11 @@ def test_the_words_of_the_table_are_those_that_the_code_knows():
     assert choices(config["eval.tasks"]) == set(EVALUATED)
     assert choices(config["eval.knn_k_rule"]) == set(evaluators.K_RULES)
     assert choices(config["eval.forgetting"]) == set(accuracy_matrix.FORGETTING)
-    assert settings.OBJECTIVES.keys() == OBJECTIVES.keys()
-    assert settings.METHODS.keys() == METHODS.keys()
+    assert settings.OBJECTIVE_SETTINGS.keys() == OBJECTIVES.keys()
+    assert settings.METHOD_SETTINGS.keys() == METHODS.keys()
     assert choices(settings.REHEARSAL["replay_from"]) == set(REPLAYED)
     assert choices(settings.REHEARSAL["count"]) == set(COUNTED)
-    probes = settings.PROBES
+    probes = settings.PROBE_SETTINGS
     assert choices(probes["linear"]["solver"]) == set(SOLVERS)
     assert choices(probes["loss_landscape"]["loss"]) == set(LOSSES)
     assert choices(probes["embedding"]["method"]) == set(PICTURES)

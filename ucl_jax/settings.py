@@ -192,7 +192,7 @@ CONFIG = {
 }
 
 # Objective -> the keys of section `objective`, apart from its name.
-OBJECTIVES = {
+OBJECTIVE_SETTINGS = {
     "simsiam": {"hidden_dim": DIMENSION, "output_dim": DIMENSION, "predictor_dim": DIMENSION},
     "barlow_twins": {"hidden_dim": DIMENSION, "output_dim": DIMENSION, "off_diagonal": number(0, 1e3)},
     "byol": {
@@ -221,7 +221,7 @@ REPLAY_VIEW = one_of("strong", "weak")
 DISTILLATION = {"weight": number(0, 1e6), "hidden_dim": DIMENSION, "frozen_mode": one_of("train", "eval")}
 
 # Method -> the keys of section `method`, apart from its name.
-METHODS = {
+METHOD_SETTINGS = {
     "finetune": {},
     "si": {
         "c": number(0, 1e6),
@@ -252,7 +252,7 @@ DATASETS = list_of(one_of(*BENCHMARKS, "available"))
 SOME_IMAGES = integer(4, 10**6)  # number of images
 
 # Probe of `ucl_jax.probes` -> its settings.
-PROBES = {
+PROBE_SETTINGS = {
     "knn": {"k": list_of(NEIGHBOURS), "temperature": list_of(TEMPERATURE)},
     "linear": {
         "solver": list_of(one_of("ridge", "sgd")),
@@ -344,7 +344,7 @@ def differences(tree: Any, other: Any) -> dict[str, tuple[Any, Any]]:
 @functools.cache
 def settings_of(objective: str, method: str) -> Mapping[str, Setting]:
     """Returns the setting of every key ("section.key") in the config tree of an objective and a method."""
-    parts = {"objective": (objective, OBJECTIVES), "method": (method, METHODS)}
+    parts = {"objective": (objective, OBJECTIVE_SETTINGS), "method": (method, METHOD_SETTINGS)}
     named = {f"{part}.name": one_of(*known) for part, (_, known) in parts.items()}
     own = {f"{part}.{key}": entry for part, (name, known) in parts.items() for key, entry in known[name].items()}
     return MappingProxyType({**CONFIG, **named, **own})
@@ -361,7 +361,7 @@ def check(config: Any, name: str = "config") -> None:
       UsageError: something is wrong; it names the first such key, its value, and what it must be.
     """
     values = flatten(config if isinstance(config, Mapping) else config.to_dict())
-    for section, known in (("objective", OBJECTIVES), ("method", METHODS)):
+    for section, known in (("objective", OBJECTIVE_SETTINGS), ("method", METHOD_SETTINGS)):
         _check_section(values, section, known, name)
     settings = settings_of(values["objective.name"], values["method.name"])
     for key in settings:

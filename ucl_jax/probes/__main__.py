@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ucl_jax import cli
-from ucl_jax import settings as setting_table
 from ucl_jax.errors import UsageError, require, user_choice
 from ucl_jax.evaluation import accuracy_matrix
 from ucl_jax.files import disk_errors
@@ -22,6 +21,7 @@ from ucl_jax.probes import PROBES, Probe
 from ucl_jax.probes.trained_run import TrainedRun
 from ucl_jax.results import figures
 from ucl_jax.results.load import load_results, read_results
+from ucl_jax.settings import PROBE_SETTINGS, read_value
 from ucl_jax.training import parallel
 from ucl_jax.training.run_folder import claim, write_json
 
@@ -159,10 +159,8 @@ def _changes(name: str, one: Probe, changes: Sequence[str]) -> dict[str, Any]:
         require(bool(equals and key), f"--set={change} is not PROBE.KEY=VALUE")
         if owner == name:
             require(bool(one.settings), f"--set={change}: {name} has no settings")
-            known = setting_table.PROBES[name]
-            changed[key] = setting_table.read_value(
-                f"{name}.{key}", user_choice(f"setting of {name}", key, known), text
-            )
+            known = PROBE_SETTINGS[name]
+            changed[key] = read_value(f"{name}.{key}", user_choice(f"setting of {name}", key, known), text)
     return changed
 
 

@@ -230,8 +230,8 @@ def _save(given: argparse.Namespace, benchmark: str, report: StudyReport, draw: 
     if figure is not None:
         from ucl_jax.results import figures  # its import takes seconds
 
-        name, *arguments = figure
-        files += getattr(figures, name)(stem.with_name(f"{stem.name}-figure"), *arguments)
+        name, drawn, title = figure
+        files += figures.STUDY_FIGURES[name](stem.with_name(f"{stem.name}-figure"), drawn, title)
     return files
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ucl_jax.errors import require, user_choice
 from ucl_jax.reproduce.plan import PlannedRun
 from ucl_jax.results.compare import RunGroup
-from ucl_jax.settings import PROBES, read_value
+from ucl_jax.settings import PROBE_SETTINGS, read_value
 
 if TYPE_CHECKING:
     from ucl_jax.results.schema import Record, RunResult
@@ -81,7 +81,7 @@ def check(change: str) -> None:
         "," in default or "," not in value,
         f"--set={change}: a study has one {key} at a time; give one, and run it again with the other",
     )
-    read_value(f"{probe}.{key}", PROBES[probe][key], value)
+    read_value(f"{probe}.{key}", PROBE_SETTINGS[probe][key], value)
 
 
 def record(results: RunResult, request: ProbeRequest, after: int) -> Record | None:

@@ -56,7 +56,7 @@ class StudyReport(NamedTuple):
 
     table: means and deviations over seeds.
     numbers: the same numbers for JSON, with the values of all seeds.
-    figure: the name of a function of `ucl_jax.results.figures`, what it draws, and the title; None for no figure.
+    figure: a key of `ucl_jax.results.figures.STUDY_FIGURES`, what it draws, and the title; None for no figure.
     """
 
     table: Table

@@ -407,6 +407,14 @@ RECORDS: dict[str, Callable[[pathlib.Path, str, Any, Any], list[pathlib.Path]]] 
 }
 
 
+# The figures that studies name.
+STUDY_FIGURES: dict[str, Callable[[pathlib.Path, Any, str], list[pathlib.Path]]] = {
+    "few_shot": few_shot,
+    "cka": cka,
+    "landscape": landscape,
+}
+
+
 @styled
 def plot_run(workdir: pathlib.Path) -> None:
     """Draws accuracy_matrix.png, average_accuracy.png and loss.png of a run into `workdir/plots`.

@@ -250,28 +250,28 @@ class Networks:
         """Returns the numbers of tasks learned for which a network is saved, ascending."""
         return numbers(self._folder)
 
-    def save(self, learned: int, network: Variables) -> None:
-        """Saves the network after `learned` tasks. An earlier one is replaced only by a complete one.
+    def save(self, after: int, network: Variables) -> None:
+        """Saves the network that has learned `after` tasks. An earlier one is replaced only by a complete one.
 
         Raises:
           UsageError: the network cannot be written.
         """
-        _write(self._folder / str(learned), network._asdict())
+        _write(self._folder / str(after), network._asdict())
 
-    def load(self, learned: int, like: Variables) -> Variables:
-        """Loads the network after `learned` tasks.
+    def load(self, after: int, like: Variables) -> Variables:
+        """Loads the network that has learned `after` tasks.
 
         Args:
-          learned: the number of tasks learned.
+          after: the number of tasks that it has learned.
           like: such a network, or its ShapeDtypeStructs. Their shardings say on which devices the arrays are placed.
 
         Raises:
           UsageError: the network was not kept, or is damaged.
         """
-        if learned not in (kept := self.learned()):
+        if after not in (kept := self.learned()):
             known = ", ".join(map(str, kept)) or "none"
-            raise UsageError(f"there is no network after {learned} tasks in {self._folder}; kept: {known}")
-        path = self._folder / str(learned)
+            raise UsageError(f"there is no network after {after} tasks in {self._folder}; kept: {known}")
+        path = self._folder / str(after)
         try:
             loaded, _ = _read(path, like._asdict())
         except Damaged as reason:
