@@ -3,7 +3,7 @@ VENV ?= .venv
 JOBS ?= 2
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint format clean
+.PHONY: demo check test lint format clean
 
 # The environment is made once, and again when what it is made from changes.
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -24,14 +24,19 @@ demo: $(VENV)/ready
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
-# A file of tests is the work of one process, long ones first (tests/conftest.py); XLA compiles on one core.
+# For the loop of daily work: lint, and the tests of the files that tests/conftest.py does not call slow.
+check: lint
+	$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadgroup --no-loadscope-reorder -m "not slow"
+
+# What one process does, and in which order, is in tests/conftest.py. XLA compiles on one core.
 test: lint
-	$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadgroup --no-loadscope-reorder
 
 format: $(VENV)/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache

@@ -1,6 +1,9 @@
-"""Runs a recipe.
+"""Trains and evaluates a recipe, or prints its config.
 
 python launch.py --config=configs/lump.py[:benchmark[,objective]] [--workdir=DIR] [--config.KEY=VALUE]
+
+With --print_config it only prints every key of the config with its value. With --print_config and --diff=RECIPE it
+prints the keys in which the two recipes differ.
 """
 
 import pathlib
@@ -10,26 +13,48 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from ucl_jax import cli
-from ucl_jax.errors import UsageError
+from ucl_jax import cli, recipes
+from ucl_jax.errors import UsageError, require
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A recipe, configs/NAME.py[:benchmark[,objective]].")
-WORKDIR = flags.DEFINE_string("workdir", None, "Run folder; default runs/<recipe>-<benchmark>-<objective>-seed<n>.")
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "The folder of the run; default runs/<recipe>-<benchmark>-<objective>-seed<n>."
+)
+PRINT_CONFIG = flags.DEFINE_boolean("print_config", False, "Print every key of --config with its value; run nothing.")
+DIFF = flags.DEFINE_string(
+    "diff",
+    None,
+    "With --print_config: a recipe, without overrides; print only the keys in which --config differs from it.",
+)
 
 
 def main(argv: list[str]) -> None:
-    """Trains, evaluates and records the run of --config; goes on where an earlier one in the folder was left."""
+    """Runs the recipe of --config, or prints its config.
+
+    If the folder holds an earlier run of the same config, the run goes on where that one stopped.
+    """
     if len(argv) > 1 or CONFIG.value is None:
         raise UsageError(f"give a recipe and nothing else unnamed: {__doc__.splitlines()[2]}")
+    require(DIFF.value is None or PRINT_CONFIG.value, "--diff does nothing alone; give --print_config beside it")
+    if PRINT_CONFIG.value:
+        other = None if DIFF.value is None else recipes.read_config([f"--config={DIFF.value}"])
+        lines = recipes.config_lines(CONFIG.value) if other is None else recipes.difference_lines(CONFIG.value, other)
+        print("\n".join(lines))
+        return
     logging.set_verbosity(logging.WARNING)
-    logging.get_absl_logger().setLevel("CRITICAL")  # Orbax tells every step of a save, and errors that it raises too
-    from ucl_jax import run, tables  # heavy: not for --help
+    logging.get_absl_logger().setLevel("CRITICAL")  # Orbax logs each step of a save, and errors that it also raises
+    from ucl_jax.results import compare, tables  # imported late, because --help and --print_config must be quick
+    from ucl_jax.training import run
+    from ucl_jax.training.provenance import Origin
+    from ucl_jax.training.run_folder import default_workdir
 
-    workdir = pathlib.Path(WORKDIR.value) if WORKDIR.value else run.default_workdir(CONFIG.value)
-    results = run.run(CONFIG.value, workdir, command=shlex.join(["python", *sys.argv]))
-    print(tables.table([results]))
+    require(WORKDIR.value != "", "--workdir is empty; give a folder, or leave the flag out for the default one")
+    workdir = pathlib.Path(WORKDIR.value) if WORKDIR.value else default_workdir(CONFIG.value)
+    argument, overrides = recipes.origin(sys.argv, CONFIG.value)
+    results = run.run(CONFIG.value, workdir, Origin(shlex.join(["python", *sys.argv]), argument, overrides))
+    print(tables.render(tables.every_run([results], compare.forgetting_definition([results]))))
     print(f"results: {workdir}/results.json, plots: {workdir}/plots")
 
 
 if __name__ == "__main__":
-    app.run(cli.exit_codes(main), flags_parser=cli.parse_flags)
+    app.run(cli.returns_exit_code(main), flags_parser=recipes.parse_flags)

@@ -1,1 +1,1 @@
-"""Measurements; not part of the package."""
+"""Measures speed, memory and fidelity. The measurements are not a part of the package."""

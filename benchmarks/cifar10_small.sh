@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Every SimSiam row on real Split CIFAR-10, shrunk for two CPU cores: one seed, a network of an eighth of the width, 500
-# images a task, 2 epochs. It shows that the recipes run on the real data, not what they are worth.
+# Trains every SimSiam row on real Split CIFAR-10, shrunk for two CPU cores: one seed, a network of an eighth of the
+# width, 500 images a task, 2 epochs. It shows that the recipes run on the real data, not what they are worth.
 set -eu
 cd "$(dirname "$0")/.."
 exec "${PYTHON:-python}" -m ucl_jax.reproduce table1 --benchmarks=cifar10 --objectives=simsiam --recipes=finetune,pnn,si,er,der,lump,multitask --seeds=1 \

@@ -1,9 +1,9 @@
-"""What a compiled training step holds: its collectives and the bytes they move, its products and their FLOPs.
+"""Reads from a compiled training step its collectives and the bytes they move, and its products and their FLOPs.
 
     python -m benchmarks.compiled                  # the paper's size on 4 virtual CPU devices; nothing is run
     python -m benchmarks.compiled --cells=lump/simsiam,der/simsiam --width=16 --batch=64 --image=32 --json
 
-Writes benchmarks/results/collectives.json; --out= writes elsewhere. Needs no accelerator and does not touch one.
+A cell is RECIPE/OBJECTIVE. Writes benchmarks/results/collectives.json; --out= writes elsewhere. No accelerator is used.
 """
 
 import argparse
@@ -12,12 +12,13 @@ import json
 import math
 import pathlib
 import re
+import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from benchmarks import measure
-from ucl_jax.cli import Parser, exit_codes
-from ucl_jax.errors import UsageError, choose, require
+from ucl_jax.cli import Parser, returns_exit_code
+from ucl_jax.errors import UsageError, require, user_choice
 
 RESULT = measure.RESULTS / "collectives.json"
 CELLS = (
@@ -33,15 +34,18 @@ CELLS = (
     "gss/simsiam",
 )
 OPS = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
-ITEM_BITS = {"pred": 8, "i1": 8, "bf16": 16, "ui8": 8}  # of the types whose names do not end in their size
+ITEM_BITS = {"pred": 8, "i1": 8, "bf16": 16, "ui8": 8}  # types whose bits are not the number at the end of the name
 
 
 def cost(compiled) -> dict[str, float]:
-    """FLOPs and bytes read and written by one device in one call, as XLA counts them, of a `jax.stages.Compiled`.
+    """Returns the FLOPs, and the bytes read and written, of one device in one call, as XLA counts them.
 
-    A multiply-add is two; element-wise work counts one a result. A convolution's taps on the padding do not count. XLA
-    counts a loop's body once: the matrix products of its further rounds are added to the FLOPs, but nothing to the
-    bytes, which are too few where there are loops.
+    A multiply-add is two FLOPs, an element-wise result one. A convolution's taps on the padding do not count. XLA
+    counts the body of a loop once: the matrix products of its further rounds are added to the FLOPs here. The bytes are
+    left as they are, and are too few where there are loops.
+
+    Args:
+      compiled: a `jax.stages.Compiled`.
     """
     analysis = compiled.cost_analysis()
     return {
@@ -62,10 +66,13 @@ _DOT = re.compile(
 
 
 def repeated_flops(text: str) -> int:
-    """FLOPs of matrix products in loops, and in loops within them, of all times but the first.
+    """Returns the FLOPs of the matrix products in loops, and in loops within loops, without those of the first round.
+
+    Args:
+      text: a compiled program (HLO).
 
     Raises:
-      ValueError: the text does not tell how often, or it is written in a way that is not known here.
+      ValueError: the text does not tell the number of rounds, or has a form that is not known here.
     """
     computations = {match["name"]: match[0] for match in _COMPUTATION.finditer(text)}
 
@@ -88,23 +95,25 @@ def repeated_flops(text: str) -> int:
 
 
 def _dot_flops(dot: re.Match, computation: str) -> int:
+    """Returns the FLOPs of a matrix product, given its match of _DOT and the text of the computation it is in."""
     left = re.search(rf"%?{re.escape(dot['left'])} = \w+\[([0-9,]*)\]", computation)
     shape, summed = _numbers(left[1]), _numbers(dot["summed"])
     return 2 * math.prod(_numbers(dot["result"])) * math.prod(shape[axis] for axis in summed)
 
 
 def _numbers(text: str) -> list[int]:
+    """Returns the numbers of a list with commas between."""
     return [int(number) for number in text.split(",") if number]
 
 
 class Collective(NamedTuple):
-    """One collective operation of a compiled program.
+    """A collective operation of a compiled program.
 
     op: one of OPS.
-    shapes: "f32[2,4,8]" and so on, as it leaves them on each device; several where XLA has combined some.
-    bytes: of the whole that is reduced or gathered, on one device.
-    devices: how many take part.
-    where: "forward" or "backward" in the loss, else "step".
+    shapes: the shapes of its results on each device, such as "f32[2,4,8]"; several where XLA has combined some.
+    bytes: the size of all that is reduced or gathered, on one device.
+    devices: the number of devices that take part.
+    where: "forward" or "backward" for a part of the loss, else "step".
     """
 
     op: str
@@ -115,7 +124,7 @@ class Collective(NamedTuple):
 
     @property
     def sent(self) -> float:
-        """Bytes that each device sends when the devices form a ring."""
+        """The bytes that each device sends when the devices form a ring."""
         share = (self.devices - 1) / self.devices
         return {"all-reduce": 2 * share, "collective-permute": 1.0}.get(self.op, share) * self.bytes
 
@@ -125,7 +134,7 @@ _SHAPE = re.compile(r"\b([a-z]+[0-9]*(?:e[0-9]m[0-9]\w*)?)\[([0-9,]*)\]")
 
 
 def collectives(text: str) -> list[Collective]:
-    """The collectives of `Compiled.as_text()` in its order; of one that is started and awaited, what is awaited."""
+    """Returns the collectives in the text of a compiled program, in its order; an asynchronous one counts once."""
     found, started = [], {}
     for line in text.splitlines():
         match = _COLLECTIVE.search(line)
@@ -133,7 +142,7 @@ def collectives(text: str) -> list[Collective]:
             continue
         name, form, rest = line.split("=")[0].split()[-1], match["form"], match["rest"]
         if form == "-start":
-            started[name] = rest  # its type also holds what goes in
+            started[name] = rest  # its type also has the operands, so the shapes are read from the -done
             continue
         if form == "-done":
             rest = started[re.search(r"%[\w.-]+", rest)[0]]
@@ -145,7 +154,7 @@ def collectives(text: str) -> list[Collective]:
 
 
 def _group_size(rest: str) -> int:
-    """Devices in a group of `replica_groups={{0,1},{2,3}}` or `replica_groups=[groups,size]<=[...]`."""
+    """Returns the devices in a group of `replica_groups={{0,1},{2,3}}` or `replica_groups=[groups,size]<=[...]`."""
     if match := re.search(r"replica_groups=\[\d+,(\d+)\]", rest):
         return int(match[1])
     if match := re.search(r"replica_groups=\{\{([\d,]+)\}", rest):
@@ -154,6 +163,7 @@ def _group_size(rest: str) -> int:
 
 
 def _where(rest: str) -> str:
+    """Returns where in a training step an operation is: "forward", "backward" or "step"."""
     name = re.search(r'op_name="([^"]*)"', rest)
     if name is None or "jvp(" not in name[1]:
         return "step"
@@ -161,13 +171,14 @@ def _where(rest: str) -> str:
 
 
 def _bytes(shape: str) -> int:
+    """Returns the size of an array such as "f32[2,4,8]"."""
     dtype, sides = _SHAPE.fullmatch(shape).groups()
     bits = ITEM_BITS.get(dtype) or int(re.match(r"[a-z]+(\d+)", dtype)[1])
     return math.prod(int(side) for side in sides.split(",") if side) * bits // 8
 
 
 def aliased(text: str) -> int:
-    """How many inputs of a compiled program lie where an output will: donated, and not copied."""
+    """Returns how many inputs of a compiled program share their memory with an output: donated, and not copied."""
     return len(re.findall(r"(?:may|must)-alias", text.split("\n", 1)[0]))
 
 
@@ -178,10 +189,10 @@ class Product(NamedTuple):
     """A convolution or a matrix product of a lowered program.
 
     op: "convolution" or "dot_general".
-    dtypes: of the two operands, "f32" or "bf16".
-    shapes: of the two operands.
-    result: shape.
-    flops: two a multiply-add; a convolution's taps on padding, and on zeros between a dilated map's points, count.
+    dtypes: the types of the two operands, "f32" or "bf16".
+    shapes: the shapes of the two operands.
+    result: the shape of the result.
+    flops: two for a multiply-add; taps of a convolution on padding and on the zeros of a dilated input count.
     """
 
     op: str
@@ -198,11 +209,15 @@ _PRODUCT = re.compile(
 
 
 def products(text: str) -> list[Product]:
-    """The convolutions and matrix products of `Lowered.as_text()`, each once however often its function is called."""
+    """Returns the convolutions and matrix products in the text of a lowered program.
+
+    Each appears once, however often the function that it is in is called.
+    """
     return [_product(match) for match in map(_PRODUCT.search, text.splitlines()) if match]
 
 
 def _product(match: re.Match) -> Product:
+    """Returns the product that a match of _PRODUCT describes."""
     (left, right, result), dtypes = zip(*(_tensor(match[name]) for name in ("left", "right", "result")))
     if match["op"] == "convolution":
         kernel = re.search(r"x\[([^\]]*)\]->", match["how"])[1].replace(" ", "").split(",")
@@ -214,30 +229,31 @@ def _product(match: re.Match) -> Product:
 
 
 def _tensor(text: str) -> tuple[tuple[int, ...], str]:
+    """Returns shape and dtype of a StableHLO type such as "2x4x8xf32"."""
     *sides, dtype = text.split("x")
     return tuple(map(int, sides)), dtype
 
 
-# By hand.
+# FLOPs counted by hand.
 
 
 def analytic_flops(config, padding: bool = True) -> float:
-    """FLOPs of the products of a training step on one device, counted from the shapes of the layers.
+    """Returns the FLOPs of the products of a training step on one device, counted from the shapes of the layers.
 
-    Convolutions and dense layers of backbone and heads: forward, gradient of the input (not of the images) and of the
-    weights, two FLOPs a multiply-add, every view; Barlow's correlation; the resizing and blurring of images. Nothing
-    element-wise.
+    A multiply-add is two FLOPs. For every view the convolutions and dense layers of backbone and heads count: forward,
+    gradient of the input (but not of the images), and gradient of the weights. So do Barlow's correlation, and the
+    resizing and blurring of images. Element-wise work does not count.
 
     Args:
-      config: of finetune, si or lump with ResNet-18.
-      padding: whether taps on the padding count. XLA's cost analysis leaves them out of a convolution; a matrix
-        product in a convolution's place has them.
+      config: the config of finetune, si or lump with ResNet-18.
+      padding: whether taps on the padding count. XLA's cost analysis does not count them in a convolution; a matrix
+        product that computes a convolution has them.
 
     Raises:
       UsageError: another method or architecture.
     """
-    choose("config.method.name", config.method.name, dict.fromkeys(("finetune", "si", "lump")))
-    choose("config.model.name", config.model.name, dict.fromkeys(("resnet18",)))
+    user_choice("config.method.name", config.method.name, dict.fromkeys(("finetune", "si", "lump")))
+    user_choice("config.model.name", config.model.name, dict.fromkeys(("resnet18",)))
     images = config.train.batch_size * (1 if config.objective.name == "supervised" else 2)
     network = images * (_backbone(config, padding) + sum(3 * 2 * rows * columns for rows, columns in _dense(config)))
     if config.objective.name == "barlow_twins":
@@ -246,7 +262,7 @@ def analytic_flops(config, padding: bool = True) -> float:
 
 
 def _backbone(config, padding: bool) -> int:
-    """Of one image, forward and backward; images need no gradient."""
+    """Returns the FLOPs of the backbone for one image, forward and backward; images need no gradient."""
     flops = 0
     for channels, features, kernel, size, stride in _convolutions(config.model.width, config.benchmark.image_size):
         places = range(0, size, stride)
@@ -256,7 +272,7 @@ def _backbone(config, padding: bool) -> int:
 
 
 def _convolutions(width: int, size: int) -> Iterator[tuple[int, int, int, int, int]]:
-    """Of ResNet-18: channels, features, kernel, side of the input, stride."""
+    """Yields each convolution of ResNet-18: channels, features, kernel, side of the input, stride."""
     yield 3, width, 3, size, 1
     channels = width
     for stage in range(4):
@@ -272,7 +288,7 @@ def _convolutions(width: int, size: int) -> Iterator[tuple[int, int, int, int, i
 
 
 def _dense(config) -> list[tuple[int, int]]:
-    """Inputs and outputs of the layers of the heads."""
+    """Returns the numbers of inputs and outputs of each layer of the heads."""
     o, features = config.objective, 8 * config.model.width
     projector = [(features, o.hidden_dim), (o.hidden_dim, o.output_dim)]
     if o.name == "supervised":
@@ -283,7 +299,10 @@ def _dense(config) -> list[tuple[int, int]]:
 
 
 def augmentation_flops(config) -> int:
-    """Of the products that resize and blur the images of a step: two a view, [size, size] with [size, size, 3]."""
+    """Returns the FLOPs of the products that resize and blur the images of a step.
+
+    Each of the two is, for a view, two products of [size, size] with [size, size, 3].
+    """
     a, size = config.augment, config.benchmark.image_size
     resized = a.crop == "resized"
     blurred = a.blur_p > 0 or (a.blur_p == -1 and size > 32)
@@ -297,18 +316,27 @@ def augmentation_flops(config) -> int:
 # The command.
 
 
+def any_task():
+    """Returns a span of steps to call a train step with. It may be any span, because its values are not compiled in."""
+    import numpy as np
+
+    from ucl_jax.types import Span
+
+    return Span(*map(np.int32, (0, 0, 1000)))
+
+
 def lower(config, devices: int = 1):
-    """The training step of a config's last stage on `devices` devices, lowered; nothing is computed."""
+    """Lowers the training step of a config's last phase for a number of devices, and computes nothing."""
     import jax
     import numpy as np
 
-    from ucl_jax import parallel
-    from ucl_jax.experiment import make_experiment
+    from ucl_jax.training import parallel
+    from ucl_jax.training.build import make_experiment
     from ucl_jax.types import Batch
 
     experiment = make_experiment(config, parallel.AXIS)
-    compiled = parallel.compile_stages(
-        experiment.stages[-1:], parallel.choose_devices(devices, config.train.batch_size)
+    compiled = parallel.compile_phases(
+        experiment.phases[-1:], parallel.choose_devices(devices, config.train.batch_size)
     )[0]
     count, size = config.train.batch_size, config.benchmark.image_size
     batch = Batch(
@@ -316,11 +344,11 @@ def lower(config, devices: int = 1):
         jax.ShapeDtypeStruct((count,), np.int32),
         jax.ShapeDtypeStruct((count,), bool),
     )
-    return compiled.lower(jax.eval_shape(experiment.init), batch, experiment.key)
+    return compiled.lower(jax.eval_shape(experiment.init), batch, experiment.key, any_task())
 
 
 def report(found: list[Collective]) -> list[dict]:
-    """One row for each op and place, the largest first: how many, bytes, and bytes that each device sends."""
+    """Returns a row for each op and place, the largest first: how many, bytes, and bytes that each device sends."""
     kinds = sorted({(one.op, one.where) for one in found})
     rows = []
     for kind in kinds:
@@ -330,19 +358,19 @@ def report(found: list[Collective]) -> list[dict]:
     return sorted(rows, key=lambda row: -row["bytes"])
 
 
-@exit_codes
-def main(arguments: list[str] | None = None) -> None:
-    """Compiles, prints the table or one JSON object, and writes the file."""
+@returns_exit_code
+def main(argv: list[str]) -> None:
+    """Compiles the cells, prints a table or one JSON object, and writes the file."""
     parser = Parser(prog="python -m benchmarks.compiled", description=__doc__.splitlines()[0])
     parser.add_argument("--devices", type=int, default=4)
     parser.add_argument("--cells", default=",".join(CELLS), help="recipe/objective, separated by commas")
-    parser.add_argument("--benchmark", default="cifar10", help="of configs/base.py")
+    parser.add_argument("--benchmark", default="cifar10", help="of configs/benchmarks.py")
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--image", type=int, default=32)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--out", type=pathlib.Path, default=RESULT)
-    given = parser.parse_args(arguments)
+    given = parser.parse_args(argv)
     require(given.devices >= 1, f"--devices is {given.devices}; it must be at least 1")
     configs = {cell: _config(cell, given) for cell in given.cells.split(",")}
     names = ("cells", "devices", "benchmark", "width", "batch", "image")
@@ -366,6 +394,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _config(cell: str, given: argparse.Namespace):
+    """Returns the config of a cell, RECIPE/OBJECTIVE; raises UsageError where there is no such recipe."""
     recipe, _, objective = cell.partition("/")
     path = measure.ROOT / "configs" / f"{recipe}.py"
     if not path.is_file() or recipe in ("base", "__init__"):
@@ -378,6 +407,7 @@ def _config(cell: str, given: argparse.Namespace):
 
 
 def _show(cell: str, rows: list[dict]) -> None:
+    """Prints the collectives of a cell."""
     print(f"{cell}\n  {'collective':20}{'where':10}{'count':>6}{'kB':>12}{'kB sent by a device':>22}")
     for row in rows:
         print(f"  {row['op']:20}{row['where']:10}{row['count']:6}{row['bytes'] / 1e3:12.1f}{row['sent'] / 1e3:22.1f}")
@@ -385,4 +415,4 @@ def _show(cell: str, rows: list[dict]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -1,9 +1,9 @@
-"""Time of a training step of every recipe, relative to finetune's.
+"""Measures the time of a training step of every recipe, relative to finetune's.
 
     python -m benchmarks.cost [--width=16 --batch=64 --image=32 --repeats=5]
 
-Random images, one device. The recipes alternate; the ratio of each round is taken, and the median of the ratios.
-The buffer is filled and the second task begun before the measurement; PNN is measured in its last of five columns.
+Images are random, and there is one device. The recipes take turns; a result is the median of the ratios of all rounds.
+The buffer is filled and the second task begun before the measurement; PNN is measured in the last of its five columns.
 Writes benchmarks/results/cost.json; `python -m benchmarks.tables` puts it into README.md.
 """
 
@@ -11,57 +11,63 @@ import argparse
 import importlib
 import json
 import statistics
+import sys
 import time
 
 import jax
 import numpy as np
 
 from benchmarks import measure
-from ucl_jax import parallel
-from ucl_jax.experiment import make_experiment
-from ucl_jax.run import commit, device_name
-from ucl_jax.types import Batch
+from benchmarks.tables import METHODS
+from ucl_jax.cli import Parser, returns_exit_code
+from ucl_jax.training import parallel
+from ucl_jax.training.build import make_experiment
+from ucl_jax.training.loop import end_task
+from ucl_jax.training.provenance import commit, device_name
+from ucl_jax.types import Batch, Span
 
-RECIPES = ("finetune", "si", "agem", "gss", "er", "der", "derpp", "lump", "pnn")
+RECIPES = [recipe for recipe in METHODS if recipe != "multitask"]  # whose step is that of finetune
 RESULT = measure.RESULTS / "cost.json"
 
 
 def make_step(recipe: str, given: argparse.Namespace):
-    """A function of no arguments that takes one step and waits for it."""
+    """Returns a function without arguments that takes one training step and waits for it."""
     config = importlib.import_module(f"configs.{recipe}").get_config(f"cifar10,{given.objective}")
     config.model.width = given.width
     config.train.batch_size = given.batch
     config.benchmark.image_size = given.image
     experiment = make_experiment(config, parallel.AXIS)
     devices = parallel.choose_devices(1, given.batch)
-    compiled = parallel.compile_stages(experiment.stages[-1:], devices)[0]
+    compiled = parallel.compile_phases(experiment.phases[-1:], devices)[0]
     state = jax.device_put(experiment.init(), compiled.sharding)
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (given.batch, given.image, given.image, 3), np.uint8)
     batch = Batch(image, np.zeros(given.batch, np.int32), np.ones(given.batch, bool))
 
+    span = Span(*map(np.int32, (0, 0, 1000)))
+
     def step():
         nonlocal state
-        state, metrics = compiled.train_step(state, batch, experiment.key)
+        state, metrics = compiled.train_step(state, batch, experiment.key, span)
         jax.block_until_ready(metrics)
 
     for _ in range(-(-256 // given.batch)):
         step()
-    memory = experiment.stages[-1].method.end_task(state.memory, state.params)
-    state = jax.device_put(state.replace(memory=memory), compiled.sharding)
+    state, span = end_task(experiment.phases[-1], state), Span(*map(np.int32, (1, 0, 1000)))
     step()
     return step
 
 
-def main() -> None:
-    """Measures and writes."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+@returns_exit_code
+def main(argv: list[str]) -> None:
+    """Measures, writes the file, and prints it."""
+    parser = Parser(prog="python -m benchmarks.cost", description=__doc__.splitlines()[0])
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--image", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--objective", default="simsiam")
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     steps = {recipe: make_step(recipe, given) for recipe in RECIPES}
     seconds = {recipe: [] for recipe in RECIPES}
     for _ in range(given.repeats):
@@ -83,4 +89,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -1,8 +1,10 @@
-"""The measured effect of every choice in which the paper's code, its text and the mathematics differ: digits, 3 seeds.
+"""Measures the effect of every choice in which the paper's code, its text and the mathematics differ.
 
-python -m ucl_jax.reproduce table1 --recipes=all --save=benchmarks/results/table1-digits        # the defaults
+python -m ucl_jax.reproduce table1 --recipes=all --save=benchmarks/results/table1-digits        # the default choices
 python -m benchmarks.fidelity      # the other choices; results go to benchmarks/results/fidelity-digits
 python -m benchmarks.tables        # puts them into docs/fidelity.md
+
+Runs are on digits, with 3 seeds.
 """
 
 import json
@@ -13,19 +15,33 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ucl_jax import cells, cli, metrics, report, tables
-from ucl_jax.errors import write_whole
+from ucl_jax import cli
+from ucl_jax.evaluation import accuracy_matrix
+from ucl_jax.files import write_atomically
+from ucl_jax.reproduce.jobs import make_slots
+from ucl_jax.reproduce.plan import PlannedRun, check, keep_results, make_plan, print_failures, print_plan, train
+from ucl_jax.results import compare
+from ucl_jax.results.load import load_results
+from ucl_jax.results.schema import RunResult
+from ucl_jax.results.tables import Table, make_frame, mean_and_deviation, render
 
 ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 STUDY = "fidelity-digits"
-DIVERGED = RESULTS / "fidelity-diverged.json"  # for each run that diverged: the step at which its loss was not finite
-STUDENT = 4.30  # of t with two degrees of freedom, 95 %, two-sided: three runs
+# For each run that diverged, the step at which it did.
+DIVERGED = RESULTS / "fidelity-diverged.json"
+STUDENT = 4.30  # two-sided 95 % quantile of Student's t with two degrees of freedom, for three runs
 TINY_MEAN, TINY_STD = "(0.4802,0.4480,0.3975)", "(0.2770,0.2691,0.2821)"
 
 
 class Choice(NamedTuple):
-    """A point of the ledger, and the run in which it is changed."""
+    """A choice that is not the default: a point of the ledger, and the run that measures it.
+
+    point: the number of the point in docs/fidelity.md.
+    recipe: the name of the recipe.
+    objective: the name of the objective.
+    overrides: KEY=VALUE each, which make the other choice.
+    """
 
     point: str
     recipe: str
@@ -33,7 +49,7 @@ class Choice(NamedTuple):
     overrides: tuple[str, ...]
 
     def name(self, seed: int) -> str:
-        """Of the results file."""
+        """Returns the name of the results file of a seed, without suffix."""
         words = "-".join(pair.partition(".")[2].replace("=", "_") for pair in self.overrides[:1])
         return f"{self.recipe}-{self.objective}-{words}-seed{seed}".replace("(", "").replace(")", "").replace(",", "_")
 
@@ -70,19 +86,19 @@ CHOICES = (
 )
 
 
-def load(study: str, names: list[str]) -> list[dict]:
-    """Results of a study by name; those that are there."""
+def load(study: str, names: list[str]) -> list[RunResult]:
+    """Returns the results of a study that have one of the names; those that do not exist are left out."""
     paths = [RESULTS / study / f"{name}.json" for name in names]
-    return [report.load_results(path) for path in paths if path.exists()]
+    return [load_results(path) for path in paths if path.exists()]
 
 
-def numbers(runs: list[dict]) -> dict[str, np.ndarray]:
-    """[A, F] within the task and [A, F] over all classes of each run, [2, runs]."""
+def numbers(runs: list[RunResult]) -> dict[str, np.ndarray]:
+    """Returns probe -> [2, runs]: average accuracy (per cent) and forgetting (points) of each run."""
     return {
         probe: np.array(
             [
-                [f(run["probes"][probe]["matrix"]) for run in runs]
-                for f in (metrics.average_accuracy, metrics.forgetting)
+                [f(run.probes[probe].matrix) for run in runs]
+                for f in (accuracy_matrix.average_accuracy, accuracy_matrix.forgetting)
             ]
         )
         for probe in ("knn_task", "knn_all")
@@ -90,39 +106,37 @@ def numbers(runs: list[dict]) -> dict[str, np.ndarray]:
 
 
 def table() -> str:
-    """A row for each choice: the default, the other, the paired difference, and whether seeds hide it.
+    """Returns a Markdown table of all choices: the default, the other choice, and the mean difference of the two.
 
-    The difference of two runs of one seed is what the change did. It is called hidden when its 95 % interval, by
-    Student's t, holds 0.
+    Differences are between runs of one seed. One is called hidden by the spread over seeds when its 95 % interval, by
+    Student's t, contains 0.
 
     Raises:
       UsageError: two runs differ in more than the choice.
     """
-    rows = [["point", "run", "other choice", "probe", "default A / F", "other A / F", "difference of A", "of F"]]
+    columns = ["point", "run", "other choice", "probe"]
+    columns += [
+        f"{which} {letter}{of}" for which in ("default", "other") for letter in "AF" for of in ("", " deviation")
+    ]
+    columns += ["difference of A", "hidden by the spread", "difference of F", "hidden by the spread"]
+    rows = []
     for choice in CHOICES:
         seeds = range(3)
         before = load("table1-digits", [f"{choice.recipe}-{choice.objective}-seed{s}" for s in seeds])
         after = load(STUDY, [choice.name(s) for s in seeds])
-        told = [choice.point, f"{choice.recipe}, {choice.objective}", f"`{choice.overrides[0]}`"]
+        words = [choice.point, f"{choice.recipe}, {choice.objective}", f"`{choice.overrides[0]}`"]
         if not len(before) == len(after) == len(seeds):
-            rows.append([*told, "", _missing(choice), "", "", ""])
+            rows.append([*words, _missing(choice), *[None] * (len(columns) - 4)])
             continue
-        tables.require_same_config(before + after, {pair.partition("=")[0] for pair in choice.overrides})
+        compare.require_same_config(before + after, {pair.partition("=")[0] for pair in choice.overrides})
         defaults, others = numbers(before), numbers(after)
         for probe, title in (("knn_task", "task"), ("knn_all", "all")):
             one, other = defaults[probe], others[probe]
-            rows.append(
-                [
-                    *(told if title == "task" else [""] * 3),
-                    title,
-                    *(
-                        " / ".join(f"{m:.2f}±{s:.2f}" for m, s in zip(x.mean(1), x.std(1, ddof=1)))
-                        for x in (one, other)
-                    ),
-                    *map(_difference, other - one),
-                ]
-            )
-    return tables.render(rows, "markdown", left=4)
+            spreads = [x for values in (*one, *other) for x in mean_and_deviation(values.tolist())]
+            differences = [x for values in other - one for x in (float(values.mean()), _is_hidden(values))]
+            rows.append([*(words if title == "task" else [""] * 3), title, *spreads, *differences])
+    formats = {name: "+.2f" for name in columns if name.startswith("difference")}
+    return render(Table("", make_frame(columns, rows), words=4, formats=formats), "markdown")
 
 
 def _diverged() -> dict[str, str]:
@@ -138,63 +152,63 @@ def _missing(choice: Choice) -> str:
 
 
 def forgetting_table() -> str:
-    """Forgetting within the task and over all classes by each definition, from the same runs.
+    """Returns a Markdown table of forgetting by each definition, from the same runs.
 
-    Within the task, there is also what `max` gives where each task is evaluated from when it is learned on only.
+    The last column has what `max` gives within the task if a task is evaluated only once it was learned.
     """
-    titles = [f"{title}, `{d}`" for title in ("task", "all") for d in metrics.FORGETTING]
-    rows = [["run", *titles, "task, `max`, seen rows"]]
+    titles = [f"{title}, `{d}`" for title in ("task", "all") for d in accuracy_matrix.FORGETTING]
+    rows = []
     for recipe, objective in (("finetune", "supervised"), ("finetune", "barlow_twins"), ("lump", "barlow_twins")):
         runs = load("table1-digits", [f"{recipe}-{objective}-seed{seed}" for seed in range(3)])
-        cells = [
-            f"{np.mean([metrics.forgetting(run['probes'][probe]['matrix'], d) for run in runs]):.2f}"
+        of_runs = [
+            [accuracy_matrix.forgetting(run.probes[probe].matrix, d) for run in runs]
             for probe in ("knn_task", "knn_all")
-            for d in metrics.FORGETTING
+            for d in accuracy_matrix.FORGETTING
         ]
-        seen = [metrics.forgetting(_seen_rows(run["probes"]["knn_task"]["matrix"])) for run in runs]
-        rows.append([f"{recipe}, {objective}", *cells, f"{np.mean(seen):.2f}"])
-    return tables.render(rows, "markdown")
+        of_runs.append([accuracy_matrix.forgetting(_seen_rows(run.probes["knn_task"].matrix)) for run in runs])
+        rows.append([f"{recipe}, {objective}", *(mean_and_deviation(values)[0] for values in of_runs)])
+    return render(Table("", make_frame(["run", *titles, "task, `max`, seen rows"], rows)), "markdown")
 
 
 def _seen_rows(matrix: list[list[float]]) -> list[list[float | None]]:
-    """An accuracy matrix without what was measured before a task was learned."""
+    """Returns an accuracy matrix without the accuracies on tasks that were not learned yet."""
     return [[value if task <= row else None for task, value in enumerate(values)] for row, values in enumerate(matrix)]
 
 
-def _difference(values: np.ndarray) -> str:
-    mean, error = values.mean(), values.std(ddof=1) / len(values) ** 0.5
-    return f"{mean:+.2f}" + (" (hidden by the spread)" if abs(mean) < STUDENT * error else "")
+def _is_hidden(values: np.ndarray) -> bool:
+    """Tells whether the 95 % interval of the mean of three differences contains 0."""
+    return bool(abs(values.mean()) < STUDENT * values.std(ddof=1) / len(values) ** 0.5)
 
 
-@cli.exit_codes
+@cli.returns_exit_code
 def main(argv: list[str]) -> int:
-    """Runs what is missing."""
+    """Trains the runs that are missing and keeps their results."""
     parser = cli.Parser(prog="python -m benchmarks.fidelity", description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3, help="0 .. SEEDS-1")
     parser.add_argument("--jobs", type=int, help="processes at a time; default one a GPU, else one a core")
-    parser.add_argument("--only", default="", help="cells whose name contains this")
-    parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="for every cell")
+    parser.add_argument("--only", default="", help="runs whose name contains this")
+    parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="for every run")
     parser.add_argument("--dry-run", action="store_true", help="only say what would run")
     given = parser.parse_args(argv)
     runs, kept = ROOT / "runs" / STUDY, RESULTS / STUDY
     wanted = [
-        cells.Cell(name, runs / name, "digits", c.recipe, c.objective, seed, (*c.overrides, *given.override))
+        PlannedRun(name, runs / name, "digits", c.recipe, c.objective, seed, (*c.overrides, *given.override))
         for seed in range(given.seeds)
         for c in CHOICES
         if given.only in (name := c.name(seed))
     ]
-    cells.check(wanted)
-    plan, slots = cells.make_plan(wanted, runs, kept), cells.make_slots(given.jobs)
-    cells.tell_plan(plan, len(slots))
+    check(wanted)
+    plan, slots = make_plan(wanted, runs, kept), make_slots(given.jobs)
+    print_plan(plan, len(slots))
     if given.dry_run:
         return 0
-    failed = cells.train(plan, slots)
-    cells.keep(wanted, kept)
-    places = (re.search(r"loss is not finite in (task \d+, step \d+)", why) for why in failed.values())
+    failed = train(plan, slots)
+    keep_results(wanted, kept)
+    places = (re.search(r"diverged in (task \d+, step \d+)", why) for why in failed.values())
     diverged = {name.partition("/")[2]: found[1] for name, found in zip(failed, places) if found}
     if diverged:
-        write_whole(DIVERGED, json.dumps(_diverged() | diverged, indent=1, sort_keys=True) + "\n")
-    cells.tell_failures(failed)
+        write_atomically(DIVERGED, json.dumps(_diverged() | diverged, indent=1, sort_keys=True) + "\n")
+    print_failures(failed)
     return 1 if failed else 0
 
 

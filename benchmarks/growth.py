@@ -1,15 +1,17 @@
-"""Growth: step time against batch, image side, width and buffer, and evaluation time against the bank of the kNN.
+"""Measures how step time grows with batch, image side, width and buffer, and evaluation time with the kNN bank.
 
     python -m benchmarks.growth                           # writes benchmarks/results/growth.json
     python -m benchmarks.growth --sweeps=buffer,bank --json
     python -m benchmarks.growth --quick                   # the ends of each sweep, one turn each
 
-A step is that of `lump.py:cifar10,simsiam` with one key changed at a time from a small base; its values do not matter
-for the time, so images are random. The points of a sweep alternate. FLOPs are counted by hand
-(benchmarks.compiled), without padding. Sweeps that are not asked for stay as they are in a file of the same settings,
-machine and commit.
-Between the first and the last point the seconds grow as value^exponent: 1 is linear in batch and bank, an image side
-and a width come near 2 where products are all of the work, and a buffer should have 0.
+The step is that of `lump.py:cifar10,simsiam` with one key at a time changed from a small base. Images are random, for
+their values do not matter for the time. The points of a sweep take turns. FLOPs are counted by hand
+(benchmarks.compiled), without padding. A sweep that is not asked for is kept from an earlier file, if that has the same
+settings, machine and commit.
+
+The exponent of a sweep says that the seconds grow as value^exponent between its first and its last point. It is 1 for
+batch and bank if the time is linear, near 2 for image side and width if products are all of the work, and should be 0
+for the buffer.
 """
 
 import argparse
@@ -23,9 +25,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks import measure, step
-from ucl_jax import tables
-from ucl_jax.cli import Parser, exit_codes
-from ucl_jax.errors import choose, require
+from ucl_jax.cli import Parser, returns_exit_code
+from ucl_jax.errors import require, user_choice
+from ucl_jax.results.tables import Table, make_frame, render
 
 RESULT = measure.RESULTS / "growth.json"
 KEYS = {
@@ -38,13 +40,13 @@ SWEEPS = (*KEYS, "bank")
 BASES = {"cpu": {"batch": 64, "image": 32, "width": 16, "buffer": 256}}
 ACCELERATOR = {"batch": 256, "image": 32, "width": 64, "buffer": 256}
 BANKS = (5000, 10_000, 20_000, 50_000)
-COMPILERS = 2  # programs of a sweep that are compiled at a time: XLA takes one core a program
+COMPILERS = 2  # programs of a sweep that are compiled at a time, as XLA takes one core for each
 QUERIES, FEATURES, NEIGHBOURS, CLASSES, TEMPERATURE = 2000, 512, 200, 10, 0.1
-TURN = 0.5  # seconds that a turn lasts at least, for calls that are shorter
+TURN = 0.5  # seconds; a turn is repeated calls until it lasts about this long, and one call where that lasts longer
 
 
 def values(sweep: str, base: dict[str, int], quick: bool = False) -> list[int]:
-    """The points of a sweep, in ascending order; batch and width around their base."""
+    """Returns the values of a sweep, in ascending order; only the first and the last if `quick`."""
     points = {
         "batch": [base["batch"] // 4, base["batch"] // 2, base["batch"], 2 * base["batch"]],
         "image": [16, 32, 64],
@@ -56,10 +58,10 @@ def values(sweep: str, base: dict[str, int], quick: bool = False) -> list[int]:
 
 
 def time_points(turns: dict[int, Callable[[int], float]], repeats: int) -> dict[int, dict[str, float]]:
-    """Spread of the seconds a call of each point, which take turns; a turn is as many calls as fill TURN.
+    """Measures the points of a sweep in turns and returns, for each, the spread of its seconds a call.
 
     Args:
-      turns: value -> function of a number of calls that gives the seconds a call, compiled already.
+      turns: value -> function of a number of calls that returns the seconds a call, compiled already.
       repeats: turns of each point.
     """
     counts = {value: max(1, round(TURN / turn(1))) for value, turn in turns.items()}
@@ -68,10 +70,10 @@ def time_points(turns: dict[int, Callable[[int], float]], repeats: int) -> dict[
 
 
 def step_sweep(sweep: str, base: dict[str, int], given: argparse.Namespace) -> list[dict]:
-    """Records of the training step at each point of a sweep; its loops are gone afterwards."""
+    """Measures the training step at each point of a sweep, and returns a record for each."""
     from benchmarks import compiled
     from configs import lump
-    from ucl_jax import parallel
+    from ucl_jax.training import parallel
 
     def make(value):
         config = lump.get_config("cifar10,simsiam")
@@ -100,10 +102,13 @@ def step_sweep(sweep: str, base: dict[str, int], given: argparse.Namespace) -> l
 
 
 def bank_sweep(given: argparse.Namespace) -> list[dict]:
-    """Records of the kNN of random queries in banks of random features, which come from the host each time."""
+    """Measures kNN of random queries in banks of random features, and returns a record for each size of the bank.
+
+    The bank is copied from the host every time, as in a run.
+    """
     import numpy as np
 
-    from ucl_jax.evaluate import TaskFeatures, knn_accuracy, put_bank
+    from ucl_jax.evaluation.evaluators import TaskFeatures, knn_accuracy, put_bank
 
     points = values("bank", ACCELERATOR, given.quick)
     rng = np.random.default_rng(0)
@@ -122,18 +127,18 @@ def bank_sweep(given: argparse.Namespace) -> list[dict]:
     return [{"value": size, "seconds": spread} for size, spread in seconds.items()]
 
 
-# What is made of it: pure functions.
+# Pure functions of the measurements.
 
 
 def exponent(records: list[dict]) -> float:
-    """Of the growth of the median seconds with the value, between the first and the last of two or more records."""
+    """Returns the exponent with which the median seconds grow from the first to the last of two or more records."""
     (low, fast), (high, slow) = ((one["value"], one["seconds"]["median"]) for one in (records[0], records[-1]))
     return math.log(slow / fast) / math.log(high / low)
 
 
 def table(result: dict) -> str:
-    """The result as text; the exponent of a sweep stands in its last row."""
-    rows = [["sweep", "value", "seconds", "least..most", "GFLOP", "GFLOP/s", "exponent"]]
+    """Returns the result as text; the exponent of a sweep stands in its last row."""
+    columns, rows = ["sweep", "value", "seconds", "least..most", "GFLOP", "GFLOP/s", "exponent"], []
     for sweep, records in (result["sweeps"] | {"bank": result["bank"]}).items():
         for one in records:
             seconds = one["seconds"]
@@ -147,14 +152,14 @@ def table(result: dict) -> str:
             rows.append([*row, f"{exponent(records):.2f}" if one is records[-1] else ""])
     base = ", ".join(f"{name} {value}" for name, value in result["settings"]["base"].items())
     machine = ", ".join(f"{key} {value}" for key, value in result["where"].items())
-    return "\n".join([tables.render(rows), "", f"base: {base}", machine])
+    return "\n".join([render(Table("", make_frame(columns, rows))), "", f"base: {base}", machine])
 
 
 # The command.
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    """The arguments; raises UsageError."""
+    """Parses and checks the command line; raises UsageError."""
     parser = Parser(prog="python -m benchmarks.growth", description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, help="turns of each point; default 3, with --quick 1")
     parser.add_argument("--sweeps", default=",".join(SWEEPS), help=f"of {','.join(SWEEPS)}")
@@ -168,16 +173,16 @@ def parse(argv: list[str]) -> argparse.Namespace:
         given.repeats = 1 if given.quick else 3
     require(bool(given.sweeps), "--sweeps is empty")
     for sweep in given.sweeps:
-        choose("sweep", sweep, dict.fromkeys(SWEEPS))
-    choose("--dtype", given.dtype, step.DTYPES)
+        user_choice("sweep", sweep, dict.fromkeys(SWEEPS))
+    user_choice("--dtype", given.dtype, step.DTYPES)
     require(given.repeats >= 1, f"--repeats is {given.repeats}; it must be at least 1")
     measure.check_out(given.out, RESULT, given.quick or given.dtype != "float32")
     return given
 
 
-@exit_codes
+@returns_exit_code
 def main(argv: list[str]) -> int:
-    """Measures, writes after each sweep, for some take minutes, and prints."""
+    """Measures and prints the sweeps; the file is written after each of them, for some take minutes."""
     given = parse(argv)
     import jax
 
@@ -205,7 +210,7 @@ def main(argv: list[str]) -> int:
         else:
             result["sweeps"][sweep] = step_sweep(sweep, base, given)
         jax.clear_caches()
-        gc.collect()  # loops hold themselves in cycles, and their arrays are large
+        gc.collect()  # loops are in reference cycles, and their arrays are large
         measure.save(given.out, result)
     print(json.dumps(result, allow_nan=False) if given.json else table(result))
     return 0

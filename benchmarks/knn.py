@@ -1,11 +1,12 @@
-"""Time and memory of the kNN probe against scikit-learn's brute force.
+"""Measures time and memory of the kNN probe against scikit-learn's brute force.
 
     python -m benchmarks.knn [--bank=50000 --queries=10000 --features=512 --k=200 --repeats=3]
 
-Random features around one centre for each class. Each program has a process of its own with all cores, and works while
-the others wait; they alternate, and the median counts. The first pass of each is a warm-up: it holds the compilation of
-ours, and its time is told apart. Memory is the most that a process ever held (ru_maxrss), with imports and the features
-themselves, next to the most that it held before its first pass.
+Features are random, around a centre for each class. Each program has a process of its own with all cores, and works
+while the others wait. The programs take turns, and the median counts. The first pass of each is a warm-up: it includes
+our compilation, and its time is recorded separately. Memory is the most that a process has ever held (ru_maxrss), which
+includes its imports and the features; the most that it held before its first pass is recorded too.
+
 Writes benchmarks/results/knn.json.
 """
 
@@ -22,7 +23,7 @@ import time
 import numpy as np
 
 from benchmarks import measure
-from ucl_jax.cli import Parser, exit_codes
+from ucl_jax.cli import Parser, returns_exit_code
 from ucl_jax.errors import require
 
 CLASSES, TEMPERATURE = 100, 0.1
@@ -30,14 +31,14 @@ RESULT = measure.RESULTS / "knn.json"
 
 
 def make_features(given: argparse.Namespace) -> tuple[np.ndarray, ...]:
-    """Bank, its labels, queries and their labels; clusters that overlap."""
+    """Returns bank, its labels, queries and their labels; the classes are clusters that overlap."""
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(CLASSES, given.features)).astype(np.float32)
 
     def draw(count):
         label = rng.integers(0, CLASSES, count, dtype=np.int32)
         features = rng.standard_normal((count, given.features), np.float32)
-        features *= np.float32(given.noise)  # in place, as below: no peak of memory here may hide a later one
+        features *= np.float32(given.noise)  # in place, as below, so that no peak of memory here hides a later one
         for one, centre in enumerate(centres):
             features[label == one] += centre
         return features, label
@@ -45,13 +46,13 @@ def make_features(given: argparse.Namespace) -> tuple[np.ndarray, ...]:
     return *draw(given.bank), *draw(given.queries)
 
 
-# Each program: features and options -> a pass: labels of the queries -> accuracy in per cent, and the predictions where
-# the program shows them. Imports are inside, for a process must hold those of its own program only.
+# A program takes features and options, and returns a pass: a function of the queries' labels that returns the accuracy
+# in per cent, and the predictions or None. Imports are inside, so that a process holds those of its own program only.
 
 
 def ours(bank, label, queries, given):
-    """`ucl_jax.evaluate.knn_accuracy`, the probe of every run."""
-    from ucl_jax.evaluate import TaskFeatures, knn_accuracy, put_bank
+    """Returns a pass of `ucl_jax.evaluation.evaluators.knn_accuracy`, the probe of every run."""
+    from ucl_jax.evaluation.evaluators import TaskFeatures, knn_accuracy, put_bank
 
     def make_pass(answer):
         task = TaskFeatures(bank, label, queries, answer)
@@ -61,6 +62,7 @@ def ours(bank, label, queries, given):
 
 
 def _scikit_learn(bank, label, queries, given, metric, cosine):
+    """Returns a pass of scikit-learn with a metric; `cosine` turns its distances into cosine similarities."""
     from sklearn.neighbors import KNeighborsClassifier
 
     def weights(distance):
@@ -77,12 +79,12 @@ def _scikit_learn(bank, label, queries, given, metric, cosine):
 
 
 def scikit_learn_cosine(bank, label, queries, given):
-    """Brute force as one asks for it."""
+    """Returns a pass of scikit-learn's brute force with its cosine metric."""
     return _scikit_learn(bank, label, queries, given, "cosine", lambda distance: 1 - distance)
 
 
 def scikit_learn_euclidean(bank, label, queries, given):
-    """Brute force over unit vectors: the same neighbours by its fast parallel search."""
+    """Returns a pass of scikit-learn's brute force on unit vectors: the same neighbours by its fast parallel search."""
     bank, queries = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (bank, queries))
     return _scikit_learn(bank, label, queries, given, "euclidean", lambda distance: 1 - np.square(distance) / 2)
 
@@ -91,11 +93,12 @@ PROGRAMS = {f.__name__: f for f in (ours, scikit_learn_cosine, scikit_learn_eucl
 
 
 def _mebibytes() -> float:
+    """Returns the most memory that this process has held, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def work(given: argparse.Namespace) -> None:
-    """A process of one program: a pass for each question, which names a file of labels to compare with."""
+    """Works as the process of one program: makes a pass for each question, which names a file of labels or is ""."""
     bank, label, queries, answer = make_features(given)
     make_pass = PROGRAMS[given.program](bank, label, queries, given)
 
@@ -112,17 +115,18 @@ def work(given: argparse.Namespace) -> None:
 
 
 def start(program: str, predictions: pathlib.Path):
-    """`measure.start` of a process with the options of this one, which writes the predictions that it shows to a file.
+    """Starts the process of a program with the options of this one, see `measure.start`.
 
-    Its first answer is its memory before the first pass; a question names the file to compare with, "" the true labels.
+    Its first answer is its memory before the first pass. A question is the file of labels to compare with, or "" for
+    the true labels. The predictions, where the program has them, are written to the file `predictions`.
     """
     options = [*sys.argv[1:], f"--program={program}", f"--predictions={predictions}"]
     return measure.start("benchmarks.knn", options)
 
 
-@exit_codes
-def main() -> None:
-    """Measures and writes."""
+@returns_exit_code
+def main(argv: list[str]) -> None:
+    """Measures, writes the file, and prints it."""
     parser = Parser(prog="python -m benchmarks.knn", description=__doc__.splitlines()[0])
     parser.add_argument("--bank", type=int, default=50_000)
     parser.add_argument("--queries", type=int, default=10_000)
@@ -133,7 +137,7 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, default=RESULT)
     parser.add_argument("--program", choices=PROGRAMS, help=argparse.SUPPRESS)
     parser.add_argument("--predictions", default="", help=argparse.SUPPRESS)
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     for name in ("bank", "queries", "features", "k", "repeats"):
         require(getattr(given, name) >= 1, f"--{name} is {getattr(given, name)}; it must be at least 1")
     require(given.k <= given.bank, f"--k is {given.k}, but --bank has {given.bank} features")
@@ -149,7 +153,7 @@ def main() -> None:
             for program, (_, make_pass) in children.items():
                 passes[program].append(make_pass(""))
                 print(f"{program}: {passes[program][-1]['seconds']:.2f} s", flush=True)
-        # Ours tells its accuracy only: against the others' predictions, that is the share of equal ones.
+        # Ours returns its accuracy only. With another program's predictions as labels, that is the share of equal ones.
         agreement = {p: children["ours"][1](str(saved[p]))["accuracy"] for p in PROGRAMS if p != "ours"}
         before = {program: at_rest["mebibytes"] for program, (at_rest, _) in children.items()}
     result = {
@@ -172,4 +176,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

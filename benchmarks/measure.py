@@ -1,4 +1,4 @@
-"""What the measurements share: the machine, spreads, processes that take turns, and the real training loop to time."""
+"""Tools of the measurements: facts about the machine, spreads, processes that take turns, a training loop to time."""
 
 import contextlib
 import ctypes
@@ -12,20 +12,22 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import SimpleNamespace
+from typing import Any
 
-from ucl_jax.errors import require, write_whole
+from ucl_jax.errors import require
+from ucl_jax.files import write_atomically
 
 ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, least and most."""
+    """Returns the median, the least and the most of some values."""
     return {"median": statistics.median(values), "least": min(values), "most": max(values)}
 
 
 def alternate(passes: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """What each pass returns, one after the other in each round: noise of the machine meets all alike."""
+    """Calls each pass once a round, and returns its values; in turns, so that the machine's noise meets all alike."""
     values = {name: [] for name in passes}
     for _ in range(rounds):
         for name, one in passes.items():
@@ -34,7 +36,10 @@ def alternate(passes: dict[str, Callable[[], float]], rounds: int) -> dict[str, 
 
 
 def seconds(work: Callable[[], object], repeats: int = 1) -> float:
-    """Wall time of `work`, a mean over calls: waited for together, but each on a CPU, which may do two at a time."""
+    """Returns the seconds that a call of `work` takes, the mean over `repeats` calls.
+
+    They are waited for together; on a CPU, which may work on two at a time, one by one.
+    """
     import jax
 
     each = jax.default_backend() == "cpu"
@@ -47,13 +52,13 @@ def seconds(work: Callable[[], object], repeats: int = 1) -> float:
 
 
 def where(*packages: str) -> dict[str, str | None]:
-    """Device, commit, and the versions of Python, JAX and what else is named."""
+    """Returns the device, the commit, and the versions of Python, JAX and other packages that are named."""
     import importlib.metadata
     import platform
 
     import jax
 
-    from ucl_jax.run import commit, device_name
+    from ucl_jax.training.provenance import commit, device_name
 
     versions = {name: importlib.metadata.version(name) for name in ("jax", *packages)}
     return {
@@ -65,7 +70,16 @@ def where(*packages: str) -> dict[str, str | None]:
 
 
 def check_out(path: pathlib.Path, default: pathlib.Path, partial: bool = False) -> None:
-    """Raises UsageError where a result cannot be saved, or where a part would replace the whole of the default file."""
+    """Checks that a result can be saved.
+
+    Args:
+      path: where it is to be saved.
+      default: the file of the whole measurement.
+      partial: whether the result is only a part of it, or has other settings.
+
+    Raises:
+      UsageError: the path cannot be written, or a partial result would replace the default file.
+    """
     require(
         not partial or path != default,
         f"this is a part of what {default.name} holds, or with other settings; name another file by --out",
@@ -75,23 +89,23 @@ def check_out(path: pathlib.Path, default: pathlib.Path, partial: bool = False) 
 
 
 def save(path: pathlib.Path, result: dict) -> None:
-    """Writes a result as JSON, whole or not at all."""
-    write_whole(path, json.dumps(result, indent=1, allow_nan=False) + "\n")
+    """Writes a result as JSON; an earlier file is replaced only once the new one is complete."""
+    write_atomically(path, json.dumps(result, indent=1, allow_nan=False) + "\n")
 
 
 def tell(line: str) -> None:
-    """Progress."""
+    """Prints a line about progress to stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
-# A process a program: each has all cores while the others wait.
+# Each program has a process of its own, and all cores while the others wait.
 
 
 @contextlib.contextmanager
 def start(module: str, arguments: Iterable[str]) -> Iterator[tuple[dict, Callable[[object], dict]]]:
-    """A process of `python -m module arguments` that calls `answer`.
+    """Starts `python -m module arguments`, a process that calls `answer`, and ends it afterwards.
 
-    It and its own processes (PyTorch's workers) stand still while it is not asked.
+    The process and its own processes (PyTorch's workers) are stopped while it has no question to answer.
 
     Yields:
       Its first answer, and a function that sends it a question (JSON) and waits for the answer.
@@ -127,13 +141,13 @@ def start(module: str, arguments: Iterable[str]) -> Iterator[tuple[dict, Callabl
         except BaseException:
             os.killpg(child.pid, signal.SIGKILL)
             raise
-        os.killpg(child.pid, signal.SIGCONT)  # it ends when there are no more questions
+        os.killpg(child.pid, signal.SIGCONT)  # it ends by itself when there are no more questions
 
 
 def answer(begin: Callable[[], dict], reply: Callable[[object], dict]) -> None:
-    """The other end of `start`: tells what `begin` gives, then a reply to each question until there is no more.
+    """Answers the questions of a process that called `start`: prints what `begin` returns, then a reply to each.
 
-    On Linux it ends with the process that asks, however that ends.
+    On Linux this process ends with the one that asks, however that ends.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
@@ -142,21 +156,28 @@ def answer(begin: Callable[[], dict], reply: Callable[[object], dict]) -> None:
         print(json.dumps(reply(json.loads(line))), flush=True)
 
 
-# The real loop, on random images: values do not matter for the time.
+# The real training loop, on random images: their values do not matter for the time.
 
 
 class Loop:
-    """`train.train` of a config on random images, step by step, without a data set.
+    """The training loop of a config, `ucl_jax.training.loop.train`, step by step on random images.
 
-    `experiment`, `compiled` (the last stage, the only one timed) and `state` (after the last step) are public.
+    Attributes:
+      experiment: the pure functions of the config.
+      compiled: its compiled phases.
+      state: the state after the last step.
+      metrics: the metrics of the last step; {} before the first one.
+      key: the random key of the run.
+      images: uint8 [task_images, S, S, 3], the images of each task.
+      labels: int32 [task_images], all 0.
     """
 
     def __init__(self, config, task_images: int = 10_000, devices: int = 1):
         import jax
         import numpy as np
 
-        from ucl_jax import parallel, train
-        from ucl_jax.experiment import make_experiment
+        from ucl_jax.training import loop, parallel
+        from ucl_jax.training.build import make_evaluation, make_experiment
 
         size, tasks = config.benchmark.image_size, config.benchmark.num_tasks
         rng = np.random.default_rng(0)
@@ -165,8 +186,9 @@ class Loop:
         self.config = config
         self.devices = parallel.choose_devices(devices, config.train.batch_size)
         self.experiment = make_experiment(config, parallel.AXIS)
-        self.compiled = parallel.compile_stages(self.experiment.stages, self.devices)
+        self.compiled = parallel.compile_phases(self.experiment.phases, self.devices)
         self.state = jax.device_put(self.experiment.init(), self.compiled[0].sharding)
+        self.metrics: dict[str, Any] = {}
         self.key, self.images, self.labels = self.experiment.key, image, label
         stream = SimpleNamespace(
             train_sizes=[task_images] * tasks,
@@ -174,17 +196,17 @@ class Loop:
             training=lambda task: (image, label),
             prefetch=lambda task: None,
         )
-        with config.unlocked():
-            config.train.epochs = 10**6  # the loop never reaches the end of the first task
-        self._events = train.train(config, self.experiment, self.compiled, stream, self.state, 0, 0)
+        schedule = loop.make_schedule(stream.train_sizes, 10**6, config.train.batch_size)  # it never reaches the end
+        evaluation = make_evaluation(config)
+        self._events = loop.train(self.experiment, self.compiled, stream, schedule, evaluation, self.state, 0, 0)
 
     def steps(self, count: int = 1) -> float:
-        """Seconds a step, over so many steps that are waited for together."""
+        """Takes some steps, waits for them together, and returns the seconds a step."""
         import jax
 
         began = time.perf_counter()
         for _ in range(count):
             event = next(self._events)
-        self.state = event.state
+        self.state, self.metrics = event.state, event.metrics
         jax.block_until_ready((event.state, event.metrics))
         return (time.perf_counter() - began) / count

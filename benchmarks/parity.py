@@ -1,14 +1,15 @@
-"""LUMP with SimSiam here and in PyTorch, side by side: do runs of the two differ by more than by chance?
+"""Compares LUMP with SimSiam here and in PyTorch: do runs of the two differ by more than chance?
 
     python -m benchmarks.parity          # all seeds, then the table; writes benchmarks/results/parity.json
 
-Each seed trains all programs of PROGRAMS step by step on shrunk Split CIFAR-10 (CONFIG), from the same weights and on
-the same batches. `ours` is this project's training step, its views made by Pillow as the official code makes them;
-`torch` is the plain loop of benchmarks.torch_lump, which is shown the very same views of present images. Buffer
-and mixup weight are drawn by each program itself, and replayed images are shown anew. `again` is `torch` with other
-draws: how far chance alone parts two runs. `short` is `torch` with a smaller last batch of each epoch, as in the
-official code, and the same mixup weights. `float` is `ours` with its own views, which are not rounded to eight bits,
-and the same draws of buffer and weight.
+For each seed all PROGRAMS train step by step on a small Split CIFAR-10 (CONFIG), from the same weights and on the same
+batches. Each program draws buffer and mixup weight for itself, and makes its own views of replayed images.
+
+ours: this project's training step, with views made by Pillow as in the official code.
+torch: the plain loop of benchmarks.torch_lump, which gets the very same views of present images.
+again: `torch` with other draws. It shows how far chance alone parts two runs.
+short: `torch` with the same mixup weights and, as in the official code, a smaller last batch of each epoch.
+float: `ours` with the same draws of buffer and weight and its own views, which are not rounded to eight bits.
 """
 
 import pathlib
@@ -24,11 +25,15 @@ import numpy as np
 
 from benchmarks import measure
 from configs import lump
-from ucl_jax import cli, evaluate, experiment, tables
-from ucl_jax.data.stream import TaskStream, batch_indices, open_stream
+from ucl_jax import cli
+from ucl_jax.data.tasks import TaskStream, batch_indices, open_stream
 from ucl_jax.errors import UsageError
+from ucl_jax.evaluation import evaluators
 from ucl_jax.objectives import Augmentation
-from ucl_jax.types import Array, Batch
+from ucl_jax.results.tables import Table, make_frame, render
+from ucl_jax.training import build
+from ucl_jax.training.loop import end_task
+from ucl_jax.types import Array, Batch, Span
 
 CONFIG = {
     "benchmark.num_tasks": 2,
@@ -42,14 +47,14 @@ CONFIG = {
     "objective.predictor_dim": 16,
     "method.buffer_size": 64,
     "train.batch_size": 64,
-    "train.learning_rate": 0.12,  # 0.03 at a batch of 64
+    "train.learning_rate": 0.12,  # the step multiplies by batch / 256: 0.03
     "train.epochs": 8,
     "eval.batch_size": 500,
     "eval.knn_k": 20,
 }
 PROGRAMS = ("ours", "torch", "again", "short", "float")
 PAIRS = (("ours", "torch"), ("again", "torch"), ("short", "torch"), ("float", "ours"))
-LEVEL = -0.3  # of the loss; 0 at the start, -1 at best
+LEVEL = -0.3  # a loss, which is 0 at the start and -1 at best
 OUTCOMES = {
     "fall": f"epochs until the mean loss of an epoch's steps is below {LEVEL} (the length of the task if never)",
     "first": "mean loss over the first task",
@@ -61,9 +66,12 @@ RESULT = measure.RESULTS / "parity.json"
 
 
 class Pillow:
-    """Views by Pillow within our step, each a function of its key and image.
+    """Views that Pillow makes within our training step, each a function of its key and image.
 
-    `shown` is the last present pair, `replayed` what was shown of the buffer.
+    Attributes:
+      augmentation: what the training step is built with.
+      shown: the last pair of views of present images.
+      replayed: the last views of images of the buffer.
     """
 
     def __init__(self, config):
@@ -96,45 +104,48 @@ class Pillow:
             return one
 
         self.augmentation = Augmentation(
-            view=callback(torch_lump.strong_view, a.mean, a.std, "shown"),
-            replay_view=callback(torch_lump.weak_view, a.replay_mean, a.replay_std, "replayed"),
-            eval_view=experiment.make_augmentation(config).eval_view,
+            present=callback(torch_lump.strong_view, a.mean, a.std, "shown"),
+            weak=callback(torch_lump.weak_view, a.replay_mean, a.replay_std, "replayed"),
+            plain=build.make_augmentation(config).plain,
         )
 
 
+SPAN = Span(*map(np.int32, (0, 0, 1000)))  # LUMP with SimSiam reads no clock
+
+
 class Ours:
-    """The project's training step, compiled once for all seeds."""
+    """This project's training step, compiled once for all seeds."""
 
     def __init__(self, config, augmentation: Augmentation):
-        with mock.patch.object(experiment, "make_augmentation", return_value=augmentation):
-            self.made = experiment.make_experiment(config, None)
-        (stage,) = self.made.stages
-        self.objective, self.method = stage.objective, stage.method
-        self.train_step = jax.jit(stage.train_step, donate_argnums=0)
-        self.features = jax.jit(lambda *arguments: stage.objective.features(*arguments).features)
+        with mock.patch.object(build, "make_augmentation", return_value=augmentation):
+            self.made = build.make_experiment(config, None)
+        (phase,) = self.made.phases
+        self.objective, self.method = phase.objective, phase.method
+        self.phase, self.train_step = phase, jax.jit(phase.train_step, donate_argnums=0)
+        self.features = jax.jit(lambda network, images: phase.objective.features(network, images).features)
         self.batch_size = config.eval.batch_size
 
     def start(self, network, key: Array) -> None:
-        """From parameters and statistics; everything random is a function of the key."""
+        """Starts a run from a network; everything random in it is a function of the key."""
         self.key, self.state = key, self.made.init(network)
 
     def step(self, batch: Batch) -> float:
-        """The loss of a training step; `metrics` has the others."""
-        self.state, self.metrics = self.train_step(self.state, batch, self.key)
+        """Takes a training step and returns its loss; `metrics` has the other metrics."""
+        self.state, self.metrics = self.train_step(self.state, batch, self.key, SPAN)
         return self.metrics["loss"].item()
 
     def end_task(self) -> None:
-        """Tells the buffer."""
-        self.state = self.state.replace(memory=self.method.end_task(self.state.memory, self.state.params))
+        """Ends a task, which the method may use to change its memory."""
+        self.state = end_task(self.phase, self.state)
 
     def embed(self, images: np.ndarray) -> np.ndarray:
-        """[N, F] features, frozen."""
-        show = partial(self.features, self.state.params, self.state.model_state)
-        return evaluate.extract(show, images, self.batch_size)
+        """Returns the features [N, F] of images."""
+        show = partial(self.features, self.state.network)
+        return evaluators.extract(show, images, self.batch_size)
 
 
 def torch_program(config, network):
-    """The plain loop of benchmarks.torch_lump from our parameters and statistics; takes batches as they are given."""
+    """Returns the plain loop of benchmarks.torch_lump, started from our network and fed with given batches."""
     import torch
 
     from benchmarks import torch_lump
@@ -159,19 +170,19 @@ def torch_program(config, network):
             return self.evaluate()
 
     program = Given(config, np.zeros((1, 8, 8, 3), np.uint8), workers=0)
-    program.network.load_state_dict(torch_lump.from_ours(*network), strict=False)
+    program.network.load_state_dict(torch_lump.from_ours(network.params, network.state["batch_stats"]), strict=False)
     return program
 
 
 def accuracies(embed, stream: TaskStream, config) -> dict[str, float]:
-    """kNN within the task and over all classes, means over the tasks."""
+    """Returns the accuracy of kNN within the task and over all classes, in per cent, each a mean over the tasks."""
     data = [stream.task(task) for task in range(stream.num_tasks)]
     tasks = [
-        evaluate.TaskFeatures(embed(one.train_image), one.train_label, embed(one.test_image), one.test_label)
+        evaluators.TaskFeatures(embed(one.train_image), one.train_label, embed(one.test_image), one.test_label)
         for one in data
     ]
-    settings = evaluate.KnnSettings(config.eval.knn_k, "fixed", config.eval.knn_temperature)
-    probes = {"task": evaluate.knn_task, "all": evaluate.knn_all}
+    settings = evaluators.KnnSettings(config.eval.knn_k, "fixed", config.eval.knn_temperature)
+    probes = {"task": evaluators.knn_task, "all": evaluators.knn_all}
     return {
         name: float(np.mean(probe(tasks, len(tasks), settings, stream.classes).accuracy))
         for name, probe in probes.items()
@@ -179,17 +190,22 @@ def accuracies(embed, stream: TaskStream, config) -> dict[str, float]:
 
 
 def fall(losses: np.ndarray, steps: int) -> float:
-    """Epochs of `steps` until the mean of as many losses is below LEVEL; all that there are if it never is."""
+    """Returns the epochs until the mean loss of an epoch is below LEVEL; all epochs if it never is.
+
+    Args:
+      losses: the loss of each step of a task.
+      steps: the number of steps of an epoch.
+    """
     means = np.convolve(losses, np.ones(steps) / steps, "valid")
     below = np.flatnonzero(means < LEVEL)
     return float((below[0] + steps) / steps if len(below) else len(losses) / steps)
 
 
 def runs(config, seeds: range) -> Iterator[dict[str, dict[str, float]]]:
-    """The outcomes of each program, seed after seed."""
+    """Trains all programs with each seed, and yields their outcomes: program -> outcome -> value."""
     size, count, epochs = config.train.batch_size, config.benchmark.examples_per_task, config.train.epochs
     pillow = Pillow(config)
-    ours = {"ours": Ours(config, pillow.augmentation), "float": Ours(config, experiment.make_augmentation(config))}
+    ours = {"ours": Ours(config, pillow.augmentation), "float": Ours(config, build.make_augmentation(config))}
     init = jax.jit(ours["float"].objective.init)
     with open_stream(config.benchmark, config.data_dir or None) as stream:
         for seed in seeds:
@@ -209,7 +225,7 @@ def runs(config, seeds: range) -> Iterator[dict[str, dict[str, float]]]:
                             losses[name].append(program.step(batch))
                             if name == "ours":
                                 views = pillow.shown
-                        new = min(size, count - place * size)  # the rest is filled from the next permutation
+                        new = min(size, count - place * size)  # the rest of a batch is from the next permutation
                         for name, program in theirs.items():
                             taken = new if name == "short" else size
                             step = len(losses[name])
@@ -227,7 +243,11 @@ def runs(config, seeds: range) -> Iterator[dict[str, dict[str, float]]]:
 
 
 def compare(outcomes: list[dict], first: str, second: str, outcome: str) -> dict[str, float]:
-    """`first - second` paired by seed: mean, half of the 95 % interval by Student's t, p by exchange of signs."""
+    """Compares an outcome of two programs, paired by seed.
+
+    Returns:
+      The mean of `first - second`, half of its 95 % interval by Student's t, and p of a permutation test of signs.
+    """
     from scipy import stats
 
     differences = np.array([of_seed[first][outcome] - of_seed[second][outcome] for of_seed in outcomes])
@@ -237,19 +257,19 @@ def compare(outcomes: list[dict], first: str, second: str, outcome: str) -> dict
 
 
 def table(result: dict) -> str:
-    """Means of each program, then differences, in Markdown."""
-    rows = [["", *OUTCOMES]]
+    """Returns a Markdown table: the means of each program, then the differences of pairs."""
+    rows = []
     for name in PROGRAMS:
         values = [[of_seed[name][outcome] for of_seed in result["seeds"]] for outcome in OUTCOMES]
         rows.append([f"`{name}`", *(f"{np.mean(x):.3f}±{np.std(x, ddof=1):.3f}" for x in values)])
     for pair, found in result["differences"].items():
         rows.append([pair, *("{mean:+.3f}±{half:.3f}, p={p:.2f}".format(**found[outcome]) for outcome in OUTCOMES)])
-    return tables.render(rows, "markdown")
+    return render(Table("", make_frame(["", *OUTCOMES], rows)), "markdown")
 
 
-@cli.exit_codes
+@cli.returns_exit_code
 def main(argv: list[str]) -> int:
-    """Runs all seeds."""
+    """Trains all seeds, writes the file, and prints the table; does nothing where CIFAR-10 is not prepared."""
     parser = cli.Parser(prog="python -m benchmarks.parity", description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=20, help="0 .. SEEDS-1, at least 2")
     parser.add_argument("--out", type=pathlib.Path, default=RESULT, metavar="FILE", help="of the result")

@@ -1,11 +1,11 @@
-"""The tables of docs/performance.md, from what the measurements left in benchmarks/results."""
+"""Makes the tables of docs/performance.md from the files in benchmarks/results."""
 
 import collections
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks import measure
-from ucl_jax import tables
+from ucl_jax.results.tables import Table, make_frame, render
 
 MISSING = "**Not measured yet.**"
 PROGRAMS = {"ours": "ucl_jax", "torch_plain": "PyTorch, plain", "torch_best": "PyTorch, best"}
@@ -19,13 +19,13 @@ COUNTED = ("all-reduce", "all-gather", "reduce-scatter")
 
 
 def spread(values: Mapping[str, float], digits: str = "#.3g") -> str:
-    """A median with its least and most, where they differ: "1.50 (1.42..1.61)"."""
+    """Returns a median as text, with the least and the most where they differ: "1.50 (1.42..1.61)"."""
     median, least, most = (f"{values[key]:{digits}}".rstrip(".") for key in ("median", "least", "most"))
     return f"{median} ({least}..{most})" if least != most else median
 
 
 def where(result: Mapping) -> str:
-    """Machine, versions and commit, of a result that has them beside the rest or under "where"."""
+    """Returns device, versions and commit of a result, which has them at its top level or under "where"."""
     facts = result.get("where", result)
     versions = [
         f"{title} {facts[key]}"
@@ -36,12 +36,18 @@ def where(result: Mapping) -> str:
     return ", ".join([facts["device"], *versions, f"commit {commit[:10]}" + (f" with {changes}" if changes else "")])
 
 
+def _markdown(rows: Sequence[Sequence[str]], words: int = 1) -> str:
+    """Returns rows of text as a Markdown table; the first is the header, the first `words` columns hold words."""
+    return render(Table("", make_frame(rows[0], rows[1:]), words), "markdown")
+
+
 def _note(result: Mapping, command: str = "") -> str:
+    """Returns a sentence with the command of a result, or `command` if it has none, and where it was measured."""
     return f"`{(result.get('command') or command).strip()}`; {where(result)}."
 
 
-def made_of(name: str, make: Callable[[dict], str]) -> Callable[[], str]:
-    """A table of benchmarks/results/NAME.json; MISSING while there is no such file."""
+def from_results(name: str, make: Callable[[dict], str]) -> Callable[[], str]:
+    """Returns a function that makes a table of benchmarks/results/NAME.json, or MISSING if there is no such file."""
 
     def table():
         path = measure.RESULTS / f"{name}.json"
@@ -51,7 +57,7 @@ def made_of(name: str, make: Callable[[dict], str]) -> Callable[[], str]:
 
 
 def step(result: dict) -> str:
-    """The whole step of every program."""
+    """Returns the table of the whole training step of every program."""
     rows = [["size", "program", "seconds a step", "images/s", "images/s, ours over it", "first step, s"]]
     notes = []
     for size, programs in result["steps"].items():
@@ -75,22 +81,22 @@ def step(result: dict) -> str:
         "The ratio is the median of the ratios of single rounds, not that of the medians. A first step compiles; that "
         "of the best PyTorch loop with what its compiler may have kept on disk."
     )
-    return "\n\n".join([tables.render(rows, "markdown", left=2), how, _note(result), *notes])
+    return "\n\n".join([_markdown(rows, words=2), how, _note(result), *notes])
 
 
 def parts(result: dict) -> str:
-    """Parts of the step of every program that has them."""
+    """Returns the table of the parts of a step, of every program that has them."""
     rows = [["size", "part", "program", "seconds", "speed, ours over it"]]
     for size, of_size in result["parts"].items():
         for part, programs in of_size.items():
             for name, seconds in programs.items():
                 faster = result["parts_ratio"][size][part].get(name)
                 rows.append([size, part, PROGRAMS[name], spread(seconds), spread(faster, ".2f") if faster else "-"])
-    return tables.render(rows, "markdown", left=3) if len(rows) > 1 else MISSING
+    return _markdown(rows, words=3) if len(rows) > 1 else MISSING
 
 
 def limit(result: dict) -> str:
-    """What a step must do, the machine's rates, and how near the step is to them."""
+    """Returns the table of what a step has to do, the machine's rates, and how near the step is to them."""
     sizes = list(result["limits"])
     giga = {
         "GFLOP a step, by XLA": "flops",
@@ -113,18 +119,18 @@ def limit(result: dict) -> str:
         for name, rates in result["rates"].items()
     ]
     note = f"Ours computed in {result['settings']['dtype']}. Rates measured: {'; '.join(measured)}."
-    return f"{tables.render(rows, 'markdown')}\n\n{note}"
+    return f"{_markdown(rows)}\n\n{note}"
 
 
 def startup(result: dict) -> str:
-    """From a command to its first step, and to its help."""
+    """Returns the tables of the time from a command to its first step, and to its help."""
     rows = [["command", "cold cache, s", "warm cache, s", "runs of each", "programs compiled"]]
     for config, one in result["first_step"].items():
         seconds = [spread(one["seconds"][kind]) for kind in ("cold", "warm")]
         rows.append([f"`launch.py --config={config}`", *seconds, str(one["repeats"]), str(one["programs"])])
     helps = [["command", "seconds to --help"]]
     helps += [[f"`{command}`", spread(seconds, ".2f")] for command, seconds in result["help"].items()]
-    text = (tables.render(table, "markdown") for table in (rows, helps))
+    text = (_markdown(table) for table in (rows, helps))
     measured = collections.defaultdict(list)
     for command, facts in ("--help", result), *result["first_step"].items():
         measured[where(facts)].append(f"`{command}`")
@@ -133,7 +139,7 @@ def startup(result: dict) -> str:
 
 
 def collectives(result: dict) -> str:
-    """Collectives of a step, how often and how many bytes."""
+    """Returns the table of the collectives of a step: how many, and how many bytes."""
     rows = [["recipe", "objective", *(f"{op}: number, MB" for op in COUNTED), "of these for the buffer, MB"]]
     for cell, program in result["cells"].items():
         found = program["collectives"]
@@ -148,11 +154,11 @@ def collectives(result: dict) -> str:
     note = (
         f"{s['devices']} devices, {s['benchmark']}, width {s['width']}, batch {s['batch']}, {s['image']}x{s['image']}; "
     )
-    return f"{tables.render(rows, 'markdown', left=2)}\n\n{note}{_note(result, 'python -m benchmarks.compiled')}"
+    return f"{_markdown(rows, words=2)}\n\n{note}{_note(result, 'python -m benchmarks.compiled')}"
 
 
 def growth(result: dict) -> str:
-    """Time of a step against what grows, each sweep beside its first value."""
+    """Returns the table of step times in each sweep, also relative to the sweep's first value."""
     rows = [["varied", "value", "seconds a step", "first = 1", "GFLOP a step, by hand", "first = 1", "GFLOP/s"]]
     for sweep, points in result["sweeps"].items():
         for point in points:
@@ -169,17 +175,16 @@ def growth(result: dict) -> str:
             )
     if len(rows) == 1:
         return MISSING
-    return (
-        f"{tables.render(rows, 'markdown')}\n\nThe others are {_settings(result['settings']['base'])}; {_note(result)}"
-    )
+    return f"{_markdown(rows)}\n\nThe others are {_settings(result['settings']['base'])}; {_note(result)}"
 
 
 def _settings(of: Mapping) -> str:
+    """Returns settings as text: "batch 64, width 16"."""
     return ", ".join(f"{key} {value}" for key, value in of.items())
 
 
 def bank(result: dict) -> str:
-    """Time of evaluation against the size of its bank."""
+    """Returns the table of the time of evaluation against the size of its bank."""
     rows = [["features in the bank", "seconds", "bank, first = 1", "seconds, first = 1"]]
     first = (result["bank"] or [{}])[0]
     for point in result["bank"]:
@@ -187,11 +192,11 @@ def bank(result: dict) -> str:
         rows.append([f"{point['value']}", spread(point["seconds"]), *(f"{ratio:.2f}" for ratio in larger)])
     if len(rows) == 1:
         return MISSING
-    return f"{tables.render(rows, 'markdown')}\n\n{_settings(result['settings']['knn'])}."
+    return f"{_markdown(rows)}\n\n{_settings(result['settings']['knn'])}."
 
 
 def knn(result: dict) -> str:
-    """The probe against scikit-learn."""
+    """Returns the table of the kNN probe against scikit-learn."""
     titles = {
         "ours": "ucl_jax",
         "scikit_learn_cosine": "scikit-learn, brute force, cosine",
@@ -206,16 +211,16 @@ def knn(result: dict) -> str:
         f"{s['queries']} queries, a bank of {s['bank']} features of {s['features']} dimensions, k = {s['k']}; "
         f"{s['repeats']} rounds; "
     )
-    return f"{tables.render(rows, 'markdown')}\n\n{note}{_note(result, 'python -m benchmarks.knn')}"
+    return f"{_markdown(rows)}\n\n{note}{_note(result, 'python -m benchmarks.knn')}"
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "step": made_of("step", step),
-    "step-parts": made_of("step", parts),
-    "step-limit": made_of("step", limit),
-    "startup": made_of("startup", startup),
-    "collectives": made_of("collectives", collectives),
-    "growth": made_of("growth", growth),
-    "growth-bank": made_of("growth", bank),
-    "knn": made_of("knn", knn),
+    "step": from_results("step", step),
+    "step-parts": from_results("step", parts),
+    "step-limit": from_results("step", limit),
+    "startup": from_results("startup", startup),
+    "collectives": from_results("collectives", collectives),
+    "growth": from_results("growth", growth),
+    "growth-bank": from_results("growth", bank),
+    "knn": from_results("knn", knn),
 }

@@ -1,10 +1,10 @@
-"""A trace of some LUMP steps by jax.profiler, and the operations in it that take most time.
+"""Traces some training steps of LUMP by jax.profiler, and lists the operations that take most time.
 
     python -m benchmarks.profile_step --out=runs/profile --steps=10 --dtype=bfloat16     # the paper's size
     python -m benchmarks.profile_step --out=runs/profile --read                          # only the table, again
 
-OUT/plugins/profile/TIME holds the trace: *.xplane.pb for TensorBoard or XProf, *.trace.json.gz for Perfetto. Time is
-summed over the threads or streams of the device, so that its total may be more than the wall time of the steps.
+OUT/plugins/profile/TIME holds the trace: *.xplane.pb for TensorBoard or XProf, *.trace.json.gz for Perfetto. Times are
+summed over the threads or streams of the device, so that their total may be more than the wall time of the steps.
 """
 
 import argparse
@@ -16,15 +16,15 @@ import re
 import sys
 
 from benchmarks import measure, step
-from ucl_jax import tables
-from ucl_jax.cli import Parser, exit_codes
-from ucl_jax.errors import UsageError, choose, require
+from ucl_jax.cli import Parser, returns_exit_code
+from ucl_jax.errors import UsageError, require, user_choice
+from ucl_jax.results.tables import Table, make_frame, render
 
 UNTIMED = 2  # steps before the trace: the first one compiles
 
 
 def record(config, folder: pathlib.Path, steps: int) -> float:
-    """Writes a trace of so many steps of the real loop into a folder; seconds a step while it was traced."""
+    """Writes a trace of some steps of the real training loop into a folder; returns the seconds a step meanwhile."""
     import jax
 
     loop = measure.Loop(config, step.IMAGES)
@@ -34,7 +34,11 @@ def record(config, folder: pathlib.Path, steps: int) -> float:
 
 
 def read(folder: pathlib.Path) -> list[dict]:
-    """The events of the latest trace in a folder; raises UsageError where there is none."""
+    """Returns the events of the latest trace in a folder.
+
+    Raises:
+      UsageError: there is no trace, or it is damaged.
+    """
     found = sorted(folder.glob("plugins/profile/*/*.trace.json.gz"))
     require(bool(found), f"--out: there is no trace in {folder}")
     try:
@@ -44,14 +48,14 @@ def read(folder: pathlib.Path) -> list[dict]:
 
 
 def operations(events: list[dict]) -> dict[str, tuple[float, int]]:
-    """Seconds and calls of each kind of operation, the longest first.
+    """Returns the seconds and calls of each kind of operation, the longest first.
 
-    Kinds are names without their numbers: "fusion.12" and "fusion.7.clone" are "fusion". What a device's trace tells
-    once more (its steps, modules and scopes) does not count, and neither does time within another operation of the same
-    thread: a loop is what it takes beside the operations in it.
+    A kind is a name without its number: "fusion.12" and "fusion.7.clone" are "fusion". The steps, modules and scopes in
+    a device's trace, which contain operations, do not count. The time of an operation does not include that of the
+    operations within it on the same thread, such as those in a loop.
 
     Args:
-      events: of a Chrome trace; `ts` and `dur` in microseconds.
+      events: the events of a Chrome trace; `ts` and `dur` are in microseconds.
     """
     threads = {(e["pid"], e.get("tid")): e["args"]["name"] for e in events if e.get("name") == "thread_name"}
     streams = {thread for thread, name in threads.items() if name.startswith("Stream")}
@@ -62,7 +66,7 @@ def operations(events: list[dict]) -> dict[str, tuple[float, int]]:
             ours[thread].append(event)
     seconds, calls = collections.Counter(), collections.Counter()
     for events_of in ours.values():
-        inside = []  # the operations that the present one is within: kind and end
+        inside = []  # the operations that contain the present one: kind and end
         for event in sorted(events_of, key=lambda e: (e["ts"], -e["dur"])):
             while inside and inside[-1][1] <= event["ts"]:
                 inside.pop()
@@ -76,24 +80,24 @@ def operations(events: list[dict]) -> dict[str, tuple[float, int]]:
 
 
 def kind(name: str) -> str:
-    """A name without numbers: "loop_add_fusion.3.clone" -> "loop_add_fusion"."""
+    """Returns the name of an operation without its number: "loop_add_fusion.3.clone" -> "loop_add_fusion"."""
     return re.sub(r"(\.(\d+|clone|remat\d*))+$|_\d+$", "", name)
 
 
 def table(found: dict[str, tuple[float, int]], steps: int, top: int) -> str:
-    """The longest kinds as text, a step."""
+    """Returns the `top` longest kinds as text, with time and calls for a step."""
     total = sum(seconds for seconds, _ in found.values())
-    rows = [["operation", "ms a step", "share", "calls a step"]]
+    columns, rows = ["operation", "ms a step", "share", "calls a step"], []
     for name, (seconds, calls) in list(found.items())[:top]:
         rows.append([name, f"{1e3 * seconds / steps:.3f}", f"{100 * seconds / total:.1f} %", f"{calls / steps:.4g}"])
     rest = [seconds for seconds, _ in list(found.values())[top:]]
     if rest:
         rows.append([f"{len(rest)} others", f"{1e3 * sum(rest) / steps:.3f}", f"{100 * sum(rest) / total:.1f} %", "-"])
-    return tables.render(rows, "text", left=1)
+    return render(Table("", make_frame(columns, rows)))
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    """The arguments; raises UsageError."""
+    """Parses and checks the command line; raises UsageError."""
     parser = Parser(prog="python -m benchmarks.profile_step", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=pathlib.Path, required=True, help="the folder of the trace")
     parser.add_argument("--size", default="paper", help="paper, demo")
@@ -105,14 +109,14 @@ def parse(argv: list[str]) -> argparse.Namespace:
     given = parser.parse_args(argv)
     require(given.steps >= 1, f"--steps is {given.steps}; it must be at least 1")
     require(given.top >= 1, f"--top is {given.top}; it must be at least 1")
-    choose("--dtype", given.dtype, step.DTYPES)
+    user_choice("--dtype", given.dtype, step.DTYPES)
     given.config = step.get_config(given.size, [*given.override, f"model.dtype={given.dtype}"])
     return given
 
 
-@exit_codes
+@returns_exit_code
 def main(argv: list[str]) -> int:
-    """Traces, reads and prints."""
+    """Writes a trace, unless --read is given, and prints the table of the latest one."""
     given = parse(argv)
     if not given.read:
         seconds = record(given.config, given.out, given.steps)

@@ -1,10 +1,11 @@
-"""Start-up: seconds from a command to its first training step, with compiled programs kept and without, and to help.
+"""Measures the seconds from a command to its first training step, with a cold and a warm cache, and to its help.
 
 python -m benchmarks.startup                                          # writes benchmarks/results/startup.json
 python -m benchmarks.startup --config=configs/lump.py --repeats=1     # the paper's size, where cifar10 is prepared
 
-A cold run finds an empty folder of compiled programs, a warm one what the cold run before it left there. Both are
-processes of launch.py as a person starts it, in a folder of their own; the first record of metrics.jsonl ends the time.
+The cache is the folder of compiled programs: it is empty before a cold run, and has the cold run's programs before a
+warm one. Both are processes of launch.py as a person starts it, in a folder of their own. The time ends with the first
+record of metrics.jsonl.
 """
 
 import json
@@ -25,12 +26,17 @@ COMMANDS = {
     "launch.py": ["launch.py"],
     **{f"ucl_jax.{name}": ["-m", f"ucl_jax.{name}"] for name in ("probe", "report", "reproduce", "convert")},
 }
-LIMIT = 600.0  # seconds to a first step
-HELPS = 3  # times that each command tells its help
+LIMIT = 600.0  # seconds that a first step may take
+HELPS = 3  # times that each command prints its help
 
 
 def first_step(config: str, cache: pathlib.Path, overrides: list[str]) -> float:
-    """Seconds from starting launch.py to its first record; the process is then stopped.
+    """Returns the seconds from starting launch.py to its first record; the process is then killed.
+
+    Args:
+      config: the value of --config.
+      cache: the folder of compiled programs.
+      overrides: further arguments, --config.KEY=VALUE.
 
     Raises:
       UsageError: it ended before, or took longer than LIMIT.
@@ -59,24 +65,24 @@ def first_step(config: str, cache: pathlib.Path, overrides: list[str]) -> float:
                 time.sleep(0.005)
             return time.perf_counter() - began
         finally:
-            child.kill()  # it would save first, which is not asked for
+            child.kill()  # SIGTERM would make it save first
             child.wait()
 
 
 def _has_record(path: pathlib.Path) -> bool:
-    """Whether the first line of a file is there, whole."""
+    """Tells whether a file has a complete first line."""
     return path.exists() and "\n" in path.read_text()
 
 
 def help_time(arguments: list[str]) -> float:
-    """Seconds of a process that tells its help."""
+    """Returns the seconds of a Python process with these arguments and --help."""
     began = time.perf_counter()
     subprocess.run([sys.executable, *arguments, "--help"], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
     return time.perf_counter() - began
 
 
 def measure_first_step(config: str, repeats: int, overrides: list[str]) -> dict:
-    """Cold and warm in turns: seconds, and how many programs the folder held after each cold run."""
+    """Measures cold and warm runs in turns; returns their seconds, and the number of programs in the cache."""
     seconds = {"cold": [], "warm": []}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(repeats):
@@ -89,7 +95,7 @@ def measure_first_step(config: str, repeats: int, overrides: list[str]) -> dict:
 
 
 def table(result: dict) -> str:
-    """As text: a row a config or command, medians with least and most."""
+    """Returns the result as text: a row for each config and command, with median, least and most."""
 
     def told(values):
         return f"{values['median']:.2f} ({values['least']:.2f} to {values['most']:.2f})"
@@ -105,15 +111,15 @@ def table(result: dict) -> str:
 
 @cli.returns_exit_code
 def main(argv: list[str]) -> int:
-    """Measures, prints a table, and adds to what the file already tells of other configs."""
+    """Measures and prints a table; the file keeps the first steps of other configs."""
     parser = cli.Parser(
         prog="python -m benchmarks.startup",
         description=__doc__.splitlines()[0],
         epilog="Further arguments, --config.KEY=VALUE, go to launch.py.",
     )
     parser.add_argument("--config", default="configs/lump.py:digits", help="a recipe as launch.py takes it")
-    parser.add_argument("--repeats", type=int, default=3, help="of a cold and a warm run")
-    parser.add_argument("--json", action="store_true", help="prints one object, no table")
+    parser.add_argument("--repeats", type=int, default=3, help="pairs of a cold and a warm run")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, no table")
     parser.add_argument("--out", type=pathlib.Path, default=RESULT)
     given, overrides = parser.parse_known_args(argv)
     unknown = [argument for argument in overrides if not argument.startswith("--config.")]

@@ -1,4 +1,4 @@
-"""Images/s of the whole LUMP training step against PyTorch in the same run, its parts, and the machine's limit.
+"""Measures LUMP's training step: images/s against PyTorch, its parts, and how near it is to the machine's limit.
 
     python -m benchmarks.step                       # both sizes against both peers
     python -m benchmarks.step --sizes=demo --json --out=FILE   # one JSON object on stdout
@@ -8,11 +8,10 @@ the real training loop; `torch_plain` and `torch_best` are those of benchmarks.t
 four workers, and compiled bfloat16 with augmentation and buffer on the device. Images are random: their values do not
 matter for the time.
 
-Each program has a process of its own with all cores; it and its workers stand still while others are asked. They
-alternate; a turn begins with steps that are not timed: twice as many as workers may have batches ready, or one where a
-step takes more than a second. The first step, which compiles, is told apart: of PyTorch with what its compiler kept on
-disk from an earlier run, if anything. A ratio is that of one round; the median counts. Writes
-benchmarks/results/step.json.
+Each program has a process of its own with all cores; it and its workers are stopped while it is another's turn. A turn
+begins with steps that are not timed: twice as many as workers may have batches ready, or one where a step takes more
+than a second. The first step, which compiles, is recorded separately; PyTorch's compiler may find programs of an
+earlier run on disk. The ratio to a peer is the median of the ratios of all rounds. Writes benchmarks/results/step.json.
 """
 
 import argparse
@@ -22,26 +21,27 @@ import pathlib
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 
 from benchmarks import measure
 from configs import lump
-from ucl_jax import tables
-from ucl_jax.cli import Parser, exit_codes, read_config
-from ucl_jax.errors import UsageError, choose, require
+from ucl_jax.cli import Parser, returns_exit_code
+from ucl_jax.errors import UsageError, require, user_choice
+from ucl_jax.recipes import read_config
+from ucl_jax.results.tables import Table, make_frame, render
 
 ARGUMENT = {"paper": "cifar10,simsiam", "demo": "digits,simsiam"}
 PEERS = ("torch_plain", "torch_best")
 DTYPES = dict.fromkeys(("float32", "bfloat16"))
-MODES = ("auto", "default", "reduce-overhead", "max-autotune", "eager")  # of torch.compile; "eager" is without it
+MODES = ("auto", "default", "reduce-overhead", "max-autotune", "eager")  # of torch.compile; "eager" does not use it
 ROUNDS = {"paper": 3, "demo": 5}
 PART_ROUNDS = 2
 PARTS = ("augmentation", "forward + backward", "buffer", "input", "evaluation")
-IMAGES = 10_000  # of a task
-TURN = {"cpu": 3.0}  # seconds a turn of steps, elsewhere 2; a turn of a part lasts a third
-SLOW = 1.0  # seconds a call, from which one call is enough to come to a steady state, and a turn
+IMAGES = 10_000  # images of a task
+TURN = {"cpu": 3.0}  # seconds of a turn of steps; 2 on other devices; a turn of a part is a third as long
+SLOW = 1.0  # seconds; where a call takes longer, one untimed call is enough before a turn
 RESULT = measure.RESULTS / "step.json"
-# What peers read from the config tree: another override would make them something else than ours.
+# The keys of the config tree that peers read too: any other override would make them differ from ours.
 SHARED = (
     *(f"augment.{key}" for key in ("crop_scale", "flip", "jitter", "jitter_p", "gray_p", "mean", "std")),
     *(f"augment.replay_{key}" for key in ("crop_scale", "mean", "std")),
@@ -52,26 +52,29 @@ SHARED = (
 
 
 def get_config(size: str, overrides: list[str]):
-    """The config tree of a size; raises UsageError for an override that does not fit into it."""
+    """Returns the config tree of a size ("paper", "demo") with overrides KEY=VALUE; raises UsageError for a bad one."""
     for override in overrides:
         require("=" in override, f"--override={override} is not KEY=VALUE")
-    recipe = f"--config={lump.__file__}:{choose('size', size, ARGUMENT)}"
+    recipe = f"--config={lump.__file__}:{user_choice('size', size, ARGUMENT)}"
     return read_config([recipe, *(f"--config.{override}" for override in overrides)])
 
 
-# A process of one program. It answers a question {"what": name, "untimed": calls, "count": calls} with the seconds a
-# call, waited for together. Imports are inside: a process holds what its own program needs.
+# The process of one program. It answers a question {"what": name, "untimed": calls, "count": calls} with the seconds a
+# call, waited for together. Imports are inside, so that a process holds only what its own program needs.
 
 
 def serve(given: argparse.Namespace, size: str) -> None:
-    """Answers until there are no more questions; the first answer may be what is wrong with program or settings."""
+    """Works as the process of a program: answers until there are no more questions.
+
+    The first answer has facts about the program, or what is wrong with it or with the settings.
+    """
 
     def attempt(work):
-        """What `work` gives; of a peer, why it gives nothing. Its prints must not come between the answers."""
+        """Returns what `work` returns or, for a peer that fails, {"error": why}; what it prints goes to stderr."""
         try:
             with contextlib.redirect_stdout(sys.stderr):
                 return work()
-        except Exception as error:  # of PyTorch, whatever it is: ours is measured all the same
+        except Exception as error:  # a peer may fail in any way: ours is measured all the same
             if given.program == "ours":
                 raise
             lines = str(error).strip().splitlines() or [""]
@@ -102,7 +105,8 @@ def serve(given: argparse.Namespace, size: str) -> None:
 
 
 def _torch(given, size):
-    import torch  # noqa: F401  # the reason, when it is not there
+    """Makes a PyTorch program; returns facts about it, its timed functions, and other questions it answers."""
+    import torch  # noqa: F401  # first, so that its absence is the error
 
     from benchmarks import torch_lump
 
@@ -127,6 +131,7 @@ def _torch(given, size):
 
 
 def _images(config):
+    """Returns random images of a task, uint8 [IMAGES, S, S, 3]."""
     import numpy as np
 
     size = config.benchmark.image_size
@@ -134,9 +139,10 @@ def _images(config):
 
 
 def _ours(given, size):
+    """Makes our program; returns facts about it, its timed functions, and other questions it answers."""
     import os
 
-    os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.5")  # of a GPU; the peers need some, too
+    os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.5")  # of a GPU's memory; the peers need some, too
     import jax
 
     config = get_config(size, [*given.override, f"model.dtype={given.dtype}"])
@@ -153,7 +159,7 @@ def _ours(given, size):
         from ucl_jax.types import Batch
 
         batch = Batch(*(x[: config.train.batch_size] for x in (loop.images, loop.labels, loop.labels == 0)))
-        counted = compiled.cost(loop.compiled[0].lower(loop.state, batch, loop.key).compile())
+        counted = compiled.cost(loop.compiled[0].lower(loop.state, batch, loop.key, compiled.any_task()).compile())
         return counted | {"analytic_flops": compiled.analytic_flops(config, padding=False)}
 
     facts = {
@@ -169,19 +175,21 @@ def _ours(given, size):
 
 
 def _our_parts(loop: measure.Loop) -> dict[str, Callable[[], object]]:
-    """Parts of our step, each compiled alone; they are to be waited for."""
+    """Returns functions that do the parts of our step, each compiled alone, and return arrays to wait for."""
     import jax
     import jax.numpy as jnp
 
-    from ucl_jax import evaluate, parallel
-    from ucl_jax.data.stream import batch_indices
-    from ucl_jax.experiment import make_experiment
+    from benchmarks import compiled
+    from ucl_jax.data.tasks import batch_indices
+    from ucl_jax.evaluation import evaluators
     from ucl_jax.methods.base import Step
-    from ucl_jax.types import Batch
+    from ucl_jax.training import parallel
+    from ucl_jax.training.build import make_experiment
+    from ucl_jax.types import Batch, Variables, Views, clock_at
 
     config = loop.config
-    stage = make_experiment(config, None).stages[0]  # the same without an axis
-    objective, method, count = stage.objective, stage.method, config.train.batch_size
+    phase = make_experiment(config, None).phases[0]  # the same phase, without an axis of devices
+    objective, method, count = phase.objective, phase.method, config.train.batch_size
 
     def batches():
         for epoch in range(10**6):
@@ -191,44 +199,45 @@ def _our_parts(loop: measure.Loop) -> dict[str, Callable[[], object]]:
     coming = batches()
     batch = jax.device_put(next(coming))
     keys = jax.random.split(jax.random.key(1), count)
-    params, model_state, memory = jax.tree.map(jnp.copy, (loop.state.params, loop.state.model_state, loop.state.memory))
-    params, model_state, memory = jax.device_put((params, model_state, memory), jax.local_devices()[0])
+    network, memory = jax.tree.map(jnp.copy, (loop.state.network, loop.state.memory))
+    network, memory = jax.device_put((network, memory), jax.local_devices()[0])
 
     jit = partial(jax.jit, compiler_options=parallel.compiler_options(jax.default_backend()))
 
     @jit
     def augmented(keys, batch):
-        views = objective.views(keys, batch)
-        return views, objective.replay_views(keys, batch, views[1])
+        return objective.views(keys, batch, "present"), objective.views(keys, batch, "replayed")
 
-    gradient = jit(jax.value_and_grad(objective.loss, has_aux=True))
+    @jit
+    def gradient(network, views):
+        def loss(params):
+            return objective.loss(Variables(params, network.state), views, clock_at(jnp.int32(0), compiled.any_task()))
 
-    def exchange(memory, batch, frozen, key):
-        past = method.recall(memory, key, count)
-        return method.observe(memory, Step(batch, frozen, (), (), ()), key), past
+        return jax.value_and_grad(loss, has_aux=True)(network.params)
+
+    def exchange(memory, batch, views, key):
+        recalled = method.recall(memory, key, count)
+        kept = Views(views.image[1:], views.label)
+        return method.observe(memory, Step(batch, recalled, kept, (), (), ()), key), recalled
 
     exchange = jit(exchange, donate_argnums=0)
-    views = []  # made when first asked for
 
+    @cache  # made when first asked for
     def shown():
-        if not views:
-            views.extend(augmented(keys, batch)[0])
-        return tuple(views)
+        return augmented(keys, batch)[0]
 
     def exchanged():
         nonlocal memory
-        memory, past = exchange(memory, batch, shown()[1], jax.random.key(2))
+        memory, past = exchange(memory, batch, shown(), jax.random.key(2))
         return past, memory
 
     def read_out():
         images = loop.images[: config.eval.batch_size]
-        return evaluate.extract(
-            lambda x: loop.compiled[0].features(loop.state.params, loop.state.model_state, x), images, len(images)
-        )
+        return evaluators.extract(partial(loop.compiled[0].features, loop.state.network), images, len(images))
 
     works = (
         lambda: augmented(keys, batch),
-        lambda: gradient(params, model_state, shown()),
+        lambda: gradient(network, shown()),
         exchanged,
         lambda: jax.device_put(next(coming)),
         read_out,
@@ -237,7 +246,10 @@ def _our_parts(loop: measure.Loop) -> dict[str, Callable[[], object]]:
 
 
 def _rates() -> dict[str, float]:
-    """FLOP/s of square matrix products, the best of several sizes, and bytes/s of a copy, read and written."""
+    """Measures the machine: FLOP/s of square matrix products, the best of several sizes, and bytes/s of a copy.
+
+    A copy counts the bytes that are read and those that are written.
+    """
     import jax
     import jax.numpy as jnp
 
@@ -249,7 +261,7 @@ def _rates() -> dict[str, float]:
             jax.block_until_ready(product(x))
             rate = 2 * size**3 / min(measure.seconds(lambda x=x: product(x), 3) for _ in range(3))
             found[dtype] = max(found.get(dtype, 0.0), rate)
-    add = jax.jit(lambda x: x + 1, donate_argnums=0)  # in place: new memory would be paid for page by page
+    add = jax.jit(lambda x: x + 1, donate_argnums=0)  # in place, because the first use of new memory takes time
     x = add(jnp.zeros(2**27))
 
     def copy():
@@ -265,13 +277,15 @@ def _rates() -> dict[str, float]:
 
 
 class ProgramError(Exception):
-    """What a peer could not do."""
+    """A peer could not do what it was asked for."""
 
 
 class Programs:
-    """The programs of one size that run: asks them, and remembers how long a call takes.
+    """The running programs of one size. It asks them questions, and remembers how long a call takes.
 
-    `facts` are their first answers; `failed` says why a program, or a part of it, is not there.
+    Attributes:
+      facts: the first answer of each program that runs.
+      failed: why a program, or a part of it ("PROGRAM, PART"), cannot be measured.
     """
 
     def __init__(self, size: str, given: argparse.Namespace, stack: contextlib.ExitStack):
@@ -297,7 +311,7 @@ class Programs:
                 raise SystemExit(f"{size}: {name} has {found} parameters, ours {wanted}: no comparison")
 
     def question(self, name: str, what: str) -> dict:
-        """The answer of a program to a question that is not about time."""
+        """Returns the answer of a program to a question that is not about time."""
         return self._ask[name]({"what": what})
 
     def _call(self, name: str, what: str, untimed: int, count: int) -> float:
@@ -308,7 +322,7 @@ class Programs:
         return answer["seconds"]
 
     def turn(self, name: str, what: str, length: float) -> float:
-        """Seconds a call in a turn of about `length` seconds, after untimed calls."""
+        """Returns the seconds a call in a turn of about `length` seconds, after untimed calls."""
         wanted = max(1, self.facts[name]["untimed"].get(what, 1))
         for _ in range(4):  # the first estimates may be far off
             before = self._estimate.get((name, what), 2 * SLOW)
@@ -320,7 +334,7 @@ class Programs:
         return seconds
 
     def rounds(self, what: str, count: int, length: float) -> dict[str, list[float]]:
-        """Seconds a call in each round, of each program that has such a part and that can do it."""
+        """Returns the seconds a call in each round, for the programs that have such a part and can do it."""
 
         def turn(name):
             if (key := f"{name}, {what}") in self.failed:
@@ -339,7 +353,7 @@ class Programs:
 
 
 def measure_size(size: str, given: argparse.Namespace) -> dict:
-    """What the programs take at one size; for the first one, the machine's rates too."""
+    """Measures the programs at one size; at the first size of the command line, the machine's rates too."""
     with contextlib.ExitStack() as stack:
         programs = Programs(size, given, stack)
         facts = programs.facts
@@ -367,11 +381,11 @@ def measure_size(size: str, given: argparse.Namespace) -> dict:
     return record
 
 
-# What is made of it: pure functions.
+# Pure functions of the measurements.
 
 
 def ratios(seconds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
-    """Our speed over each peer's: spread of the ratios of rounds."""
+    """Returns our speed over each peer's: the spread of the ratios of all rounds."""
     ours = seconds["ours"]
     return {
         peer: measure.spread([theirs / mine for mine, theirs in zip(ours, values, strict=True)])
@@ -381,10 +395,18 @@ def ratios(seconds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
 
 
 def limit(cost: dict[str, float], rates: dict[str, dict[str, float]], dtype: str, seconds: float, cpu: bool) -> dict:
-    """How near a step of `seconds` with FLOPs and bytes `cost` is to the measured rates of a machine.
+    """Returns how near a step is to the measured rates of a machine.
 
-    A bound is the least time that the products, or the memory traffic, would take; the larger one holds. XLA's count
-    of FLOPs is used on CPU; elsewhere the one by hand, for XLA's knows nothing of what libraries compute for it.
+    A bound is the least time that the products, or the memory traffic, would take; the larger one is the step's. On CPU
+    the FLOPs are those that XLA counts. Elsewhere they are counted by hand, because XLA does not count those in
+    libraries.
+
+    Args:
+      cost: FLOPs and bytes of the step, by XLA and by hand.
+      rates: FLOP/s and bytes/s that each program measured; the best one counts.
+      dtype: the type that the step computes in.
+      seconds: the seconds that a step takes.
+      cpu: whether the device is a CPU.
     """
     product, copy = (max(measured[kind] for measured in rates.values()) for kind in (dtype, "copy"))
     flops = cost["flops"] if cpu else cost["analytic_flops"]
@@ -404,7 +426,14 @@ def limit(cost: dict[str, float], rates: dict[str, dict[str, float]], dtype: str
 
 
 def summarise(records: dict[str, dict], rates: dict, dtype: str, batch: dict[str, int]) -> dict:
-    """The numbers of the result from what was measured at each size; `batch` images a step."""
+    """Returns the numbers of the result, made from what was measured at each size.
+
+    Args:
+      records: size -> what `measure_size` returns.
+      rates: FLOP/s and bytes/s that each program measured.
+      dtype: the type that our step computes in.
+      batch: size -> images a step.
+    """
 
     def each(make):
         return {size: make(size, record) for size, record in records.items()}
@@ -454,8 +483,8 @@ def _seconds(values: list[float]) -> str:
 
 
 def table(result: dict) -> str:
-    """The result as text; a spread is median (least..most)."""
-    rows = [["size", "what", "program", "seconds", "images/s", "ours over it"]]
+    """Returns the result as text; a spread is median (least..most)."""
+    columns, rows = ["size", "what", "program", "seconds", "images/s", "ours over it"], []
     for size, steps in result["steps"].items():
         for name, seconds in steps.items():
             faster = result["ratio_spread"][size].get(name)
@@ -467,7 +496,7 @@ def table(result: dict) -> str:
                 rows.append([size, part, name, _spread(seconds), "-", _spread(faster) if faster else "-"])
         for name, seconds in result["first_seconds"][size].items():
             rows.append([size, "first step", name, f"{seconds:.1f}", "-", "-"])
-    lines = [tables.render(rows, "text", left=3), ""]
+    lines = [render(Table("", make_frame(columns, rows), words=3)), ""]
     for size, one in result["limits"].items():
         lines.append(
             f"{size}: {one['flops'] / 1e9:.4g} GFLOP and at least {one['bytes'] / 1e9:.4g} GB a step by XLA's count, "
@@ -485,7 +514,7 @@ def table(result: dict) -> str:
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    """The arguments; raises UsageError."""
+    """Parses and checks the command line; raises UsageError."""
 
     def words(text):
         return [word for word in text.split(",") if word]
@@ -504,22 +533,22 @@ def parse(argv: list[str]) -> argparse.Namespace:
     given = parser.parse_args(argv)
     require(bool(given.sizes), "--sizes is empty")
     require(given.rounds is None or given.rounds >= 1, f"--rounds is {given.rounds}; it must be at least 1")
-    choose("--dtype", given.dtype, DTYPES)
+    user_choice("--dtype", given.dtype, DTYPES)
     for peer in given.peers:
-        choose("peer", peer, dict.fromkeys(PEERS))
+        user_choice("peer", peer, dict.fromkeys(PEERS))
     for size in given.sizes:
         get_config(size, given.override)
     for key in (override.partition("=")[0] for override in given.override):
-        require(key in SHARED or not given.peers, f"the peers know no {key}; take --peers= for ours alone")
+        require(key in SHARED or not given.peers, f"the peers do not read {key}; give --peers= to measure ours alone")
     whole = {"sizes": list(ARGUMENT), "peers": list(PEERS), "parts": True, "override": [], "dtype": "float32"}
     partial = any(getattr(given, name) != value for name, value in whole.items())
     measure.check_out(given.out, RESULT, partial and not given.program)
     return given
 
 
-@exit_codes
+@returns_exit_code
 def main(argv: list[str]) -> int:
-    """Measures, writes and prints."""
+    """Measures, writes the file, and prints a table or one JSON object."""
     given = parse(argv)
     if given.program:
         serve(given, given.sizes[0])

@@ -1,4 +1,4 @@
-"""Writes the tables of README.md and docs anew, from benchmarks/results and from the package.
+"""Updates the tables in README.md and docs from benchmarks/results and from the package.
 
     python -m benchmarks.tables
 
@@ -8,72 +8,33 @@ A table stands between `<!-- table NAME -->` and `<!-- end -->`; NAME is a key o
 import itertools
 import json
 import re
+import sys
 from collections.abc import Callable
 
-import numpy as np
-
-from benchmarks import fidelity, performance
+from benchmarks import fidelity, imports, performance
 from benchmarks.fidelity import RESULTS, ROOT
-from ucl_jax import metrics, report, tables
-from ucl_jax.cli import Parser, exit_codes
+from ucl_jax.cli import Parser, returns_exit_code
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.data.tiny_imagenet_classes import CLASSES
-from ucl_jax.errors import write_whole
+from ucl_jax.evaluation import accuracy_matrix
+from ucl_jax.files import write_atomically
+from ucl_jax.results import compare
+from ucl_jax.results.load import load_results
+from ucl_jax.results.schema import RunResult
+from ucl_jax.results.tables import Table, make_frame, mean_and_deviation, of_seeds, render
 
-PAGES = ("README.md", "docs/fidelity.md", "docs/performance.md", "docs/tiny_imagenet.md")
-
-
-def load(study: str) -> list[dict]:
-    """Every results.json of a study, by name."""
-    return [report.load_results(path) for path in sorted((RESULTS / study).glob("*.json"))]
-
-
-RECIPES = ("finetune", "pnn", "si", "agem", "gss", "er", "der", "derpp", "lump", "multitask")
-OBJECTIVES = ("supervised", "simsiam", "barlow_twins")
+PAGES = ("README.md", "docs/architecture.md", "docs/fidelity.md", "docs/performance.md", "docs/tiny_imagenet.md")
 
 
-def _row(run: dict) -> tuple[str, str]:
-    return run["config"]["objective"]["name"], run["config"]["recipe"]
+def load(study: str) -> list[RunResult]:
+    """Returns every result of a study, in the order of their names."""
+    return [load_results(path) for path in sorted((RESULTS / study).glob("*.json"))]
 
 
-def _ordered(study: str) -> list[dict]:
-    """Runs in the order of the paper's table, then by seed."""
-
-    def place(run):
-        objective, recipe = _row(run)
-        return OBJECTIVES.index(objective), RECIPES.index(recipe), run["config"]["seed"]
-
-    return sorted(load(study), key=place)
-
-
-def table1(study: str) -> str:
-    """Rows in the order of the paper's table, mean and deviation over seeds that differ in nothing else."""
-    return tables.table_of_seeds(_ordered(study), "markdown")
-
-
-def learned(study: str) -> str:
-    """kNN within the task: the untrained network, right after learning a task, and after the last one."""
-    rows = [["objective", "recipe", "untrained", "a task just learned", "after the last task"]]
-    for (objective, recipe), group in itertools.groupby(_ordered(study), key=_row):
-        probes = [run["probes"]["knn_task"] for run in group]
-        cells = [
-            f"{np.mean(values):.2f}"
-            for values in (
-                [p["random_init"] for p in probes],
-                [metrics.learning_accuracy(p["matrix"]) for p in probes if len(p["matrix"]) > 1],
-                [metrics.average_accuracy(p["matrix"], len(p["matrix"]) == 1) for p in probes],
-            )
-            if values
-        ]
-        if len(cells) == 3:
-            rows.append([objective, recipe, *cells])
-    return tables.render(rows, "markdown", left=2)
-
-
-# What each recipe is, and what it keeps.
+# Recipe -> what its method does, and what it stores; in the order of the tables.
 METHODS = {
     "finetune": ("the present alone; the lower bound", "nothing"),
-    "multitask": ("joint training on all tasks; the upper bound", "nothing (all data)"),
+    "pnn": ("progressive networks, Rusu et al. 2016", "a network a task"),
     "si": ("synaptic intelligence, Zenke et al. 2017", "3 trees of the parameters' size"),
     "agem": ("averaged GEM, Chaudhry et al. 2019", "256 images"),
     "gss": ("gradient-based sample selection, greedy, Aljundi et al. 2019", "256 images, a score each"),
@@ -81,21 +42,54 @@ METHODS = {
     "der": ("dark experience replay, Buzzega et al. 2020", "256 images, an output each"),
     "derpp": ("DER++, Buzzega et al. 2020", "256 images, an output each"),
     "lump": ("mixup with the past, Madaan et al. 2022", "256 images, a view (or label) each"),
-    "pnn": ("progressive networks, Rusu et al. 2016", "a network a task"),
+    "cassle": ("CaSSLe, Fini et al. 2022", "a frozen network, a head"),
+    "pfr": ("projected functional regularisation, Gomez-Villa et al. 2022", "a frozen network, a head"),
+    "multitask": ("joint training on all tasks; the upper bound", "nothing (all data)"),
 }
+OBJECTIVES = ("supervised", "simsiam", "barlow_twins")
+
+
+def _ordered(study: str) -> list[RunResult]:
+    """Returns the results of a study in the order of the paper's table, then by seed."""
+    return sorted(
+        load(study), key=lambda run: (OBJECTIVES.index(run.objective), list(METHODS).index(run.recipe), run.seed)
+    )
+
+
+def table1(study: str) -> str:
+    """Returns the table of a study in the order of the paper's table: mean and deviation over seeds."""
+    return render(of_seeds(_ordered(study)), "markdown")
+
+
+def learned(study: str) -> str:
+    """Returns a table of kNN within the task: untrained, right after learning each task, and after the last one."""
+    rows = []
+    continual = [run for run in _ordered(study) if not run.joint]
+    for (objective, recipe), group in itertools.groupby(continual, key=lambda run: (run.objective, run.recipe)):
+        runs = list(group)
+        values = (
+            [compare.untrained(run, "knn_task") for run in runs],
+            [accuracy_matrix.learning_accuracy(run.probes["knn_task"].matrix) for run in runs],
+            [compare.average_accuracy(run, "knn_task") for run in runs],
+        )
+        rows.append([objective, recipe, *(mean_and_deviation(of_runs)[0] for of_runs in values)])
+    columns = ["objective", "recipe", "untrained", "a task just learned", "after the last task"]
+    return render(Table("", make_frame(columns, rows), words=2), "markdown")
 
 
 def methods() -> str:
-    """Every recipe with its paper, what it stores, and its measured cost."""
+    """Returns a table of all recipes: the method and its paper, what it stores, and its measured cost."""
     path = RESULTS / "cost.json"
     cost = json.loads(path.read_text()) if path.exists() else None
-    rows = [["recipe", "method", "stores", "step time, finetune = 1"]]
+    rows = []
     for recipe, (what, stores) in METHODS.items():
         told = "1 (the same step)"
         if recipe != "multitask":
-            told = f"{cost['ratio'][recipe]['median']:.2f}" if cost else "not measured yet"
+            known = cost is not None and recipe in cost["ratio"]
+            told = f"{cost['ratio'][recipe]['median']:.2f}" if known else "not measured yet"
         rows.append([f"[{recipe}](configs/{recipe}.py)", what, stores, told])
-    table = tables.render(rows, "markdown", left=4)
+    columns = ["recipe", "method", "stores", "step time, finetune = 1"]
+    table = render(Table("", make_frame(columns, rows), words=4), "markdown")
     if cost is None:
         return table
     s = cost["settings"]
@@ -108,18 +102,17 @@ def methods() -> str:
 
 
 def tiny_imagenet_tasks() -> str:
-    """The classes of every task of Split Tiny-ImageNet, by wnid and name."""
+    """Returns a table of the classes of every task of Split Tiny-ImageNet, by WordNet id and name."""
     benchmark, classes = BENCHMARKS["tiny_imagenet"], [f"{wnid} {name}" for wnid, name in CLASSES.items()]
     width = benchmark.classes_per_task
-    rows = [["task", *(f"class {k + 1}" for k in range(width))]]
-    for task in range(benchmark.num_tasks):
-        rows.append([str(task + 1), *classes[task * width : (task + 1) * width]])
-    return tables.render(rows, "markdown", left=1 + width)
+    rows = [[task + 1, *classes[task * width : (task + 1) * width]] for task in range(benchmark.num_tasks)]
+    frame = make_frame(["task", *(f"class {k + 1}" for k in range(width))], rows)
+    return render(Table("", frame, words=1 + width), "markdown")
 
 
 def parity_table() -> str:
-    """LUMP here and in PyTorch over paired seeds, from parity.json."""
-    from benchmarks import parity  # imports JAX
+    """Returns the table of LUMP here and in PyTorch, over paired seeds, from parity.json."""
+    from benchmarks import parity  # imported late, because it imports JAX
 
     result = json.loads(parity.RESULT.read_text())
     where = f"{result['device']}, JAX {result['jax']}, PyTorch {result['torch']}, commit {result['commit'][:10]}"
@@ -127,6 +120,7 @@ def parity_table() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "folders": imports.picture,
     "table1-digits": lambda: table1("table1-digits"),
     "learned-digits": lambda: learned("table1-digits"),
     "table1-cifar10-small": lambda: table1("table1-cifar10-small"),
@@ -140,7 +134,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def filled(page: str) -> str:
-    """A page with its tables made anew."""
+    """Returns the text of a page with its tables made again."""
 
     def replace(match):
         return f"<!-- table {match[1]} -->\n{TABLES[match[1]]()}\n<!-- end -->"
@@ -148,13 +142,14 @@ def filled(page: str) -> str:
     return re.sub(r"<!-- table ([\w-]+) -->\n.*?<!-- end -->", replace, page, flags=re.DOTALL)
 
 
-@exit_codes
-def main() -> None:
-    """Rewrites the pages in place."""
-    Parser(prog="python -m benchmarks.tables", description=f"Writes the tables of {', '.join(PAGES)}.").parse_args()
+@returns_exit_code
+def main(argv: list[str]) -> None:
+    """Updates all pages in place."""
+    parser = Parser(prog="python -m benchmarks.tables", description=f"Writes the tables of {', '.join(PAGES)}.")
+    parser.parse_args(argv)
     for name in PAGES:
-        write_whole(ROOT / name, filled((ROOT / name).read_text()))
+        write_atomically(ROOT / name, filled((ROOT / name).read_text()))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

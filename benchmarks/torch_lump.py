@@ -1,11 +1,11 @@
-"""LUMP with SimSiam in PyTorch, for benchmarks.step to compare with: a plain loop, and PyTorch at its best.
+"""Implements LUMP with SimSiam in PyTorch, to compare with: a plain loop, and PyTorch at its best.
 
-Written from the paper and the method's description, with the settings of this project's config tree. Where a choice
-makes a peer faster without changing what it is, it is made: workers that outlive an epoch, full batches only, constants
-made once, and crops without antialias at its best.
+It was written from the paper and the method's description, and takes its settings from this project's config tree. What
+makes it faster without changing the method is done: workers outlive an epoch, all batches are full, constants are made
+once, and PyTorch at its best crops without antialias.
 
-A program has `step()` and `parts`, functions that do the work of one step, or of a part of it, and do not wait for a
-GPU; `untimed`, the calls of each that must precede a measurement; and `facts`.
+A program has `step()`, which does a training step; `parts`, functions that do a part of one; `untimed`, how often each
+must be called before a measurement; and `facts`. Its functions do not wait for a GPU.
 """
 
 import random
@@ -20,29 +20,29 @@ from PIL import Image, ImageEnhance, ImageFilter
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-RATIO = (3 / 4, 4 / 3)  # of a crop's sides, log-uniform
-ATTEMPTS = 10  # to draw a crop that fits
+RATIO = (3 / 4, 4 / 3)  # range of a crop's width over its height, drawn log-uniformly
+ATTEMPTS = 10  # draws of a crop until one fits into the image
 LUMA = (0.299, 0.587, 0.114)
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 BLUR_ABOVE, BLUR_P, BLUR_SIGMA = 32, 0.5, (0.1, 2.0)
 
 
 def device() -> torch.device:
-    """The one that both programs take."""
+    """Returns the device that both programs use: the GPU, where there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def wait() -> None:
-    """Until a GPU has done what it was given."""
+    """Waits until the GPU, where there is one, has finished its work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
-# The network of ucl_jax.models, layers by the names that they have there.
+# The network of ucl_jax.models; layers have the names that they have there.
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions with a shortcut, projected where the shape changes."""
+    """A residual block: two 3x3 convolutions with a shortcut, which is projected where the shape changes."""
 
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
@@ -56,13 +56,13 @@ class Block(nn.Module):
             self.shortcut_norm = nn.BatchNorm2d(outputs)
 
     def forward(self, x):
-        """[B, C, H, W] -> [B, outputs, ceil(H / stride), ceil(W / stride)]."""
+        """Maps [B, C, H, W] to [B, outputs, ceil(H / stride), ceil(W / stride)]."""
         y = self.second_norm(self.second(F.relu(self.first_norm(self.first(x)))))
         return F.relu(y + (self.shortcut_norm(self.shortcut(x)) if self.projects else x))
 
 
 class ResNet18(nn.Module):
-    """ResNet-18 for small images: 3x3 stem of stride 1, no max-pool."""
+    """ResNet-18 for small images, with a 3x3 stem of stride 1 and no max-pool."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -80,7 +80,7 @@ class ResNet18(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x):
-        """[B, 3, H, W] -> [B, 8 * width]."""
+        """Maps images [B, 3, H, W] to features [B, 8 * width]."""
         x = F.relu(self.stem_norm(self.stem(x)))
         for name in self.blocks:
             x = getattr(self, name)(x)
@@ -88,7 +88,7 @@ class ResNet18(nn.Module):
 
 
 class Projector(nn.Module):
-    """Two affine layers with batch norm after each; no ReLU on the output."""
+    """A head of two affine layers with batch norm after each, and no ReLU on the output."""
 
     def __init__(self, inputs: int, hidden: int, outputs: int):
         super().__init__()
@@ -96,12 +96,12 @@ class Projector(nn.Module):
         self.output, self.output_norm = nn.Linear(hidden, outputs), nn.BatchNorm1d(outputs)
 
     def forward(self, x):
-        """[B, inputs] -> [B, outputs]."""
+        """Maps [B, inputs] to [B, outputs]."""
         return self.output_norm(self.output(F.relu(self.hidden_norm(self.hidden(x)))))
 
 
 class Predictor(nn.Module):
-    """A bottleneck back to the input's dimension."""
+    """A head that maps through a bottleneck back to the dimension of its input."""
 
     def __init__(self, inputs: int, hidden: int):
         super().__init__()
@@ -109,12 +109,12 @@ class Predictor(nn.Module):
         self.output = nn.Linear(hidden, inputs)
 
     def forward(self, x):
-        """[B, inputs] -> [B, inputs]."""
+        """Maps [B, inputs] to [B, inputs]."""
         return self.output(F.relu(self.hidden_norm(self.hidden(x))))
 
 
 class SimSiam(nn.Module):
-    """Backbone, projector and predictor of a config tree."""
+    """The network of SimSiam: backbone, projector and predictor, with the sizes of a config tree."""
 
     def __init__(self, config):
         super().__init__()
@@ -124,17 +124,17 @@ class SimSiam(nn.Module):
         self.predictor = Predictor(heads.output_dim, heads.predictor_dim)
 
     def forward(self, x):
-        """[B, 3, H, W] -> projection and prediction, [B, output_dim] each."""
+        """Maps images [B, 3, H, W] to projection and prediction, [B, output_dim] each."""
         projection = self.projector(self.backbone(x))
         return projection, self.predictor(projection)
 
 
 LEAVES = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var", "kernel": "weight"}
-AXES = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}  # of kernels HWIO and [in, out], by their number
+AXES = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}  # number of axes -> PyTorch's order of the axes of HWIO, [in, out]
 
 
 def from_ours(*trees) -> dict[str, torch.Tensor]:
-    """Parameters and statistics of ucl_jax by the names and in the layouts of a SimSiam's state dict."""
+    """Returns trees of ucl_jax, parameters and statistics, as the state dict of a SimSiam."""
     named = {}
     for tree in trees:
         for path, leaf in flatten_dict(tree).items():
@@ -145,7 +145,7 @@ def from_ours(*trees) -> dict[str, torch.Tensor]:
 
 
 def simsiam_loss(network: nn.Module, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Symmetric negative cosine between a prediction and the other view's projection; two forward passes."""
+    """Returns SimSiam's loss: the negative cosine of each view's prediction and the other's projection, averaged."""
     (z1, p1), (z2, p2) = network(first), network(second)
 
     def distance(prediction, target):
@@ -155,16 +155,16 @@ def simsiam_loss(network: nn.Module, first: torch.Tensor, second: torch.Tensor) 
 
 
 def mix(present: torch.Tensor, past: torch.Tensor, weight) -> torch.Tensor:
-    """`weight * present + (1 - weight) * past`."""
+    """Returns `weight * present + (1 - weight) * past`."""
     return weight * present + (1 - weight) * past
 
 
 class Program:
-    """What both programs share: network, optimiser, evaluation, and forward and backward alone on fixed views."""
+    """What both programs share: the network, the optimiser, and fixed views for a forward and backward pass alone."""
 
     def __init__(self, config, images: np.ndarray):
         train = config.train
-        self.augment = a = SimpleNamespace(**config.augment)  # quicker to read, and known to the compiler
+        self.augment = a = SimpleNamespace(**config.augment)  # quicker to access, and the compiler understands it
         self.config, self.images, self.device = config, images, device()
         self.batch, self.capacity, self.seen = train.batch_size, config.method.buffer_size, 0
         self.network = self.lay(SimSiam(config).to(self.device))
@@ -181,20 +181,20 @@ class Program:
         self.shown = images[: config.eval.batch_size]
 
     def lay(self, value):
-        """A network or a batch of images in the program's memory format."""
+        """Returns a network or a batch of images in the program's memory format."""
         return value
 
     def optimizer_settings(self) -> dict:
-        """What else the optimiser is told."""
+        """Returns further arguments of the optimiser."""
         return {}
 
     def statistics(self, *values):
-        """Mean and deviation for `normalised`."""
+        """Returns mean and deviation of the colour channels as `normalised` takes them, [3, 1, 1] each."""
         return [torch.tensor(value).reshape(3, 1, 1) for value in values]
 
     @property
     def facts(self) -> dict:
-        """Parameters, threads, versions and device."""
+        """The number of parameters and of threads, the version of PyTorch, and the device."""
         return {
             "parameters": sum(p.numel() for p in self.network.parameters()),
             "threads": torch.get_num_threads(),
@@ -203,17 +203,17 @@ class Program:
         }
 
     def update(self, loss: torch.Tensor) -> None:
-        """A step of SGD."""
+        """Takes a step of SGD."""
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
 
 
-# The plain loop. Transforms of PIL images, one at a time.
+# The plain loop: transforms of PIL images, one at a time.
 
 
 def crop_box(size: int, scale: tuple[float, float]) -> tuple[int, int, int, int]:
-    """left, top, right, lower of a random part of a square image, as torchvision's RandomResizedCrop draws it."""
+    """Draws a part of a square image as torchvision's RandomResizedCrop does: left, top, right, lower."""
     for _ in range(ATTEMPTS):
         area = size * size * random.uniform(*scale)
         aspect = np.exp(random.uniform(np.log(RATIO[0]), np.log(RATIO[1])))
@@ -221,11 +221,11 @@ def crop_box(size: int, scale: tuple[float, float]) -> tuple[int, int, int, int]
         if 0 < width <= size and 0 < height <= size:
             left, top = random.randint(0, size - width), random.randint(0, size - height)
             return left, top, left + width, top + height
-    return 0, 0, size, size  # a square image has a ratio within the range
+    return 0, 0, size, size  # torchvision's fallback; a square image is within RATIO as it is
 
 
 def crop_and_flip(image: Image.Image, scale: tuple[float, float], flip: float, method) -> Image.Image:
-    """A random part at the image's size, mirrored at random."""
+    """Returns a random part of an image, resized to the image's size and mirrored at random."""
     image = image.crop(crop_box(image.width, scale)).resize(image.size, method)
     return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if random.random() < flip else image
 
@@ -238,7 +238,7 @@ def shift_hue(image: Image.Image, turns: float) -> Image.Image:
 
 
 def jitter(image: Image.Image, strengths: tuple[float, float, float, float]) -> Image.Image:
-    """Brightness, contrast, saturation and hue, each by a random amount, in random order."""
+    """Changes brightness, contrast, saturation and hue, each by a random amount, in random order."""
     enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
     for op in random.sample(range(4), 4):
         if op == HUE:
@@ -250,13 +250,13 @@ def jitter(image: Image.Image, strengths: tuple[float, float, float, float]) -> 
 
 
 def normalised(image, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-    """uint8 [H, W, 3] or a PIL image -> float [3, H, W]."""
+    """Returns an image, uint8 [H, W, 3] or of PIL, as a normalised float tensor [3, H, W]."""
     tensor = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div_(255)
     return tensor.sub_(mean).div_(std)
 
 
 def strong_view(image: Image.Image, a, normal) -> torch.Tensor:
-    """SimSiam's view by the settings `a`, those of config.augment."""
+    """Returns SimSiam's view of an image, [3, H, W], by the settings `a` of config.augment."""
     image = crop_and_flip(image, a.crop_scale, a.flip, Image.Resampling.BILINEAR)
     if random.random() < a.jitter_p:
         image = jitter(image, a.jitter)
@@ -268,12 +268,12 @@ def strong_view(image: Image.Image, a, normal) -> torch.Tensor:
 
 
 def weak_view(image: Image.Image, a, normal) -> torch.Tensor:
-    """The view of replayed images."""
+    """Returns the view of a replayed image, [3, H, W]."""
     return normalised(crop_and_flip(image, a.replay_crop_scale, a.flip, Image.Resampling.BICUBIC), *normal)
 
 
 class Views(Dataset):
-    """Two views of an image, and the image as it is."""
+    """A data set of images: two views of each, and the image as it is."""
 
     def __init__(self, images: np.ndarray, a, normal):
         self.images, self.a, self.normal = images, a, normal
@@ -287,7 +287,7 @@ class Views(Dataset):
 
 
 class Forever(Sampler):
-    """Permutations without end: workers never wait for an epoch to begin."""
+    """A sampler of permutations without end, so that workers never wait for an epoch to begin."""
 
     def __init__(self, count: int):
         self.count = count
@@ -298,7 +298,10 @@ class Forever(Sampler):
 
 
 class Plain(Program):
-    """Images pass through PIL in worker processes, replayed ones in this process; float32; the buffer on the host."""
+    """The plain loop, in float32 with the buffer on the host.
+
+    PIL makes the views of present images in worker processes, and those of replayed images in this process.
+    """
 
     def __init__(self, config, images: np.ndarray, workers: int = 4):
         super().__init__(config, images)
@@ -306,7 +309,8 @@ class Plain(Program):
         dataset = Views(images, self.augment, self.normal[0])
         pin = self.device.type == "cuda"
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than this machine has cores
+            # PyTorch warns where there are more workers than cores.
+            warnings.filterwarnings("ignore", "This DataLoader will create")
             loader = DataLoader(dataset, self.batch, sampler=Forever(len(images)), num_workers=workers, pin_memory=pin)
             self.batches = iter(loader)
         queue = workers * (loader.prefetch_factor or 0)
@@ -318,12 +322,12 @@ class Plain(Program):
             "buffer": self.buffer_only,
             "evaluation": self.evaluate,
         }
-        # What the workers made during another measurement must not be counted as made in no time.
+        # Batches that the workers prepared before a measurement must not be timed.
         self.untimed = {"step": 2 * queue, "augmentation": 2 * queue}
         self.mode = f"eager, float32, {workers} workers"
 
     def step(self) -> None:
-        """One training step."""
+        """Takes a training step."""
         first, second, raw = next(self.batches)
         views = first.to(self.device), second.to(self.device)
         if self.seen:
@@ -335,18 +339,18 @@ class Plain(Program):
         self.observe(raw, second)
 
     def recall(self) -> list[int]:
-        """Slots of a batch, without replacement; all equally often where fewer are filled."""
+        """Draws the slots of a batch without replacement; where fewer are filled, all of them equally often."""
         filled = min(self.seen, self.capacity)
         order = random.sample(range(filled), min(filled, self.batch))
         return [order[i % len(order)] for i in range(self.batch)]
 
     def weak(self, slots: list[int]) -> torch.Tensor:
-        """Views of stored images, one at a time."""
+        """Returns the views of stored images, [B, 3, H, W], made one at a time."""
         images = [Image.fromarray(self.raw[slot].numpy()) for slot in slots]
         return torch.stack([weak_view(image, self.augment, self.normal[1]) for image in images])
 
     def observe(self, raw: torch.Tensor, frozen: torch.Tensor) -> None:
-        """Reservoir sampling, one image after the other."""
+        """Updates the buffer by reservoir sampling, one image after the other."""
         for image, view in zip(raw, frozen):
             slot = self.seen if self.seen < self.capacity else random.randint(0, self.seen)
             self.seen += 1
@@ -354,24 +358,24 @@ class Plain(Program):
                 self.raw[slot], self.frozen[slot] = image, view
 
     def augment_only(self) -> None:
-        """Views of a present batch, and of a replayed one."""
+        """Makes the views of a present batch and of a replayed one."""
         next(self.batches)
         self.weak(self.recall())
 
     def backward_only(self) -> None:
-        """Loss and gradients."""
+        """Computes loss and gradients of fixed views."""
         simsiam_loss(self.network, *self.fixed[:2]).backward()
         self.optimizer.zero_grad()
 
     def buffer_only(self) -> None:
-        """Recall and write."""
+        """Draws a batch from the buffer, and updates the buffer."""
         slots = self.recall()
         frozen = self.frozen[slots]
         self.observe(self.raw[slots], frozen)
 
     @torch.no_grad()
     def evaluate(self) -> np.ndarray:
-        """Features of a batch of images."""
+        """Returns the features of a batch of images, [N, F]."""
         self.network.eval()
         images = torch.stack([normalised(Image.fromarray(image), *self.normal[0]) for image in self.shown])
         features = self.network.backbone(images.to(self.device)).cpu().numpy()
@@ -379,23 +383,23 @@ class Plain(Program):
         return features
 
 
-# PyTorch at its best. Transforms of batches on the device, float [B, 3, H, W] in [0, 1].
+# PyTorch at its best: transforms of batches on the device, float [B, 3, H, W] in [0, 1].
 
 
 def luma(images: torch.Tensor) -> torch.Tensor:
-    """[B, 3, H, W] -> [B, 1, H, W]."""
+    """Returns the brightness of images [B, 3, H, W], [B, 1, H, W]."""
     red, green, blue = images.split(1, dim=1)
     return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
 
 
 def blend(images: torch.Tensor, other: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
-    """From `other` (factor 0) to `images` (factor 1) and beyond, clipped; one factor [B] an image."""
+    """Blends each image by its factor [B], from `other` (factor 0) to `images` (factor 1) and beyond; clips."""
     factor = factor[:, None, None, None]
     return (factor * images + (1 - factor) * other).clamp(0, 1)
 
 
 def adjust_hue(images: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-    """Turns the hue of each image by turns [B], through HSV."""
+    """Turns the hue of each image, in HSV, by a part of a full turn, [B]."""
     red, green, blue = images.unbind(1)
     value = images.amax(1)
     chroma = value - images.amin(1)
@@ -411,9 +415,15 @@ def adjust_hue(images: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
 
 
 def apply_jitter(images: torch.Tensor, factors: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
-    """Four adjustments of each image: factors [B, 4] and order [B, 4] of BRIGHTNESS, CONTRAST, SATURATION, HUE.
+    """Changes brightness, contrast, saturation and hue of each image, in an order of its own.
 
-    Hue once, blends before it, and blends after it; a blend with factor 1 stands for those on the other side.
+    Hue is costly and is changed once for the whole batch. The other changes are blends: three passes before the hue and
+    three after it, where a factor of 1 leaves alone the images whose change is not due in that pass.
+
+    Args:
+      images: [B, 3, H, W].
+      factors: [B, 4], of BRIGHTNESS, CONTRAST, SATURATION, HUE.
+      order: [B, 4], permutations of these.
     """
     hue_place = (order == HUE).int().argmax(1)
 
@@ -433,7 +443,7 @@ def apply_jitter(images: torch.Tensor, factors: torch.Tensor, order: torch.Tenso
 
 
 def random_crops(images: torch.Tensor, scale: tuple[float, float], flip: float, method: str) -> torch.Tensor:
-    """A random part of each square image at its size, mirrored at random; drawn as `crop_box` draws."""
+    """Returns a random part of each square image, resized to its size and mirrored at random; see `crop_box`."""
     count, size, at = len(images), images.shape[-1], images.device
     area = size * size * torch.empty(count, ATTEMPTS, device=at).uniform_(*scale)
     aspect = RATIO[0] * (RATIO[1] / RATIO[0]) ** torch.rand(count, ATTEMPTS, device=at)
@@ -452,7 +462,7 @@ def random_crops(images: torch.Tensor, scale: tuple[float, float], flip: float, 
 
 
 def blurred(images: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-    """A Gaussian of sigma [B] pixels for each image, by its two axes; edges reflected."""
+    """Blurs each image by a Gaussian of sigma [B] pixels, one axis after the other; edges are reflected."""
     half = images.shape[-1] // 20
     offset = torch.arange(-half, half + 1, device=images.device)
     taps = torch.exp(-0.5 * (offset / sigma[:, None]) ** 2)
@@ -464,7 +474,7 @@ def blurred(images: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
 
 
 def strong_views(images: torch.Tensor, a, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-    """SimSiam's view of a batch by the settings `a`, those of config.augment."""
+    """Returns SimSiam's views of a batch by the settings `a` of config.augment."""
     count, at = len(images), images.device
     images = random_crops(images, a.crop_scale, a.flip, "bilinear")
 
@@ -483,7 +493,10 @@ def strong_views(images: torch.Tensor, a, mean: torch.Tensor, std: torch.Tensor)
 
 
 def reservoir_slots(rng: np.random.Generator, seen: int, capacity: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the next `count` images are kept, and the slot that each takes; the last writer of a slot alone."""
+    """Draws which of the next `count` images are kept by reservoir sampling, and the slot that each takes.
+
+    Where several take the same slot, only the last of them is returned.
+    """
     position = seen + np.arange(count)
     slot = np.where(position < capacity, position, rng.integers(0, position + 1))
     rows = np.flatnonzero(slot < capacity)[::-1]
@@ -492,9 +505,9 @@ def reservoir_slots(rng: np.random.Generator, seen: int, capacity: int, count: i
 
 
 class Best(Program):
-    """Channels last, bfloat16 by autocast, compiled; augmentation and buffer on the device, nothing comes back.
+    """PyTorch at its best: channels last, bfloat16 by autocast, compiled, with augmentation and buffer on the device.
 
-    mode: "eager", or what torch.compile calls its mode.
+    Nothing is copied back to the host. The constructor's `mode` is "eager" or a mode of torch.compile.
     """
 
     def __init__(self, config, images: np.ndarray, mode: str = "default"):
@@ -547,36 +560,36 @@ class Best(Program):
         self.untimed = {}
 
     def lay(self, value):
-        """In channels-last order."""
+        """Returns a network or images in channels-last order."""
         return value.to(memory_format=torch.channels_last)
 
     def optimizer_settings(self) -> dict:
-        """One kernel for all parameters."""
+        """Returns the argument that makes the optimiser update all parameters in one kernel."""
         return {"fused": True}
 
     def statistics(self, *values):
-        """On the device."""
+        """Returns mean and deviation on the device."""
         return [value.to(self.device) for value in super().statistics(*values)]
 
     def put(self, tensor: torch.Tensor) -> torch.Tensor:
-        """On the device, without waiting for it."""
+        """Returns a tensor on the device, without waiting for the copy."""
         if self.device.type == "cpu":
             return tensor
         return tensor.pin_memory().to(self.device, non_blocking=True)
 
     def next_batch(self) -> torch.Tensor:
-        """uint8 [B, H, W, 3] on the device."""
+        """Returns the next images, uint8 [B, H, W, 3] on the device."""
         index = torch.tensor([next(self.order) for _ in range(self.batch)])
         return self.put(self.images.index_select(0, index))
 
     def recall(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Stored images of a batch, and their frozen views."""
+        """Draws stored images for a batch; returns them and their frozen views."""
         filled = max(min(self.seen, self.capacity), 1)
         slots = self.put(torch.from_numpy(np.resize(self.rng.permutation(filled), self.batch)))
         return self.raw.index_select(0, slots), self.frozen.index_select(0, slots)
 
     def observe(self, raw: torch.Tensor, frozen: torch.Tensor) -> None:
-        """Reservoir sampling of a batch: the draws are the host's, which needs nothing back for them."""
+        """Updates the buffer by reservoir sampling of a batch; the host draws, which needs nothing from the device."""
         rows, slots = reservoir_slots(self.rng, self.seen, self.capacity, self.batch)
         self.seen += self.batch
         if len(rows):
@@ -585,12 +598,12 @@ class Best(Program):
             self.frozen.index_copy_(0, slots, frozen.index_select(0, rows))
 
     def begin(self) -> None:
-        """Tells CUDA graphs that what the last step gave may be overwritten."""
+        """Tells CUDA graphs that the results of the last step may be overwritten."""
         if self.device.type == "cuda":
             torch.compiler.cudagraph_mark_step_begin()
 
     def step(self) -> None:
-        """One training step; with an empty buffer the weight of the present is 1."""
+        """Takes a training step; with an empty buffer the weight of the present is 1."""
         self.begin()
         raw = self.next_batch()
         first, second = self.two_views(raw)
@@ -601,25 +614,25 @@ class Best(Program):
         self.observe(raw, second)
 
     def augment_only(self) -> None:
-        """Views of a present batch, and of a replayed one."""
+        """Makes the views of a present batch and of a replayed one."""
         self.begin()
         self.two_views(self.fixed_raw)
         self.weak(self.fixed_raw)
 
     def backward_only(self) -> None:
-        """Loss and gradients."""
+        """Computes loss and gradients of fixed views."""
         self.begin()
         self.loss(*self.fixed, self.one).backward()
         self.optimizer.zero_grad()
 
     def buffer_only(self) -> None:
-        """Recall and write."""
+        """Draws a batch from the buffer, and updates the buffer."""
         _, frozen = self.recall()
         self.observe(self.fixed_raw, frozen)
 
     @torch.no_grad()
     def evaluate(self) -> np.ndarray:
-        """Features of a batch of images."""
+        """Returns the features of a batch of images, [N, F]."""
         self.begin()
         self.network.eval()
         features = self.features(self.put(torch.from_numpy(self.shown))).cpu().numpy()
@@ -628,10 +641,19 @@ class Best(Program):
 
 
 def make(program: str, config, images: np.ndarray, mode: str) -> Program:
-    """The program after its first step.
+    """Makes a program and takes its first step.
 
-    At its best it is compiled by the mode that is asked for ("auto": CUDA graphs on a GPU), else as PyTorch does by
-    default, else not at all; `mode` of the program tells how, with the reason when it is not as asked.
+    PyTorch at its best is compiled in the mode that is asked for or, where that fails, by default or not at all. The
+    program's `mode` says which, and why another one failed.
+
+    Args:
+      program: "torch_plain" or "torch_best".
+      config: the config tree.
+      images: the images of a task, uint8 [N, H, W, 3].
+      mode: "auto" (CUDA graphs on a GPU, else the default), "eager", or a mode of torch.compile.
+
+    Raises:
+      RuntimeError: the program failed in every mode.
     """
     if program == "torch_plain":
         made = Plain(config, images)
@@ -653,9 +675,12 @@ def make(program: str, config, images: np.ndarray, mode: str) -> Program:
 
 
 def rates(seconds) -> dict[str, float]:
-    """FLOP/s of square matrix products, the best of several sizes, and bytes/s of a copy, read and written.
+    """Measures the machine: FLOP/s of square matrix products, the best of several sizes, and bytes/s of a copy.
 
-    seconds: work, repeats -> seconds a call.
+    A copy counts the bytes that are read and those that are written.
+
+    Args:
+      seconds: a function (work, repeats) -> seconds a call.
     """
     found = {}
     for dtype in ("float32", "bfloat16"):
@@ -669,7 +694,7 @@ def rates(seconds) -> dict[str, float]:
             product()
             rate = 2 * size**3 / min(seconds(product, 3) for _ in range(3))
             found[dtype] = max(found.get(dtype, 0.0), rate)
-    x = torch.ones(2**27, device=device())  # zeros would all be one page of memory
+    x = torch.ones(2**27, device=device())  # an array of zeros would be one page of memory
     y = torch.ones_like(x)
     found["copy"] = 2 * x.nbytes / min(seconds(lambda: y.copy_(x), 3) for _ in range(3))
     return found

@@ -1,1 +1,4 @@
-"""Recipes: `get_config(arg)`, one a file, over the tree in `base.py`."""
+"""The recipes, one in each file: `get_config(arg)` returns the config tree of a run.
+
+`base.py` says which values are in which file.
+"""

@@ -1,12 +1,12 @@
-"""A-GEM: gradients projected so that the past gets no worse, to first order (Chaudhry et al. 2019).
+"""A-GEM: gradients are projected so that, to first order, the loss on the past does not rise (Chaudhry et al. 2019).
 
     python launch.py --config=configs/agem.py
     python launch.py --config=configs/agem.py:cifar100,barlow_twins
     python launch.py --config=configs/agem.py:digits,supervised                 # embedded data
 
-The buffer holds `buffer_size // tasks` images of each task that has ended, a uniform sample of its images
-(`--config.method.policy=equal_share`, as in the paper of A-GEM and the official code): 51 with 5 tasks, 12 with 20.
-`--config.method.policy=reservoir` holds 256 of all images that were offered.
+The buffer holds a uniform sample of `buffer_size // tasks` images of each task that has ended: 51 with 5 tasks, 12 with
+20. This is `--config.method.policy=equal_share`, as in the paper of A-GEM and in the official code.
+`--config.method.policy=reservoir` instead keeps a uniform sample of 256 of all images that were offered.
 
 Table 1, accuracy / forgetting within the task, 3 seeds:
                   cifar10                   cifar100                  tiny_imagenet
@@ -18,4 +18,20 @@ from configs import base
 
 
 def get_config(arg="cifar10"):
-    return base.get_config(arg, method="agem")
+    """Returns the config tree of A-GEM for `arg`, benchmark[,objective]."""
+    benchmark, objective = base.parse(arg)
+    return base.tree(
+        benchmark,
+        objective,
+        recipe="agem",
+        method=dict(
+            name="agem",
+            buffer_size=256,  # images
+            policy="equal_share",  # reservoir | equal_share | fifo: which examples are kept, see ucl_jax/buffers
+            replay_from="past_tasks",  # buffer | past_tasks: all that is stored, or examples of earlier tasks only
+            # presentations | examples: an image is offered to the buffer each time it is shown, or once.
+            count="examples",
+            # strong | weak: replayed images are shown as present ones are, or only cropped and flipped.
+            replay_view="weak" if objective == "supervised" else "strong",
+        ),
+    )

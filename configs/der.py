@@ -1,11 +1,11 @@
-"""DER: dark experience replay, outputs on stored examples stay as they were (Buzzega et al. 2020).
+"""DER, dark experience replay: outputs on stored examples must stay as they were (Buzzega et al. 2020).
 
     python launch.py --config=configs/der.py
     python launch.py --config=configs/der.py:cifar100,barlow_twins
     python launch.py --config=configs/der.py:digits,supervised                 # embedded data
 
-Without labels the outputs are backbone features, as in the official code; `method.target=output` takes projections.
-With labels they are logits.
+Without labels the outputs are features of the backbone, as in the official code, or projections with
+`--config.method.target=output`. With labels they are logits.
 
 Table 1, accuracy / forgetting within the task, 3 seeds:
                   cifar10                   cifar100                  tiny_imagenet
@@ -19,4 +19,24 @@ from configs import base
 
 
 def get_config(arg="cifar10"):
-    return base.get_config(arg, method="der")
+    """Returns the config tree of DER for `arg`, benchmark[,objective]."""
+    benchmark, objective = base.parse(arg)
+    return base.tree(
+        benchmark,
+        objective,
+        recipe="der",
+        method=dict(
+            name="der",
+            buffer_size=256,  # images
+            policy="reservoir",  # reservoir | equal_share | fifo: which examples are kept, see ucl_jax/buffers
+            replay_from="buffer",  # buffer | past_tasks: all that is stored, or examples of earlier tasks only
+            # presentations | examples: an image is offered to the buffer each time it is shown, or once.
+            count="presentations",
+            # Weight of the error between new and stored outputs; 0.1 and 0.01 are from memory of the paper's appendix,
+            # not checked.
+            alpha=0.01 if benchmark == "tiny_imagenet" else 0.1,
+            beta=0.0,  # weight of the objective itself on replayed examples; above 0 this is DER++
+            # features | output: what must stay as it was, backbone features, or projections (with labels: logits).
+            target="output" if objective == "supervised" else "features",
+        ),
+    )

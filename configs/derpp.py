@@ -1,4 +1,4 @@
-"""DER++: DER, and the objective itself on a second sample of stored examples (Buzzega et al. 2020).
+"""DER++: DER, plus the objective itself on a second sample of stored examples (Buzzega et al. 2020).
 
     python launch.py --config=configs/derpp.py
     python launch.py --config=configs/derpp.py:cifar100,barlow_twins
@@ -11,4 +11,24 @@ from configs import base
 
 
 def get_config(arg="cifar10"):
-    return base.get_config(arg, method="der", recipe="derpp", beta=0.5)
+    """Returns the config tree of DER++ for `arg`, benchmark[,objective]."""
+    benchmark, objective = base.parse(arg)
+    return base.tree(
+        benchmark,
+        objective,
+        recipe="derpp",
+        method=dict(
+            name="der",
+            buffer_size=256,  # images
+            policy="reservoir",  # reservoir | equal_share | fifo: which examples are kept, see ucl_jax/buffers
+            replay_from="buffer",  # buffer | past_tasks: all that is stored, or examples of earlier tasks only
+            # presentations | examples: an image is offered to the buffer each time it is shown, or once.
+            count="presentations",
+            # Weight of the error between new and stored outputs. The numbers are those of DER, which are recalled
+            # from the paper's appendix.
+            alpha=0.01 if benchmark == "tiny_imagenet" else 0.1,
+            beta=0.5,  # weight of the objective itself on replayed examples; 0 is DER
+            # features | output: what must stay as it was, backbone features, or projections (with labels: logits).
+            target="output" if objective == "supervised" else "features",
+        ),
+    )

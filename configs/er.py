@@ -1,4 +1,4 @@
-"""ER: plain replay of stored examples beside each batch (Chaudhry et al. 2019, "On tiny episodic memories").
+"""ER: stored examples are replayed beside each batch (Chaudhry et al. 2019, "On tiny episodic memories").
 
     python launch.py --config=configs/er.py
     python launch.py --config=configs/er.py:cifar100,barlow_twins
@@ -11,4 +11,20 @@ from configs import base
 
 
 def get_config(arg="cifar10"):
-    return base.get_config(arg, method="er")
+    """Returns the config tree of ER for `arg`, benchmark[,objective]."""
+    benchmark, objective = base.parse(arg)
+    return base.tree(
+        benchmark,
+        objective,
+        recipe="er",
+        method=dict(
+            name="er",
+            buffer_size=256,  # images
+            policy="reservoir",  # reservoir | equal_share | fifo: which examples are kept, see ucl_jax/buffers
+            replay_from="buffer",  # buffer | past_tasks: all that is stored, or examples of earlier tasks only
+            # presentations | examples: an image is offered to the buffer each time it is shown, or once.
+            count="presentations",
+            # strong | weak: replayed images are shown as present ones are, or only cropped and flipped.
+            replay_view="weak" if objective == "supervised" else "strong",
+        ),
+    )

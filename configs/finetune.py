@@ -1,4 +1,4 @@
-"""Finetune: each task in turn, nothing kept; the lower bound.
+"""Finetune: the network learns one task after the other and keeps nothing of the past. It is the lower bound.
 
     python launch.py --config=configs/finetune.py
     python launch.py --config=configs/finetune.py:digits --config.train.epochs=2 --config.seed=3
@@ -15,4 +15,11 @@ from configs import base
 
 
 def get_config(arg="cifar10"):
-    return base.get_config(arg, method="finetune")
+    """Returns the config tree of finetuning for `arg`, benchmark[,objective]."""
+    benchmark, objective = base.parse(arg)
+    return base.tree(
+        benchmark,
+        objective,
+        recipe="finetune",
+        method=dict(name="finetune"),  # no memory, no settings
+    )

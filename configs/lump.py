@@ -1,4 +1,4 @@
-"""LUMP: mixup with a replay buffer of 256 images (Madaan et al. 2022).
+"""LUMP: present images are mixed (mixup) with images from a buffer of 256 (Madaan et al. 2022).
 
     python launch.py --config=configs/lump.py                        # Split CIFAR-10, SimSiam: the paper's main run
     python launch.py --config=configs/lump.py:cifar100,barlow_twins
@@ -15,4 +15,24 @@ from configs import base
 
 
 def get_config(arg="cifar10"):
-    return base.get_config(arg, method="lump")
+    """Returns the config tree of LUMP for `arg`, benchmark[,objective]."""
+    benchmark, objective = base.parse(arg)
+    return base.tree(
+        benchmark,
+        objective,
+        recipe="lump",
+        method=dict(
+            name="lump",
+            buffer_size=256,  # images
+            policy="reservoir",  # reservoir | equal_share | fifo: which examples are kept, see ucl_jax/buffers
+            replay_from="buffer",  # buffer | past_tasks: all that is stored, or examples of earlier tasks only
+            # presentations | examples: an image is offered to the buffer each time it is shown, or once.
+            count="presentations",
+            # Beta(alpha, alpha) of the mixup weight; 0.1 and 0.4 are from memory of the paper's appendix, not checked.
+            alpha=0.4 if benchmark == "tiny_imagenet" else 0.1,
+            # frozen | fresh: the second view of a replayed image is the stored one, or a new one as in the text.
+            replay_pair="frozen",
+            mix_per="batch",  # batch | example: each batch, or each example, has one mixup weight
+            mix_labels="lambda",  # lambda | release: labels are mixed as images are, or by the official code's formula
+        ),
+    )

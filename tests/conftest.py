@@ -1,7 +1,7 @@
-"""Strict JAX for every test: no silent rank or dtype promotion, four virtual CPU devices.
+"""Makes JAX strict in every test: ranks and dtypes are never promoted silently, and there are four virtual CPU devices.
 
-What was compiled is kept in `.cache/jax` for the tests that follow, in this process and in others; in memory it is
-kept for a file of tests only, for thousands of programs exhaust the memory maps that Linux gives a process.
+Compiled programs are kept in `.cache/jax`, for later tests of any process. In memory they are kept only until the end
+of a test file, because thousands of programs exhaust the memory maps that Linux gives a process.
 """
 
 import gc
@@ -10,25 +10,54 @@ import pathlib
 import signal
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+# LLVM optimises little, so that programs compile in half the time; XLA itself optimises as ever.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
+    " --xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+)
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parent.parent / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 import jax
 import pytest
 
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored under nohup, and so in every process that a test starts
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and each process that a test starts would inherit that
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-# Files that take minutes, the longest first: a process that began one last would end alone.
-SLOW = ("test_contract", "test_run", "test_probe", "test_convert", "test_methods", "test_reproduce", "test_objectives")
+# Files that take more than about 20 seconds of a core, the longest first: a process that began one last would end
+# alone.
+SLOW = (
+    "test_contract",
+    "test_run",
+    "test_probes",
+    "test_compiled",
+    "test_reproduce",
+    "test_parallel",
+    "test_distillation",
+    "test_models",
+    "test_objectives",
+    "test_der",
+    "test_convolution",
+    "test_augment",
+    "test_startup",
+    "test_methods",
+    "test_gss",
+    "test_torch_weights",
+)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
-    names = [item.path.stem for item in items]
-    order = sorted(range(len(items)), key=lambda i: SLOW.index(names[i]) if names[i] in SLOW else len(SLOW))
-    items[:] = [items[i] for i in order]
+    """Puts long files first, and tells pytest-xdist that the tests of a file belong to one process.
+
+    Only tests of the contract are handed out one by one: they share nothing, and take longest.
+    """
+    items.sort(key=lambda item: SLOW.index(item.path.stem) if item.path.stem in SLOW else len(SLOW))
+    for item in items:
+        if item.path.stem != "test_contract":
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+        if item.path.stem in SLOW:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,4 +1,4 @@
-"""Data sets and settings that the data tests share. Every data set here is written to disk by TFDS for real."""
+"""Makes data sets and settings that the data tests share. TFDS really writes every data set here to disk."""
 
 import functools
 import io
@@ -16,7 +16,7 @@ from ucl_jax.data.benchmarks import BENCHMARKS, Benchmark
 from ucl_jax.data.tiny_imagenet_classes import CLASSES
 
 REAL_DATA_DIR = os.environ.get("UCL_JAX_DATA_DIR", os.path.expanduser("~/tensorflow_datasets"))
-FIRST = list(CLASSES)[:3]  # of the official order, which is not sorted; the miniature has most images of these
+FIRST = list(CLASSES)[:3]  # of the official order, which is not sorted; the miniature has the most images of these
 
 
 def stream_config(benchmark: str | Benchmark, **overrides) -> ml_collections.ConfigDict:
@@ -43,12 +43,12 @@ def encode(image: np.ndarray, file_format: str) -> bytes:
 
 
 def shape_image(index: int) -> np.ndarray:
-    """A wide image of 12 x 8 pixels, one colour: [8, 12, 3], the red channel tells which."""
+    """Returns an image of one colour, uint8 [8, 12, 3]; its red channel is the index."""
     return np.full((8, 12, 3), (index, 7, 200), np.uint8)
 
 
 def write_shapes(data_dir: pathlib.Path) -> None:
-    """A data set nobody has heard of: 'shapes', other keys, other splits, three files a split, two kinds of class.
+    """Writes 'shapes', a made-up data set with keys and splits of its own, three files a split, and two label keys.
 
     Example i of 'learn' (60) and 'check' (30) has red = i, `kind` = i % 3 and `size` = i % 2.
     """
@@ -93,9 +93,10 @@ SHAPES = Benchmark(
 
 @functools.cache
 def tiny_files() -> dict[str, bytes]:
-    """A miniature tiny-imagenet-200 in the official layout.
+    """Returns the files of a miniature tiny-imagenet-200 in the official layout.
 
-    Of each of the three FIRST classes 4 training and 2 validation images, of each of the others one; one is grey.
+    Each of the three FIRST classes has 4 training images and 2 validation images, every other class has one of each.
+    One image is grey.
     """
     rng = np.random.default_rng(0)
     files = {"wnids.txt": "\n".join(CLASSES).encode(), "words.txt": b"n01443537\tgoldfish\n"}
@@ -115,7 +116,7 @@ def tiny_files() -> dict[str, bytes]:
 
 
 def write_tiny(path: pathlib.Path, changes: dict[str, bytes | None] | None = None) -> pathlib.Path:
-    """The miniature as tiny-imagenet-200.zip at `path`, with members changed, added or (None) left out."""
+    """Writes the miniature as tiny-imagenet-200.zip to `path`, with members changed, added, or left out where None."""
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in {**tiny_files(), **(changes or {})}.items():
             if content is not None:

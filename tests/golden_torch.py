@@ -1,10 +1,10 @@
-"""Prints the golden numbers that the tests hold. Not collected by pytest, and never imported by a test.
+"""Prints the golden numbers that the tests hold. Pytest does not collect this file, and no test imports it.
 
-Run it in any environment that has PyTorch (the project itself needs none):
+Run it in any environment that has PyTorch; the project itself does not need PyTorch:
 
     python tests/golden_torch.py
 
-Everything is computed in float64, so that a test's tolerance covers the error of float32 JAX alone. Parameters and
+Everything is computed in float64, so that a test's tolerance covers only the float32 error of JAX. Parameters and
 inputs are made by `wave`, a formula of the index in PyTorch's layout (OIHW, [out, in]), repeated word for word in the
 tests. The network and the losses are written after the official code, github.com/divyam3897/UCL at cfaa81d
 (models/backbones/ResNet18.py, models/simsiam.py, models/barlowtwins.py).
@@ -19,7 +19,7 @@ torch.set_default_dtype(torch.float64)
 
 
 def wave(shape, offset):
-    """Numbers in [-1, 1], a chirp: the rows of a matrix made of it are not multiples of each other."""
+    """Returns a chirp in [-1, 1]: the rows of a matrix made of it are not multiples of each other."""
     index = np.arange(np.prod(shape, dtype=int), dtype=np.float64)
     return np.sin(0.31 * index * index + 0.7 * index + offset).reshape(shape)
 
@@ -29,11 +29,11 @@ def show(name, *tensors):
 
 
 def pattern_dot(gradient):
-    """A gradient in two numbers: its norm, and its product with a pattern, which sees signs and the layout."""
+    """Reduces a gradient to two numbers: its norm, and its product with a pattern, which shows signs and layout."""
     return torch.stack([gradient.norm(), (gradient * torch.from_numpy(wave(gradient.shape, 0.5))).sum()])
 
 
-# tests/test_losses.py
+# tests/objectives/test_losses.py
 
 
 def losses():
@@ -56,7 +56,7 @@ def barlow_twins(a, b, weight):
     return (difference * torch.where(torch.eye(a.shape[1], dtype=bool), 1.0, weight)).sum()
 
 
-# tests/test_models.py
+# tests/models/test_models.py
 
 
 class Block(nn.Module):

@@ -1,26 +1,31 @@
-"""What tests of methods share: a network that is quick to compile, views of its images, batches, keys and steps."""
+"""Builds what tests of methods share: a network that is quick to compile, its views, batches, keys and steps."""
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from ucl_jax import objectives, train_step
-from ucl_jax.architectures import Architecture
-from ucl_jax.methods import METHODS, Scenario
-from ucl_jax.models.heads import Network
+from ucl_jax import objectives
+from ucl_jax.methods import METHODS, Scenario, Step
+from ucl_jax.models.architectures import Architecture
+from ucl_jax.models.heads import MLP, Network
 from ucl_jax.models.resnet import BasicBlock
-from ucl_jax.types import Batch, Keys
+from ucl_jax.training.step import init_state, make_train_step
+from ucl_jax.types import Batch, Clock, Keys, Span, TrainedParams, Variables
 
 SIZE, EXAMPLES, TASKS = 8, 6, 3
-SCENARIO = Scenario(TASKS, EXAMPLES)
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # half the time
+SCENARIO = Scenario(TASKS, EXAMPLES, head=MLP)
+CLOCK = Clock(*(jnp.asarray(number, jnp.int32) for number in (7, 1, 2, 5)))  # the third step of task 1
+SPAN = Span(*(jnp.asarray(number, jnp.int32) for number in (0, 0, 100)))
+# Programs compile in half the time this way.
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 class Backbone(nn.Module):
-    """A block of ResNet-18 and the spatial mean: every kind of layer, quick to compile."""
+    """A block of ResNet-18 and the spatial mean. It has every kind of layer, and is quick to compile."""
 
     @nn.compact
     def __call__(self, x, train):
@@ -29,74 +34,116 @@ class Backbone(nn.Module):
 
 ARCHITECTURE = Architecture(lambda heads: Network(Backbone(), **heads()))
 AUGMENTATION = objectives.Augmentation(
-    view=lambda key, image: image.astype(jnp.float32) / 255.0 * jax.random.uniform(key, minval=0.5, maxval=2.0),
-    replay_view=lambda key, image: image.astype(jnp.float32) / 255.0 - jax.random.uniform(key),
-    eval_view=lambda image: image.astype(jnp.float32) / 255.0 - 0.5,
+    present=lambda key, image: image.astype(jnp.float32) / 255.0 * jax.random.uniform(key, minval=0.5, maxval=2.0),
+    weak=lambda key, image: image.astype(jnp.float32) / 255.0 - jax.random.uniform(key),
+    plain=lambda image: image.astype(jnp.float32) / 255.0 - 0.5,
 )
 PROJECTOR = {"hidden_dim": 12, "output_dim": 6}
 SETTINGS = {
     "simsiam": PROJECTOR | {"predictor_dim": 5},
     "barlow_twins": PROJECTOR | {"off_diagonal": 0.1},
+    "byol": PROJECTOR | {"predictor_dim": 5, "momentum": 0.9, "final_momentum": 1.0, "first_update": "at_once"},
     "supervised": PROJECTOR | {"projector": False, "classes": 1000},  # every label of `make_batch` has its class
 }
 
 
 @functools.cache
 def objective(name, architecture=ARCHITECTURE):
-    """For methods, which are compiled as a whole."""
+    """Builds an objective for use inside a method, which is compiled as a whole."""
     return objectives.OBJECTIVES[name](architecture, AUGMENTATION, **SETTINGS[name])
 
 
 @functools.cache
 def alone(name, architecture=ARCHITECTURE):
-    """The same for tests to call: compiled function by function."""
+    """Builds an objective for tests to call directly: functions are compiled, views are present, the clock is CLOCK."""
     made = objective(name, architecture)
+    views, loss = quick_jit(made.views, static_argnums=2), quick_jit(made.loss)
     return made._replace(
         init=quick_jit(made.init),
-        views=quick_jit(made.views),
-        weak_view=quick_jit(made.weak_view),
-        replay_views=quick_jit(made.replay_views),
-        loss=quick_jit(made.loss),
-        embed=quick_jit(made.embed, static_argnums=3),
+        views=lambda keys, batch, how="present": views(keys, batch, how),
+        loss=lambda network, views, clock=CLOCK: loss(network, views, clock),
+        embed=quick_jit(made.embed, static_argnums=2),
     )
+
+
+class Start(NamedTuple):
+    """Parameters and state that a test starts from. `*start` are the first two arguments of `Method.loss`."""
+
+    params: TrainedParams
+    state: dict
+
+    @property
+    def network(self):
+        return Variables(self.params.network, self.state)
 
 
 @functools.cache
 def started(name, architecture=ARCHITECTURE):
-    """Parameters and statistics away from their start, where scales are 1 and biases 0."""
+    """Returns a start with random scales and biases: those of a fresh network, 1 and 0, would hide mistakes."""
     rng = np.random.default_rng(0)
     variables = alone(name, architecture).init(jax.random.key(0), make_batch().image)
-    return jax.tree.map(lambda x: x + rng.uniform(0, 0.2, x.shape).astype(np.float32), variables)
+    variables = jax.tree.map(lambda x: x + rng.uniform(0, 0.2, x.shape).astype(np.float32), variables)
+    return Start(TrainedParams(variables.params, ()), variables.state)
 
 
 @functools.cache
 def value_and_grad(name, architecture=ARCHITECTURE):
-    """params, model_state, views -> (loss of the objective alone, Aux), gradient."""
-    return quick_jit(jax.value_and_grad(objective(name, architecture).loss, has_aux=True))
+    """Returns a function (network, views) -> ((loss of the objective alone, Aux), gradient)."""
+    made = objective(name, architecture)
+
+    def loss(params, state, views):
+        return made.loss(Variables(params, state), views, CLOCK)
+
+    compiled = quick_jit(jax.value_and_grad(loss, has_aux=True))
+    return lambda network, views: compiled(*network, views)
 
 
 def compiled(method):
-    """A method with its functions compiled."""
+    """Returns the method with its functions compiled; the clock of its loss is CLOCK."""
+    loss = quick_jit(method.loss)
     return method._replace(
         init=quick_jit(method.init),
-        loss=quick_jit(method.loss),
+        loss=lambda params, state, memory, batch, recalled, keys, clock=CLOCK: loss(
+            params, state, memory, batch, recalled, keys, clock
+        ),
         recall=quick_jit(method.recall, static_argnums=2),
         observe=quick_jit(method.observe),
     )
 
 
 def make_raw(name, learned="simsiam", **settings):
-    """A method, to be compiled as a part of the train step."""
+    """Builds a method that is not compiled, for use inside a train step."""
     return METHODS[name](objective(learned), SCENARIO, **settings)
 
 
 def make_method(name, learned="simsiam", **settings):
-    """A method with its functions compiled."""
+    """Builds a method whose functions are compiled."""
     return compiled(make_raw(name, learned, **settings))
 
 
+def memory_of(method, batch, start):
+    """Returns the memory of a method before the first step."""
+    return method.init(jax.random.key(0), batch, start.network)[1]
+
+
+def ended(method, memory, network=None):
+    """Returns the memory of a method after the end of a task."""
+    return method.end_task((), memory, network)[1]
+
+
+def end_of_task(method, state):
+    """Returns the training state after the end of a task."""
+    own, memory = method.end_task(state.params.method, state.memory, state.network)
+    return state.replace(params=state.params._replace(method=own), memory=memory)
+
+
+def seen(batch, outputs=(), grads=(), before=(), after=()):
+    """Builds the record of a step that `Method.observe` receives."""
+    return Step(batch, (), outputs, grads, before, after)
+
+
 def make_batch(seed=0, first=True):
-    """Labels are 100 * seed + place, so that an example can be told from its label."""
+    """Returns random images whose labels are 100 * seed + place, so that an example can be told from its label."""
     image = np.random.default_rng(seed).integers(0, 256, (EXAMPLES, SIZE, SIZE, 3), dtype=np.uint8)
     label = jnp.arange(EXAMPLES, dtype=jnp.int32) + 100 * seed
     return Batch(jnp.asarray(image), label, jnp.broadcast_to(jnp.asarray(first), (EXAMPLES,)))
@@ -112,20 +159,23 @@ RUN_KEY = jax.random.key(42)
 
 @jax.jit
 def step_keys(step):
-    """The keys of a step as `train_step` makes them from RUN_KEY: for recall, for observe, for the loss."""
+    """Returns the keys that `train_step` derives from RUN_KEY for a step: for recall, for observe, for the loss."""
     recall, observe, batch, *example = jax.random.split(jax.random.fold_in(RUN_KEY, step), 6)
     places = jnp.arange(EXAMPLES)
     return recall, observe, Keys(batch, *(jax.vmap(jax.random.fold_in, (None, 0))(key, places) for key in example))
 
 
-def start_state(method, optimizer, variables):
-    return train_step.init_state(*variables, method, optimizer, make_batch())
+def start_state(method, optimizer, start):
+    return init_state(start.network, method, optimizer, make_batch(), jax.random.key(0))
 
 
-def make_step(method, optimizer, **settings):
-    """The train step, compiled: state, batch -> state, metrics."""
-    step = quick_jit(train_step.make_train_step(method, optimizer, **settings))
-    return lambda state, batch: step(state, batch, RUN_KEY)
+def make_step(method, optimizer, learned="simsiam", architecture=ARCHITECTURE):
+    """Compiles the train step (state, batch) -> (state, metrics).
+
+    The task is the first one unless `span` says otherwise.
+    """
+    step = quick_jit(make_train_step(objective(learned, architecture), method, optimizer))
+    return lambda state, batch, span=SPAN: step(state, batch, RUN_KEY, span)
 
 
 def to_numpy(tree):

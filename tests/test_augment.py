@@ -1,6 +1,6 @@
-"""Every op against an independent reference (Pillow, colorsys, SciPy, plain Python), and every draw against its law.
+"""Tests every op against an independent reference (Pillow, SciPy, plain Python), and every draw against its law.
 
-Of float images within what rounding explains, of uint8 images to the grey level.
+Float images agree up to rounding, uint8 images to the grey level.
 """
 
 import colorsys
@@ -16,9 +16,9 @@ import scipy.ndimage
 import scipy.stats
 from PIL import Image, ImageEnhance
 
-from configs.base import get_config
+from configs import lump
 from ucl_jax import augment, settings
-from ucl_jax.experiment import make_augmentation
+from ucl_jax.training.build import make_augmentation
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2615)
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
@@ -40,12 +40,12 @@ def keys(n, seed=0):
 
 
 def draw(sample, n, seed=0):
-    """`n` draws of a function of a key, as NumPy arrays."""
+    """Returns `n` draws of a function of a key, as NumPy arrays."""
     return jax.tree.map(np.asarray, jit(jax.vmap(sample))(keys(n, seed)))
 
 
 def frequency_is(hits, p):
-    """Whether the number of hits is within 4 standard errors of what probability p gives."""
+    """Tells whether the number of hits is within 4 standard errors of what probability p gives."""
     return abs(hits.mean() - p) < 4 * math.sqrt(p * (1 - p) / hits.size)
 
 
@@ -76,9 +76,10 @@ def test_resized_crop_equals_pillow_on_float_images(shape, crop, size, method):
 @pytest.mark.parametrize("method", FILTERS)
 @pytest.mark.parametrize(("shape", "crop", "size"), CROPS.values(), ids=CROPS)
 def test_resized_crop_equals_pillow_on_uint8_images(shape, crop, size, method):
-    # Black and white noise: the bicubic overshoots everywhere. Pillow rounds to 8 bits after each pass: the first error
-    # (0.5) passes through weights whose absolute values sum to at most 1.3, the second adds 0.5. The passes are two
-    # calls here, columns first: Pillow 13 takes a high, narrow crop's rows first (pull request 9549); none before did.
+    # In black and white noise the bicubic filter overshoots everywhere. Pillow rounds to 8 bits after each pass: the
+    # first error (0.5) passes through weights whose absolute values sum to at most 1.3, the second adds 0.5. The passes
+    # are two calls here, columns first, because Pillow 13 takes the rows of a high, narrow crop first (pull request
+    # 9549); no version before did.
     image = np.where(uint8_image(*shape) > 127, 255, 0).astype(np.uint8)
     want = pillow_crop(image, *crop, size, method)
     got = resized_crop(jax.vmap(augment.to_float)(image[None])[0], *map(jnp.int32, crop), size, method)
@@ -89,7 +90,7 @@ def test_resized_crop_equals_pillow_on_uint8_images(shape, crop, size, method):
 
 
 def pillow_crop(image, top, left, height, width, size, method):
-    """A resized crop by Pillow 8.3.2, which takes columns first always."""
+    """Returns a resized crop as Pillow 8.3.2 makes it, which always resizes columns first."""
     cut = Image.fromarray(image).crop((left, top, left + width, top + height))
     return np.asarray(cut.resize((size, height), FILTERS[method]).resize((size, size), FILTERS[method]))
 
@@ -97,7 +98,7 @@ def pillow_crop(image, top, left, height, width, size, method):
 @pytest.mark.parametrize("method", FILTERS)
 @pytest.mark.parametrize(("side", "size"), [(32, 32), (28, 20)])
 def test_resized_crops_of_every_size_equal_pillow_on_uint8_images(side, size, method):
-    # 20 is no power of two: there the weights are no short binary fractions, and only Pillow's own 22 digits do.
+    # For a size of 20, no power of two, weights are no short binary fractions, and only Pillow's own 22 digits agree.
     crops = [(h, w) for h in range(1, side + 1, 3) for w in (1, 2, side // 3, side - 3, side)]
     rng = np.random.default_rng(0)
     boxes = np.array([(rng.integers(side - h + 1), rng.integers(side - w + 1), h, w) for h, w in crops], np.int32)
@@ -109,7 +110,7 @@ def test_resized_crops_of_every_size_equal_pillow_on_uint8_images(side, size, me
 
 
 def torchvision_get_params(rng, height, width, scale, ratio):
-    """RandomResizedCrop.get_params of torchvision (transforms/transforms.py), with NumPy's generator for torch's."""
+    """Repeats torchvision's RandomResizedCrop.get_params (transforms/transforms.py), with NumPy's generator."""
     area = height * width
     log_ratio = np.log(ratio)
     for _ in range(10):
@@ -134,7 +135,7 @@ def reference_crops(n, *args):
     return np.array([torchvision_get_params(rng, *args) for _ in range(n)]).T
 
 
-CROP_LAWS = {  # an attempt of the third fits in one case of ten, so that the number of attempts shows
+CROP_LAWS = {  # an attempt of the third law fits in one case of ten, so that the number of attempts matters
     "simsiam": (32, 32, (0.2, 1.0), (3 / 4, 4 / 3)),
     "replay_wide": (24, 40, (0.08, 1.0), (3 / 4, 4 / 3)),
     "often_fallback": (32, 32, (0.4, 0.6), (2.0, 4.0)),
@@ -182,7 +183,7 @@ def test_crop_params_default_ranges():
     assert 1.32 < ratio.max() < 1.345
 
 
-FALLBACKS = {  # no attempt fits; what remains was worked out by hand from torchvision's fallback
+FALLBACKS = {  # no attempt fits; the expected crop was worked out by hand from torchvision's fallback
     "too_wide": (8, 32, (1.0, 1.0), (3 / 4, 4 / 3), (0, 10, 8, 11)),  # 8 * 4/3 = 10.67 -> 11 wide, (32 - 11) // 2
     "too_high": (33, 8, (1.0, 1.0), (3 / 4, 4 / 3), (11, 0, 11, 8)),  # 8 / (3/4) = 10.67 -> 11 high, (33 - 11) // 2
     "whole": (30, 32, (2.0, 2.0), (3 / 4, 4 / 3), (0, 0, 30, 32)),
@@ -231,8 +232,8 @@ ENHANCE = {
 @pytest.mark.parametrize("factor", [0.0, 0.6, 1.0, 1.4, 2.5])
 @pytest.mark.parametrize(("op", "enhance"), ENHANCE.values(), ids=ENHANCE)
 def test_adjustments_equal_pillow_image_enhance(op, enhance, factor):
-    # torchvision's functional_pil.py calls ImageEnhance. Pillow rounds the grey image or its mean (0.5, that counts
-    # |1 - factor| times) and cuts the result down to an integer (1).
+    # torchvision's functional_pil.py calls ImageEnhance. Pillow rounds the grey image or its mean (an error of 0.5,
+    # which counts |1 - factor| times) and cuts the result down to an integer (an error of 1).
     image = uint8_image(24, 16) // np.array([1, 2, 3], np.uint8)  # red on average: the three grey weights matter
     want = np.asarray(enhance(Image.fromarray(image)).enhance(factor), np.float64)
     got = 255 * np.asarray(op(image.astype(np.float32) / np.float32(255), factor), np.float64)
@@ -242,8 +243,8 @@ def test_adjustments_equal_pillow_image_enhance(op, enhance, factor):
 
 @pytest.mark.parametrize(("op", "enhance"), ENHANCE.values(), ids=ENHANCE)
 def test_adjustments_of_uint8_images_equal_pillow_for_every_factor(op, enhance):
-    # Factors such as 0.7 make products that end within a float's last digit of a whole level: fused with the sum, as
-    # a compiler would like to, they are cut to another one.
+    # Factors such as 0.7 make products that end within a float's last digit of a whole level. If a compiler fused such
+    # a product with the sum, as it would like to, it would be cut to another level.
     factors = np.concatenate([np.arange(41) / 20, np.random.default_rng(0).uniform(0.6, 1.4, 300)]).astype(np.float32)
     images = np.stack([uint8_image(32, 32, seed) for seed in range(len(factors))])
     want = [np.asarray(enhance(Image.fromarray(image)).enhance(float(x))) for image, x in zip(images, factors)]
@@ -251,7 +252,7 @@ def test_adjustments_of_uint8_images_equal_pillow_for_every_factor(op, enhance):
 
 
 def test_adjustments_by_hand():
-    # Greys 0.299 and 0.587 * 0.5 + 0.114 = 0.4075, mean 0.35325; blends by pencil.
+    # The greys are 0.299 and 0.587 * 0.5 + 0.114 = 0.4075, their mean is 0.35325; the blends are made by pencil.
     image = jnp.asarray([[[1.0, 0.0, 0.0], [0.0, 0.5, 1.0]]])
     brightness = [[[0.5, 0.0, 0.0], [0.0, 0.25, 0.5]]]
     contrast = [[[0.676625, 0.176625, 0.176625], [0.176625, 0.426625, 0.676625]]]
@@ -262,7 +263,7 @@ def test_adjustments_by_hand():
 
 
 def corners_and_noise():
-    """Colours with ties, greys, black and white, next to noise: float32 [5, 27, 3]."""
+    """Returns colours with ties, greys, black and white, next to noise: float32 [5, 27, 3]."""
     corners = np.array(list(itertools.product((0.0, 0.5, 1.0), repeat=3)), np.float32)
     return np.concatenate([corners[None], float_image(4, 27)])
 
@@ -278,7 +279,7 @@ def test_adjust_hue_equals_colorsys(shift):
 
 
 def pillow_hue(image, shift):
-    """torchvision's functional_pil.adjust_hue: its steps are uint8, so that -1 is 255."""
+    """Turns the hue as torchvision's functional_pil.adjust_hue does, in steps of uint8, so that -1 is 255."""
     hue, saturation, value = Image.fromarray(image).convert("HSV").split()
     turned = (np.asarray(hue, np.int64) + int(255 * shift)) % 256
     hsv = Image.merge("HSV", (Image.fromarray(turned.astype(np.uint8)), saturation, value))
@@ -287,8 +288,8 @@ def pillow_hue(image, shift):
 
 @pytest.mark.parametrize("shift", [-0.4, -0.1, 0.1, 0.5])
 def test_adjust_hue_equals_torchvision_on_pil(shift):
-    # torchvision's functional_pil.adjust_hue: hue in 8 bits, plus int(255 * shift) with wrap-around at 256. One step of
-    # hue moves a channel by up to 6, and both hue and shift are cut to a step: 15 at worst, 2 on average.
+    # torchvision's functional_pil.adjust_hue adds int(255 * shift) to a hue of 8 bits, with wrap-around at 256. One
+    # step of hue moves a channel by up to 6, and both hue and shift are cut to a step: 15 at worst, 2 on average.
     image = uint8_image(24, 24)
     got = np.asarray(augment.adjust_hue(image.astype(np.float32) / np.float32(255), shift))
     error = np.abs(255 * got - pillow_hue(image, shift))
@@ -297,7 +298,7 @@ def test_adjust_hue_equals_torchvision_on_pil(shift):
 
 
 def test_adjust_hue_of_uint8_images_equals_torchvision_on_pil():
-    # Every hue of every chroma (one channel is 0), and saturations and values as they come.
+    # Every hue of every chroma (one channel is 0), and random saturations and values.
     low, high = np.mgrid[:256, :256].astype(np.uint8)
     planes = [np.roll(np.stack([0 * low, low, high], axis=-1), turn, axis=-1) for turn in range(3)]
     images = np.stack([*planes, *(uint8_image(256, 256, seed) for seed in range(3))])
@@ -324,8 +325,8 @@ ORDERS = np.array(list(itertools.permutations(range(4))), np.int32)
 
 
 def test_apply_jitter_equals_the_four_ops_in_every_order():
-    # The four ops are checked above; here only that they come in the given order. Strong factors, so that clipping
-    # makes even brightness and saturation not commute.
+    # The ops are tested above; here only their order is. The factors are strong, so that clipping makes the result
+    # depend on the order even of brightness and saturation.
     image = corners_and_noise()
     factors = np.array([1.7, 0.6, 2.2, 0.2], np.float32)
     ops = [augment.adjust_brightness, augment.adjust_contrast, augment.adjust_saturation, augment.adjust_hue]
@@ -338,7 +339,7 @@ def test_apply_jitter_equals_the_four_ops_in_every_order():
 
 
 def pillow_jitter(image, factors, order):
-    """torchvision's ColorJitter on a Pillow image: a hue of strength 0 is left out."""
+    """Applies torchvision's ColorJitter to a Pillow image; a hue of strength 0 is left out."""
     for op in order:
         if op == augment.HUE:
             image = pillow_hue(image, float(factors[op])) if factors[op] else image
@@ -378,11 +379,11 @@ def test_jitter_params_orders_are_equally_likely_and_independent_of_the_factors(
 
 
 def test_color_jitter_draws_for_its_own_image():
-    # A grey image hides saturation and hue; with one flat colour contrast does nothing either: brightness is left.
+    # Saturation and hue do not change a grey image, nor contrast an image of one colour. Only brightness is left.
     flat = np.full((4, 4, 3), 0.5, np.float32)
     got = draw(lambda key: augment.color_jitter(key, flat, 0.4, 0.0, 0.4, 0.1), 4_000)[:, 0, 0, 0]
     assert scipy.stats.kstest(got / 0.5, "uniform", (0.6, 0.8)).pvalue > UNLIKELY
-    # And with hue alone, a red image turns by up to 0.1: the green or the blue channel rises to 6 * 0.1.
+    # With hue alone, a red image turns by up to 0.1: the green or the blue channel rises to 6 * 0.1.
     red = np.zeros((2, 2, 3), np.float32) + np.array([1, 0, 0], np.float32)
     got = draw(lambda key: augment.color_jitter(key, red, 0.0, 0.0, 0.0, 0.1), 4_000)[:, 0, 0]
     np.testing.assert_allclose(got[:, 0], 1.0, atol=1e-6)
@@ -397,7 +398,7 @@ gaussian_blur = jit(augment.gaussian_blur, static_argnums=2)
 @pytest.mark.parametrize("sigma", [0.1, 0.7, 2.0])
 @pytest.mark.parametrize(("kernel_size", "shape"), [(1, (4, 5)), (3, (4, 5)), (7, (12, 9)), (9, (5, 20))])
 def test_gaussian_blur_equals_scipy(kernel_size, shape, sigma):
-    # torchvision's kernel: exp(-x^2 / 2 sigma^2) at integers, normalised. Its 'reflect' is SciPy's 'mirror'.
+    # torchvision's kernel is exp(-x^2 / 2 sigma^2) at integers, normalised. Its 'reflect' is SciPy's 'mirror'.
     image = float_image(*shape)
     taps = np.array([math.exp(-0.5 * (x / sigma) ** 2) for x in range(-(kernel_size // 2), kernel_size // 2 + 1)])
     want = image.astype(np.float64)
@@ -407,7 +408,8 @@ def test_gaussian_blur_equals_scipy(kernel_size, shape, sigma):
 
 
 def test_gaussian_blur_of_a_uint8_image_is_cut_to_levels():
-    # As torchvision 0.10.1: to_tensor, blur in floats, mul(255).byte(). What is nearly whole may go either way.
+    # torchvision 0.10.1 does to_tensor, blur in floats, mul(255).byte(). A value that is nearly whole may be cut to
+    # either level, so these are left out.
     image = uint8_image(12, 16)
     taps = np.exp(-0.5 * (np.arange(-3, 4) / 1.3) ** 2)
     want = image.astype(np.float64)
@@ -442,8 +444,10 @@ BAD_USE = {
     "probability": lambda: augment.horizontal_flip(jax.random.key(0), jnp.zeros((4, 4, 3)), 1.5),
     "strength": lambda: augment.jitter_params(jax.random.key(0), 0.4, -0.1, 0.4, 0.1),
     "hue": lambda: augment.jitter_params(jax.random.key(0), 0.4, 0.4, 0.4, 0.6),
-    "rounding": lambda: augment.replay_view(4, rounding="up", **PLAIN)(jax.random.key(0), jnp.zeros((4, 4, 3))),
-    "float_levels": lambda: augment.replay_view(4, rounding="pillow", **PLAIN)(jax.random.key(0), jnp.zeros((4, 4, 3))),
+    "rounding": lambda: augment.make_weak_view(4, rounding="up", **PLAIN)(jax.random.key(0), jnp.zeros((4, 4, 3))),
+    "float_levels": lambda: augment.make_weak_view(4, rounding="pillow", **PLAIN)(
+        jax.random.key(0), jnp.zeros((4, 4, 3))
+    ),
 }
 
 
@@ -457,28 +461,28 @@ def test_bad_use_is_refused(call):
 
 
 def views(transform, image, n, seed=0):
-    """`n` views of one image, with as many keys."""
+    """Returns `n` views of one image, with as many keys."""
     images = jnp.broadcast_to(image, (n, *image.shape))
     return np.asarray(jit(functools.partial(augment.apply, transform))(keys(n, seed), images))
 
 
 def ramp(side):
-    """Red grows down, green to the right: a resized crop of it shows where it was cut. uint8 [side, side, 3]."""
+    """Returns uint8 [side, side, 3]. Red grows down, green to the right: a resized crop shows where it was cut."""
     y, x = np.mgrid[:side, :side]
     return np.stack([y, x, 0 * x], axis=-1).astype(np.uint8)
 
 
 SCALES = {
-    "simsiam": (augment.simsiam_view, {"jitter_p": 0.0, "gray_p": 0.0, "blur_p": 0.0}, {}, (0.2, 1.0)),
-    "simsiam_half": (augment.simsiam_view, {"jitter_p": 0.0, "gray_p": 0.0}, {"scale": (0.5, 0.6)}, (0.5, 0.6)),
-    "replay": (augment.replay_view, {}, {}, (0.08, 1.0)),
-    "replay_half": (augment.replay_view, {}, {"scale": (0.5, 0.6)}, (0.5, 0.6)),
+    "simsiam": (augment.make_present_view, {"jitter_p": 0.0, "gray_p": 0.0, "blur_p": 0.0}, {}, (0.2, 1.0)),
+    "simsiam_half": (augment.make_present_view, {"jitter_p": 0.0, "gray_p": 0.0}, {"scale": (0.5, 0.6)}, (0.5, 0.6)),
+    "replay": (augment.make_weak_view, {}, {}, (0.08, 1.0)),
+    "replay_half": (augment.make_weak_view, {}, {"scale": (0.5, 0.6)}, (0.5, 0.6)),
 }
 
 
 @pytest.mark.parametrize(("view", "off", "given", "scale"), SCALES.values(), ids=SCALES)
 def test_views_crop_by_the_law_of_crop_params_and_flip(view, off, given, scale):
-    # The slope of a ramp inside a view is the length of the crop over the size of the view; its sign tells a flip.
+    # The slope of a ramp inside a view is the crop's length over the view's size; its sign tells a flip.
     side, size, n = 60, 24, 1_500
     got = 255 * views(view(size, **off, **given, **PLAIN), ramp(side), n)
     height = (got[:, 15, 12, 0] - got[:, 9, 12, 0]) / 6 * size
@@ -491,29 +495,29 @@ def test_views_crop_by_the_law_of_crop_params_and_flip(view, off, given, scale):
 
 @pytest.mark.parametrize(
     ("view", "method"),
-    [(augment.simsiam_view, "bilinear"), (augment.replay_view, "bicubic")],
+    [(augment.make_present_view, "bilinear"), (augment.make_weak_view, "bicubic")],
     ids=["simsiam", "replay"],
 )
 def test_views_resample_as_pillow(view, method):
-    # An area of (nearly) 1 leaves the whole image; 0.6/255: Pillow rounds, twice for what overshoots.
+    # A crop of area (nearly) 1 is the whole image. Pillow rounds by 0.6 levels, twice where the filter overshoots.
     image, off = (
         uint8_image(12, 12),
-        {} if view is augment.replay_view else {"jitter_p": 0.0, "gray_p": 0.0, "blur_p": 0.0},
+        {} if view is augment.make_weak_view else {"jitter_p": 0.0, "gray_p": 0.0, "blur_p": 0.0},
     )
     got = views(view(20, scale=(1.0, 1.0), flip=0.0, **off, **PLAIN), image, 1)[0]
     want = np.asarray(Image.fromarray(image).resize((20, 20), FILTERS[method]))
     np.testing.assert_allclose(255 * got, want, rtol=0, atol=1.2)
 
 
-PADDED = {  # settings that leave the crop alone
-    "simsiam": (augment.simsiam_view, {"jitter_p": 0.0, "gray_p": 0.0}),
-    "replay": (augment.replay_view, {}),
+PADDED = {  # settings that turn off all but the crop
+    "simsiam": (augment.make_present_view, {"jitter_p": 0.0, "gray_p": 0.0}),
+    "replay": (augment.make_weak_view, {}),
 }
 
 
 @pytest.mark.parametrize(("view", "off"), PADDED.values(), ids=PADDED)
 def test_padded_views_are_windows_of_the_image_with_zeros_around_it(view, off):
-    # The zeros are black before the normalisation, as torchvision's RandomCrop before ToTensor. All 81 places.
+    # The zeros are black before the normalisation, as torchvision's RandomCrop does before ToTensor, in 81 windows.
     image, n = uint8_image(8, 8), 6_000
     got = views(view(8, padding=4, flip=0.0, **off, mean=MEAN, std=STD), image, n)
     padded = (np.pad(image, ((4, 4), (4, 4), (0, 0))) / 255 - np.array(MEAN)) / np.array(STD)
@@ -529,13 +533,13 @@ def test_padded_views_are_windows_of_the_image_with_zeros_around_it(view, off):
 
 @pytest.mark.parametrize(("view", "off"), PADDED.values(), ids=PADDED)
 def test_padded_views_flip_by_a_coin_that_does_not_know_the_place(view, off):
-    # A ramp shows its slope and its corner: the sign of the first tells a flip, the rest where it was cut.
+    # The sign of a ramp's slope tells a flip, and its values where it was cut.
     n, image = 6_000, 1 + ramp(8)
     got = np.round(255 * views(view(8, padding=2, **off, **PLAIN), image, n)).astype(int)
     flipped = got[:, 4, 3, 1] > got[:, 4, 4, 1]
     assert frequency_is(flipped, 0.5)
     upright = np.where(flipped[:, None, None, None], got[:, :, ::-1], got)
-    top, left = upright[:, 4, 4, 0] - 3, upright[:, 4, 4, 1] - 3  # of the padded image, 0 to 4
+    top, left = upright[:, 4, 4, 0] - 3, upright[:, 4, 4, 1] - 3  # the place in the padded image, 0 to 4
     padded = np.pad(image, ((2, 2), (2, 2), (0, 0)))
     for i in range(0, n, 500):
         np.testing.assert_array_equal(upright[i], padded[top[i] : top[i] + 8, left[i] : left[i] + 8])
@@ -551,26 +555,26 @@ def test_padded_views_of_size_0_padding_are_the_image_and_scale_does_not_count()
         np.testing.assert_allclose(got, np.broadcast_to(image / 255, got.shape), rtol=0, atol=1e-6)
 
 
-def test_padded_simsiam_view_jitters_after_the_crop():
-    # Brightness moves the image, not the zeros; the contrast's mean grey is that of the view, zeros included.
+def test_padded_present_view_jitters_after_the_crop():
+    # Brightness changes the image but not the zeros. Contrast blends with the mean grey of the view, zeros included.
     image = np.full((8, 8, 3), 120, np.uint8)
     settings = {"padding": 4, "flip": 0.0, "gray_p": 0.0, "jitter_p": 1.0}
-    got = views(augment.simsiam_view(8, jitter=(0.4, 0.0, 0.0, 0.0), **settings, **PLAIN), image, 300)
+    got = views(augment.make_present_view(8, jitter=(0.4, 0.0, 0.0, 0.0), **settings, **PLAIN), image, 300)
     levels = [np.unique(np.round(view, 5)) for view in got]
     assert all(len(level) <= 2 and (len(level) == 1 or level[0] == 0) for level in levels)
     assert {len(level) for level in levels} == {1, 2}
     assert np.ptp([level[-1] for level in levels]) > 0.3
-    lifted = views(augment.simsiam_view(8, jitter=(0.0, 0.4, 0.0, 0.0), **settings, **PLAIN), image, 300)
-    assert np.mean(lifted.min(axis=(1, 2, 3)) > 0.01) > 0.3  # less contrast lifts zeros to the mean
+    lifted = views(augment.make_present_view(8, jitter=(0.0, 0.4, 0.0, 0.0), **settings, **PLAIN), image, 300)
+    assert np.mean(lifted.min(axis=(1, 2, 3)) > 0.01) > 0.3  # less contrast lifts zeros towards the mean
 
 
-def test_simsiam_view_makes_its_choices_with_the_given_probabilities_and_independently():
-    # A left half darker than the right one tells a flip, the mean grey a brightness jitter, equal channels grey.
+def test_present_view_makes_its_choices_with_the_given_probabilities_and_independently():
+    # A darker left half tells a flip, the mean grey tells a brightness jitter, equal channels tell grey.
     image = np.full((8, 8, 3), (100, 60, 80), np.uint8)
     image[:, :4] //= 2
     chances = {"flip": 0.6, "jitter_p": 0.7, "gray_p": 0.4}
     got = views(
-        augment.simsiam_view(8, scale=(1.0, 1.0), jitter=(0.4, 0.0, 0.0, 0.0), **chances, **PLAIN), image, 8_000
+        augment.make_present_view(8, scale=(1.0, 1.0), jitter=(0.4, 0.0, 0.0, 0.0), **chances, **PLAIN), image, 8_000
     )
     grey = got @ np.array([0.299, 0.587, 0.114])
     plain = (image / 255 @ np.array([0.299, 0.587, 0.114])).mean()
@@ -587,7 +591,7 @@ def test_simsiam_view_makes_its_choices_with_the_given_probabilities_and_indepen
 
 
 def reference_jitter(rng, colour):
-    """torchvision's ColorJitter(0.4, 0.4, 0.4, 0.1) of an image of one colour, in plain Python."""
+    """Applies torchvision's ColorJitter(0.4, 0.4, 0.4, 0.1) to an image of one colour, in plain Python."""
 
     def blend(colour, other, factor):
         return np.clip(factor * colour + (1 - factor) * other, 0, 1)
@@ -604,10 +608,10 @@ def reference_jitter(rng, colour):
     return colour
 
 
-def test_simsiam_view_defaults():
-    # One flat colour hides crop and flip. Left untouched: (1 - 0.8) * (1 - 0.2) of all views; grey: 0.2.
+def test_present_view_defaults():
+    # An image of one colour hides crop and flip. (1 - 0.8) * (1 - 0.2) of all views are untouched, and 0.2 are grey.
     image = np.full((8, 8, 3), (220, 150, 100), np.uint8)
-    got = views(augment.simsiam_view(8, **PLAIN), image, 8_000)[:, 0, 0]
+    got = views(augment.make_present_view(8, **PLAIN), image, 8_000)[:, 0, 0]
     grey = np.ptp(got, axis=1) < 1e-6
     untouched = np.abs(got - image[0, 0] / 255).max(axis=1) < 1e-5
     assert frequency_is(grey, 0.2)
@@ -626,30 +630,34 @@ def test_simsiam_view_defaults():
         assert scipy.stats.ks_2samp(statistic(touched), statistic(want)).pvalue > UNLIKELY, name
 
 
-def test_simsiam_view_jitters_before_grey_and_blurs_last():
-    # A hue turned before the grey changes the grey level of a red image.
+def test_present_view_jitters_before_grey_and_blurs_last():
+    # If the hue is turned before the image becomes grey, the grey level of a red image changes.
     red = np.full((8, 8, 3), (200, 0, 0), np.uint8)
     turn = {"scale": (1.0, 1.0), "jitter": (0.0, 0.0, 0.0, 0.5), "jitter_p": 1.0, "gray_p": 1.0}
-    assert np.ptp(views(augment.simsiam_view(8, **turn, **PLAIN), red, 50)) > 0.2
-    # Brightness clips the white squares before the blur: a mean of a bright view above (1 + 0) / 2 would need it after.
+    assert np.ptp(views(augment.make_present_view(8, **turn, **PLAIN), red, 50)) > 0.2
+    # Brightness clips the white squares before the blur. After it, a bright view could have a mean above (1 + 0) / 2.
     board = np.repeat((np.indices((40, 40)).sum(axis=0) % 2 * 230)[..., None], 3, axis=-1).astype(np.uint8)
     bright = {"scale": (1.0, 1.0), "jitter": (1.0, 0.0, 0.0, 0.0), "jitter_p": 1.0, "gray_p": 0.0, "blur_p": 1.0}
-    mean = views(augment.simsiam_view(40, **bright, **PLAIN), board, 100).mean(axis=(1, 2, 3))
+    mean = views(augment.make_present_view(40, **bright, **PLAIN), board, 100).mean(axis=(1, 2, 3))
     assert 0.49 < mean.max() < 0.51
 
 
-VIEWS = {  # the view, how it resamples, and whether it crops without resizing
-    "simsiam": (augment.simsiam_view, "bilinear", {}),
-    "simsiam_padded": (augment.simsiam_view, "bilinear", {"padding": 4}),
-    "replay": (augment.replay_view, "bicubic", {}),
-    "replay_padded": (augment.replay_view, "bicubic", {"padding": 4}),
+VIEWS = {  # the view, its filter, and the settings of its crop
+    "simsiam": (augment.make_present_view, "bilinear", {}),
+    "simsiam_padded": (augment.make_present_view, "bilinear", {"padding": 4}),
+    "replay": (augment.make_weak_view, "bicubic", {}),
+    "replay_padded": (augment.make_weak_view, "bicubic", {"padding": 4}),
 }
 
 
 @pytest.mark.parametrize(("view", "method", "crop"), VIEWS.values(), ids=VIEWS)
 def test_views_with_pillows_rounding_are_pillows_to_the_grey_level(view, method, crop):
-    # The draws are ours, from the keys of the view; all that is done with them is Pillow's.
-    n, strong, scale = 64, view is augment.simsiam_view, (0.2, 1.0) if view is augment.simsiam_view else (0.08, 1.0)
+    # The random draws are this package's, from the keys of the view; all that is done with them is Pillow's.
+    n, strong, scale = (
+        64,
+        view is augment.make_present_view,
+        (0.2, 1.0) if view is augment.make_present_view else (0.08, 1.0),
+    )
     images = np.stack([uint8_image(32, 32, seed) // (1 + seed % 3) for seed in range(n)]).astype(np.uint8)
     transform = view(32, rounding="pillow", **crop, **PLAIN)
     got = 255 * np.asarray(jit(functools.partial(augment.apply, transform))(keys(n), images))
@@ -674,39 +682,40 @@ def test_views_with_pillows_rounding_are_pillows_to_the_grey_level(view, method,
 
 
 def test_views_are_rounded_as_the_config_says_and_without_leave_no_trace_of_it():
-    config = get_config("digits", "lump")
+    config = lump.get_config("digits")
     image, key = jnp.zeros((8, 8, 3), jnp.uint8), jax.random.key(0)
     for rounding, rounds in (("none", False), ("pillow", True)):
         config.augment.rounding = rounding
         views = make_augmentation(config)
-        for view in (views.view, views.replay_view):
+        for view in (views.present, views.weak):
             after = str(jax.make_jaxpr(view)(key, image)).replace("u8[8,8,3]", "", 1)  # the image itself
             assert ("u8[" in after) == rounds
     assert settings.CONFIG["augment.rounding"].choices == tuple(augment.ROUNDING)
 
 
 def blur_views(size, n, **settings):
-    """Views of a white line on black, and how much the line has lost of its height."""
+    """Returns views of a white line on black, one row of each: the peak tells how much the line was blurred."""
     image = np.zeros((size, size, 3), np.uint8)
     image[:, size // 2] = 255
     off = {"scale": (1.0, 1.0), "flip": 0.0, "jitter_p": 0.0, "gray_p": 0.0}
-    return views(augment.simsiam_view(size, **off, **settings, **PLAIN), image, n)[:, size // 2, :, 0]
+    return views(augment.make_present_view(size, **off, **settings, **PLAIN), image, n)[:, size // 2, :, 0]
 
 
-def test_simsiam_view_blurs_only_large_images_unless_told():
-    # A sigma of 0.2 takes 4e-6 from the line, of 0.25 takes 3e-4: what shows at 1e-4 is a sigma above s.
+def test_present_view_blurs_only_large_images_unless_told():
+    # A sigma of 0.2 takes 4e-6 from the peak of the line, one of 0.25 takes 3e-4: 1e-4 means a sigma above s.
     s = math.sqrt(0.5 / math.log(2e4))
     visible = (2.0 - s) / (2.0 - 0.1)
     image = jnp.zeros((32, 32, 3), jnp.uint8)
-    default, never = (augment.simsiam_view(32, **settings, **PLAIN) for settings in ({}, {"blur_p": 0.0}))
+    default, never = (augment.make_present_view(32, **settings, **PLAIN) for settings in ({}, {"blur_p": 0.0}))
     default, never = (str(jax.make_jaxpr(view)(jax.random.key(0), image)) for view in (default, never))
     assert default == never
     assert frequency_is(blur_views(33, 1_000).max(axis=1) < 1 - 1e-4, 0.5 * visible)
     assert frequency_is(blur_views(32, 1_000, blur_p=0.3).max(axis=1) < 1 - 1e-4, 0.3 * visible)
 
 
-def test_simsiam_view_draws_sigma_and_sizes_its_kernel():
-    # 64 // 20 * 2 + 1 = 7 taps: the line spreads to 3 pixels on each side, and the ratio of two neighbours gives sigma.
+def test_present_view_draws_sigma_and_sizes_its_kernel():
+    # The kernel has 64 // 20 * 2 + 1 = 7 taps, so the line spreads to 3 pixels on each side. Sigma follows from the
+    # ratio of two neighbours.
     lines = blur_views(64, 1_500, blur_p=1.0)
     assert (lines[:, 32 + 3] > 1e-6).mean() > 0.5
     assert (lines[:, 32 + 4] == 0).all()
@@ -720,10 +729,13 @@ def test_views_are_normalised_last():
     image = np.full((8, 8, 3), (200, 100, 50), np.uint8)
     want = (image / 255 - np.array(MEAN)) / np.array(STD)
     off = {"jitter_p": 0.0, "gray_p": 0.0}
-    for transform in (augment.simsiam_view(8, **off, mean=MEAN, std=STD), augment.replay_view(8, mean=MEAN, std=STD)):
+    for transform in (
+        augment.make_present_view(8, **off, mean=MEAN, std=STD),
+        augment.make_weak_view(8, mean=MEAN, std=STD),
+    ):
         np.testing.assert_allclose(views(transform, image, 1)[0], want, rtol=0, atol=3e-6)
-    np.testing.assert_allclose(augment.eval_view(MEAN, STD)(jnp.asarray(image)), want, rtol=0, atol=3e-6)
-    grey = views(augment.simsiam_view(8, jitter_p=0.0, gray_p=1.0, mean=MEAN, std=STD), image, 1)[0]
+    np.testing.assert_allclose(augment.make_plain_view(MEAN, STD)(jnp.asarray(image)), want, rtol=0, atol=3e-6)
+    grey = views(augment.make_present_view(8, jitter_p=0.0, gray_p=1.0, mean=MEAN, std=STD), image, 1)[0]
     level = (image / 255) @ np.array([0.299, 0.587, 0.114])
     np.testing.assert_allclose(grey, (level[..., None] - np.array(MEAN)) / np.array(STD), rtol=0, atol=3e-6)
 
@@ -732,7 +744,7 @@ def test_ops_with_probability_zero_are_not_compiled():
     image = jnp.zeros((40, 40, 3), jnp.uint8)
 
     def equations(**settings):
-        view = augment.simsiam_view(40, **settings, **PLAIN)
+        view = augment.make_present_view(40, **settings, **PLAIN)
         return str(jax.make_jaxpr(view)(jax.random.key(0), image))
 
     nothing = dict.fromkeys(("flip", "jitter_p", "gray_p", "blur_p"), 0.0)
@@ -746,7 +758,7 @@ def test_ops_with_probability_zero_are_not_compiled():
 
 @functools.cache
 def batch_views():
-    transform = augment.simsiam_view(16, mean=MEAN, std=STD)
+    transform = augment.make_present_view(16, mean=MEAN, std=STD)
     return jit(functools.partial(augment.two_views, transform)), transform
 
 
@@ -780,8 +792,8 @@ def test_an_example_does_not_depend_on_its_neighbours_or_its_place():
 
 
 def test_two_views_are_independent():
-    # Flips of the two views of 4000 examples: all four pairs equally likely.
-    transform = augment.replay_view(8, **PLAIN)
+    # Of the flips of both views of 4000 examples, all four pairs are equally likely.
+    transform = augment.make_weak_view(8, **PLAIN)
     images = jnp.broadcast_to(ramp(8), (4_000, 8, 8, 3))
     first, second = jit(functools.partial(augment.two_views, transform))(keys(4_000), images)
     flips = [np.asarray(x[:, 4, 2, 1] > x[:, 4, 5, 1]) for x in (first, second)]
@@ -791,7 +803,7 @@ def test_two_views_are_independent():
 
 
 def test_pmap_gives_what_one_device_gives():
-    make = functools.partial(augment.two_views, augment.replay_view(16, mean=MEAN, std=STD))
+    make = functools.partial(augment.two_views, augment.make_weak_view(16, mean=MEAN, std=STD))
     example_keys, images = batch(8)
     got = jax.pmap(make)(example_keys.reshape(4, 2), images.reshape(4, 2, 20, 20, 3))
     for a, b in zip(got, jit(make)(example_keys, images)):

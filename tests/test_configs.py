@@ -1,34 +1,24 @@
-"""The recipes: the paper's settings, strict arguments, a locked tree."""
+"""Tests the recipes: the paper's settings, strict arguments, and a config tree without unknown keys."""
 
+import importlib
 import inspect
-import pathlib
 import re
 
 import pytest
 
-from configs import agem, base, der, derpp, er, finetune, gss, lump, multitask, pnn, si
-from ucl_jax.architectures import ARCHITECTURES
+from configs import agem, benchmarks, cassle, der, derpp, er, finetune, gss, lump, multitask, objectives, pfr, pnn, si
+from tests import tiny
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.errors import UsageError
 from ucl_jax.methods import METHODS
+from ucl_jax.models.architectures import ARCHITECTURES
 from ucl_jax.objectives import OBJECTIVES
 
-RECIPES = {
-    "lump": lump,
-    "finetune": finetune,
-    "multitask": multitask,
-    "si": si,
-    "agem": agem,
-    "gss": gss,
-    "er": er,
-    "der": der,
-    "derpp": derpp,
-    "pnn": pnn,
-}
+RECIPES = {name: importlib.import_module(f"configs.{name}") for name in tiny.RECIPES}
 PAPER = ("cifar10", "cifar100", "tiny_imagenet")  # the benchmarks of the paper's tables
 
 
-# The table "Hyperparameters" of shared/reference/paper.md, which gives paper or official code for each.
+# The values are those of the table "Hyperparameters" of shared/reference/paper.md, which cites paper or code for each.
 @pytest.mark.parametrize(
     ("benchmark", "tasks", "classes", "size", "alpha"),
     [("cifar10", 5, 2, 32, 0.1), ("cifar100", 20, 5, 32, 0.1), ("tiny_imagenet", 20, 5, 64, 0.4)],
@@ -40,6 +30,7 @@ def test_settings_of_the_paper(benchmark, tasks, classes, size, alpha):
     assert config.method.to_dict() == {
         "name": "lump",
         "buffer_size": 256,
+        "policy": "reservoir",
         "alpha": alpha,
         "replay_pair": "frozen",
         "replay_from": "buffer",
@@ -62,7 +53,7 @@ def test_settings_of_the_paper(benchmark, tasks, classes, size, alpha):
     augment = config.augment
     assert (augment.crop, augment.rounding) == ("resized", "none")
     assert (augment.crop_scale, augment.flip, augment.jitter) == ((0.2, 1.0), 0.5, (0.4, 0.4, 0.4, 0.1))
-    assert (augment.jitter_p, augment.gray_p, augment.blur_p) == (0.8, 0.2, -1.0)  # -1: test_augment
+    assert (augment.jitter_p, augment.gray_p, augment.blur_p) == (0.8, 0.2, -1.0)  # -1: by image size
     assert augment.replay_crop_scale == (0.08, 1.0)
     assert augment.mean == (0.4914, 0.4822, 0.4465)
     assert augment.std == (0.2470, 0.2435, 0.2615)
@@ -85,7 +76,7 @@ def test_barlow_twins_of_the_paper():
     }
 
 
-# The rows "SI c, xi", "DER alpha" and "PNN widths" of the same table.
+# The values are those of the rows "SI c, xi", "DER alpha" and "PNN widths" of the same table.
 @pytest.mark.parametrize(
     ("benchmark", "c", "alpha", "width"),
     [("cifar10", 100, 0.1, 64), ("cifar100", 0.1, 0.1, 12), ("tiny_imagenet", 0.01, 0.01, 8)],
@@ -97,15 +88,16 @@ def test_settings_of_the_paper_for_si_der_and_pnn(benchmark, objective, c, alpha
         "name": "si",
         "c": c,
         "xi": 1.0,
-        # "Where code, text and common sense disagree", item 8.
+        # Item 8 of "Where code, text and common sense disagree" in shared/reference/paper.md.
         "form": "release",
-        "rate": 0.24 if objective == "supervised" else 0.03,  # item 17: as the learning rate
+        "rate": 0.24 if objective == "supervised" else 0.03,  # item 17: equal to the learning rate
         "clip": 1.0,
         "protect": "backbone",
     }
     expected = {
         "name": "der",
         "buffer_size": 256,
+        "policy": "reservoir",
         "replay_from": "buffer",
         "count": "presentations",
         "alpha": alpha,
@@ -120,7 +112,7 @@ def test_settings_of_the_paper_for_si_der_and_pnn(benchmark, objective, c, alpha
     assert config.model.to_dict() == {"name": "progressive", "width": width, "dtype": "float32"}
     assert config.method.to_dict() == {"name": "finetune"}
     assert config.recipe == "pnn"
-    for name, recipe in RECIPES.items():  # the width is of PNN alone
+    for name, recipe in RECIPES.items():  # only PNN has that width
         if name != "pnn":
             assert recipe.get_config(arg).model.to_dict() == {"name": "resnet18", "width": 64, "dtype": "float32"}
 
@@ -134,25 +126,42 @@ def test_buffers_of_the_other_rehearsal_methods(benchmark):
         assert agem.get_config(arg).method.to_dict() == {
             "name": "agem", "policy": "equal_share", "replay_from": "past_tasks", **shown, "count": "examples",
         }  # fmt: skip
-        assert er.get_config(arg).method.to_dict() == {"name": "er", "replay_from": "buffer", **shown}
+        assert er.get_config(arg).method.to_dict() == {
+            "name": "er",
+            "policy": "reservoir",
+            "replay_from": "buffer",
+            **shown,
+        }
     assert gss.get_config(benchmark).method.to_dict() == {
         "name": "gss", "compare": 0, "replay_from": "buffer", "replay_view": "strong", **reservoir,
     }  # fmt: skip
 
 
+def test_byol_cassle_and_pfr_of_the_released_codes():
+    """BYOL, CaSSLe and PFR are set as in their released codes (shared/reference/field.md, sections 2, 3 and 5)."""
+    config = cassle.get_config("cifar100,byol")
+    assert config.objective.to_dict() == {
+        "name": "byol", "hidden_dim": 4096, "output_dim": 256, "predictor_dim": 4096, "momentum": 0.99,
+        "final_momentum": 1.0, "first_update": "late",
+    }  # fmt: skip
+    assert config.method.to_dict() == {"name": "cassle", "weight": 1.0, "hidden_dim": 2048, "frozen_mode": "train"}
+    expected = {"name": "pfr", "weight": 1.0, "hidden_dim": 256, "frozen_mode": "train"}
+    assert pfr.get_config("cifar100").method.to_dict() == expected
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("benchmark", PAPER)
 def test_supervised_learning_of_the_paper(recipe, benchmark):
-    """The rows "SCL" and "SCL view", and the head under "Setting"."""
+    """Supervised recipes have the settings of the rows "SCL" and "SCL view", and the head under "Setting"."""
     config = RECIPES[recipe].get_config(f"{benchmark},supervised")
     train = config.train.to_dict()
-    # The step multiplies by batch / 256: 0.03, for which the code's rule alone would give 0.03 * 32 / 256.
+    # The train step multiplies the rate by batch / 256, which must give 0.03; the code's rule would scale 0.03 itself.
     assert train.pop("learning_rate") * train["batch_size"] / 256 == pytest.approx(0.03, rel=1e-12)
     assert train == {"epochs": 50, "batch_size": 32, "momentum": 0.9, "weight_decay": 5e-4, "devices": 0}
     objective = config.objective.to_dict()
     assert (objective["name"], objective["classes"], objective["projector"]) == ("supervised", 100, False)
     augment, other = config.augment, RECIPES[recipe].get_config(benchmark).augment
-    # As of 00c8660: the present under resized crops, replayed images under padded ones.
+    # As in commit 00c8660: resized crops for the present, padded crops for replayed images.
     assert (augment.crop, augment.replay_crop, augment.crop_padding, augment.flip) == ("resized", "padded", 4, 0.5)
     assert (augment.crop_scale, other.crop, other.replay_crop) == ((0.2, 1.0), "resized", "resized")
     assert (augment.jitter, augment.jitter_p, augment.gray_p) == ((0.4, 0.4, 0.4, 0.1), 0.8, 0.2)
@@ -189,8 +198,7 @@ def test_every_combination_is_a_locked_config(recipe, benchmark, objective):
     assert config.model.name in ARCHITECTURES
     assert config.objective.name == objective
     assert config.benchmark.name == benchmark
-    assert set(config.benchmark) >= set(BENCHMARKS[benchmark]._fields) - {"mean", "std", "replay_mean", "replay_std"}
-    # Every key that the method and the objective take, and no other: what `experiment` would refuse.
+    # A section holds exactly the settings that its method or objective takes; any other would be refused.
     for made, section, given in ((METHODS, "method", 2), (OBJECTIVES, "objective", 2)):
         settings = set(config[section]) - {"name"}
         known = inspect.signature(made[config[section].name]).parameters.values()
@@ -198,19 +206,30 @@ def test_every_combination_is_a_locked_config(recipe, benchmark, objective):
         assert sum(p.kind != p.KEYWORD_ONLY for p in known) == given
 
 
+@pytest.mark.parametrize("benchmark", BENCHMARKS)
+def test_recipes_train_on_the_data_that_probes_look_up(benchmark):
+    config = lump.get_config(benchmark)
+    for key, value in BENCHMARKS[benchmark]._asdict().items():
+        section = config.augment if key.endswith(("mean", "std")) else config.benchmark
+        assert section[key] == value, key
+
+
+def test_no_key_is_written_in_two_places(monkeypatch):
+    def twice(objective):
+        sections = benchmarks.cifar10(objective)
+        return sections | {"train": sections["train"] | {"momentum": 0.5}}
+
+    monkeypatch.setitem(benchmarks.BENCHMARKS, "cifar10", twice)
+    with pytest.raises(TypeError, match="momentum"):
+        lump.get_config("cifar10")
+
+
 def test_every_method_and_every_architecture_has_a_recipe():
     configs = [recipe.get_config() for recipe in RECIPES.values()]
     assert {config.method.name for config in configs} == set(METHODS)
     assert {config.model.name for config in configs} == set(ARCHITECTURES)
-    assert set(base.METHODS) == set(METHODS)
-    assert set(base.OBJECTIVES) == set(OBJECTIVES)
-
-
-def test_numbers_that_were_tuned_are_of_settings_that_exist():
-    for benchmark, tuned in base.TUNED.items():
-        assert benchmark in BENCHMARKS
-        for owner, key in tuned:
-            assert key in base.METHODS[owner] if owner in METHODS else (owner, key) == ("progressive", "width")
+    assert objectives.OBJECTIVES.keys() == OBJECTIVES.keys()
+    assert benchmarks.BENCHMARKS.keys() == BENCHMARKS.keys()
 
 
 @pytest.mark.parametrize(
@@ -220,7 +239,10 @@ def test_numbers_that_were_tuned_are_of_settings_that_exist():
             "cifar",
             "unknown benchmark 'cifar', did you mean 'cifar10'. known: cifar10, cifar100, tiny_imagenet, digits, ",
         ),
-        ("digits,byol", "unknown objective 'byol'; known: simsiam, barlow_twins, supervised$"),
+        (
+            "digits,byoll",
+            "unknown objective 'byoll', did you mean 'byol'. known: simsiam, barlow_twins, byol, supervised$",
+        ),
         ("digits,simsiam,lump", "has 3 words"),
     ],
 )
@@ -229,7 +251,7 @@ def test_unknown_words_list_the_known_ones(arg, message):
         lump.get_config(arg)
 
 
-# Table 1 of the paper: accuracy and forgetting on each of PAPER.
+# Table 1 of the paper: accuracy and forgetting on each benchmark of PAPER.
 TABLE_1 = """
 supervised   finetune  82.87±0.47 14.26±0.52 61.08±0.04 31.23±0.41 53.10±1.37 33.15±1.22
 supervised   pnn       82.74±2.12 -          66.05±0.86 -          64.38±0.92 -
@@ -254,7 +276,7 @@ barlow_twins multitask 95.48±0.14 -          87.16±0.52 -          82.42±0.74
 
 
 def table_1(method):
-    """Objective -> its six cells of Table 1."""
+    """Returns the six cells of Table 1 for each objective of a method."""
     rows = [line.split() for line in TABLE_1.split("\n") if line]
     return {objective: cells for objective, name, *cells in rows if name == method}
 
@@ -267,7 +289,7 @@ def test_docstrings_state_command_and_numbers(name):
         recipe, _, arg = command.partition(":")
         assert recipe == f"{name}.py"
         RECIPES[name].get_config(*[arg][: bool(arg)])
-    if name in ("er", "derpp"):
+    if not table_1(name):
         assert "Not in the paper's tables" in text
         assert "±" not in text
         return
@@ -279,8 +301,3 @@ def test_docstrings_state_command_and_numbers(name):
         for accuracy, forgetting in zip(cells[::2], cells[1::2]):
             expected += [accuracy, *(["/", forgetting] if forgetting != "-" else [])]
         assert lines[objective] == expected
-
-
-def test_every_file_of_configs_is_a_recipe():
-    files = {path.stem for path in pathlib.Path(base.__file__).parent.glob("*.py")} - {"__init__", "base"}
-    assert files == set(RECIPES)

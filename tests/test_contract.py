@@ -1,4 +1,4 @@
-"""What every method owes to the rest, with every objective: two tiny tasks of each pair.
+"""Tests what every method owes to the rest of the package, with every objective: each pair learns two tiny tasks.
 
 The network is a convolution or two, so that a pair compiles in seconds; everything else is as the recipes have it.
 """
@@ -10,26 +10,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 from flax import linen as nn
 
-from ucl_jax import architectures, parallel, train
-from ucl_jax.architectures import Architecture
-from ucl_jax.data.stream import open_stream
+from tests import tiny
+from ucl_jax.buffers import BUFFERS
+from ucl_jax.data.tasks import open_stream
 from ucl_jax.errors import UsageError
-from ucl_jax.experiment import make_experiment
 from ucl_jax.methods import METHODS
+from ucl_jax.models import architectures
+from ucl_jax.models.architectures import Architecture
 from ucl_jax.models.heads import Network
 from ucl_jax.models.layers import BatchNorm, Conv
 from ucl_jax.models.progressive import Lateral
 from ucl_jax.models.resnet import spatial_mean
 from ucl_jax.objectives import OBJECTIVES
+from ucl_jax.training import parallel
+from ucl_jax.training.build import make_experiment
+from ucl_jax.training.loop import StepDone, TaskDone
 
-RECIPES = ("finetune", "si", "agem", "gss", "er", "der", "derpp", "lump", "pnn")
-FORBIDDEN = {("gss", "barlow_twins"): "one|single examples"}
+RECIPES = [recipe for recipe in tiny.RECIPES if not tiny.config(recipe).benchmark.joint]
+FORBIDDEN = {("gss", "barlow_twins"): "single examples", ("cassle", "supervised"): "compares projections"}
 PAIRS = [(recipe, objective) for recipe in RECIPES for objective in OBJECTIVES]
-# At these rates 10 steps stay near the start, so that rounding is not amplified (see test_parallel.py).
-LEARNING_RATE = {"simsiam": 0.01, "barlow_twins": 0.0001, "supervised": 0.01}
+# At these rates 10 steps stay near the start, so that rounding errors are not amplified (see test_parallel.py).
+LEARNING_RATE = {"simsiam": 0.01, "barlow_twins": 0.0001, "byol": 0.01, "supervised": 0.01}
 
 
 class Column(nn.Module):
@@ -76,19 +79,22 @@ def pair_config(recipe, objective):
         "augment__crop": "padded", "augment__jitter_p": 0.0, "augment__gray_p": 0.0, "train__epochs": 1,
         "train__batch_size": 16, "train__learning_rate": LEARNING_RATE[objective],
     }  # fmt: skip
-    if "buffer_size" in tiny.config(recipe).method:
+    method = tiny.config(recipe).method
+    if "buffer_size" in method:
         settings["method__buffer_size"] = 24
+    if "weight" in method:
+        settings["method__weight"] = max(method.weight, 1.0)  # a weak term would hide its mistakes
     return tiny.config(recipe, f"digits,{objective}", **settings)
 
 
 class Traced:
-    """The compiled stages of an experiment on some devices, and how often each train step was traced."""
+    """Compiles the phases of an experiment, and records each tracing of a train step in `traces`."""
 
     def __init__(self, config, devices):
         self.config, self.traces = config, []
         self.experiment = make_experiment(config, parallel.AXIS)
-        counted = [s._replace(train_step=self._count(n, s.train_step)) for n, s in enumerate(self.experiment.stages)]
-        self.compiled = parallel.compile_stages(counted, parallel.choose_devices(devices, config.train.batch_size))
+        counted = [s._replace(train_step=self._count(n, s.train_step)) for n, s in enumerate(self.experiment.phases)]
+        self.compiled = parallel.compile_phases(counted, parallel.choose_devices(devices, config.train.batch_size))
 
     def _count(self, number, function):
         def counted(*arguments):
@@ -101,14 +107,14 @@ class Traced:
         return jax.device_put(self.experiment.init(), self.compiled[0].sharding)
 
     def run(self, data_dir, state, step=0, tasks_done=0):
-        """(event name, step, host copy of the state, loss or rows) of all that happens from `state` on."""
+        """Trains from `state` on; returns each event as (name, step, host copy of the state, metrics or rows)."""
         state = jax.device_put(state, self.compiled[0].sharding)
         events = []
         with open_stream(self.config.benchmark, data_dir) as stream:
-            for event in train.train(self.config, self.experiment, self.compiled, stream, state, step, tasks_done):
-                if isinstance(event, train.StepDone):
+            for event in tiny.train(self.config, self.experiment, self.compiled, stream, state, step, tasks_done):
+                if isinstance(event, StepDone):
                     events.append(("step", event.step, jax.device_get(event.state), jax.device_get(event.metrics)))
-                if isinstance(event, train.TaskDone):
+                if isinstance(event, TaskDone):
                     events.append(("task", event.step, jax.device_get(event.state), event.rows))
         return events
 
@@ -124,7 +130,7 @@ def distance(one, other):
 
 @pytest.fixture(autouse=True)
 def forgotten_pair():
-    """A pair's programs are of no use to the next one, see conftest.py."""
+    """Drops the compiled programs of a pair, which the next pair cannot use (see conftest.py)."""
     yield
     jax.clear_caches()
 
@@ -133,9 +139,17 @@ def test_the_recipes_here_are_all_methods():
     assert {pair_config(recipe, "simsiam").method.name for recipe in RECIPES} == set(METHODS)
 
 
-@pytest.mark.parametrize(("recipe", "objective"), [pair for pair in PAIRS if pair not in FORBIDDEN])
-def test_every_pair_keeps_the_contract(recipe, objective, data_dir):
+@pytest.mark.parametrize(
+    ("recipe", "objective", "policy"),
+    [
+        *((*pair, "") for pair in PAIRS if pair not in FORBIDDEN),  # "" is the policy of the recipe
+        *(("er", "simsiam", policy) for policy in BUFFERS if policy not in ("reservoir", "greedy")),
+    ],
+)
+def test_every_pair_keeps_the_contract(recipe, objective, policy, data_dir):
     config = pair_config(recipe, objective)
+    if policy:
+        config.method.policy = policy
     one = Traced(config, 1)
     start = jax.device_get(one.start())
     events = one.run(data_dir, start)
@@ -149,13 +163,13 @@ def test_every_pair_keeps_the_contract(recipe, objective, data_dir):
             assert all(np.isfinite(value) for value in found.values()), (step, found)
     assert distance(events[-1][2].params, start.params) > 0
 
-    # One compilation; with an architecture that grows one a task.
-    assert one.traces == list(range(len(one.experiment.stages)))
+    # Each phase is compiled once: an architecture that grows has one phase a task, any other has one.
+    assert one.traces == list(range(len(one.experiment.phases)))
 
-    # A run that starts from the third step of the second task is the same to the bit.
+    # A run that goes on from the third step of the second task gives the same bits.
     _, step, middle, _ = events[8]
     again = one.run(data_dir, middle, step, tasks_done=1)
-    assert len(one.traces) == len(one.experiment.stages)
+    assert len(one.traces) == len(one.experiment.phases)
     for (name, at, state, found), (other_name, other_at, other_state, other_found) in zip(
         events[9:], again, strict=True
     ):
@@ -163,12 +177,12 @@ def test_every_pair_keeps_the_contract(recipe, objective, data_dir):
         jax.tree.map(np.testing.assert_array_equal, other_state, state)
         assert other_found == found
 
-    # Two devices are one device, up to rounding.
+    # Two devices give what one device gives, up to rounding.
     two = Traced(config, 2)
     others = two.run(data_dir, start)
     for (name, _, _, found), (_, _, _, other_found) in zip(events, others, strict=True):
         if name == "step":
-            np.testing.assert_allclose(other_found["loss"], found["loss"], rtol=1e-3, atol=1e-3)
+            np.testing.assert_allclose(other_found["loss"], found["loss"], rtol=1e-3, atol=1e-4)
     state, other = events[-1][2], others[-1][2]
     assert distance(other.params, state.params) < 1e-2 * distance(state.params, start.params)
     for ours, theirs in zip(jax.tree.leaves(state.memory), jax.tree.leaves(other.memory), strict=True):
@@ -183,7 +197,7 @@ def test_methods_are_told_the_number_of_tasks(joint, shares):
     config = pair_config("agem", "simsiam")
     config.benchmark.joint = joint
     buffer = jax.eval_shape(make_experiment(config, None).init).memory.buffer
-    assert buffer.seen.shape == (shares,)
+    assert buffer.offered.shape == (shares,)
     assert buffer.items.task.shape == (24,)
 
 
@@ -194,16 +208,16 @@ def test_a_forbidden_pair_says_why(recipe, objective):
 
 
 def test_progressive_columns_are_frozen_once_learned(data_dir):
-    """PNN through the whole loop: nothing of the first column, nor what the probe finds on its task, ever changes."""
+    """In a whole run of PNN, the first column never changes after its task, nor does its task's accuracy."""
     run = Traced(pair_config("pnn", "supervised"), 2)
     start = jax.device_get(run.start())
     events = run.run(data_dir, start)
     first, last = events[5], events[11]
     assert (first[0], last[0]) == ("task", "task")
-    for name in ("params", "model_state"):
-        learned, later = getattr(first[2], name), getattr(last[2], name)
+    for part in (lambda state: state.params.network, lambda state: state.model_state["batch_stats"]):
+        learned, later = part(first[2]), part(last[2])
         jax.tree.map(np.testing.assert_array_equal, later["networks_0"], learned["networks_0"])
-        jax.tree.map(np.testing.assert_array_equal, learned["networks_1"], getattr(start, name)["networks_1"])
+        jax.tree.map(np.testing.assert_array_equal, learned["networks_1"], part(start)["networks_1"])
         assert distance(later["networks_1"], learned["networks_1"]) > 0
     for probe in ("knn_task", "head_task"):
         assert last[3][probe].accuracy[0] == first[3][probe].accuracy[0]

@@ -1,92 +1,100 @@
-"""The direction of imports, and what pure modules do without."""
+"""Tests the direction of imports, and that some modules do without files, clocks or JAX."""
 
 import ast
 import fnmatch
-import pathlib
 
 import pytest
 
-import ucl_jax
+from benchmarks.imports import MODULES, arrows, imported, parse, project_modules, reduced
 
-ROOT = pathlib.Path(ucl_jax.__file__).parent
-
-# From the bottom to the top: a module may import from lines above its own only. A pattern stands for the modules that
+# From the bottom to the top: a module may import only from lines above its own. A pattern stands for the modules that
 # no line above names, so that a new method or network needs no line here.
 LAYERS = [
     ["ucl_jax"],
-    ["types", "errors", "data", "data.benchmarks", "data.tiny_imagenet_classes", "results", "results.schema"],
+    [
+        "data",
+        "evaluation",
+        "interop",
+        "models",
+        "reproduce",
+        "results",
+        "training",
+    ],  # folders that hold no code
+    ["types", "errors", "data.benchmarks", "data.tiny_imagenet_classes"],
+    ["cli", "files"],
     ["settings"],
-    ["results.load"],
-    ["collectives", "augment", "knn", "metrics", "mixup", "replay", "convert", "linear", "geometry", "convolution"],
-    ["losses", "models"],
+    ["recipes"],
+    ["collectives", "augment", "evaluation.knn", "evaluation.linear", "evaluation.representation"],
+    ["evaluation.accuracy_matrix", "evaluation.evaluators"],
+    ["results.fields", "results.paper"],
+    ["results.records"],
+    ["results.schema"],
+    ["results.load", "results.compare"],
+    ["results.tables", "results.figures"],
+    ["results.page"],
+    ["results.__main__"],
+    ["report"],
+    ["models.convolution"],
     ["models.layers"],
     ["models.resnet", "models.heads"],
-    ["models.*"],
-    ["architectures"],
+    ["models.progressive"],
+    ["models.architectures"],
+    ["objectives.losses"],
+    ["objectives.base"],
+    ["objectives.*"],
     ["objectives"],
-    ["methods.base"],
-    ["methods.rehearsal"],
+    ["buffers.base"],
+    ["buffers.*"],
+    ["buffers"],
+    ["methods.base", "methods.mixup"],
+    ["methods.rehearsal", "methods.distillation"],
     ["methods.*"],
     ["methods"],
-    ["train_step"],
-    ["parallel", "experiment"],
+    ["interop.torch_weights"],
+    ["convert"],
     ["data.digits", "data.tiny_imagenet"],  # TFDS builders
     ["data.prepare"],
-    ["data.source"],
-    ["data.stream"],
-    ["evaluate"],
-    ["train"],
-    ["checkpoint", "logging", "cli"],
-    ["paper"],
-    ["tables"],
-    ["figures"],
-    ["page"],
-    ["report"],
-    ["run"],
-    ["subject"],
+    ["data.tfds_source"],
+    ["data.tasks"],
+    ["training.step", "training.checkpoint", "training.metric_writers"],
+    ["training.parallel", "training.build"],
+    ["training.loop", "training.provenance"],
+    ["training.run_folder"],
+    ["training.run"],
+    ["probes.trained_run"],
     ["probes.base"],
     ["probes.knn", "probes.linear"],
     ["probes.ood"],
     ["probes.*"],
     ["probes"],
+    ["probes.__main__"],
     ["probe"],
-    ["cells"],
-    ["asks"],
-    ["studies"],
-    ["reproduce"],
+    ["reproduce.jobs"],
+    ["reproduce.plan"],
+    ["reproduce.probe_requests"],
+    ["reproduce.studies"],
+    ["reproduce.__main__"],
 ]
 PURE = [
     "types",
     "collectives",
-    "losses",
-    "mixup",
     "augment",
-    "replay",
-    "knn",
-    "metrics",
-    "linear",
-    "geometry",
-    "convolution",
     "models",
     "models.*",
-    "architectures",
     "objectives",
+    "objectives.*",
+    "buffers",
+    "buffers.*",
     "methods",
     "methods.*",
-    "train_step",
+    "evaluation",
+    "evaluation.*",
+    "training.step",
 ]
-FORBIDDEN = {"tensorflow", "tensorflow_datasets", "orbax", "absl", "os", "time"}
-HEAVY = {"jax", "jaxlib", "flax", "optax", "orbax", "chex", "tensorflow", "tensorflow_datasets", "matplotlib"}
-# For any module: what the package does not depend on, or depends on only inside a function (an extra, a slow import).
+FORBIDDEN = {"tensorflow", "tensorflow_datasets", "orbax", "absl", "os", "time", "pathlib", "io", "socket", "logging"}
+TRAINING = {"jax", "jaxlib", "flax", "optax", "orbax", "chex", "tensorflow", "tensorflow_datasets"}
+# No module imports these at its top: the package does without them, or imports them in a function when needed.
 NEVER_AT_THE_TOP = {"tensorflow", "torch", "wandb"}
-
-
-def module_name(path):
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts) or "ucl_jax"
-
-
-MODULES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
 
 
 def layer(module):
@@ -96,31 +104,6 @@ def layer(module):
             assert len(found) == 1
             return found[0]
     raise AssertionError(f"ucl_jax/{module.replace('.', '/')} is in no layer of tests/test_imports.py")
-
-
-def imported(tree):
-    """Dotted names of what a module imports anywhere in it; `from a import b` gives a.b."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def project_modules(tree):
-    """The modules of this package that a module imports, without the prefix."""
-    for name in imported(tree):
-        if name.split(".")[0] != "ucl_jax":
-            continue
-        inner = name.removeprefix("ucl_jax").lstrip(".")
-        while inner and inner not in MODULES:  # an attribute of a module
-            inner = inner.rpartition(".")[0]
-        yield inner or "ucl_jax"
-
-
-def parse(module):
-    return ast.parse(MODULES[module].read_text())
 
 
 def test_every_layer_names_modules_that_exist():
@@ -135,16 +118,48 @@ def test_imports_point_one_way(module):
         assert layer(other) < layer(module), f"{module} imports {other}, which is not below it"
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if any(fnmatch.fnmatch(m, p) for p in PURE)])
+def test_folders_do_not_need_each_other():
+    graph, order = arrows(), []
+    while left := graph.keys() - order:
+        ready = [folder for folder in left if graph[folder] <= set(order)]
+        assert ready, f"{left} go round in a circle"
+        order += ready
+
+
+def test_the_picture_leaves_out_arrows_that_others_imply():
+    assert reduced({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == {"a": {"b"}, "b": {"c"}, "c": set()}
+
+
+PURE_MODULES = [m for m in MODULES if any(fnmatch.fnmatch(m, pattern) for pattern in PURE)]
+
+
+@pytest.mark.parametrize("module", PURE_MODULES)
 def test_pure_modules_do_without_io_and_clocks(module):
     assert not {name.split(".")[0] for name in imported(parse(module))} & FORBIDDEN
+    assert needed(module) <= {"ucl_jax", "errors", *PURE_MODULES}
+
+
+@pytest.mark.parametrize("module", PURE_MODULES)
+def test_pure_modules_raise_no_errors_of_the_command_line(module):
+    taken = [node for node in ast.walk(parse(module)) if isinstance(node, ast.ImportFrom)]
+    names = {alias.name for node in taken if node.module == "ucl_jax.errors" for alias in node.names}
+    assert names <= {"argument_choice", "check_argument", "check_word"}
+
+
+def needed(module):
+    """Returns a module and all modules of this package that it imports, directly or through others."""
+    found, waiting = set(), {module}
+    while waiting:
+        found.add(one := waiting.pop())
+        waiting |= set(project_modules(parse(one))) - found
+    return found
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if m.partition(".")[0] == "results"])
 def test_results_need_no_jax(module):
-    """A report is made anywhere: of this package such a module imports what reads, not what trains."""
-    assert not {name.partition(".")[0] for name in imported(parse(module))} & HEAVY
-    assert {name.partition(".")[0] for name in project_modules(parse(module))} <= {"results", "errors", "settings"}
+    """Neither a module of results/ nor one that it imports needs JAX, so that a report can be made on any machine."""
+    for one in needed(module):
+        assert not {name.partition(".")[0] for name in imported(parse(one))} & TRAINING, one
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("methods.")])
@@ -176,8 +191,10 @@ def test_the_reading_of_imports_on_a_sample():
     tree = ast.parse(SAMPLE)
     assert list(project_modules(tree)) == ["data", "ucl_jax", "augment", "methods", "models.heads"]
     assert {name.split(".")[0] for name in imported(tree)} == {"os", "ucl_jax", "time"}
-    assert layer("models.layers") < layer("models.resnet") < layer("models.progressive") < layer("architectures")
+    assert layer("models.layers") < layer("models.resnet") < layer("models.progressive") < layer("models.architectures")
     assert layer("methods.base") < layer("methods.rehearsal") < layer("methods.lump")
-    assert layer("types") < layer("losses") < layer("methods.lump") < layer("methods") < layer("train") < layer("run")
+    assert (
+        layer("types") < layer("objectives.losses") < layer("methods.lump") < layer("methods") < layer("training.run")
+    )
     with pytest.raises(AssertionError, match="brand_new"):
         layer("brand_new")

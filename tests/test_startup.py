@@ -1,4 +1,4 @@
-"""What a command imports before it does anything, and that compiled programs are kept."""
+"""Tests what a command imports before it does anything, and that compiled programs are kept."""
 
 import os
 import pathlib
@@ -7,7 +7,8 @@ import subprocess
 import sys
 
 import pytest
-import tiny
+
+from tests import tiny
 
 ROOT = pathlib.Path(__file__).parent.parent
 HEAVY = {
@@ -21,8 +22,10 @@ HEAVY = {
     "tensorboardX",
     "torch",
     "pydantic",
+    "pandas",
+    "jinja2",
 }
-# Commands -> what of HEAVY their help does with: settings of probes stand beside their code, which is JAX.
+# Command -> the modules of HEAVY that its help may import: settings of probes stand beside their code, which is JAX.
 HELP = {
     "launch.py": set(),
     "launch.py --config=configs/lump.py": set(),
@@ -31,28 +34,43 @@ HELP = {
     "-m ucl_jax.convert": {"jax", "flax"},
     "-m ucl_jax.probe": {"jax", "flax", "optax", "orbax", "tensorflow_datasets"},
 }
-# Imported by `python` before the command: tells the modules that the command leaves.
+# Python imports this file before the command; it prints the modules that are loaded when the command ends.
 SPY = """import atexit, sys
 atexit.register(lambda: print("MODULES", *sorted({name.partition(".")[0] for name in sys.modules}), file=sys.stderr))
 """
 
 
-@pytest.mark.parametrize("command", HELP)
-def test_help_needs_no_heavy_module_and_is_no_failure(command, tmp_path):
-    (tmp_path / "sitecustomize.py").write_text(SPY)
+def run_and_spy(folder, *words):
+    """Runs python with the words; returns what it printed and the modules that it imported."""
+    (folder / "sitecustomize.py").write_text(SPY)
     done = subprocess.run(
-        [sys.executable, *command.split(), "--help"],
+        [sys.executable, *words],
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        env=os.environ | {"PYTHONPATH": str(folder)},
         capture_output=True,
         text=True,
         timeout=120,
     )
-    assert done.returncode == 0
-    assert "--" in done.stdout
+    assert done.returncode == 0, done.stderr
     modules = done.stderr.rpartition("MODULES ")[2].split()
     assert "ucl_jax" in modules
-    assert HEAVY & set(modules) <= HELP[command]
+    return done.stdout, set(modules)
+
+
+@pytest.mark.parametrize("command", HELP)
+def test_help_needs_no_heavy_module_and_is_no_failure(command, tmp_path):
+    printed, modules = run_and_spy(tmp_path, *command.split(), "--help")
+    assert "--" in printed
+    assert HEAVY & modules <= HELP[command]
+
+
+def test_a_config_is_printed_without_a_heavy_module(tmp_path):
+    words = ["--config=configs/lump.py:digits", "--print_config"]
+    printed, modules = run_and_spy(tmp_path, "launch.py", *words, "--config.method.alpha=0.3")
+    assert "method.alpha = 0.3" in printed.splitlines()
+    assert not HEAVY & modules
+    _, modules = run_and_spy(tmp_path, "launch.py", *words, "--diff=configs/der.py")
+    assert not HEAVY & modules
 
 
 def test_a_second_process_compiles_nothing(tmp_path):
@@ -76,7 +94,7 @@ def test_a_second_process_compiles_nothing(tmp_path):
             }
         )
     first, second = told
-    # `init` of the network, and the two programs of `parallel.parallelise`.
+    # Three programs are expected: `init` of the network, and the two of `parallel.parallelise`.
     assert first["miss"].count("jit_init") == 1
     assert first["miss"].count("jit_train_step") == first["miss"].count("jit_gathered_features") == 1
     assert sorted(second["hit"]) == sorted(first["miss"] + first["hit"])

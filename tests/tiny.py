@@ -1,7 +1,18 @@
-"""The shipped recipes, shrunk until a step takes milliseconds. What is not named here is as in `configs/`."""
+"""Shrinks the recipes of `configs/` until a step takes milliseconds. A setting not named here is as in the recipe."""
 
 import importlib
+import pathlib
 
+from ucl_jax.training import loop
+from ucl_jax.training.build import make_evaluation
+from ucl_jax.training.loop import make_schedule
+
+# Every file of configs/ that makes a config.
+RECIPES = [
+    path.stem
+    for path in sorted((pathlib.Path(__file__).parent.parent / "configs").glob("[!_]*.py"))
+    if hasattr(importlib.import_module(f"configs.{path.stem}"), "get_config")
+]
 SHRUNK = {
     "benchmark.num_tasks": 2,
     "benchmark.examples_per_task": 80,
@@ -19,12 +30,12 @@ SHRUNK = {
 
 
 def overrides(**more) -> dict:
-    """SHRUNK with further keys, `section__name=value`."""
+    """Returns SHRUNK with further settings, given as `section__name=value`."""
     return SHRUNK | {key.replace("__", "."): value for key, value in more.items()}
 
 
 def config(recipe: str, arg: str = "digits", **more):
-    """The config tree of a recipe, shrunk."""
+    """Returns the config tree of a recipe, shrunk."""
     tree = importlib.import_module(f"configs.{recipe}").get_config(arg)
     for key, value in overrides(**more).items():
         section, _, name = key.rpartition(".")
@@ -32,6 +43,12 @@ def config(recipe: str, arg: str = "digits", **more):
     return tree
 
 
+def train(config, experiment, compiled, stream, state, step=0, tasks_done=0):
+    """Yields the events of `loop.train` for a config, from any step of the run on."""
+    schedule = make_schedule(stream.train_sizes, config.train.epochs, config.train.batch_size)
+    return loop.train(experiment, compiled, stream, schedule, make_evaluation(config), state, step, tasks_done)
+
+
 def flags(**more) -> list[str]:
-    """The same as command-line flags."""
+    """Returns the overrides as command-line flags."""
     return [f"--config.{key}={value}" for key, value in overrides(**more).items()]

@@ -1,6 +1,9 @@
-"""Hurts runs as machines do: bits that flip, SIGKILL, disks that are full or cannot be written to. Counts what holds.
+"""Hurts runs as machines and people do, and counts what holds.
 
-    python -m tests.torture [--kills=5] [--recipes=lump,pnn,gss,si] [--flips=60] [--fills=4] [--write]
+Machines flip bits, send SIGKILL, and have disks that are full or cannot be written to. People give wrong settings.
+
+    python -m tests.torture [--kills=5] [--recipes=lump,pnn,gss,si] [--flips=60] [--fills=4] [--overrides=2000]
+        [--write]
 
 Recipes are shrunk (tests/tiny.py). Full and read-only disks are real ones, small tmpfs, which take the right to mount.
 The exit code is 0 when everything held. --write puts the counts into docs/reliability.md.
@@ -24,26 +27,30 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from tests import tiny
-from ucl_jax import cli, parallel, tables
-from ucl_jax.checkpoint import Checkpoints, Networks
-from ucl_jax.errors import UsageError, write_whole
-from ucl_jax.experiment import make_experiment
-from ucl_jax.run import commit, device_name
+from tests import hostile, tiny
+from ucl_jax import cli
+from ucl_jax.errors import UsageError
+from ucl_jax.files import write_atomically
+from ucl_jax.interop import torch_weights
+from ucl_jax.results.tables import Table, make_frame, render
+from ucl_jax.training import parallel
+from ucl_jax.training.build import make_experiment
+from ucl_jax.training.checkpoint import Checkpoints, Networks, numbers
+from ucl_jax.training.provenance import commit, device_name
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "reliability.md"
 MARKED = re.compile(r"(?<=<!-- torture -->\n).*?(?=<!-- end -->)", re.DOTALL)
-# What may differ between two runs that are the same.
+# These entries of a result differ between two runs of the same config.
 TIMES = ("seconds", "images_per_second", "command")
 LATE = "Event loop is closed"
 SIZES = {"train__epochs": 12, "benchmark__num_tasks": 2}  # 60 steps a task
-LIMIT = 300  # seconds of a process; more is a hang
-LABELLED = ("gss",)  # only with labels, as in the paper
+LIMIT = 300  # seconds; a process that takes longer counts as hung
+LABELLED = ("gss",)  # recipes that are run with the supervised objective, as in the paper
 
 
 class Count(NamedTuple):
-    """How often something was tried and held, and what did not."""
+    """Counts how often something was tried and how often it held, and lists the failures."""
 
     what: str
     tried: int
@@ -52,12 +59,12 @@ class Count(NamedTuple):
 
 
 def recipe_of(name: str) -> str:
-    """The value of --config."""
+    """Returns the value of --config for a recipe."""
     return f"configs/{name}.py:digits" + (",supervised" if name in LABELLED else "")
 
 
 class Process:
-    """A run in a process of its own, with one device; its output is in files outside its folder."""
+    """Runs a recipe in a process of its own, with one device. Its output goes to `log`, outside its folder."""
 
     def __init__(self, recipe: str, workdir: pathlib.Path, log: pathlib.Path, **sizes):
         self.workdir, self._log = workdir, log
@@ -73,7 +80,7 @@ class Process:
             )
 
     def wait(self) -> int | None:
-        """The exit code, None of one that hangs, which is killed."""
+        """Returns the exit code; kills a process that takes longer than LIMIT, and returns None."""
         try:
             return self.process.wait(LIMIT)
         except subprocess.TimeoutExpired:
@@ -81,12 +88,12 @@ class Process:
             return None
 
     def kill(self) -> bool:
-        """SIGKILL; whether it still ran."""
+        """Sends SIGKILL; returns whether the process was still running."""
         self.process.kill()
         return self.process.wait() == -signal.SIGKILL
 
     def wait_for(self, condition: Callable[[], bool]) -> bool:
-        """Until something is so; False when the process ended or hung before."""
+        """Waits until the condition is true; returns False if the process ended or hung before."""
         deadline = time.monotonic() + LIMIT
         while self.process.poll() is None and time.monotonic() < deadline:
             if condition():
@@ -96,13 +103,13 @@ class Process:
 
     @property
     def lines(self) -> list[str]:
-        """What it printed on stderr."""
+        """The lines that the process has printed on stderr."""
         return self._log.read_text(errors="replace").strip().splitlines()
 
     def refused(self, saving: bool = False) -> str:
-        """Tells why this was no ending with exit code 2 and one clear last line; "" when it was.
+        """Returns "" if the process ends with exit code 2 and one clear last line, else what it did instead.
 
-        Of a run that may have been `saving`, tracebacks of Orbax's threads (LATE) may stand beside that line, see
+        A run that is stopped while `saving` may also print tracebacks of Orbax's threads (LATE), see
         docs/reliability.md.
         """
         code, lines = self.wait(), self.lines
@@ -118,14 +125,14 @@ class Process:
 
 
 def steps_recorded(workdir: pathlib.Path) -> int:
-    """The last step in metrics.jsonl."""
+    """Returns the last step in metrics.jsonl, 0 if there is none."""
     path = workdir / "metrics.jsonl"
     lines = path.read_text().split("\n")[:-1] if path.exists() else []
     return json.loads(lines[-1])["step"] if lines else 0
 
 
 def like(recipe: str, **sizes):
-    """The shapes of a recipe's state, on one device."""
+    """Returns the shapes of a recipe's training state on one device, as restoring a checkpoint needs them."""
     objective = ",supervised" if recipe in LABELLED else ""
     experiment = make_experiment(tiny.config(recipe, f"digits{objective}", **sizes), parallel.AXIS)
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -134,13 +141,13 @@ def like(recipe: str, **sizes):
 
 
 def outcome(workdir: pathlib.Path, state) -> dict:
-    """All that a finished run leaves, without times."""
+    """Returns all that a finished run leaves, except times."""
     results = json.loads((workdir / "results.json").read_text())
     records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     with Checkpoints(workdir / "checkpoints", keep=2) as checkpoints:
         restored, progress = checkpoints.restore(state)
     networks = Networks(workdir / "networks")
-    arrays = [restored, *(networks.load(n, (state.params, state.model_state)) for n in networks.learned())]
+    arrays = [restored, *(networks.load(n, state.network) for n in networks.learned())]
     return {
         "results.json": {key: value for key, value in results.items() if key not in TIMES},
         "metrics.jsonl": [{key: value for key, value in r.items() if key not in TIMES} for r in records],
@@ -150,7 +157,7 @@ def outcome(workdir: pathlib.Path, state) -> dict:
 
 
 def difference(ours: dict, theirs: dict) -> str:
-    """What differs between two outcomes, "" when nothing does."""
+    """Says in which part two outcomes differ; returns "" if they are equal."""
     for key in ("results.json", "metrics.jsonl", "progress"):
         if ours[key] != theirs[key]:
             return f"another {key}"
@@ -159,7 +166,7 @@ def difference(ours: dict, theirs: dict) -> str:
 
 
 def undisturbed(recipe: str, folder: pathlib.Path, **sizes) -> pathlib.Path:
-    """A run that nothing happens to."""
+    """Runs a recipe to its end without disturbance; returns its folder."""
     process = Process(recipe, folder / f"{recipe}-undisturbed", folder / "log", **sizes)
     if process.wait() != 0:
         raise UsageError(f"the undisturbed run of {recipe} failed: {process.lines[-1:]}")
@@ -174,11 +181,12 @@ def flip(path: pathlib.Path, place: int, bit: int) -> None:
 
 
 def flips(run: pathlib.Path, recipe: str, count: int, rng: np.random.Generator, **sizes) -> list[Count]:
-    """Single bits flipped in the newest checkpoint and the last network of a run, which is put right again.
+    """Flips single bits in the newest checkpoint and in the last network of a run, and puts each right again.
 
     Every other flip is anywhere in a file chosen at random, the rest anywhere in all bytes.
 
-    Holds: the checkpoint before is taken, to the bit, with a warning; the network is refused.
+    It holds if restoring warns and takes the checkpoint before the newest, to the bit, and if loading the network is
+    refused.
     """
     state = like(recipe, **sizes)
     checkpoints, networks = run / "checkpoints", Networks(run / "networks")
@@ -198,7 +206,7 @@ def flips(run: pathlib.Path, recipe: str, count: int, rng: np.random.Generator, 
 
     def of_network() -> str:
         with contextlib.suppress(UsageError):
-            networks.load(networks.learned()[-1], (state.params, state.model_state))
+            networks.load(networks.learned()[-1], state.network)
             return "loaded"
         return ""
 
@@ -223,17 +231,18 @@ def flips(run: pathlib.Path, recipe: str, count: int, rng: np.random.Generator, 
 
 
 def kills(recipe: str, folder: pathlib.Path, expected: dict, count: int, rng: np.random.Generator, **sizes) -> Count:
-    """One run that is killed `count` times, at moments drawn at random, and goes on each time.
+    """Kills one run `count` times, at random moments; starts it again each time, and in the end lets it finish.
 
-    A moment is a fraction of a second to seconds after the process recorded its first step, so that it makes progress.
+    A moment is a step further than where the process began, plus a fraction of a second, so that the run makes
+    progress.
 
-    Holds: in the end it is the undisturbed run in all that it leaves, arrays to the bit.
+    It holds if all that the run leaves equals the undisturbed run's, arrays to the bit.
     """
     workdir, log, total = folder / f"{recipe}-killed", folder / "log", expected["metrics.jsonl"][-1]["step"]
     done, failures, began = 0, [], 0
     while done < count:
         if (workdir / "results.json").exists() and json.loads((workdir / "results.json").read_text())["finished"]:
-            shutil.rmtree(workdir)  # too late to kill it: begin again
+            shutil.rmtree(workdir)  # it had finished, too late to kill: begin again
             began = 0
         # The rest of the run is shared among the kills that are left.
         target = began + int(rng.integers(1, max((total - began) // (count - done + 1), 2)))
@@ -253,9 +262,53 @@ def kills(recipe: str, folder: pathlib.Path, expected: dict, count: int, rng: np
     return Count(f"{recipe}: SIGKILL at a random moment", done, 0 if failures else done, tuple(failures))
 
 
+def first_save_kills(recipe: str, folder: pathlib.Path, count: int, **sizes) -> Count:
+    """Kills runs that begin with official weights (`init_from`) while they save for the first time.
+
+    It holds if the run that is started again by the same command begins with the weights too: it ends as the
+    undisturbed run.
+    """
+    import torch  # imported late, because other tests use this module without it
+
+    weights = folder / "official.pth"
+    fresh = jax.device_get(make_experiment(tiny.config(recipe, **sizes), None).init().network)
+    moved = fresh._replace(params=jax.tree.map(lambda x: x + np.float32(0.01), fresh.params))
+    official = torch_weights.to_official(moved)
+    torch.save({"state_dict": {name: torch.from_numpy(array.copy()) for name, array in official.items()}}, weights)
+    sizes["init_from"] = str(weights)
+    (folder / "from-weights").mkdir()
+    expected = outcome(undisturbed(recipe, folder / "from-weights", **sizes), like(recipe, **sizes))
+    done, failures = 0, []
+    while done < count:
+        workdir = folder / f"{recipe}-first-save-{done}"
+        process = Process(recipe, workdir, folder / "log", **sizes)
+        process.wait_for(lambda place=workdir / "checkpoints": any(place.glob(".*.new*")))
+        process.kill()
+        if numbers(workdir / "checkpoints"):
+            shutil.rmtree(workdir)  # the save had just ended: try again
+            continue
+        done += 1
+        again = Process(recipe, workdir, folder / "log", **sizes)
+        if (code := again.wait()) != 0:
+            failures.append(f"exit code {code}: {again.lines[-1:]}")
+        elif differing := difference(outcome(workdir, like(recipe, **sizes)), expected):
+            failures.append(differing)
+    return Count(f"{recipe} with init_from: SIGKILL in the first save", done, done - len(failures), tuple(failures))
+
+
+def hostile_overrides(count: int, seed: int) -> Count:
+    """Gives launch.py overrides drawn at random.
+
+    It holds if each is refused by one line that names its key and exit code 2, or accepted and sensible.
+    """
+    judged = [(override, hostile.judge(override)[0]) for override in hostile.draw(count, seed)]
+    failures = tuple(f"{override}: {failure}" for override, failure in judged if failure)
+    return Count("a setting drawn at random", count, count - len(failures), failures)
+
+
 @contextlib.contextmanager
 def small_disk(folder: pathlib.Path, size: int) -> Iterator[pathlib.Path]:
-    """A real file system of `size` bytes, mounted at `folder` meanwhile.
+    """Mounts a real file system of `size` bytes at `folder` for the length of the context.
 
     Raises:
       PermissionError: this process may not mount.
@@ -271,7 +324,7 @@ def small_disk(folder: pathlib.Path, size: int) -> Iterator[pathlib.Path]:
 
 
 def fill(folder: pathlib.Path, free: int) -> pathlib.Path:
-    """Fills a disk up to `free` bytes; returns the file that does."""
+    """Fills a disk up to `free` bytes; returns the file that takes the room."""
     ballast = folder / "ballast"
     with ballast.open("wb", buffering=0) as file:
         while (left := shutil.disk_usage(folder).free - free) > 0:
@@ -281,9 +334,11 @@ def fill(folder: pathlib.Path, free: int) -> pathlib.Path:
 
 
 def full_disk(recipe: str, folder: pathlib.Path, expected: dict, fills: Sequence[tuple[int, int]], **sizes) -> Count:
-    """A disk that is filled while a run is at work in it, at each (step, bytes left) of `fills`; then there is room.
+    """Fills the disk that a run writes to: at each step of `fills` (step, bytes left), until so many bytes are left.
 
-    Holds: it ends with exit code 2 and one line, and what it goes on to is the undisturbed run.
+    Then it makes room again and lets the run go on.
+
+    It holds if the run ends with exit code 2 and one line and, once there is room, goes on to the undisturbed outcome.
     """
     failures = []
     for step, free in fills:
@@ -306,9 +361,10 @@ def full_disk(recipe: str, folder: pathlib.Path, expected: dict, fills: Sequence
 
 
 def no_room(recipe: str, folder: pathlib.Path, **sizes) -> Count:
-    """A disk that is too small.
+    """Starts a run on a disk that is too small for it.
 
-    Holds: refused with exit code 2 and one line before training, which names what is needed; nothing is left there.
+    It holds if the run is refused before training, by exit code 2 and one line with the space needed, and leaves no
+    file.
     """
     with small_disk(folder / "disk", 1 << 20) as disk:
         process = Process(recipe, disk / "run", folder / "log", **sizes)
@@ -318,9 +374,10 @@ def no_room(recipe: str, folder: pathlib.Path, **sizes) -> Count:
 
 
 def read_only(recipe: str, folder: pathlib.Path, expected: dict, **sizes) -> list[Count]:
-    """A disk that cannot be written to: for a new run, and for one that was killed there and is to go on.
+    """Starts a new run, and a run that was killed before, on a disk that cannot be written to.
 
-    Holds: refused with exit code 2 and one line; later the run goes on to the undisturbed one.
+    It holds if both are refused, by exit code 2 and one line, and if the killed run, once it can write, goes on to the
+    undisturbed outcome.
     """
     counts = []
     with small_disk(folder / "disk", 32 << 20) as disk:
@@ -351,10 +408,10 @@ def read_only(recipe: str, folder: pathlib.Path, expected: dict, **sizes) -> lis
 WAYS = {"2>&1 | head -n 1": "head", "2>&-": "closed", ">/dev/full 2>&1": "full"}
 
 
-def heard_by_nobody(recipe: str, folder: pathlib.Path, expected: dict, ways: dict[str, str] = WAYS, **sizes) -> Count:
-    """Output that goes nowhere, by redirections of a shell, each with a word for it.
+def unread_output(recipe: str, folder: pathlib.Path, expected: dict, ways: dict[str, str] = WAYS, **sizes) -> Count:
+    """Runs a recipe whose output nobody reads, once for each shell redirection in `ways` (redirection -> folder name).
 
-    Holds: exit code 0, and the undisturbed run.
+    It holds if the exit code is 0 and the outcome equals the undisturbed run's.
     """
     failures = []
     for way, name in ways.items():
@@ -378,13 +435,13 @@ def heard_by_nobody(recipe: str, folder: pathlib.Path, expected: dict, ways: dic
 
 
 def table(counts: Sequence[Count]) -> str:
-    """The counts as Markdown."""
+    """Renders the counts as a Markdown table."""
     rows = [["what happens", "tried", "held"], *([c.what, str(c.tried), str(c.held)] for c in counts)]
-    return tables.render(rows, "markdown", 1)
+    return render(Table("", make_frame(rows[0], rows[1:])), "markdown")
 
 
 def torture(given, folder: pathlib.Path) -> list[Count]:
-    """Everything that a command line asks for, told as it goes."""
+    """Runs everything that the command line asks for, and prints each count at once."""
     rng = np.random.default_rng(given.seed)
     recipes = given.recipes.split(",")
     counts: list[Count] = []
@@ -396,16 +453,21 @@ def torture(given, folder: pathlib.Path) -> list[Count]:
                 print(f"  {failure}", flush=True)
         counts.extend(more)
 
+    if given.overrides:
+        tell(hostile_overrides(given.overrides, given.seed))
     for recipe in recipes:
         run = undisturbed(recipe, folder, **SIZES)
         expected = outcome(run, like(recipe, **SIZES))
         if given.kills:
             tell(kills(recipe, folder, expected, given.kills, rng, **SIZES))
         if recipe == recipes[0]:
+            if given.kills:
+                tell(first_save_kills(recipe, folder, given.kills, **SIZES))
             if given.flips:
                 tell(*flips(run, recipe, given.flips, rng, **SIZES))
-            tell(heard_by_nobody(recipe, folder, expected, **SIZES))
-            # From nothing left, where a line of metrics.jsonl finds no room, to a part of a checkpoint.
+            tell(unread_output(recipe, folder, expected, **SIZES))
+            # Every other moment leaves no byte, not enough for a line of metrics.jsonl; the others leave room for a
+            # part of a checkpoint.
             moments = [(int(rng.integers(1, 119)), int(rng.integers(0, 400_000)) * (n % 2)) for n in range(given.fills)]
             try:
                 tell(no_room(recipe, folder, **SIZES))
@@ -424,6 +486,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--recipes", default="lump,pnn,gss,si", help="the first one is also what disks are tried with")
     parser.add_argument("--flips", type=int, default=60, help="single bits, in a checkpoint and in a network each")
     parser.add_argument("--fills", type=int, default=4, help="how often a disk is filled during a run")
+    parser.add_argument("--overrides", type=int, default=2000, help="settings drawn at random")
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
     parser.add_argument("--write", action="store_true", help=f"put the counts into {PAGE.relative_to(ROOT)}")
     given = parser.parse_args(argv)
@@ -438,7 +501,7 @@ def main(argv: Sequence[str]) -> int:
     text = f"{table(counts)}\n\n{note}\n"
     print(f"\n{text}", end="")
     if given.write:
-        write_whole(PAGE, MARKED.sub(lambda _: text, PAGE.read_text()))
+        write_atomically(PAGE, MARKED.sub(lambda _: text, PAGE.read_text()))
     return int(any(count.held < count.tried for count in counts))
 
 

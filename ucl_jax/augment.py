@@ -1,16 +1,16 @@
-"""Random views of an image, computed on the device.
+"""Makes random views of images on the device.
 
-Every op takes one image [H, W, 3] and gives one of the same dtype; `apply` and `two_views` map a composed transform
-over a batch. Shapes are static, and whatever is random is a function of one typed key, so that the same example with
-the same key gives the same view on any device, in any batch.
+Every op takes one image [H, W, 3] and returns one of the same dtype. `apply` and `two_views` map a composed transform
+over a batch. Shapes are static. All that is random is a function of one typed key, so that the same example with the
+same key gives the same view on any device and in any batch.
 
-The reference is torchvision working on PIL images, of the versions that the UCL code names (0.10.1, Pillow 8.3.2). The
-dtype of an image says how true to it an op is. Float32 images, in [0, 1], are never rounded. Uint8 images come to whole
-grey levels after each op, and to the very ones that Pillow gives. A view is made in the one or the other, see
-`ROUNDING`.
+The reference is torchvision on PIL images, in the versions that the UCL code names (torchvision 0.10.1, Pillow 8.3.2).
+The dtype of an image decides how closely an op follows it. Float32 images, in [0, 1], are never rounded. Uint8 images
+are rounded to whole grey levels after each op, and get exactly the levels that Pillow gives. `ROUNDING` chooses between
+the two.
 
-Arguments that are Python numbers (probabilities, strengths, sizes) are static; an op with probability 0 leaves no trace
-in the compiled step.
+Arguments that are Python numbers (probabilities, strengths, sizes) are static. An op with probability 0 is not compiled
+at all.
 """
 
 import functools
@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ucl_jax.errors import argument_choice
 from ucl_jax.types import Array
 
 Scalar = Any  # a number, traced or not
@@ -30,7 +31,7 @@ BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # the ops of a colour jitter, 
 
 
 def to_levels(image: Array) -> Array:
-    """Gives a uint8 image [H, W, 3] as it is.
+    """Returns a uint8 image [H, W, 3] unchanged, after a check of its dtype and shape.
 
     Raises:
       ValueError: if `image` is not uint8 [H, W, 3].
@@ -41,7 +42,7 @@ def to_levels(image: Array) -> Array:
 
 
 def to_float(image: Array) -> Array:
-    """Gives a uint8 image [H, W, 3] as float32 in [0, 1] (torchvision's `to_tensor`, channels last).
+    """Converts a uint8 image [H, W, 3] to float32 in [0, 1] (torchvision's `to_tensor`, but channels last).
 
     Raises:
       ValueError: if `image` is not uint8 [H, W, 3].
@@ -49,29 +50,28 @@ def to_float(image: Array) -> Array:
     return to_levels(image).astype(jnp.float32) / 255.0
 
 
-# What a view is made of, by the name of the setting: images that no op rounds, or that each op rounds as Pillow does.
+# The first op of a view, by the value of the setting: its result is rounded by no later op, or by each as Pillow does.
 ROUNDING: dict[str, Callable[[Array], Array]] = {"none": to_float, "pillow": to_levels}
 
 
 def _begin(image: Array, rounding: str) -> Array:
-    if rounding not in ROUNDING:
-        raise ValueError(f"rounding must be one of {sorted(ROUNDING)}, got {rounding!r}")
-    return ROUNDING[rounding](image)
+    """Converts a uint8 image to the dtype in which a view is computed; raises ValueError for an unknown `rounding`."""
+    return argument_choice("rounding", rounding, ROUNDING)(image)
 
 
 def _has_levels(image: Array) -> bool:
-    """Whether an image is uint8, so that ops give whole grey levels."""
+    """Tells whether an image is uint8, so that ops give whole grey levels."""
     return image.dtype == jnp.uint8
 
 
 def normalize(image: Array, mean: Sequence[float], std: Sequence[float]) -> Array:
-    """Gives (image - mean) / std of an image in [0, 1], channel by channel, 3 numbers each: float32 [H, W, 3]."""
+    """Returns (image - mean) / std for an image in [0, 1], with a mean and a std a channel: float32 [H, W, 3]."""
     image = to_float(image) if _has_levels(image) else image
-    mean, std = (jnp.asarray(x, jnp.float32).reshape(1, 1, 3) for x in (mean, std))
-    return (image - mean) / std
+    centre, spread = (jnp.asarray(x, jnp.float32).reshape(1, 1, 3) for x in (mean, std))
+    return (image - centre) / spread
 
 
-# Where to look: crops and flips.
+# Crops and flips.
 
 
 def crop_params(
@@ -83,19 +83,26 @@ def crop_params(
 ) -> tuple[Array, Array, Array, Array]:
     """Draws a crop of an image of `height` x `width` as torchvision's `RandomResizedCrop.get_params` does.
 
-    An attempt draws an area uniform in `scale` (a part of the image's) and a ratio width / height log-uniform in
-    `ratio`. The first of ten attempts that fits is placed uniformly; if none fits, the largest central crop with a
-    ratio within `ratio` is taken.
+    Each of ten attempts draws an area, uniform in `scale`, and a ratio of width to height, log-uniform in `ratio`. The
+    first attempt that fits into the image is placed uniformly. If none fits, the largest central crop whose ratio is
+    within `ratio` is taken.
+
+    Args:
+      key: key [].
+      height: rows of the image, H.
+      width: columns of the image, W.
+      scale: least and largest area of the crop, as a fraction of the image's area.
+      ratio: least and largest width / height of the crop.
 
     Returns:
-      top, left, height, width: int32 scalars with 0 <= top <= H - height, and left likewise.
+      top, left, height and width of the crop, int32 [] each, with 0 <= top <= H - height and 0 <= left <= W - width.
 
     Raises:
       ValueError: unless 0 < scale[0] <= scale[1] and 0 < ratio[0] <= ratio[1].
     """
     if not (0 < scale[0] <= scale[1] and 0 < ratio[0] <= ratio[1]):
         raise ValueError(f"scale and ratio must be positive, increasing ranges, got {scale} and {ratio}")
-    draws = jax.random.uniform(key, (22,))  # one flat draw compiles in a fraction of the time of several
+    draws = jax.random.uniform(key, (22,))  # one flat draw compiles much faster than several
     part, shape, place = draws[:10], draws[10:20], draws[20:]
     area = height * width * (scale[0] + (scale[1] - scale[0]) * part)
     aspect = ratio[0] * (ratio[1] / ratio[0]) ** shape
@@ -113,10 +120,12 @@ def crop_params(
 
 
 def _triangle(x: Array, xp: Any) -> Array:
+    """Evaluates the triangle kernel, which is Pillow's bilinear filter."""
     return xp.maximum(0.0, 1.0 - xp.abs(x))
 
 
 def _keys_cubic(x: Array, xp: Any, a: float = -0.5) -> Array:
+    """Evaluates the cubic kernel of Keys (1981), which is Pillow's bicubic filter."""
     x = xp.abs(x)
     near = ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
     far = (((x - 5.0) * x + 8.0) * x - 4.0) * a
@@ -126,28 +135,36 @@ def _keys_cubic(x: Array, xp: Any, a: float = -0.5) -> Array:
 _KERNELS = {"bilinear": _triangle, "bicubic": _keys_cubic}
 
 
-def _resample_weights(kernel: Callable, extent: int, start: Array, length: Array, size: int, xp: Any = jnp) -> Array:
-    """Gives the weights [size, extent] of input pixels in output pixels: zero outside the crop, rows sum to 1.
+def _resample_weights(kernel: Callable, extent: int, start: Scalar, length: Scalar, size: int, xp: Any = jnp) -> Array:
+    """Returns the weights of input pixels in output pixels: [size, extent], zero outside the crop, rows sum to 1.
 
-    In the precision of `start` and `length`, by the functions of `xp`: those of JAX, or NumPy's, which have float64.
+    Args:
+      kernel: a function in `_KERNELS`.
+      extent: the number of input pixels.
+      start: the first pixel of the crop, a float.
+      length: the number of pixels of the crop, a float whose precision is that of the weights.
+      size: the number of output pixels.
+      xp: jax.numpy, or numpy, which has float64.
     """
     scale = length / size
-    pixel = xp.arange(extent, dtype=length.dtype) + 0.5 - start  # centres of input pixels, from the crop's edge
+    pixel = xp.arange(extent, dtype=length.dtype) + 0.5 - start  # centres of input pixels, from the edge of the crop
     centre = (xp.arange(size, dtype=length.dtype) + 0.5) * scale  # centres of output pixels
     weights = kernel((pixel[None, :] - centre[:, None]) / xp.maximum(scale, 1.0), xp)
     weights = xp.where(((pixel > 0.0) & (pixel < length))[None, :], weights, 0.0)
     return weights / weights.sum(axis=1, keepdims=True)
 
 
-_FRACTION = 22  # binary digits that Pillow keeps of a weight
+_FRACTION = 22  # binary digits after the point that Pillow keeps of a weight
 
 
 @functools.cache
 def _fixed_point_weights(method: str, extent: int, size: int) -> np.ndarray:
-    """Gives the weights of `_resample_weights` as Pillow rounds them, for crops of every length from the first pixel.
+    """Returns a table of the weights of `_resample_weights`, rounded as Pillow rounds them.
 
-    Int32 [extent, size, extent], in units of 2**-22; crops of n pixels at n - 1. They are a table, because a weight in
-    float32, all that a device is sure to have, lacks two digits.
+    It is a table because weights need more digits than float32 has, and a device may not have float64.
+
+    Returns:
+      int32 [extent, size, extent], in units of 2**-22: at n - 1 the weights of the crop of the first n pixels.
     """
     lengths = np.arange(1, extent + 1, dtype=np.float64)
     exact = [_resample_weights(_KERNELS[method], extent, np.float64(0), length, size, np) for length in lengths]
@@ -156,16 +173,24 @@ def _fixed_point_weights(method: str, extent: int, size: int) -> np.ndarray:
 
 
 def _separable(image: Array, rows: Array, columns: Array) -> Array:
-    """Mixes columns, then rows; [out, H] and [out, W] weights. As Pillow, clips to [0, 1] after each of the two.
+    """Filters an image along its columns, then along its rows, and clips to [0, 1] after each, as Pillow does.
 
-    Weights of a uint8 image are fixed-point, and each of the two rounds to the nearest grey level.
+    For a uint8 image the weights are fixed-point, and each of the two passes rounds to the nearest grey level.
+
+    Args:
+      image: [H, W, 3].
+      rows: the weights of input rows in output rows, [out, H].
+      columns: the weights of input columns in output columns, [out, W].
+
+    Returns:
+      [out, out, 3].
     """
 
     def mix(subscripts: str, weights: Array, image: Array) -> Array:
         if _has_levels(image):
             total = jnp.einsum(subscripts, weights, image.astype(jnp.int32)) + 2 ** (_FRACTION - 1)
             return jnp.clip(total >> _FRACTION, 0, 255).astype(jnp.uint8)
-        exact = jax.lax.Precision.HIGHEST  # not TF32 or bfloat16, whose steps are as coarse as those of eight bits
+        exact = jax.lax.Precision.HIGHEST  # TF32 and bfloat16 are as coarse as eight bits
         return jnp.clip(jnp.einsum(subscripts, weights, image, precision=exact), 0.0, 1.0)
 
     return mix("oh,hwc->owc", rows, mix("ow,hwc->hoc", columns, image))
@@ -176,9 +201,10 @@ def resized_crop(
 ) -> Array:
     """Crops `image` and resizes the crop to [size, size, 3], as Pillow's `crop` followed by `resize` does.
 
-    Follows Pillow's `Resample.c`: a triangle ('bilinear') or Keys' cubic with a = -0.5 ('bicubic'), widened when it
-    shrinks the image (antialias), and each of the two passes clipped to [0, 1]. Pixels outside the crop do not count.
-    For uint8 images the compiled function holds a table of H * H * size weights, and one for W: 128 KiB at 32 pixels.
+    It follows Pillow's `Resample.c`: a triangle ('bilinear') or the cubic of Keys with a = -0.5 ('bicubic'), which is
+    widened where the image shrinks (antialiasing). Each of the two passes is clipped to [0, 1]. Pixels outside the crop
+    do not count. For uint8 images the compiled function holds a table of H * H * size weights, and one for W: 128 KiB
+    each at 32 pixels.
 
     Args:
       image: [H, W, 3].
@@ -186,33 +212,36 @@ def resized_crop(
       left: first column of the crop, an integer.
       height: rows of the crop, at least 1; the crop must lie inside the image.
       width: columns of the crop, likewise.
-      size: static side of the result.
+      size: side of the result in pixels, static.
       method: 'bilinear' or 'bicubic'.
 
     Raises:
       ValueError: if `method` is neither.
     """
-    if method not in _KERNELS:
-        raise ValueError(f"method must be one of {sorted(_KERNELS)}, got {method!r}")
+    kernel = argument_choice("method", method, _KERNELS)
 
     def weights(extent: int, start: Scalar, length: Scalar) -> Array:
         if _has_levels(image):
             return jnp.roll(jnp.asarray(_fixed_point_weights(method, extent, size))[length - 1], start, axis=1)
         start, length = jnp.asarray(start, jnp.float32), jnp.asarray(length, jnp.float32)
-        return _resample_weights(_KERNELS[method], extent, start, length, size)
+        return _resample_weights(kernel, extent, start, length, size)
 
     return _separable(image, weights(image.shape[0], top, height), weights(image.shape[1], left, width))
 
 
 def random_crop(key: Array, image: Array, padding: int) -> Array:
-    """Pads `image` [H, W, 3] with `padding` zeros a side and cuts [H, W, 3] anywhere (torchvision's `RandomCrop`)."""
+    """Pads an image [H, W, 3] with `padding` zeros on each side, and cuts out a random [H, W, 3] (`RandomCrop`)."""
     padded = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
     top, left = jax.random.randint(key, (2,), 0, 2 * padding + 1)
     return jax.lax.dynamic_slice(padded, (top, left, 0), image.shape)
 
 
 def _sometimes(key: Array, p: float, op: Callable[[Array], Array], image: Array) -> Array:
-    """Gives op(image) with probability `p`, else `image` (torchvision's `RandomApply`)."""
+    """Returns op(image) with probability `p`, else `image` (torchvision's `RandomApply`).
+
+    Raises:
+      ValueError: if `p` is not in [0, 1].
+    """
     if not 0 <= p <= 1:
         raise ValueError(f"a probability must be in [0, 1], got {p}")
     if p == 0:
@@ -229,7 +258,7 @@ def horizontal_flip(key: Array, image: Array, p: float) -> Array:
 
 
 def _luma(image: Array) -> Array:
-    """Gives the brightness [H, W, 1] of an RGB image: ITU-R 601-2, as Pillow's `convert('L')`."""
+    """Returns the brightness of an RGB image by ITU-R 601-2, as Pillow's `convert('L')`: [H, W, 1]."""
     if _has_levels(image):
         red, green, blue = jnp.split(image.astype(jnp.int32), 3, axis=-1)
         return ((19595 * red + 38470 * green + 7471 * blue + 2**15) >> 16).astype(jnp.uint8)
@@ -237,24 +266,31 @@ def _luma(image: Array) -> Array:
 
 
 def _mean(grey: Array) -> Array:
-    """Gives the mean [] of a grey image; a whole level, the nearest, of uint8 images (int32: at most 2**22 pixels)."""
+    """Returns the mean [] of a grey image; for uint8 images it is the nearest whole level.
+
+    A uint8 image may have at most 2**22 pixels, so that their sum fits into int32.
+    """
     if _has_levels(grey):
         return ((2 * grey.sum(dtype=jnp.int32) + grey.size) // (2 * grey.size)).astype(grey.dtype)
     return grey.mean()
 
 
 def _blend(image: Array, other: Array | float, factor: Scalar) -> Array:
-    """Goes from `other` (factor 0) to `image` (factor 1) and beyond, clipped to [0, 1]; levels are cut to whole."""
+    """Returns factor * image + (1 - factor) * other, clipped to [0, 1]; grey levels are rounded down.
+
+    A factor above 1 goes beyond `image`, away from `other`.
+    """
     if _has_levels(image):
         other = jnp.asarray(other, jnp.float32)
-        # Clipped before the sum, and not after it: else a compiler may fuse product and sum, which rounds once only.
+        # The step is clipped, and not the sum. Otherwise a compiler may fuse the product and the sum, which rounds only
+        # once and gives other levels.
         step = jnp.clip(factor * (image.astype(jnp.float32) - other), -other, 255.0 - other)
         return (other + step).astype(jnp.uint8)
     return jnp.clip(factor * image + (1.0 - factor) * other, 0.0, 1.0)
 
 
 def grayscale(image: Array) -> Array:
-    """Gives `image` [H, W, 3] in grey: three equal channels (torchvision's `Grayscale(3)`)."""
+    """Converts an image [H, W, 3] to grey, with three equal channels (torchvision's `Grayscale(3)`)."""
     return jnp.broadcast_to(_luma(image), image.shape)
 
 
@@ -276,8 +312,8 @@ def adjust_saturation(image: Array, factor: Scalar) -> Array:
 def adjust_hue(image: Array, shift: Scalar) -> Array:
     """Turns the hue of `image` [H, W, 3] by `shift` turns, in [-0.5, 0.5] (torchvision's `adjust_hue`, through HSV).
 
-    The way back from HSV is the closed form v - c * clip(min(k, 4 - k), 0, 1) with k = (n + 6 * hue) mod 6 and
-    n = 5, 3, 1 for red, green and blue: no branch on the sextant.
+    A channel is computed from HSV by the closed form v - c * clip(min(k, 4 - k), 0, 1), where v is the value, c the
+    chroma, k = (n + 6 * hue) mod 6, and n = 5, 3, 1 for red, green and blue. So no branch on the sextant is needed.
     """
     if _has_levels(image):
         return _turn_level_hue(image, jnp.trunc(255.0 * jnp.asarray(shift, jnp.float32)))
@@ -296,16 +332,18 @@ def adjust_hue(image: Array, shift: Scalar) -> Array:
     return jnp.stack([channel(5.0), channel(3.0), channel(1.0)], axis=-1)
 
 
-# Where a hue is a whole level, Pillow's single precision falls just below some, and it cuts them to one less.
-_HUES_CUT = ((1, 31, 1), (88, 104, 4), (129, 149, 2), (153, 209, 4), (176, 184, 8))  # first, last, step
+# Where the exact hue is one of these whole levels, Pillow's single precision falls just below it, and Pillow rounds
+# down to the level before. The levels are given as ranges: first, last, step.
+_HUES_CUT = ((1, 31, 1), (88, 104, 4), (129, 149, 2), (153, 209, 4), (176, 184, 8))
 
 
 def _turn_level_hue(image: Array, levels: Array) -> Array:
-    """Turns the hue of a uint8 image by whole `levels` of 256, as `adjust_hue` does, through HSV of eight bits each.
+    """Turns the hue of a uint8 image by `levels`, whole levels of which 256 are a full turn, as Pillow does.
 
-    All is whole numbers below 2**24, in float32, where they are exact and quick to divide. A half in a numerator keeps
-    the quotient off whole numbers, so that it is cut alike on any device. What comes out is what Pillow's mixture of
-    precisions (`Convert.c`) gives, for every colour and every hue, saturation and value.
+    It goes through HSV with eight bits each. The result is that of Pillow (`Convert.c`, which mixes precisions) for
+    every colour. All quantities are whole numbers below 2**24 in float32, where they are exact and quick to divide. A
+    half is added to numerators, so that a quotient is never close to a whole number and is rounded down alike on any
+    device.
     """
     red, green, blue = jnp.split(image.astype(jnp.float32), 3, axis=-1)
     value = jnp.maximum(jnp.maximum(red, green), blue)
@@ -324,18 +362,25 @@ def _turn_level_hue(image: Array, levels: Array) -> Array:
     k = 255.0 * jnp.array([[[5.0, 3.0, 1.0]]]) + 6.0 * hue  # [H, W, 3]
     k = jnp.where(k < 6.0 * 255.0, k, k - 6.0 * 255.0)
     total = value * (255.0**2 - saturation * jnp.clip(jnp.minimum(k, 4.0 * 255.0 - k), 0.0, 255.0))
-    near = jnp.round(total / 255.0**2)  # the nearest level, or where a quotient cannot tell, the second nearest
+    near = jnp.round(total / 255.0**2)  # the nearest level, or the second nearest where both are almost as near
     rest = total - 255.0**2 * near
     near = jnp.where(rest > 255.0**2 / 2, near + 1.0, jnp.where(rest < -(255.0**2) / 2, near - 1.0, near))
     return near.astype(jnp.uint8)
 
 
 def jitter_params(key: Array, brightness: float, contrast: float, saturation: float, hue: float) -> tuple[Array, Array]:
-    """Draws what a colour jitter does, as torchvision's `ColorJitter.get_params`.
+    """Draws the factors and the order of a colour jitter, as torchvision's `ColorJitter.get_params` does.
+
+    Args:
+      key: key [].
+      brightness: strength of the change, at least 0.
+      contrast: likewise.
+      saturation: likewise.
+      hue: strength of the change in turns, in [0, 0.5].
 
     Returns:
-      factors: float32 [4]: brightness, contrast and saturation uniform in [max(0, 1 - x), 1 + x] for a strength x,
-        and the turn of the hue, uniform in [-hue, hue].
+      factors: float32 [4]: those of brightness, contrast and saturation, uniform in [max(0, 1 - x), 1 + x] for a
+        strength x; and the turn of the hue, uniform in [-hue, hue].
       order: int32 [4], a permutation of (BRIGHTNESS, CONTRAST, SATURATION, HUE), all 24 equally likely.
 
     Raises:
@@ -351,12 +396,12 @@ def jitter_params(key: Array, brightness: float, contrast: float, saturation: fl
 
 
 def apply_jitter(image: Array, factors: Array, order: Array) -> Array:
-    """Applies the four adjustments to `image` [H, W, 3] in the given order; arguments as `jitter_params` returns them.
+    """Applies the four adjustments to an image [H, W, 3], with factors and order as `jitter_params` returns them.
 
-    A mapped `lax.switch` would compute four ops at each of four places, sixteen in all. But three of them are one blend
-    that differs in what it blends with, and a blend with factor 1 changes nothing. So: three blends before the hue, the
-    hue once, three blends after it, with factor 1 at the places that belong to the other side. For a uint8 image a hue
-    and a blend at each of the four places.
+    Under `vmap`, a `lax.switch` would compute all four ops at each of the four places of the order, sixteen in all. But
+    three of the ops are a blend, each with another image, and a blend with factor 1 changes nothing. So a float image
+    gets three blends, the hue, and three more blends, where those on the wrong side of the hue have factor 1. A uint8
+    image gets a hue and a blend at each of the four places.
     """
 
     def blend(image: Array, op: Array, active: Array) -> Array:
@@ -364,10 +409,10 @@ def apply_jitter(image: Array, factors: Array, order: Array) -> Array:
         other = jnp.where(op == SATURATION, grey, jnp.where(op == CONTRAST, _mean(grey), black))
         return _blend(image, other, jnp.where(active, factors[op], 1.0))
 
-    if _has_levels(image):  # in a loop: unrolled, XLA for CPUs computes an op again for each that reads its levels
+    if _has_levels(image):  # in a loop: XLA on CPUs would compute unrolled ops several times
 
         def adjust(image: Array, op: Array) -> tuple[Array, None]:
-            turns = (op == HUE) & (factors[HUE] != 0.0)  # torchvision leaves out a hue of strength 0
+            turns = (op == HUE) & (factors[HUE] != 0.0)  # torchvision skips a hue of strength 0
             return jnp.where(turns, adjust_hue(image, factors[HUE]), blend(image, op, op != HUE)), None
 
         return jax.lax.scan(adjust, image, order)[0]
@@ -382,17 +427,20 @@ def apply_jitter(image: Array, factors: Array, order: Array) -> Array:
 
 
 def color_jitter(key: Array, image: Array, brightness: float, contrast: float, saturation: float, hue: float) -> Array:
-    """Jitters the colours of `image` [H, W, 3] (torchvision's `ColorJitter`); strengths and errors: `jitter_params`."""
+    """Jitters the colours of an image [H, W, 3] (torchvision's `ColorJitter`).
+
+    Strengths and errors are those of `jitter_params`.
+    """
     return apply_jitter(image, *jitter_params(key, brightness, contrast, saturation, hue))
 
 
 def gaussian_blur(image: Array, sigma: Scalar, kernel_size: int) -> Array:
-    """Blurs `image` [H, W, 3] with a Gaussian of `sigma` > 0 pixels, cut to `kernel_size` taps, edges reflected.
+    """Blurs an image [H, W, 3] by a Gaussian of `sigma` > 0 pixels, cut to `kernel_size` taps, with reflected edges.
 
-    As torchvision's `gaussian_blur`, but by two matrix products: every image of a batch has a kernel of its own, and a
-    convolution would fall apart into as many groups. A uint8 image leaves its levels for the blur and is cut to whole
-    ones after it, as in torchvision up to 0.12 (later ones round to the nearest). Where the blur comes to a whole level
-    but for the last digit of a float, as in flat areas, the two may cut differently.
+    The result is that of torchvision's `gaussian_blur`, but it is computed by two matrix products. Every image of a
+    batch has a kernel of its own, so that a convolution would need a group for each image. A uint8 image is blurred in
+    float32 and rounded down afterwards, as in torchvision up to 0.12 (later versions round to the nearest level). Where
+    the blur is a whole level up to the last digit of a float, as in flat areas, the two may round differently.
 
     Raises:
       ValueError: unless `kernel_size` is odd, positive and below twice the image's shorter side.
@@ -410,7 +458,8 @@ def gaussian_blur(image: Array, sigma: Scalar, kernel_size: int) -> Array:
         def tap(offset: Array) -> Array:
             return jnp.where(jnp.abs(offset) <= half, jnp.exp(-0.5 * jnp.square(offset / sigma)), 0.0)
 
-        # A pixel also counts as its mirror images beyond the two edges; the first and the last pixel have but one.
+        # A pixel also counts at the places of its mirror images beyond the two edges. The first and the last pixel are
+        # the mirrors, so each of them has only one image.
         before = jnp.where(pixel > 0.0, tap(-pixel - output), 0.0)
         after = jnp.where(pixel < last, tap(2.0 * last - pixel - output), 0.0)
         total = tap(pixel - output) + before + after
@@ -419,17 +468,18 @@ def gaussian_blur(image: Array, sigma: Scalar, kernel_size: int) -> Array:
     return _separable(image, weights(image.shape[0]), weights(image.shape[1]))
 
 
-# Whole transforms. Each is a closure over its settings.
+# Views. Each function returns a transform, which is a closure over its settings.
 
 
 def _crop(key: Array, image: Array, size: int, scale: tuple[float, float], method: str, padding: int | None) -> Array:
-    """A crop of the padded image where `padding` is a number, else a resized one."""
+    """Crops an image: a random crop of the padded image if `padding` is a number, else a random resized crop."""
     if padding is not None:
         return random_crop(key, image, padding)
-    return resized_crop(image, *crop_params(key, *image.shape[:2], scale), size, method)
+    height, width = image.shape[:2]
+    return resized_crop(image, *crop_params(key, height, width, scale), size, method)
 
 
-def simsiam_view(
+def make_present_view(
     size: int,
     *,
     scale: tuple[float, float] = (0.2, 1.0),
@@ -443,26 +493,29 @@ def simsiam_view(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Transform:
-    """Makes the strong view of SimSiam: bilinear crop, flip, colour jitter, grey, blur, normalise.
+    """Makes the strong view of SimSiam, in which present images are shown.
 
-    Chen & He 2021 (arXiv 2011.10566), with the settings of the UCL code.
+    Its ops are a bilinear crop, flip, colour jitter, grey, blur and normalisation (Chen & He 2021, arXiv 2011.10566),
+    with the settings of the UCL code.
 
     Args:
-      size: side of the view.
-      scale: range of the crop's area, a part of the image's.
-      padding: None for resized crops; else crops are as large as the image, from the image with so many zeros a side
-        (the UCL code's view for supervised learning).
+      size: side of the view in pixels.
+      scale: least and largest area of the crop, as a fraction of the image's area.
+      padding: None for resized crops. A number makes crops as large as the image, out of the image padded with so many
+        zeros on each side (the UCL code's view for supervised learning).
       flip: probability of a mirror image.
       jitter: strengths of brightness, contrast, saturation and hue.
       jitter_p: probability of the jitter.
-      gray_p: probability of grey.
-      blur_p: probability of a blur of size // 20 * 2 + 1 taps, sigma uniform in [0.1, 2]; None: 0.5 above 32, else 0.
-      rounding: name in `ROUNDING`.
-      mean: of the three channels, for `normalize`.
+      gray_p: probability of a grey image.
+      blur_p: probability of a blur of size // 20 * 2 + 1 taps, with sigma uniform in [0.1, 2]. None is 0.5 for views
+        above 32 pixels, else 0.
+      rounding: a name in `ROUNDING`.
+      mean: mean of each channel, for `normalize`.
       std: likewise.
 
     Returns:
-      A function of a key and a uint8 image [H, W, 3] that gives float32 [size, size, 3]; it raises what its ops raise.
+      A function of a key [] and a uint8 image [H, W, 3] that returns float32 [size, size, 3]. It raises what its ops
+      raise.
     """
     blur_p = (0.5 if size > 32 else 0.0) if blur_p is None else blur_p
 
@@ -485,7 +538,7 @@ def simsiam_view(
     return transform
 
 
-def replay_view(
+def make_weak_view(
     size: int,
     *,
     scale: tuple[float, float] = (0.08, 1.0),
@@ -495,9 +548,9 @@ def replay_view(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Transform:
-    """Makes the weak view that the UCL code gives to replayed images: bicubic crop, flip, normalise.
+    """Makes the weak view, in which the UCL code shows replayed images: bicubic crop, flip and normalisation.
 
-    Arguments, result and errors as for `simsiam_view`.
+    Arguments, result and errors are those of `make_present_view`.
     """
 
     def transform(key: Array, image: Array) -> Array:
@@ -508,8 +561,8 @@ def replay_view(
     return transform
 
 
-def eval_view(mean: Sequence[float], std: Sequence[float]) -> Callable[[Array], Array]:
-    """Makes the view of an image under test: a function of a uint8 image [H, W, 3] that only normalises it."""
+def make_plain_view(mean: Sequence[float], std: Sequence[float]) -> Callable[[Array], Array]:
+    """Makes the plain view, in which images are evaluated: a function that normalises a uint8 image [H, W, 3]."""
     return lambda image: normalize(to_float(image), mean, std)
 
 
@@ -517,12 +570,15 @@ def eval_view(mean: Sequence[float], std: Sequence[float]) -> Callable[[Array], 
 
 
 def apply(transform: Transform, keys: Array, images: Array) -> Array:
-    """Gives a view of every image: keys [B], uint8 [B, H, W, 3] -> float32 [B, size, size, 3]."""
+    """Makes a view of every image: from keys [B] and uint8 [B, H, W, 3], float32 [B, size, size, 3]."""
     return jax.vmap(transform)(keys, images)
 
 
 def two_views(transform: Transform, keys: Array, images: Array) -> tuple[Array, Array]:
-    """Gives two independent views of every image; shapes as for `apply`. View i uses key i of `split(keys[b])`."""
+    """Makes two independent views of every image; shapes are those of `apply`.
+
+    View i of image b uses key i of `split(keys[b])`.
+    """
     pairs = jax.vmap(jax.random.split)(keys)
     first, second = jax.vmap(apply, in_axes=(None, 1, None))(transform, pairs, images)
     return first, second

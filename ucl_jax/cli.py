@@ -1,28 +1,26 @@
-"""The command line's manners: one clear line and exit code 2 for bad input, 128 + n after signal n."""
+"""What all commands share: messages, exit codes, signals and output streams.
+
+Bad input ends a command with one line on standard error and exit code 2. Signal n ends it with exit code 128 + n.
+"""
 
 import argparse
 import contextlib
-import difflib
 import errno
 import functools
 import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn
 
-from absl import flags
-from ml_collections import ConfigDict, config_flags
-
-from ucl_jax import settings
-from ucl_jax.errors import Stopped, UsageError, require
+from ucl_jax.errors import Stopped, UsageError
 
 
-class _Unbroken(io.FileIO):
-    """A standard stream that takes everything: what has no reader any more, or finds no room, is dropped.
+class _LossyStream(io.FileIO):
+    """A standard stream whose writes never fail: output is dropped if its reader has left or the disk is full.
 
-    lost: why something was.
+    lost: the first error for which output was dropped, or None.
     """
 
     lost: OSError | None = None
@@ -37,11 +35,11 @@ class _Unbroken(io.FileIO):
         return memoryview(data).nbytes if written is None else written
 
 
-def unbroken_streams() -> None:
-    """Lets a process outlive its terminal, its pipes and the disk that its output goes to.
+def protect_streams() -> None:
+    """Makes standard output and error such that the process survives a closed terminal or pipe and a full disk.
 
-    Streams that were closed lead nowhere, lest the next file that is opened takes their place and their text. Streams
-    that somebody has replaced stay as they are.
+    A standard stream that is closed is opened on the null device. Otherwise the next file that is opened would get its
+    number, and the text that is meant for the stream. Streams that a caller has replaced are left alone.
     """
     for descriptor in range(3):
         try:
@@ -52,66 +50,80 @@ def unbroken_streams() -> None:
         stream = getattr(sys, name)
         if stream is not getattr(sys, f"__{name}__"):
             continue
-        settings = {"encoding": "utf-8", "errors": "backslashreplace", "line_buffering": True}
+        settings: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace", "line_buffering": True}
         if stream is not None:
             with contextlib.suppress(OSError):
                 stream.flush()
             settings = {key: getattr(stream, key) for key in (*settings, "write_through")}
-        raw = _Unbroken(descriptor, "w", closefd=False)
+        raw = _LossyStream(descriptor, "w", closefd=False)
         setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(raw), **settings))
 
 
 def _output_lost() -> bool:
-    """Whether standard output could not be written, which is told; a reader that left wanted no more."""
+    """Tells whether part of standard output could not be written, and warns if so.
+
+    It does not count what was dropped because the reader of a pipe or a terminal left: nobody wanted it.
+    """
     sys.stdout.flush()
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
-    lost = raw.lost if isinstance(raw, _Unbroken) else None
+    lost = raw.lost if isinstance(raw, _LossyStream) else None
     if lost is None or lost.errno in (errno.EPIPE, errno.EIO):  # EIO: a terminal that was closed
         return False
     warn(f"what was printed could not be written ({lost.strerror}); nothing else was lost")
     return True
 
 
-def fail(message: object, code: int = 2) -> None:
-    """Prints one line and exits."""
+def report(message: object, code: int = 2) -> int:
+    """Prints on standard error why a command ends, in one line if `code` is 2, and returns its exit code `code`."""
     print(f"error: {' '.join(str(message).split())}" if code == 2 else message, file=sys.stderr, flush=True)
-    sys.exit(code)
+    return code
 
 
 def warn(message: object) -> None:
-    """Prints one line about what went wrong and was got round."""
+    """Prints one line on standard error about something that went wrong but does not end the command."""
     print(f"warning: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
 
 
-def exit_codes(main: Callable) -> Callable:
-    """`main`, with `unbroken_streams`, and with UsageError, Stopped and names too long for the disk as exit codes."""
+def returns_exit_code(main: Callable[..., int | None]) -> Callable[..., int]:
+    """Decorates the `main` of a command: protects its streams, and makes it return the exit code.
+
+    UsageError, and a file name that is too long for the disk, become one line and exit code 2; Stopped and
+    KeyboardInterrupt become 128 + the number of the signal. What `main` returns is the exit code. If it returns 0, the
+    output is the result of the command, and the exit code is 1 if that could not be written. If it returns None, the
+    exit code is 0 whether somebody reads the output or not.
+    """
 
     @functools.wraps(main)
     def wrapped(*arguments):
-        unbroken_streams()
+        protect_streams()
         try:
-            result = main(*arguments)
-            lost = _output_lost()
-            return (result or int(lost)) if isinstance(result, int) else result
+            result, lost = main(*arguments), _output_lost()
+            return 0 if result is None else result or int(lost)
+        except SystemExit as leaving:
+            if leaving.code:
+                raise
+            return 0  # argparse has printed help
         except UsageError as error:
-            fail(error)
+            return report(error)
         except Stopped as stopped:
-            fail(stopped, 128 + stopped.signum)
-        except KeyboardInterrupt:  # before there was anything to save
-            fail("interrupted", 130)
+            return report(stopped, 128 + stopped.signum)
+        except KeyboardInterrupt:  # it came before there was anything to save
+            return report("interrupted", 130)
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:
                 raise
-            fail(f"{error.filename}: {error.strerror}; give a shorter name")
+            return report(f"{error.filename}: {error.strerror}; give a shorter name")
 
     return wrapped
 
 
 class StopRequest:
-    """A context manager that remembers the first SIGINT, SIGTERM or SIGHUP, in `signum`.
+    """A context manager that remembers a first SIGINT, SIGTERM or SIGHUP instead of ending the process.
 
-    A second SIGINT or SIGTERM acts at once; a terminal that closes may send SIGHUP more than once. SIGHUP stays ignored
-    where it is, as `nohup` wants it.
+    A second SIGINT or SIGTERM ends the process at once. Further SIGHUPs are ignored, because a closing terminal may
+    send several. If SIGHUP was ignored from the start, as under `nohup`, it stays so.
+
+    signum: the number of the signal that came, or None.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -130,130 +142,15 @@ class StopRequest:
             signal.signal(signum, handler)
 
     def _request(self, signum, frame):
+        """Handles a signal: remembers it, and lets the next one act."""
         self.signum = signum
         for each in self._before:
             signal.signal(each, signal.SIG_IGN if each == signal.SIGHUP else signal.SIG_DFL)
 
 
-def returns_exit_code(main: Callable[..., int]) -> Callable[..., int]:
-    """As `exit_codes`, for a `main` that returns its exit code and does not leave the process."""
-
-    @functools.wraps(main)
-    def wrapped(*arguments):
-        try:
-            return exit_codes(main)(*arguments)
-        except SystemExit as leaving:
-            return leaving.code or 0
-
-    return wrapped
-
-
 class Parser(argparse.ArgumentParser):
-    """Bad input is one line that names the program's help: UsageError, for `exit_codes`."""
+    """An argument parser that raises UsageError for bad input, with a hint at --help, instead of exiting."""
 
     def error(self, message: str) -> NoReturn:
-        """Raises UsageError."""
+        """Raises UsageError with `message`."""
         raise UsageError(f"{message}; see {self.prog} --help")
-
-
-def parse_flags(argv: Sequence[str]) -> list[str]:
-    """Parses absl flags with a config file in `--config`, and checks that config; returns what is left, as absl does.
-
-    Leaves the process with exit code 2 and one line for anything that is wrong.
-    """
-    unbroken_streams()
-    try:
-        return _parse(argv, flags.FLAGS)
-    except SystemExit as leaving:
-        asked = {"--help", "-help", "--helpfull", "-helpfull", "--helpshort", "-helpshort", "-?"} & set(argv)
-        sys.exit(0 if asked and leaving.code == 1 else leaving.code)  # absl leaves with 1 after help
-    except UsageError as error:
-        fail(error)
-
-
-def read_config(arguments: Sequence[str]) -> ConfigDict:
-    """Returns the checked config tree that arguments of `launch.py` (--config=..., --config.KEY=VALUE ...) describe.
-
-    Raises:
-      UsageError: there is no such recipe or key, or a value is not of its type or out of its range.
-    """
-    argv = ["launch.py", *arguments]
-    values, holder = _config_flag(argv)
-    _parse(argv, values)
-    return holder.value
-
-
-def _config_flag(argv: Sequence[str]) -> tuple[flags.FlagValues, flags.FlagHolder]:
-    """The flag --config of its own flag values, for `argv`."""
-    values = flags.FlagValues()
-    return values, config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=list(argv))
-
-
-def _parse(argv: Sequence[str], values: flags.FlagValues) -> list[str]:
-    recipe = _recipe(argv)
-    file = recipe.partition(":")[0]
-    given = "config" in dict(_given(argv))
-    require(
-        not given or (file.endswith(".py") and os.path.isfile(file)),
-        f"there is no recipe {settings.shown(file)}; recipes are the files of configs/, such as configs/lump.py",
-    )
-    try:
-        left = values(argv)
-    except UsageError:
-        raise
-    except Exception as error:  # of many types: what ml_collections and Python's parser make of hostile words
-        _explain(argv, recipe)
-        if isinstance(error, flags.Error):
-            raise UsageError(str(error)) from error
-        raise
-    if given:
-        settings.check(values["config"].value)
-    return left
-
-
-def _recipe(argv: Sequence[str]) -> str:
-    """The value of --config, given as --config=VALUE or --config VALUE."""
-    return next((value for name, value in _given(argv) if name == "config"), None) or ""
-
-
-def _given(argv: Sequence[str]) -> Iterator[tuple[str, str | None]]:
-    """Yields name and value of each flag, given as --NAME=VALUE or --NAME VALUE; None for one without a value."""
-    for argument, following in zip(argv, [*argv[1:], "-"]):
-        if argument.startswith("-"):
-            name, equals, value = argument.lstrip("-").partition("=")
-            yield name, value if equals else None if following.startswith("-") else following
-
-
-def _explain(argv: Sequence[str], recipe: str) -> None:
-    """Raises UsageError for the first override that cannot be parsed alone, where there is one."""
-    try:
-        values, holder = _config_flag(alone := ["", f"--config={recipe}"])
-        values(alone)
-        config = holder.value.to_dict()
-    except Exception as error:
-        raise UsageError(f"{recipe.partition(':')[0]} is no recipe ({type(error).__name__}); see configs/") from error
-    settings.check(config)
-    known = settings.table(config["objective"]["name"], config["method"]["name"])
-    for name, value in _given(argv):
-        key = name.removeprefix("no").removeprefix("config.")
-        if not name.removeprefix("no").startswith("config.") or (key in known and _parses(recipe, key, value)):
-            continue
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
-            raise UsageError(
-                f"unknown key {settings.shown(f'--config.{key}')}, did you mean --config.{near}? "
-                "Every key is in configs/base.py"
-            )
-        require(value is not None, f"--config.{key} has no value; it must be {known[key].wanted}")
-        settings.check_value(f"config.{key}", known[key], value)
-
-
-def _parses(recipe: str, key: str, value: str | None) -> bool:
-    """Whether an override can be parsed beside nothing else."""
-    argv = ["", f"--config={recipe}", f"--config.{key}" if value is None else f"--config.{key}={value}"]
-    values, _ = _config_flag(argv)
-    try:
-        values(argv)
-    except Exception:
-        return False
-    return True

@@ -1,4 +1,8 @@
-"""The collectives of a mapped axis. On one device, with or without an axis (`axis_name=None`), each is the identity."""
+"""Means, sizes, gathers and stacks over the devices of a mapped axis.
+
+`axis_name` is the name of the axis, or None outside of a mapped function, which counts as one device. On one device
+nothing is communicated.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -8,34 +12,40 @@ from ucl_jax.types import Array, PyTree
 
 
 def mean(tree: PyTree, axis_name: str | None) -> PyTree:
-    """Average of every leaf over the devices of the axis."""
-    return tree if _alone(axis_name) else jax.lax.pmean(tree, axis_name)
+    """Averages every leaf over the devices."""
+    return tree if _one_device(axis_name) else jax.lax.pmean(tree, axis_name)
 
 
 def size(axis_name: str | None) -> int:
-    """Number of devices on the axis, a Python integer."""
+    """Returns the number of devices, a Python integer."""
     return 1 if axis_name is None else jax.lax.axis_size(axis_name)
 
 
 def gather(tree: PyTree, axis_name: str | None) -> PyTree:
-    """Leaves [b, ...] of every device -> the global [B, ...] in device order, on every device."""
-    return tree if _alone(axis_name) else jax.lax.all_gather(tree, axis_name, tiled=True)
+    """Joins the leaves [b, ...] of all devices to [B, ...], in the order of the devices, on every device."""
+    return tree if _one_device(axis_name) else jax.lax.all_gather(tree, axis_name, tiled=True)
 
 
 def places(count: int, axis_name: str | None) -> Array:
-    """int32 [count]: the places of the local examples in the global batch."""
+    """Returns the places of this device's `count` examples in the global batch: int32 [count]."""
     local = jnp.arange(count, dtype=jnp.int32)
-    return local if _alone(axis_name) else local + count * jax.lax.axis_index(axis_name)
+    return local if _one_device(axis_name) else local + count * jax.lax.axis_index(axis_name)
 
 
 def stack(tree: PyTree, axis_name: str | None) -> PyTree:
-    """Every device's leaf, stacked: [...] -> [devices, ...] in device order, everywhere; one collective for all."""
-    if _alone(axis_name):
+    """Stacks the leaves [...] of all devices to [devices, ...], in the order of the devices, on every device.
+
+    The whole tree takes one collective.
+    """
+    if _one_device(axis_name):
         return jax.tree.map(lambda x: x[None], tree)
     flat, restore = ravel_pytree(tree)
     return jax.vmap(restore)(jax.lax.all_gather(flat, axis_name))
 
 
-def _alone(axis_name: str | None) -> bool:
-    """XLA leaves the collectives of a single device in the program, where each is a copy."""
+def _one_device(axis_name: str | None) -> bool:
+    """Tells whether there is only one device, so that collectives can be left out.
+
+    XLA would keep them in the program of a single device, and each would cost a copy.
+    """
     return size(axis_name) == 1

@@ -1,20 +1,32 @@
-"""The one exception that a person can act on, and files that are whole or not there."""
+"""Exceptions that end a command with a message and an exit code, and checks that raise them.
 
-import contextlib
+UsageError is for what a person can put right. Pure code raises ValueError, which names its own argument; the place that
+read the config turns it into a UsageError that names the key. Other exceptions are faults of the program.
+"""
+
 import difflib
-import errno
-import os
-import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
 class UsageError(Exception):
-    """Bad input. The message is one line that says what is wrong and what to do; `launch.py` exits with 2."""
+    """Something that a person can put right: bad input, missing data, a full disk, a run that diverged.
+
+    Its message is one line that says what is wrong and what to do. Commands exit with code 2.
+    """
 
 
-def choose(what: str, value: str, options: Mapping[str, Any]) -> Any:
-    """`options[value]`; raises UsageError that lists the options, and names the nearest, when there is none."""
+def user_choice(what: str, value: str, options: Mapping[str, Any]) -> Any:
+    """Returns `options[value]`, for a value that a person gave.
+
+    Args:
+      what: what the value is, for the message, such as "benchmark".
+      value: the key.
+      options: what there is to choose from.
+
+    Raises:
+      UsageError: there is no such option; it lists the options, and names the most similar one.
+    """
     if value not in options:
         near = difflib.get_close_matches(str(value), options, n=1)
         hint = f", did you mean {near[0]!r}?" if near else ";"
@@ -22,44 +34,40 @@ def choose(what: str, value: str, options: Mapping[str, Any]) -> Any:
     return options[value]
 
 
-def write_whole(path: pathlib.Path, text: str) -> None:
-    """Writes a file whole or not at all, over an earlier one; it is on the disk before it takes the earlier's place."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+def argument_choice(name: str, value: str, options: Mapping[str, Any]) -> Any:
+    """Returns `options[value]`, for the argument `name` of a function.
+
+    Raises:
+      ValueError: there is no such option; it names the argument and lists the options.
+    """
+    check_word(name, value, options)
+    return options[value]
 
 
-# Of a disk that is full, is broken, or cannot be written to.
-DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
-KEPT = "what was saved before is kept; run the same command again once the disk can be written to and has room"
+def check_word(name: str, value: str, words: Iterable[str]) -> None:
+    """Raises ValueError, which lists `words`, unless `value` of the argument `name` of a function is one of them."""
+    words = tuple(words)
+    if value not in words:
+        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(words)}")
 
 
-@contextlib.contextmanager
-def disk_errors(place: pathlib.Path) -> Iterator[None]:
-    """Raises UsageError for what the disk refuses meanwhile, with the name of the file, or of `place`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in DISK:
-            raise
-        raise UsageError(f"{error.filename or place}: {error.strerror}; {KEPT}") from error
+def check_argument(condition: bool, message: str) -> None:
+    """Raises ValueError with `message` unless `condition`, which an argument of a function must meet, is true."""
+    if not condition:
+        raise ValueError(message)
 
 
 def require(condition: bool, message: str) -> None:
-    """Raises UsageError(message) unless `condition` holds."""
+    """Raises UsageError with `message` unless `condition`, which a person can meet, is true."""
     if not condition:
         raise UsageError(message)
 
 
 class Stopped(Exception):
-    """A signal stopped a run after it was saved; `launch.py` exits with 128 + signum."""
+    """A signal stopped a run, after the run was saved; commands exit with 128 + `signum`.
+
+    signum: the number of the signal.
+    """
 
     def __init__(self, message: str, signum: int):
         super().__init__(message)

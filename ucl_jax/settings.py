@@ -1,7 +1,7 @@
-"""Types and ranges of all settings: of the config tree (`configs/base.py`) and of the probes.
+"""Types and ranges of all settings: those of the config tree (`configs/`) and those of the probes.
 
-A new setting has its default in `configs/base.py`, or in its probe, and one entry in a table here. Nothing else checks
-a single setting. No JAX is imported: what is wrong is said before anything starts.
+A new setting gets its default in `configs/`, or in its probe, and one entry in a table here. Settings are checked by
+these tables only. This module does not import JAX, so that a wrong setting is reported at once.
 """
 
 import difflib
@@ -13,116 +13,119 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ucl_jax.data.benchmarks import BENCHMARKS
-from ucl_jax.errors import UsageError, choose, require
+from ucl_jax.errors import UsageError, require, user_choice
 
-INT32 = 2**31 - 1  # steps, seeds and places are int32 on the device
+INT32_MAX = 2**31 - 1  # steps, seeds and places are int32 on the device
 
 
 class Setting(NamedTuple):
-    """What the values of a setting are.
+    """The type and range of a setting.
 
-    kind: their type, which also makes a value of the words of a command line.
-    wanted: what they must be, in words that go on after "it must be".
-    holds: a value of any type -> whether it is one.
-    choices: the values of a setting that has a fixed number of words.
-    each: of a list of any length, what each of its values is.
+    kind: the type of its values. kind(text) also makes a value from a text of the command line, but not of a flag.
+    requirement: what a value must be, in words that continue a message after "it must be".
+    accepts: a function that tells whether an object of any type is a value of this setting.
+    choices: the possible values, if the setting is one of a few words or a list of them.
+    each: what each value of a list must be, if the setting is a list of any length; else None.
     """
 
     kind: type
-    wanted: str
-    holds: Callable[[Any], bool]
+    requirement: str
+    accepts: Callable[[Any], bool]
     choices: tuple[str, ...] = ()
     each: "Setting | None" = None
 
 
-def whole(least: int, most: int) -> Setting:
-    """A whole number from `least` to `most`."""
+def integer(least: int, most: int) -> Setting:
+    """Makes the setting of a whole number from `least` to `most`."""
     return Setting(int, f"a whole number from {least} to {most}", lambda x: type(x) is int and least <= x <= most)
 
 
-def real(least: float, most: float, *also: float) -> Setting:
-    """A number from `least` to `most`, or one of `also`; a whole number will do. Neither inf nor nan is in a range."""
+def number(least: float, most: float, *also: float) -> Setting:
+    """Makes the setting of a number (float or int) from `least` to `most`, or one of `also`; never inf or nan."""
 
-    def holds(value):
+    def accepts(value):
         return type(value) in (int, float) and (least <= value <= most or value in also)
 
     others = "".join(f", or {number:g}" for number in also)
-    return Setting(float, f"a number from {least:g} to {most:g}{others}", holds)
+    return Setting(float, f"a number from {least:g} to {most:g}{others}", accepts)
 
 
 def flag() -> Setting:
-    """True or False."""
+    """Makes the setting of True or False."""
     return Setting(bool, "True or False", lambda value: isinstance(value, bool))
 
 
-def word(*choices: str) -> Setting:
-    """One of the words."""
+def one_of(*choices: str) -> Setting:
+    """Makes the setting of one of the words `choices`."""
     wanted = f"one of {', '.join(choices)}"
     return Setting(str, wanted, lambda value: isinstance(value, str) and value in choices, choices)
 
 
 def text(pattern: str, wanted: str) -> Setting:
-    """A text in which `pattern` is found from end to end, without blanks around it and control characters."""
+    """Makes the setting of a text that matches all of the regular expression `pattern`.
 
-    def holds(value):
+    The text must not have blanks around it or control characters in it. `wanted` is as in `Setting`.
+    """
+
+    def accepts(value):
         good = isinstance(value, str) and value.isprintable() and value == value.strip()
         return good and re.fullmatch(pattern, value) is not None
 
-    return Setting(str, wanted, holds)
+    return Setting(str, wanted, accepts)
 
 
 def path() -> Setting:
-    """A path as a file system takes it, which need not exist; "" is the default of what it is for."""
+    """Makes the setting of a path that a file system accepts; it need not exist. "" stands for a default."""
     wanted = "a path; its names have at most 255 bytes, and ~NAME is a user of this machine"
     printable = text(r".{0,4000}", wanted)
 
-    def holds(value):
-        if not printable.holds(value):
+    def accepts(value):
+        if not printable.accepts(value):
             return False
         try:
             parts = pathlib.Path(value).expanduser().parts
-        except RuntimeError:  # ~NAME of nobody
+        except RuntimeError:  # there is no user NAME of ~NAME
             return False
         return all(len(part.encode()) <= 255 for part in parts)
 
-    return Setting(str, wanted, holds)
+    return Setting(str, wanted, accepts)
 
 
-def several(*members: Setting) -> Setting:
-    """A tuple (or a list, as JSON has it) of as many values, each as its member says."""
+def tuple_of(*members: Setting) -> Setting:
+    """Makes the setting of a tuple (or a list, from JSON) with one value for each of `members`."""
 
-    def holds(value):
+    def accepts(value):
         good = isinstance(value, tuple | list) and len(value) == len(members)
-        return good and all(member.holds(one) for member, one in zip(members, value))
+        return good and all(member.accepts(one) for member, one in zip(members, value))
 
-    wanted = list(dict.fromkeys(member.wanted for member in members))
-    told = f"each {wanted[0]}" if len(wanted) == 1 else ", ".join(member.wanted for member in members)
-    return Setting(tuple, f"{len(members)} values, {told}", holds)
+    wanted = list(dict.fromkeys(member.requirement for member in members))
+    described = f"each {wanted[0]}" if len(wanted) == 1 else ", ".join(member.requirement for member in members)
+    return Setting(tuple, f"{len(members)} values, {described}", accepts)
 
 
-def listed(each: Setting, least: int = 1) -> Setting:
-    """A tuple (or a list) of at least `least` and at most 1000 values, all as `each` says."""
+def list_of(each: Setting, least: int = 1) -> Setting:
+    """Makes the setting of a tuple (or a list) of `least` to 1000 values, each a value of the setting `each`."""
 
-    def holds(value):
-        return isinstance(value, tuple | list) and least <= len(value) <= 1000 and all(map(each.holds, value))
+    def accepts(value):
+        return isinstance(value, tuple | list) and least <= len(value) <= 1000 and all(map(each.accepts, value))
 
-    return Setting(tuple, f"a list, each {each.wanted}", holds, each.choices, each)
+    return Setting(tuple, f"a list, each {each.requirement}", accepts, each.choices, each)
 
 
 NAME = text(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}", "a name of 1 to 64 letters, digits, '_', '-', '+' and '.'")
 SPLIT = text(r"[A-Za-z_][A-Za-z0-9_.:%+()\[\]-]{0,199}", "a TFDS split, such as train or train[:80%]")
 FEATURE = text(r"[A-Za-z_][A-Za-z0-9_./-]{0,199}", "the name of a feature of the data set, such as image")
-PROBABILITY = real(0, 1)
-SEED = whole(0, INT32)
-DIMENSION = whole(1, 2**15)
-MEAN = several(*[real(-10, 10)] * 3)
-STD = several(*[real(1e-3, 10)] * 3)
-SCALE = several(*[real(1e-4, 1)] * 2)  # of a crop's area, of the image's
-CADENCE = whole(1, INT32)  # steps
-IMAGES = whole(0, INT32)  # 0 is all
-LEARNING_RATE = real(1e-9, 1e3)
-MOMENTUM = real(0, 0.9999)
-TEMPERATURE = real(1e-3, 1e3)
+PROBABILITY = number(0, 1)
+SEED = integer(0, INT32_MAX)
+DIMENSION = integer(1, 2**15)
+MEAN = tuple_of(*[number(-10, 10)] * 3)
+STD = tuple_of(*[number(1e-3, 10)] * 3)
+SCALE = tuple_of(*[number(1e-4, 1)] * 2)  # least and largest area of a crop, as a fraction of the image's
+CADENCE = integer(1, INT32_MAX)  # number of steps
+IMAGES = integer(0, INT32_MAX)  # number of images; 0 is all
+LEARNING_RATE = number(1e-9, 1e3)
+MOMENTUM = number(0, 0.9999)
+TEMPERATURE = number(1e-3, 1e3)
 
 CONFIG = {
     "recipe": NAME,
@@ -134,120 +137,132 @@ CONFIG = {
     "benchmark.tfds_name": text(
         r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./:+*-]{0,199}", "a TFDS name, such as cifar10 or imagenet_resized/32x32"
     ),
-    "benchmark.num_tasks": whole(1, 1000),
-    "benchmark.classes_per_task": whole(1, 100_000),
-    "benchmark.image_size": whole(1, 1024),
-    "benchmark.fit": word("none", "pad", "resize"),
+    "benchmark.num_tasks": integer(1, 1000),
+    "benchmark.classes_per_task": integer(1, 100_000),
+    "benchmark.image_size": integer(1, 1024),
+    "benchmark.fit": one_of("none", "pad", "resize"),
     "benchmark.train_split": SPLIT,
     "benchmark.test_split": SPLIT,
     "benchmark.image_key": FEATURE,
     "benchmark.label_key": FEATURE,
     "benchmark.examples_per_task": IMAGES,
     "benchmark.test_examples_per_task": IMAGES,
-    "benchmark.validation_fraction": real(0, 0.99),
-    "benchmark.subset_seed": whole(-1, INT32),  # -1 is the seed of the run
-    "benchmark.class_order_seed": whole(-1, INT32),
+    "benchmark.validation_fraction": number(0, 0.99),
+    "benchmark.subset_seed": integer(-1, INT32_MAX),  # -1 is the seed of the run
+    "benchmark.class_order_seed": integer(-1, INT32_MAX),  # -1 is label order
     "benchmark.joint": flag(),
-    "augment.crop": word("resized", "padded"),
-    "augment.crop_padding": whole(0, 1024),
+    "augment.crop": one_of("resized", "padded"),
+    "augment.crop_padding": integer(0, 1024),
     "augment.crop_scale": SCALE,
     "augment.flip": PROBABILITY,
-    "augment.jitter": several(*[real(0, 10)] * 3, real(0, 0.5)),
+    "augment.jitter": tuple_of(*[number(0, 10)] * 3, number(0, 0.5)),
     "augment.jitter_p": PROBABILITY,
     "augment.gray_p": PROBABILITY,
-    "augment.blur_p": real(0, 1, -1),
+    "augment.blur_p": number(0, 1, -1),
     "augment.mean": MEAN,
     "augment.std": STD,
-    "augment.rounding": word("none", "pillow"),
-    "augment.replay_crop": word("resized", "padded"),
+    "augment.rounding": one_of("none", "pillow"),
+    "augment.replay_crop": one_of("resized", "padded"),
     "augment.replay_crop_scale": SCALE,
     "augment.replay_mean": MEAN,
     "augment.replay_std": STD,
-    "model.name": word("resnet18", "progressive"),
-    "model.width": whole(1, 512),
-    "model.dtype": word("float32", "bfloat16"),
-    "train.epochs": whole(0, 10**6),
-    "train.batch_size": whole(2, 2**20),  # batch norm needs two
+    "model.name": one_of("resnet18", "progressive"),
+    "model.width": integer(1, 512),
+    "model.dtype": one_of("float32", "bfloat16"),
+    "train.epochs": integer(0, 10**6),
+    "train.batch_size": integer(2, 2**20),  # batch norm needs two images
     "train.learning_rate": LEARNING_RATE,
     "train.momentum": MOMENTUM,
-    "train.weight_decay": real(0, 1),
-    "train.devices": whole(0, 1024),
-    "eval.tasks": word("seen", "all"),
-    "eval.knn_k": whole(1, 10**6),
-    "eval.knn_k_rule": word("fixed", "tasks_seen"),
+    "train.weight_decay": number(0, 1),
+    "train.devices": integer(0, 1024),
+    "eval.tasks": one_of("seen", "all"),
+    "eval.knn_k": integer(1, 10**6),
+    "eval.knn_k_rule": one_of("fixed", "tasks_seen"),
     "eval.knn_temperature": TEMPERATURE,
-    "eval.forgetting": word("max", "first", "with_last"),
-    "eval.batch_size": whole(1, 2**20),
+    "eval.forgetting": one_of("max", "first", "with_last"),
+    "eval.batch_size": integer(1, 2**20),
     "eval.random_init": flag(),
     "checkpoint.every_steps": CADENCE,
-    "checkpoint.every_minutes": real(0, 1e6),  # 0 is by steps only
-    "checkpoint.keep": whole(2, 10**6),
+    "checkpoint.every_minutes": number(1e-3, 1e6, 0),  # 0 saves by steps only
+    "checkpoint.keep": integer(2, 10**6),
     "checkpoint.networks": flag(),
     "log.every_steps": CADENCE,
     "log.tensorboard": flag(),
     "log.wandb": flag(),
 }
 
-# Keys of `objective` beside its name.
-OBJECTIVES = {
+# Objective -> the keys of section `objective`, apart from its name.
+OBJECTIVE_SETTINGS = {
     "simsiam": {"hidden_dim": DIMENSION, "output_dim": DIMENSION, "predictor_dim": DIMENSION},
-    "barlow_twins": {"hidden_dim": DIMENSION, "output_dim": DIMENSION, "off_diagonal": real(0, 1e3)},
+    "barlow_twins": {"hidden_dim": DIMENSION, "output_dim": DIMENSION, "off_diagonal": number(0, 1e3)},
+    "byol": {
+        "hidden_dim": DIMENSION,
+        "output_dim": DIMENSION,
+        "predictor_dim": DIMENSION,
+        "momentum": PROBABILITY,
+        "final_momentum": PROBABILITY,
+        "first_update": one_of("late", "at_once"),
+    },
     "supervised": {
-        "classes": whole(1, 10**6),
+        "classes": integer(1, 10**6),
         "projector": flag(),
         "hidden_dim": DIMENSION,
         "output_dim": DIMENSION,
     },
 }
 
-REHEARSAL = {
-    "buffer_size": whole(1, 2**20),
-    "replay_from": word("buffer", "past_tasks"),
-    "count": word("presentations", "examples"),
+BUFFER = {
+    "buffer_size": integer(1, 2**20),
+    "replay_from": one_of("buffer", "past_tasks"),
+    "count": one_of("presentations", "examples"),
 }
-REPLAY_VIEW = word("strong", "weak")
+REHEARSAL = {**BUFFER, "policy": one_of("reservoir", "equal_share", "fifo")}
+REPLAY_VIEW = one_of("strong", "weak")
+DISTILLATION = {"weight": number(0, 1e6), "hidden_dim": DIMENSION, "frozen_mode": one_of("train", "eval")}
 
-# Keys of `method` beside its name.
-METHODS = {
+# Method -> the keys of section `method`, apart from its name.
+METHOD_SETTINGS = {
     "finetune": {},
     "si": {
-        "c": real(0, 1e6),
-        "xi": real(1e-6, 1e3),
-        "form": word("release", "path_integral", "submission", "overwrite"),
+        "c": number(0, 1e6),
+        "xi": number(1e-6, 1e3),
+        "form": one_of("release", "path_integral", "submission", "overwrite"),
         "rate": LEARNING_RATE,
-        "clip": real(0, 1e6),
-        "protect": word("backbone", "all"),
+        "clip": number(1e-6, 1e6, 0),
+        "protect": one_of("backbone", "all"),
     },
-    "agem": {**REHEARSAL, "replay_view": REPLAY_VIEW, "policy": word("equal_share", "reservoir")},
-    "gss": {**REHEARSAL, "replay_view": REPLAY_VIEW, "compare": whole(0, 2**16)},  # 0 is as many as a batch has
+    "agem": {**REHEARSAL, "replay_view": REPLAY_VIEW},
+    "gss": {**BUFFER, "replay_view": REPLAY_VIEW, "compare": integer(0, 2**16)},  # 0 is the number of images in a batch
     "er": {**REHEARSAL, "replay_view": REPLAY_VIEW},
-    "der": {**REHEARSAL, "alpha": real(0, 1e3), "beta": real(0, 1e3), "target": word("features", "output")},
+    "der": {**REHEARSAL, "alpha": number(0, 1e3), "beta": number(0, 1e3), "target": one_of("features", "output")},
+    "cassle": DISTILLATION,
+    "pfr": DISTILLATION,
     "lump": {
         **REHEARSAL,
-        "alpha": real(1e-3, 1e3),
-        "replay_pair": word("frozen", "fresh"),
-        "mix_per": word("batch", "example"),
-        "mix_labels": word("lambda", "release"),
+        "alpha": number(1e-3, 1e3),
+        "replay_pair": one_of("frozen", "fresh"),
+        "mix_per": one_of("batch", "example"),
+        "mix_labels": one_of("lambda", "release"),
     },
 }
 
 NEIGHBOURS = text(r"run|tasks|[1-9][0-9]{0,5}", "a number above 0 and below 1000000, 'run' or 'tasks'")
-PENALTIES = listed(real(1e-12, 1e12))
-DATASETS = listed(word(*BENCHMARKS, "available"))
-SOME = whole(4, 10**6)  # images
+PENALTIES = list_of(number(1e-12, 1e12))
+DATASETS = list_of(one_of(*BENCHMARKS, "available"))
+SOME_IMAGES = integer(4, 10**6)  # number of images
 
-# Keys of each probe, `ucl_jax.probes`.
-PROBES = {
-    "knn": {"k": listed(NEIGHBOURS), "temperature": listed(TEMPERATURE)},
+# Probe of `ucl_jax.probes` -> its settings.
+PROBE_SETTINGS = {
+    "knn": {"k": list_of(NEIGHBOURS), "temperature": list_of(TEMPERATURE)},
     "linear": {
-        "solver": listed(word("ridge", "sgd")),
-        "fraction": listed(real(1e-6, 1)),
+        "solver": list_of(one_of("ridge", "sgd")),
+        "fraction": list_of(number(1e-6, 1)),
         "penalties": PENALTIES,
-        "epochs": whole(1, 10**6),
-        "batch_size": whole(1, 2**20),
+        "epochs": integer(1, 10**6),
+        "batch_size": integer(1, 2**20),
         "learning_rate": LEARNING_RATE,
         "momentum": MOMENTUM,
-        "weight_decay": real(0, 1),
+        "weight_decay": number(0, 1),
         "seed": SEED,
     },
     "ood": {
@@ -263,64 +278,92 @@ PROBES = {
         "dataset": DATASETS,
         "train_images": IMAGES,
         "test_images": IMAGES,
-        "epochs": whole(1, 10**6),
-        "batch_size": whole(2, 2**20),
+        "epochs": integer(1, 10**6),
+        "batch_size": integer(2, 2**20),
         "learning_rate": LEARNING_RATE,
         "momentum": MOMENTUM,
         "seed": SEED,
     },
     "transfer": {},
-    "cka": {"other": path(), "images": SOME, "batch_size": whole(4, 2**16), "seed": SEED},  # unbiased only from four
-    "geometry": {},
-    "feature_maps": {
-        "stage": word("stem", "stage1", "stage2", "stage3", "stage4"),
-        "tasks": listed(whole(0, 1000), least=0),
-        "images": whole(1, 10**4),
-        "channels": whole(1, 2**15),
-    },
-    "loss_landscape": {
-        "loss": listed(word("classifier", "objective")),
-        "task": listed(whole(0, 1000)),
-        "points": whole(3, 1001),
-        "span": real(1e-6, 1e3),
-        "images": whole(2, 10**6),
+    "cka": {
+        "other": path(),
+        "images": SOME_IMAGES,
+        "batch_size": integer(4, 2**16),  # with fewer, the unbiased estimate of CKA is not defined
         "seed": SEED,
     },
-    "embedding": {"method": word("pca", "tsne"), "images": SOME, "seed": SEED},
+    "geometry": {},
+    "feature_maps": {
+        "stage": one_of("stem", "stage1", "stage2", "stage3", "stage4"),
+        "tasks": list_of(integer(0, 1000), least=0),
+        "images": integer(1, 10**4),
+        "channels": integer(1, 2**15),
+    },
+    "loss_landscape": {
+        "loss": list_of(one_of("classifier", "objective")),
+        "task": list_of(integer(0, 1000)),
+        "points": integer(3, 1001),
+        "span": number(1e-6, 1e3),
+        "images": integer(2, 10**6),
+        "seed": SEED,
+    },
+    "embedding": {"method": one_of("pca", "tsne"), "images": SOME_IMAGES, "seed": SEED},
 }
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns the leaves of nested dicts as "a.b" -> value."""
-    flat = {}
+    """Returns the leaves of nested dicts as "section.key" -> value; `prefix` is put before each key."""
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat
 
 
+def differences(tree: Any, other: Any) -> dict[str, tuple[Any, Any]]:
+    """Returns where two config trees differ.
+
+    A list counts as equal to a tuple of the same values, because JSON has lists only.
+
+    Args:
+      tree: a ConfigDict, or nested dicts from JSON.
+      other: likewise.
+
+    Returns:
+      "section.key" -> (value in `tree`, value in `other`), sorted by key. None stands for a key that a tree does not
+      have; no setting is None.
+    """
+
+    def leaves(one):
+        flat = flatten(one if isinstance(one, Mapping) else one.to_dict())
+        return {key: tuple(value) if isinstance(value, list) else value for key, value in flat.items()}
+
+    here, there = leaves(tree), leaves(other)
+    pairs = {key: (here.get(key), there.get(key)) for key in sorted(here | there)}
+    return {key: (mine, theirs) for key, (mine, theirs) in pairs.items() if mine != theirs}
+
+
 @functools.cache
-def table(objective: str, method: str) -> Mapping[str, Setting]:
-    """Returns every key of the config tree of an objective and a method, with what its values are."""
-    parts = {"objective": (objective, OBJECTIVES), "method": (method, METHODS)}
-    named = {f"{part}.name": word(*known) for part, (_, known) in parts.items()}
+def settings_of(objective: str, method: str) -> Mapping[str, Setting]:
+    """Returns the setting of every key ("section.key") in the config tree of an objective and a method."""
+    parts = {"objective": (objective, OBJECTIVE_SETTINGS), "method": (method, METHOD_SETTINGS)}
+    named = {f"{part}.name": one_of(*known) for part, (_, known) in parts.items()}
     own = {f"{part}.{key}": entry for part, (name, known) in parts.items() for key, entry in known[name].items()}
     return MappingProxyType({**CONFIG, **named, **own})
 
 
 def check(config: Any, name: str = "config") -> None:
-    """Checks a whole config tree: that it has every key and no other, and the type and range of every value.
+    """Checks a whole config tree: that it has all keys and no others, and the type and range of every value.
 
     Args:
-      config: a ConfigDict, or nested dicts as JSON has them.
-      name: what messages call it.
+      config: a ConfigDict, or nested dicts from JSON.
+      name: the name of the tree in messages.
 
     Raises:
-      UsageError: names the first key that is wrong, its value, and what it must be.
+      UsageError: something is wrong; it names the first such key, its value, and what it must be.
     """
     values = flatten(config if isinstance(config, Mapping) else config.to_dict())
-    for section, known in (("objective", OBJECTIVES), ("method", METHODS)):
+    for section, known in (("objective", OBJECTIVE_SETTINGS), ("method", METHOD_SETTINGS)):
         _check_section(values, section, known, name)
-    settings = table(values["objective.name"], values["method.name"])
+    settings = settings_of(values["objective.name"], values["method.name"])
     for key in settings:
         require(key in values, f"{name}.{key} is missing")
     for key, value in values.items():
@@ -332,10 +375,17 @@ def check(config: Any, name: str = "config") -> None:
 
 
 def _check_section(values: Mapping[str, Any], section: str, known: Mapping[str, Mapping], name: str) -> None:
-    """Checks that a section names a part that there is, and does not hold the settings of another one."""
-    own = values.get(f"{section}.name")
+    """Checks that the name in a section is known, and that the section's keys are not those of another name.
+
+    Args:
+      values: the leaves of the config tree.
+      section: "objective" or "method".
+      known: name -> the keys that belong to it.
+      name: the name of the tree in messages.
+    """
     require(f"{section}.name" in values, f"{name}.{section}.name is missing")
-    check_value(f"{name}.{section}.name", word(*known), own)
+    own = values[f"{section}.name"]
+    check_value(f"{name}.{section}.name", one_of(*known), own)
     keys = {key.partition(".")[2] for key in values if key.startswith(f"{section}.")} - {"name"}
     require(
         keys == known[own].keys() or all(keys != other.keys() for other in known.values()),
@@ -345,7 +395,7 @@ def _check_section(values: Mapping[str, Any], section: str, known: Mapping[str, 
 
 
 def _check_together(values: Mapping[str, Any], name: str) -> None:
-    """Checks the rules between settings: each value is one that its setting may have, but not beside the others."""
+    """Checks the rules between settings, for values that are each in the range of their own setting."""
     size, tasks = values["benchmark.image_size"], values["benchmark.num_tasks"]
     for key in ("augment.crop_scale", "augment.replay_crop_scale"):
         low, high = values[key]
@@ -381,21 +431,22 @@ def _check_together(values: Mapping[str, Any], name: str) -> None:
 
 
 def check_value(name: str, setting: Setting, value: Any) -> None:
-    """Raises UsageError, which calls it `name`, unless `value` is one of a setting's."""
-    if setting.holds(value):
+    """Raises UsageError, in which the setting is called `name`, unless `value` is a value of the setting."""
+    if setting.accepts(value):
         return
     for one in value if isinstance(value, tuple | list) else (value,):
         if setting.choices and isinstance(one, str) and one not in setting.choices:
-            choose(name, one if len(one) <= 60 else f"{one[:60]}...", dict.fromkeys(setting.choices))
-    raise UsageError(f"{name} is {shown(value)}; it must be {setting.wanted}")
+            user_choice(name, one if len(one) <= 60 else f"{one[:60]}...", dict.fromkeys(setting.choices))
+    raise UsageError(f"{name} is {shown(value)}; it must be {setting.requirement}")
 
 
 def read_value(name: str, setting: Setting, words: str) -> Any:
-    """Returns the value of a setting that is given as a text; a list has commas between its values.
+    """Reads the value of a setting from a text; the values of a list are separated by commas.
 
     Raises:
-      UsageError: it is none; calls it `name`.
+      UsageError: the text is no value of the setting, which the message calls `name`.
     """
+    value: Any
     if setting.each is not None:
         value = tuple(read_value(name, setting.each, each) for each in words.split(",") if each)
     else:
@@ -408,9 +459,9 @@ def read_value(name: str, setting: Setting, words: str) -> Any:
 
 
 def shown(value: Any) -> str:
-    """Returns a value as a message shows it: in one line, not too long."""
+    """Formats a value for a message, in at most 63 characters."""
     try:
-        told = repr(value)
-    except ValueError:  # Python prints no number of more than 4300 digits
-        told = "a number of thousands of digits"
-    return told if len(told) <= 60 else f"{told[:60]}..."
+        text_of_value = repr(value)
+    except ValueError:  # Python does not format numbers of more than 4300 digits
+        text_of_value = "a number of thousands of digits"
+    return text_of_value if len(text_of_value) <= 60 else f"{text_of_value[:60]}..."

@@ -1,19 +1,25 @@
-"""Array-only containers shared by every module."""
+"""Containers of arrays that every module shares, and names for what trees of arrays hold."""
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.struct
 import jax
 
 Array = jax.Array
-PyTree = Any
+# Trees of arrays, named by what they hold. A type checker cannot tell them apart; a reader can.
+PyTree = Any  # any tree, in functions that do not depend on what it holds
+Params = Any  # parameters, which the optimiser changes
+ModelState = dict[str, Any]  # what else training changes: {"batch_stats": running statistics, ...}
+OptState = Any  # the state of an optax optimiser
+Memory = Any  # all that a method remembers between steps
+Items = Any  # examples, with what a method keeps beside each; leaves [N, ...]
 
 
 class Batch(NamedTuple):
-    """Examples as they are stored; augmented on the device, never on the host.
+    """Holds B examples as they are stored. They are augmented later, on the device.
 
     image: uint8 [B, H, W, C].
-    label: int32 [B], read by probes and by supervised objectives only.
+    label: int32 [B], the classes; only probes and supervised objectives read them.
     first: bool [B], True when an example is presented for the first time.
     """
 
@@ -22,13 +28,50 @@ class Batch(NamedTuple):
     first: Array
 
 
+# How examples are shown, see `Objective.views`.
+How = Literal["present", "weak", "replayed", "plain"]
+
+
+class Views(NamedTuple):
+    """Holds B examples as a network is shown them. A method may mix views with others of the same structure.
+
+    image: the views, each float [B, H, W, C]; one for supervised objectives, two for the others.
+    label: float [B, C], one-hot or mixed with others; None for objectives without labels.
+    """
+
+    image: tuple[Array, ...]
+    label: Array | None
+
+
+class Variables(NamedTuple):
+    """Holds a network, in what Flax calls variables.
+
+    params: the parameters, which the optimiser changes.
+    state: what else training changes: running statistics, and what an objective adds, such as BYOL's target.
+    """
+
+    params: Params
+    state: ModelState
+
+
+class TrainedParams(NamedTuple):
+    """Holds all that is trained, the network's parameters and the method's own.
+
+    network: the parameters of the network.
+    method: the parameters of the method, such as a distillation head; () for none.
+    """
+
+    network: Params
+    method: Params
+
+
 class Keys(NamedTuple):
-    """Random keys of one step, functions of (seed, step) and of places in the global batch only.
+    """Holds the random keys of one step. They depend on the seed, the step and places in the global batch only.
 
     batch: key [], the same on every device.
-    example: key [B], for the views of the present examples.
-    past: key [B], for the views of the recalled examples.
-    method: key [B], for what else a method draws for each example.
+    example: key [B], one for the views of each present example.
+    past: key [B], one for the views of each recalled example.
+    method: key [B], one for whatever else a method draws for each example.
     """
 
     batch: Array
@@ -37,25 +80,63 @@ class Keys(NamedTuple):
     method: Array
 
 
-class Aux(NamedTuple):
-    """What a loss gives besides its value.
+class Span(NamedTuple):
+    """Holds when a task is trained. The host sends it to the devices once per task, so that no step waits for it.
 
-    model_state: the batch statistics after the forward pass.
-    metrics: scalars to record, averaged over devices.
-    extras: per-example arrays [B, ...] that `Method.observe` receives, gathered over devices.
+    task: int32 [], the number of the task, from 0.
+    start: int32 [], the first step of the task, counted over the whole run.
+    steps: int32 [], the number of steps of the task.
     """
 
-    model_state: PyTree
-    metrics: dict[str, Array]
-    extras: PyTree = ()
+    task: Array
+    start: Array
+    steps: Array
 
 
-@flax.struct.dataclass
-class TrainState:
-    """Everything that training changes: arrays only, one logical copy whatever the number of devices."""
+class Clock(NamedTuple):
+    """Holds how far a run has come when a step begins.
+
+    step: int32 [], the steps done in the whole run.
+    task: int32 [], the number of the task that is being learned, from 0.
+    task_step: int32 [], the steps done in this task.
+    task_steps: int32 [], the number of steps of this task.
+    """
 
     step: Array
-    params: PyTree
-    model_state: PyTree
-    opt_state: PyTree
-    memory: PyTree
+    task: Array
+    task_step: Array
+    task_steps: Array
+
+
+def clock_at(step: Array, span: Span) -> Clock:
+    """Returns the clock after `step` steps of the whole run (int32 []), which must lie in the task of `span`."""
+    return Clock(step, span.task, step - span.start, span.steps)
+
+
+class Aux(NamedTuple):
+    """Holds what a loss returns besides its value.
+
+    state: the network's state after the forward pass.
+    metrics: scalars to record; the train step averages them over devices.
+    outputs: from an objective, the Embedding of all V views, leaves [V, B, ...]. From a method, what `Method.observe`
+      shall receive once it is gathered over devices: leaves [B, ...], or ().
+    """
+
+    state: ModelState
+    metrics: dict[str, Array]
+    outputs: Any = ()
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """Holds everything that training changes. It has arrays only, the same on every device."""
+
+    step: Array
+    params: TrainedParams
+    model_state: ModelState
+    opt_state: OptState
+    memory: Memory
+
+    @property
+    def network(self) -> Variables:
+        """Returns the network alone."""
+        return Variables(self.params.network, self.model_state)

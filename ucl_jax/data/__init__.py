@@ -1,1 +1,1 @@
-"""Data: a table of benchmarks, reading of TFDS data sets, tasks as index sets over their splits."""
+"""The table of benchmarks, the reading of TFDS data sets, and their division into tasks."""

@@ -1,4 +1,8 @@
-"""The benchmarks as a table. Pure data, cheap to import: recipes read it, `stream.open_stream` carries it out."""
+"""The table of benchmarks: what each data set is, and how it is cut into tasks.
+
+It is pure data and cheap to import. Probes look up here the data sets that a run was not trained on. The recipes have
+the same values in `configs/benchmarks.py`; a test compares the two.
+"""
 
 from typing import NamedTuple
 
@@ -11,14 +15,14 @@ CIFAR10_STD: Colour = (0.2470, 0.2435, 0.2615)
 class Benchmark(NamedTuple):
     """A data set and how it is cut into tasks of disjoint classes.
 
-    tfds_name: what `tfds.builder` takes, e.g. 'cifar10', 'imagenet_resized/32x32' or 'cifar10:3.0.2'.
+    tfds_name: the name that `tfds.builder` takes, e.g. 'cifar10', 'imagenet_resized/32x32' or 'cifar10:3.0.2'.
     num_tasks, classes_per_task: the first num_tasks * classes_per_task classes are used, in label order.
     image_size: images become image_size x image_size x 3.
-    fit: how they get there: 'none' (they have that size), 'pad' (centred in zeros) or 'resize' (bilinear).
+    fit: how they get that size: 'none' (they have it already), 'pad' (centred in zeros) or 'resize' (bilinear).
     train_split, test_split: TFDS splits; slices such as 'train[:80%]' work too.
     image_key, label_key: the features that hold the image and the class.
-    mean, std: for images scaled to [0, 1]. The official code has CIFAR-10's on every data set (item 14 of the
-        project's list of where code and text disagree), but for MNIST and Fashion-MNIST.
+    mean, std: of each channel, for images scaled to [0, 1]. The official code uses those of CIFAR-10 on every data set
+        except MNIST and Fashion-MNIST (item 14 of docs/fidelity.md).
     replay_mean, replay_std: the same for images that come from the replay buffer.
     """
 
@@ -38,9 +42,19 @@ class Benchmark(NamedTuple):
 
 
 def _grey(name: str, mean: float, std: float) -> Benchmark:
-    """A 28x28 grey data set, padded by 2 on every side."""
-    grey = {"mean": (mean,) * 3, "std": (std,) * 3, "replay_mean": (mean,) * 3, "replay_std": (std,) * 3}
-    return Benchmark(name, num_tasks=5, classes_per_task=2, image_size=32, fit="pad", **grey)
+    """Returns the benchmark of a data set of 28x28 grey images, which are padded by 2 pixels on every side."""
+    centre, spread = (mean,) * 3, (std,) * 3
+    return Benchmark(
+        name,
+        num_tasks=5,
+        classes_per_task=2,
+        image_size=32,
+        fit="pad",
+        mean=centre,
+        std=spread,
+        replay_mean=centre,
+        replay_std=spread,
+    )
 
 
 BENCHMARKS: dict[str, Benchmark] = {

@@ -7,15 +7,15 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-TEST_EVERY = 5
+TEST_EVERY = 5  # one example in so many, of each class, is a test example
 
 
 class Digits(tfds.core.GeneratorBasedBuilder):
     """1,797 grey images of 8x8 pixels in 10 classes, in scikit-learn's order.
 
     The source is the test part of UCI's "Optical Recognition of Handwritten Digits", as `load_digits` bundles it.
-    Its values 0..16 are stored as 0..255. Every fifth example of each class is a test example: 1,442 train
-    and 355 test images.
+    Its values from 0 to 16 are stored as 0 to 255. Every fifth example of each class is a test example, which gives
+    1,442 training and 355 test images.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -40,7 +40,7 @@ class Digits(tfds.core.GeneratorBasedBuilder):
         digits = load_digits()
         images = np.round(digits.images * (255 / 16)).astype(np.uint8)
         labels = digits.target
-        nth = np.zeros(len(labels), int)  # place of an example within its class
+        nth = np.zeros(len(labels), int)  # the position of each example within its class
         for label in np.unique(labels):
             nth[labels == label] = np.arange((labels == label).sum())
         is_test = nth % TEST_EVERY == TEST_EVERY - 1
@@ -51,7 +51,7 @@ class Digits(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, images: np.ndarray, labels: np.ndarray) -> Iterator[tuple[int, dict]]:
         for index, (image, label) in enumerate(zip(images, labels)):
-            file = io.BytesIO()  # TFDS takes a file as it is; an array it would encode with TensorFlow
+            file = io.BytesIO()  # TFDS copies a file as it is; it would encode an array with TensorFlow
             Image.fromarray(image).save(file, "png")
             file.seek(0)
             yield index, {"image": file, "label": int(label)}

@@ -1,10 +1,9 @@
-"""Prepare TFDS data sets as ArrayRecord: `python -m ucl_jax.data.prepare NAME... [--data_dir DIR] [--manual_dir DIR]`.
+"""Prepares TFDS data sets as ArrayRecord: `python -m ucl_jax.data.prepare NAME... [--data_dir DIR] [--manual_dir DIR]`.
 
-The project's own data sets (`OWN`) need no TensorFlow. The official ones need it this once: their builders read
-and encode with it.
+The project's own data sets (`OWN`) are prepared without TensorFlow. The builders of other data sets read and encode
+with TensorFlow, so it must be installed when they are prepared; it is not needed afterwards.
 """
 
-import argparse
 import contextlib
 import difflib
 import fcntl
@@ -14,25 +13,28 @@ import os
 import pathlib
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import constants, read_only_builder
 
+from ucl_jax import cli
+from ucl_jax.cli import Parser
 from ucl_jax.errors import UsageError
 
-Builder = tfds.core.DatasetBuilder
+Builder: TypeAlias = tfds.core.DatasetBuilder
 
-# Name -> the module that registers it with TFDS. They are imported when they are needed only.
+# Data sets with a builder in this project: name -> the module that registers it with TFDS, imported only when needed.
 OWN = {"digits": "ucl_jax.data.digits", "tiny_imagenet": "ucl_jax.data.tiny_imagenet"}
-# Name -> the lowest version that is read, and what is wrong with those below it.
+# Name -> the lowest version that is accepted, and what is wrong with those below it.
 LOWEST = {
     "tiny_imagenet": (
         tfds.core.Version("2.0.0"),
         "its labels followed the sorted wnids, so that its first 100 classes are not the paper's",
     )
 }
-# What TFDS raises for a missing configuration or version and for a source that is out of reach, missing or wrong.
+# What TFDS raises when a configuration or version does not exist, and when a source cannot be reached or is wrong.
 BUILD_ERRORS = (
     OSError,
     ValueError,
@@ -43,66 +45,68 @@ BUILD_ERRORS = (
 
 
 def base_name(tfds_name: str) -> str:
-    """The name without configuration and version: 'imagenet_resized' of 'imagenet_resized/32x32:0.1.0'."""
+    """Returns a name without configuration and version: 'imagenet_resized' of 'imagenet_resized/32x32:0.1.0'."""
     return tfds_name.split("/")[0].split(":")[0]
 
 
 def has_tensorflow() -> bool:
-    """Whether TensorFlow can be imported."""
+    """Tells whether TensorFlow is installed; does not import it."""
     return importlib.util.find_spec("tensorflow") is not None
 
 
 def resolve_data_dir(data_dir: str | None) -> str:
-    """The given folder, else the one of TFDS ($TFDS_DATA_DIR or ~/tensorflow_datasets)."""
+    """Returns the given folder, or that of TFDS ($TFDS_DATA_DIR or ~/tensorflow_datasets) if none is given."""
     return os.path.expanduser(data_dir or str(constants.DATA_DIR))
 
 
 def find_prepared(tfds_name: str, data_dir: str | None = None) -> Builder | None:
-    """The data set as it lies on disk, in its highest version unless the name says otherwise; None where it does not.
+    """Returns a builder that reads a prepared data set, or None if it has not been prepared.
 
-    No code of the data set is needed for this, so anybody's TFDS data set can be read.
+    It takes the highest prepared version unless the name asks for another. It does not need the data set's own code, so
+    it can read any TFDS data set.
 
     Raises:
-        UsageError: what lies there is damaged or cannot be read; it, or the version that the name asks for, is below
-            `LOWEST`.
+        UsageError: the files are damaged or cannot be read, or the version found or asked for is below `LOWEST`.
     """
     builder = _on_disk(tfds_name, data_dir)
     if not (reason := _outdated(tfds_name, builder)):
         return builder
     base, _, asked = tfds_name.partition(":")
+    version = asked or (builder.version if builder else "")  # without a builder, only the name can ask for an old one
     raise UsageError(
-        f"'{base}:{asked or builder.version}' is too old: {reason}; prepare it anew: "
+        f"'{base}:{version}' is too old: {reason}; prepare it again: "
         f"python -m ucl_jax.data.prepare {base} --data_dir={resolve_data_dir(data_dir)}"
         + (f", and ask for {base} without a version" if asked else "")
     )
 
 
 def _on_disk(tfds_name: str, data_dir: str | None) -> Builder | None:
+    """Returns a builder that reads a prepared data set of any version, or None; raises UsageError if it is damaged."""
     try:
         return read_only_builder.builder_from_files(tfds_name, data_dir=resolve_data_dir(data_dir))
-    except ValueError:  # TFDS: not found, or no name at all
+    except ValueError:  # TFDS found no such data set, or the name is malformed
         return None
     except OSError as error:
         raise UsageError(
-            f"cannot read '{tfds_name}' in {resolve_data_dir(data_dir)} ({_one_line(error)}): put that right, or "
-            "remove it, and prepare it anew"
+            f"cannot read '{tfds_name}' in {resolve_data_dir(data_dir)} ({_one_line(error)}): correct that, or "
+            "remove it, and prepare it again"
         ) from error
-    except Exception as error:  # of its JSON files
+    except Exception as error:  # damaged JSON files can raise anything
         raise UsageError(
             f"'{tfds_name}' in {resolve_data_dir(data_dir)} is damaged ({_one_line(error)}): remove it, and prepare "
-            "it anew"
+            "it again"
         ) from error
 
 
 def _outdated(tfds_name: str, builder: Builder | None) -> str | None:
-    """What is wrong with the version that lies on disk or, where none does, is asked for; None: nothing."""
+    """Says why the version on disk (or, if there is none, that which the name asks for) is too old, or returns None."""
     lowest, reason = LOWEST.get(base_name(tfds_name), ("0.0.0", ""))
     version = builder.version if builder else tfds_name.partition(":")[2]
     return reason if tfds.core.Version.is_valid(version) and tfds.core.Version(version) < lowest else None
 
 
 def check_known(tfds_name: str) -> None:
-    """Raise a UsageError with near matches for a name that neither TFDS nor the project knows."""
+    """Raises UsageError, which suggests similar names, unless TFDS or this project knows the name."""
     base = base_name(tfds_name)
     known = sorted({*tfds.list_builders(with_community_datasets=False), *OWN})
     if base not in known:
@@ -112,18 +116,23 @@ def check_known(tfds_name: str) -> None:
 
 
 def prepare(tfds_name: str, data_dir: str | None = None, manual_dir: str | None = None) -> Builder:
-    """Prepare a data set as ArrayRecord unless it is prepared already, and return it for reading.
+    """Prepares a data set as ArrayRecord unless that has been done, and returns a builder that reads it.
 
-    One process prepares a data set at a time; another waits, and takes the result.
+    Only one process at a time prepares a data set; others wait for it and use its result.
+
+    Args:
+        tfds_name: as `tfds.builder` takes it.
+        data_dir: the folder for prepared data; default $TFDS_DATA_DIR or ~/tensorflow_datasets.
+        manual_dir: a folder with source files that have been downloaded already.
 
     Raises:
-        UsageError: unknown name; TensorFlow is needed and missing; the source is out of reach or wrong; what lies
-            there is damaged.
+        UsageError: the name is unknown, TensorFlow is needed but not installed, the source cannot be reached or is
+            wrong, or the files in `data_dir` are damaged.
     """
     data_dir = resolve_data_dir(data_dir)
     if manual_dir and not os.path.isdir(os.path.expanduser(manual_dir)):
-        raise UsageError(f"--manual_dir {manual_dir} is no folder")
-    # A copy that is too old does not count, unless its version was asked for: then find_prepared refuses it.
+        raise UsageError(f"--manual_dir {manual_dir} is not a folder")
+    # A copy that is too old is ignored, and a new one prepared; but find_prepared raises if the name asks for the old.
     old = _outdated(tfds_name, _on_disk(tfds_name, data_dir))
     if (":" in tfds_name or not old) and (builder := find_prepared(tfds_name, data_dir)):
         return builder
@@ -138,7 +147,7 @@ def prepare(tfds_name: str, data_dir: str | None = None, manual_dir: str | None 
         manual_dir=manual_dir and os.path.expanduser(manual_dir), try_download_gcs=False
     )
     try:
-        with _alone(pathlib.Path(data_dir) / base_name(tfds_name)):
+        with _exclusive(pathlib.Path(data_dir) / base_name(tfds_name)):
             builder = tfds.builder(tfds_name, data_dir=data_dir, file_format="array_record")
             if module:
                 _remove_leftovers(builder.data_path)
@@ -154,8 +163,8 @@ def prepare(tfds_name: str, data_dir: str | None = None, manual_dir: str | None 
 
 
 @contextlib.contextmanager
-def _alone(folder: pathlib.Path) -> Iterator[None]:
-    """Make a folder, and keep other processes out of this block as long as it lasts; they wait."""
+def _exclusive(folder: pathlib.Path) -> Iterator[None]:
+    """Makes a folder, and lets only one process at a time run the block for it; others wait for their turn."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         try:
@@ -167,37 +176,35 @@ def _alone(folder: pathlib.Path) -> Iterator[None]:
 
 
 def _remove_leftovers(folder: pathlib.Path) -> None:
-    """Remove what killed preparations into `folder` have left beside it.
+    """Removes the incomplete folders that killed preparations of `folder` have left beside it.
 
-    For the project's own data sets, under `_alone`: others are prepared by TFDS itself too, perhaps at this moment.
+    Call it under `_exclusive`, and only for the project's own data sets. TFDS itself takes no lock, so another program
+    may be preparing any other data set at the same moment.
     """
     for path in folder.parent.glob(f"{constants.INCOMPLETE_PREFIX}*_{folder.name}"):
         shutil.rmtree(path)
 
 
 def _one_line(error: Exception) -> str:
+    """Returns the type and message of an error in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Command line. Returns the exit status: 2 and one line on standard error for what a person can mend."""
-    parser = argparse.ArgumentParser("python -m ucl_jax.data.prepare", description="Prepare TFDS data sets.")
+@cli.returns_exit_code
+def main(argv: Sequence[str]) -> None:
+    """Runs the command."""
+    parser = Parser(prog="python -m ucl_jax.data.prepare", description="Prepares TFDS data sets.")
     parser.add_argument("names", nargs="+", metavar="NAME", help=f"any TFDS name, or {', '.join(OWN)}")
     parser.add_argument("--data_dir", help="where prepared data goes; default: the folder of TFDS")
     parser.add_argument("--manual_dir", help="folder with source files that are on disk already")
-    args = parser.parse_args(arguments)
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
-    try:
-        for name in args.names:
-            builder = prepare(name, args.data_dir, args.manual_dir)
-            sizes = {split: info.num_examples for split, info in builder.info.splits.items()}
-            print(f"{name}: {sizes} as {builder.info.file_format.value} in {builder.data_path}")
-    except UsageError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
+    args = parser.parse_args(argv)
+    for name in args.names:
+        builder = prepare(name, args.data_dir, args.manual_dir)
+        sizes = {split: info.num_examples for split, info in builder.info.splits.items()}
+        print(f"{name}: {sizes} as {builder.info.file_format.value} in {builder.data_path}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -23,16 +23,19 @@ TRAIN_IMAGE = re.compile(r"train/([^/]+)/images/[^/]+\.JPEG")
 ANNOTATIONS = "val/val_annotations.txt"
 
 Read = Callable[[str], bytes]
-Files = tuple[list[str], Read]  # names below ROOT with '/' between parts, and how to read one (ValueError: it fails)
+# The files of an archive: their names below ROOT, with '/' between parts, and a function that reads one of them. The
+# function raises ValueError where it cannot.
+Files = tuple[list[str], Read]
 
 
 class TinyImagenet(tfds.core.GeneratorBasedBuilder):
     """100,000 training and 10,000 validation images of 64x64 pixels in 200 classes of ImageNet.
 
-    The archive's test images have no labels and are left out. Class k is the k-th wnid (e.g. n02124075) of the
-    archive's wnids.txt, which is not sorted: torchvision's ImageFolder has another order. So "the first 100 classes"
-    are the first 100 lines of that file, as in the official code. JPEG files are stored byte by byte. The few that
-    are not RGB (grey) are stored as RGB PNG of the same pixels, so that every reader of TFDS gets [64, 64, 3].
+    The archive's test images have no labels and are left out. Class k is the k-th WordNet ID (wnid, e.g. n02124075) in
+    the archive's wnids.txt, so that "the first 100 classes" are the first 100 lines of that file, as in the official
+    code. The file is not sorted; torchvision's ImageFolder, which sorts, gives another order. JPEG files are stored
+    unchanged, except the few grey ones: these are stored as RGB PNG of the same pixels, so that every reader of TFDS
+    gets [64, 64, 3].
     """
 
     VERSION = tfds.core.Version("2.0.0")
@@ -67,7 +70,7 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
         path = _archive(dl_manager)
-        with _blaming(path):
+        with _naming_archive(path):
             names, read = _files(path)
             _check_order(_text("wnids.txt", read).splitlines())
             train, validation = _train_images(names), _validation_images(names, _text(ANNOTATIONS, read))
@@ -78,23 +81,23 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, path: pathlib.Path, wnid_of: dict[str, str], read: Read) -> Iterator[tuple[str, dict]]:
         for name, wnid in wnid_of.items():
-            with _blaming(path):
+            with _naming_archive(path):
                 image = _rgb_file(name, read(name))
             yield name, {"image": image, "label": wnid}
 
 
 @contextlib.contextmanager
-def _blaming(path: pathlib.Path) -> Iterator[None]:
-    """Turns a ValueError about what is in the archive into a UsageError that names the archive."""
+def _naming_archive(path: pathlib.Path) -> Iterator[None]:
+    """Turns a ValueError about the content of the archive into a UsageError that names the archive."""
     try:
         yield
     except ValueError as error:
-        raise UsageError(f"{path} is no good Tiny-ImageNet: {error}; fetch {URL} anew") from error
+        raise UsageError(f"{path} is not a valid Tiny-ImageNet: {error}; download {URL} again") from error
 
 
 def _archive(dl_manager: tfds.download.DownloadManager) -> pathlib.Path:
-    """The archive or the extracted folder: what lies in manual_dir, else the verified download."""
-    with contextlib.suppress(AssertionError):  # TFDS: there is no manual_dir, or it is empty
+    """Returns the archive or the extracted folder that is in manual_dir, or else the verified download."""
+    with contextlib.suppress(AssertionError):  # TFDS raises it when there is no manual_dir or it is empty
         for name in (f"{ROOT}.zip", ROOT):
             if (path := pathlib.Path(dl_manager.manual_dir) / name).exists():
                 return path
@@ -102,10 +105,11 @@ def _archive(dl_manager: tfds.download.DownloadManager) -> pathlib.Path:
 
 
 def _files(path: pathlib.Path) -> Files:
-    """The files of an archive or a folder, under one view.
+    """Returns the files of an archive or of an extracted folder.
 
     Raises:
-        ValueError: it is neither, lacks a file that all others need, or holds a name twice or one that leads out.
+        ValueError: it is neither of them, lacks wnids.txt or the annotations, or holds the same name twice or a name
+            that leads out of it.
     """
     if path.is_dir():
         names = [file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()]
@@ -114,7 +118,7 @@ def _files(path: pathlib.Path) -> Files:
         try:
             archive = zipfile.ZipFile(path)
         except zipfile.BadZipFile as error:
-            raise ValueError(f"it is no zip archive ({error})") from error
+            raise ValueError(f"it is not a zip archive ({error})") from error
         members = archive.namelist()
         for name in members:
             if name.startswith("/") or "\\" in name or ".." in name.split("/"):
@@ -137,21 +141,22 @@ def _files(path: pathlib.Path) -> Files:
 
 
 def _text(name: str, read: Read) -> str:
+    """Reads a text file; raises ValueError if it is not UTF-8."""
     try:
         return read(name).decode()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{name} is no text ({error})") from error
+        raise ValueError(f"{name} is not text ({error})") from error
 
 
 def _check_order(wnids: list[str]) -> None:
-    """Raises ValueError unless these are the official classes in the official order, which tasks are cut from."""
+    """Raises ValueError unless these are the official classes in their official order, by which tasks are cut."""
     for number, (found, official) in enumerate(itertools.zip_longest(wnids, CLASSES, fillvalue=""), 1):
         if found.strip() != official:
             raise ValueError(f"wnids.txt, line {number} is {found!r}, officially {official!r}")
 
 
 def _train_images(names: list[str]) -> dict[str, str]:
-    """The wnid of every training image, by name."""
+    """Returns the wnid of every training image by its name; raises ValueError for a misplaced or missing one."""
     wnid_of = {}
     for name in names:
         if name.startswith("train/") and name.endswith(".JPEG"):
@@ -163,7 +168,11 @@ def _train_images(names: list[str]) -> dict[str, str]:
 
 
 def _validation_images(names: list[str], annotations: str) -> dict[str, str]:
-    """The wnid of every validation image, by name: a line of `annotations` for each."""
+    """Returns the wnid of every validation image by its name, from the lines of `annotations`.
+
+    Raises:
+        ValueError: a line names no image, an image twice or an unknown class; an image or a class has no line.
+    """
     images = {name for name in names if name.startswith("val/images/") and name.endswith(".JPEG")}
     wnid_of = {}
     for number, line in enumerate(annotations.splitlines(), 1):
@@ -173,7 +182,7 @@ def _validation_images(names: list[str], annotations: str) -> dict[str, str]:
         if name not in images or name in wnid_of:
             raise ValueError(f"{where} names {file!r}, which is {'named twice' if name in wnid_of else 'not there'}")
         if wnid not in CLASSES:
-            raise ValueError(f"{where} has the class {wnid!r}, which wnids.txt has not")
+            raise ValueError(f"{where} has the class {wnid!r}, which is not in wnids.txt")
         wnid_of[name] = wnid
     if unnamed := images - set(wnid_of):
         raise ValueError(f"{ANNOTATIONS} does not name {min(unnamed)!r}")
@@ -181,13 +190,14 @@ def _validation_images(names: list[str], annotations: str) -> dict[str, str]:
 
 
 def _complete(wnid_of: dict[str, str], folder: str) -> dict[str, str]:
+    """Returns `wnid_of`; raises ValueError if a class has no image."""
     if missing := set(CLASSES) - set(wnid_of.values()):
         raise ValueError(f"{folder} has no image of {min(missing)}")
     return wnid_of
 
 
 def _rgb_file(name: str, jpeg: bytes) -> io.BytesIO:
-    """The file itself where it is RGB, else the same pixels as RGB PNG; ValueError when it is no image of SIDE."""
+    """Returns an RGB JPEG file unchanged, a grey one as RGB PNG; raises ValueError unless it has SIDE x SIDE pixels."""
     file = io.BytesIO(jpeg)
     try:
         with Image.open(file, formats=("JPEG",)) as image:
@@ -198,8 +208,8 @@ def _rgb_file(name: str, jpeg: bytes) -> io.BytesIO:
                 file = io.BytesIO()
                 image.convert("RGB").save(file, "png")
     except UnidentifiedImageError as error:
-        raise ValueError(f"{name!r} is no JPEG image") from error
+        raise ValueError(f"{name!r} is not a JPEG image") from error
     except Exception as error:  # a damaged image can raise anything
-        raise ValueError(f"{name!r} is no good image ({error})") from error
+        raise ValueError(f"{name!r} is not a valid image ({error})") from error
     file.seek(0)
     return file

@@ -1,6 +1,7 @@
-"""The 200 classes of Tiny-ImageNet in the order of its `wnids.txt`, which numbers them. Pure data, cheap to import.
+"""The 200 classes of Tiny-ImageNet in the order of its `wnids.txt`, by which they are numbered.
 
-The benchmark's tasks are cut from this order; docs/tiny_imagenet.md lists them, and says how the order was checked.
+The benchmark's tasks are cut in this order. docs/tiny_imagenet.md lists them and says how the order was checked. This
+module is pure data and cheap to import.
 """
 
 _LINES = """
@@ -206,5 +207,5 @@ n07715103 cauliflower
 n02504458 African elephant
 """
 
-# wnid (of WordNet, as folders of the archive are called) -> the first of its names in `words.txt`.
+# WordNet ID (wnid), which is the name of a folder of the archive -> the first of the class's names in `words.txt`.
 CLASSES: dict[str, str] = dict(line.split(" ", 1) for line in _LINES.strip().splitlines())

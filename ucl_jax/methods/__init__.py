@@ -1,19 +1,33 @@
-"""Methods: how the past is kept. To add one, write its file, name it here and give it a recipe in `configs/`.
+"""Methods: how the past is kept. To add one, see docs/architecture.md.
 
-A maker takes an objective, a `Scenario` and the settings of `config.method`; it gives a `Method`.
+Each function of METHODS takes an objective, a `Scenario` and the settings of `config.method`, and returns a `Method`.
 
-PNN is not among them: it is an architecture (`ucl_jax.architectures`), on which any method runs.
+PNN is not among them, because it is an architecture (`ucl_jax.models.architectures`), which works with any method.
 """
+
+from collections.abc import Callable
 
 from ucl_jax.methods.agem import agem
 from ucl_jax.methods.base import Method, Scenario, Step
+from ucl_jax.methods.cassle import cassle
 from ucl_jax.methods.der import der
 from ucl_jax.methods.er import er
 from ucl_jax.methods.finetune import finetune
 from ucl_jax.methods.gss import gss
 from ucl_jax.methods.lump import lump
+from ucl_jax.methods.pfr import pfr
 from ucl_jax.methods.si import si
 
-METHODS = {"finetune": finetune, "si": si, "agem": agem, "gss": gss, "er": er, "der": der, "lump": lump}
+METHODS: dict[str, Callable[..., Method]] = {
+    "finetune": finetune,
+    "si": si,
+    "agem": agem,
+    "gss": gss,
+    "er": er,
+    "der": der,
+    "lump": lump,
+    "cassle": cassle,
+    "pfr": pfr,
+}
 
 __all__ = ["METHODS", "Method", "Scenario", "Step"]

@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ucl_jax.errors import argument_choice
 from ucl_jax.methods.base import Method, Scenario
-from ucl_jax.methods.rehearsal import past_or_present, rehearsal, replayed_views
+from ucl_jax.methods.rehearsal import REPLAY_VIEWS, past_or_present, rehearsal
 from ucl_jax.objectives import Objective
+from ucl_jax.types import TrainedParams, Variables
 
 
 def agem(
@@ -19,39 +21,56 @@ def agem(
     replay_from: str,
     count: str,
 ) -> Method:
-    """Takes the gradient's part against the gradient of stored examples away.
+    """Removes from the gradient the part that points against the gradient on stored examples.
 
-    Built from the paper: in the official code stored images pass through a wrong conversion, and in its present
-    release they come from the last task only. The gradient on the past is taken in training mode and leaves the
-    running statistics alone; while there is no past it is one of empty images, and put aside.
+    This follows the paper, not the official code: that converts stored images wrongly, and its present release takes
+    them from the last task only. The gradient on the past is taken in training mode, but does not change the running
+    statistics. While there is no past it is computed from empty images, and not used.
 
     Args:
       objective: for the present and for the past.
-      scenario: its number of tasks; each has an equal share of the buffer.
+      scenario: its number of tasks is for policies that share the buffer among tasks.
       buffer_size: slots, at least one for each task.
-      policy: "equal_share" as in the paper and the official code, or "reservoir" (see `rehearsal`).
-      replay_view: see `replayed_views`.
-      replay_from: "past_tasks" as in the paper, or "buffer" (see `rehearsal`).
-      count: "examples" as there, where no image stands in the buffer twice, or "presentations" (see `rehearsal`).
+      policy: a name of `BUFFERS`; "equal_share" in the paper and the official code.
+      replay_view: see `replaying_loss`.
+      replay_from: see `rehearsal`; "past_tasks" in the paper.
+      count: see `rehearsal`; "examples" in the paper, so that no image is in the buffer twice.
+
+    Raises:
+      ValueError: `replay_view` or an argument of the buffer has an unknown value.
     """
-    past_views = replayed_views(objective, replay_view)
+    how = argument_choice("replay_view", replay_view, REPLAY_VIEWS)
     store = rehearsal(buffer_size, replay_from=replay_from, count=count, policy=policy, tasks=scenario.tasks)
 
-    def loss(params, model_state, memory, batch, past, keys):
-        value, aux = objective.loss(params, model_state, objective.views(keys.example, batch))
-        return value, aux._replace(extras=())
+    def loss(params, state, memory, batch, recalled, keys, clock):
+        views = objective.views(keys.example, batch, "present")
+        value, aux = objective.loss(Variables(params.network, state), views, clock)
+        return value, aux._replace(outputs=())
 
-    def reference(params, model_state, memory, past, keys):
-        return objective.loss(params, model_state, past_views(keys.past, past.batch))[0]
+    def reference(params, state, memory, recalled, keys, clock):
+        views = objective.views(keys.past, recalled.items.batch, how)
+        return objective.loss(Variables(params.network, state), views, clock)[0]
 
-    def project_if_any(memory, grads, reference):
-        return past_or_present(project(grads, reference), grads, store.any(memory))
+    def project(memory, grads, reference):
+        return past_or_present(without_conflict(grads, reference), grads, store.has_past(memory))
 
-    return Method(loss=loss, reference=reference, project=project_if_any, **store.parts)
+    return Method(
+        init=store.init,
+        loss=loss,
+        reference=reference,
+        recall=store.recall,
+        project=project,
+        observe=store.observe,
+        end_task=store.end_task,
+        stored=store.stored,
+    )
 
 
-def project(grads, reference):
-    """`grads` without its part along `reference` where the two point apart: the nearest with no negative product."""
+def without_conflict(grads: TrainedParams, reference: TrainedParams) -> TrainedParams:
+    """Returns `grads` without its part along `reference` if their inner product is negative, else `grads` as it is.
+
+    Of all gradients whose product with `reference` is not negative, this is the nearest (Chaudhry et al. 2019, eq. 11).
+    """
     along = optax.tree.vdot(grads, reference)
     share = jnp.minimum(along, 0.0) / jnp.maximum(optax.tree.vdot(reference, reference), 1e-30)
     return jax.tree.map(lambda g, r: g - share * r, grads, reference)

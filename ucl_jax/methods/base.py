@@ -1,59 +1,115 @@
-"""What a method is: a record of pure functions over a memory of arrays."""
+"""What a method is: a record of pure functions over parameters of its own and a memory of arrays."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from ucl_jax.types import Array, Aux, Batch, Keys, PyTree
+from flax import linen as nn
+
+from ucl_jax.types import Array, Aux, Batch, Clock, Keys, Memory, ModelState, Params, TrainedParams, Variables
 
 
 class Scenario(NamedTuple):
-    """What a method is told about the run that it is made for.
+    """Tells a method about the run that it is made for.
 
-    tasks: number of tasks that are learned one after the other; 1 when all are learned at once.
+    tasks: the number of tasks that are learned one after the other; 1 for joint training.
     batch_size: examples of a full batch, over all devices.
+    head: width of the hidden layer -> a Flax module of two layers with batch norm between them, which maps [B, D] to
+      [B, D]. Its dtype and its batch statistics over devices are as in the network of the run.
     """
 
     tasks: int
     batch_size: int
+    head: Callable[[int], nn.Module]
 
 
 class Step(NamedTuple):
-    """What just happened, as `Method.observe` sees it: the global batch, whatever the number of devices.
+    """Holds what happened in a step, for `Method.observe`: the global batch, whatever the number of devices.
 
     batch: the examples of the step, leaves [B, ...].
-    extras: `Aux.extras` of the loss, leaves [B, ...].
-    grads: gradients of the loss, before `Method.project`; zeros where nothing is trained.
-    previous: parameters before the update.
-    params: parameters after the update.
+    recalled: what `Method.recall` returned for the step.
+    outputs: `Aux.outputs` of the loss, leaves [B, ...].
+    grads: gradients of the loss, averaged over devices, before `Method.project`; zeros where nothing is trained.
+    before: parameters before the update.
+    after: parameters after the update.
     """
 
     batch: Batch
-    extras: PyTree
-    grads: PyTree
-    previous: PyTree
-    params: PyTree
+    recalled: Any
+    outputs: Any
+    grads: TrainedParams
+    before: TrainedParams
+    after: TrainedParams
+
+
+class MethodLoss(Protocol):
+    """The type of `Method.loss`."""
+
+    def __call__(
+        self,
+        params: TrainedParams,
+        state: ModelState,
+        memory: Memory,
+        batch: Batch,
+        recalled: Any,
+        keys: Keys,
+        clock: Clock,
+        /,
+    ) -> tuple[Array, Aux]:
+        """Returns a scalar and its Aux."""
+
+
+class ReferenceLoss(Protocol):
+    """The type of `Method.reference`."""
+
+    def __call__(
+        self, params: TrainedParams, state: ModelState, memory: Memory, recalled: Any, keys: Keys, clock: Clock, /
+    ) -> Array:
+        """Returns a scalar."""
 
 
 class Method(NamedTuple):
-    """How the past is kept. Pure functions, no collectives: what they get is already global or already local.
+    """How the past is kept: a record of pure functions. They never communicate between devices.
 
-    init: a batch, params, model_state -> memory. Any pytree of arrays; its structure and shapes never change.
-    loss: params, model_state, memory, batch, past, keys -> loss, Aux. Differentiated in params; batch, past and keys
-      are the local share of a device.
-    reference: params, model_state, memory, past, keys -> a second loss, whose gradient `project` is given (A-GEM);
-      None when there is none.
-    recall: memory, key, n -> past examples (leaves [n, ...]) to go with a batch of n, or () for none.
-    project: memory, grads, reference grads or () -> grads, between the gradients and the optimiser.
-    observe: memory, step, key -> memory, after the update of the parameters.
-    end_task: memory, params -> memory, when a task has been learned and evaluated.
-    stored: memory -> (Batch, filled bool [S]): the raw examples it holds, to look at; None when it stores none.
+    A step calls recall, loss, reference, project and observe, in this order. These run on every device. `loss` and
+    `reference` get the device's share of batch, recalled examples and keys, and their mean over devices must be the
+    loss of the global batch. So each is a mean over examples, or made of losses of the objective, which do communicate.
+    A term that is not, such as the distance of a mean over images, has to be computed by every device from the same
+    examples: drawn from the memory by `keys.batch`, as GSS does.
+
+    `init`, `begin_task` and `end_task` run once, outside the step. There the objective can show images in evaluation
+    mode only, by `Objective.features` or `Objective.embed`. What they keep of the network must be copied
+    (`jnp.copy`), because the next step reuses the memory of its arrays.
+
+    init: key, a batch, the network -> parameters of its own, or (), and its memory, any pytree of arrays. The structure
+      and shapes of both never change.
+    loss: params, the network's state, memory, batch, recalled, keys, clock -> scalar, Aux. It is differentiated with
+      respect to params. The state in its Aux is the network's after the step: that of the objective's loss, so that
+      further passes which a method makes change no running statistics.
+    reference: params, the network's state, memory, recalled, keys, clock -> the scalar of a second loss, whose gradient
+      `project` is given (A-GEM). None for no second loss.
+    recall: memory, key, n -> past examples for a global batch of n, leaves [n, ...]: a `buffers.Recalled`, several of
+      them, or () for none.
+    project: memory, grads, gradients of `reference` or () -> the grads that the optimiser is given. Both are averaged
+      over devices.
+    observe: memory, step, key -> memory. It is called after the update of the parameters.
+    begin_task: own parameters, memory, the network, clock -> own parameters, memory. It is called before the first step
+      of a task.
+    end_task: own parameters, memory, the network -> own parameters, memory. It is called after a task was learned and
+      evaluated.
+    active: a tree with the structure of the own parameters, clock -> the same with zeros where nothing is trained now.
+    stored: memory -> Batch, bool [S], True for filled slots. These are the stored images, for a picture of the buffer.
+      None for a method that stores none.
     """
 
-    init: Callable[[Batch, PyTree, PyTree], PyTree]
-    loss: Callable[[PyTree, PyTree, PyTree, Batch, PyTree, Keys], tuple[Array, Aux]]
-    reference: Callable[[PyTree, PyTree, PyTree, PyTree, Keys], Array] | None = None
-    recall: Callable[[PyTree, Array, int], PyTree] = lambda memory, key, n: ()
-    project: Callable[[PyTree, PyTree, PyTree], PyTree] = lambda memory, grads, reference: grads
-    observe: Callable[[PyTree, Step, Array], PyTree] = lambda memory, step, key: memory
-    end_task: Callable[[PyTree, PyTree], PyTree] = lambda memory, params: memory
-    stored: Callable[[PyTree], tuple[Batch, Array]] | None = None
+    init: Callable[[Array, Batch, Variables], tuple[Params, Memory]]
+    loss: MethodLoss
+    reference: ReferenceLoss | None = None
+    recall: Callable[[Memory, Array, int], Any] = lambda memory, key, n: ()
+    project: Callable[[Memory, TrainedParams, Any], TrainedParams] = lambda memory, grads, reference: grads
+    observe: Callable[[Memory, Step, Array], Memory] = lambda memory, step, key: memory
+    begin_task: Callable[[Params, Memory, Variables, Clock], tuple[Params, Memory]] = (
+        lambda own, memory, network, clock: (own, memory)
+    )
+    end_task: Callable[[Params, Memory, Variables], tuple[Params, Memory]] = lambda own, memory, network: (own, memory)
+    active: Callable[[Params, Clock], Params] = lambda own, clock: own
+    stored: Callable[[Memory], tuple[Batch, Array]] | None = None

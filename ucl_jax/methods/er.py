@@ -1,4 +1,4 @@
-"""ER: experience replay, the present batch beside as many stored examples (Chaudhry et al. 2019, "tiny memories")."""
+"""ER, experience replay: each batch is joined by as many stored examples (Chaudhry et al. 2019, "tiny memories")."""
 
 from ucl_jax.methods.base import Method, Scenario
 from ucl_jax.methods.rehearsal import rehearsal, replaying_loss
@@ -6,8 +6,25 @@ from ucl_jax.objectives import Objective
 
 
 def er(
-    objective: Objective, scenario: Scenario, *, buffer_size: int, replay_view: str, replay_from: str, count: str
+    objective: Objective,
+    scenario: Scenario,
+    *,
+    buffer_size: int,
+    policy: str,
+    replay_view: str,
+    replay_from: str,
+    count: str,
 ) -> Method:
-    """The objective on one batch of present and past. Arguments: see `rehearsal` and `replayed_views`."""
-    store = rehearsal(buffer_size, replay_from=replay_from, count=count)
-    return Method(loss=replaying_loss(objective, store, replay_view), **store.parts)
+    """Makes ER, which learns the objective on present and past in one batch.
+
+    For arguments and errors see `rehearsal` and `replaying_loss`.
+    """
+    store = rehearsal(buffer_size, policy=policy, tasks=scenario.tasks, replay_from=replay_from, count=count)
+    return Method(
+        init=store.init,
+        loss=replaying_loss(objective, store, replay_view),
+        recall=store.recall,
+        observe=store.observe,
+        end_task=store.end_task,
+        stored=store.stored,
+    )

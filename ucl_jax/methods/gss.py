@@ -3,11 +3,10 @@
 import jax
 import jax.numpy as jnp
 
-from ucl_jax import replay
-from ucl_jax.errors import require
 from ucl_jax.methods.base import Method, Scenario
 from ucl_jax.methods.rehearsal import rehearsal, replaying_loss
 from ucl_jax.objectives import Objective
+from ucl_jax.types import Array, Batch, Params, Variables
 
 
 def gss(
@@ -20,68 +19,78 @@ def gss(
     replay_from: str,
     count: str,
 ) -> Method:
-    """Replays as ER does; an example takes a slot when its gradient points away from those of stored examples.
+    """Replays as ER does, from a buffer that prefers examples whose gradients differ from those of stored ones.
 
-    The score kept with an example is 1 + the largest cosine of its gradient with those of `compare` stored ones, in
-    [0, 2]; `replay.greedy_slots` decides by it. Gradients are of single examples, not augmented, with running
-    statistics; those of a batch are compared with one sample of the buffer, as in the official code. They are taken
-    with the parameters before the step's update, each device its share; there with those after it.
+    The score of an example is 1 + the largest cosine between its gradient and those of `compare` stored examples, in
+    [0, 2]. The policy `buffers.greedy` decides by it. Gradients are of single examples that are not augmented, with
+    running statistics. All examples of a batch are compared with the same sample of the buffer, as in the official
+    code. Gradients are taken at the parameters before the update; the official code takes them after it.
 
     Args:
-      objective: must give single examples a loss.
-      scenario: its batch size, for `compare`.
+      objective: what is learned; it must have a loss of single examples.
+      scenario: its batch size is for `compare`.
       buffer_size: slots, at least 1.
-      compare: stored examples that a gradient is compared with, at least 1; 0 is as many as a batch has (official
-        code), 10 in the paper of GSS. When fewer are stored it is all of them.
-      replay_view: see `replayed_views`.
-      replay_from, count: see `rehearsal`.
+      compare: the number of stored examples that a gradient is compared with, or all if fewer are stored. 0 takes the
+        batch size, as the official code does; the paper of GSS has 10.
+      replay_view: see `replaying_loss`.
+      replay_from: see `rehearsal`.
+      count: see `rehearsal`.
 
     Raises:
-      UsageError: an objective that cannot, or another word for the buffer.
+      ValueError: the objective has no loss of single examples, or another argument has an unknown value.
     """
-    require(
-        objective.eval_loss is not None,
-        "GSS compares gradients of single examples, and this objective has none: its loss is a correlation over a "
-        "batch; take the objective simsiam or supervised, or another method",
-    )
-
+    eval_loss = objective.eval_loss
+    if eval_loss is None:
+        raise ValueError(
+            "GSS compares gradients of single examples, and this objective has none: its loss is a correlation over a "
+            "batch; take the objective simsiam or supervised, or another method"
+        )
     compared = min(compare or scenario.batch_size, buffer_size)
 
-    def gradients(params, model_state, batch):
-        """Of each example: leaves [B, ...]."""
+    def gradients(network: Variables, batch: Batch) -> Params:
+        """Computes the gradient of each example alone: leaves [B, ...]."""
 
         def gradient(example):
-            views = objective.plain_views(jax.tree.map(lambda x: x[None], example))
-            return objective.active(jax.grad(objective.eval_loss)(params, model_state, views))
+            views = objective.views(None, jax.tree.map(lambda x: x[None], example), "plain")
+            loss = lambda params: eval_loss(Variables(params, network.state), views)  # noqa: E731
+            return objective.active(jax.grad(loss)(network.params))
 
         return jax.vmap(gradient)(batch)
 
     store = rehearsal(
         buffer_size,
+        policy="greedy",
+        tasks=scenario.tasks,
         replay_from=replay_from,
         count=count,
-        keep=lambda batch, params, model_state: jnp.zeros(batch.label.shape),
-        place=lambda key, buffer, part, new, eligible: replay.greedy_slots(
-            key, buffer.seen[part], buffer.items.kept, new.kept, eligible
-        ),
+        score=lambda outputs: ((), outputs),
     )
-
     learn = replaying_loss(objective, store, replay_view)
 
-    def loss(params, model_state, memory, batch, past, keys):
-        value, aux = learn(params, model_state, memory, batch, past, keys)
-        fixed, others = jax.lax.stop_gradient(params), replay.sample(memory.buffer, keys.batch, compared).batch
-        cosine = cosines(*(gradients(fixed, model_state, x) for x in (batch, others)))
-        # 0.1 is the official code's score of the first batch, which there is nothing to compare with.
-        scores = jnp.clip(1.0 + jnp.max(cosine, axis=1), 0.0, 2.0)  # rounding may leave the range
-        scores = jnp.where(jnp.any(replay.filled(memory.buffer)), scores, 0.1)
-        return value, aux._replace(extras=scores)
+    def loss(params, state, memory, batch, recalled, keys, clock):
+        value, aux = learn(params, state, memory, batch, recalled, keys, clock)
+        fixed, others = jax.lax.stop_gradient(params.network), store.draw(memory, keys.batch, compared).items.batch
+        cosine = cosines(*(gradients(Variables(fixed, state), x) for x in (batch, others)))
+        # While nothing is stored there is nothing to compare with; the official code then takes 0.1.
+        scores = jnp.clip(1.0 + jnp.max(cosine, axis=1), 0.0, 2.0)  # rounding may lead out of the range
+        scores = jnp.where(jnp.any(store.filled(memory)), scores, 0.1)
+        return value, aux._replace(outputs=scores)
 
-    return Method(loss=loss, **store.parts)
+    return Method(
+        init=store.init,
+        loss=loss,
+        recall=store.recall,
+        observe=store.observe,
+        end_task=store.end_task,
+        stored=store.stored,
+    )
 
 
-def cosines(ours, theirs):
-    """Cosines [B, N] between trees with leaves [B, ...] and [N, ...], leaf by leaf: no example's tree is ever flat."""
+def cosines(ours: Params, theirs: Params) -> Array:
+    """Computes the cosines [B, N] between B trees with leaves [B, ...] and N trees with leaves [N, ...].
+
+    Inner products are summed leaf by leaf, so that no tree is copied into one vector.
+    """
 
     def inner(x, y):
         x, y = (leaf.reshape(leaf.shape[0], -1) for leaf in (x, y))

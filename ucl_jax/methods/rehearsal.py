@@ -1,144 +1,178 @@
-"""What rehearsal methods share: a buffer of examples, each with what the method keeps beside it."""
+"""What rehearsal methods share: a buffer of examples, each with whatever the method keeps beside it."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
-from ucl_jax import replay
-from ucl_jax.errors import choose
+from ucl_jax.buffers import BUFFERS, BufferState, Offer, Recalled
+from ucl_jax.errors import argument_choice
+from ucl_jax.methods.base import Step
 from ucl_jax.objectives import Objective
-from ucl_jax.types import Array, Batch, PyTree
+from ucl_jax.types import Array, Batch, Params, PyTree, Variables
 
 
 class Item(NamedTuple):
-    """Stored examples, what is kept beside them (leaves [S, ...]), and the tasks they came in, int32 [S]."""
+    """Holds S stored examples.
+
+    batch: leaves [S, ...].
+    kept: what the method keeps beside each example, leaves [S, ...]; () for nothing.
+    task: int32 [S], the number of the task that each came in.
+    """
 
     batch: Batch
     kept: PyTree
     task: Array
 
 
-@flax.struct.dataclass
-class Memory:
-    """The buffer of Items, and the number of the task being learned."""
+class Rehearsed(flax.struct.PyTreeNode):
+    """The memory of a rehearsal method.
 
-    buffer: replay.Reservoir
+    buffer: its items are an `Item`.
+    task: int32 [], the number of the task that is being learned.
+    """
+
+    buffer: BufferState
     task: Array
 
 
 class Rehearsal(NamedTuple):
-    """The functions of a `Method` that are the same for all of them, and two for their losses.
+    """Holds the functions of a `Method` that rehearsal methods share, and three that their losses use.
 
-    allowed: memory -> bool [S], the slots that are replayed from.
-    any: memory -> bool [], whether there is anything to replay.
+    init: key, a batch, the network -> no parameters, and an empty memory.
+    recall: see `Method`. It draws from the slots that may be replayed.
+    observe: see `Method`. It offers the batch of the step to the buffer.
+    end_task: see `Method`.
+    stored: see `Method`.
+    draw: memory, key, n -> n stored examples, of all slots, whether they may be replayed or not.
+    filled: memory -> bool [S], the slots that hold an example.
+    has_past: memory -> bool [], whether there is an example that may be replayed.
     """
 
-    init: Callable
-    recall: Callable
-    observe: Callable
-    end_task: Callable
-    stored: Callable
-    allowed: Callable[[Memory], Array]
-    any: Callable[[Memory], Array]
-
-    @property
-    def parts(self) -> dict[str, Callable]:
-        """For `Method(loss=..., **parts)`."""
-        return {name: getattr(self, name) for name in ("init", "recall", "observe", "end_task", "stored")}
+    init: Callable[[Array, Batch, Variables], tuple[tuple, Rehearsed]]
+    recall: Callable[[Rehearsed, Array, int], Recalled]
+    observe: Callable[[Rehearsed, Step, Array], Rehearsed]
+    end_task: Callable[[Params, Rehearsed, Variables], tuple[Params, Rehearsed]]
+    stored: Callable[[Rehearsed], tuple[Batch, Array]]
+    draw: Callable[[Rehearsed, Array, int], Recalled]
+    filled: Callable[[Rehearsed], Array]
+    has_past: Callable[[Rehearsed], Array]
 
 
 REPLAYED = {
-    "buffer": lambda memory: replay.filled(memory.buffer),
-    "past_tasks": lambda memory: replay.filled(memory.buffer) & (memory.buffer.items.task < memory.task),
+    "buffer": lambda memory: jnp.ones_like(memory.buffer.items.task, bool),
+    "past_tasks": lambda memory: memory.buffer.items.task < memory.task,
 }
-PARTS = {"reservoir": lambda tasks: 1, "equal_share": lambda tasks: tasks}  # of the buffer
 COUNTED = {"presentations": lambda batch: jnp.ones_like(batch.first), "examples": lambda batch: batch.first}
 
 
 def rehearsal(
     buffer_size: int,
     *,
+    policy: str,
+    tasks: int,
     replay_from: str = "buffer",
     count: str = "presentations",
-    policy: str = "reservoir",
-    tasks: int = 1,
-    keep: Callable[[Batch, PyTree, PyTree], PyTree] = lambda batch, params, model_state: (),
-    place: Callable = replay.random_slots,
+    keep: Callable[[Batch, Variables], PyTree] = lambda batch, network: (),
+    score: Callable[[Any], tuple[PyTree, Array]] | None = None,
 ) -> Rehearsal:
-    """A buffer to which `observe` offers every batch, with the loss's extras beside it.
+    """Makes a memory with a buffer. `observe` offers it every batch, with the outputs of the loss beside it.
 
     Args:
       buffer_size: slots, at least 1; 256 in the paper.
-      replay_from: "buffer": all that is stored, from the second batch on; "past_tasks": examples of earlier tasks only.
-      count: "presentations": an image is offered each time it is shown; "examples": once.
-      policy: "reservoir": a uniform sample of all that was offered; "equal_share": of each task a uniform sample of
-        buffer_size // tasks, in slots of its own (Chaudhry et al. 2019). Once a task has ended its sample is the same
-        as one drawn at its end.
-      tasks: how many there are; read by "equal_share" only.
-      keep: batch, params, model_state -> something like the extras of the loss; only shapes and dtypes are used.
-      place: which examples take which slots, see `replay.add`.
+      policy: a name of `BUFFERS`.
+      tasks: the number of tasks; only "equal_share" reads it.
+      replay_from: "buffer" replays all stored examples, from the second batch of a run on; "past_tasks" only those of
+        earlier tasks.
+      count: "presentations" offers an image to the buffer each time it is shown; "examples" only the first time.
+      keep: a batch, the network -> a tree with the shapes and dtypes of what is kept beside the examples.
+      score: outputs of the loss -> what is kept, and scores float32 [B] by which the policy chooses. None keeps the
+        outputs, and gives all the score 0.
 
     Raises:
-      UsageError: another word for `replay_from` or `count`.
+      ValueError: `policy`, `replay_from` or `count` has an unknown value.
     """
-    allowed = choose("config.method.replay_from", replay_from, REPLAYED)
-    eligible = choose("config.method.count", count, COUNTED)
-    parts = choose("config.method.policy", policy, PARTS)(tasks)
+    replayed = argument_choice("replay_from", replay_from, REPLAYED)
+    eligible = argument_choice("count", count, COUNTED)
+    buffer = argument_choice("policy", policy, BUFFERS)(buffer_size, tasks)
+
+    def allowed(memory):
+        return buffer.filled(memory.buffer) & replayed(memory)
 
     def item(batch, kept, task):
         return Item(batch, kept, jnp.full(batch.label.shape, task))
 
-    def init(batch, params, model_state):
+    def init(key, batch, network):
         task = jnp.zeros((), jnp.int32)
-        kept = jax.eval_shape(keep, batch, params, model_state)
-        return Memory(replay.init(item(batch, kept, task), buffer_size, parts), task)
+        kept = jax.eval_shape(keep, batch, network)
+        return (), Rehearsed(buffer.init(item(batch, kept, task)), task)
 
     def recall(memory, key, n):
-        return replay.sample(memory.buffer, key, n, allowed(memory))
+        return buffer.sample(memory.buffer, key, n, allowed(memory))
 
     def observe(memory, step, key):
-        new = item(step.batch, step.extras, memory.task)
-        part = jnp.minimum(memory.task, parts - 1)  # one for each task, or one for all
-        return memory.replace(buffer=replay.add(memory.buffer, key, new, eligible(step.batch), place, part))
+        kept, scores = (step.outputs, jnp.zeros(step.batch.label.shape)) if score is None else score(step.outputs)
+        offer = Offer(item(step.batch, kept, memory.task), eligible(step.batch), memory.task, scores)
+        return memory.replace(buffer=buffer.add(memory.buffer, key, offer))
 
-    def end_task(memory, params):
-        return memory.replace(task=memory.task + 1)
+    def end_task(own, memory, network):
+        return own, memory.replace(task=memory.task + 1)
 
     def stored(memory):
-        return memory.buffer.items.batch, replay.filled(memory.buffer)
+        return memory.buffer.items.batch, buffer.filled(memory.buffer)
 
-    return Rehearsal(init, recall, observe, end_task, stored, allowed, lambda memory: jnp.any(allowed(memory)))
-
-
-def replayed_views(objective: Objective, replay_view: str) -> Callable[[Array, Batch], PyTree]:
-    """How stored examples are shown: "strong", as the present ones; "weak", as the official code does with labels.
-
-    Raises:
-      UsageError: another word.
-    """
-    return choose("config.method.replay_view", replay_view, {"strong": objective.views, "weak": objective.weak_views})
+    return Rehearsal(
+        init=init,
+        recall=recall,
+        observe=observe,
+        end_task=end_task,
+        stored=stored,
+        draw=lambda memory, key, n: buffer.sample(memory.buffer, key, n, buffer.filled(memory.buffer)),
+        filled=lambda memory: buffer.filled(memory.buffer),
+        has_past=lambda memory: jnp.any(allowed(memory)),
+    )
 
 
 def replaying_loss(objective: Objective, store: Rehearsal, replay_view: str) -> Callable:
-    """A `Method.loss`: the objective on one batch of present and past; the present twice while there is no past."""
-    views_of = replayed_views(objective, replay_view)
+    """Makes a `Method.loss`: the objective on present and past in one batch.
 
-    def loss(params, model_state, memory, batch, past, keys):
-        views = objective.views(keys.example, batch)
-        past_views = past_or_present(views_of(keys.past, past.batch), views, store.any(memory))
-        together = jax.tree.map(lambda x, y: jnp.concatenate([x, y]), views, past_views)
-        value, aux = objective.loss(params, model_state, together)
-        return value, aux._replace(extras=())
+    While there is no past, the batch has the present twice.
+
+    Args:
+      objective: what is learned.
+      store: the functions of the buffer.
+      replay_view: "strong" augments stored examples as present ones; "weak" less, as the official code does for
+        supervised objectives.
+
+    Raises:
+      ValueError: `replay_view` has an unknown value.
+    """
+    how = argument_choice("replay_view", replay_view, REPLAY_VIEWS)
+
+    def loss(params, state, memory, batch, recalled, keys, clock):
+        views = objective.views(keys.example, batch, "present")
+        past = past_or_present(objective.views(keys.past, recalled.items.batch, how), views, store.has_past(memory))
+        together = jax.tree.map(lambda x, y: jnp.concatenate([x, y]), views, past)
+        value, aux = objective.loss(Variables(params.network, state), together, clock)
+        return value, aux._replace(outputs=())
 
     return loss
 
 
+# `replay_view` -> the word for `Objective.views`.
+REPLAY_VIEWS = {"strong": "present", "weak": "weak"}
+
+
 def past_or_present(past: PyTree, present: PyTree, anything: Array) -> PyTree:
-    """What comes of the past (views, statistics, gradients), or its present counterpart while there is no past.
+    """Returns a tree that comes of the past, or its counterpart of the present while there is no past.
 
     So no update comes from empty images.
+
+    Args:
+      past: views, statistics or gradients.
+      present: a tree of the same structure and shapes.
+      anything: bool [], whether there is a past.
     """
     return jax.tree.map(lambda x, y: jnp.where(anything, x, y), past, present)

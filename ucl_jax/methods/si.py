@@ -1,24 +1,28 @@
-"""SI: parameters that earlier tasks needed are held back (Zenke et al. 2017)."""
+"""SI, synaptic intelligence: parameters that mattered in earlier tasks are held in place (Zenke et al. 2017)."""
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
-from ucl_jax.errors import choose
+from ucl_jax.errors import argument_choice, check_word
 from ucl_jax.methods.base import Method, Scenario
 from ucl_jax.objectives import Objective
-from ucl_jax.types import PyTree
+from ucl_jax.types import Params, TrainedParams, Variables
 
-NOT_PROTECTED = ("projector", "predictor")  # of the official code: it protects the backbone, with its linear head
+NOT_PROTECTED = ("projector", "predictor")  # the official code protects all else: the backbone and the linear head
 
 
-@flax.struct.dataclass
-class Memory:
-    """Trees like the parameters: importances of past tasks, what the present one adds, and where the last one ended."""
+class Importance(flax.struct.PyTreeNode):
+    """The memory of SI: three trees with the structure of the network's parameters.
 
-    omega: PyTree
-    path: PyTree
-    anchor: PyTree
+    omega: how much each parameter mattered in past tasks.
+    path: what the present task has summed up so far, to be added to omega at its end.
+    anchor: the parameters at the end of the last task.
+    """
+
+    omega: Params
+    path: Params
+    anchor: Params
 
 
 def si(
@@ -26,24 +30,27 @@ def si(
 ) -> Method:
     """Adds c * sum of omega * (params - anchor)^2 to the loss; at the end of a task omega += path / (moved^2 + xi).
 
+    Here moved is params - anchor. A negative path counts as 0 at the end of a task.
+
     Args:
-      objective: for the present.
-      scenario: of no use to this method.
-      c: strength, at least 0.
+      objective: what is learned.
+      scenario: not used.
+      c: strength of the penalty, at least 0.
       xi: damping, above 0.
-      form: what a step adds to path, and how. "release" (official code): rate * grad^2, of clipped gradients with the
-        penalty. "path_integral" (paper of SI, eq. 3): -grad * change, without the penalty, not below 0 at the end.
-        "submission" (official code at the time of the paper): as "release", but the penalty is subtracted, and omega
-        overwritten at the end of a task. "overwrite" (that code with the sign put right, until October 2022).
-      rate: of the official forms, above 0; they take the base learning rate, 0.03.
-      clip: gradients are clipped to [-clip, clip] by value; 0 does not clip. 1 in the official code.
-      protect: "backbone", with its linear head where there is one (official code), or "all" parameters.
+      form: what each step adds to path. "release", the official code: rate * grad^2, with clipped gradients of the loss
+        and the penalty. "path_integral", eq. 3 of the paper of SI: -grad * change, with gradients of the loss without
+        the penalty. "submission", the official code at the time of the paper: as "release", but the penalty is
+        subtracted from the loss, and omega is overwritten at the end of a task. "overwrite", the official code until
+        October 2022: as "submission", but the penalty is added.
+      rate: used by all forms but "path_integral", above 0; the base learning rate, 0.03, in the official code.
+      clip: gradients are clipped by value to [-clip, clip]; 1 in the official code. 0 does not clip.
+      protect: "backbone" with its linear head, as in the official code, or "all" parameters.
 
     Raises:
-      UsageError: another form, or other parameters.
+      ValueError: `form` or `protect` has an unknown value.
     """
-    choose("config.method.form", form, dict.fromkeys(("release", "path_integral", "submission", "overwrite")))
-    skipped = choose("config.method.protect", protect, {"backbone": NOT_PROTECTED, "all": ()})
+    check_word("form", form, ("release", "path_integral", "submission", "overwrite"))
+    skipped = argument_choice("protect", protect, {"backbone": NOT_PROTECTED, "all": ()})
     sign = -1.0 if form == "submission" else 1.0
 
     def protected(tree):
@@ -52,37 +59,43 @@ def si(
 
         return jax.tree_util.tree_map_with_path(keep, tree)
 
-    def init(batch, params, model_state):
-        zeros = jax.tree.map(jnp.zeros_like, params)
-        return Memory(zeros, zeros, jax.tree.map(jnp.copy, params))
+    def init(key, batch, network):
+        zeros = jax.tree.map(jnp.zeros_like, network.params)
+        return (), Importance(zeros, zeros, jax.tree.map(jnp.copy, network.params))
 
     def penalty(params, memory):
         terms = jax.tree.map(lambda o, p, a: jnp.sum(o * jnp.square(p - a)), memory.omega, params, memory.anchor)
         return sign * c * sum(jax.tree.leaves(terms))
 
-    def loss(params, model_state, memory, batch, past, keys):
-        value, aux = objective.loss(params, model_state, objective.views(keys.example, batch))
-        held = penalty(params, memory)
-        return value + held, aux._replace(extras=(), metrics=aux.metrics | {"penalty": held})
+    def loss(params, state, memory, batch, recalled, keys, clock):
+        views = objective.views(keys.example, batch, "present")
+        value, aux = objective.loss(Variables(params.network, state), views, clock)
+        held = penalty(params.network, memory)
+        return value + held, aux._replace(outputs=(), metrics=aux.metrics | {"penalty": held})
 
-    def project(memory, grads, reference):
+    def clipped(grads):
         return jax.tree.map(lambda g: jnp.clip(g, -clip, clip) if clip else g, grads)
 
+    def project(memory, grads, reference):
+        return TrainedParams(clipped(grads.network), grads.method)
+
     def observe(memory, step, key):
+        grads, before, after = step.grads.network, step.before.network, step.after.network
         if form == "path_integral":
-            pulls = jax.grad(penalty)(step.previous, memory)
-            moved = jax.tree.map(jnp.subtract, step.params, step.previous)
-            added = jax.tree.map(lambda g, p, m: -(g - p) * m, step.grads, pulls, moved)
+            pulls = jax.grad(penalty)(before, memory)
+            moved = jax.tree.map(jnp.subtract, after, before)
+            added = jax.tree.map(lambda g, p, m: -(g - p) * m, grads, pulls, moved)
         else:
-            added = jax.tree.map(lambda g: rate * jnp.square(g), project(memory, step.grads, ()))
+            added = jax.tree.map(lambda g: rate * jnp.square(g), clipped(grads))
         return memory.replace(path=jax.tree.map(jnp.add, memory.path, protected(added)))
 
-    def end_task(memory, params):
+    def end_task(own, memory, network):
         def importance(old, path, p, anchor):
             new = jnp.maximum(path, 0.0) / (jnp.square(p - anchor) + xi)
             return new if form in ("submission", "overwrite") else old + new
 
-        omega = jax.tree.map(importance, memory.omega, memory.path, params, memory.anchor)
-        return Memory(omega, jax.tree.map(jnp.zeros_like, params), jax.tree.map(jnp.copy, params))
+        omega = jax.tree.map(importance, memory.omega, memory.path, network.params, memory.anchor)
+        zeros = jax.tree.map(jnp.zeros_like, network.params)
+        return own, Importance(omega, zeros, jax.tree.map(jnp.copy, network.params))
 
-    return Method(init, loss, project=project, observe=observe, end_task=end_task)
+    return Method(init=init, loss=loss, project=project, observe=observe, end_task=end_task)

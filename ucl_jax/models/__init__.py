@@ -1,1 +1,1 @@
-"""Networks in Flax Linen."""
+"""The networks, in Flax Linen, and the architectures that put them together."""

@@ -1,4 +1,4 @@
-"""Projector and predictor, and the network that joins them to a backbone."""
+"""The projector, the predictor, and the network that joins heads to a backbone."""
 
 from typing import Any, NamedTuple
 
@@ -10,7 +10,10 @@ from ucl_jax.types import Array
 
 
 class Projector(nn.Module):
-    """Two affine layers with batch norm after each; no ReLU on the output (Chen & He 2021, UCL's two-layer form)."""
+    """A projector: two affine layers with batch norm after each, and no ReLU on the output.
+
+    It is that of SimSiam (Chen & He 2021) with two layers instead of three, as in the official code of UCL.
+    """
 
     hidden_dim: int = 2048
     output_dim: int = 2048
@@ -19,50 +22,54 @@ class Projector(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        """[B, D] -> [B, output_dim]."""
+        """Projects features [B, D]: [B, output_dim]."""
         x = Dense(self.hidden_dim, self.dtype, name="hidden")(x)
         x = nn.relu(BatchNorm(self.axis_name, self.dtype, name="hidden_norm")(x, train))
         x = Dense(self.output_dim, self.dtype, name="output")(x)
         return BatchNorm(self.axis_name, self.dtype, name="output_norm")(x, train)
 
 
-class Predictor(nn.Module):
-    """SimSiam's bottleneck: affine, batch norm, ReLU, affine back to the input's dimension."""
+class MLP(nn.Module):
+    """Two affine layers with batch norm and ReLU between them, for predictors and for heads of distillation.
+
+    If `output_dim` is None, the output has the dimension of the input.
+    """
 
     hidden_dim: int = 512
+    output_dim: int | None = None
     dtype: Any = jnp.float32
     axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        """[B, D] -> [B, D]."""
+        """Maps [B, D] to [B, output_dim]."""
         y = Dense(self.hidden_dim, self.dtype, name="hidden")(x)
         y = nn.relu(BatchNorm(self.axis_name, self.dtype, name="hidden_norm")(y, train))
-        return Dense(x.shape[-1], self.dtype, name="output")(y)
+        return Dense(self.output_dim or x.shape[-1], self.dtype, name="output")(y)
 
 
 class Embedding(NamedTuple):
-    """What a network makes of images; () where it has no such head.
+    """The outputs of a network for a batch of images; an output is () if the network has no such head.
 
-    features: [B, F] of the backbone.
-    projection: [B, D] of the projector.
-    prediction: [B, D] of the predictor.
-    logits: float32 [B, classes] of the linear head.
+    features: [B, F], the output of the backbone.
+    projection: [B, D], the output of the projector.
+    prediction: [B, D], the output of the predictor.
+    logits: float32 [B, classes], the output of the linear head.
     """
 
     features: Array
-    projection: Array | tuple
-    prediction: Array | tuple
-    logits: Array | tuple
+    projection: Any
+    prediction: Any
+    logits: Any
 
     @property
     def output(self) -> Array:
-        """The logits of a supervised network, the projection of another."""
+        """The output of the whole network: logits if it has a linear head, else the projection."""
         return self.projection if isinstance(self.logits, tuple) else self.logits
 
 
 class Network(nn.Module):
-    """A backbone, and what of projector, predictor (SimSiam) and linear head (supervised) its objective has."""
+    """A backbone with the heads that its objective needs: a projector, a predictor, a linear head for labels."""
 
     backbone: nn.Module
     projector: nn.Module | None = None
@@ -70,11 +77,11 @@ class Network(nn.Module):
     head: nn.Module | None = None
 
     def __call__(self, images: Array, train: bool) -> Embedding:
-        """[B, H, W, 3] normalised images -> Embedding."""
+        """Embeds normalised images [B, H, W, 3]; `train` tells whether batch norm uses and updates batch statistics."""
         return self.embed(self.backbone(images, train), train)
 
     def embed(self, features: Array, train: bool) -> Embedding:
-        """[B, F] features -> Embedding."""
+        """Applies the heads to features [B, F]."""
         projection = self.projector(features, train) if self.projector else ()
         prediction = self.predictor(projection, train) if self.predictor else ()
         logits = self.head(projection if self.projector else features).astype(jnp.float32) if self.head else ()

@@ -1,4 +1,4 @@
-"""Layers with PyTorch's initialisation and running statistics, so that official numbers carry over."""
+"""Layers with PyTorch's initialisation and running statistics, so that results compare with the official code's."""
 
 import math
 from functools import partial
@@ -9,29 +9,38 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from ucl_jax import collectives
-from ucl_jax.convolution import convolve
+from ucl_jax.models.convolution import convolve
 from ucl_jax.types import Array
 
 
 def _draw(distribution, key: Array, shape: tuple[int, ...], dtype) -> Array:
-    """`distribution(key, shape)`, drawn flat: the same numbers, and XLA compiles it in a fraction of the time."""
+    """Returns `distribution(key, shape)`, but draws it flat, which XLA compiles in a fraction of the time.
+
+    The numbers are the same.
+    """
     return distribution(key, (math.prod(shape),), dtype).reshape(shape)
 
 
 def conv_init(key: Array, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
-    """Normal of variance 2 / fan_out: `kaiming_normal_(mode="fan_out")`, as torchvision initialises a ResNet."""
+    """Draws a kernel from a normal of variance 2 / fan_out, as torchvision does for a ResNet (`kaiming_normal_`)."""
     fan_out = math.prod(shape) // shape[-2]
     return (2 / fan_out) ** 0.5 * _draw(jax.random.normal, key, shape, dtype)
 
 
 def dense_init(key: Array, shape: tuple[int, ...], dtype=jnp.float32, fan_in: int | None = None) -> Array:
-    """Uniform in +-1 / sqrt(fan_in), as `torch.nn.Linear` initialises weight and bias."""
+    """Draws uniformly within +-1 / sqrt(fan_in), as `torch.nn.Linear` initialises weight and bias.
+
+    `fan_in` is the first axis of `shape` unless it is given.
+    """
     bound = (fan_in or shape[0]) ** -0.5
     return bound * (2 * _draw(jax.random.uniform, key, shape, dtype) - 1)
 
 
 class Conv(nn.Module):
-    """k x k convolution without bias, padded by k // 2 on every side (Flax's SAME pads strided ones differently)."""
+    """A k x k convolution without bias, padded by k // 2 on every side as PyTorch pads it.
+
+    Flax's padding "SAME" differs from this where the stride is not 1.
+    """
 
     features: int
     kernel: int = 3
@@ -40,7 +49,7 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), features]."""
+        """Convolves [B, H, W, C]: [B, ceil(H / stride), ceil(W / stride), features]."""
         return nn.Conv(
             self.features,
             (self.kernel, self.kernel),
@@ -55,23 +64,24 @@ class Conv(nn.Module):
 
 
 class Dense(nn.Module):
-    """Affine layer, `torch.nn.Linear`."""
+    """An affine layer, initialised as `torch.nn.Linear` is."""
 
     features: int
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """[..., D] -> [..., features]."""
+        """Maps [..., D] to [..., features]."""
         bias_init = partial(dense_init, fan_in=x.shape[-1])
         return nn.Dense(self.features, dtype=self.dtype, kernel_init=dense_init, bias_init=bias_init, name="dense")(x)
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over all axes but the last, over the global batch of `axis_name`.
+    """Batch normalisation over all axes but the last, and over the devices of `axis_name`.
 
-    Differs from Flax's in one point, to be PyTorch's: the running variance takes the unbiased variance of the batch.
-    `momentum` is in Flax's convention: 0.9 is PyTorch's 0.1. Statistics and parameters are float32 whatever `dtype`.
+    It differs from Flax's in one point, in which it follows PyTorch: the running variance is updated with the unbiased
+    variance of the batch. `momentum` is in the convention of Flax, where 0.9 is PyTorch's 0.1. Statistics and
+    parameters are float32 whatever `dtype` is.
     """
 
     axis_name: str | None = None
@@ -81,7 +91,11 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        """[..., C] -> [..., C] in `dtype`; `train` uses and updates the statistics of the batch."""
+        """Normalises [..., C], in `dtype`.
+
+        If `train`, it uses the statistics of the batch and updates the running ones with them; else it uses the running
+        ones.
+        """
         shape = (x.shape[-1],)
         scale = self.param("scale", nn.initializers.ones, shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
@@ -92,7 +106,8 @@ class BatchNorm(nn.Module):
         if train:
             wide = x.astype(jnp.float32)
             axes = tuple(range(x.ndim - 1))
-            # Devices' moments are combined as Chan et al. 1983 do: squares of what is far from 0 would cancel.
+            # The moments of the devices are combined as by Chan et al. 1983. The mean of squares minus the square of
+            # the mean would lose its digits where values are far from 0.
             means, variances = collectives.stack((jnp.mean(wide, axes), jnp.var(wide, axes)), axis_name)
             mean = jnp.mean(means, axis=0)
             var = jnp.mean(variances + jnp.square(means - mean[None]), axis=0)

@@ -1,4 +1,4 @@
-"""Progressive networks (Rusu et al. 2016): a network a task, which reads the maps of the earlier, frozen ones."""
+"""Progressive networks (Rusu et al. 2016): one column for each task, which also reads the maps of earlier columns."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,13 +10,14 @@ from flax import linen as nn
 from ucl_jax.models.heads import Embedding, Network
 from ucl_jax.models.layers import Conv
 from ucl_jax.models.resnet import ResNet18, keep_map, spatial_mean
-from ucl_jax.types import Array, PyTree
+from ucl_jax.types import Array, Params
 
 
 class Lateral(nn.Module):
-    """The adapter of Rusu et al. 2016, eq. 2, for maps: U relu(V [a_1 h_1, .., a_k h_k]).
+    """The adapter of Rusu et al. 2016, equation 2, for maps: U relu(V [a_1 h_1, .., a_k h_k]).
 
-    The scales a start at small random values, V reduces k maps to the channels of one, U is a 3x3 convolution.
+    h_1 .. h_k are the maps of k earlier columns. The scales a_i start at small random values, V is a 1x1 convolution to
+    the channels of one map, and U is a 3x3 convolution with stride 2.
     """
 
     features: int
@@ -24,7 +25,7 @@ class Lateral(nn.Module):
 
     @nn.compact
     def __call__(self, maps: Sequence[Array]) -> Array:
-        """k maps [B, H, W, C] -> [B, ceil(H / 2), ceil(W / 2), features]."""
+        """Combines k maps [B, H, W, C]: [B, ceil(H / 2), ceil(W / 2), features]."""
         scale = self.param("scale", nn.initializers.uniform(0.1), (len(maps),), jnp.float32).astype(self.dtype)
         x = jnp.concatenate([scale[k] * x for k, x in enumerate(maps)], axis=-1)
         x = nn.relu(Conv(maps[0].shape[-1], kernel=1, dtype=self.dtype, name="reduce")(x))
@@ -32,10 +33,10 @@ class Lateral(nn.Module):
 
 
 class Column(nn.Module):
-    """A ResNet-18 whose stages 2, 3 and 4 also read what earlier columns had before them.
+    """A ResNet-18 whose stages 2, 3 and 4 also read the maps that earlier columns have before these stages.
 
-    Laterals are added to a stage's output, and the sum is rectified; Rusu et al., whose layers are single ones, add
-    before the only ReLU. Heads have no laterals.
+    A `Lateral` is added to the output of a stage, and a ReLU is applied to the sum. The columns of Rusu et al. have
+    single layers, to which the laterals are added before the layer's only ReLU. Heads have no laterals.
     """
 
     width: int = 64
@@ -43,12 +44,15 @@ class Column(nn.Module):
     axis_name: str | None = None
 
     def setup(self):
-        """The network, and its connections from the columns before."""
+        """Makes the ResNet, and the laterals from earlier columns."""
         self.resnet = ResNet18(self.width, self.dtype, self.axis_name)
         self.laterals = [Lateral(self.width * 2**stage, self.dtype) for stage in (1, 2, 3)]
 
     def __call__(self, x: Array, earlier: Sequence[Sequence[Array]], train: bool) -> list[Array]:
-        """[B, H, W, 3] and the maps of the columns before, the first first -> the maps after each stage."""
+        """Returns the maps after each of the four stages, for images [B, H, W, 3].
+
+        `earlier` holds such lists of the earlier columns, the oldest first.
+        """
         maps = [self.resnet.stage(1, self.resnet.begin(x, train), train)]
         for number, lateral in zip((2, 3, 4), self.laterals):
             x = self.resnet.stage(number, maps[-1], train)
@@ -61,18 +65,19 @@ class Column(nn.Module):
 
 
 class Progressive(nn.Module):
-    """One Network a task, each with a Column for a backbone and heads of its own; `column` is the one in use.
+    """A progressive network: for each task a `Network` with a `Column` as its backbone and heads of its own.
 
-    The columns before it run with their running statistics, so that nothing of them changes.
+    networks: one for each task, in the order of the tasks.
+    column: the number of the column in use. Earlier columns run with their running statistics, which do not change.
     """
 
     networks: tuple[Network, ...]
     column: int
 
     def __call__(self, images: Array, train: bool) -> Embedding:
-        """[B, H, W, 3] normalised images -> Embedding, by the column in use."""
+        """Embeds normalised images [B, H, W, 3] by the column in use; `train` is as for `Network`."""
         last = len(self.networks) - 1 if self.is_initializing() else self.column
-        earlier = []
+        earlier: list[Sequence[Array]] = []
         for number, network in enumerate(self.networks[: last + 1]):
             used = number == last
             maps = network.backbone(images, earlier, train and used)
@@ -82,7 +87,7 @@ class Progressive(nn.Module):
         return embedding
 
 
-def only_column(column: int, tree: PyTree) -> PyTree:
-    """A tree like the parameters of a Progressive, with zeros in all columns but one."""
+def only_column(column: int, tree: Params) -> Params:
+    """Returns a tree like the parameters of a `Progressive`, with zeros in all columns except one."""
     name = f"networks_{column}"
     return {key: branch if key == name else jax.tree.map(jnp.zeros_like, branch) for key, branch in tree.items()}

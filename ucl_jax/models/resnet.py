@@ -1,4 +1,4 @@
-"""ResNet-18 for small images (He et al. 2016), as in the official code: 3x3 stride-1 stem, no max-pool."""
+"""ResNet-18 for small images (He et al. 2016), as in the official code: a 3x3 stem of stride 1, and no max-pool."""
 
 from typing import Any
 
@@ -8,18 +8,18 @@ from flax import linen as nn
 from ucl_jax.models.layers import BatchNorm, Conv
 from ucl_jax.types import Array
 
-# The collection in which backbones leave what they have after the stem (with its ReLU) and each stage.
+# The Flax collection in which backbones store their maps: after the stem (with its ReLU) and after each stage.
 MAPS = "maps"
 
 
 def keep_map(module: nn.Module, name: str, x: Array) -> None:
-    """Leaves a map as `NAME_map` in MAPS for a caller that makes it mutable; nothing otherwise."""
+    """Stores a map as `NAME_map` in the collection MAPS if the caller of `apply` has made that mutable."""
     if not module.is_initializing():
         module.sow(MAPS, f"{name}_map", x)
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with a shortcut, projected where the shape changes."""
+    """A block of two 3x3 convolutions and a shortcut; the shortcut is a 1x1 convolution where the shape changes."""
 
     features: int
     stride: int = 1
@@ -28,7 +28,7 @@ class BasicBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), features]."""
+        """Maps [B, H, W, C] to [B, ceil(H / stride), ceil(W / stride), features]."""
 
         def conv_norm(y, name, kernel=3, stride=1):
             y = Conv(self.features, kernel, stride, self.dtype, name=name)(y)
@@ -42,9 +42,10 @@ class BasicBlock(nn.Module):
 
 
 class ResNet18(nn.Module):
-    """Four stages of two blocks with `width`, 2, 4 and 8 `width` channels, then the spatial mean.
+    """A ResNet-18: a stem, four stages of two blocks each, then the spatial mean.
 
-    `width=64` is the paper's: 512 features and 11.2 million parameters.
+    The stages have `width` times 1, 2, 4 and 8 channels. The paper's network has `width=64`: 512 features and 11.2
+    million parameters.
     """
 
     width: int = 64
@@ -52,7 +53,7 @@ class ResNet18(nn.Module):
     axis_name: str | None = None
 
     def setup(self):
-        """Stem and blocks, by the names that parameters have."""
+        """Makes the stem and the blocks, under the names that their parameters have."""
         self.stem = Conv(self.width, dtype=self.dtype)
         self.stem_norm = BatchNorm(self.axis_name, self.dtype)
         for stage in range(4):
@@ -62,19 +63,19 @@ class ResNet18(nn.Module):
                 setattr(self, f"stage{stage + 1}_block{block + 1}", made)
 
     def begin(self, x: Array, train: bool) -> Array:
-        """[B, H, W, 3] -> [B, H, W, width], the stem: convolution, normalisation and ReLU."""
+        """Applies the stem (convolution, batch norm, ReLU) to images [B, H, W, 3]: [B, H, W, width]."""
         x = nn.relu(self.stem_norm(self.stem(x), train))
         keep_map(self, "stem", x)
         return x
 
     def stage(self, number: int, x: Array, train: bool) -> Array:
-        """[B, H, W, C] -> the map of stage 1, 2, 3 or 4; all but the first halve H and W."""
+        """Applies stage 1, 2, 3 or 4 to a map [B, H, W, C] and returns its map; all but the first halve H and W."""
         for block in (1, 2):
             x = getattr(self, f"stage{number}_block{block}")(x, train)
         return x
 
     def __call__(self, x: Array, train: bool) -> Array:
-        """[B, H, W, 3] -> float32 [B, 8 * width]."""
+        """Returns the features of images [B, H, W, 3]: float32 [B, 8 * width]."""
         x = self.begin(x, train)
         for number in (1, 2, 3, 4):
             x = self.stage(number, x, train)
@@ -83,5 +84,5 @@ class ResNet18(nn.Module):
 
 
 def spatial_mean(x: Array) -> Array:
-    """[B, H, W, C] -> float32 [B, C]."""
+    """Averages a map [B, H, W, C] over its places: float32 [B, C]."""
     return jnp.mean(x.astype(jnp.float32), axis=(1, 2))

@@ -1,4 +1,4 @@
-"""What a probe is: a judgement of a saved network, made afterwards, as often as one likes."""
+"""What a probe is: a judgement of a saved network, made after training and with settings of its own."""
 
 import itertools
 import math
@@ -7,38 +7,43 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ucl_jax.subject import Subject
+from ucl_jax.probes.trained_run import TrainedRun
 
 Settings = dict[str, Any]
 
 
-def one_case(subject: Subject, settings: Settings) -> list[Settings]:
-    """The settings as they are."""
+def one_case(run: TrainedRun, settings: Settings) -> list[Settings]:
+    """Returns the settings as they are: `Probe.cases` of a probe that makes one record."""
     return [settings]
 
 
 class Probe(NamedTuple):
-    """A record of functions over a run.
+    """A probe: its settings, and pure functions over a run.
 
-    settings: every setting with its default; a tuple is a list of values. `ucl_jax.settings` has their ranges.
-    measure: subject, tasks learned by the network (None for a probe of the whole run), settings -> values, as JSON.
-    cases: subject, settings -> the settings of each record to be made.
-    whole: whether it looks at all networks of a run together.
-    made_of: subject, settings -> those of the values that tell of what a record was made: where they are others now, it
-      is made anew.
+    settings: each setting with its default; a tuple is a list of values. `ucl_jax.settings` has types and ranges.
+    measure: run, after (the number of tasks that the network has learned; None if `whole_run`), settings -> the values
+      of a record, as JSON.
+    cases: run, settings -> the settings of each record to be made.
+    whole_run: whether one record is about all networks of a run.
+    depends_on: run, settings -> those values of a record that must still hold, such as which networks there are. If
+      they differ from the saved ones, the record is made anew.
     """
 
     settings: Settings
-    measure: Callable[[Subject, int | None, Settings], dict[str, Any]]
-    cases: Callable[[Subject, Settings], list[Settings]] = one_case
-    whole: bool = False
-    made_of: Callable[[Subject, Settings], dict[str, Any]] = lambda subject, settings: {}
+    measure: Callable[[TrainedRun, Any, Settings], dict[str, Any]]
+    cases: Callable[[TrainedRun, Settings], list[Settings]] = one_case
+    whole_run: bool = False
+    depends_on: Callable[[TrainedRun, Settings], dict[str, Any]] = lambda run, settings: {}
 
 
-def each(*names: str) -> Callable[[Subject, Settings], list[Settings]]:
-    """`Probe.cases` for settings that are lists, of which each value is a case of its own."""
+def each(*names: str) -> Callable[[TrainedRun, Settings], list[Settings]]:
+    """Makes `Probe.cases` for settings that are lists: one case for each combination of their values.
 
-    def cases(subject, settings):
+    Args:
+      *names: the names of these settings.
+    """
+
+    def cases(run, settings):
         choices = itertools.product(*(settings[name] for name in names))
         return [settings | dict(zip(names, choice)) for choice in choices]
 
@@ -46,10 +51,10 @@ def each(*names: str) -> Callable[[Subject, Settings], list[Settings]]:
 
 
 def accuracy(predicted: np.ndarray, label: np.ndarray) -> float:
-    """Per cent of [N] predictions that are right."""
+    """Returns the accuracy in per cent of predictions int [N] of labels int [N]."""
     return 100.0 * int(np.sum(predicted == label)) / len(label)
 
 
 def finite(value: float, digits: int = 6) -> float | None:
-    """A number as JSON holds it, rounded; None for what is no finite number."""
+    """Returns a number rounded to `digits` decimal places; None if it is not finite, which JSON cannot hold."""
     return round(float(value), digits) if math.isfinite(value) else None

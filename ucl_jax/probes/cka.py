@@ -1,7 +1,7 @@
-"""Linear CKA between networks, stage by stage (Kornblith et al. 2019), of minibatches (Nguyen et al. 2021).
+"""Linear CKA between networks, stage by stage (Kornblith et al. 2019), over minibatches (Nguyen et al. 2021).
 
-Beside it the l2 distance of the backbones' parameters, as the paper's fig. 3 has it. The paper's stem is the output of
-the first convolution; ours is what the first stage is given, after normalisation and ReLU.
+The probe also gives the l2 distance between the parameters of the backbones, as in the paper's fig. 3. The paper's stem
+is the output of the first convolution. Here it is the input of the first stage, after normalisation and ReLU.
 """
 
 import functools
@@ -10,99 +10,106 @@ import pathlib
 import jax
 import numpy as np
 
-from ucl_jax import geometry
-from ucl_jax.checkpoint import Networks
 from ucl_jax.errors import require
+from ucl_jax.evaluation import representation
 from ucl_jax.objectives import STAGES
 from ucl_jax.probes.base import Probe, Settings, finite
-from ucl_jax.subject import Subject
-from ucl_jax.types import PyTree
+from ucl_jax.probes.trained_run import TrainedRun
+from ucl_jax.training.checkpoint import Networks
+from ucl_jax.types import Params
 
 
-def _measure(subject: Subject, after: None, settings: Settings) -> dict:
+def _measure(run: TrainedRun, after: None, settings: Settings) -> dict:
     batch_size = settings["batch_size"]
-    images, _, _ = subject.test_images(settings["images"])
+    images, _, _ = run.test_images(settings["images"])
     count = len(images) // batch_size
     require(count > 0, f"there are {len(images)} test images, fewer than cka.batch_size ({batch_size})")
     order = np.random.default_rng(settings["seed"]).permutation(len(images))[: count * batch_size]
     batches = images[order].reshape(count, batch_size, *images.shape[1:])
-    rows = grams(subject, batches)
+    rows = grams(run, batches)
     if not settings["other"]:
-        other, columns = subject, rows
+        other, columns = run, rows
     else:
-        with Subject(pathlib.Path(settings["other"]), subject.data_dir) as other:
-            one, two = subject.config.benchmark, other.config.benchmark
-            require(one.image_size == two.image_size, f"{settings['other']} was trained on images of another size")
+        with TrainedRun(pathlib.Path(settings["other"]), run.data_dir) as other:
+            require(
+                run.stream_settings.image_size == other.stream_settings.image_size,
+                f"{settings['other']} was trained on images of another size",
+            )
             columns = grams(other, batches)
     return {
         "images": len(order),
-        "checkpoints": subject.checkpoints,
-        "other_checkpoints": other.checkpoints,
+        "networks": run.afters,
+        "other_networks": other.afters,
         "cka": {name: _compare(rows[name], columns[name]) for name in STAGES if name in rows and name in columns},
-        "l2": [[_distance(one, two) for two in _backbones(other)] for one in _backbones(subject)],
+        "l2": [[_distance(one, two) for two in _backbones(other)] for one in _backbones(run)],
     }
 
 
-def _backbones(subject: Subject) -> list[PyTree]:
-    """The parameters of the backbone in use of every network."""
-    return [subject.objective(after).backbone(subject.network(after)[0]) for after in subject.checkpoints]
+def _backbones(run: TrainedRun) -> list[Params]:
+    """Returns the parameters of the backbone of every network; where the architecture grows, of the present column."""
+    return [run.objective(after).backbone(run.network(after).params) for after in run.afters]
 
 
-def _distance(one: PyTree, two: PyTree) -> float | None:
-    """None for backbones of different shapes."""
+def _distance(one: Params, two: Params) -> float | None:
+    """Returns the l2 distance of two backbones; None if their shapes differ."""
     if jax.tree.map(np.shape, one) != jax.tree.map(np.shape, two):
         return None
-    return round(geometry.l2_distance(one, two), 4)
+    return round(representation.l2_distance(one, two), 4)
 
 
-def grams(subject: Subject, batches: np.ndarray) -> dict[str, np.ndarray]:
-    """Gram matrices of each stage's maps by every network: float32 [networks, batches, B, B].
+def grams(run: TrainedRun, batches: np.ndarray) -> dict[str, np.ndarray]:
+    """Computes Gram matrices of the maps that every network makes at each stage.
 
-    batches: uint8 [batches, B, H, W, C].
+    Args:
+      run: gives the networks.
+      batches: images uint8 [batches, B, H, W, C].
+
+    Returns:
+      The name of a stage -> float32 [networks, batches, B, B].
     """
     found: dict[str, list] = {}
-    for after in subject.checkpoints:
-        of_batches = [_grams(subject.objective(after).maps, *subject.network(after), batch) for batch in batches]
+    for after in run.afters:
+        of_batches = [_grams(run.objective(after).maps, run.network(after), batch) for batch in batches]
         for name in of_batches[0]:
             found.setdefault(name, []).append(np.stack([np.asarray(one[name]) for one in of_batches]))
     return {name: np.stack(of_networks) for name, of_networks in found.items()}
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _grams(maps, params, model_state, images):
-    return jax.tree.map(geometry.gram, maps(params, model_state, images))
+def _grams(maps, network, images):
+    return jax.tree.map(representation.gram, maps(network, images))
 
 
 def _compare(rows: np.ndarray, columns: np.ndarray) -> list[list[float | None]]:
-    """CKA of every pair of networks from Gram matrices [networks, batches, B, B]; None for constant maps."""
-    sums = geometry.minibatch_init(len(rows), len(columns))
+    """Computes CKA of every pair of networks from Gram matrices [networks, batches, B, B]; None for constant maps."""
+    sums = representation.minibatch_init(len(rows), len(columns))
     for batch in range(rows.shape[1]):
-        sums = geometry.minibatch_add(sums, rows[:, batch], columns[:, batch])
-    return [[finite(value) for value in row] for row in geometry.minibatch_cka(sums)]
+        sums = representation.minibatch_add(sums, rows[:, batch], columns[:, batch])
+    return [[finite(value) for value in row] for row in representation.minibatch_cka(sums)]
 
 
-def _resolved(subject: Subject, settings: Settings) -> list[Settings]:
-    """One name for a folder, however it was given."""
+def _resolved(run: TrainedRun, settings: Settings) -> list[Settings]:
+    """Returns the settings with `other` as an absolute path, so that a folder has one name however it is given."""
     other = settings["other"]
     require(not other or (pathlib.Path(other) / "config.json").exists(), f"cka.other={other} is no run folder")
     return [settings | {"other": other and str(pathlib.Path(other).resolve())}]
 
 
-def _checkpoints(subject: Subject, settings: Settings) -> dict[str, list[int]]:
-    """The networks that there are now: a run that went on has more."""
-    networks = Networks(pathlib.Path(settings["other"]) / "networks") if settings["other"] else subject.networks
-    return {"checkpoints": subject.checkpoints, "other_checkpoints": [0, *networks.learned()]}
+def _networks(run: TrainedRun, settings: Settings) -> dict[str, list[int]]:
+    """Returns which networks there are now. There are more once a run has gone on."""
+    networks = Networks(pathlib.Path(settings["other"]) / "networks") if settings["other"] else run.networks
+    return {"networks": run.afters, "other_networks": [0, *networks.learned()]}
 
 
 cka = Probe(
     settings={
-        "other": "",  # another run folder, whose networks are the columns
-        "images": 1024,  # test images of all tasks
+        "other": "",  # another run folder, whose networks are the columns; "" is the run itself
+        "images": 1024,  # test images, from all tasks together
         "batch_size": 256,
         "seed": 0,
     },
     measure=_measure,
     cases=_resolved,
-    whole=True,
-    made_of=_checkpoints,
+    whole_run=True,
+    depends_on=_networks,
 )

@@ -1,13 +1,16 @@
-"""A picture of the features in two dimensions."""
+"""A picture of the features of test images in two dimensions."""
 
 import numpy as np
 
 from ucl_jax.probes.base import Probe, Settings
-from ucl_jax.subject import Subject
+from ucl_jax.probes.trained_run import TrainedRun
 
 
 def pca(features: np.ndarray, seed: int) -> np.ndarray:
-    """The first two principal components [N, 2]; signs make the largest entry of each direction positive."""
+    """Projects features [N, F] on their first two principal components: [N, 2].
+
+    The sign of each direction is such that its largest entry is positive. `seed` is not used.
+    """
     centred = features - features.mean(0)
     _, _, directions = np.linalg.svd(centred, full_matrices=False)
     directions = directions[:2]
@@ -16,7 +19,10 @@ def pca(features: np.ndarray, seed: int) -> np.ndarray:
 
 
 def tsne(features: np.ndarray, seed: int) -> np.ndarray:
-    """t-SNE (van der Maaten & Hinton 2008) by scikit-learn, started from the principal components: [N, 2]."""
+    """Embeds features [N, F] by t-SNE of scikit-learn, started from the principal components: [N, 2].
+
+    Source: van der Maaten & Hinton 2008.
+    """
     from sklearn.manifold import TSNE  # slow to import
 
     return TSNE(init="pca", perplexity=min(30.0, (len(features) - 1) / 3), random_state=seed).fit_transform(features)
@@ -25,10 +31,10 @@ def tsne(features: np.ndarray, seed: int) -> np.ndarray:
 METHODS = {"pca": pca, "tsne": tsne}
 
 
-def _measure(subject: Subject, after: int, settings: Settings) -> dict:
+def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
     project = METHODS[settings["method"]]
-    images, label, task = subject.test_images(settings["images"])
-    features = np.asarray(subject.reader(after)(images).features, np.float64)
+    images, label, task = run.test_images(settings["images"])
+    features = np.asarray(run.feature_extractor(after)(images).features, np.float64)
     features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)  # kNN sees directions only
     points = project(features, settings["seed"])
     return {"points": points.round(4).tolist(), "task": task.tolist(), "label": label.tolist()}

@@ -1,23 +1,23 @@
-"""The maps that a stage makes of single images (the paper's fig. 4)."""
+"""The feature maps that one stage makes of single test images (the paper's fig. 4)."""
 
 import jax
 import numpy as np
 
-from ucl_jax.errors import choose, require
+from ucl_jax.errors import require, user_choice
 from ucl_jax.probes.base import Probe, Settings, finite
-from ucl_jax.subject import Subject
+from ucl_jax.probes.trained_run import TrainedRun
 
 
-def _measure(subject: Subject, after: int, settings: Settings) -> dict:
-    count = subject.stream.num_tasks
+def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
+    count = run.stream.num_tasks
     tasks = settings["tasks"] or (0, round(0.65 * (count - 1)))  # of 20 tasks the paper shows T0 and T13
     require(all(0 <= task < count for task in tasks), f"feature_maps.tasks is {tasks}; there are {count} tasks")
-    maps = jax.jit(subject.objective(after).maps)
+    maps = jax.jit(run.objective(after).maps)
     items = []
     for task in tasks:
-        images, labels, _ = subject.test_images(settings["images"], [task])
-        stages = maps(*subject.network(after), images)
-        shown = np.asarray(choose("feature_maps.stage", settings["stage"], stages), np.float32)
+        images, labels, _ = run.test_images(settings["images"], [task])
+        stages = maps(run.network(after), images)
+        shown = np.asarray(user_choice("feature_maps.stage", settings["stage"], stages), np.float32)
         for image, label, of_image in zip(images, labels, shown):
             busiest = np.argsort(-of_image.std((0, 1)), kind="stable")[: settings["channels"]]
             channels = np.sort(busiest)
@@ -36,9 +36,9 @@ def _measure(subject: Subject, after: int, settings: Settings) -> dict:
 feature_maps = Probe(
     settings={
         "stage": "stage2",
-        "tasks": (),  # () are the first, and one at two thirds
+        "tasks": (),  # () takes the first task, and one at about two thirds
         "images": 2,  # of each task
-        "channels": 8,  # those that vary most over the image
+        "channels": 8,  # the channels that vary most over the image
     },
     measure=_measure,
 )

@@ -1,24 +1,24 @@
-"""Where a network is, and whether its features collapse."""
+"""How far the parameters of a network have moved, and whether its features collapse."""
 
 import numpy as np
 
-from ucl_jax import geometry as shapes
+from ucl_jax.evaluation import representation as shapes
 from ucl_jax.probes.base import Probe, Settings, finite
-from ucl_jax.subject import Subject
+from ucl_jax.probes.trained_run import TrainedRun
 
 
-def _measure(subject: Subject, after: int, settings: Settings) -> dict:
-    backbone = subject.objective(after).backbone
-    here = backbone(subject.network(after)[0])
+def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
+    backbone = run.objective(after).backbone
+    here = backbone(run.network(after).params)
 
     def distance(other):
-        return shapes.l2_distance(here, backbone(subject.network(other)[0]))
+        return shapes.l2_distance(here, backbone(run.network(other).params))
 
-    features = np.concatenate([task.query for task in subject.features(after, own_stage=False)])
+    features = np.concatenate([task.query for task in run.features(after, own_phase=False)])
     deviation = shapes.deviation(features)
     return {
         "l2_from_random": distance(0),
-        "l2_from_previous": distance(after - 1) if after - 1 in subject.checkpoints else None,
+        "l2_from_previous": distance(after - 1) if after - 1 in run.afters else None,
         "effective_rank": shapes.effective_rank(features),
         "dimensions": features.shape[1],
         "deviation_mean": float(deviation.mean()),

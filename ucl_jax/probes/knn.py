@@ -2,19 +2,19 @@
 
 import itertools
 
-from ucl_jax import evaluate
+from ucl_jax.evaluation import evaluators
 from ucl_jax.probes.base import Probe, Settings
-from ucl_jax.subject import Subject
+from ucl_jax.probes.trained_run import TrainedRun
 
 
-def _measure(subject: Subject, after: int, settings: Settings) -> dict:
-    seen, classes = subject.seen(after), subject.stream.classes
-    own, present = (subject.features(after, own_stage) for own_stage in (True, False))
+def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
+    seen, classes = run.seen(after), run.stream.classes
+    own, present = (run.features(after, own_phase) for own_phase in (True, False))
     rows = []
     for asked, temperature in itertools.product(settings["k"], settings["temperature"]):
-        k = neighbours(subject, after, asked)
-        one = evaluate.KnnSettings(k, "fixed", temperature)
-        task, together = evaluate.knn_task(own, seen, one, classes), evaluate.knn_all(present, seen, one, classes)
+        k = neighbours(run, after, asked)
+        one = evaluators.KnnSettings(k, "fixed", temperature)
+        task, together = evaluators.knn_task(own, seen, one, classes), evaluators.knn_all(present, seen, one, classes)
         used = {"task": task.k, "all": together.k}  # fewer than k where a bank is smaller
         rows.append(
             {"k": k, "temperature": temperature, "task": task.accuracy, "all": together.accuracy, "k_used": used}
@@ -22,9 +22,15 @@ def _measure(subject: Subject, after: int, settings: Settings) -> dict:
     return {"rows": rows}
 
 
-def neighbours(subject: Subject, after: int, asked: int | str) -> int:
-    """A number of neighbours: itself, "run" for the run's own, or "tasks" for the tasks seen (the official release)."""
-    named = {"run": subject.config.eval.knn_k, "tasks": subject.seen(after)}
+def neighbours(run: TrainedRun, after: int, asked: int | str) -> int:
+    """Returns the number of neighbours that a setting asks for.
+
+    Args:
+      run: gives what words stand for.
+      after: the number of tasks that the network has learned.
+      asked: a number; or "run" for that of the run's config; or "tasks" for the tasks seen, as the official code.
+    """
+    named = {"run": run.evaluation.knn.k, "tasks": run.seen(after)}
     return named[asked] if asked in named else int(asked)
 
 

@@ -1,20 +1,20 @@
-"""Linear classifiers on frozen features, with all labels or a part of them."""
+"""The accuracy of linear classifiers on frozen features, trained with all labels or a part of them."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from ucl_jax import linear as classifiers
-from ucl_jax.evaluate import TaskFeatures
+from ucl_jax.evaluation import linear as classifiers
+from ucl_jax.evaluation.evaluators import TaskFeatures
 from ucl_jax.probes.base import Probe, Settings, accuracy, each
-from ucl_jax.subject import Subject
+from ucl_jax.probes.trained_run import TrainedRun
 
 
-def _measure(subject: Subject, after: int, settings: Settings) -> dict:
-    seen = subject.seen(after)
+def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
+    seen = run.seen(after)
 
     def judge(tasks: Sequence[TaskFeatures]):
-        """One classifier for all of the tasks: its accuracy on each, and its penalty."""
+        """Trains one classifier for all of `tasks`; returns its accuracy on each task, and its penalty."""
         banks = [bank_of(task, settings) for task in tasks]
         bank, label = (np.concatenate(parts) for parts in zip(*banks))
         query = np.concatenate([task.query for task in tasks])
@@ -23,8 +23,8 @@ def _measure(subject: Subject, after: int, settings: Settings) -> dict:
         parts = np.split(predicted, borders)
         return [accuracy(part, task.query_label) for part, task in zip(parts, tasks)], penalty
 
-    alone = [judge([task]) for task in subject.features(after, own_stage=True)]
-    present = subject.features(after, own_stage=False)
+    alone = [judge([task]) for task in run.features(after, own_phase=True)]
+    present = run.features(after, own_phase=False)
     together, penalty = judge(present[:seen])
     return {
         "task": [row[0] for row, _ in alone],
@@ -35,7 +35,7 @@ def _measure(subject: Subject, after: int, settings: Settings) -> dict:
 
 
 def bank_of(task: TaskFeatures, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
-    """The part of a task's training features and labels that the classifier may see."""
+    """Returns the training features [N, F] and labels int32 [N] of a task that the classifier may see."""
     index = classifiers.subset(task.bank_label, settings["fraction"], settings["seed"])
     return task.bank[index], task.bank_label[index]
 
@@ -43,7 +43,17 @@ def bank_of(task: TaskFeatures, settings: Settings) -> tuple[np.ndarray, np.ndar
 def predict(
     bank: np.ndarray, label: np.ndarray, query: np.ndarray, settings: Settings
 ) -> tuple[np.ndarray, float | None]:
-    """The classes [Q] of query features [Q, F], and the penalty that ridge regression chose."""
+    """Trains the classifier that `settings` name, and classifies test features.
+
+    Args:
+      bank: training features [N, F].
+      label: int32 [N].
+      query: test features [Q, F].
+      settings: of this probe, for one case.
+
+    Returns:
+      Predicted classes int32 [Q], and the penalty that ridge regression chose; None for SGD.
+    """
     return SOLVERS[settings["solver"]](bank, label, query, settings)
 
 
@@ -55,12 +65,12 @@ def _sgd(bank, label, query, settings):
     return classifiers.sgd(bank, label, query, seed=settings["seed"], **{key: settings[key] for key in OF_SGD}), None
 
 
-def _cases(subject: Subject, settings: Settings) -> list[Settings]:
-    """A case for each solver and fraction, with the settings of that solver alone."""
+def _cases(run: TrainedRun, settings: Settings) -> list[Settings]:
+    """Returns a case for each solver and fraction, without the settings of the other solver."""
     others = {"ridge": OF_SGD, "sgd": ("penalties",)}
     return [
         {key: value for key, value in case.items() if key not in others[case["solver"]]}
-        for case in each("solver", "fraction")(subject, settings)
+        for case in each("solver", "fraction")(run, settings)
     ]
 
 
@@ -71,9 +81,9 @@ PENALTIES = tuple(10.0**power for power in range(-4, 6))
 linear = Probe(
     settings={
         "solver": ("ridge", "sgd"),
-        "fraction": (0.01, 0.1, 1.0),  # of the labels
-        "penalties": PENALTIES,  # of ridge regression, to choose from
-        "epochs": 100,  # of SGD, and what follows
+        "fraction": (0.01, 0.1, 1.0),  # parts of the labels that are used
+        "penalties": PENALTIES,  # those that ridge regression chooses from
+        "epochs": 100,  # this and what follows are for SGD
         "batch_size": 256,
         "learning_rate": 0.1,
         "momentum": 0.9,

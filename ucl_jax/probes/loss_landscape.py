@@ -1,21 +1,25 @@
-"""The loss around a network on a plane of two random, filter-normalised directions (Li et al. 2018; fig. 5)."""
+"""The loss around a network, on a plane of two random, filter-normalised directions (Li et al. 2018).
+
+It is the paper's fig. 5.
+"""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ucl_jax import losses
 from ucl_jax.errors import require
 from ucl_jax.models.layers import dense_init
+from ucl_jax.objectives import losses
 from ucl_jax.probes.base import Probe, Settings, each, finite
-from ucl_jax.subject import Subject
-from ucl_jax.types import Array, Batch, PyTree
+from ucl_jax.probes.trained_run import TrainedRun
+from ucl_jax.types import Array, Batch, Clock, Params, Variables
 
 
-def filter_normalised(key: Array, params: PyTree) -> PyTree:
-    """A random direction in which every filter has the length of that filter of `params` (Li et al. 2018, section 4).
+def filter_normalised(key: Array, params: Params) -> Params:
+    """Draws a direction in which every filter is as long as that filter in `params` (Li et al. 2018, section 4).
 
-    A filter is what makes one output: a slice of the last axis. Biases, and scales and shifts of batch norm, stay.
+    A filter is all that makes one output: a slice of the last axis. The direction is zero for biases, and for scales
+    and shifts of batch norm.
     """
     leaves, structure = jax.tree.flatten(params)
 
@@ -34,53 +38,56 @@ def filter_normalised(key: Array, params: PyTree) -> PyTree:
 def random_classifier(key: Array, features: int, classes: int) -> tuple[Array, Array]:
     """Draws the weight [features, classes] and the bias [classes] of a linear classifier as `torch.nn.Linear` does.
 
-    Both are uniform in +-1 / sqrt(features).
+    Both are uniform between -1 / sqrt(features) and 1 / sqrt(features).
     """
     weight_key, bias_key = jax.random.split(key)
     return dense_init(weight_key, (features, classes)), dense_init(bias_key, (classes,), fan_in=features)
 
 
-def _classifier_loss(objective, model_state, batch, classes, key):
-    """Cross-entropy of a random linear classifier of the task's classes on frozen features, the paper's."""
+def _classifier_loss(objective, state, batch, classes, key):
+    """Makes the paper's loss: the cross-entropy of a random linear classifier of the task's classes, on features."""
     place = jnp.argmax(batch.label[:, None] == jnp.asarray(classes)[None, :], axis=1)
     target = jax.nn.one_hot(place, len(classes))
 
     def loss(params):
-        features = objective.features(params, model_state, batch.image).features
+        features = objective.features(Variables(params, state), batch.image).features
         weight, bias = random_classifier(key, features.shape[1], len(classes))
         return losses.cross_entropy(features @ weight + bias[None, :], target)
 
     return loss
 
 
-def _objective_loss(objective, model_state, batch, classes, key):
-    """The objective itself, on views and batch statistics as in training; the same views everywhere on the plane."""
-    views = objective.views(jax.random.split(key, len(batch.label)), batch)
-    return lambda params: objective.loss(params, model_state, views)[0]
+def _objective_loss(objective, state, batch, classes, key):
+    """Makes the loss of the objective as in training, with the same views everywhere on the plane."""
+    views = objective.views(jax.random.split(key, len(batch.label)), batch, "present")
+    zero = jnp.zeros((), jnp.int32)
+    clock = Clock(zero, zero, zero, zero)  # where a run starts
+    return lambda params: objective.loss(Variables(params, state), views, clock)[0]
 
 
 LOSSES = {"classifier": _classifier_loss, "objective": _objective_loss}
 
 
-def _measure(subject: Subject, after: int, settings: Settings) -> dict:
+def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
     make = LOSSES[settings["loss"]]
     task, points = settings["task"], settings["points"]
-    require(task < subject.stream.num_tasks, f"loss_landscape.task is {task}; there is no such task")
+    require(task < run.stream.num_tasks, f"loss_landscape.task is {task}; there is no such task")
     require(points % 2 == 1, f"loss_landscape.points is {points}; it must be odd")
-    data = subject.stream.task(task)
+    data = run.stream.task(task)
     index = np.random.default_rng(settings["seed"]).permutation(len(data.train_label))[: settings["images"]]
-    batch = Batch(data.train_image[index], data.train_label[index], np.ones(len(index), bool))
-    params, model_state = subject.network(after)
+    arrays = data.train_image[index], data.train_label[index], np.ones(len(index), bool)
+    batch = Batch(*map(jnp.asarray, arrays))
+    network = run.network(after)
     one, two, key = jax.random.split(jax.random.key(settings["seed"]), 3)
-    directions = filter_normalised(one, params), filter_normalised(two, params)
-    loss = make(subject.objective(after), model_state, batch, subject.stream.classes[task], key)
+    directions = filter_normalised(one, network.params), filter_normalised(two, network.params)
+    loss = make(run.objective(after), network.state, batch, run.stream.classes[task], key)
 
     @jax.jit
     def at(x, y):
-        return loss(jax.tree.map(lambda p, a, b: p + x * a + y * b, params, *directions))
+        return loss(jax.tree.map(lambda p, a, b: p + x * a + y * b, network.params, *directions))
 
     steps = np.linspace(-settings["span"], settings["span"], points, dtype=np.float32)
-    values = [[finite(at(x, y)) for y in steps] for x in steps]  # first direction x second
+    values = [[finite(at(x, y)) for y in steps] for x in steps]  # rows: first direction; columns: second
     return {"steps": steps.round(6).tolist(), "loss": values, "images": len(index)}
 
 
@@ -88,10 +95,10 @@ loss_landscape = Probe(
     settings={
         "loss": ("classifier", "objective"),
         "task": (0,),
-        "points": 11,  # a side
-        "span": 1.0,  # in lengths of the filters
+        "points": 11,  # on each side of the plane
+        "span": 1.0,  # from the network to an edge, in lengths of the filters
         "images": 256,
-        "seed": 0,  # of the directions: the same for every network of one shape
+        "seed": 0,  # decides images and directions; equal for networks of one shape
     },
     measure=_measure,
     cases=each("loss", "task"),

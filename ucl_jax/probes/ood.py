@@ -1,25 +1,30 @@
-"""Frozen features on other data sets than the run's: kNN as in the paper's Table 2, and a linear classifier."""
+"""The accuracy of frozen features on other data sets than that of the run.
+
+By kNN, as in the paper's Table 2, and by a linear classifier.
+"""
+
+import numpy as np
 
 from ucl_jax.data import prepare
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.errors import require
-from ucl_jax.evaluate import TaskFeatures, knn_accuracy, put_bank
-from ucl_jax.paper import DATASETS
+from ucl_jax.evaluation.evaluators import TaskFeatures, knn_accuracy, put_bank
 from ucl_jax.probes.base import Probe, Settings, accuracy, each
 from ucl_jax.probes.knn import neighbours
 from ucl_jax.probes.linear import PENALTIES, predict
-from ucl_jax.subject import Subject
+from ucl_jax.probes.trained_run import TrainedRun
+from ucl_jax.results.paper import DATASETS
 
 
-def _measure(subject: Subject, after: int, settings: Settings) -> dict:
+def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
     name = settings["dataset"]
-    with subject.other_data(name, settings["train_images"], settings["test_images"]) as stream:
+    with run.other_data(name, settings["train_images"], settings["test_images"]) as stream:
         data = stream.task(0)
         num_classes = len(stream.classes[0])
-    read = subject.reader(after, subject.seeing(name))
-    bank, query = (read(images).features for images in (data.train_image, data.test_image))
+    read = run.feature_extractor(after, run.normalised_for(name))
+    bank, query = (np.asarray(read(images).features) for images in (data.train_image, data.test_image))
     task = TaskFeatures(bank, data.train_label, query, data.test_label)
-    k = min(neighbours(subject, after, settings["k"]), len(bank))
+    k = min(neighbours(run, after, settings["k"]), len(bank))
     solver = {"solver": "ridge", "penalties": settings["penalties"], "seed": settings["seed"]}
     predicted, penalty = predict(bank, data.train_label, query, solver)
     return {
@@ -33,22 +38,27 @@ def _measure(subject: Subject, after: int, settings: Settings) -> dict:
     }
 
 
-def datasets(subject: Subject, settings: Settings) -> list[Settings]:
-    """A case for each data set; "available" are those of DATASETS that are prepared here, but the run's own."""
+def datasets(run: TrainedRun, settings: Settings) -> list[Settings]:
+    """Returns a case for each data set.
+
+    The word "available" stands for those of DATASETS that are prepared here, without that of the run.
+
+    Raises:
+      UsageError: none is available.
+    """
     if settings["dataset"] == ("available",):
         found = [
             name
             for name in DATASETS
-            if name != subject.config.benchmark.name
-            and prepare.find_prepared(BENCHMARKS[name].tfds_name, subject.data_dir)
+            if name != run.stream_settings.name and prepare.find_prepared(BENCHMARKS[name].tfds_name, run.data_dir)
         ]
         require(
             bool(found),
-            f"none of {', '.join(DATASETS)} is prepared in {prepare.resolve_data_dir(subject.data_dir)}: "
+            f"none of {', '.join(DATASETS)} is prepared in {prepare.resolve_data_dir(run.data_dir)}: "
             "python -m ucl_jax.data.prepare mnist",
         )
         settings = settings | {"dataset": tuple(found)}
-    return each("dataset")(subject, settings)
+    return each("dataset")(run, settings)
 
 
 ood = Probe(

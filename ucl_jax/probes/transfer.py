@@ -1,14 +1,17 @@
-"""Forward and backward transfer (Lopez-Paz & Ranzato 2017) of kNN within the task; the baseline is untrained."""
+"""Forward and backward transfer (Lopez-Paz & Ranzato 2017) of kNN within the task.
 
-from ucl_jax import evaluate, metrics, train
+The baseline of forward transfer is the untrained network.
+"""
+
 from ucl_jax.errors import require
+from ucl_jax.evaluation import accuracy_matrix, evaluators
 from ucl_jax.probes.base import Probe, Settings
-from ucl_jax.subject import Subject
+from ucl_jax.probes.trained_run import TrainedRun
 
 
-def _measure(subject: Subject, after: None, settings: Settings) -> dict:
-    chosen, classes = train.knn_settings(subject.config), subject.stream.classes
-    kept, tasks = subject.checkpoints[1:], len(subject.stream.train_sizes)
+def _measure(run: TrainedRun, after: None, settings: Settings) -> dict:
+    chosen, classes = run.evaluation.knn, run.stream.classes
+    kept, tasks = run.afters[1:], len(run.stream.train_sizes)
     require(
         len(kept) == tasks,
         f"transfer needs the network after each of {tasks} tasks, kept are {', '.join(map(str, kept))}: "
@@ -16,17 +19,17 @@ def _measure(subject: Subject, after: None, settings: Settings) -> dict:
     )
 
     def row(after):
-        features = subject.features(after, own_stage=True)
-        return evaluate.knn_task(features, subject.seen(after), chosen, classes).accuracy
+        features = run.features(after, own_phase=True)
+        return evaluators.knn_task(features, run.seen(after), chosen, classes).accuracy
 
-    initial, *matrix = map(row, subject.checkpoints)
+    initial, *matrix = map(row, run.afters)
     return {
         "matrix": matrix,
         "random_init": initial,
-        "forward": metrics.forward_transfer(matrix, initial),
-        "backward": metrics.backward_transfer(matrix),
-        "learning_accuracy": metrics.learning_accuracy(matrix),
+        "forward": accuracy_matrix.forward_transfer(matrix, initial),
+        "backward": accuracy_matrix.backward_transfer(matrix),
+        "learning_accuracy": accuracy_matrix.learning_accuracy(matrix),
     }
 
 
-transfer = Probe(settings={}, measure=_measure, whole=True)
+transfer = Probe(settings={}, measure=_measure, whole_run=True)

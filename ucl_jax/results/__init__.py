@@ -1,1 +1,1 @@
-"""Results of runs: what they are, and reading them. Nothing here needs JAX."""
+"""Reads and compares the results of runs, and makes tables, figures and a page of them. Nothing here needs JAX."""

@@ -1,39 +1,64 @@
-"""Reads the files of a run folder: the one place where they are checked.
+"""Reads the files of a run folder, and is the one place where they are checked.
 
-Each function returns what the file holds, as JSON, and raises UsageError, in a line that names the file and the place
-in it, for a file that is not there, is no JSON, or is not of its type in `ucl_jax.results.schema`.
+Each function raises UsageError for a file that is missing, is no JSON, or does not have its type in
+`ucl_jax.results.schema`; the message is one line that names the file and the place in it. The schema is imported by the
+first file that is read, for that takes time, which `--help` should not wait for.
 """
 
-import functools
+from __future__ import annotations
+
 import math
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ucl_jax import settings
-from ucl_jax.errors import UsageError
+from ucl_jax.errors import UsageError, require
 
-# No file that a run or its probes write comes near; what is larger is not read into memory.
+if TYPE_CHECKING:
+    from ucl_jax.results.schema import RunResult
+
+# Files that a run or its probes write stay far below these sizes; larger ones are not read into memory.
 MOST_BYTES = 2**27
 MOST_BYTES_OF_A_LINE = 2**16
 ADVICE = "put it right, or take another folder"
 LINE_ADVICE = "mend or remove that line"
 
 
-def read_results(path: pathlib.Path) -> dict[str, Any]:
-    """Returns what a results.json holds."""
-    from ucl_jax.results import schema  # slow to import: not for --help
+def load_results(workdir: pathlib.Path) -> RunResult:
+    """Returns the result of a run, given its folder or the path of a results file, NAME.json.
+
+    Raises:
+      UsageError: there is no such file, or it is damaged.
+    """
+    path = pathlib.Path(workdir)
+    path = path if path.suffix == ".json" else path / "results.json"
+    require(path.exists(), f"{workdir} is no run folder with a results.json, or no run there has finished a task")
+    return read_results(path)
+
+
+def read_results(path: pathlib.Path) -> RunResult:
+    """Returns the result that a results.json holds.
+
+    Raises:
+      UsageError: it cannot be read, is of another version, or is damaged.
+    """
+    from ucl_jax.results.schema import OtherVersion, RunResult
 
     content = _parse(path, _read(path))
-    result = _check(path, content, schema.RunResult)
-    for place, record in enumerate(result.analysis):
-        settings, values = schema.RECORDS.get(record.probe, (dict, dict))
-        _check(path, record.settings, settings, ("analysis", place, "settings"))
-        _check(path, record.values, values, ("analysis", place, "values"))
-    return content
+    try:
+        return RunResult.from_json(content)
+    except OtherVersion as error:
+        raise UsageError(f"{path} {error}; run it again, or read it with the program that wrote it") from error
+    except ValueError as error:
+        raise _damaged(path, str(error)) from error
 
 
-def read_config(path: pathlib.Path) -> dict[str, Any]:
-    """Returns what a config.json holds; tuples of a recipe are lists there."""
+def read_saved_config(path: pathlib.Path) -> dict[str, Any]:
+    """Returns the config tree that a config.json holds; what is a tuple in a recipe is a list there.
+
+    Raises:
+      UsageError: it cannot be read, is damaged, or holds a value that `ucl_jax.settings` does not allow.
+    """
     content = _parse(path, _read(path))
     if not isinstance(content, dict):
         raise _damaged(path, "it is no JSON object")
@@ -42,17 +67,24 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
-    """Returns the records of a metrics.jsonl; a last line that was cut off by a kill is left out."""
-    from ucl_jax.results import schema
+    """Returns the records of a metrics.jsonl, without a last line that is incomplete because the run was killed.
 
-    records = []
+    Raises:
+      UsageError: it cannot be read, or a line is damaged.
+    """
+    from ucl_jax.results import fields, schema
+
+    records: list[dict[str, Any]] = []
     try:
         with path.open("rb") as file:
             while (line := file.readline(MOST_BYTES_OF_A_LINE)).endswith(b"\n"):
                 where = f"{path}, line {len(records) + 1}"
                 record = _parse(where, line, LINE_ADVICE)
-                for kind in (schema.Numbers, schema.MetricsRecord):
-                    _check(where, record, kind, advice=LINE_ADVICE)
+                try:
+                    for kind in (schema.Numbers, schema.MetricsRecord):
+                        fields.read_as(kind, record)
+                except ValueError as error:
+                    raise _damaged(where, str(error), LINE_ADVICE) from error
                 records.append(record)
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}); {ADVICE}") from error
@@ -62,6 +94,7 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def _read(path: pathlib.Path) -> bytes:
+    """Returns the content of a file; raises UsageError where it cannot be read or is larger than MOST_BYTES."""
     try:
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
@@ -73,7 +106,7 @@ def _read(path: pathlib.Path) -> bytes:
 
 
 def _parse(where: str | pathlib.Path, data: bytes, advice: str = ADVICE) -> Any:
-    """What JSON says, in UTF-8, at most 200 levels deep and without numbers that are not finite."""
+    """Returns what JSON text in UTF-8 holds, at most 200 levels deep and with finite numbers only."""
     from pydantic_core import from_json
 
     try:
@@ -85,7 +118,7 @@ def _parse(where: str | pathlib.Path, data: bytes, advice: str = ADVICE) -> Any:
 
 
 def _require_finite(tree: Any) -> None:
-    """Raises ValueError for a number too large for a float, such as 1e400."""
+    """Raises ValueError where a tree holds a number too large for a float, such as 1e400."""
     if isinstance(tree, dict):
         tree = tree.values()
     elif not isinstance(tree, list):
@@ -97,25 +130,7 @@ def _require_finite(tree: Any) -> None:
             raise ValueError("a number is out of range")
 
 
-@functools.cache
-def _adapter(kind: Any):
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(kind)
-
-
-def _check(where: str | pathlib.Path, content: Any, kind: Any, place: tuple = (), advice: str = ADVICE) -> Any:
-    """JSON as a type of `ucl_jax.results.schema`; `place` is where in the file it is."""
-    from pydantic import ValidationError
-
-    try:
-        return _adapter(kind).validate_python(content)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        keys = (f"[{key}]" if isinstance(key, int) else f".{key}" for key in (*place, *first["loc"]))
-        raise _damaged(where, f"${''.join(keys)}: {first['msg']}", advice) from error
-
-
 def _damaged(where: str | pathlib.Path, reason: str, advice: str = ADVICE) -> UsageError:
-    reason = reason if len(reason) <= 300 else f"{reason[:150]} ... {reason[-150:]}"  # it may quote the file
+    """Returns the error about a damaged file or line."""
+    reason = reason if len(reason) <= 300 else f"{reason[:150]} ... {reason[-150:]}"  # it may quote much of the file
     return UsageError(f"{where} is damaged ({reason}); {advice}")

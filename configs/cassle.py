@@ -1,0 +1,28 @@
+"""CaSSLe: a head predicts the past network's projections, by the objective itself (Fini et al., CVPR 2022).
+
+    python launch.py --config=configs/cassle.py
+    python launch.py --config=configs/cassle.py:cifar100,barlow_twins
+    python launch.py --config=configs/cassle.py:digits,byol                    # embedded data
+
+Not in the paper's tables. It is trained here on that paper's benchmarks with that paper's schedule, not with CaSSLe's
+own. It does not work with supervised, which has no projections.
+"""
+
+from configs import base
+
+
+def get_config(arg="cifar10"):
+    """Returns the config tree of CaSSLe for `arg`, benchmark[,objective]."""
+    benchmark, objective = base.parse(arg)
+    return base.tree(
+        benchmark,
+        objective,
+        recipe="cassle",
+        method=dict(
+            name="cassle",
+            weight=1.0,  # weight of the distillation loss
+            hidden_dim=256 if benchmark == "digits" else 2048,  # units of the hidden layer of the distillation head
+            # train | eval: the past network uses statistics of the batch, as in CaSSLe's code, or its running ones.
+            frozen_mode="train",
+        ),
+    )

@@ -1,0 +1,27 @@
+"""PFR: a projection of the features must stay close to past features (Gomez-Villa et al., CVPR workshops 2022).
+
+    python launch.py --config=configs/pfr.py
+    python launch.py --config=configs/pfr.py:cifar100,barlow_twins
+    python launch.py --config=configs/pfr.py:digits,supervised                 # embedded data
+
+Not in the paper's tables. It is trained here on that paper's benchmarks with that paper's schedule, not with PFR's own.
+"""
+
+from configs import base
+
+
+def get_config(arg="cifar10"):
+    """Returns the config tree of PFR for `arg`, benchmark[,objective]."""
+    benchmark, objective = base.parse(arg)
+    return base.tree(
+        benchmark,
+        objective,
+        recipe="pfr",
+        method=dict(
+            name="pfr",
+            weight=1.0,  # weight of the distillation loss
+            hidden_dim=48 if benchmark == "digits" else 256,  # units of the head's hidden layer: half of the features
+            # train | eval: the past network uses statistics of the batch, as in PFR's code, or its running ones.
+            frozen_mode="train",
+        ),
+    )

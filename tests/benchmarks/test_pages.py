@@ -1,0 +1,222 @@
+"""Tests studies: what is run, what is left out, and that the pages show what the saved results say."""
+
+import json
+import pathlib
+import re
+import subprocess
+
+import pytest
+
+from benchmarks import fidelity, measure, performance, profile_step, tables
+from tests import run_results
+from ucl_jax.errors import UsageError
+from ucl_jax.reproduce import __main__ as reproduce
+from ucl_jax.reproduce import jobs, studies
+from ucl_jax.reproduce.plan import saved_results
+from ucl_jax.results.compare import require_same_config
+
+ROOT = pathlib.Path(fidelity.__file__).parent.parent
+PAPER = [("supervised", 7), ("simsiam", 6), ("barlow_twins", 6)]  # the number of rows in Table 1
+
+
+def test_the_rows_are_those_of_table_1():
+    assert [(objective, len(studies.ROWS[objective])) for objective, _ in PAPER] == PAPER
+    for objective in studies.ROWS:
+        assert not set(studies.ROWS[objective]) & set(studies.EXTRA_ROWS[objective])
+    recipes = {recipe for rows in (studies.ROWS, studies.EXTRA_ROWS) for row in rows.values() for recipe in row}
+    assert (
+        recipes
+        == set(tables.METHODS)
+        == {path.stem for path in (ROOT / "configs").glob("*.py")} - {"base", "benchmarks", "objectives", "__init__"}
+    )
+
+
+@pytest.mark.parametrize("name", tables.PAGES)
+def test_pages_show_what_the_saved_results_say(name):
+    page = (ROOT / name).read_text()
+    assert "<!-- table " in page
+    assert tables.filled(page) == page, "run python -m benchmarks.tables"
+
+
+def test_tables_come_from_the_files(tmp_path, monkeypatch):
+    page = "a\n<!-- table one -->\nold\n<!-- end -->\nb\n<!-- table two -->\n<!-- end -->\n"
+    monkeypatch.setattr(tables, "TABLES", {"one": lambda: "new", "two": lambda: "2"})
+    assert tables.filled(page) == "a\n<!-- table one -->\nnew\n<!-- end -->\nb\n<!-- table two -->\n2\n<!-- end -->\n"
+
+
+def once(value):
+    return {"median": value, "least": value, "most": value}
+
+
+def test_tables_of_performance_say_what_was_measured_and_what_was_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(measure, "RESULTS", tmp_path)
+    assert {make() for make in performance.TABLES.values()} == {performance.MISSING}
+    where = {"device": "a machine", "python": "3", "jax": "1", "torch": None, "commit": "0123456789abcdef+changes"}
+    point = {"value": 8, "seconds": {"median": 0.25, "least": 0.2, "most": 0.5}, "flops": 1e9, "gflops_per_second": 4.0}
+    growth = {
+        "where": where,
+        "settings": {"base": {"batch": 8}, "knn": {"k": 200}},
+        "command": "python -m benchmarks.growth",
+        "sweeps": {"batch": [point, point | {"value": 16, "seconds": once(0.5), "flops": 2e9}]},
+        "bank": [],
+    }
+    (tmp_path / "growth.json").write_text(json.dumps(growth))
+    lines = re.sub(" +", " ", performance.TABLES["growth"]()).splitlines()
+    assert lines[2:4] == [
+        "| batch size | 8 | 0.250 (0.200..0.500) | 1.00 | 1 | 1.00 | 4 |",
+        "| batch size | 16 | 0.500 | 2.00 | 2 | 2.00 | 4 |",
+    ]
+    machine = "a machine, Python 3, JAX 1, commit 0123456789 with changes."
+    assert lines[-1] == f"The others are batch 8; `python -m benchmarks.growth`; {machine}"
+    assert performance.TABLES["growth-bank"]() == performance.MISSING  # the measurement was broken off before it
+
+
+def test_a_ratio_stands_beside_the_program_it_is_over(tmp_path, monkeypatch):
+    monkeypatch.setattr(measure, "RESULTS", tmp_path)
+    steps = {"ours": once(0.5), "torch_plain": once(1.0)}
+    result = {
+        "steps": {"demo": steps},
+        "images_per_second": {"demo": {"ours": once(128.0), "torch_plain": once(64.0)}},
+        "ratio_spread": {"demo": {"torch_plain": {"median": 2.0, "least": 1.5, "most": 2.5}}},
+        "first_seconds": {"demo": {"ours": 10.0, "torch_plain": 2.0}},
+        "programs": {"demo": {"ours": {"mode": "float32"}, "torch_plain": {"mode": "eager"}}},
+        "rounds": {"demo": {"ours": [0.5], "torch_plain": [1.0]}},
+        "failed": {"demo": {"torch_best": "no compiler"}},
+        "parts": {"demo": {}},
+        "command": "python -m benchmarks.step ",
+        "where": {"device": "a machine", "jax": "1", "commit": "0123"},
+    }
+    (tmp_path / "step.json").write_text(json.dumps(result))
+    lines = re.sub(" +", " ", performance.TABLES["step"]()).splitlines()
+    assert lines[2:4] == [
+        "| demo | ucl_jax | 0.500 | 128 | - | 10.0 |",
+        "| demo | PyTorch, plain | 1.00 | 64 | 2.00 (1.50..2.50) | 2.0 |",
+    ]
+    assert "`python -m benchmarks.step`; a machine, JAX 1, commit 0123." in lines
+    assert lines[-1] == "demo, PyTorch, best could not run: no compiler."
+    assert performance.TABLES["step-parts"]() == performance.MISSING
+
+
+def test_the_page_of_performance_has_every_table_of_it():
+    page = (ROOT / "docs/performance.md").read_text()
+    assert re.findall(r"<!-- table ([\w-]+) -->", page) == list(performance.TABLES)
+
+
+def test_operations_of_a_trace_are_summed_without_what_is_within_them():
+    def event(tid, ts, dur, name, **args):
+        return {"ph": "X", "pid": 1, "tid": tid, "ts": ts, "dur": dur, "name": name, "args": args}
+
+    def thread(tid, name):
+        return {"ph": "M", "pid": 1, "tid": tid, "name": "thread_name", "args": {"name": name}}
+
+    found = profile_step.operations(
+        [
+            thread(1, "tf_XLAEigen/1"),
+            event(1, 0, 100, "while.2", hlo_op="while.2"),
+            event(1, 10, 30, "dot.3", hlo_op="dot.3"),
+            event(1, 40, 60, "dot.4.clone", hlo_op="dot.4.clone"),
+            event(2, 0, 50, "dot.3", hlo_op="dot.3"),
+            event(2, 0, 999, "PjitFunction(step)"),
+        ]
+    )
+    assert found == {"dot": (140e-6, 3), "while": (10e-6, 1)}
+    # A GPU's trace repeats the operations in lines of steps and modules.
+    gpu = [thread(5, "Stream #13(Compute)"), thread(6, "XLA Ops")]
+    gpu += [event(5, 0, 7, "gemm_fusion_dot_5", hlo_op="gemm_fusion_dot.5"), event(5, 9, 2, "MemcpyD2D")]
+    gpu += [event(6, 0, 7, "gemm_fusion_dot.5", hlo_op="gemm_fusion_dot.5")]
+    assert profile_step.operations(gpu) == {"gemm_fusion_dot": (7e-6, 1), "MemcpyD2D": (2e-6, 1)}
+
+
+def test_bad_input_of_the_profile_is_one_line(tmp_path, capsys):
+    for arguments, message in (
+        (["--steps=0"], "error: --steps is 0"),
+        (["--dtype=float16"], "error: unknown --dtype 'float16'"),
+        (["--read"], f"error: --out: there is no trace in {tmp_path}"),
+    ):
+        assert profile_step.main([f"--out={tmp_path}", *arguments]) == 2
+        assert capsys.readouterr().err.startswith(message)
+
+
+def test_scripts_are_bash():
+    for script in (ROOT / "benchmarks").glob("*.sh"):
+        subprocess.run(["bash", "-n", script], check=True)
+
+
+def test_fidelity_names_are_different_and_its_recipes_exist():
+    names = [choice.name(seed) for choice in fidelity.CHOICES for seed in range(3)]
+    assert len(set(names)) == len(names)
+    for choice in fidelity.CHOICES:
+        assert choice.recipe in studies.ROWS[choice.objective] + studies.EXTRA_ROWS[choice.objective]
+
+
+def test_runs_that_differ_in_more_than_their_seed_are_not_averaged():
+    runs = [run_results.result(seed=seed, settings={"train.epochs": 40}) for seed in (0, 1)]
+    require_same_config(runs)
+    runs.append(run_results.result(seed=2, settings={"train.epochs": 60}))
+    with pytest.raises(UsageError, match=r"runs of lump .* differ in train\.epochs \(40, 40, 60\)"):
+        require_same_config(runs, {"train.batch_size"})
+    require_same_config(runs, {"train.epochs"})
+
+
+def test_saved_results_are_those_of_their_configs():
+    """Results in benchmarks/results count as finished runs, so that nobody trains them again."""
+    kept = fidelity.RESULTS / "table1-digits"
+    given = reproduce.parse(["table1", "--recipes=all"])
+    named = {run.name: run for run in studies.STUDIES["table1"].plan(given, "digits")}
+    assert {path.stem for path in kept.glob("*.json")} <= named.keys()
+    for path in kept.glob("*.json"):
+        assert saved_results(named[path.stem], kept).finished
+
+
+def test_the_other_choices_run_and_are_kept(tmp_path, monkeypatch, capsys):
+    """Real processes of a launch.py that only pretends to train run the other choices, and results are kept."""
+    (tmp_path / "launch.py").write_text(
+        "import json, pathlib, sys\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "from ucl_jax.recipes import read_config\n"
+        "flags = dict(word.split('=', 1) for word in sys.argv[1:])\n"
+        "if '/er.py' in flags['--config']: sys.exit('error: no luck')\n"
+        f"words = [word.replace('=configs/', {f'={ROOT}/configs/'!r}) for word in sys.argv[1:] if '--config' in word]\n"
+        "config = json.loads(read_config(words).to_json())\n"
+        "probe = {'matrix': [[90.0]], 'chance': 50.0}\n"
+        "results = {'version': 1, 'finished': True, 'argument': '', 'overrides': {}, 'config': config}\n"
+        "results['probes'] = {'knn_task': probe, 'knn_all': probe}\n"
+        "pathlib.Path(flags['--workdir'], 'results.json').write_text(json.dumps(results))\n"
+    )
+    monkeypatch.setattr(jobs, "LAUNCH", tmp_path / "launch.py")
+    monkeypatch.setattr(fidelity, "ROOT", tmp_path)
+    monkeypatch.setattr(fidelity, "RESULTS", tmp_path / "results")
+    chosen = ("method.target=output", "method.replay_from=buffer", "method.replay_view=strong")
+    some = [choice for choice in fidelity.CHOICES if choice.overrides[0] in chosen]
+    monkeypatch.setattr(fidelity, "CHOICES", some)
+    arguments = ["--seeds=2", "--jobs=2", "--override=train.epochs=3"]
+    assert fidelity.main([*arguments, "--dry-run"]) == 0
+    assert "6 runs: 0 finished, 6 to run" in capsys.readouterr().out
+    assert fidelity.main(arguments) == 1
+    assert "failed: digits/er-supervised-replay_view_strong-seed0: error: no luck" in capsys.readouterr().out
+    kept = sorted(path.stem for path in (tmp_path / "results/fidelity-digits").iterdir())
+    names = ("agem-supervised-replay_from_buffer", "der-barlow_twins-target_output")
+    assert kept == [f"{name}-seed{seed}" for name in names for seed in (0, 1)]
+    command = (tmp_path / "runs/fidelity-digits/der-barlow_twins-target_output-seed1/output.txt").read_text()
+    flags = "--config.seed=1 --config.method.target=output --config.train.epochs=3"
+    assert f"--config=configs/der.py:digits,barlow_twins {flags} " in command
+    assert fidelity.main([*arguments, "--only=der"]) == 0
+    assert "2 runs: 2 finished, 0 to run" in capsys.readouterr().out
+
+
+def test_bad_input_of_fidelity_is_one_line(capsys):
+    assert fidelity.main(["--sedes=2"]) == 2
+    assert capsys.readouterr().err.startswith("error: unrecognized arguments: --sedes=2; see python -m benchmarks.fid")
+
+
+def test_the_readme_shows_a_method_as_it_is():
+    assert f"```python\n{(ROOT / 'ucl_jax/methods/er.py').read_text()}```" in (ROOT / "README.md").read_text()
+
+
+def test_the_readmes_example_from_python_runs():
+    examples = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (example,) = [text for text in examples if "Offer" in text]
+    names = {}
+    exec(example, names)
+    assert names["recalled"].items.shape == (64, 32, 32, 3)
+    assert names["state"].offered == 640

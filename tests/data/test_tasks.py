@@ -1,0 +1,334 @@
+"""Tests tasks and batches against computations from scikit-learn's arrays, which share no code with the package."""
+
+import collections
+import concurrent.futures
+import itertools
+import threading
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from tests.data_helpers import REAL_DATA_DIR, SHAPES, stream_config, write_shapes
+from ucl_jax.data import prepare, tfds_source
+from ucl_jax.data.tasks import _subset, batch_indices, open_stream
+from ucl_jax.errors import UsageError
+
+SMALL = {"image_size": 8, "fit": "none"}  # the size in which digits are stored
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    tfds_source.load_builder("digits", str(folder))
+    write_shapes(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def open_digits(data_dir):
+    """Provides open_digits(**overrides) -> TaskStream; closes all streams at the end of the test."""
+    opened = []
+
+    def open_one(**overrides):
+        opened.append(open_stream(stream_config("digits", **{**SMALL, **overrides}), data_dir))
+        return opened[-1]
+
+    yield open_one
+    for one in opened:
+        one.close()
+
+
+def image_set(images):
+    return collections.Counter(image.tobytes() for image in images)
+
+
+def every(task_stream):
+    return [task_stream.task(task) for task in range(task_stream.num_tasks)]
+
+
+# Tasks
+
+
+def test_tasks_are_disjoint_in_class_and_complete(open_digits):
+    digits = load_digits()
+    label_of = {}
+    for image, label in zip(digits.images, digits.target):
+        label_of[np.repeat(np.rint(image * 255 / 16).astype(np.uint8), 3).tobytes()] = label
+    tasks = open_digits()
+    assert tasks.classes == ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))
+    assert (tasks.num_classes, tasks.num_tasks) == (10, 5)
+    seen = collections.Counter()
+    for task, data in enumerate(every(tasks)):
+        for images, labels in (data[:2], data[2:]):
+            assert (images.dtype, labels.dtype) == (np.uint8, np.int32)
+            assert images.shape == (len(labels), 8, 8, 3)
+            assert [label_of[image.tobytes()] for image in images] == labels.tolist()
+            assert set(labels) == {2 * task, 2 * task + 1}
+            seen += image_set(images)
+        assert tasks.train_sizes[task] == len(data.train_label)
+        assert len(data.test_label) == sum((digits.target == label).sum() // 5 for label in tasks.classes[task])
+    assert seen.total() == 1797
+    assert sum(tasks.train_sizes) == 1442
+    assert set(seen) == set(label_of)
+
+
+def test_default_digits_are_as_stored(data_dir):
+    with open_stream(stream_config("digits"), data_dir) as tasks:
+        assert tasks.task(4).train_image.shape[1:] == (8, 8, 3)
+
+
+def test_another_data_set_by_config_alone(data_dir):
+    with open_stream(stream_config(SHAPES), data_dir) as tasks:
+        assert (tasks.train_sizes, tasks.num_classes) == ((20, 20, 20), 3)
+        for task in range(3):
+            data = tasks.task(task)
+            assert sorted(data.train_image[:, 6, 6, 0]) == list(range(task, 60, 3))
+            assert sorted(data.test_image[:, 6, 6, 0]) == list(range(task, 30, 3))
+
+
+def test_class_order_is_a_permutation_by_its_seed(open_digits):
+    tasks = open_digits(class_order_seed=3)
+    order = list(itertools.chain(*tasks.classes))
+    assert sorted(order) == list(range(10))
+    assert order == np.random.default_rng(3).permutation(10).tolist()
+    assert set(tasks.task(0).test_label) == set(tasks.classes[0])
+    assert open_digits(class_order_seed=3).classes == tasks.classes != open_digits(class_order_seed=4).classes
+
+
+def test_class_order_keeps_the_classes_of_the_benchmark(open_digits):
+    tasks = open_digits(num_tasks=2, class_order_seed=1)
+    assert sorted(itertools.chain(*tasks.classes)) == [0, 1, 2, 3]
+
+
+# Few-shot and validation
+
+
+def test_few_shot_is_balanced_nested_and_spares_the_test_set(open_digits):
+    full, small, large = (open_digits(examples_per_task=n) for n in (0, 21, 60))
+    assert (small.train_sizes, large.train_sizes) == ((21,) * 5, (60,) * 5)
+    for a, b, c in zip(every(small), every(large), every(full)):
+        assert sorted(np.unique(a.train_label, return_counts=True)[1]) == [10, 11]
+        assert np.unique(b.train_label, return_counts=True)[1].tolist() == [30, 30]
+        assert image_set(a.train_image) < image_set(b.train_image) < image_set(c.train_image)
+        np.testing.assert_array_equal(a.test_image, c.test_image)
+
+
+def test_few_shot_examples_are_those_of_the_documented_rule(open_digits):
+    """The few examples are chosen by a fixed rule, so that a later version trains on the same images."""
+    full, few = open_digits().task(1), open_digits(examples_per_task=10, subset_seed=2).task(1)
+    chosen = [np.random.default_rng([2, c]).permutation(np.flatnonzero(full.train_label == c))[:5] for c in (2, 3)]
+    np.testing.assert_array_equal(few.train_image, full.train_image[np.sort(np.concatenate(chosen))])
+
+
+def test_few_shot_of_a_class_that_runs_out():
+    """When a class has no examples left, `_subset` takes more of the other classes."""
+    pools = [np.array([5, 9]), np.array([1, 2, 3, 4])]
+    assert _subset(pools, 5, "", "").tolist() == [1, 2, 3, 5, 9]
+    assert _subset(pools, 3, "", "").tolist() == [1, 5, 9]
+
+
+def test_subsets_are_fixed_by_their_seed_whatever_the_class_order(open_digits):
+    few = {"examples_per_task": 20, "test_examples_per_task": 10}
+
+    def union(**overrides):
+        tasks = every(open_digits(**few, **overrides))
+        return image_set(np.concatenate([image for task in tasks for image in (task.train_image, task.test_image)]))
+
+    assert union() == union()
+    assert union() == union(class_order_seed=5)
+    assert union() != union(subset_seed=1)
+
+
+def test_the_subset_follows_the_seed_of_the_run_where_that_is_asked_for(data_dir):
+    def images(subset_seed, seed):
+        few = {**SMALL, "examples_per_task": 20, "subset_seed": subset_seed}
+        with open_stream(stream_config("digits", **few), data_dir, seed) as tasks:
+            return image_set(np.concatenate([task.train_image for task in every(tasks)]))
+
+    assert images(-1, 3) == images(3, 0) != images(0, 3) == images(-1, 0)
+
+
+def test_fewer_test_examples(open_digits):
+    for few, full in zip(every(open_digits(test_examples_per_task=12)), every(open_digits())):
+        assert np.unique(few.test_label, return_counts=True)[1].tolist() == [6, 6]
+        assert image_set(few.test_image) < image_set(full.test_image)
+        np.testing.assert_array_equal(few.train_image, full.train_image)
+
+
+def test_validation_is_a_stratified_part_of_the_training_split(open_digits):
+    for held, full in zip(every(open_digits(validation_fraction=0.25)), every(open_digits())):
+        assert image_set(held.train_image) + image_set(held.test_image) == image_set(full.train_image)
+        for label in np.unique(full.train_label):
+            size = (full.train_label == label).sum()
+            assert abs((held.test_label == label).sum() - size / 4) <= 0.5
+
+
+def test_validation_needs_no_test_split_and_few_shot_spares_it(open_digits):
+    held = open_digits(validation_fraction=0.25, test_split="none such")
+    few = open_digits(validation_fraction=0.25, test_split="none such", examples_per_task=50)
+    for a, b in zip(every(held), every(few)):
+        np.testing.assert_array_equal(a.test_image, b.test_image)
+        assert len(b.train_label) == 50
+        assert image_set(b.train_image) < image_set(a.train_image)
+
+
+# Training tasks
+
+
+def test_training_gives_a_tasks_own_arrays(open_digits):
+    tasks = open_digits()
+    image, label = tasks.training(3)
+    assert image is tasks.task(3).train_image
+    assert label is tasks.task(3).train_label
+
+
+def test_joint_trains_on_the_union_and_evaluates_per_task(open_digits):
+    joint, apart = open_digits(joint=True), open_digits()
+    assert joint.train_sizes == (sum(apart.train_sizes),)
+    assert (joint.num_tasks, joint.classes) == (5, apart.classes)
+    image, label = joint.training(0)
+    assert label.dtype == np.int32
+    np.testing.assert_array_equal(label, np.concatenate([one.train_label for one in every(apart)]))
+    assert image_set(image) == sum((image_set(one.train_image) for one in every(apart)), collections.Counter())
+    for a, b in zip(every(joint), every(apart)):
+        np.testing.assert_array_equal(a.test_image, b.test_image)
+    with pytest.raises(IndexError):
+        joint.training(1)
+
+
+# Decoding
+
+
+def test_a_task_is_decoded_once_whoever_asks(open_digits, monkeypatch):
+    decoded, images = [], tfds_source.Split.images
+    monkeypatch.setattr(tfds_source.Split, "images", lambda self, i: decoded.append(self.name) or images(self, i))
+    tasks = open_digits()
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(tasks.task, [1] * 16))
+    assert all(result is results[0] for result in results)
+    assert decoded == ["'digits' split 'train'", "'digits' split 'test'"]
+
+
+def test_prefetch_works_in_the_background(open_digits, monkeypatch):
+    go, started, images = threading.Event(), threading.Event(), tfds_source.Split.images
+
+    def slow(self, indices):
+        started.set()
+        assert go.wait(10)
+        return images(self, indices)
+
+    monkeypatch.setattr(tfds_source.Split, "images", slow)
+    tasks = open_digits()
+    tasks.prefetch(2)  # would wait for ever if it decoded in this thread
+    assert started.wait(10)
+    go.set()
+    assert set(tasks.task(2).train_label) == {4, 5}
+
+
+def test_what_goes_wrong_in_prefetch_is_raised_by_task(open_digits):
+    tasks = open_digits(fit="none", image_size=16)
+    tasks.prefetch(0)
+    with pytest.raises(UsageError, match=r"'digits' split 'train': image of 8x8 pixels, image_size is 16"):
+        tasks.task(0)
+    for task in (-1, 5):
+        with pytest.raises(IndexError, match=f"task {task} of 5"):
+            tasks.task(task)
+
+
+def test_close_ends_the_worker(data_dir):
+    before = threading.active_count()
+    with open_stream(stream_config("digits"), data_dir) as tasks:
+        data = tasks.task(0)
+        assert threading.active_count() > before
+    assert threading.active_count() == before
+    assert tasks.task(0) is data
+
+
+# Bad settings
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            {"num_tasks": 4, "classes_per_task": 3},
+            "config.benchmark.num_tasks x config.benchmark.classes_per_task = 4 x 3 needs 12 classes, 'digits' has 10: "
+            "lower one of them",
+        ),
+        (
+            {"examples_per_task": 290},
+            "digits: task 0 has 289 images, config.benchmark.examples_per_task is 290: lower it, or set it to 0 for "
+            "all",
+        ),
+        (
+            {"validation_fraction": 0.001},
+            "digits: task 0 has no images to take config.benchmark.test_examples_per_task from: check splits and "
+            "validation_fraction",
+        ),
+        (
+            {"test_split": "test[:1%]", "classes_per_task": 1},
+            "digits: task 1 has no images to take config.benchmark.test_examples_per_task from: check splits and "
+            "validation_fraction",
+        ),
+        ({"train_split": "learn"}, "'digits' has no split 'learn'; known: test, train"),
+        ({"train_split": "train[:0%]"}, "'digits' has no examples in split 'train[:0%]'"),
+        ({"train_split": "train[10%:5%]"}, "'digits' has no examples in split 'train[10%:5%]'"),
+    ],
+)
+def test_bad_settings_say_what_to_change(open_digits, overrides, message):
+    with pytest.raises(UsageError) as error:
+        open_digits(**overrides)
+    assert str(error.value) == message
+
+
+# Batches
+
+
+@pytest.mark.parametrize(("size", "batch_size"), [(10, 4), (12, 4), (3, 8), (1, 5), (289, 32), (5, 5)])
+def test_batches_are_full_and_an_epoch_presents_everything(size, batch_size):
+    indices, first = batch_indices(7, 2, 0, size, batch_size)
+    assert indices.dtype == np.int64
+    assert first.dtype == bool
+    of_batch = min(size, batch_size)
+    assert indices.shape == first.shape == (-(-size // batch_size), of_batch)
+    if size <= batch_size:
+        assert sorted(indices[0]) == list(range(size))  # no image occurs twice in a batch
+    flat, is_first = indices.ravel(), first.ravel()
+    assert sorted(flat[:size]) == list(range(size))
+    seen = set()
+    for index, new in zip(flat, is_first):
+        assert new == (index not in seen)
+        seen.add(index)
+    later, not_first = batch_indices(7, 2, 1, size, batch_size)
+    assert not not_first.any()
+    filling = flat[size:]
+    np.testing.assert_array_equal(filling[:size], later.ravel()[: min(len(filling), size)])
+
+
+def test_the_last_batch_is_filled_from_the_epoch_that_follows():
+    def permutation(epoch):
+        return np.random.default_rng([1, 0, epoch]).permutation(5).tolist()
+
+    indices, _ = batch_indices(1, 0, 4, size=5, batch_size=3)
+    assert indices.ravel().tolist() == permutation(4) + permutation(5)[:1]
+
+
+def test_batches_are_a_function_of_seed_task_and_epoch():
+    base, _ = batch_indices(0, 0, 1, 50, 10)
+    np.testing.assert_array_equal(base, batch_indices(0, 0, 1, 50, 10)[0])
+    for other in ((1, 0, 1), (0, 1, 1), (0, 0, 2)):
+        assert (base != batch_indices(*other, 50, 10)[0]).any()
+
+
+def test_real_cifar10_tasks():
+    """CIFAR-10 has 5,000 training and 1,000 test images a class, as its makers publish."""
+    if prepare.find_prepared("cifar10", REAL_DATA_DIR) is None:
+        pytest.skip(f"cifar10 is not prepared in {REAL_DATA_DIR} (set UCL_JAX_DATA_DIR)")
+    config = stream_config("cifar10", examples_per_task=100)
+    with open_stream(config, REAL_DATA_DIR) as tasks:
+        assert tasks.train_sizes == (100,) * 5
+        data = tasks.task(4)
+        assert np.bincount(data.train_label).tolist() == [0] * 8 + [50, 50]
+        assert np.bincount(data.test_label).tolist() == [0] * 8 + [1000, 1000]
+        assert data.test_image.shape == (2000, 32, 32, 3)

@@ -1,0 +1,328 @@
+"""Tests tables against numbers worked by hand, and pictures against the pixels that they show."""
+
+import csv
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import ucl_jax.evaluation.accuracy_matrix
+from tests import run_results
+from ucl_jax import cli
+from ucl_jax.errors import Stopped, UsageError
+from ucl_jax.results import __main__ as report
+from ucl_jax.results import figures, tables
+from ucl_jax.training.metric_writers import MetricsFile, read_metrics
+
+
+def results(recipe, matrix, **more):
+    return run_results.result(recipe, matrix, **more)
+
+
+def save(path, result):
+    path.write_text(json.dumps(result.to_json()))
+    return str(path)
+
+
+LUMP_MATRIX = [[90.0, None], [80.0, 97.0]]
+FIRST = {"eval.forgetting": "first"}
+LUMP = results("lump", LUMP_MATRIX)
+JOINT = results("multitask", [[98.0, 99.0]], joint=True)
+HEAD = {"head_all": run_results.probe([[70.0, None], [20.0, 60.0]], chance=25.0, random_init=[10.0, 12.0])}
+LABELLED = results("finetune", LUMP_MATRIX, probes=LUMP.to_json()["probes"] | HEAD)
+
+
+def text(runs, markup="text"):
+    """Returns what the command prints of runs."""
+    return tables.render(tables.every_run(runs, "max"), markup)
+
+
+def cells(markdown):
+    """Returns the cells of a table in Markdown, without the rule."""
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in markdown.splitlines()]
+    return [lines[0], *lines[2:]]
+
+
+def pixels(path):
+    """Returns a picture as int [H, W, 3]."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB")).astype(int)
+
+
+def test_table():
+    lines = text([LUMP, JOINT]).splitlines()
+    cells = [line.split() for line in lines[2:]]
+    assert cells[0] == ["lump", "(simsiam,", "seed", "0)", "88.50", "10.00", "88.50", "10.00"]
+    assert cells[1] == ["multitask", "(simsiam,", "seed", "0)", "98.50", "-", "98.50", "-"]
+    assert cells[2] == ["untrained", "network", "65.00", "-", "65.00", "-"]
+    assert cells[3] == ["chance", "50.00", "-", "25.00", "-"]
+    assert len(set(map(len, lines))) == 1
+
+
+def test_table_says_what_is_not_finished():
+    assert "lump (simsiam, seed 0), not finished" in text([results("lump", [[90.0, None]], finished=False)])
+
+
+def test_table_of_seeds_is_mean_and_deviation():
+    runs = [LUMP, results("lump", [[90.0, None], [86.0, 95.0]], seed=1), results("pnn", [[90.0, None], [90.0, 80.0]])]
+    rows = cells(tables.render(tables.of_seeds(runs), "markdown"))
+    assert rows[0][:5] == ["objective", "recipe", "n", "kNN within the task", "forgetting"]
+    # Accuracies are 88.5 and 90.5, forgetting 10 and 4. A deviation is half the difference times the square root of 2.
+    assert rows[1] == ["simsiam", "lump", "2", *["89.50±1.41", "7.00±4.24"] * 2]
+    assert rows[2] == ["simsiam", "pnn", "1", *["85.00", "0.00"] * 2]
+    assert rows[3] == [
+        "simsiam",
+        "untrained network",
+        "2",
+        *["65.00±0.00", "-"] * 2,
+    ]  # without PNN's: other widths
+    assert rows[4] == ["", "chance", "-", "50.00", "-", "25.00", "-"]
+
+
+def test_runs_that_differ_in_more_than_their_seed_share_no_row(tmp_path, capsys):
+    other = results("lump", LUMP_MATRIX, seed=1, settings=FIRST)
+    files = [save(tmp_path / f"{number}.json", run) for number, run in enumerate((LUMP, other))]
+    assert report.main(["--seeds", *map(str, files)]) == 2
+    assert "differ in eval.forgetting (max, first)" in capsys.readouterr().err
+    assert report.main(["--seeds", str(files[0]), str(files[0])]) == 2
+    assert "two runs of lump (simsiam) have one seed: [0, 0]" in capsys.readouterr().err
+
+
+def test_probes_that_only_some_runs_have():
+    rows = cells(text([LUMP, LABELLED], "markdown"))
+    assert rows[1][3:] == ["88.50", "10.00", "-", "-"]
+    assert rows[2][3:] == ["88.50", "10.00", "40.00", "50.00"]
+
+
+def test_average_accuracy_of_runs_with_different_probes(tmp_path):
+    for number, runs in enumerate(([LUMP, LABELLED], [LABELLED, LUMP])):
+        figures.plot_average_accuracy(tmp_path / f"{number}.png", runs)
+    assert pixels(tmp_path / "0.png").shape[1] > 1.2 * pixels(tmp_path / "1.png").shape[0]
+    assert pixels(tmp_path / "0.png").shape == pixels(tmp_path / "1.png").shape
+
+
+def test_results_by_the_name_of_a_file(tmp_path, capsys):
+    for seed in (0, 1):
+        save(tmp_path / f"lump-seed{seed}.json", results("lump", LUMP_MATRIX, seed=seed))
+    assert report.main(["--seeds", *map(str, sorted(tmp_path.glob("*.json")))]) == 0
+    assert "88.50±0.00" in capsys.readouterr().out
+    assert report.main([str(tmp_path / "none.json")]) == 2
+
+
+def test_plots_of_a_folder(tmp_path):
+    save(tmp_path / "results.json", LUMP)
+    with (tmp_path / "metrics.jsonl").open("w") as file:
+        for step in range(1, 9):
+            file.write(json.dumps({"step": step, "task": step // 5, "loss": -step / 8}) + "\n")
+    figures.plot_run(tmp_path)
+    for name in ("accuracy_matrix", "average_accuracy", "loss"):
+        picture = pixels(tmp_path / "plots" / f"{name}.png")
+        assert min(picture.shape[:2]) > 150
+        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 20
+
+
+def test_buffer_picture_shows_the_images_ordered_by_task(tmp_path):
+    # Plain red of task 2 is stored before plain blue of task 1, but blue must be shown first.
+    images = np.zeros((2, 8, 8, 3), np.uint8)
+    images[0, ..., 0], images[1, ..., 2] = 255, 255
+    figures.plot_buffer(tmp_path / "b.png", images, np.array([3, 0]), [(0, 1), (2, 3)])
+    picture = pixels(tmp_path / "b.png")
+    where = {}
+    for name, colour in {"red": (255, 0, 0), "blue": (0, 0, 255)}.items():
+        mask = (np.abs(picture - colour) < 8).all(-1)
+        assert mask.sum() > 1000
+        where[name] = np.argwhere(mask).mean(0)
+    assert where["blue"].sum() < where["red"].sum()
+
+
+TABLE = tables.Table(
+    "",
+    tables.make_frame(
+        ["recipe", "accuracy", "accuracy deviation", "forgetting", "n", "difference", "within"],
+        [
+            ["a_b & 50%", 90.0, 1.5, None, 2, 0.125, True],
+            ["x|y", 80.0, None, 1.25, None, -1.0, False],
+            ['with, comma and "quote"', 70.004, 2.0, -1.0, 3, None, None],
+        ],
+    ),
+    formats={"difference": "+.2f"},
+)
+
+
+def test_the_cells_that_are_shown_are_made_of_numbers():
+    shown = tables.shown(TABLE)
+    assert list(shown.columns) == ["recipe", "accuracy", "forgetting", "n", "difference", "within"]
+    assert shown.values.tolist() == [
+        ["a_b & 50%", "90.00±1.50", "-", "2", "+0.12", "yes"],
+        ["x|y", "80.00", "1.25", "-", "-1.00", "no"],
+        ['with, comma and "quote"', "70.00±2.00", "-1.00", "3", "-", "-"],
+    ]
+    assert TABLE.frame["accuracy"].mean() == pytest.approx(80.0, abs=0.01)
+
+
+def test_a_table_without_rows_has_its_header():
+    empty = tables.Table("", tables.make_frame(["recipe", "n", "a", "a deviation"], []), words=1)
+    assert tables.render(empty, "csv") == "recipe,n,a"
+    for markup in ("text", "markdown", "latex"):
+        assert all(name in tables.render(empty, markup).split() for name in ("recipe", "n", "a"))
+
+
+def test_markdown_keeps_a_bar_inside_its_cell():
+    lines = tables.render(TABLE, "markdown").splitlines()
+    assert re.split(r"(?<!\\)\|", lines[3])[1].strip() == r"x\|y"
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {7}
+    assert re.fullmatch(r"\|:-+\|(-+:\|){5}", lines[1]), "words to the left, numbers to the right"
+
+
+def test_latex_escapes_and_needs_no_package():
+    first, *inner, last = tables.render(TABLE, "latex").splitlines()
+    assert (first, last) == (r"\begin{tabular}{lrrrrr}", r"\end{tabular}")
+    rows = [[cell.strip() for cell in line.removesuffix(r"\\").split(" & ")] for line in inner if line != r"\hline"]
+    assert rows[1][:3] == [r"a\_b \& 50\%", r"90.00$\pm$1.50", "-"]
+    assert rows[2][0] == r"x\textbar{}y"
+    every = tables.Table("", tables.make_frame(["\\~^$#{}"], [["<a>"]]))
+    head, cell = (line for line in tables.render(every, "latex").splitlines()[2:-2] if line != r"\hline")
+    assert head.split() == [r"\textbackslash{}\textasciitilde{}\^{}\$\#\{\}", r"\\"]
+    assert cell.split() == [r"\ensuremath{<}a\ensuremath{>}", r"\\"]
+
+
+def test_csv_has_a_column_of_deviations_and_no_dashes():
+    assert list(csv.reader(io.StringIO(tables.render(TABLE, "csv")))) == [
+        ["recipe", "accuracy", "accuracy deviation", "forgetting", "n", "difference", "within"],
+        ["a_b & 50%", "90.00", "1.50", "", "2", "0.12", "True"],
+        ["x|y", "80.00", "", "1.25", "", "-1.00", "False"],
+        ['with, comma and "quote"', "70.00", "2.00", "-1.00", "3", "", ""],
+    ]
+
+
+def test_csv_has_no_column_for_deviations_that_nothing_has():
+    assert tables.render(tables.every_run([LUMP], "max"), "csv").splitlines()[0] == ",".join(
+        ["", "kNN within the task", "forgetting", "kNN over all classes seen", "forgetting"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("definition", "header", "lost"),
+    # Task 1: 80, 90, 85; task 2: 95, 97. max: (90 - 85 + 0) / 2; first: (80 - 85 + 95 - 97) / 2; with_last: 5 / 3.
+    [
+        ("max", "forgetting", "2.50"),
+        ("first", "forgetting (first)", "-3.50"),
+        ("with_last", "forgetting (with_last)", "1.67"),
+    ],
+)
+def test_another_definition_of_forgetting_needs_no_run(tmp_path, capsys, definition, header, lost):
+    run = results("lump", [[80.0, None, None], [90.0, 95.0, None], [85.0, 97.0, 99.0]])
+    save(tmp_path / "a.json", run)
+    for seeds in ([], ["--seeds"]):
+        assert report.main([str(tmp_path / "a.json"), "--format=csv", f"--forgetting={definition}", *seeds]) == 0
+        row, *_ = csv.DictReader(io.StringIO(capsys.readouterr().out))
+        assert (row[header], row["kNN within the task"]) == (lost, "93.67")
+
+
+def test_runs_of_different_definitions_need_one(tmp_path, capsys):
+    files = []
+    for seed, definition in enumerate(("max", "first")):
+        run = results("lump", LUMP_MATRIX, seed=seed, settings={"eval.forgetting": definition})
+        files.append(save(tmp_path / f"{seed}.json", run))
+    assert report.main(files) == 2
+    assert "differ in eval.forgetting (max, first); choose one, --forgetting=" in capsys.readouterr().err
+    for seeds in ([], ["--seeds"]):
+        assert report.main([*files, "--forgetting=first", *seeds]) == 0
+        assert "10.00" in capsys.readouterr().out
+    assert report.main([*files, "--forgetting=first", f"--out={tmp_path}/page"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--format=html"], "unknown format 'html'; known: text, markdown, latex, csv"),
+        (["--forgetting=frist"], "unknown definition of forgetting 'frist', did you mean 'first'?"),
+        (["--out={}/notes.txt"], "notes.txt is neither NAME.png, for a picture, nor a folder"),
+        (["--out={}/page.html"], "page.html is neither NAME.png, for a picture, nor a folder"),
+        (["--out={}/none/a.png"], "a.png is no NAME.png in a folder: there is no"),
+        (["--out={}/notes.txt/page/"], "cannot write"),
+        (["--colour"], "unrecognized arguments: --colour"),
+        (["{}/notes.txt"], "is no run folder with a results.json"),
+    ],
+)
+def test_bad_input_is_a_line(tmp_path, capsys, arguments, told):
+    save(tmp_path / "a.json", LUMP)
+    (tmp_path / "notes.txt").write_text("mine")
+    assert report.main([str(tmp_path / "a.json"), *(a.format(tmp_path) for a in arguments)]) == 2
+    out, err = capsys.readouterr()
+    assert told in err
+    assert (out, err.count("\n")) == ("", 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "notes.txt"]
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_help_and_what_a_parser_refuses(capsys):
+    assert report.main(["--help"]) == 0
+    assert "usage: python -m ucl_jax.report" in capsys.readouterr().out
+    parser = cli.Parser(prog="python -m ucl_jax.other")
+    with pytest.raises(UsageError, match=r"unrecognized arguments: --no; see python -m ucl_jax.other --help$"):
+        parser.parse_args(["--no"])
+
+
+def test_a_command_returns_its_exit_code(capsys):
+    def stop(code):
+        raise {2: UsageError("bad\ninput"), 130: KeyboardInterrupt(), 143: Stopped("stopped", 15)}[code]
+
+    for code, told in {2: "error: bad input\n", 130: "interrupted\n", 143: "stopped\n"}.items():
+        assert cli.returns_exit_code(stop)(code) == code
+        assert capsys.readouterr().err == told
+    assert cli.returns_exit_code(lambda: 1)() == 1
+
+
+def test_a_page_leaves_other_files_alone(tmp_path, capsys):
+    save(tmp_path / "a.json", LUMP)
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page/mine.txt").write_text("mine")
+    (tmp_path / "page/index.html").write_text("old")
+    for out in ("page", "new/er/"):
+        assert report.main([str(tmp_path / "a.json"), f"--out={tmp_path}/{out}", "--format=csv"]) == 0
+        told = capsys.readouterr()
+        assert f"page: {tmp_path}/{out.rstrip('/')}/index.html" in told.err
+        assert "page:" not in told.out
+    assert sorted(path.name for path in (tmp_path / "page").iterdir()) == ["figures", "index.html", "mine.txt"]
+    drawn = json.loads((tmp_path / "page/figures/accuracy_matrices-knn_task.json").read_text())
+    assert [run["matrix"] for run in drawn["runs"]] == [LUMP_MATRIX]
+    assert (tmp_path / "page/index.html").read_text().startswith("<!DOCTYPE html>")
+    assert (tmp_path / "new/er/index.html").read_text() == (tmp_path / "page/index.html").read_text()
+
+
+def test_missing_results_are_a_line(tmp_path, capsys):
+    assert report.main([str(tmp_path)]) == 2
+    assert "is no run folder with a results.json" in capsys.readouterr().err
+
+
+def test_command_prints_the_table_and_draws(tmp_path, capsys):
+    for name, content in {"a": LUMP, "b": JOINT}.items():
+        (tmp_path / name).mkdir()
+        save(tmp_path / name / "results.json", content)
+    assert report.main([str(tmp_path / "a"), str(tmp_path / "b"), f"--out={tmp_path}/both.png"]) == 0
+    assert text([LUMP, JOINT]) in capsys.readouterr().out
+    assert pixels(tmp_path / "both.png").shape[1] > 500
+
+
+def test_resumed_metrics_drop_what_came_after_the_checkpoint(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    steps = [{"step": step, "task": step // 3, "loss": -step / 9} for step in (1, 2, 3, 4)]
+    tasks = [{"step": 2, "task": 0, "knn": 1.0}, {"step": 4, "task": 1, "knn": 2.0}]
+    lines = [steps[0], steps[1], tasks[0], steps[2], steps[3], tasks[1]]
+    path.write_text("".join(json.dumps(record) + "\n" for record in lines) + '{"st')  # a kill cut the last line off
+    file = MetricsFile(path, step=4, tasks_done=1)  # the checkpoint is of step 4, before task 1 was evaluated
+    file.write({"step": 4, "task": 1, "again": 1.0})
+    file.close()
+    assert read_metrics(path) == [*lines[:5], {"step": 4, "task": 1, "again": 1.0}]
+    MetricsFile(path, step=2, tasks_done=1).close()
+    assert read_metrics(path) == lines[:3]
+
+
+def test_unknown_definition_of_forgetting():
+
+    with pytest.raises(ValueError, match="one of max, first, with_last"):
+        ucl_jax.evaluation.accuracy_matrix.forgetting(LUMP_MATRIX, "last")

@@ -1,0 +1,66 @@
+"""Makes results.json of runs that never took place. No other file of the tests says what it holds."""
+
+from ucl_jax.results.schema import VERSION, Record, RunResult
+
+MATRIX = [[90.0, None], [80.0, 97.0]]
+
+
+def probe(matrix=MATRIX, chance=50.0, random_init=(60.0, 70.0, 65.0), **more):
+    """Returns a probe as results.json holds it."""
+    matrix = [list(row) for row in matrix]
+    initial = None if random_init is None else list(random_init)[: len(matrix[0])]
+    return {"matrix": matrix, "chance": chance, "random_init": initial, "settings": {}, **more}
+
+
+def changed(tree, path, value):
+    """Returns a copy of nested dicts with another value at "section.key"."""
+    key, _, rest = path.partition(".")
+    return tree | {key: changed(tree.get(key, {}), rest, value) if rest else value}
+
+
+def as_json(
+    recipe="lump",
+    matrix=MATRIX,
+    seed=0,
+    objective="simsiam",
+    benchmark="digits",
+    joint=False,
+    config=None,
+    settings=(),
+    overrides=(),
+    probes=None,
+    **more,
+):
+    """Returns the results.json of a finished run.
+
+    Args:
+      recipe, seed, objective, benchmark, joint: entries of the config.
+      matrix: the accuracy matrix of both probes, unless `probes` gives the probes.
+      config: the whole config, in place of those entries.
+      settings: pairs of "section.key" and value to set in the config.
+      overrides: pairs to set in the config and to list as overrides.
+      **more: other fields of the result.
+    """
+    tree = config or {
+        "recipe": recipe,
+        "seed": seed,
+        "model": {"name": "progressive" if recipe == "pnn" else "resnet18"},
+        "objective": {"name": objective},
+        "eval": {"forgetting": "max", "tasks": "all"},
+        "benchmark": {"name": benchmark, "joint": joint, "examples_per_task": 0},
+    }
+    for key, value in (*dict(settings).items(), *dict(overrides).items()):
+        tree = changed(tree, key, value)
+    found = probes or {"knn_task": probe(matrix), "knn_all": probe(matrix, chance=25.0)}
+    result = {"version": VERSION, "finished": True, "config": tree, "probes": found, "overrides": dict(overrides)}
+    return result | {"argument": f"{benchmark},{objective}"} | more
+
+
+def result(*arguments, analysis=(), **keywords):
+    """Returns the same result as a RunResult, with records of analysis."""
+    return RunResult.from_json(as_json(*arguments, **keywords)).with_analysis([as_record(each) for each in analysis])
+
+
+def as_record(content):
+    """Makes a record of analysis from its JSON without checking its values."""
+    return Record(**content)

@@ -1,0 +1,354 @@
+"""Tests whole runs in real processes: records, exact resume after SIGKILL, signals, errors a person can act on."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from tensorboardX.proto import event_pb2
+
+from tests import tiny, torture
+from ucl_jax.interop import torch_weights
+from ucl_jax.training import parallel
+from ucl_jax.training.build import make_experiment
+from ucl_jax.training.checkpoint import Checkpoints, numbers
+from ucl_jax.types import Variables
+
+ROOT = pathlib.Path(__file__).parents[2]
+TIMINGS = ("seconds", "images_per_second")
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """Returns environment variables that give a run one device and a data folder of its own."""
+    folder = tmp_path_factory.mktemp("runs")
+    return os.environ | {
+        "XLA_FLAGS": "",
+        "TFDS_DATA_DIR": str(folder / "tfds"),
+    }
+
+
+def command(recipe: str, workdir: pathlib.Path, **more) -> list[str]:
+    return [sys.executable, "launch.py", f"--config=configs/{recipe}", f"--workdir={workdir}", *tiny.flags(**more)]
+
+
+def launch(environment, recipe, workdir, **more) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        command(recipe, workdir, **more), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+def launch_until(environment, step, recipe, workdir, **more) -> subprocess.Popen:
+    """Starts a run and returns when its metrics show `step`."""
+    process = subprocess.Popen(
+        command(recipe, workdir, **more),
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 240
+    while True:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        if (records := read_metrics(workdir)) and records[-1]["step"] >= step:
+            return process
+        time.sleep(0.005)
+
+
+def read_metrics(workdir: pathlib.Path) -> list[dict]:
+    path = workdir / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().split("\n")[:-1]] if path.exists() else []
+
+
+def comparable(workdir: pathlib.Path) -> dict:
+    """Returns results.json without timings, and without the command, which names the folder."""
+    results = json.loads((workdir / "results.json").read_text())
+    return {k: v for k, v in results.items() if k not in (*TIMINGS, "command")}
+
+
+def final_state(workdir: pathlib.Path, recipe: str = "lump", **more):
+    """Restores the last checkpoint of a run."""
+    like = make_experiment(tiny.config(recipe, **(more or LONG)), parallel.AXIS).init()
+    with Checkpoints(workdir / "checkpoints", keep=2) as checkpoints:
+        return jax.device_get(checkpoints.restore(like)[0])
+
+
+LONG = {"train__epochs": 12, "benchmark__num_tasks": 2}  # 60 steps a task
+
+
+@pytest.fixture(scope="module")
+def undisturbed(environment, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("undisturbed") / "run"
+    done = launch(environment, "lump.py:digits", workdir, **LONG)
+    assert done.returncode == 0, done.stderr
+    return workdir, done
+
+
+def test_records_of_a_run(undisturbed):
+    workdir, done = undisturbed
+    results = json.loads((workdir / "results.json").read_text())
+    assert results["finished"] is True
+    assert results["config"]["method"]["name"] == "lump"
+    assert results["command"].startswith("python launch.py --config=configs/lump.py:digits")
+    assert (results["version"], results["argument"]) == (1, "digits")
+    assert results["overrides"].items() <= tiny.overrides(**LONG).items()
+    assert {"train.epochs": 12, "benchmark.num_tasks": 2}.items() <= results["overrides"].items()
+    assert set(results["versions"]) >= {"python", "jax", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets"}
+    assert results["device"].startswith("1 x cpu")
+    assert results["seconds"] > 0
+    assert results["images_per_second"] > 0
+    for name in ("knn_task", "knn_all"):
+        probe = results["probes"][name]
+        (a00, a01), (a10, a11) = probe["matrix"]
+        assert (a01 is None) == (
+            name == "knn_all"
+        )  # knn_task judges every task after each task, knn_all only tasks that were seen
+        assert probe["rows"] == ("seen" if name == "knn_all" else "all")
+        best = [max(a00, a10), max(a01 or a11, a11)]
+        assert probe["average_accuracy"] == pytest.approx((a10 + a11) / 2)
+        assert probe["forgetting"] == pytest.approx(
+            {"max": best[0] - a10, "first": a00 - a10, "with_last": (best[0] - a10 + best[1] - a11) / 2}
+        )
+        assert probe["settings"]["k_used"] == [[5, 5 if name == "knn_task" else None], [5, 5]]
+        assert probe["settings"]["clipped"] is False
+        assert len(probe["random_init"]) == 2
+        assert f"{probe['average_accuracy']:.2f}" in done.stdout
+    assert results["probes"]["knn_task"]["chance"] == 50.0
+    assert results["probes"]["knn_all"]["chance"] == 25.0
+
+    records = read_metrics(workdir)
+    steps, tasks = [r for r in records if "loss" in r], [r for r in records if "loss" not in r]
+    assert [r["step"] for r in steps] == list(range(1, 121))
+    assert [r["task"] for r in steps] == [0] * 60 + [1] * 60
+    assert [r["epoch"] for r in steps] == [step // 5 % 12 for step in range(120)]
+    assert [(r["task"], r["step"]) for r in tasks] == [(0, 60), (1, 120)]
+    for name in ("knn_task", "knn_all"):
+        assert tasks[1][f"{name}/average_accuracy"] == results["probes"][name]["average_accuracy"]
+        assert tasks[1][f"{name}/forgetting"] == results["probes"][name]["forgetting"]["max"]
+
+    plots = {path.name for path in (workdir / "plots").iterdir()}
+    assert plots == {
+        "accuracy_matrix.png",
+        "average_accuracy.png",
+        "loss.png",
+        "buffer_task1.png",
+        "buffer_task2.png",
+    }
+    assert "task 1/2 epoch" in done.stderr  # progress is printed as plain lines, because there is no terminal
+
+
+def test_tensorboard_holds_what_metrics_hold(undisturbed):
+    workdir, _ = undisturbed
+    losses = {}
+    for path in (workdir / "tensorboard").iterdir():
+        data = path.read_bytes()
+        while data:  # the TFRecord format: length, its checksum, record, its checksum
+            (length,) = struct.unpack("<Q", data[:8])
+            event = event_pb2.Event.FromString(data[12 : 12 + length])
+            for value in event.summary.value:
+                if value.tag == "loss":
+                    losses[event.step] = value.simple_value
+            data = data[16 + length :]
+    assert losses == pytest.approx({r["step"]: r["loss"] for r in read_metrics(workdir) if "loss" in r}, rel=1e-6)
+
+
+def test_killed_and_resumed_is_the_undisturbed_run_to_the_bit(environment, undisturbed, tmp_path):
+    workdir, _ = undisturbed
+    resumed_dir = tmp_path / "run"
+    by_time = LONG | {"checkpoint__every_steps": 1000, "checkpoint__every_minutes": 0.001}
+    process = launch_until(environment, 80, "lump.py:digits", resumed_dir, **by_time)  # in the middle of task 2
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not json.loads((resumed_dir / "results.json").read_text())["finished"]
+    steps = [int(p.name) for p in (resumed_dir / "checkpoints").iterdir() if p.name.isdigit()]
+    assert 60 < max(steps) < 120
+
+    done = launch(environment, "lump.py:digits", resumed_dir, **LONG)
+    assert done.returncode == 0, done.stderr
+    assert f"resuming {resumed_dir} at step {max(steps)} of 120" in done.stderr
+    assert comparable(resumed_dir) == comparable(workdir)
+    ours, theirs = final_state(resumed_dir), final_state(workdir)
+    assert int(ours.step) == 120
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    drop = ("images_per_second",)
+    assert [{k: v for k, v in r.items() if k not in drop} for r in read_metrics(resumed_dir)] == [
+        {k: v for k, v in r.items() if k not in drop} for r in read_metrics(workdir)
+    ]
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_signals_save_first(environment, tmp_path, signum, code):
+    workdir = tmp_path / "run"
+    more = LONG | {"checkpoint__every_steps": 1000}  # so that only the signal makes it save
+    process = launch_until(environment, 20, "lump.py:digits", workdir, **more)
+    process.send_signal(signum)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == code
+    (step,) = (int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit())
+    assert step >= 20
+    assert f"stopped by {signum.name} at step {step};" in stderr
+    assert "Traceback" not in stderr
+    if signum == signal.SIGHUP:
+        done = launch(environment, "lump.py:digits", workdir, **more)
+        assert f"at step {step} of 120" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def expected(undisturbed):
+    """Returns all that the undisturbed run leaves."""
+    return torture.outcome(undisturbed[0], torture.like("lump", **LONG))
+
+
+def all_held(*counts):
+    for count in counts:
+        assert count.tried == count.held > 0, count
+
+
+def test_flipped_bits_are_found(undisturbed, tmp_path):
+    shutil.copytree(undisturbed[0], tmp_path / "run")
+    all_held(*torture.flips(tmp_path / "run", "lump", 4, np.random.default_rng(0), **LONG))
+
+
+def test_output_that_nobody_reads_stops_nothing(expected, tmp_path):
+    all_held(torture.unread_output("lump", tmp_path, expected, {">/dev/full 2>&-": "full"}, **LONG))
+
+
+def test_full_disks(expected, tmp_path):
+    try:
+        all_held(torture.no_room("lump", tmp_path, **LONG))
+        all_held(torture.full_disk("lump", tmp_path, expected, [(70, 200_000)], **LONG))
+    except PermissionError as error:
+        pytest.skip(str(error))
+
+
+def test_finished_run_is_not_run_again(environment, undisturbed):
+    workdir, _ = undisturbed
+    before = (workdir / "results.json").read_bytes()
+    done = launch(environment, "lump.py:digits", workdir, **LONG)
+    assert done.returncode == 0
+    assert "finished; nothing to do" in done.stdout
+    assert (workdir / "results.json").read_bytes() == before
+
+
+def test_official_weights_are_only_evaluated_with_no_epochs(environment, tmp_path):
+    """With `init_from` and `train.epochs=0`, the file's network makes every row of the matrix and does not change.
+
+    A first start that is killed during its first save does not disturb this.
+    """
+    torch = pytest.importorskip("torch")
+    settings = {"train__epochs": 0, "objective__predictor_dim": 8, "eval__tasks": "all"}
+    config = tiny.config("finetune", **settings)
+    fresh = jax.device_get(make_experiment(config, None).init())
+    params = jax.tree.map(lambda x: x + np.float32(0.1), fresh.params.network)
+    official = torch_weights.to_official(Variables(params, fresh.model_state))
+    state_dict = {f"module.{name}": torch.from_numpy(array.copy()) for name, array in official.items()}
+    torch.save({"epoch": 200, "state_dict": state_dict}, tmp_path / "official.pth")
+
+    settings["init_from"] = tmp_path / "official.pth"
+    killed = subprocess.Popen(command("finetune.py:digits", tmp_path / "run", **settings), cwd=ROOT, env=environment)
+    while not any((tmp_path / "run" / "checkpoints").glob(".*.new*")):  # until its first save has begun
+        assert killed.poll() is None
+    killed.kill()
+    killed.wait()
+    assert not numbers(tmp_path / "run" / "checkpoints")
+
+    done = launch(environment, "finetune.py:digits", tmp_path / "run", **settings)
+    assert done.returncode == 0, done.stderr
+    probe = json.loads((tmp_path / "run" / "results.json").read_text())["probes"]["knn_task"]
+    assert probe["matrix"][0] == probe["matrix"][1] != probe["random_init"]
+    assert probe["forgetting"]["max"] == 0
+    stored = final_state(tmp_path / "run", "finetune", **settings | {"init_from": ""})
+    jax.tree.map(np.testing.assert_array_equal, stored.params.network, params)
+    # A third start finds the run finished.
+    assert launch(environment, "finetune.py:digits", tmp_path / "run", **settings).returncode == 0
+
+
+def refused(done: subprocess.CompletedProcess) -> str:
+    """Returns the only line that a run printed on stderr, refused before it began."""
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    return stopped(done)
+
+
+def stopped(done: subprocess.CompletedProcess) -> str:
+    """Returns the last line of a run that ended with an error that a person can act on."""
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    line = done.stderr.strip().splitlines()[-1]
+    assert line.startswith("error: ")
+    return line
+
+
+def test_folder_of_another_run_is_refused(environment, undisturbed):
+    workdir, _ = undisturbed
+    before = (workdir / "results.json").read_bytes()
+    line = refused(launch(environment, "lump.py:digits", workdir, **LONG | {"seed": 7, "method__alpha": 0.4}))
+    assert "method.alpha (0.1 there, 0.4 here), seed (0 there, 7 here)" in line
+    assert (workdir / "results.json").read_bytes() == before
+
+
+def test_loss_that_is_not_finite_stops_the_run(environment, tmp_path):
+    workdir = tmp_path / "run"
+    line = stopped(launch(environment, "finetune.py:digits", workdir, train__learning_rate=1e3, train__weight_decay=1))
+    assert "diverged in task 1, step " in line
+    steps = [int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit()]
+    kept = f"the checkpoint of step {max(steps)} is kept" if steps else "nothing was saved before"
+    assert kept in line
+
+
+@pytest.mark.parametrize(
+    ("recipe", "more", "message"),
+    [
+        ("lump.py:cifar9", {}, "unknown benchmark 'cifar9', did you mean 'cifar10'? known: cifar10, cifar100"),
+        ("lump.py:digits,simsam", {}, "unknown objective 'simsam', did you mean 'simsiam'?"),
+        ("lump.py:digits,simsiam,x", {}, "it is benchmark[,objective]"),
+        ("nothing.py", {}, "there is no recipe 'configs/nothing.py'"),
+        ("lump.py:digits", {"method__name": "lumb"}, "unknown config.method.name 'lumb', did you mean 'lump'?"),
+        (
+            "lump.py:digits",
+            {"train__epoch": 2},
+            "unknown key '--config.train.epoch', did you mean --config.train.epochs?",
+        ),
+        ("lump.py:digits", {"train__epochs": "many"}, "config.train.epochs is 'many'; it must be a whole number"),
+        ("lump.py:digits", {"method__buffer_size": 0}, "config.method.buffer_size is 0; it must be"),
+        ("lump.py:digits", {"train__batch_size": 1}, "config.train.batch_size is 1; it must be a whole number from 2"),
+        ("lump.py:digits", {"model__dtype": "float8"}, "unknown config.model.dtype 'float8', did you mean 'float32'?"),
+        ("lump.py:digits", {"augment__crop_scale": 3}, "config.augment.crop_scale is (3,); it must be 2 values"),
+        ("lump.py:digits", {"method__name": "finetune"}, "config.method holds the settings of another method than"),
+        ("lump.py:digits", {"objective__name": "barlow_twins"}, "config.objective holds the settings of another"),
+        ("lump.py:digits", {"benchmark__name": "cifar100"}, "config.benchmark.name is 'cifar100', but"),
+        ("lump.py:digits", {"init_from": "none.pth"}, "cannot read none.pth (No such file or directory)"),
+        ("gss.py:digits,barlow_twins", {}, "GSS compares gradients of single examples"),
+        ("lump.py:digits", {"train__devices": 3}, "config.train.devices is 3, but this machine has 1"),
+        ("lump.py:cifar10", {}, "pip install '.[prepare]' (TensorFlow, needed this once)"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(environment, tmp_path, recipe, more, message):
+    assert message in refused(launch(environment, recipe, tmp_path / "run", **more))
+    assert not (tmp_path / "run").exists()
+
+
+def test_batch_that_does_not_divide_by_the_devices(environment, tmp_path):
+    four = environment | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    line = refused(launch(four, "lump.py:digits", tmp_path / "run", train__batch_size=18))
+    assert "config.train.batch_size=18 does not divide by the 4 devices" in line
+
+
+def test_two_processes_do_not_share_a_folder(environment, tmp_path):
+    workdir = tmp_path / "run"
+    first = launch_until(environment, 5, "lump.py:digits", workdir, **LONG)
+    try:
+        assert "another process is at work in" in refused(launch(environment, "lump.py:digits", workdir, **LONG))
+    finally:
+        first.kill()
+        first.communicate()

@@ -1,0 +1,13 @@
+"""Buffers: which past examples are kept. To add a policy, see docs/architecture.md.
+
+Each function of BUFFERS takes the number of slots and the number of tasks, and returns a `Buffer`.
+"""
+
+from ucl_jax.buffers.base import Buffer, BufferState, Offer, Recalled
+from ucl_jax.buffers.fifo import fifo
+from ucl_jax.buffers.greedy import greedy
+from ucl_jax.buffers.reservoir import equal_share, reservoir
+
+BUFFERS = {"reservoir": reservoir, "equal_share": equal_share, "fifo": fifo, "greedy": greedy}
+
+__all__ = ["BUFFERS", "Buffer", "BufferState", "Offer", "Recalled"]

@@ -1,0 +1,27 @@
+"""First in, first out: the examples offered last are kept."""
+
+import jax.numpy as jnp
+
+from ucl_jax.buffers.base import Buffer, BufferState, Offer, capacity, empty, filled_in_order, uniform_sample, write
+from ucl_jax.types import Array
+
+
+def fifo(size: int, tasks: int) -> Buffer:
+    """Keeps the last `size` examples that were offered; a new one takes the place of the oldest.
+
+    `tasks` is not used.
+    """
+
+    def init(items):
+        return BufferState(empty(items, size), jnp.zeros(1, jnp.int32))
+
+    def add(stored: BufferState, key: Array, offer: Offer) -> BufferState:
+        place = stored.offered[0] + jnp.cumsum(offer.eligible, dtype=jnp.int32) - 1
+        slot = jnp.where(offer.eligible, place % size, capacity(stored))
+        offered = stored.offered + jnp.sum(offer.eligible, dtype=jnp.int32)
+        return stored.replace(items=write(stored.items, offer.items, slot), offered=offered)
+
+    def sample(stored, key, count, allowed):
+        return uniform_sample(stored, key, count, filled_in_order(stored) & allowed)
+
+    return Buffer(init=init, add=add, sample=sample, filled=filled_in_order)

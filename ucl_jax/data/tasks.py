@@ -1,0 +1,249 @@
+"""Cuts a data set into tasks, and each epoch of a task into batches.
+
+A task is a set of indices into the splits of a TFDS data set. The batches are a pure function of (seed, task, epoch).
+"""
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+
+from ucl_jax.data import tfds_source
+from ucl_jax.errors import UsageError
+
+
+class TaskData(NamedTuple):
+    """The decoded images of one task, in host memory.
+
+    train_image: uint8 [N, S, S, 3].
+    train_label: int32 [N], the class numbers of the data set.
+    test_image: uint8 [M, S, S, 3].
+    test_label: int32 [M], likewise.
+    """
+
+    train_image: np.ndarray
+    train_label: np.ndarray
+    test_image: np.ndarray
+    test_label: np.ndarray
+
+
+class StreamSettings(NamedTuple):
+    """Settings of how a data set is cut into tasks; the names are those of `config.benchmark`.
+
+    name: the name of the benchmark, for messages.
+    tfds_name: the name that `tfds.builder` takes.
+    num_tasks, classes_per_task: the first num_tasks * classes_per_task classes are used.
+    image_size: images become image_size x image_size x 3.
+    fit: how they get that size, "none", "pad" or "resize"; see `tfds_source`.
+    train_split, test_split: TFDS splits.
+    image_key, label_key: the features that hold the image and the class.
+    examples_per_task, test_examples_per_task: the number of training and of test images of each task; 0 takes all.
+    validation_fraction: 0 evaluates on test_split. Above 0, this part of every class of train_split is held out of
+      training and evaluated on instead, and test_split is not opened.
+    subset_seed: the seed that fixes the held-out part and the subsets; -1 takes the run's seed.
+    class_order_seed: the seed by which the classes are permuted before they are cut into tasks; -1 keeps label order.
+    joint: whether to train on all tasks together; each task is still evaluated by itself.
+    """
+
+    name: str
+    tfds_name: str
+    num_tasks: int
+    classes_per_task: int
+    image_size: int
+    fit: str
+    train_split: str
+    test_split: str
+    image_key: str
+    label_key: str
+    examples_per_task: int
+    test_examples_per_task: int
+    validation_fraction: float
+    subset_seed: int
+    class_order_seed: int
+    joint: bool
+
+
+class TaskStream:
+    """The tasks of a run, one after the other; made by `open_stream`.
+
+    Each task is decoded once, on demand or ahead of time, and kept in memory. The methods may be called from any
+    thread. One worker thread decodes; it ends with `close()` or with the `with` block.
+
+    classes: the classes of each task.
+    num_classes: the number of classes of the data set, used or not; it is the width of a one-hot label.
+    num_tasks: the number of tasks that are evaluated.
+    train_sizes: the number of training images of each training task; joint training has one training task.
+    test_sizes: the number of test images of each task.
+    """
+
+    def __init__(
+        self,
+        classes: tuple[tuple[int, ...], ...],
+        train: tfds_source.Split,
+        test: tfds_source.Split,
+        train_indices: Sequence[np.ndarray],
+        test_indices: Sequence[np.ndarray],
+        joint: bool,
+    ):
+        self.classes = classes
+        self.num_classes = train.num_classes
+        self.num_tasks = len(classes)
+        self._parts = [range(self.num_tasks)] if joint else [[task] for task in range(self.num_tasks)]
+        self.train_sizes = tuple(sum(len(train_indices[task]) for task in part) for part in self._parts)
+        self.test_sizes = tuple(map(len, test_indices))
+        self._splits = train, test
+        self._indices = train_indices, test_indices
+        self._decoded: dict[int, Future[TaskData]] = {}
+        self._lock = threading.Lock()
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="decode")
+
+    def prefetch(self, task: int) -> None:
+        """Starts to decode a task in the background. Errors of decoding are raised by `task`."""
+        with self._lock:
+            if task not in self._decoded:
+                self._decoded[task] = self._worker.submit(self._decode, task)
+
+    def task(self, task: int) -> TaskData:
+        """Returns the training and test images of a task, after waiting until they are decoded.
+
+        Args:
+            task: in [0, num_tasks).
+
+        Raises:
+            IndexError: there is no such task.
+            UsageError: an image cannot be read or does not have the right size.
+        """
+        self.prefetch(task)
+        return self._decoded[task].result()
+
+    def training(self, task: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns images (uint8 [N, S, S, 3]) and labels (int32 [N]) of a training task.
+
+        The one training task of joint training is a copy of all tasks: call this only once.
+
+        Args:
+            task: in [0, len(train_sizes)).
+        """
+        part = self._parts[task]
+        for one in part:
+            self.prefetch(one)
+        data = [self.task(one) for one in part]
+        if len(data) == 1:
+            return data[0].train_image, data[0].train_label
+        return np.concatenate([one.train_image for one in data]), np.concatenate([one.train_label for one in data])
+
+    def close(self) -> None:
+        """Stops the decoding. Tasks that are decoded can still be read."""
+        self._worker.shutdown(wait=True, cancel_futures=True)
+
+    def __enter__(self) -> "TaskStream":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _decode(self, task: int) -> TaskData:
+        """Decodes a task, in the worker thread."""
+        if not 0 <= task < self.num_tasks:
+            raise IndexError(f"task {task} of {self.num_tasks}")
+        arrays = []
+        for split, indices in zip(self._splits, self._indices):
+            arrays += [split.images(indices[task]), split.labels[indices[task]]]
+        return TaskData(*arrays)
+
+
+def open_stream(settings: StreamSettings, data_dir: str | None = None, seed: int = 0) -> TaskStream:
+    """Opens a TFDS data set and cuts it into tasks.
+
+    The training examples of each class are put in a random order, which is fixed by (subset_seed, class). The first
+    validation_fraction of them is held out. A subset (examples_per_task) takes the rest in that order, one example of
+    each class in turn. So subsets are as balanced as possible, and a smaller subset is part of a larger one.
+
+    Args:
+        settings: values in the ranges of `ucl_jax.settings`.
+        data_dir: the folder of TFDS; default $TFDS_DATA_DIR or ~/tensorflow_datasets.
+        seed: the seed of the run.
+
+    Raises:
+        UsageError: the data set is missing, lacks something that the settings name, or has too few classes or images.
+    """
+    subset_seed = seed if settings.subset_seed == -1 else settings.subset_seed
+    builder = tfds_source.load_builder(settings.tfds_name, data_dir)
+    keys = settings.image_key, settings.label_key, settings.image_size, settings.fit
+    train = tfds_source.open_split(builder, settings.train_split, *keys)
+    holds_out = settings.validation_fraction > 0
+    test = train if holds_out else tfds_source.open_split(builder, settings.test_split, *keys)
+
+    classes = _task_classes(settings, train.num_classes)
+    train_indices, test_indices = [], []
+    for task, members in enumerate(classes):
+        pools = [_shuffled(train.labels, label, subset_seed) for label in members]
+        cuts = [round(settings.validation_fraction * len(pool)) for pool in pools]
+        if holds_out:
+            test_pools = [pool[:cut] for pool, cut in zip(pools, cuts)]
+        else:
+            test_pools = [_shuffled(test.labels, label, subset_seed) for label in members]
+        train_pools = [pool[cut:] for pool, cut in zip(pools, cuts)]
+        where = f"{settings.name}: task {task}"
+        train_indices.append(_subset(train_pools, settings.examples_per_task, where, "examples_per_task"))
+        test_indices.append(_subset(test_pools, settings.test_examples_per_task, where, "test_examples_per_task"))
+    return TaskStream(classes, train, test, train_indices, test_indices, settings.joint)
+
+
+def batch_indices(seed: int, task: int, epoch: int, size: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the batches of one epoch of a task of `size` examples, as indices of examples.
+
+    The order of an epoch is a permutation fixed by (seed, task, epoch). Every batch is full: the last one is filled up
+    with the first examples of the next epoch. A task smaller than a batch is one batch of its own size.
+
+    Returns:
+        indices: int64 [ceil(size / B), B] with B = min(size, batch_size), values in [0, size).
+        first: bool of the same shape, True where the run presents an example for the first time. That is the case in
+            epoch 0, except for the examples that fill up the last batch.
+    """
+    batch_size = min(size, batch_size)
+    steps = -(-size // batch_size)
+    total = steps * batch_size
+    orders = [np.random.default_rng([seed, task, epoch + ahead]).permutation(size) for ahead in range(2)]
+    first = (np.arange(total) < size) & (epoch == 0)
+    return np.concatenate(orders)[:total].reshape(steps, batch_size), first.reshape(steps, batch_size)
+
+
+def _task_classes(settings: StreamSettings, num_classes: int) -> tuple[tuple[int, ...], ...]:
+    """Returns the classes of each task; raises UsageError if the data set has too few."""
+    needed = settings.num_tasks * settings.classes_per_task
+    if needed > num_classes:
+        raise UsageError(
+            f"config.benchmark.num_tasks x config.benchmark.classes_per_task = {settings.num_tasks} x "
+            f"{settings.classes_per_task} needs {needed} classes, '{settings.tfds_name}' has {num_classes}: lower one "
+            "of them"
+        )
+    order = np.arange(needed)
+    if settings.class_order_seed >= 0:
+        order = np.random.default_rng(settings.class_order_seed).permutation(needed)
+    return tuple(map(tuple, order.reshape(settings.num_tasks, settings.classes_per_task).tolist()))
+
+
+def _shuffled(labels: np.ndarray, label: int, seed: int) -> np.ndarray:
+    """Returns the positions of a class in `labels` (int64 [n]), in a random order fixed by (seed, label)."""
+    return np.random.default_rng([seed, label]).permutation(np.flatnonzero(labels == label))
+
+
+def _subset(pools: Sequence[np.ndarray], count: int, where: str, field: str) -> np.ndarray:
+    """Takes `count` indices (0 takes all) from the pools, one from each in turn, and returns them sorted.
+
+    They are sorted so that images are read in the order in which they are stored. `where` and `field` are for messages.
+    """
+    indices = np.concatenate(pools)
+    if not len(indices):
+        raise UsageError(
+            f"{where} has no images to take config.benchmark.{field} from: check splits and validation_fraction"
+        )
+    if count > len(indices):
+        raise UsageError(
+            f"{where} has {len(indices)} images, config.benchmark.{field} is {count}: lower it, or set it to 0 for all"
+        )
+    turn = np.concatenate([np.arange(len(pool)) for pool in pools])
+    return np.sort(indices[np.argsort(turn, kind="stable")[: count or None]])

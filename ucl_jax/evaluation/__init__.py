@@ -1,0 +1,1 @@
+"""Evaluation: pure functions that turn features into numbers."""

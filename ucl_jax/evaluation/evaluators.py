@@ -1,0 +1,249 @@
+"""The probes that a run makes after each task. Each turns features into one row of an accuracy matrix."""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from ucl_jax.evaluation import knn
+from ucl_jax.types import PyTree
+
+
+class TaskFeatures(NamedTuple):
+    """Holds the features that a network gives to the images of one task.
+
+    bank: float32 [N, F], features of the training images.
+    bank_label: int32 [N], their classes.
+    query: float32 [Q, F], features of the test images.
+    query_label: int32 [Q], their classes.
+    logits: float32 [Q, C] of the test images; () without a linear head.
+    """
+
+    bank: np.ndarray
+    bank_label: np.ndarray
+    query: np.ndarray
+    query_label: np.ndarray
+    logits: Any = ()
+
+
+class MatrixRow(NamedTuple):
+    """Holds one row of an accuracy matrix.
+
+    accuracy: in per cent for each task; None for a task that was not evaluated.
+    k: the number of neighbours that each entry used; None for a probe without neighbours.
+    clipped: whether a bank was too small for the k that was asked for.
+    """
+
+    accuracy: list[float | None]
+    k: list[int | None] | None = None
+    clipped: bool = False
+
+
+class KnnSettings(NamedTuple):
+    """Holds the settings of the kNN probes.
+
+    k: the number of neighbours, at least 1.
+    k_rule: "fixed" takes k; "tasks_seen" takes min(k, tasks seen), as the official code does.
+    temperature: above 0; votes are weighted by exp(cosine / temperature).
+    """
+
+    k: int
+    k_rule: str
+    temperature: float
+
+
+class Evaluation(NamedTuple):
+    """Holds how networks are evaluated after each task.
+
+    tasks: "all" tasks are evaluated, or those "seen".
+    knn: settings of the kNN probes.
+    batch_size: images that are shown to the network at once, over all devices.
+    """
+
+    tasks: str
+    knn: KnnSettings
+    batch_size: int
+
+
+# Evaluation.tasks -> (tasks seen, all tasks) -> the number of tasks that are evaluated.
+EVALUATED = {"seen": lambda seen, tasks: seen, "all": lambda seen, tasks: tasks}
+# KnnSettings.k_rule -> (k, tasks seen) -> the number of neighbours asked for.
+K_RULES: dict[str, Callable[[int, int], int]] = {"fixed": lambda k, seen: k, "tasks_seen": min}
+
+
+def extract(features: Callable[[np.ndarray], PyTree], images: np.ndarray, batch_size: int) -> PyTree:
+    """Applies a function to images in batches of one size, for which the last is padded.
+
+    Args:
+      features: images uint8 [batch_size, H, W, C] -> a tree with leaves [batch_size, ...].
+      images: uint8 [N, H, W, C].
+      batch_size: images of a batch.
+
+    Returns:
+      The same tree as NumPy arrays [N, ...].
+    """
+    chunks = []
+    for start in range(0, len(images), batch_size):
+        chunk = images[start : start + batch_size]
+        padding = [(0, batch_size - len(chunk))] + [(0, 0)] * (images.ndim - 1)
+        chunks.append(features(np.pad(chunk, padding)))
+    return jax.tree.map(lambda *parts: np.concatenate([np.asarray(part) for part in parts])[: len(images)], *chunks)
+
+
+@partial(jax.jit, static_argnames=("num_classes", "k"))
+def _predict(queries, bank, labels, valid, temperature, *, num_classes, k):
+    return knn.predict(queries, bank, labels, valid, num_classes=num_classes, k=k, temperature=temperature)
+
+
+class Bank(NamedTuple):
+    """Holds the features that kNN votes with, on the device.
+
+    features: float32 [N, F].
+    label: int32 [N].
+    valid: bool [N], False for padding.
+    size: the number of features without padding.
+    """
+
+    features: jax.Array
+    label: jax.Array
+    valid: jax.Array
+    size: int
+
+
+def put_bank(features: np.ndarray, label: np.ndarray) -> Bank:
+    """Puts features [N, F] and labels int [N] on the device, padded so that banks of similar size share one program."""
+    padding = -len(features) % 1024
+    valid = np.arange(len(features) + padding) < len(features)
+    arrays = np.pad(features, [(0, padding), (0, 0)]), np.pad(label, (0, padding)), valid
+    on_device = jax.device_put(arrays)
+    return Bank(features=on_device[0], label=on_device[1], valid=on_device[2], size=len(features))
+
+
+def knn_accuracy(task: TaskFeatures, bank: Bank, k: int, temperature: float, num_classes: int) -> float:
+    """Computes the accuracy of kNN on the queries of a task, in per cent.
+
+    The queries are classified in chunks, which bounds the memory.
+
+    Args:
+      task: gives the queries and their labels.
+      bank: the features that vote.
+      k: the number of neighbours, from 1 to the padded size of the bank.
+      temperature: above 0.
+      num_classes: above the largest label.
+    """
+    chunk = 512
+    predictions = [
+        _predict(np.pad(q, [(0, chunk - len(q)), (0, 0)]), *bank[:3], temperature, num_classes=num_classes, k=k)
+        for q in np.array_split(task.query, range(chunk, len(task.query), chunk))
+    ]
+    predicted = np.concatenate([np.asarray(p) for p in predictions])[: len(task.query)]
+    return 100.0 * int(np.sum(predicted == task.query_label)) / len(predicted)
+
+
+Tasks = Sequence[TaskFeatures | None]
+Classes = Sequence[Sequence[int]]
+
+
+def knn_task(tasks: Tasks, seen: int, settings: KnnSettings, classes: Classes) -> MatrixRow:
+    """Computes the row of the paper's probe: kNN within the task. Only the bank of the query's task votes.
+
+    Args:
+      tasks: the features of each task; None for a task that is not evaluated.
+      seen: the number of tasks that count as known.
+      settings: of kNN.
+      classes: the labels of each task.
+    """
+
+    def bank(task):
+        return None if task is None else put_bank(task.bank, task.bank_label)
+
+    return _knn_row(tasks, map(bank, tasks), seen, settings, classes)
+
+
+def knn_all(tasks: Tasks, seen: int, settings: KnnSettings, classes: Classes) -> MatrixRow:
+    """Computes the row of kNN over all classes: the banks of all tasks seen vote. Arguments as `knn_task`.
+
+    Tasks that are not seen yet have no features in this bank, and so no accuracy.
+    """
+    parts = (np.concatenate([getattr(task, name) for task in tasks[:seen]]) for name in ("bank", "bank_label"))
+    bank = put_bank(*parts)  # put on the device once for all tasks
+    return _knn_row(tasks, [bank if i < seen else None for i in range(len(tasks))], seen, settings, classes)
+
+
+def _knn_row(
+    tasks: Tasks, banks: Iterable[Bank | None], seen: int, settings: KnnSettings, classes: Classes
+) -> MatrixRow:
+    """Computes a row from the queries of each task and the bank that votes on them; None leaves a task out."""
+    num_classes = 1 + max(map(max, classes))
+    asked = K_RULES[settings.k_rule](settings.k, seen)
+    accuracy: list[float | None] = []
+    used: list[int | None] = []
+    for task, bank in zip(tasks, banks):
+        if task is None or bank is None:
+            used.append(None)
+            accuracy.append(None)
+        else:
+            used.append(k := min(asked, bank.size))
+            accuracy.append(knn_accuracy(task, bank, k, settings.temperature, num_classes))
+    return MatrixRow(accuracy, used, any(k is not None and k < asked for k in used))
+
+
+def head_task(tasks: Tasks, seen: int, settings: KnnSettings, classes: Classes) -> MatrixRow:
+    """Computes the row of the linear head within the task: it chooses among the classes of the query's task.
+
+    Arguments as `knn_task`; `seen` and `settings` are not used.
+    """
+    return MatrixRow([None if task is None else _head_accuracy(task, own) for task, own in zip(tasks, classes)])
+
+
+def head_all(tasks: Tasks, seen: int, settings: KnnSettings, classes: Classes) -> MatrixRow:
+    """Computes the row of the linear head over all classes: it chooses among those of all tasks seen.
+
+    Arguments as `knn_task`; `settings` is not used. Tasks that are not seen yet have no accuracy.
+    """
+    known = [label for own in classes[:seen] for label in own]
+    return MatrixRow([_head_accuracy(task, known) if task and i < seen else None for i, task in enumerate(tasks)])
+
+
+def _head_accuracy(task: TaskFeatures, known: Sequence[int]) -> float:
+    predicted = np.asarray(known)[np.argmax(task.logits[:, known], axis=1)]
+    return 100.0 * int(np.sum(predicted == task.query_label)) / len(predicted)
+
+
+class Evaluator(NamedTuple):
+    """A probe that a run makes after each task.
+
+    row: features of each task, number of tasks seen, settings, labels of each task -> a row of the accuracy matrix.
+    chance: labels of each task -> the accuracy of guessing, in per cent.
+    own_phase: True for a probe within the task: features come from the phase in which each task was learned. False:
+      all come from the present phase. The two differ only where the architecture grows.
+    head: whether it needs a linear head.
+    """
+
+    row: Callable[[Tasks, int, KnnSettings, Classes], MatrixRow]
+    chance: Callable[[Classes], float]
+    own_phase: bool
+    head: bool
+
+
+def _chance_task(classes: Classes) -> float:
+    return float(np.mean([100.0 / len(task) for task in classes]))
+
+
+def _chance_all(classes: Classes) -> float:
+    return 100.0 / sum(map(len, classes))
+
+
+EVALUATORS = {
+    "knn_task": Evaluator(knn_task, _chance_task, own_phase=True, head=False),
+    "knn_all": Evaluator(knn_all, _chance_all, own_phase=False, head=False),
+    "head_task": Evaluator(head_task, _chance_task, own_phase=True, head=True),
+    "head_all": Evaluator(head_all, _chance_all, own_phase=False, head=True),
+}
+
+
+def evaluators_of(labelled: bool) -> dict[str, Evaluator]:
+    """Returns the probes of a run by name: all if its objective is `labelled`, else those without a linear head."""
+    return {name: one for name, one in EVALUATORS.items() if labelled or not one.head}

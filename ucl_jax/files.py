@@ -1,0 +1,48 @@
+"""Writes files atomically, and turns errors of the disk into messages."""
+
+import contextlib
+import errno
+import os
+import pathlib
+from collections.abc import Iterator
+
+from ucl_jax.errors import UsageError
+
+
+def write_atomically(path: pathlib.Path, text: str) -> None:
+    """Writes a file atomically: whatever happens, there is either the whole new file or the earlier one, if any.
+
+    The new file is on the disk before it replaces the earlier one.
+
+    Raises:
+      OSError: the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+# The error numbers of a disk that is full, is broken, or cannot be written to.
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
+SAVED_IS_KEPT = "what was saved before is kept; run the same command again once the disk can be written to and has room"
+
+
+@contextlib.contextmanager
+def disk_errors(place: pathlib.Path) -> Iterator[None]:
+    """Turns an OSError of the block whose number is in `DISK_ERRORS` into a UsageError.
+
+    The message names the file of the error, or `place` if it has none.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        raise UsageError(f"{error.filename or place}: {error.strerror}; {SAVED_IS_KEPT}") from error

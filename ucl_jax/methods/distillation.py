@@ -1,0 +1,96 @@
+"""What distilling methods share: a frozen copy of the network, and a trained head that predicts its outputs."""
+
+from collections.abc import Callable
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from ucl_jax.errors import argument_choice
+from ucl_jax.methods.base import Method, Scenario
+from ucl_jax.objectives import Objective
+from ucl_jax.types import Array, ModelState, Variables
+
+
+class FrozenNetwork(flax.struct.PyTreeNode):
+    """The memory of a distilling method.
+
+    network: a copy of the network from the end of the last task, with its running statistics.
+    head_state: running statistics of the head. Flax needs them, but no result depends on them, and they never change.
+    """
+
+    network: Variables
+    head_state: ModelState
+
+
+def distillation(
+    objective: Objective,
+    scenario: Scenario,
+    *,
+    output: str,
+    hidden_dim: int,
+    distance: Callable[[Array, Array], Array],
+    weight: float,
+    frozen_mode: str,
+) -> Method:
+    """Makes a method that adds `weight * mean over views of distance(head(now), then)` to the objective.
+
+    `now` and `then` are outputs for the same view, by the network and by its frozen copy. In the first task there is no
+    frozen network: the term is 0, and the head is not trained. Compared with finetune, a step costs one more forward
+    pass, and the memory for the copy.
+
+    Args:
+      objective: what is learned.
+      scenario: makes the head.
+      output: which field of `Embedding` is predicted: "features" of the backbone, or "projection".
+      hidden_dim: width of the hidden layer of the head.
+      distance: predicted [B, D], target [B, D] -> scalar.
+      weight: at least 0.
+      frozen_mode: which statistics the copy uses. "train": those of the batch, as in the released codes of CaSSLe and
+        PFR, which never put it in evaluation mode. "eval": its running ones.
+
+    Raises:
+      ValueError: `frozen_mode` has an unknown value.
+    """
+    training = argument_choice("frozen_mode", frozen_mode, {"train": True, "eval": False})
+    head = scenario.head(hidden_dim)
+
+    def outputs(embedding):
+        return getattr(embedding, output).astype(jnp.float32)
+
+    def init(key, batch, network):
+        view = objective.views(None, batch, "plain").image[0]
+        example = jax.eval_shape(lambda: outputs(objective.embed(network, view, False)[0]))
+        drawn = head.init(key, jnp.zeros(example.shape, example.dtype), train=True)
+        return drawn["params"], FrozenNetwork(_copy(network), {"batch_stats": drawn["batch_stats"]})
+
+    def predict(params, memory, now):
+        variables = {"params": params, **memory.head_state}
+        return head.apply(variables, now, train=True, mutable=["batch_stats"])[0].astype(jnp.float32)
+
+    def loss(params, state, memory, batch, recalled, keys, clock):
+        views = objective.views(keys.example, batch, "present")
+        value, aux = objective.loss(Variables(params.network, state), views, clock)
+
+        def term(now, view):
+            predicted = predict(params.method, memory, now)
+            then = jax.lax.stop_gradient(outputs(objective.embed(memory.network, view, training)[0]))
+            # A gradient that is not finite would not become 0 by the weight 0. So the first task compares equals.
+            return distance(predicted, jnp.where(clock.task > 0, then, jax.lax.stop_gradient(predicted)))
+
+        distilled = jnp.mean(jax.vmap(term)(outputs(aux.outputs), jnp.stack(views.image)))
+        distilled = jnp.where(clock.task > 0, weight * distilled, 0.0)
+        return value + distilled, aux._replace(outputs=(), metrics=aux.metrics | {"distillation": distilled})
+
+    def end_task(own, memory, network):
+        return own, memory.replace(network=_copy(network))
+
+    def active(own, clock):
+        return jax.tree.map(lambda x: jnp.where(clock.task > 0, x, jnp.zeros_like(x)), own)
+
+    return Method(init=init, loss=loss, end_task=end_task, active=active)
+
+
+def _copy(network: Variables) -> Variables:
+    """Copies a network, because the next step reuses the memory of its arrays (donation)."""
+    return jax.tree.map(jnp.copy, network)

@@ -1,0 +1,72 @@
+"""Architectures: how the network of each phase of a run is put together.
+
+A function of this module returns one `Architecture` for each phase of a run: only one, or one for each task if the
+network grows.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+from flax import linen as nn
+
+from ucl_jax.models.heads import Network
+from ucl_jax.models.progressive import Column, Progressive, only_column
+from ucl_jax.models.resnet import ResNet18
+from ucl_jax.types import Params
+
+
+class Architecture(NamedTuple):
+    """How the network of one phase of a run is put together.
+
+    build: makes the network, a module that is called as network(images, train) -> Embedding. Its argument is a function
+      that returns new heads as keyword arguments of `Network`; it is called once for each backbone.
+    active: takes a tree like the network's parameters, and returns it with zeros where this phase trains nothing.
+    backbone: takes a tree like the network's parameters, and returns the branch of the backbone that is in use.
+    """
+
+    build: Callable[[Callable[[], dict[str, Any]]], nn.Module]
+    active: Callable[[Params], Params] = lambda tree: tree
+    backbone: Callable[[Params], Params] = lambda tree: tree["backbone"]
+
+
+def resnet18(tasks: int, width: int, dtype: Any, axis_name: str | None) -> tuple[Architecture, ...]:
+    """Returns the architecture of a run with one phase: one ResNet-18 for all tasks (He et al. 2016).
+
+    Args:
+      tasks: the number of training tasks; it makes no difference here.
+      width: channels of the first stage.
+      dtype: of the computation; parameters and statistics are float32.
+      axis_name: the mapped axis of the devices, over which batch norm works, or None.
+    """
+    return (Architecture(lambda heads: Network(backbone=ResNet18(width, dtype, axis_name), **heads())),)
+
+
+def progressive(
+    tasks: int, width: int, dtype: Any, axis_name: str | None, column: Callable[..., nn.Module] = Column
+) -> tuple[Architecture, ...]:
+    """Returns the architectures of a progressive network (PNN, Rusu et al. 2016), one phase for each task.
+
+    Each phase trains a column of its own beside the earlier ones, which are frozen. This follows the paper of PNN: the
+    official code of UCL never adds or freezes a column.
+
+    Args:
+      tasks: the number of training tasks, which is the number of phases and of columns.
+      width: channels of a column's first stage.
+      dtype: of the computation; parameters and statistics are float32.
+      axis_name: the mapped axis of the devices, over which batch norm works, or None.
+      column: makes a column from (width, dtype, axis_name); it is called as a `Column` is.
+    """
+
+    def phase(task):
+        def build(heads):
+            networks = tuple(Network(column(width, dtype, axis_name), **heads()) for _ in range(tasks))
+            return Progressive(networks, task)
+
+        return Architecture(build, partial(only_column, task), lambda tree: tree[f"networks_{task}"]["backbone"])
+
+    return tuple(map(phase, range(tasks)))
+
+
+# The values of `config.model.name`.
+ARCHITECTURES = {"resnet18": resnet18, "progressive": progressive}

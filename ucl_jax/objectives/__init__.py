@@ -1,0 +1,22 @@
+"""Objectives: what is learned from one batch. To add one, see docs/architecture.md.
+
+Each function here takes an architecture, an augmentation and the settings of `config.objective`, and returns an
+`Objective`.
+"""
+
+from collections.abc import Callable
+
+from ucl_jax.objectives.barlow_twins import barlow_twins
+from ucl_jax.objectives.base import STAGES, Augmentation, Objective, Readout
+from ucl_jax.objectives.byol import byol
+from ucl_jax.objectives.simsiam import simsiam
+from ucl_jax.objectives.supervised import supervised
+
+OBJECTIVES: dict[str, Callable[..., Objective]] = {
+    "simsiam": simsiam,
+    "barlow_twins": barlow_twins,
+    "byol": byol,
+    "supervised": supervised,
+}
+
+__all__ = ["OBJECTIVES", "STAGES", "Augmentation", "Objective", "Readout"]

@@ -1,0 +1,248 @@
+"""What an objective is, a record of pure functions over one network, and what several objectives share."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.traverse_util import flatten_dict
+
+from ucl_jax import augment
+from ucl_jax.errors import argument_choice
+from ucl_jax.models.architectures import Architecture
+from ucl_jax.models.heads import Embedding
+from ucl_jax.models.layers import BatchNorm
+from ucl_jax.models.resnet import MAPS
+from ucl_jax.types import Array, Aux, Batch, Clock, How, ModelState, Params, Variables, Views
+
+STAGES = ("stem", "stage1", "stage2", "stage3", "stage4")
+
+
+class Augmentation(NamedTuple):
+    """Holds the ways in which one image uint8 [H, W, C] is shown, each as float [H, W, C].
+
+    present: key, image -> the image augmented as in training.
+    weak: key, image -> the image augmented weakly, as replayed images are.
+    plain: image -> the image as it is evaluated, without augmentation.
+    """
+
+    present: Callable[[Array, Array], Array]
+    weak: Callable[[Array, Array], Array]
+    plain: Callable[[Array], Array]
+
+
+class Readout(NamedTuple):
+    """Holds what probes see of B images.
+
+    features: float32 [B, F], of the backbone.
+    logits: float32 [B, C], of the linear head; () for an objective without labels.
+    """
+
+    features: Array
+    logits: Any
+
+
+class Objective(NamedTuple):
+    """What is learned from one batch: a record of pure functions over one network.
+
+    init: key, images uint8 [B, H, W, C] -> a fresh network.
+    views: keys [B], batch, how -> views. `how` is one of four words. "present": as training shows its images. "weak":
+      the same number of views, augmented as replayed images are. "replayed": one weak view, for a method that stores
+      the other views or needs none. "plain": the same number of views as "present", not augmented; keys may be None.
+    loss: network, views, clock -> scalar, Aux with the outputs of all views. The mean of the scalar over devices is the
+      loss of the global batch.
+    eval_loss: network, views -> scalar, the loss with running statistics, as a mean over examples that do not depend on
+      each other. None for an objective that has no such loss.
+    distance: predicted [B, D], target [B, D] -> scalar, how far predicted projections are from their targets, by the
+      criterion of this objective; for distillation. None for an objective without projections.
+    after_update: network with new parameters, clock -> its new state, such as one with a moving average.
+    begin_task: network, clock -> its state before the first step of a task.
+    embed: network, view float [B, H, W, C], train (bool) -> Embedding, state. In training, statistics are those of the
+      batch over all devices, and the running statistics in the state are updated.
+    features: network, images uint8 [B, H, W, C] -> Readout.
+    maps: network, images uint8 [B, H, W, C] -> a dict: name of a stage, "stem" to "stage4" -> [B, H', W', C'].
+    backbone: a tree like params -> its branch of the backbone that this phase trains.
+    active: a tree like params -> the same with zeros where this phase of the run trains nothing.
+    classes: the number of outputs of the linear head; None for an objective without labels.
+    """
+
+    init: Callable[[Array, Array], Variables]
+    views: Callable[[Array | None, Batch, How], Views]
+    loss: Callable[[Variables, Views, Clock], tuple[Array, Aux]]
+    eval_loss: Callable[[Variables, Views], Array] | None
+    distance: Callable[[Array, Array], Array] | None
+    after_update: Callable[[Variables, Clock], ModelState]
+    begin_task: Callable[[Variables, Clock], ModelState]
+    embed: Callable[[Variables, Array, bool], tuple[Embedding, ModelState]]
+    features: Callable[[Variables, Array], Readout]
+    maps: Callable[[Variables, Array], dict[str, Array]]
+    backbone: Callable[[Params], Params]
+    active: Callable[[Params], Params]
+    classes: int | None = None
+
+
+def unchanged(network: Variables, clock: Clock) -> ModelState:
+    """Returns the state as it is. This is `after_update` and `begin_task` of most objectives."""
+    return network.state
+
+
+def two_view_objective(
+    architecture: Architecture,
+    heads: Callable[[], dict[str, nn.Module]],
+    augmentation: Augmentation,
+    criterion: Callable[[Embedding], Array],
+    distance: Callable[[Array, Array], Array],
+) -> Objective:
+    """Makes an objective that compares two augmented views.
+
+    Args:
+      architecture: puts the network together.
+      heads: makes the heads of the network, by name.
+      augmentation: its `present` gives the two views.
+      criterion: an Embedding of both views, leaves [2, B, ...] -> the loss, a scalar.
+      distance: see `Objective`.
+    """
+    network = architecture.build(heads)
+    embed = make_embed(network)
+
+    def loss(variables, views, clock):
+        outputs, state = forward_views(embed, variables, views)
+        return criterion(outputs), Aux(state, {"feature_std": feature_std(outputs.features[0])}, outputs)
+
+    def eval_loss(variables, views):
+        return criterion(jax.vmap(lambda view: embed(variables, view, False)[0])(jnp.stack(views.image)))
+
+    return Objective(
+        init=make_init(network, augmentation),
+        views=make_two_views(augmentation),
+        loss=loss,
+        eval_loss=eval_loss,
+        distance=distance,
+        after_update=unchanged,
+        begin_task=unchanged,
+        embed=embed,
+        features=make_features(embed, augmentation),
+        maps=make_maps(network, architecture, augmentation),
+        backbone=architecture.backbone,
+        active=architecture.active,
+    )
+
+
+def make_two_views(augmentation: Augmentation) -> Callable[[Array | None, Batch, How], Views]:
+    """Makes `Objective.views` of an objective with two views and no labels."""
+
+    def views(keys, batch, how):
+        ways = {
+            "present": lambda: augment.two_views(augmentation.present, keys, batch.image),
+            "weak": lambda: augment.two_views(augmentation.weak, keys, batch.image),
+            "replayed": lambda: (augment.apply(augmentation.weak, keys, batch.image),),
+            "plain": lambda: (show(augmentation, batch.image),) * 2,
+        }
+        return Views(argument_choice("how", how, ways)(), None)
+
+    return views
+
+
+def show(augmentation: Augmentation, images: Array) -> Array:
+    """Returns images uint8 [B, H, W, C] as they are evaluated: float [B, H, W, C], not augmented."""
+    return jax.vmap(augmentation.plain)(images)
+
+
+def make_init(network: nn.Module, augmentation: Augmentation) -> Callable[[Array, Array], Variables]:
+    """Makes `Objective.init` of a network with running statistics."""
+
+    def init(key, images):
+        variables = network.init(key, show(augmentation, images), train=True)
+        return Variables(variables["params"], {"batch_stats": variables["batch_stats"]})
+
+    return init
+
+
+def make_embed(network: nn.Module) -> Callable[[Variables, Array, bool], tuple[Embedding, ModelState]]:
+    """Makes `Objective.embed` of a network with running statistics."""
+
+    def embed(variables, view, train):
+        tree = {"params": variables.params, "batch_stats": variables.state["batch_stats"]}
+        if not train:
+            return network.apply(tree, view, train=False), variables.state
+        outputs, updated = network.apply(tree, view, train=True, mutable=["batch_stats"])
+        return outputs, variables.state | {"batch_stats": updated["batch_stats"]}
+
+    return embed
+
+
+def make_maps(
+    network: nn.Module, architecture: Architecture, augmentation: Augmentation
+) -> Callable[[Variables, Array], dict[str, Array]]:
+    """Makes `Objective.maps`. Stages are found by name, wherever a growing architecture has put them in its column."""
+
+    def maps(variables, images):
+        tree = {"params": variables.params, "batch_stats": variables.state["batch_stats"]}
+        _, captured = network.apply(tree, show(augmentation, images), train=False, mutable=[MAPS])
+        found = {
+            path[-1].removesuffix("_map"): value
+            for path, (value,) in flatten_dict(architecture.backbone(captured[MAPS])).items()
+        }
+        return {name: found[name] for name in STAGES}
+
+    return maps
+
+
+def make_features(embed: Callable, augmentation: Augmentation) -> Callable[[Variables, Array], Readout]:
+    """Makes `Objective.features` from `Objective.embed`."""
+
+    def features(variables, images):
+        outputs, _ = embed(variables, show(augmentation, images), False)
+        return Readout(outputs.features, outputs.logits)
+
+    return features
+
+
+def forward_views(
+    embed: Callable[[Variables, Array, bool], tuple[Any, ModelState]], variables: Variables, views: Views
+) -> tuple[Any, ModelState]:
+    """Applies a network to several views in one pass, in training mode. Each view has its own batch statistics.
+
+    Args:
+      embed: see `Objective`.
+      variables: the network.
+      views: V views of the same size.
+
+    Returns:
+      Outputs with leaves [V, B, ...], and the state as it would be after V passes, one view after the other.
+    """
+    outputs, states = jax.vmap(lambda view: embed(variables, view, True))(jnp.stack(views.image))
+    before, after = variables.state["batch_stats"], states["batch_stats"]
+    folded = jax.tree.map(partial(_fold, momentum=BatchNorm.momentum), before, after)
+    return outputs, variables.state | {"batch_stats": folded}
+
+
+def _fold(before: Array, after: Array, momentum: float) -> Array:
+    """Returns running statistics after all views in turn, from the updates `after` [V, ...] that each made alone.
+
+    View v alone gives after[v] = m * before + (1 - m) * s[v], with momentum m and statistics s[v]. In turn, the result
+    of one view takes the place of `before` for the next.
+    """
+    result = before
+    for view in range(after.shape[0]):
+        result = momentum * (result - before) + after[view]
+    return result
+
+
+def feature_std(features: Array) -> Array:
+    """Computes the standard deviation over a batch of unit-length features, averaged, times sqrt(D).
+
+    The batch is that of one device; the recorded metric is the mean over devices. It is about 1 when features are
+    spread evenly, and 0 when they have collapsed (Chen & He 2021, section 4.1).
+
+    Args:
+      features: [B, D].
+
+    Returns:
+      float32 scalar.
+    """
+    features = jax.lax.stop_gradient(features.astype(jnp.float32))
+    norm = jnp.linalg.norm(features, axis=-1, keepdims=True)
+    return jnp.mean(jnp.std(features / jnp.maximum(norm, 1e-12), axis=0)) * features.shape[-1] ** 0.5

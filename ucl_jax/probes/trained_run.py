@@ -1,0 +1,237 @@
+"""A run that was trained, opened for probes."""
+
+import copy
+import math
+import pathlib
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from ucl_jax.data.benchmarks import BENCHMARKS, Benchmark
+from ucl_jax.data.tasks import StreamSettings, TaskStream, open_stream
+from ucl_jax.errors import UsageError, require, user_choice
+from ucl_jax.evaluation import evaluators
+from ucl_jax.objectives import Objective, Readout
+from ucl_jax.results.load import read_saved_config
+from ucl_jax.training import parallel
+from ucl_jax.training.build import Experiment, make_evaluation, make_experiment, make_stream_settings
+from ucl_jax.training.checkpoint import Networks
+from ucl_jax.training.loop import task_features
+from ucl_jax.types import Variables
+
+
+class TrainedRun:
+    """A run that was trained: its networks, its tasks, and the features of its images.
+
+    It is a context manager; leaving it ends the reading of data. Its methods take a network by the number of tasks that
+    it has learned, `after`; 0 is the untrained network.
+
+    workdir: the run folder.
+    config: the config tree of the run.
+    data_dir: the folder of the TFDS data sets.
+    networks: the saved networks.
+    stream_settings: how the data set is cut into tasks.
+    evaluation: how the run evaluated its networks.
+    experiment: the pure functions of the run.
+    """
+
+    def __init__(self, workdir: pathlib.Path, data_dir: str = ""):
+        """Opens the run in a folder.
+
+        Args:
+          workdir: the run folder.
+          data_dir: the folder of the TFDS data sets; "" takes that of the run.
+
+        Raises:
+          UsageError: there is no run, it kept no networks, or its config makes no experiment.
+        """
+        path = workdir / "config.json"
+        require(path.exists(), f"{workdir} is no run folder: it has no config.json")
+        self.workdir = workdir
+        self.config = ConfigDict(_tuples(read_saved_config(path)))
+        self.data_dir = data_dir or self.config.data_dir
+        self.networks = Networks(workdir / "networks")
+        require(
+            bool(self.networks.learned()),
+            f"{workdir / 'networks'} holds no network: the run has finished no task yet, or its "
+            "config.checkpoint.networks is False",
+        )
+        self.stream_settings, self.evaluation = make_stream_settings(self.config), make_evaluation(self.config)
+        self._devices = jax.local_devices()[: math.gcd(len(jax.local_devices()), self.evaluation.batch_size)]
+        try:
+            self.experiment: Experiment = make_experiment(self.config, axis_name=None)
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from error
+        self._compiled = self._compile(self.experiment)
+        self._loaded: dict[int, Variables] = {}
+        self._features: dict[tuple[int, int], dict[int, evaluators.TaskFeatures]] = {}
+
+    def __enter__(self) -> "TrainedRun":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        if "stream" in self.__dict__:
+            self.stream.close()
+
+    @cached_property
+    def stream(self) -> TaskStream:
+        """Opens the tasks of the run.
+
+        Raises:
+          UsageError: the data set is not there.
+        """
+        return open_stream(self.stream_settings, self.data_dir, self.experiment.seed)
+
+    @property
+    def afters(self) -> list[int]:
+        """Returns each value that `after` may have, ascending: 0, and those for which a network was saved."""
+        return [0, *self.networks.learned()]
+
+    def seen(self, after: int) -> int:
+        """Returns the number of tasks seen by a network: all for the untrained one and for joint training."""
+        return self.stream_settings.num_tasks if self.stream_settings.joint or not after else after
+
+    def network(self, after: int) -> Variables:
+        """Returns a network. The untrained network is made anew from the seed of the run.
+
+        Raises:
+          UsageError: the network was not kept, or is damaged.
+        """
+        if after not in self._loaded:
+            self._loaded = dict(list(self._loaded.items())[-2:])  # keeps three in memory
+            if after == 0:
+                state = jax.device_put(self.experiment.init(), self._compiled[0].sharding)
+                self._loaded[after] = state.network
+            else:
+                like = jax.tree.map(
+                    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._compiled[0].sharding),
+                    jax.eval_shape(self.experiment.init),
+                )
+                self._loaded[after] = self.networks.load(after, like.network)
+        return self._loaded[after]
+
+    def objective(self, after: int) -> Objective:
+        """Returns the objective of the phase in which a network learned its last task."""
+        return self.experiment.phases[self.experiment.phase_index(after - 1)].objective
+
+    def features(self, after: int, own_phase: bool) -> list[evaluators.TaskFeatures]:
+        """Computes the frozen features of each task by one network.
+
+        Args:
+          after: the number of tasks that the network has learned.
+          own_phase: True: by the phase in which each task was learned, for probes within the task. False: by the phase
+            in which the last task was learned. The two differ only where the architecture grows.
+        """
+        kept = {key: value for key, value in self._features.items() if key[0] == after}  # one network at a time
+        self._features = kept
+        tasks = range(self.stream.num_tasks)
+        for task in tasks:
+            if (after, task) not in kept:
+                kept[after, task] = task_features(
+                    self.experiment,
+                    self._compiled,
+                    self.stream,
+                    self.network(after),
+                    task,
+                    after,
+                    self.evaluation.batch_size,
+                )
+        phases = [self.experiment.phase_index(min(task, after - 1) if own_phase else after - 1) for task in tasks]
+        return [kept[after, task][phase] for task, phase in zip(tasks, phases)]
+
+    def test_images(self, count: int, tasks: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Chooses at most `count` test images, about equally many of each task. The choice is always the same.
+
+        Args:
+          count: at least 1.
+          tasks: the numbers of the tasks that they are taken from; None for all tasks.
+
+        Returns:
+          Images uint8 [N, H, W, C], their labels int32 [N], and the numbers of their tasks int [N].
+        """
+        chosen = list(range(self.stream.num_tasks) if tasks is None else tasks)
+        each = -(-count // len(chosen))
+        parts = []
+        for task in chosen:
+            data = self.stream.task(task)
+            index = np.random.default_rng([0, task]).permutation(len(data.test_label))[:each]
+            parts.append((data.test_image[index], data.test_label[index], np.full(len(index), task)))
+        images, labels, of = (np.concatenate(arrays) for arrays in zip(*parts))
+        keep = np.sort(np.random.default_rng(0).permutation(len(labels))[:count])
+        return images[keep], labels[keep], of[keep]
+
+    def other_data(self, name: str, train_images: int, test_images: int) -> TaskStream:
+        """Opens another data set as one task, at the image size of the run.
+
+        Args:
+          name: of a benchmark.
+          train_images: at most so many; 0 for all.
+          test_images: at most so many; 0 for all.
+
+        Raises:
+          UsageError: the name is unknown, or the data set is not there.
+        """
+        facts, size = _benchmark(name), self.stream_settings.image_size
+        settings = StreamSettings(
+            name=name,
+            tfds_name=facts.tfds_name,
+            num_tasks=1,
+            classes_per_task=facts.num_tasks * facts.classes_per_task,
+            image_size=size,
+            fit=facts.fit if facts.image_size == size else "resize",
+            train_split=facts.train_split,
+            test_split=facts.test_split,
+            image_key=facts.image_key,
+            label_key=facts.label_key,
+            examples_per_task=0,
+            test_examples_per_task=0,
+            validation_fraction=0.0,
+            subset_seed=0,
+            class_order_seed=-1,
+            joint=False,
+        )
+        whole = open_stream(settings, self.data_dir)
+        if not train_images and not test_images:
+            return whole
+        with whole:
+            few = settings._replace(
+                examples_per_task=min(train_images, whole.train_sizes[0]),
+                test_examples_per_task=min(test_images, whole.test_sizes[0]),
+            )
+        return open_stream(few, self.data_dir)
+
+    def normalised_for(self, name: str) -> Experiment:
+        """Returns the functions of the run, but with images normalised by mean and deviation of another data set."""
+        config = copy.deepcopy(self.config)
+        facts = _benchmark(name)
+        config.augment.update(mean=facts.mean, std=facts.std)
+        return make_experiment(config, axis_name=None)
+
+    def feature_extractor(self, after: int, experiment: Experiment | None = None) -> Callable[[np.ndarray], Readout]:
+        """Returns a function that computes the Readout of images uint8 [N, H, W, C], as NumPy arrays [N, ...].
+
+        Args:
+          after: the number of tasks that the network has learned.
+          experiment: the functions to use, such as those of `normalised_for`; None for those of the run.
+        """
+        compiled = self._compiled if experiment is None else self._compile(experiment)
+        features = partial(compiled[self.experiment.phase_index(after - 1)].features, self.network(after))
+        return partial(evaluators.extract, features, batch_size=self.evaluation.batch_size)
+
+    def _compile(self, experiment: Experiment) -> list[parallel.Parallel]:
+        return parallel.compile_phases(experiment.phases, self._devices)
+
+
+def _benchmark(name: str) -> Benchmark:
+    return user_choice("data set", name, BENCHMARKS)
+
+
+def _tuples(tree: Any) -> Any:
+    """Returns a tree from JSON with tuples in place of lists, as recipes have them."""
+    if isinstance(tree, dict):
+        return {key: _tuples(value) for key, value in tree.items()}
+    return tuple(map(_tuples, tree)) if isinstance(tree, list) else tree

@@ -1,0 +1,69 @@
+"""Prints a table of runs, finished or still running, from the files in their folders; draws a plot or writes a page.
+
+python -m ucl_jax.report runs/a runs/b [--out=runs/compared.png]
+python -m ucl_jax.report runs/* --out=report/                           # one page: report/index.html
+python -m ucl_jax.report --seeds --format=markdown results/*.json      # mean and deviation over seeds
+"""
+
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from ucl_jax import cli
+from ucl_jax.errors import require, user_choice
+from ucl_jax.evaluation.accuracy_matrix import FORGETTING
+from ucl_jax.results import compare, figures, page, tables
+from ucl_jax.results.load import load_results
+
+
+def _is_page(out: str) -> bool:
+    """Tells whether --out asks for a page (a folder) and not for a picture (NAME.png).
+
+    Raises:
+      UsageError: it is neither, or the picture's folder does not exist.
+    """
+    path = pathlib.Path(out)
+    if path.suffix == ".png" and not out.endswith("/") and not path.is_dir():
+        require(path.parent.is_dir(), f"--out={out} is no NAME.png in a folder: there is no {path.parent}")
+        return False
+    folder = path.is_dir() or (not path.exists() and (out.endswith("/") or not path.suffix))
+    require(folder, f"--out={out} is neither NAME.png, for a picture, nor a folder, for a page (end it with /)")
+    return True
+
+
+@cli.returns_exit_code
+def main(argv: Sequence[str]) -> int:
+    """Prints the table of runs; with --out, also draws their average accuracies or writes a page about them."""
+    parser = cli.Parser(prog="python -m ucl_jax.report", description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="+", type=pathlib.Path, metavar="RUN", help="a run folder, or its results.json")
+    parser.add_argument("--seeds", action="store_true", help="one row for runs that differ in their seed alone")
+    parser.add_argument("--format", default="text", help=f"how the table is written: {', '.join(tables.FORMATS)}")
+    parser.add_argument("--forgetting", help=f"definition: {', '.join(FORGETTING)}; default: that of the runs' configs")
+    parser.add_argument("--out", help="NAME.png: a plot of average accuracy, all runs in one; a folder: a page")
+    arguments = parser.parse_args(argv)
+    user_choice("format", arguments.format, tables.FORMATS)
+    if arguments.forgetting is not None:
+        user_choice("definition of forgetting", arguments.forgetting, FORGETTING)
+    as_page = arguments.out is not None and _is_page(arguments.out)
+    runs = [load_results(workdir) for workdir in arguments.runs]
+    if arguments.seeds:
+        table = tables.of_seeds(runs, arguments.forgetting)
+    else:
+        table = tables.every_run(runs, compare.forgetting_definition(runs, arguments.forgetting))
+    text = tables.render(table, arguments.format)
+    written = []
+    if as_page:
+        sources = [page.load_source(workdir) for workdir in arguments.runs]
+        written = [f"page: {page.write_page(pathlib.Path(arguments.out), sources, arguments.forgetting)}"]
+    elif arguments.out is not None:
+        figures.plot_average_accuracy(pathlib.Path(arguments.out), runs)
+        written = [f"plot: {arguments.out}"]
+    # Another program may read a table that is not plain text from stdout, so other lines go to stderr then.
+    print(text)
+    for line in written:
+        print(line, file=sys.stdout if arguments.format == "text" else sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

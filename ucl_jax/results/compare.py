@@ -1,0 +1,359 @@
+"""Compares runs: which form a group, what they are called, in which settings they differ, how near the paper they are.
+
+Pure functions of `ucl_jax.results.schema.RunResult`. Accuracy and forgetting are computed from the saved matrices, so
+that another definition of forgetting needs no new run.
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ucl_jax.errors import UsageError, require, user_choice
+from ucl_jax.evaluation import accuracy_matrix
+from ucl_jax.results import paper
+
+if TYPE_CHECKING:
+    from ucl_jax.results.schema import ProbeName, RunResult
+
+PROBE_TITLES: dict[ProbeName, str] = {
+    "knn_task": "kNN within the task",
+    "knn_all": "kNN over all classes seen",
+    "head_task": "head within the task",
+    "head_all": "head over all classes seen",
+}
+# Config keys, or the beginnings of such, that change no number: runs of one group may differ in them.
+NEUTRAL = ("data_dir", "compilation_cache", "log.", "checkpoint.")
+# Config keys, or the beginnings of such, that do not affect the untrained network and its evaluation.
+ONLY_FOR_TRAINING = (
+    "recipe",
+    "seed",
+    "method.",
+    "train.",
+    "augment.replay",
+    "benchmark.joint",
+    "eval.forgetting",
+    *NEUTRAL,
+)
+# Settings in which 0 means all of something, and the words for that.
+ZERO_MEANS_ALL = {
+    "benchmark.examples_per_task": "all training images",
+    "benchmark.test_examples_per_task": "all test images",
+}
+# Config keys, or the beginnings of such, that may be overridden in a run that is compared with the paper's numbers.
+ALLOWED_BESIDE_PAPER = ("seed", "train.devices", "eval.forgetting", *NEUTRAL)
+
+
+class RunGroup(NamedTuple):
+    """A group: runs that differ in their seed alone.
+
+    benchmark: the name of the benchmark.
+    objective: the name of the objective.
+    recipe: the recipe's name, followed by the settings that tell this group from others of the same benchmark,
+      objective and recipe: "lump, method.alpha=0.1".
+    runs: a result for each seed, in the order given.
+    varied: the keys of those settings.
+    """
+
+    benchmark: str
+    objective: str
+    recipe: str
+    runs: list[RunResult]
+    varied: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The recipe and the objective, such as "lump (simsiam)"."""
+        return f"{self.recipe} ({self.objective})"
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """The group's key in the paper's tables: benchmark, objective, and the recipe's name without settings."""
+        return self.benchmark, self.objective, self.runs[0].recipe
+
+
+# Numbers of runs.
+
+
+def probes_of(runs: Sequence[RunResult]) -> list[ProbeName]:
+    """Returns the names of the probes that any of the runs has, in the order of PROBE_TITLES."""
+    return [name for name in PROBE_TITLES if any(name in run.probes for run in runs)]
+
+
+def seeds(runs: Sequence[RunResult]) -> list[int]:
+    """Returns the seed of each run."""
+    return [run.seed for run in runs]
+
+
+def all_known(values: Sequence[float | None]) -> list[float] | None:
+    """Returns the values, or None where any of them is missing."""
+    known = [value for value in values if value is not None]
+    return known if len(known) == len(values) else None
+
+
+def average_accuracy(run: RunResult, probe: ProbeName) -> float | None:
+    """Returns the average accuracy of a run by a probe, in per cent, over the tasks learned."""
+    return accuracy_matrix.average_accuracy(run.probes[probe].matrix, run.joint)
+
+
+def scores(
+    runs: Sequence[RunResult], probe: ProbeName, definition: str
+) -> tuple[list[float | None], list[float | None]]:
+    """Returns the average accuracy (per cent) and the forgetting (points) of each run that has the probe.
+
+    Args:
+      runs: results; those without the probe are left out.
+      probe: a key of PROBE_TITLES.
+      definition: of forgetting, a key of `accuracy_matrix.FORGETTING`.
+    """
+    having = [run for run in runs if probe in run.probes]
+    return (
+        [average_accuracy(run, probe) for run in having],
+        [accuracy_matrix.forgetting(run.probes[probe].matrix, definition) for run in having],
+    )
+
+
+def untrained(run: RunResult, probe: ProbeName) -> float | None:
+    """Returns the untrained network's average accuracy by a probe, in per cent; None where it was not measured."""
+    initial = run.probes[probe].random_init if probe in run.probes else None
+    return None if initial is None else float(np.mean(initial))
+
+
+def chance(runs: Sequence[RunResult], probe: ProbeName) -> float:
+    """Returns the accuracy of guessing, in per cent, as recorded by the first run that has the probe."""
+    return next(run.probes[probe].chance for run in runs if probe in run.probes)
+
+
+def forgetting_definition(runs: Sequence[RunResult], given: str | None = None) -> str:
+    """Returns the definition of forgetting to use: the given one, else that of the runs' configs.
+
+    Raises:
+      UsageError: there is no such definition, or none is given and the runs have different ones.
+    """
+    names = [given] if given else list(dict.fromkeys(run.config["eval"]["forgetting"] for run in runs))
+    require(
+        len(names) == 1, f"the runs differ in eval.forgetting ({', '.join(names)}); choose one, --forgetting=DEFINITION"
+    )
+    user_choice("definition of forgetting", names[0], accuracy_matrix.FORGETTING)
+    return names[0]
+
+
+def seen_rows_only(runs: Iterable[RunResult]) -> bool:
+    """Tells whether some run evaluated tasks only once they were learned (`eval.tasks=seen`).
+
+    Forgetting that looks for a task's best accuracy then lacks those from before the task was learned.
+    """
+    return any(run.config["eval"]["tasks"] == "seen" and run.tasks_learned > 1 for run in runs)
+
+
+# Runs that belong together.
+
+
+def own_settings(run: RunResult, but: Collection[str] = ()) -> dict[str, Any]:
+    """Returns the settings of a run, without the seed, the keys of `but`, and those that change no number (NEUTRAL)."""
+    kept = run.settings.items()
+    return {key: value for key, value in kept if key != "seed" and key not in but and not key.startswith(NEUTRAL)}
+
+
+def differing_keys(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns the keys whose value is not the same in all `settings`, or that some of them lack, sorted."""
+    missing = object()
+    keys = sorted(set().union(*settings))
+    return [k for k in keys if any(s.get(k, missing) != settings[0].get(k, missing) for s in settings)]
+
+
+def changed_settings(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """Describes each setting that differs and changes numbers, such as "train.epochs (2 there, 3 here)"."""
+    return [
+        f"{key} ({json.dumps(there.get(key))} there, {json.dumps(here.get(key))} here)"
+        for key in differing_keys([there, here])
+        if not key.startswith(NEUTRAL)
+    ]
+
+
+def groups_of(runs: Sequence[RunResult], but: Collection[str] = ()) -> list[RunGroup]:
+    """Returns the groups that runs form: those with equal settings are together, in the order given.
+
+    Args:
+      runs: results of any runs.
+      but: keys of settings in which runs of one group may differ, besides the seed.
+    """
+    by_settings: dict[str, tuple[dict[str, Any], list[RunResult]]] = {}
+    for run in runs:
+        own = own_settings(run, but)
+        by_settings.setdefault(json.dumps(own, sort_keys=True), (own, []))[1].append(run)
+
+    def key(run: RunResult) -> tuple[str, str, str]:
+        return run.benchmark, run.objective, run.recipe
+
+    alike: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for own, (first, *_) in by_settings.values():
+        alike.setdefault(key(first), []).append(own)
+    varied = {of: tuple(differing_keys(settings)) for of, settings in alike.items()}
+    groups = []
+    for own, members in by_settings.values():
+        benchmark, objective, recipe = of = key(members[0])
+        name = _with_settings(recipe, varied[of], own)
+        groups.append(RunGroup(benchmark, objective, name, members, varied[of]))
+    return groups
+
+
+def shown_setting(key: str, value: Any) -> str:
+    """Returns the value of a setting as text: "0 (all training images)" where 0 means all of something."""
+    return f"{value} ({ZERO_MEANS_ALL[key]})" if key in ZERO_MEANS_ALL and value == 0 else str(value)
+
+
+def _with_settings(name: str, keys: Iterable[str], settings: Mapping[str, Any]) -> str:
+    """Returns a name followed by settings, such as "lump, method.alpha=0.1"; keys without a setting are left out."""
+    words = [
+        ZERO_MEANS_ALL[key] if key in ZERO_MEANS_ALL and settings[key] == 0 else f"{key}={settings[key]}"
+        for key in keys
+        if key in settings
+    ]
+    return ", ".join([name, *words])
+
+
+def run_names(runs: Sequence[RunResult]) -> list[str]:
+    """Returns a name for each run that tells it from the others, such as "lump, method.alpha=0.1 (simsiam, seed 0)".
+
+    Runs that differ in no setting that changes a number are numbered: "lump (simsiam, seed 0), run 2".
+    """
+    group_of = {id(run): group for group in groups_of(runs, {"eval.forgetting"}) for run in group.runs}
+
+    def named(run: RunResult, benchmark: bool) -> str:
+        group = group_of[id(run)]
+        return f"{group.recipe} ({group.objective}, {f'{group.benchmark}, ' if benchmark else ''}seed {run.seed})"
+
+    several = len({run.benchmark for run in runs}) > 1
+    times = collections.Counter(named(run, benchmark=False) for run in runs)
+    names = [named(run, benchmark=several and times[named(run, benchmark=False)] > 1) for run in runs]
+    seen: collections.Counter[str] = collections.Counter()
+    for place, name in enumerate(names):
+        seen[name] += 1
+        if seen[name] > 1:
+            names[place] = f"{name}, run {seen[name]}"
+    return names
+
+
+def untrained_networks(runs: Sequence[RunResult]) -> dict[str, list[RunResult]]:
+    """Returns the runs that measured their untrained network, one for each seed, by a label for tables and pictures.
+
+    The label is "untrained network". Where runs of one seed measured different numbers, each value of the settings that
+    explain the difference has a label of its own, such as "untrained network, benchmark.examples_per_task=50".
+    """
+    measured = [run for run in runs if all(probe.random_init for probe in run.probes.values())]
+    pairs = [pair for pair in itertools.combinations(measured, 2) if _measured_otherwise(*pair)]
+    differences = [set(differing_keys([_before_training(one), _before_training(other)])) for one, other in pairs]
+    keys = sorted(_telling_keys([keys for keys in differences if keys]))  # where no setting differs, the machines did
+    by_label: dict[str, dict[int, RunResult]] = {}
+    for run in measured:
+        label = _with_settings("untrained network", keys, _before_training(run))
+        by_label.setdefault(label, {}).setdefault(run.seed, run)
+    return {label: list(by_seed.values()) for label, by_seed in by_label.items()}
+
+
+def _before_training(run: RunResult) -> dict[str, Any]:
+    """Returns the settings of a run that its untrained network and the accuracy of that network depend on."""
+    return {key: value for key, value in run.settings.items() if not key.startswith(ONLY_FOR_TRAINING)}
+
+
+def _measured_otherwise(one: RunResult, other: RunResult) -> bool:
+    """Tells whether two runs of one seed measured different numbers for their untrained network."""
+    shared = one.probes.keys() & other.probes.keys()
+    return one.seed == other.seed and any(one.probes[p].random_init != other.probes[p].random_init for p in shared)
+
+
+def _telling_keys(differences: Sequence[set[str]]) -> set[str]:
+    """Returns few keys, of which every set has one; seeds of subsets, which say least, are left out first."""
+    kept = set().union(*differences)
+    for key in sorted(kept, key=lambda key: (not key.endswith("_seed"), key.endswith(".name"), key)):
+        if all(keys & (kept - {key}) for keys in differences):
+            kept.remove(key)
+    return kept
+
+
+def require_same_config(runs: Sequence[RunResult], but: Collection[str] = ()) -> None:
+    """Checks that runs differ only in their seed, the keys of `but`, and settings that change no number.
+
+    Raises:
+      UsageError: they differ in another setting; names the first one.
+    """
+    settings = [own_settings(run, but) for run in runs]
+    if keys := differing_keys(settings):
+        values = ", ".join(str(own.get(keys[0])) for own in settings)
+        raise UsageError(
+            f"runs of {runs[0].name} and others of its row differ in {keys[0]} ({values}); "
+            "give only runs that differ in their seed"
+        )
+
+
+# The paper.
+
+WITHIN = (
+    "within: |difference| <= the paper's deviation + ours, each over its runs (ours is 0 where there is one run); "
+    "difference: ours - the paper's."
+)
+
+
+class Comparison(NamedTuple):
+    """The paper's number and how ours compares with it, in per cent or points.
+
+    mean: the paper's mean.
+    deviation: the paper's deviation.
+    difference: our mean - the paper's mean.
+    within: whether the difference is within the spread of both, see WITHIN.
+    """
+
+    mean: float
+    deviation: float
+    difference: float
+    within: bool
+
+
+def compare_with_paper(ours: Sequence[float | None], theirs: paper.Value | None) -> Comparison | None:
+    """Compares our values, one a run, with the paper's; returns None where either or one of our values is missing.
+
+    This is the one place that decides what "within the paper's spread" means.
+    """
+    known = all_known(ours)
+    if not known or theirs is None:
+        return None
+    difference = float(np.mean(known)) - theirs.mean
+    spread = float(np.std(known, ddof=1)) if len(known) > 1 else 0.0
+    within = abs(difference) <= theirs.deviation + spread + 1e-9  # allows for rounding
+    return Comparison(*theirs, difference, within)
+
+
+def overridden(run: RunResult) -> set[str]:
+    """Returns the config keys whose values are not the recipe's own, without those of ALLOWED_BESIDE_PAPER."""
+    return {key for key in run.overrides if not key.startswith(ALLOWED_BESIDE_PAPER)}
+
+
+def paper_row(group: RunGroup, others: Sequence[RunGroup]) -> paper.PaperRow | None:
+    """Returns the paper's numbers for a group; None where it has none, or the runs changed their recipe's settings.
+
+    Args:
+      group: the group that is asked about.
+      others: all groups of the same table.
+    """
+    return paper.TABLE1.get(group.key) if _as_the_recipe(group, others) else None
+
+
+def _as_the_recipe(group: RunGroup, others: Sequence[RunGroup]) -> bool:
+    """Tells whether a group's settings are its recipe's own, as far as the results say.
+
+    They are not where a setting was overridden or only some of the images were used. They are not either where another
+    group of the same recipe has a different value that nobody overrode, as when the recipe was edited in between.
+    """
+    if any(run.settings.get(key) for run in group.runs for key in ZERO_MEANS_ALL):
+        return False
+    if any(overridden(run) for run in group.runs):
+        return False
+    of_recipe = [other for other in others if other.key == group.key]
+    set_there = {key for other in of_recipe for run in other.runs for key in overridden(run)}
+    return set(group.varied) <= set_there | set(ZERO_MEANS_ALL)

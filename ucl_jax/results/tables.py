@@ -1,0 +1,413 @@
+"""Makes tables of runs, as data frames of numbers, and writes them as text, Markdown, LaTeX or CSV.
+
+Pandas is imported by the first table, so that a program that makes none does not wait for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ucl_jax.errors import require, user_choice
+from ucl_jax.results import compare, paper
+from ucl_jax.results.compare import PROBE_TITLES, RunGroup
+
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
+
+    from ucl_jax.results.schema import ProbeName, Record, RunResult
+
+DEVIATION, KNOWN = " deviation", " runs"  # ends of the names of columns that belong to the column before
+
+
+class Table(NamedTuple):
+    """A table whose numbers stay numbers until it is rendered.
+
+    Rendered, the columns "X deviation" and "X runs" after a column X become part of its cells: "mean±deviation", and
+    "(n=2)" for the number of runs that have X, where not all have it.
+
+    title: "" for none.
+    frame: the rows of the table; a missing number is NA.
+    words: how many columns on the left hold words.
+    legend: sentences to stand below the table.
+    formats: a column -> the format of its numbers, where that is not ".2f".
+    """
+
+    title: str
+    frame: DataFrame
+    words: int = 1
+    legend: Sequence[str] = ()
+    formats: Mapping[str, str] = {}
+
+
+def make_frame(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> DataFrame:
+    """Returns rows of words and numbers as a data frame; None is a missing value.
+
+    A column of whole numbers, or of truth values, keeps its type where some are missing.
+    """
+    import pandas as pd
+
+    cells = list(zip(*rows)) or [()] * len(columns)
+    frame = pd.concat([pd.Series(list(column), dtype=_dtype(column)) for column in cells], axis=1)
+    frame.columns = list(columns)
+    return frame
+
+
+def _dtype(values: Sequence[Any]) -> str:
+    """Returns the pandas dtype of a column."""
+    kinds = {bool if isinstance(value, np.bool_) else type(value) for value in values if value is not None}
+    if kinds and kinds <= {bool}:
+        return "boolean"
+    if kinds and kinds <= {int}:
+        return "Int64"
+    return "float64" if all(issubclass(kind, int | float) for kind in kinds) else "object"
+
+
+def mean_and_deviation(values: Sequence[float | None]) -> tuple[float | None, float | None]:
+    """Returns the mean and the unbiased deviation of values.
+
+    Both are None where a value is missing or there is none; the deviation of one value is None.
+    """
+    known = compare.all_known(values)
+    if not known:
+        return None, None
+    return float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else None
+
+
+def with_deviation(*names: str) -> list[str]:
+    """Returns the columns for numbers over runs: each name, followed by the name of its deviation."""
+    return [column for name in names for column in (name, name + DEVIATION)]
+
+
+# Rendering.
+
+
+def render(table: Table, markup: str = "text") -> str:
+    """Returns a table as text of a kind: "text", "markdown", "latex" or "csv"; title and legend are left out.
+
+    LaTeX is a plain `tabular` with \\hline that needs no package. In CSV a deviation has a column of its own, and the
+    cell of a missing number is empty.
+
+    Raises:
+      UsageError: there is no such markup.
+    """
+    return user_choice("format", markup, FORMATS)(table)
+
+
+def shown(table: Table) -> DataFrame:
+    """Returns the cells as text: numbers in their formats, deviations behind their means, "-" for missing values."""
+    import pandas as pd
+
+    names: list[str] = []
+    texts: list[list[str]] = []
+    for place, name in enumerate(table.frame.columns):
+        column = table.frame.iloc[:, place]
+        if place and name == names[-1] + DEVIATION:
+            texts[-1] = [text if pd.isna(x) else f"{text}±{x:.2f}" for text, x in zip(texts[-1], column)]
+        elif place and name == names[-1] + KNOWN:
+            texts[-1] = [text if pd.isna(x) else f"{text} (n={x})" for text, x in zip(texts[-1], column)]
+        else:
+            names.append(name)
+            texts.append(_texts(column, table.formats.get(name, ".2f")))
+    return pd.DataFrame(list(zip(*texts)), columns=names)
+
+
+def _texts(column: Series, form: str) -> list[str]:
+    """Returns the cells of a column as text."""
+    from pandas.api import types
+
+    if types.is_float_dtype(column):
+        text: Callable[[Any], str] = f"{{:{form}}}".format
+    elif types.is_bool_dtype(column):
+        text = {True: "yes", False: "no"}.__getitem__
+    else:
+        text = str
+    return ["-" if missing else text(value) for value, missing in zip(column, column.isna())]
+
+
+def _tabulate(table: Table, style: str, change: Callable[[str], str] = str) -> str:
+    """Returns a table in a style of `tabulate`; `change` is applied to the text of every cell."""
+    from tabulate import tabulate
+
+    frame = shown(table)
+    numbers = len(frame.columns) - table.words
+    return tabulate(
+        frame.map(change).values.tolist(),
+        [change(name) for name in frame.columns],
+        tablefmt=style,
+        disable_numparse=True,
+        colalign=("left",) * table.words + ("right",) * numbers if len(frame) else None,
+    )
+
+
+def _csv(table: Table) -> str:
+    """Returns a table as CSV, without the columns of deviations and of numbers of runs that are empty."""
+    beside = (DEVIATION, KNOWN)
+    kept = [not (name.endswith(beside) and table.frame.iloc[:, n].isna().all()) for n, name in enumerate(table.frame)]
+    return table.frame.loc[:, kept].to_csv(index=False, float_format="%.2f", lineterminator="\n").removesuffix("\n")
+
+
+FORMATS: dict[str, Callable[[Table], str]] = {
+    "text": lambda table: _tabulate(table, "simple"),
+    "markdown": lambda table: _tabulate(table, "pipe", lambda cell: cell.replace("|", "\\|")),
+    # Plain LaTeX has no "±" and prints "|" as a dash; tabulate's description of the columns has no "|" to be spared.
+    "latex": lambda table: _tabulate(table, "latex").replace("±", r"$\pm$").replace("|", r"\textbar{}"),
+    "csv": _csv,
+}
+
+
+# Runs.
+
+
+def every_run(runs: Sequence[RunResult], definition: str) -> Table:
+    """Makes the table of average accuracy and forgetting of runs: a row a run, then untrained networks, then chance.
+
+    A row for an untrained network or for chance has the numbers of the first run that has them. Untrained networks with
+    different settings have a row each, see `compare.untrained_networks`.
+
+    Args:
+      runs: results.
+      definition: of forgetting, a key of `accuracy_matrix.FORGETTING`.
+    """
+    probes = compare.probes_of(runs)
+    rows = [
+        [name + ("" if run.finished else ", not finished"), *_numbers([run], probes, definition)]
+        for name, run in zip(compare.run_names(runs), runs)
+    ]
+    for label, (initial, *_) in compare.untrained_networks(runs).items():
+        rows.append([label, *_without_forgetting([compare.untrained(initial, name)] for name in probes)])
+    rows.append(["chance", *_without_forgetting([compare.chance(runs, name)] for name in probes)])
+    return Table("", make_frame(["", *with_deviation(*_header(runs, probes, definition))], rows))
+
+
+def of_seeds(runs: Sequence[RunResult], forgetting: str | None = None) -> Table:
+    """Makes the table of average accuracy and forgetting with a row for each objective and recipe.
+
+    The runs of a row differ in their seed alone. The deviation is the unbiased one; the column n is the number of runs.
+    Each objective has rows for its untrained networks, see `compare.untrained_networks`; runs of an architecture that
+    grows do not count for them.
+
+    Args:
+      runs: results of one benchmark.
+      forgetting: a definition of forgetting; None for that of the runs' configs.
+
+    Raises:
+      UsageError: runs of a row differ in more than their seed, or do not differ at all.
+    """
+    definition = compare.forgetting_definition(runs, forgetting)
+    of_rows: dict[tuple[str, str], list[RunResult]] = {}
+    for run in runs:
+        of_rows.setdefault((run.objective, run.recipe), []).append(run)
+    for members in of_rows.values():
+        compare.require_same_config(members, {"eval.forgetting"} if forgetting else ())
+    return _seeds("", [RunGroup("", *key, members) for key, members in of_rows.items()], definition)
+
+
+def against_paper(groups: Sequence[RunGroup], definition: str) -> list[Table]:
+    """Makes a table for each benchmark, as `of_seeds` does, with the paper's numbers beside those of the same probe."""
+    names = dict.fromkeys(group.benchmark for group in groups)
+    return [
+        _seeds(name, [group for group in groups if group.benchmark == name], definition, beside=True) for name in names
+    ]
+
+
+def _seeds(title: str, groups: Sequence[RunGroup], definition: str, beside: bool = False) -> Table:
+    """Makes a table of groups of one benchmark; with `beside`, the paper's numbers follow those of the first probe."""
+    runs = [run for group in groups for run in group.runs]
+    probes = compare.probes_of(runs)
+    rows = []
+
+    def row(words: Sequence[Any], cells: list[Any], theirs: Sequence[Any] = (None,) * 4) -> list[Any]:
+        return [*words, *cells[:4], *(theirs if beside else ()), *cells[4:]]
+
+    header = with_deviation(*_header(runs, probes, definition))
+    papers = with_deviation("the paper's accuracy", "the paper's forgetting")
+    columns = row(["objective", "recipe", "n"], header, papers)
+    for objective in dict.fromkeys(group.objective for group in groups):
+        of_objective = [group for group in groups if group.objective == objective]
+        for group in of_objective:
+            own = compare.seeds(group.runs)
+            require(len(set(own)) == len(own), f"two runs of {group.name} have one seed: {own}; give each run once")
+            pending = sum(not run.finished for run in group.runs)
+            recipe = group.recipe + (f", {pending} not finished" if pending else "")
+            theirs = compare.paper_row(group, groups) or (None, None)
+            shown = [number for value in theirs for number in value or (None, None)]
+            rows.append(row([objective, recipe, len(own)], _numbers(group.runs, probes, definition), shown))
+        plain = [run for group in of_objective for run in group.runs if run.model == "resnet18"]
+        for label, measured in compare.untrained_networks(plain).items():
+            cells = _without_forgetting([compare.untrained(run, name) for run in measured] for name in probes)
+            rows.append(row([objective, label, len(measured)], cells))
+    rows.append(row(["", "chance", None], _without_forgetting([compare.chance(runs, name)] for name in probes)))
+    return Table(title, make_frame(columns, rows), words=2)
+
+
+def _header(runs: Sequence[RunResult], probes: Sequence[ProbeName], definition: str) -> list[str]:
+    """Returns the columns of each probe: its title, and "forgetting" with what is unusual about it."""
+
+    def forgetting(probe: str) -> str:
+        notes = [definition] if definition != "max" else []
+        # Over all classes seen a task has no entry before it is learned, whatever is evaluated.
+        known = probe.endswith("_task") and definition != "first"
+        notes += ["seen rows"] if known and compare.seen_rows_only(runs) else []
+        return f"forgetting ({', '.join(notes)})" if notes else "forgetting"
+
+    return [name for probe in probes for name in (PROBE_TITLES[probe], forgetting(probe))]
+
+
+def _numbers(runs: Sequence[RunResult], probes: Sequence[ProbeName], definition: str) -> list[float | None]:
+    """Returns mean and deviation over runs of the average accuracy and of the forgetting by each probe."""
+    scores = (values for name in probes for values in compare.scores(runs, name, definition))
+    return [number for values in scores for number in mean_and_deviation(values)]
+
+
+def _without_forgetting(values_of_probes: Iterable[Sequence[float | None]]) -> list[float | None]:
+    """Returns mean and deviation of the accuracies by each probe, each followed by empty cells for forgetting."""
+    return [number for values in values_of_probes for number in (*mean_and_deviation(values), None, None)]
+
+
+def beside_columns(name: str) -> list[str]:
+    """Returns the names of the columns that `beside` fills, for numbers of a name."""
+    return [*with_deviation(name, "paper"), "difference", "within"]
+
+
+def beside(ours: Sequence[float | None], theirs: paper.Value | None) -> list[Any]:
+    """Returns our mean and the paper's with their deviations, the difference, and whether it is within the spread."""
+    compared = compare.compare_with_paper(ours, theirs)
+    judged = (compared.difference, compared.within) if compared else (None, None)
+    return [*mean_and_deviation(ours), *(theirs or (None, None)), *judged]
+
+
+def settings_that_differ(groups: Sequence[RunGroup]) -> Table:
+    """Makes a table with a row for each setting that is not the same everywhere, a column for each group."""
+    settings = [compare.own_settings(group.runs[0]) for group in groups]
+    columns = ["setting", *(f"{group.name}, {group.benchmark}" for group in groups)]
+    rows = [
+        [key, *(compare.shown_setting(key, own[key]) if key in own else None for own in settings)]
+        for key in compare.differing_keys(settings)
+    ]
+    return Table("", make_frame(columns, rows), words=len(columns))
+
+
+# Records of probes that were asked of saved networks.
+
+ANALYSES = {
+    "knn": "kNN with other settings, accuracy in %",
+    "linear": "Linear probe, accuracy in %",
+    "ood": "Other data sets, accuracy in %",
+    "finetune": "Fine-tuning on other data sets, accuracy in %",
+    "transfer": "Transfer between tasks, in % and points",
+    "geometry": "Geometry of parameters and features",
+}
+PICTURES = ("cka", "feature_maps", "loss_landscape", "embedding")
+# Settings that each row of a record's values has for itself.
+SETTINGS_OF_ROWS = {"knn": ("k", "temperature")}
+
+Words = dict[str, str]
+Numbers = dict[str, float | None]
+
+
+def analysis_tables(groups: Sequence[RunGroup]) -> list[Table]:
+    """Makes a table of the records of each probe, with a row for each group, number of tasks learned, and setting.
+
+    The column n is the number of runs that have the row; a number that fewer runs have says so. A probe whose records
+    are drawn as pictures has no table.
+    """
+    records = [record for group in groups for run in group.runs for record in run.analysis]
+    distinguishing = {
+        probe: _varied(probe, [record.settings for record in records if record.probe == probe])
+        for probe in dict.fromkeys(record.probe for record in records)
+    }
+    # Probe -> (place of the group, tasks learned, settings...) -> seed -> numbers.
+    found: dict[str, dict[tuple, dict[int, Numbers]]] = {}
+    for place, group in enumerate(groups):
+        for run in group.runs:
+            for record in run.analysis:
+                for settings, numbers in _observations(record, distinguishing[record.probe]):
+                    seeds = found.setdefault(record.probe, {}).setdefault((place, record.after, *settings.items()), {})
+                    seeds[run.seed] = numbers
+    return [_analysis_table(ANALYSES.get(probe, probe), groups, rows) for probe, rows in found.items()]
+
+
+def _analysis_table(title: str, groups: Sequence[RunGroup], found: dict[tuple, dict[int, Numbers]]) -> Table:
+    """Makes the table of one probe from (place of the group, tasks learned, settings...) -> seed -> numbers."""
+    words = list(dict.fromkeys(name for key in found for name, _ in key[2:]))
+    names = list(dict.fromkeys(name for seeds in found.values() for numbers in seeds.values() for name in numbers))
+    # A number may have the name of a setting, such as "train images" of ood.
+    settings_beside = (f"{word}, set" if word in names else word for word in words)
+    numbers = [column for name in names for column in (name, name + DEVIATION, name + KNOWN)]
+    rows = []
+    for (place, after, *settings), seeds in found.items():
+        given = dict(settings)
+        cells = [cell for name in names for cell in _over_known([n.get(name) for n in seeds.values()])]
+        rows.append([groups[place].name, after, *(given.get(word) for word in words), len(seeds), *cells])
+    columns = ["group", "tasks learned", *settings_beside, "n", *numbers]
+    return Table(title, make_frame(columns, rows), words=2 + len(words))
+
+
+def _over_known(values: Sequence[float | None]) -> tuple[float | None, float | None, int | None]:
+    """Returns the mean and deviation of the values that are known, and how many are known where some are missing.
+
+    A whole number that is the same in all runs, such as a number of images, is returned as it is, without deviation.
+    """
+    known = [value for value in values if value is not None]
+    same = len(set(known)) == 1 and isinstance(known[0], int)
+    few = len(known) if 0 < len(known) < len(values) else None
+    return (known[0], None, few) if same else (*mean_and_deviation(known), few)
+
+
+def _varied(probe: str, settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns the keys of settings that tell a probe's records apart.
+
+    These are the keys with different values among the records that have them. Where such keys do not tell all different
+    settings apart, the keys that only some records have are returned too.
+    """
+    own = SETTINGS_OF_ROWS.get(probe, ())
+    kept = [{key: _word(value) for key, value in each.items() if key not in own} for each in settings]
+    keys = list(dict.fromkeys(key for each in kept for key in each))
+    varied = [key for key in keys if len({each[key] for each in kept if key in each}) > 1]
+    distinct = {tuple(each.get(key) for key in varied) for each in kept}
+    different = {tuple(sorted(each.items())) for each in kept}
+    return varied if len(distinct) == len(different) else [key for key in keys if key in compare.differing_keys(kept)]
+
+
+def _word(value: Any) -> str:
+    """Returns a setting as text; the items of a list have commas between them."""
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _observations(record: Record, differ: Sequence[str]) -> Iterator[tuple[Words, Numbers]]:
+    """Yields the table rows of a record: (settings, numbers).
+
+    The settings are those that say what was measured, and those in `differ`, which tell the probe's records apart. The
+    numbers of a probe that is not known here are all of its values that are numbers.
+    """
+    values, settings = record.typed_values, record.settings
+
+    def words(*names: str) -> Words:
+        present = [name for name in dict.fromkeys([*names, *differ]) if name in settings]
+        return {name.replace("_", " "): _word(settings[name]) for name in present}
+
+    def over_tasks(row: Any) -> Numbers:
+        return {"within the task": _mean_of(row.task), "all classes": _mean_of(row.all)}
+
+    if record.probe == "knn":
+        for row in values.rows:
+            yield {"k": str(row.k), "temperature": str(row.temperature)} | words(), over_tasks(row)
+    elif record.probe == "linear":
+        yield words("solver", "fraction"), over_tasks(values)
+    elif record.probe == "transfer":
+        transfers = {"forward": values.forward, "backward": values.backward}
+        random = {"untrained network": _mean_of(values.random_init)}
+        yield words(), {"learning accuracy": values.learning_accuracy} | transfers | random
+    elif record.probe not in PICTURES:
+        found = record.values.items()  # in the order in which the probe wrote them
+        scalars = {n.replace("_", " "): v for n, v in found if v is None or isinstance(v, int | float)}
+        yield words("dataset", "epochs", "learning_rate"), scalars
+
+
+def _mean_of(values: Sequence[float | None]) -> float | None:
+    """Returns the mean of the values that are known; None where none is."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None

@@ -1,0 +1,1 @@
+"""Training: the step, the loop, devices, checkpoints and the run of one folder."""

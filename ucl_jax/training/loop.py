@@ -1,0 +1,261 @@
+"""The loop over tasks, epochs and steps. It does no I/O: it yields what happened, and the caller logs and saves."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from ucl_jax.data.tasks import TaskStream, batch_indices
+from ucl_jax.errors import require
+from ucl_jax.evaluation import evaluators
+from ucl_jax.settings import INT32_MAX
+from ucl_jax.training.build import Experiment, Phase
+from ucl_jax.training.parallel import Parallel
+from ucl_jax.types import Array, Batch, Clock, Span, TrainedParams, TrainState, Variables
+
+MatrixRows = dict[str, evaluators.MatrixRow]
+
+
+class Schedule(NamedTuple):
+    """Holds when each of T tasks is trained, and in batches of what size.
+
+    starts: [T + 1] steps of the run. Task t has the steps from `starts[t]` up to, but without, `starts[t + 1]`.
+    steps_per_epoch: [T], the steps of one epoch of each task.
+    batch_sizes: [T], the images in a batch of each task.
+    """
+
+    starts: tuple[int, ...]
+    steps_per_epoch: tuple[int, ...]
+    batch_sizes: tuple[int, ...]
+
+    @property
+    def total(self) -> int:
+        """Returns the number of steps of the whole run."""
+        return self.starts[-1]
+
+
+class StepDone(NamedTuple):
+    """The event after every step.
+
+    step: the steps done in the whole run.
+    task: the number of the task, from 0.
+    epoch: the number of the epoch within the task, from 0.
+    state: after the step. It is valid until the loop goes on, because the next step reuses its memory.
+    metrics: scalars on the devices, which may still be being computed.
+    """
+
+    step: int
+    task: int
+    epoch: int
+    state: TrainState
+    metrics: dict[str, Array]
+
+
+class Evaluating(NamedTuple):
+    """The event before features of a task are computed, at the end of a task. The state is the same in all of these.
+
+    step: the steps done in the whole run.
+    task: the number of the task that will be evaluated, from 0.
+    state: after `step` steps.
+    """
+
+    step: int
+    task: int
+    state: TrainState
+
+
+class TaskDone(NamedTuple):
+    """The event after a task was learned, evaluated and closed by `end_task`.
+
+    step: the steps done in the whole run.
+    task: the number of the task, from 0.
+    state: the one that the next task starts from.
+    rows: a probe's name -> its row of the accuracy matrix.
+    """
+
+    step: int
+    task: int
+    state: TrainState
+    rows: MatrixRows
+
+
+def make_schedule(sizes: Sequence[int], epochs: int, batch_size: int) -> Schedule:
+    """Plans when each task is trained. An epoch of a task has ceil(size / batch_size) steps.
+
+    A task that is smaller than a batch is one batch of its own size, so that no image is in a batch twice.
+
+    Args:
+      sizes: the number of training images of each task.
+      epochs: passes over each task.
+      batch_size: images in a batch, over all devices.
+
+    Raises:
+      UsageError: there are more steps than a run can count.
+    """
+    steps_per_epoch = tuple(-(-size // batch_size) for size in sizes)
+    starts = (0, *np.cumsum([epochs * steps for steps in steps_per_epoch]).tolist())
+    require(
+        starts[-1] <= INT32_MAX,
+        f"config.train.epochs is {epochs}: a run of {starts[-1]} steps cannot be counted; "
+        f"give at most {INT32_MAX} steps",
+    )
+    return Schedule(starts, steps_per_epoch, tuple(min(size, batch_size) for size in sizes))
+
+
+def train(
+    experiment: Experiment,
+    compiled: Sequence[Parallel],
+    stream: TaskStream,
+    schedule: Schedule,
+    evaluation: evaluators.Evaluation,
+    state: TrainState,
+    step: int,
+    tasks_done: int,
+) -> Iterator[StepDone | Evaluating | TaskDone]:
+    """Trains and evaluates one task after the other, from the start of a run or from any later point.
+
+    Everything random is a function of the seed and the step. So a run that goes on from a saved state gives the same
+    results as one that was never interrupted.
+
+    Args:
+      experiment: the pure functions of the run.
+      compiled: the compiled functions of each phase of `experiment`.
+      stream: the tasks.
+      schedule: when each task of the stream is trained.
+      evaluation: how the network is evaluated after each task.
+      state: the state after `step` steps.
+      step: the steps done in the whole run.
+      tasks_done: the number of tasks learned, evaluated and closed.
+
+    Yields:
+      StepDone after every step, Evaluating before the features of each task, TaskDone after every task.
+    """
+    tasks = len(stream.train_sizes)
+    features: list = [None] * stream.num_tasks
+    evaluated_at = None
+    key = jax.device_put(experiment.key, compiled[0].sharding)  # placed once, so that no step waits for it
+    for task in range(tasks_done, tasks):
+        phase = experiment.phase_index(task)
+        start, steps = schedule.starts[task], schedule.starts[task + 1] - schedule.starts[task]
+        span = Span(*jax.device_put(tuple(map(np.int32, (task, start, steps))), compiled[0].sharding))
+        if step == start:
+            # Numbers of the host: nothing is compiled where nothing is to be done.
+            numbers: list[Any] = [np.int32(number) for number in (step, task, 0, steps)]
+            state = begin_task(experiment.phases[phase], state, Clock(*numbers))
+        image, label = stream.training(task)
+        if task + 1 < tasks:
+            stream.prefetch(task + 1)
+        for epoch, first, index in _batches(experiment.seed, task, schedule, step, len(label)):
+            state, metrics = compiled[phase].train_step(state, Batch(image[index], label[index], first), key, span)
+            step += 1
+            yield StepDone(step, task, epoch, state, metrics)
+
+        if step != evaluated_at or len(experiment.phases) > 1:  # the same network has the same features
+            features, evaluated_at = [None] * stream.num_tasks, step
+        seen = stream.num_tasks if len(stream.train_sizes) == 1 else task + 1
+        for i in range(evaluators.EVALUATED[evaluation.tasks](seen, stream.num_tasks)):
+            yield Evaluating(step, i, state)
+            if features[i] is None:
+                features[i] = task_features(
+                    experiment, compiled, stream, state.network, i, task + 1, evaluation.batch_size
+                )
+        rows = probe(evaluation.knn, experiment, features, task + 1, seen, stream.classes)
+        state = end_task(experiment.phases[phase], state)
+        yield TaskDone(step, task, state, rows)
+
+
+def begin_task(phase: Phase, state: TrainState, clock: Clock) -> TrainState:
+    """Returns the state from which the first step of a task starts: objective and method are told of the new task."""
+    network = Variables(state.params.network, phase.objective.begin_task(state.network, clock))
+    own, memory = phase.method.begin_task(state.params.method, state.memory, network, clock)
+    return state.replace(params=TrainedParams(network.params, own), model_state=network.state, memory=memory)
+
+
+def end_task(phase: Phase, state: TrainState) -> TrainState:
+    """Returns the state after a task was learned and evaluated: the method is told of its end."""
+    own, memory = phase.method.end_task(state.params.method, state.memory, state.network)
+    return state.replace(params=TrainedParams(state.params.network, own), memory=memory)
+
+
+def _batches(seed, task, schedule, step, size):
+    """Yields the batches of a task that are left after `step` steps: epoch, first bool [B], indices int [B]."""
+    done = step - schedule.starts[task]
+    per_epoch = schedule.steps_per_epoch[task]
+    epochs = (schedule.starts[task + 1] - schedule.starts[task]) // per_epoch
+    for epoch in range(done // per_epoch, epochs):
+        indices, first = batch_indices(seed, task, epoch, size, schedule.batch_sizes[task])
+        for place in range(max(done - epoch * per_epoch, 0), per_epoch):
+            yield epoch, first[place], indices[place]
+
+
+def task_features(
+    experiment: Experiment,
+    compiled: Sequence[Parallel],
+    stream: TaskStream,
+    network: Variables,
+    task: int,
+    after: int,
+    batch_size: int,
+) -> dict[int, evaluators.TaskFeatures]:
+    """Computes features of the training images (the bank) and the test images (the queries) of a task.
+
+    They are computed by the phase in which the task was learned, and by the present phase: the one in which the last
+    of `after` tasks was learned. The two differ only where the architecture grows.
+
+    Args:
+      experiment: the pure functions of the run.
+      compiled: the compiled functions of each phase of `experiment`.
+      stream: the tasks.
+      network: the network after `after` tasks.
+      task: the number of the task, from 0.
+      after: the number of tasks learned; 0 for the untrained network.
+      batch_size: images that are shown to the network at once, over all devices.
+
+    Returns:
+      The index of a phase -> its features.
+    """
+    data = stream.task(task)
+
+    def features(phase):
+        def extract(images):
+            show = partial(compiled[phase].features, network)
+            return evaluators.extract(show, images, batch_size)
+
+        bank, query = extract(data.train_image), extract(data.test_image)
+        return evaluators.TaskFeatures(bank.features, data.train_label, query.features, data.test_label, query.logits)
+
+    last = after - 1
+    return {phase: features(phase) for phase in {experiment.phase_index(min(task, last)), experiment.phase_index(last)}}
+
+
+def probe(
+    settings: evaluators.KnnSettings,
+    experiment: Experiment,
+    features: Sequence[dict[int, evaluators.TaskFeatures] | None],
+    after: int,
+    seen: int,
+    classes: Sequence[Sequence[int]],
+) -> MatrixRows:
+    """Computes the row of each probe of the run.
+
+    Args:
+      settings: of the kNN probes.
+      experiment: the pure functions of the run.
+      features: for each task what `task_features` gave; None for a task that is not evaluated.
+      after: the number of tasks learned; 0 for the untrained network.
+      seen: the number of tasks that count as known, at least 1.
+      classes: the labels of each task.
+
+    Returns:
+      A probe's name -> its row of the accuracy matrix.
+    """
+    rows = {}
+    for name, one in evaluators.evaluators_of(experiment.labelled).items():
+        phases = [
+            experiment.phase_index(min(i, after - 1) if one.own_phase else after - 1) for i in range(len(features))
+        ]
+        shown = [None if of_task is None else of_task[phase] for of_task, phase in zip(features, phases)]
+        rows[name] = one.row(shown, seen, settings, classes)
+    return rows

@@ -1,0 +1,151 @@
+"""Writes the records of a run: to metrics.jsonl (which all else reads), TensorBoard, Weights & Biases, the console."""
+
+import json
+import math
+import pathlib
+import platform
+import sys
+import time
+from typing import Any, Protocol
+
+import tqdm
+
+from ucl_jax.files import write_atomically
+from ucl_jax.results.load import read_metrics
+
+
+class MetricWriter(Protocol):
+    """What the records of a run are written to.
+
+    A step record has a loss; a task record, written at the end of a task, has none. Both have a step and a task.
+    """
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Writes a step record, or a task record."""
+
+    def close(self) -> None:
+        """Finishes writing; no record is written after this."""
+
+
+class MetricsFile:
+    """Writes a file with one JSON object per line, each flushed at once.
+
+    A run that resumes after `step` steps and `tasks_done` tasks first drops the records of later steps and tasks.
+    """
+
+    def __init__(self, path: pathlib.Path, step: int, tasks_done: int):
+        records = read_metrics(path) if path.exists() else []
+        kept = [r for r in records if (r["step"] <= step if "loss" in r else r["task"] < tasks_done)]
+        write_atomically(path, "".join(json.dumps(record) + "\n" for record in kept))
+        self._file = path.open("a")
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Appends a record. A number that is not finite becomes null, because JSON cannot hold it."""
+        plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+        self._file.write(json.dumps(plain) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+class TensorBoard:
+    """Writes TensorBoard event files, without TensorFlow. A run that resumes hides what was written after `step`.
+
+    It does not use tensorboardX's SummaryWriter, whose thread waits for ever when a disk is full.
+    """
+
+    def __init__(self, folder: pathlib.Path, step: int):
+        from tensorboardX import record_writer, summary
+        from tensorboardX.proto import event_pb2
+
+        self._event, self._scalar = event_pb2.Event, summary.scalar
+        folder.mkdir(exist_ok=True)
+        name = f"events.out.tfevents.{time.time():.0f}.{platform.node()}"
+        self._file = record_writer.RecordWriter(str(folder / name))
+        self._add(file_version="brain.Event:2")
+        self._add(step=step + 1, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
+
+    def _add(self, **event) -> None:
+        self._file.write(self._event(wall_time=time.time(), **event).SerializeToString())
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Writes every number of a record as a scalar."""
+        for name, value in record.items():
+            if isinstance(value, float):
+                self._add(step=record["step"], summary=self._scalar(name, value))
+        if "loss" not in record:  # the end of a task
+            self._file.flush()
+
+    def close(self) -> None:
+        """Writes what is still in memory and closes the file."""
+        self._file.close()
+
+
+class WeightsAndBiases:
+    """Writes to Weights & Biases, and resumes there by an id in the run folder. Needs `pip install '.[wandb]'`."""
+
+    def __init__(self, folder: pathlib.Path, config: dict[str, Any]):
+        import wandb
+
+        identity = folder / "wandb_id"
+        if not identity.exists():
+            identity.write_text(wandb.util.generate_id())
+        self._run = wandb.init(
+            project="ucl_jax", name=folder.name, dir=folder, config=config, id=identity.read_text(), resume="allow"
+        )
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Logs the numbers of a record."""
+        self._run.log({k: v for k, v in record.items() if isinstance(v, int | float)}, step=record["step"])
+
+    def close(self) -> None:
+        """Ends the run of Weights & Biases."""
+        self._run.finish()
+
+
+class Console:
+    """Shows a progress bar on a terminal, and elsewhere prints a line about every `seconds` seconds."""
+
+    def __init__(self, total: int, step: int, tasks: int, epochs: int, seconds: float = 10.0, stream=None):
+        stream = stream or sys.stderr
+        self._tasks, self._epochs, self._seconds, self._stream = tasks, epochs, seconds, stream
+        self._total, self._last = total, -float("inf")
+        self._start: tuple[float, int] | None = None  # time and step of the first record, after compilation
+        self._bar = None
+        if stream.isatty():
+            self._bar = tqdm.tqdm(total=total, initial=step, file=stream, unit="step", dynamic_ncols=True)
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Shows the task, the epoch, the loss, images per second and the time left from a step record."""
+        text = (
+            f"task {record['task'] + 1}/{self._tasks} epoch {record['epoch'] + 1}/{self._epochs} "
+            f"loss {record['loss']:.4f} {record['images_per_second']:.0f} images/s"
+        )
+        if self._bar is not None:
+            self._bar.set_description_str(text, refresh=False)
+            self._bar.update(record["step"] - self._bar.n)
+        elif (now := time.monotonic()) - self._last >= self._seconds:
+            self._last = now
+            began, first = self._start = self._start or (now, record["step"])
+            rest = (now - began) / max(record["step"] - first, 1) * (self._total - record["step"])
+            self.say(f"step {record['step']}/{self._total} {text}" + (f" {_clock(rest)} left" if now > began else ""))
+
+    def say(self, text: str) -> None:
+        """Prints a line; where there is a bar, the line is above it."""
+        if self._bar is not None:
+            self._bar.write(text, file=self._stream)
+        else:
+            print(text, file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """Stops the bar and leaves it visible."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"

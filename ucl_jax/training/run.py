@@ -1,0 +1,391 @@
+"""Carries out one run in one folder: restores, trains, records, saves. `training/loop.py` itself does no I/O."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import importlib.util
+import json
+import math
+import pathlib
+import signal
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import jax
+from ml_collections import ConfigDict
+
+from ucl_jax import settings
+from ucl_jax.cli import StopRequest, warn
+from ucl_jax.data.tasks import TaskStream, open_stream
+from ucl_jax.errors import Stopped, UsageError, require
+from ucl_jax.evaluation import accuracy_matrix, evaluators
+from ucl_jax.files import disk_errors
+from ucl_jax.interop import torch_weights
+from ucl_jax.results import figures
+from ucl_jax.results.load import read_results
+from ucl_jax.training import parallel
+from ucl_jax.training.build import Experiment, make_evaluation, make_experiment, make_stream_settings
+from ucl_jax.training.checkpoint import Checkpoints, Networks, numbers
+from ucl_jax.training.loop import (
+    Evaluating,
+    MatrixRows,
+    Schedule,
+    StepDone,
+    TaskDone,
+    make_schedule,
+    probe,
+    task_features,
+    train,
+)
+from ucl_jax.training.metric_writers import Console, MetricsFile, MetricWriter, TensorBoard, WeightsAndBiases
+from ucl_jax.training.provenance import Origin, commit, device_name, versions
+from ucl_jax.training.run_folder import claim, finished_results, require_room, write_json
+from ucl_jax.types import Variables
+
+if TYPE_CHECKING:
+    from ucl_jax.results.schema import RunResult
+
+# How many steps the host starts before it reads the metrics of the first, so that the device always has work.
+LAG = 2
+
+
+class Progress(NamedTuple):
+    """Holds what a run has found so far. Every checkpoint has it as JSON, beside the state.
+
+    rows: a probe's name -> the rows of its accuracy matrix, `evaluators.MatrixRow` as dicts.
+    seconds: wall time of the run, over all processes that worked on it.
+    train_seconds: time of the train steps that were timed: all but the first after a start, a save or an evaluation.
+    train_images: images of the train steps that were timed.
+    """
+
+    rows: dict[str, list[dict[str, Any]]]
+    seconds: float = 0.0
+    train_seconds: float = 0.0
+    train_images: int = 0
+
+    @property
+    def tasks_done(self) -> int:
+        """Returns the number of training tasks learned and evaluated."""
+        return len(next(iter(self.rows.values())))
+
+    def matrix(self, probe: str) -> list[list[float | None]]:
+        """Returns the accuracy matrix of a probe so far, in per cent; None where a task was not evaluated."""
+        return [row["accuracy"] for row in self.rows[probe]]
+
+    def with_rows(self, rows: MatrixRows) -> Progress:
+        """Returns the progress with one more row for each probe."""
+        return self._replace(rows={name: [*self.rows[name], row._asdict()] for name, row in rows.items()})
+
+
+def run(config, workdir: pathlib.Path, origin: Origin) -> RunResult:
+    """Carries out the run of `config` in `workdir`, or goes on with it from its latest checkpoint.
+
+    Args:
+      config: a config tree (`configs/base.py`).
+      workdir: the run folder; it is made if it is not there.
+      origin: how the config was given.
+
+    Returns:
+      What is in `results.json`.
+
+    Raises:
+      UsageError: a setting is bad, data are missing, the folder holds another run, the loss is not finite, or the disk
+        has no room.
+      Stopped: a signal came; the state was saved first.
+    """
+    settings.check(config)
+    require(str(workdir).isprintable(), f"--workdir={str(workdir)!r} has characters that cannot be printed")
+    with disk_errors(workdir):
+        return _carry_out(config, workdir, origin)
+
+
+def _carry_out(config, workdir: pathlib.Path, origin: Origin) -> RunResult:
+    if (finished := finished_results(config, workdir)) is not None:
+        print(f"the run in {workdir} is finished; nothing to do but to draw its plots again", flush=True)
+        figures.plot_run(workdir)
+        return finished
+    require(
+        not config.log.wandb or importlib.util.find_spec("wandb") is not None,
+        "config.log.wandb needs Weights & Biases: pip install '.[wandb]'",
+    )
+    parallel.keep_compiled(config.compilation_cache, warn)
+    devices = parallel.choose_devices(config.train.devices, config.train.batch_size)
+    require(
+        config.eval.batch_size % len(devices) == 0,
+        f"config.eval.batch_size={config.eval.batch_size} does not divide by the {len(devices)} devices; "
+        f"give a multiple of {len(devices)}",
+    )
+    experiment = make_experiment(config, parallel.AXIS)
+    compiled = parallel.compile_phases(experiment.phases, devices)
+    start_network = _start_network(config, workdir, experiment)
+    with contextlib.ExitStack() as stack:
+        stream = stack.enter_context(open_stream(make_stream_settings(config), config.data_dir, config.seed))
+        schedule = make_schedule(stream.train_sizes, config.train.epochs, config.train.batch_size)
+        parallel.check_batches(schedule.batch_sizes, devices)
+        require_room(config, workdir, experiment, schedule)
+        stack.enter_context(claim(workdir))
+        write_json(workdir / "config.json", json.loads(config.to_json()))
+        return _Run(
+            config=config,
+            workdir=workdir,
+            origin=origin,
+            devices=devices,
+            experiment=experiment,
+            compiled=compiled,
+            start_network=start_network,
+            stream=stream,
+            schedule=schedule,
+            checkpoints=stack.enter_context(Checkpoints(workdir / "checkpoints", config.checkpoint.keep)),
+            stop=stack.enter_context(StopRequest()),
+        ).carry_out()
+
+
+@dataclasses.dataclass
+class _Run:
+    """One call of `run`, with all that it needs and changes."""
+
+    config: ConfigDict
+    workdir: pathlib.Path
+    origin: Origin
+    devices: list[jax.Device]
+    experiment: Experiment
+    compiled: list[parallel.Parallel]
+    start_network: Variables | None
+    stream: TaskStream
+    schedule: Schedule
+    checkpoints: Checkpoints
+    stop: StopRequest
+    progress: Progress = dataclasses.field(init=False)
+    seconds_before: float = dataclasses.field(init=False)  # wall time of the processes before this one
+    console: Console = dataclasses.field(init=False)
+    writers: list[MetricWriter] = dataclasses.field(init=False)
+
+    def __post_init__(self):
+        self.probes = evaluators.evaluators_of(self.experiment.labelled)
+        self.evaluation = make_evaluation(self.config)
+        self.networks = Networks(self.workdir / "networks")
+        self.began = time.monotonic()
+        self.pending: collections.deque[StepDone] = collections.deque()
+        self.recorded_at: float | None = None
+        self.saved: tuple[int, int] | None = None  # step, tasks done
+        self.saved_at = self.began
+
+    def carry_out(self) -> RunResult:
+        """Restores the latest checkpoint, trains to the end, writes the results and returns them."""
+        state = jax.device_put(self.experiment.init(self.start_network), self.compiled[0].sharding)
+        self.progress = Progress({name: [] for name in self.probes})
+        step = 0
+        if (restored := self.checkpoints.restore(state, warn)) is not None:
+            state, record = restored
+            step = int(state.step)
+            self.progress = Progress(**record)
+        self.seconds_before = self.progress.seconds
+        config = self.config
+        with contextlib.ExitStack() as stack:
+            self.console = Console(self.schedule.total, step, len(self.stream.train_sizes), config.train.epochs)
+            self.writers = [MetricsFile(self.workdir / "metrics.jsonl", step, self.progress.tasks_done)]
+            if config.log.tensorboard:
+                self.writers.append(TensorBoard(self.workdir / "tensorboard", step))
+            if config.log.wandb:
+                self.writers.append(WeightsAndBiases(self.workdir, config.to_dict()))
+            for writer in (self.console, *self.writers):
+                stack.callback(writer.close)
+            if step:
+                self.console.say(f"resuming {self.workdir} at step {step} of {self.schedule.total}")
+            events = train(
+                self.experiment,
+                self.compiled,
+                self.stream,
+                self.schedule,
+                self.evaluation,
+                state,
+                step,
+                self.progress.tasks_done,
+            )
+            for event in events:
+                self._handle(event)
+            results = self._results(self._random_init(), finished=True)
+        results = self._write(results)
+        figures.plot_run(self.workdir)
+        return results
+
+    def _handle(self, event) -> None:
+        match event:
+            case StepDone():
+                self.pending.append(event)
+                # Timing starts after the first step that follows a start, a save or an evaluation, to leave these out.
+                if len(self.pending) > LAG or self.recorded_at is None:
+                    self._record_step(self.pending.popleft())
+                # The end of a task is saved by TaskDone, after the evaluation.
+                due = event.step % self.config.checkpoint.every_steps == 0 or self._overdue()
+                if due and event.step not in self.schedule.starts:
+                    self._save(event)
+            case Evaluating():
+                if self._overdue():
+                    self._save(event)
+            case TaskDone():
+                self._record_pending()
+                self.progress = self.progress.with_rows(event.rows)
+                self._record_task(event)
+                if self.config.checkpoint.networks:
+                    self.networks.save(self.progress.tasks_done, event.state.network)
+                self._save(event)
+                self._write(self._results(None, finished=False))
+        if (signum := self.stop.signum) is not None:
+            self._save(event)
+            self._stop(event.step, signum)
+
+    def _stop(self, step: int, signum: int) -> None:
+        """Waits until the last checkpoint is on the disk, and raises Stopped."""
+        self.checkpoints.wait()
+        name = signal.Signals(signum).name
+        raise Stopped(f"stopped by {name} at step {step}; the state is saved, and the same command goes on", signum)
+
+    def _record_step(self, done: StepDone) -> None:
+        """Reads the metrics of the oldest pending step, checks that they are finite, and records them.
+
+        Raises:
+          UsageError: the loss, the gradient norm or the parameter norm is not finite.
+        """
+        values = {name: float(value) for name, value in jax.device_get(done.metrics).items()}
+        wrong = [name for name in ("loss", "grad_norm", "param_norm") if not math.isfinite(values[name])]
+        if wrong:
+            self.checkpoints.wait()
+            kept = self.checkpoints.latest_step
+            raise UsageError(
+                f"training diverged in task {done.task + 1}, step {done.step} "
+                f"({', '.join(f'{name} is {values[name]}' for name in wrong)}): "
+                "lower config.train.learning_rate, or the weights in config.method, in another --workdir; "
+                + ("nothing was saved before" if kept is None else f"the checkpoint of step {kept} is kept")
+            )
+        now = time.monotonic()
+        if self.recorded_at is not None:
+            spent = self.progress.train_seconds + now - self.recorded_at
+            images = self.progress.train_images + self.schedule.batch_sizes[done.task]
+            self.progress = self.progress._replace(train_seconds=spent, train_images=images)
+        self.recorded_at = now
+        if done.step % self.config.log.every_steps == 0 or done.step == self.schedule.total:
+            record = {
+                "step": done.step,
+                "task": done.task,
+                "epoch": done.epoch,
+                **values,
+                "images_per_second": self._images_per_second(),
+            }
+            for writer in (self.console, *self.writers):
+                writer.write(record)
+
+    def _record_pending(self) -> None:
+        """Records every pending step, and stops the timing until a step has passed again."""
+        while self.pending:
+            self._record_step(self.pending.popleft())
+        self.recorded_at = None
+
+    def _overdue(self) -> bool:
+        """Tells whether the last save was at least config.checkpoint.every_minutes ago; never for 0 minutes."""
+        return 0 < self.config.checkpoint.every_minutes * 60 <= time.monotonic() - self.saved_at
+
+    def _save(self, event) -> None:
+        """Saves a checkpoint, after the metrics of every step before it were found finite."""
+        self._record_pending()
+        self.saved_at = time.monotonic()
+        if self.saved != (event.step, self.progress.tasks_done):
+            self.saved = event.step, self.progress.tasks_done
+            self.progress = self.progress._replace(seconds=self._seconds())
+            self.checkpoints.save(event.step, event.state, self.progress._asdict())
+
+    def _seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.began
+
+    def _images_per_second(self) -> float:
+        images, seconds = self.progress.train_images, self.progress.train_seconds
+        return images / seconds if images else 0.0
+
+    def _record_task(self, event: TaskDone) -> None:
+        record: dict[str, Any] = {"step": event.step, "task": event.task}
+        for name in self.progress.rows:
+            matrix = self.progress.matrix(name)
+            record[f"{name}/average_accuracy"] = accuracy_matrix.average_accuracy(matrix, self.config.benchmark.joint)
+            if (forgotten := accuracy_matrix.forgetting(matrix, self.config.eval.forgetting)) is not None:
+                record[f"{name}/forgetting"] = forgotten
+        for writer in self.writers:
+            writer.write(record)
+        means = ", ".join(f"{name} {record[f'{name}/average_accuracy']:.2f} %" for name in self.progress.rows)
+        self.console.say(f"task {event.task + 1}/{len(self.stream.train_sizes)} learned: {means}")
+        stored = self.experiment.phases[0].method.stored
+        if stored is not None:
+            batch, filled = jax.device_get(stored(event.state.memory))
+            path = self.workdir / "plots" / f"buffer_task{event.task + 1}.png"
+            figures.plot_buffer(path, batch.image[filled], batch.label[filled], self.stream.classes)
+
+    def _random_init(self) -> MatrixRows | None:
+        """Computes the rows of all tasks for the network before training; None if the config does not ask for them."""
+        if not self.config.eval.random_init:
+            return None
+        state = jax.device_put(self.experiment.init(), self.compiled[0].sharding)
+        features = []
+        for task in range(self.stream.num_tasks):
+            if (signum := self.stop.signum) is not None:
+                self._stop(self.schedule.total, signum)
+            features.append(
+                task_features(
+                    self.experiment, self.compiled, self.stream, state.network, task, 0, self.evaluation.batch_size
+                )
+            )
+        return probe(self.evaluation.knn, self.experiment, features, 0, self.stream.num_tasks, self.stream.classes)
+
+    def _write(self, results: RunResult) -> RunResult:
+        """Writes results.json, keeping the records of probes that are there already, and returns what it wrote."""
+        path = self.workdir / "results.json"
+        if path.exists():
+            results = results.with_analysis(read_results(path).analysis)
+        write_json(path, results.to_json())
+        return results
+
+    def _results(self, random_init: MatrixRows | None, finished: bool) -> RunResult:
+        from ucl_jax.results.schema import (
+            ProbeName,
+            ProbeResult,
+            ProbeSettings,
+            RunResult,
+        )  # slow to import: not for --help
+
+        knn = self.evaluation.knn._asdict()
+        probes: dict[ProbeName, ProbeResult] = {}
+        for name, rows in self.progress.rows.items():
+            used, clipped = [row["k"] for row in rows], any(row["clipped"] for row in rows)
+            matrix = self.progress.matrix(name)
+            asked: dict[str, Any] = {} if self.probes[name].head else {**knn, "k_used": used, "clipped": clipped}
+            # The untrained network is evaluated on all tasks, so that its row has no gaps.
+            before = None if random_init is None else cast(list[float], random_init[name].accuracy)
+            probes[cast(ProbeName, name)] = ProbeResult(
+                settings=ProbeSettings(**asked),
+                matrix=matrix,
+                **accuracy_matrix.summarise(matrix, self.config.benchmark.joint),
+                chance=self.probes[name].chance(self.stream.classes),
+                random_init=before,
+            )
+        return RunResult(
+            finished=finished,
+            config=json.loads(self.config.to_json()),
+            argument=self.origin.argument,
+            overrides=dict(self.origin.overrides),
+            command=self.origin.command,
+            commit=commit(),
+            versions=versions(),
+            device=device_name(self.devices),
+            seconds=self._seconds(),
+            images_per_second=self._images_per_second(),
+            classes=[list(labels) for labels in self.stream.classes],
+            probes=probes,
+        )
+
+
+def _start_network(config, workdir: pathlib.Path, experiment: Experiment) -> Variables | None:
+    """Loads the network of `config.init_from`; None if there is none to load, or the run has checkpoints already."""
+    if not config.init_from or numbers(workdir / "checkpoints"):
+        return None
+    fresh = jax.eval_shape(experiment.init)
+    return torch_weights.load(pathlib.Path(config.init_from).expanduser(), fresh.network)

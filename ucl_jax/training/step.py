@@ -1,0 +1,100 @@
+"""The train step, and the state before the first one. The gradients that change parameters are taken here only."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ucl_jax import collectives
+from ucl_jax.methods.base import Method, Step
+from ucl_jax.objectives.base import Objective
+from ucl_jax.types import Array, Batch, Keys, Span, TrainedParams, TrainState, Variables, clock_at
+
+TrainStep = Callable[[TrainState, Batch, Array, Span], tuple[TrainState, dict[str, Array]]]
+
+
+def init_state(
+    variables: Variables, method: Method, optimizer: optax.GradientTransformation, batch: Batch, key: Array
+) -> TrainState:
+    """Makes the state before the first step.
+
+    Args:
+      variables: the network.
+      method: gives its own parameters and its memory.
+      optimizer: gives its state.
+      batch: only its shapes and dtypes are used; one example is enough.
+      key: random key, for the parameters of the method.
+    """
+    own, memory = method.init(key, batch, variables)
+    params = TrainedParams(variables.params, own)
+    return TrainState(jnp.zeros((), jnp.int32), params, variables.state, optimizer.init(params), memory)
+
+
+def make_train_step(
+    objective: Objective, method: Method, optimizer: optax.GradientTransformation, axis_name: str | None = None
+) -> TrainStep:
+    """Makes the train step, a pure function (state, batch, key, span) -> (state, metrics).
+
+    The key is that of the run. Everything random depends on it, on `state.step` and on places in the global batch.
+    Parameters where `Objective.active` or `Method.active` give zeros are not changed at all.
+
+    Args:
+      objective: what is learned from one batch.
+      method: how the past is kept.
+      optimizer: makes updates from gradients.
+      axis_name: the axis of devices over which the step is mapped; None for one device. Each device gets its share of
+        the global batch, in order. State and metrics are the same on every device.
+    """
+
+    def train_step(state, batch, key, span):
+        clock = clock_at(state.step, span)
+        count = batch.label.shape[0]
+        place = collectives.places(count, axis_name)
+        recall_key, observe_key, batch_key, present_key, past_key, method_key = jax.random.split(
+            jax.random.fold_in(key, state.step), 6
+        )
+        keys = Keys(
+            batch=batch_key,
+            example=_fold_in_each(present_key, place),
+            past=_fold_in_each(past_key, place),
+            method=_fold_in_each(method_key, place),
+        )
+        recalled = method.recall(state.memory, recall_key, count * collectives.size(axis_name))
+        own_recalled = jax.tree.map(lambda x: x[place], recalled)
+
+        def active(tree):
+            return TrainedParams(objective.active(tree.network), method.active(tree.method, clock))
+
+        (loss, aux), grads = jax.value_and_grad(method.loss, has_aux=True)(
+            state.params, state.model_state, state.memory, batch, own_recalled, keys, clock
+        )
+        grads, reference = active(grads), ()
+        if method.reference is not None:
+            reference = jax.grad(method.reference)(
+                state.params, state.model_state, state.memory, own_recalled, keys, clock
+            )
+            reference = active(reference)
+        loss, metrics, grads, reference = collectives.mean((loss, aux.metrics, grads, reference), axis_name)
+        projected = method.project(state.memory, grads, reference)
+        # Weight decay must not change what is not trained: it adds zeros where parameters are zeros.
+        updates, opt_state = optimizer.update(projected, state.opt_state, active(state.params))
+        params = optax.apply_updates(state.params, active(updates))
+        model_state = objective.after_update(Variables(params.network, aux.state), clock)
+
+        global_batch, global_outputs = collectives.gather((batch, aux.outputs), axis_name)
+        step = Step(global_batch, recalled, global_outputs, grads, before=state.params, after=params)
+        memory = method.observe(state.memory, step, observe_key)
+        metrics = {
+            "loss": loss,
+            "grad_norm": optax.tree.norm(projected),
+            "param_norm": optax.tree.norm(params),  # after the update, so that it tells whether the new state is finite
+            **metrics,
+        }
+        return TrainState(state.step + 1, params, model_state, opt_state, memory), metrics
+
+    return train_step
+
+
+def _fold_in_each(key: Array, places: Array) -> Array:
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, places)
