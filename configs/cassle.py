@@ -1,4 +1,4 @@
-"""CaSSLe: a head predicts the past network's projections, by the objective itself (Fini et al., CVPR 2022).
+"""CaSSLe: a head predicts a frozen network's projections, judged by the objective itself (Fini et al., CVPR 2022).
 
     python launch.py --config=configs/cassle.py
     python launch.py --config=configs/cassle.py:cifar100,barlow_twins
@@ -22,7 +22,7 @@ def get_config(arg="cifar10"):
             name="cassle",
             weight=1.0,  # weight of the distillation loss
             hidden_dim=256 if benchmark == "digits" else 2048,  # units of the hidden layer of the distillation head
-            # train | eval: the past network uses statistics of the batch, as in CaSSLe's code, or its running ones.
+            # train | eval: the frozen network uses statistics of the batch, as in CaSSLe's code, or its running ones.
             frozen_mode="train",
         ),
     )

@@ -24,8 +24,8 @@ def get_config(arg="cifar10"):
             replay_from="buffer",  # buffer | past_tasks: all that is stored, or examples of earlier tasks only
             # presentations | examples: an image is offered to the buffer each time it is shown, or once.
             count="presentations",
-            # Weight of the error between new and stored outputs. The numbers are those of DER, which are recalled
-            # from the paper's appendix.
+            # Weight of the error between new and stored outputs. The numbers are those of DER, which are from memory of
+            # the paper's appendix, not checked.
             alpha=0.01 if benchmark == "tiny_imagenet" else 0.1,
             beta=0.5,  # weight of the objective itself on replayed examples; 0 is DER
             # features | output: what must stay as it was, backbone features, or projections (with labels: logits).

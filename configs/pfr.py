@@ -21,7 +21,7 @@ def get_config(arg="cifar10"):
             name="pfr",
             weight=1.0,  # weight of the distillation loss
             hidden_dim=48 if benchmark == "digits" else 256,  # units of the head's hidden layer: half of the features
-            # train | eval: the past network uses statistics of the batch, as in PFR's code, or its running ones.
+            # train | eval: the frozen network uses statistics of the batch, as in PFR's code, or its running ones.
             frozen_mode="train",
         ),
     )

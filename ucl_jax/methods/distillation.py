@@ -75,7 +75,8 @@ def distillation(
         def term(now, view):
             predicted = predict(params.method, memory, now)
             then = jax.lax.stop_gradient(outputs(objective.embed(memory.network, view, training)[0]))
-            # A gradient that is not finite would not become 0 by the weight 0. So the first task compares equals.
+            # In the first task the term is masked below. That does not mask a gradient that is not finite, so the
+            # prediction is compared with itself there.
             return distance(predicted, jnp.where(clock.task > 0, then, jax.lax.stop_gradient(predicted)))
 
         distilled = jnp.mean(jax.vmap(term)(outputs(aux.outputs), jnp.stack(views.image)))

@@ -69,9 +69,10 @@ def probe(
                     if saved is None or any(saved.values[key] != value for key, value in depends_on.items()):
                         print(f"{title(record)} ...", flush=True)
                         try:
-                            values = json.loads(json.dumps(one.measure(run, learned, case), allow_nan=False))
+                            measured = one.measure(run, learned, case)
                         except ValueError as error:  # pure code does not know which probe it serves
                             raise UsageError(f"the probe {title(record)} of {workdir}: {error}") from error
+                        values = json.loads(json.dumps(measured, allow_nan=False))
                         saved = dataclasses.replace(record, values=values)
                         add(workdir, saved)
                     print(f"{title(record)}: {summary(saved)}", flush=True)

@@ -1,7 +1,7 @@
 """Compares runs: which form a group, what they are called, in which settings they differ, how near the paper they are.
 
-Pure functions of `ucl_jax.results.schema.RunResult`. Accuracy and forgetting are computed from the saved matrices, so
-that another definition of forgetting needs no new run.
+Its functions take `ucl_jax.results.schema.RunResult` and read no files. Accuracy and forgetting are computed from the
+saved matrices, so that another definition of forgetting needs no new run.
 """
 
 from __future__ import annotations
