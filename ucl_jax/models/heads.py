@@ -24,7 +24,7 @@ class Projector(nn.Module):
     def __call__(self, x: Array, train: bool) -> Array:
         """Projects features [B, D]: [B, output_dim]."""
         x = Dense(self.hidden_dim, self.dtype, name="hidden")(x)
-        x = nn.relu(BatchNorm(self.axis_name, self.dtype, name="hidden_norm")(x, train))
+        x = BatchNorm(self.axis_name, self.dtype, name="hidden_norm")(x, train, relu=True)
         x = Dense(self.output_dim, self.dtype, name="output")(x)
         return BatchNorm(self.axis_name, self.dtype, name="output_norm")(x, train)
 
@@ -44,7 +44,7 @@ class MLP(nn.Module):
     def __call__(self, x: Array, train: bool) -> Array:
         """Maps [B, D] to [B, output_dim]."""
         y = Dense(self.hidden_dim, self.dtype, name="hidden")(x)
-        y = nn.relu(BatchNorm(self.axis_name, self.dtype, name="hidden_norm")(y, train))
+        y = BatchNorm(self.axis_name, self.dtype, name="hidden_norm")(y, train, relu=True)
         return Dense(self.output_dim or x.shape[-1], self.dtype, name="output")(y)
 
 

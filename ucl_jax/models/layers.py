@@ -90,11 +90,18 @@ class BatchNorm(nn.Module):
     epsilon: float = 1e-5
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
-        """Normalises [..., C], in `dtype`.
+    def __call__(self, x: Array, train: bool, residual: Array | None = None, relu: bool = False) -> Array:
+        """Normalises [..., C]; the result has `dtype`.
 
         If `train`, it uses the statistics of the batch and updates the running ones with them; else it uses the running
         ones.
+
+        Args:
+          x: [..., C].
+          train: whether the batch is normalised by its own statistics.
+          residual: of the shape of `x`, added to the normalised values.
+          relu: whether a ReLU is applied to the result. An accelerator reads every map once less than it would for a
+            ReLU of its own.
         """
         shape = (x.shape[-1],)
         scale = self.param("scale", nn.initializers.ones, shape, jnp.float32)
@@ -103,22 +110,93 @@ class BatchNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
         axis_name = None if self.is_initializing() else self.axis_name
 
-        if train:
-            wide = x.astype(jnp.float32)
-            axes = tuple(range(x.ndim - 1))
-            # The moments of the devices are combined as by Chan et al. 1983. The mean of squares minus the square of
-            # the mean would lose its digits where values are far from 0.
-            means, variances = collectives.stack((jnp.mean(wide, axes), jnp.var(wide, axes)), axis_name)
-            mean = jnp.mean(means, axis=0)
-            var = jnp.mean(variances + jnp.square(means - mean[None]), axis=0)
-            if not self.is_initializing():
-                count = x.size // x.shape[-1] * collectives.size(axis_name)
-                running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
-                unbiased = var * (count / (count - 1))
-                running_var.value = self.momentum * running_var.value + (1 - self.momentum) * unbiased
-        else:
-            mean, var = running_mean.value, running_var.value
+        if not train:
+            moments = running_mean.value, running_var.value
+            return _finish(x, residual, scale, bias, moments, self.epsilon, relu, self.dtype)
+        settings = (axis_name, self.epsilon, relu, self.dtype)
+        y, (mean, var) = normalise_batch(x, residual, scale, bias, settings)
+        if not self.is_initializing():
+            count = x.size // x.shape[-1] * collectives.size(axis_name)
+            running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
+            unbiased = var * (count / (count - 1))
+            running_var.value = self.momentum * running_var.value + (1 - self.momentum) * unbiased
+        return y
 
-        inverse = jax.lax.rsqrt(var + self.epsilon) * scale
-        mean, inverse, bias = (jnp.expand_dims(v, tuple(range(x.ndim - 1))) for v in (mean, inverse, bias))
-        return ((x.astype(jnp.float32) - mean) * inverse + bias).astype(self.dtype)
+
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def normalise_batch(
+    x: Array, residual: Array | None, scale: Array, bias: Array, settings: tuple[str | None, float, bool, Any]
+) -> tuple[Array, tuple[Array, Array]]:
+    """Normalises a batch by its own statistics, with the gradient in closed form (Ioffe & Szegedy 2015).
+
+    Speed on accelerators is that of memory. So the forward pass reads `x` twice, for the moments and for the result,
+    and the backward pass reads `x` and the gradient twice. JAX's own gradient would read and write more maps, some of
+    them in float32.
+
+    Args:
+      x: [..., C].
+      residual: of the shape of `x`, added to the normalised values, or None.
+      scale: float32 [C].
+      bias: float32 [C].
+      settings: the axis of the devices or None, epsilon, whether a ReLU is applied, and the dtype of the result.
+
+    Returns:
+      The result, of the shape of `x`, and the mean and the biased variance, float32 [C] each, over all devices. The
+      moments have no gradient.
+    """
+    return _normalise_batch(x, residual, scale, bias, settings)[0]
+
+
+def _normalise_batch(x, residual, scale, bias, settings):
+    """Returns the result of `normalise_batch`, and what its gradient needs."""
+    axis_name, epsilon, relu, dtype = settings
+    axes = tuple(range(x.ndim - 1))
+    # Both moments come from one pass over the map. The mean of squares minus the square of the mean would lose its
+    # digits where values are far from 0: they are taken relative to one value of each channel.
+    one = x[(0,) * len(axes)].astype(jnp.float32)
+    centred = x.astype(jnp.float32) - _along_last(one, x)
+    first, second = jnp.mean(centred, axes), jnp.mean(jnp.square(centred), axes)
+    # The moments of the devices are combined as by Chan et al. 1983.
+    means, variances = collectives.stack((one + first, second - jnp.square(first)), axis_name)
+    mean = jnp.mean(means, axis=0)
+    var = jnp.mean(variances + jnp.square(means - mean[None]), axis=0)
+    y = _finish(x, residual, scale, bias, (mean, var), epsilon, relu, dtype)
+    return (y, (mean, var)), (x, None if residual is None else y, scale, bias, mean, var)
+
+
+def _normalise_batch_backward(settings, saved, gradients):
+    """Returns the gradients of x, residual, scale and bias; those of scale and bias are of this device's examples."""
+    axis_name, epsilon, relu, _ = settings
+    x, y, scale, bias, mean, var = saved
+    gradient, axes = gradients[0], tuple(range(x.ndim - 1))
+    inverse = jax.lax.rsqrt(var + epsilon)
+    mean, inverse, scale, bias = (_along_last(v, x) for v in (mean, inverse, scale, bias))
+    normal = (x.astype(jnp.float32) - mean) * inverse
+    if relu:  # without a residual, its sign is computed anew from `x`, which is read anyway
+        gradient = jnp.where(normal * scale + bias > 0 if y is None else y > 0, gradient, 0)
+    wide = gradient.astype(jnp.float32)
+    # The barrier keeps XLA from merging the sum over several views into these sums, and reading the maps once more.
+    of_bias, of_scale = jax.lax.optimization_barrier((jnp.sum(wide, axes), jnp.sum(wide * normal, axes)))
+    count = x.size // x.shape[-1]
+    first, second = collectives.mean((of_bias / count, of_scale / count), axis_name)
+    first, second = _along_last(first, x), _along_last(second, x)
+    of_x = (wide - first - normal * second) * (inverse * scale)
+    return of_x.astype(x.dtype), None if y is None else gradient.astype(y.dtype), of_scale, of_bias
+
+
+normalise_batch.defvjp(_normalise_batch, _normalise_batch_backward)
+
+
+def _finish(x, residual, scale, bias, moments, epsilon, relu, dtype):
+    """Normalises by given moments, scales, adds bias and residual, and applies the ReLU."""
+    mean, var = moments
+    mean, factor, bias = (_along_last(v, x) for v in (mean, jax.lax.rsqrt(var + epsilon) * scale, bias))
+    y = (x.astype(jnp.float32) - mean) * factor + bias
+    if residual is not None:
+        y += residual.astype(jnp.float32)
+    return (jax.nn.relu(y) if relu else y).astype(dtype)
+
+
+def _along_last(values, x):
+    """Returns values [C] as an array [1, .., 1, C] of as many axes as `x`."""
+    return jnp.expand_dims(values, tuple(range(x.ndim - 1)))

@@ -30,15 +30,14 @@ class BasicBlock(nn.Module):
     def __call__(self, x: Array, train: bool) -> Array:
         """Maps [B, H, W, C] to [B, ceil(H / stride), ceil(W / stride), features]."""
 
-        def conv_norm(y, name, kernel=3, stride=1):
+        def conv_norm(y, name, kernel=3, stride=1, **options):
             y = Conv(self.features, kernel, stride, self.dtype, name=name)(y)
-            return BatchNorm(self.axis_name, self.dtype, name=f"{name}_norm")(y, train)
+            return BatchNorm(self.axis_name, self.dtype, name=f"{name}_norm")(y, train, **options)
 
-        y = nn.relu(conv_norm(x, "first", stride=self.stride))
-        y = conv_norm(y, "second")
+        y = conv_norm(x, "first", stride=self.stride, relu=True)
         if x.shape != y.shape:
             x = conv_norm(x, "shortcut", kernel=1, stride=self.stride)
-        return nn.relu(x + y)
+        return conv_norm(y, "second", relu=True, residual=x)
 
 
 class ResNet18(nn.Module):
@@ -64,7 +63,7 @@ class ResNet18(nn.Module):
 
     def begin(self, x: Array, train: bool) -> Array:
         """Applies the stem (convolution, batch norm, ReLU) to images [B, H, W, 3]: [B, H, W, width]."""
-        x = nn.relu(self.stem_norm(self.stem(x), train))
+        x = self.stem_norm(self.stem(x), train, relu=True)
         keep_map(self, "stem", x)
         return x
 
