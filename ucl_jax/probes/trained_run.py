@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from ucl_jax.data.benchmarks import BENCHMARKS, Benchmark
 from ucl_jax.data.tasks import StreamSettings, TaskStream, open_stream
-from ucl_jax.errors import UsageError, require, user_choice
+from ucl_jax.errors import UsageError, require, usage_errors, user_choice
 from ucl_jax.evaluation import evaluators
 from ucl_jax.objectives import Objective, Readout
 from ucl_jax.results.load import read_saved_config
@@ -84,7 +84,8 @@ class TrainedRun:
         Raises:
           UsageError: the data set is not there.
         """
-        return open_stream(self.stream_settings, self.data_dir, self.experiment.seed)
+        with usage_errors(f"{self.workdir / 'config.json'}: config.benchmark."):
+            return open_stream(self.stream_settings, self.data_dir, self.experiment.seed)
 
     @property
     def afters(self) -> list[int]:
@@ -173,7 +174,7 @@ class TrainedRun:
           test_images: at most so many; 0 for all.
 
         Raises:
-          UsageError: the name is unknown, or the data set is not there.
+          UsageError: the name is unknown, or the data set is not there or not whole.
         """
         facts, size = _benchmark(name), self.stream_settings.image_size
         settings = StreamSettings(
@@ -194,7 +195,8 @@ class TrainedRun:
             class_order_seed=-1,
             joint=False,
         )
-        whole = open_stream(settings, self.data_dir)
+        with usage_errors(f"the data set {name}: "):
+            whole = open_stream(settings, self.data_dir)
         if not train_images and not test_images:
             return whole
         with whole:

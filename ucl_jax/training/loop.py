@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from ucl_jax.data.tasks import TaskStream, batch_indices
-from ucl_jax.errors import require
+from ucl_jax.errors import check_argument
 from ucl_jax.evaluation import evaluators
 from ucl_jax.settings import INT32_MAX
 from ucl_jax.training.build import Experiment, Phase
@@ -92,14 +92,13 @@ def make_schedule(sizes: Sequence[int], epochs: int, batch_size: int) -> Schedul
       batch_size: images in a batch, over all devices.
 
     Raises:
-      UsageError: there are more steps than a run can count.
+      ValueError: there are more steps than a run can count.
     """
     steps_per_epoch = tuple(-(-size // batch_size) for size in sizes)
     starts = (0, *np.cumsum([epochs * steps for steps in steps_per_epoch]).tolist())
-    require(
+    check_argument(
         starts[-1] <= INT32_MAX,
-        f"config.train.epochs is {epochs}: a run of {starts[-1]} steps cannot be counted; "
-        f"give at most {INT32_MAX} steps",
+        f"epochs is {epochs}: a run of {starts[-1]} steps cannot be counted; give at most {INT32_MAX} steps",
     )
     return Schedule(starts, steps_per_epoch, tuple(min(size, batch_size) for size in sizes))
 
