@@ -57,7 +57,7 @@ def probe(
     load_results(workdir)
     pictures = []
     with disk_errors(workdir), TrainedRun(workdir, data_dir) as run, claim(workdir):
-        parallel.keep_compiled(run.config.compilation_cache, cli.warn)
+        parallel.keep_compiled(run.compilation_cache, cli.warn)
         chosen = _chosen(after, run)
         cases = {name: one.cases(run, settings[name]) for name, one in probes.items()}
         for name, one in probes.items():
