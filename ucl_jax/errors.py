@@ -8,7 +8,9 @@ the file (`usage_errors`). Other exceptions are faults of the program.
 import contextlib
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class UsageError(Exception):
@@ -18,7 +20,7 @@ class UsageError(Exception):
     """
 
 
-def user_choice(what: str, value: str, options: Mapping[str, Any]) -> Any:
+def user_choice(what: str, value: str, options: Mapping[str, T]) -> T:
     """Returns `options[value]`, for a value that a person gave.
 
     Args:
@@ -36,7 +38,7 @@ def user_choice(what: str, value: str, options: Mapping[str, Any]) -> Any:
     return options[value]
 
 
-def argument_choice(name: str, value: str, options: Mapping[str, Any]) -> Any:
+def argument_choice(name: str, value: str, options: Mapping[str, T]) -> T:
     """Returns `options[value]`, for the argument `name` of a function.
 
     Raises:

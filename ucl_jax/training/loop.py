@@ -81,6 +81,9 @@ class TaskDone(NamedTuple):
     rows: MatrixRows
 
 
+Event = StepDone | Evaluating | TaskDone
+
+
 def make_schedule(sizes: Sequence[int], epochs: int, batch_size: int) -> Schedule:
     """Plans when each task is trained. An epoch of a task has ceil(size / batch_size) steps.
 
@@ -112,7 +115,7 @@ def train(
     state: TrainState,
     step: int,
     tasks_done: int,
-) -> Iterator[StepDone | Evaluating | TaskDone]:
+) -> Iterator[Event]:
     """Trains and evaluates one task after the other, from the start of a run or from any later point.
 
     Everything random is a function of the seed and the step. So a run that goes on from a saved state gives the same
@@ -132,7 +135,7 @@ def train(
       StepDone after every step, Evaluating before the features of each task, TaskDone after every task.
     """
     tasks = len(stream.train_sizes)
-    features: list = [None] * stream.num_tasks
+    features: list[dict[int, evaluators.TaskFeatures] | None] = [None] * stream.num_tasks
     evaluated_at = None
     key = jax.device_put(experiment.key, compiled[0].sharding)  # placed once, so that no step waits for it
     for task in range(tasks_done, tasks):
@@ -178,7 +181,7 @@ def end_task(phase: Phase, state: TrainState) -> TrainState:
     return state.replace(params=TrainedParams(state.params.network, own), memory=memory)
 
 
-def _batches(seed, task, schedule, step, size):
+def _batches(seed: int, task: int, schedule: Schedule, step: int, size: int) -> Iterator[tuple[int, Any, Any]]:
     """Yields the batches of a task that are left after `step` steps: epoch, first bool [B], indices int [B]."""
     done = step - schedule.starts[task]
     per_epoch = schedule.steps_per_epoch[task]

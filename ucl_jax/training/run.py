@@ -37,6 +37,7 @@ from ucl_jax.training.build import (
 from ucl_jax.training.checkpoint import Checkpoints, Networks, numbers
 from ucl_jax.training.loop import (
     Evaluating,
+    Event,
     MatrixRows,
     Schedule,
     StepDone,
@@ -228,7 +229,8 @@ class _Run:
         figures.plot_run(self.workdir)
         return results
 
-    def _handle(self, event) -> None:
+    def _handle(self, event: Event) -> None:
+        """Records and saves what an event brings, and stops the run if a signal has come."""
         match event:
             case StepDone():
                 self.pending.append(event)
@@ -304,7 +306,7 @@ class _Run:
         """Tells whether so many minutes as the settings say have passed since the last save; never for 0 minutes."""
         return 0 < self.settings.checkpoint.every_minutes * 60 <= time.monotonic() - self.saved_at
 
-    def _save(self, event) -> None:
+    def _save(self, event: Event) -> None:
         """Saves a checkpoint, after the metrics of every step before it were found finite."""
         self._record_pending()
         self.saved_at = time.monotonic()
