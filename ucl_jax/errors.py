@@ -1,4 +1,4 @@
-"""Exceptions that end a command with a message and an exit code, and checks that raise them.
+"""Defines the exceptions that end a command with a message and an exit code, and checks that raise them.
 
 UsageError is for what a person can put right. A function that is given values raises ValueError, which names its own
 argument. The place that read the config, the command line or the file turns it into a UsageError that names the key or

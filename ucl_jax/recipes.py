@@ -1,4 +1,7 @@
-"""Recipes on the command line: --config=configs/NAME.py:ARGUMENT with overrides -> a checked config tree."""
+"""Reads the config of a run from the command line: a recipe, its argument and overrides -> a checked config tree.
+
+--config=configs/NAME.py:ARGUMENT --config.KEY=VALUE
+"""
 
 import difflib
 import json

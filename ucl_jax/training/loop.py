@@ -1,4 +1,4 @@
-"""The loop over tasks, epochs and steps. It does no I/O: it yields what happened, and the caller logs and saves."""
+"""Goes over the tasks, epochs and steps of a run. It does no I/O: it yields events; the caller logs and saves."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial

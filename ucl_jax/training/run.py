@@ -159,7 +159,7 @@ def _carry_out(config: ConfigDict, workdir: pathlib.Path, origin: Origin) -> Run
 
 @dataclasses.dataclass
 class _Run:
-    """One call of `run`, with all that it needs and changes.
+    """Carries out one run; it holds all that the run needs and changes.
 
     `config` is the config tree as JSON has it. It goes into what is saved; no setting is read from it.
     """
@@ -323,6 +323,7 @@ class _Run:
         return images / seconds if images else 0.0
 
     def _record_task(self, event: TaskDone) -> None:
+        """Writes the record of a task, prints its accuracies, and draws the stored images of the buffer."""
         record: dict[str, Any] = {"step": event.step, "task": event.task}
         for name in self.progress.rows:
             matrix = self.progress.matrix(name)
@@ -364,6 +365,7 @@ class _Run:
         return results
 
     def _results(self, random_init: MatrixRows | None, finished: bool) -> RunResult:
+        """Returns what was found so far, in the form of results.json, without the records of later probes."""
         from ucl_jax.results.schema import (
             ProbeName,
             ProbeResult,
