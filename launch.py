@@ -49,9 +49,11 @@ def main(argv: list[str]) -> None:
     from ucl_jax.training.run_folder import default_workdir
 
     require(WORKDIR.value != "", "--workdir is empty; give a folder, or leave the flag out for the default one")
-    workdir = pathlib.Path(WORKDIR.value) if WORKDIR.value else default_workdir(CONFIG.value)
-    argument, overrides = recipes.origin(sys.argv, CONFIG.value)
-    results = run.run(CONFIG.value, workdir, Origin(shlex.join(["python", *sys.argv]), argument, overrides))
+    config = CONFIG.value
+    default = default_workdir(config.recipe, config.benchmark.name, config.objective.name, config.seed)
+    workdir = pathlib.Path(WORKDIR.value or default)
+    argument, overrides = recipes.origin(sys.argv, config)
+    results = run.run(config, workdir, Origin(shlex.join(["python", *sys.argv]), argument, overrides))
     print(tables.render(tables.every_run([results], compare.forgetting_definition([results]))))
     print(f"results: {workdir}/results.json, plots: {workdir}/plots")
 

@@ -372,6 +372,10 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--out", type=pathlib.Path, default=RESULT)
     given = parser.parse_args(argv)
     require(given.devices >= 1, f"--devices is {given.devices}; it must be at least 1")
+    require(
+        given.batch % given.devices == 0,
+        f"--batch is {given.batch}, which does not divide by --devices, {given.devices}",
+    )
     configs = {cell: _config(cell, given) for cell in given.cells.split(",")}
     names = ("cells", "devices", "benchmark", "width", "batch", "image")
     measure.check_out(given.out, RESULT, any(getattr(given, name) != parser.get_default(name) for name in names))

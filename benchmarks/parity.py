@@ -207,7 +207,7 @@ def runs(config, seeds: range) -> Iterator[dict[str, dict[str, float]]]:
     pillow = Pillow(config)
     ours = {"ours": Ours(config, pillow.augmentation), "float": Ours(config, build.make_augmentation(config))}
     init = jax.jit(ours["float"].objective.init)
-    with open_stream(config.benchmark, config.data_dir or None) as stream:
+    with open_stream(build.make_stream_settings(config), config.data_dir or None) as stream:
         for seed in seeds:
             random.seed(seed)
             start_key, key = jax.random.split(jax.random.key(seed))
@@ -278,7 +278,7 @@ def main(argv: list[str]) -> int:
     config.update_from_flattened_dict(CONFIG)
     measure.check_out(given.out, RESULT, given.seeds != parser.get_default("seeds"))
     try:
-        open_stream(config.benchmark, config.data_dir or None).close()
+        open_stream(build.make_stream_settings(config), config.data_dir or None).close()
     except UsageError as error:
         measure.tell(f"skipped: {error}")
         return 0

@@ -1,4 +1,4 @@
-"""What all commands share: messages, exit codes, signals and output streams.
+"""Gives all commands their messages, exit codes, signals and output streams.
 
 Bad input ends a command with one line on standard error and exit code 2. Signal n ends it with exit code 128 + n.
 """

@@ -1,12 +1,16 @@
-"""Exceptions that end a command with a message and an exit code, and checks that raise them.
+"""Defines the exceptions that end a command with a message and an exit code, and checks that raise them.
 
-UsageError is for what a person can put right. Pure code raises ValueError, which names its own argument; the place that
-read the config turns it into a UsageError that names the key. Other exceptions are faults of the program.
+UsageError is for what a person can put right. A function that is given values raises ValueError, which names its own
+argument. The place that read the config, the command line or the file turns it into a UsageError that names the key or
+the file (`usage_errors`). Other exceptions are faults of the program.
 """
 
+import contextlib
 import difflib
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class UsageError(Exception):
@@ -16,7 +20,7 @@ class UsageError(Exception):
     """
 
 
-def user_choice(what: str, value: str, options: Mapping[str, Any]) -> Any:
+def user_choice(what: str, value: str, options: Mapping[str, T]) -> T:
     """Returns `options[value]`, for a value that a person gave.
 
     Args:
@@ -34,7 +38,7 @@ def user_choice(what: str, value: str, options: Mapping[str, Any]) -> Any:
     return options[value]
 
 
-def argument_choice(name: str, value: str, options: Mapping[str, Any]) -> Any:
+def argument_choice(name: str, value: str, options: Mapping[str, T]) -> T:
     """Returns `options[value]`, for the argument `name` of a function.
 
     Raises:
@@ -61,6 +65,20 @@ def require(condition: bool, message: str) -> None:
     """Raises UsageError with `message` unless `condition`, which a person can meet, is true."""
     if not condition:
         raise UsageError(message)
+
+
+@contextlib.contextmanager
+def usage_errors(prefix: str) -> Iterator[None]:
+    """Turns a ValueError of the block into a UsageError, whose message is `prefix` and that of the ValueError.
+
+    Args:
+      prefix: says where the values of the block come from. With "config.train." a message "devices is 5, ..." becomes
+        "config.train.devices is 5, ...".
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(f"{prefix}{error}") from error
 
 
 class Stopped(Exception):

@@ -1,4 +1,7 @@
-"""Recipes on the command line: --config=configs/NAME.py:ARGUMENT with overrides -> a checked config tree."""
+"""Reads the config of a run from the command line: a recipe, its argument and overrides -> a checked config tree.
+
+--config=configs/NAME.py:ARGUMENT --config.KEY=VALUE
+"""
 
 import difflib
 import json
@@ -136,7 +139,7 @@ def _explain(argv: Sequence[str], recipe: str) -> None:
         values, holder = _config_flag(alone := ["", f"--config={recipe}"])
         values(alone)
         config = holder.value.to_dict()
-    except Exception as error:
+    except Exception as error:  # a recipe is a program, and may raise anything
         raise UsageError(
             f"{recipe.partition(':')[0]} is not a recipe ({type(error).__name__}); see configs/"
         ) from error
@@ -162,6 +165,6 @@ def _parses(recipe: str, key: str, value: str | None) -> bool:
     values, _ = _config_flag(argv)
     try:
         values(argv)
-    except Exception:
+    except Exception:  # as in _parse
         return False
     return True

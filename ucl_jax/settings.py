@@ -1,4 +1,4 @@
-"""Types and ranges of all settings: those of the config tree (`configs/`) and those of the probes.
+"""Checks settings by tables of their types and ranges: those of the config tree (`configs/`) and of the probes.
 
 A new setting gets its default in `configs/`, or in its probe, and one entry in a table here. Settings are checked by
 these tables only. This module does not import JAX, so that a wrong setting is reported at once.

@@ -13,6 +13,8 @@ ModelState = dict[str, Any]  # what else training changes: {"batch_stats": runni
 OptState = Any  # the state of an optax optimiser
 Memory = Any  # all that a method remembers between steps
 Items = Any  # examples, with what a method keeps beside each; leaves [N, ...]
+Past = Any  # what `Method.recall` returns: past examples, leaves [n, ...], or ()
+Outputs = Any  # what a loss returns about each example of a batch, leaves [..., B, ...], or ()
 
 
 class Batch(NamedTuple):
@@ -124,7 +126,7 @@ class Aux(NamedTuple):
 
     state: ModelState
     metrics: dict[str, Array]
-    outputs: Any = ()
+    outputs: Outputs = ()
 
 
 class TrainState(flax.struct.PyTreeNode):

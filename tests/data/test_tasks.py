@@ -251,32 +251,29 @@ def test_close_ends_the_worker(data_dir):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (
-            {"num_tasks": 4, "classes_per_task": 3},
-            "config.benchmark.num_tasks x config.benchmark.classes_per_task = 4 x 3 needs 12 classes, 'digits' has 10: "
-            "lower one of them",
-        ),
-        (
-            {"examples_per_task": 290},
-            "digits: task 0 has 289 images, config.benchmark.examples_per_task is 290: lower it, or set it to 0 for "
-            "all",
-        ),
-        (
-            {"validation_fraction": 0.001},
-            "digits: task 0 has no images to take config.benchmark.test_examples_per_task from: check splits and "
-            "validation_fraction",
-        ),
+        ({"num_tasks": 4, "classes_per_task": 3}, r"num_tasks is 4 and classes_per_task 3: .* 12 classes, .* has 10;"),
+        ({"examples_per_task": 290}, r"examples_per_task is 290, but task 0 of digits has 289 images"),
+        ({"validation_fraction": 0.001}, r"test_examples_per_task is 0, but task 0 of digits has no images"),
         (
             {"test_split": "test[:1%]", "classes_per_task": 1},
-            "digits: task 1 has no images to take config.benchmark.test_examples_per_task from: check splits and "
-            "validation_fraction",
+            r"test_examples_per_task is 0, but task 1 of digits has no images",
         ),
+    ],
+)
+def test_a_data_set_that_has_too_few_names_the_setting_first(open_digits, overrides, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        open_digits(**overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
         ({"train_split": "learn"}, "'digits' has no split 'learn'; known: test, train"),
         ({"train_split": "train[:0%]"}, "'digits' has no examples in split 'train[:0%]'"),
         ({"train_split": "train[10%:5%]"}, "'digits' has no examples in split 'train[10%:5%]'"),
     ],
 )
-def test_bad_settings_say_what_to_change(open_digits, overrides, message):
+def test_splits_that_are_not_there_are_told_in_a_line(open_digits, overrides, message):
     with pytest.raises(UsageError) as error:
         open_digits(**overrides)
     assert str(error.value) == message

@@ -341,7 +341,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(environment, tmp_path, recipe,
 def test_batch_that_does_not_divide_by_the_devices(environment, tmp_path):
     four = environment | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     line = refused(launch(four, "lump.py:digits", tmp_path / "run", train__batch_size=18))
-    assert "config.train.batch_size=18 does not divide by the 4 devices" in line
+    assert "config.train.batch_size is 18, which does not divide by the 4 devices" in line
 
 
 def test_two_processes_do_not_share_a_folder(environment, tmp_path):

@@ -1,4 +1,4 @@
-"""The table of benchmarks: what each data set is, and how it is cut into tasks.
+"""Lists the benchmarks: what each data set is, and how it is cut into tasks.
 
 It is pure data and cheap to import. Probes look up here the data sets that a run was not trained on. The recipes have
 the same values in `configs/benchmarks.py`; a test compares the two.

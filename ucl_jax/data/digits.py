@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits as a TFDS data set: real images that need no download and no TensorFlow."""
+"""Builds a TFDS data set of scikit-learn's handwritten digits: real images, without a download or TensorFlow."""
 
 import io
 from collections.abc import Iterator

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ucl_jax.data import tfds_source
-from ucl_jax.errors import UsageError
+from ucl_jax.errors import check_argument
 
 
 class TaskData(NamedTuple):
@@ -167,7 +167,8 @@ def open_stream(settings: StreamSettings, data_dir: str | None = None, seed: int
         seed: the seed of the run.
 
     Raises:
-        UsageError: the data set is missing, lacks something that the settings name, or has too few classes or images.
+        ValueError: the data set has fewer classes or images than the settings ask for; names the setting first.
+        UsageError: the data set is missing or damaged, or has no such split, feature or size of images.
     """
     subset_seed = seed if settings.subset_seed == -1 else settings.subset_seed
     builder = tfds_source.load_builder(settings.tfds_name, data_dir)
@@ -186,7 +187,7 @@ def open_stream(settings: StreamSettings, data_dir: str | None = None, seed: int
         else:
             test_pools = [_shuffled(test.labels, label, subset_seed) for label in members]
         train_pools = [pool[cut:] for pool, cut in zip(pools, cuts)]
-        where = f"{settings.name}: task {task}"
+        where = f"task {task} of {settings.name}"
         train_indices.append(_subset(train_pools, settings.examples_per_task, where, "examples_per_task"))
         test_indices.append(_subset(test_pools, settings.test_examples_per_task, where, "test_examples_per_task"))
     return TaskStream(classes, train, test, train_indices, test_indices, settings.joint)
@@ -212,14 +213,13 @@ def batch_indices(seed: int, task: int, epoch: int, size: int, batch_size: int) 
 
 
 def _task_classes(settings: StreamSettings, num_classes: int) -> tuple[tuple[int, ...], ...]:
-    """Returns the classes of each task; raises UsageError if the data set has too few."""
+    """Returns the classes of each task; raises ValueError if the data set has too few."""
     needed = settings.num_tasks * settings.classes_per_task
-    if needed > num_classes:
-        raise UsageError(
-            f"config.benchmark.num_tasks x config.benchmark.classes_per_task = {settings.num_tasks} x "
-            f"{settings.classes_per_task} needs {needed} classes, '{settings.tfds_name}' has {num_classes}: lower one "
-            "of them"
-        )
+    check_argument(
+        needed <= num_classes,
+        f"num_tasks is {settings.num_tasks} and classes_per_task {settings.classes_per_task}: that needs {needed} "
+        f"classes, and '{settings.tfds_name}' has {num_classes}; lower one of them",
+    )
     order = np.arange(needed)
     if settings.class_order_seed >= 0:
         order = np.random.default_rng(settings.class_order_seed).permutation(needed)
@@ -235,15 +235,15 @@ def _subset(pools: Sequence[np.ndarray], count: int, where: str, field: str) -> 
     """Takes `count` indices (0 takes all) from the pools, one from each in turn, and returns them sorted.
 
     They are sorted so that images are read in the order in which they are stored. `where` and `field` are for messages.
+    It raises ValueError if there are fewer than `count` indices, or none.
     """
     indices = np.concatenate(pools)
-    if not len(indices):
-        raise UsageError(
-            f"{where} has no images to take config.benchmark.{field} from: check splits and validation_fraction"
-        )
-    if count > len(indices):
-        raise UsageError(
-            f"{where} has {len(indices)} images, config.benchmark.{field} is {count}: lower it, or set it to 0 for all"
-        )
+    check_argument(
+        len(indices) > 0, f"{field} is {count}, but {where} has no images: check the splits and validation_fraction"
+    )
+    check_argument(
+        count <= len(indices),
+        f"{field} is {count}, but {where} has {len(indices)} images: lower it, or set it to 0 for all",
+    )
     turn = np.concatenate([np.arange(len(pool)) for pool in pools])
     return np.sort(indices[np.argsort(turn, kind="stable")[: count or None]])

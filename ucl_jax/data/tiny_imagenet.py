@@ -1,4 +1,4 @@
-"""Tiny-ImageNet as a TFDS data set, prepared without TensorFlow."""
+"""Builds Tiny-ImageNet as a TFDS data set, without TensorFlow."""
 
 import collections
 import contextlib

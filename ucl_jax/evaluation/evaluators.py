@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -25,7 +25,7 @@ class TaskFeatures(NamedTuple):
     bank_label: np.ndarray
     query: np.ndarray
     query_label: np.ndarray
-    logits: Any = ()
+    logits: np.ndarray | tuple[()] = ()
 
 
 class MatrixRow(NamedTuple):
@@ -208,7 +208,7 @@ def head_all(tasks: Tasks, seen: int, settings: KnnSettings, classes: Classes) -
 
 
 def _head_accuracy(task: TaskFeatures, known: Sequence[int]) -> float:
-    predicted = np.asarray(known)[np.argmax(task.logits[:, known], axis=1)]
+    predicted = np.asarray(known)[np.argmax(np.asarray(task.logits)[:, known], axis=1)]
     return 100.0 * int(np.sum(predicted == task.query_label)) / len(predicted)
 
 

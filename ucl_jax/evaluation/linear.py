@@ -4,7 +4,7 @@ Features are standardised, so that one list of penalties or one learning rate su
 only classes that it was trained with.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -193,7 +193,10 @@ def ridge(
 
 
 # Name -> the part of training that is done, in [0, 1) -> the learning rate, relative to the first.
-SCHEDULES = {"cosine": lambda progress: (1 + np.cos(np.pi * progress)) / 2, "constant": np.ones_like}
+SCHEDULES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "cosine": lambda progress: (1 + np.cos(np.pi * progress)) / 2,
+    "constant": np.ones_like,
+}
 
 
 def _batches(examples: int, epochs: int, batch_size: int, seed: int) -> np.ndarray:

@@ -1,11 +1,24 @@
 """What a method is: a record of pure functions over parameters of its own and a memory of arrays."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from flax import linen as nn
 
-from ucl_jax.types import Array, Aux, Batch, Clock, Keys, Memory, ModelState, Params, TrainedParams, Variables
+from ucl_jax.types import (
+    Array,
+    Aux,
+    Batch,
+    Clock,
+    Keys,
+    Memory,
+    ModelState,
+    Outputs,
+    Params,
+    Past,
+    TrainedParams,
+    Variables,
+)
 
 
 class Scenario(NamedTuple):
@@ -34,8 +47,8 @@ class Step(NamedTuple):
     """
 
     batch: Batch
-    recalled: Any
-    outputs: Any
+    recalled: Past
+    outputs: Outputs
     grads: TrainedParams
     before: TrainedParams
     after: TrainedParams
@@ -50,7 +63,7 @@ class MethodLoss(Protocol):
         state: ModelState,
         memory: Memory,
         batch: Batch,
-        recalled: Any,
+        recalled: Past,
         keys: Keys,
         clock: Clock,
         /,
@@ -62,7 +75,7 @@ class ReferenceLoss(Protocol):
     """The type of `Method.reference`."""
 
     def __call__(
-        self, params: TrainedParams, state: ModelState, memory: Memory, recalled: Any, keys: Keys, clock: Clock, /
+        self, params: TrainedParams, state: ModelState, memory: Memory, recalled: Past, keys: Keys, clock: Clock, /
     ) -> Array:
         """Returns a scalar."""
 
@@ -104,8 +117,10 @@ class Method(NamedTuple):
     init: Callable[[Array, Batch, Variables], tuple[Params, Memory]]
     loss: MethodLoss
     reference: ReferenceLoss | None = None
-    recall: Callable[[Memory, Array, int], Any] = lambda memory, key, n: ()
-    project: Callable[[Memory, TrainedParams, Any], TrainedParams] = lambda memory, grads, reference: grads
+    recall: Callable[[Memory, Array, int], Past] = lambda memory, key, n: ()
+    project: Callable[[Memory, TrainedParams, TrainedParams | tuple[()]], TrainedParams] = (
+        lambda memory, grads, reference: grads
+    )
     observe: Callable[[Memory, Step, Array], Memory] = lambda memory, step, key: memory
     begin_task: Callable[[Params, Memory, Variables, Clock], tuple[Params, Memory]] = (
         lambda own, memory, network, clock: (own, memory)

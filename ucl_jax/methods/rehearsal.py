@@ -11,7 +11,7 @@ from ucl_jax.buffers import BUFFERS, BufferState, Offer, Recalled
 from ucl_jax.errors import argument_choice
 from ucl_jax.methods.base import Step
 from ucl_jax.objectives import Objective
-from ucl_jax.types import Array, Batch, Params, PyTree, Variables
+from ucl_jax.types import Array, Batch, How, Params, PyTree, Variables
 
 
 class Item(NamedTuple):
@@ -162,7 +162,7 @@ def replaying_loss(objective: Objective, store: Rehearsal, replay_view: str) -> 
 
 
 # `replay_view` -> the word for `Objective.views`.
-REPLAY_VIEWS = {"strong": "present", "weak": "weak"}
+REPLAY_VIEWS: dict[str, How] = {"strong": "present", "weak": "weak"}
 
 
 def past_or_present(past: PyTree, present: PyTree, anything: Array) -> PyTree:

@@ -41,7 +41,7 @@ class Readout(NamedTuple):
     """
 
     features: Array
-    logits: Any
+    logits: Array | tuple[()]
 
 
 class Objective(NamedTuple):

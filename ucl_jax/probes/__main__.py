@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ucl_jax import cli
-from ucl_jax.errors import UsageError, require, user_choice
+from ucl_jax.errors import require, usage_errors, user_choice
 from ucl_jax.evaluation import accuracy_matrix
 from ucl_jax.files import disk_errors
 from ucl_jax.probes import PROBES, Probe
@@ -57,7 +57,7 @@ def probe(
     load_results(workdir)
     pictures = []
     with disk_errors(workdir), TrainedRun(workdir, data_dir) as run, claim(workdir):
-        parallel.keep_compiled(run.config.compilation_cache, cli.warn)
+        parallel.keep_compiled(run.compilation_cache, cli.warn)
         chosen = _chosen(after, run)
         cases = {name: one.cases(run, settings[name]) for name, one in probes.items()}
         for name, one in probes.items():
@@ -68,10 +68,8 @@ def probe(
                     depends_on = one.depends_on(run, case)
                     if saved is None or any(saved.values[key] != value for key, value in depends_on.items()):
                         print(f"{title(record)} ...", flush=True)
-                        try:
+                        with usage_errors(f"the probe {title(record)} of {workdir}: "):
                             measured = one.measure(run, learned, case)
-                        except ValueError as error:  # pure code does not know which probe it serves
-                            raise UsageError(f"the probe {title(record)} of {workdir}: {error}") from error
                         values = json.loads(json.dumps(measured, allow_nan=False))
                         saved = dataclasses.replace(record, values=values)
                         add(workdir, saved)

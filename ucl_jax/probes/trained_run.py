@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from ucl_jax.data.benchmarks import BENCHMARKS, Benchmark
 from ucl_jax.data.tasks import StreamSettings, TaskStream, open_stream
-from ucl_jax.errors import UsageError, require, user_choice
+from ucl_jax.errors import UsageError, require, usage_errors, user_choice
 from ucl_jax.evaluation import evaluators
 from ucl_jax.objectives import Objective, Readout
 from ucl_jax.results.load import read_saved_config
@@ -31,8 +31,8 @@ class TrainedRun:
     it has learned, `after`; 0 is the untrained network.
 
     workdir: the run folder.
-    config: the config tree of the run.
     data_dir: the folder of the TFDS data sets.
+    compilation_cache: the folder of the run's compiled programs; "" for none.
     networks: the saved networks.
     stream_settings: how the data set is cut into tasks.
     evaluation: how the run evaluated its networks.
@@ -52,18 +52,20 @@ class TrainedRun:
         path = workdir / "config.json"
         require(path.exists(), f"{workdir} is no run folder: it has no config.json")
         self.workdir = workdir
-        self.config = ConfigDict(_tuples(read_saved_config(path)))
-        self.data_dir = data_dir or self.config.data_dir
+        # It is read here, and kept only to make the like of the run from it (`normalised_for`).
+        self._config = ConfigDict(_tuples(read_saved_config(path)))
+        self.data_dir = data_dir or self._config.data_dir
+        self.compilation_cache: str = self._config.compilation_cache
         self.networks = Networks(workdir / "networks")
         require(
             bool(self.networks.learned()),
             f"{workdir / 'networks'} holds no network: the run has finished no task yet, or its "
             "config.checkpoint.networks is False",
         )
-        self.stream_settings, self.evaluation = make_stream_settings(self.config), make_evaluation(self.config)
+        self.stream_settings, self.evaluation = make_stream_settings(self._config), make_evaluation(self._config)
         self._devices = jax.local_devices()[: math.gcd(len(jax.local_devices()), self.evaluation.batch_size)]
         try:
-            self.experiment: Experiment = make_experiment(self.config, axis_name=None)
+            self.experiment: Experiment = make_experiment(self._config, axis_name=None)
         except UsageError as error:
             raise UsageError(f"{path}: {error}") from error
         self._compiled = self._compile(self.experiment)
@@ -84,7 +86,8 @@ class TrainedRun:
         Raises:
           UsageError: the data set is not there.
         """
-        return open_stream(self.stream_settings, self.data_dir, self.experiment.seed)
+        with usage_errors(f"{self.workdir / 'config.json'}: config.benchmark."):
+            return open_stream(self.stream_settings, self.data_dir, self.experiment.seed)
 
     @property
     def afters(self) -> list[int]:
@@ -173,7 +176,7 @@ class TrainedRun:
           test_images: at most so many; 0 for all.
 
         Raises:
-          UsageError: the name is unknown, or the data set is not there.
+          UsageError: the name is unknown, or the data set is not there or not whole.
         """
         facts, size = _benchmark(name), self.stream_settings.image_size
         settings = StreamSettings(
@@ -194,7 +197,8 @@ class TrainedRun:
             class_order_seed=-1,
             joint=False,
         )
-        whole = open_stream(settings, self.data_dir)
+        with usage_errors(f"the data set {name}: "):
+            whole = open_stream(settings, self.data_dir)
         if not train_images and not test_images:
             return whole
         with whole:
@@ -206,7 +210,7 @@ class TrainedRun:
 
     def normalised_for(self, name: str) -> Experiment:
         """Returns the functions of the run, but with images normalised by mean and deviation of another data set."""
-        config = copy.deepcopy(self.config)
+        config = copy.deepcopy(self._config)
         facts = _benchmark(name)
         config.augment.update(mean=facts.mean, std=facts.std)
         return make_experiment(config, axis_name=None)

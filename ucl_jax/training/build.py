@@ -1,15 +1,19 @@
-"""Makes the pure functions of a run from its config."""
+"""Reads the config of a run: makes from it the pure functions of the run, and the records that other modules take.
 
-from collections.abc import Callable
-from typing import NamedTuple
+Here and in `run.py` a config is read. What these two call takes values, and does not know the names of keys.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from ml_collections import ConfigDict
 
 from ucl_jax import augment
 from ucl_jax.data.tasks import StreamSettings
-from ucl_jax.errors import UsageError
+from ucl_jax.errors import require, usage_errors
 from ucl_jax.evaluation.evaluators import Evaluation, KnnSettings
 from ucl_jax.methods import METHODS, Method, Scenario
 from ucl_jax.models.architectures import ARCHITECTURES
@@ -61,7 +65,56 @@ class Experiment(NamedTuple):
         return min(max(task, 0), len(self.phases) - 1)
 
 
-def make_experiment(config, axis_name: str | None) -> Experiment:
+class CheckpointSettings(NamedTuple):
+    """Holds what a run saves, and when; the names are those of `config.checkpoint`.
+
+    every_steps: the steps between checkpoints.
+    every_minutes: a checkpoint is also saved when so many minutes have passed since the last; 0 saves by steps only.
+    keep: the number of checkpoints that are kept, the last ones.
+    networks: whether the network after each task is kept, for probes.
+    """
+
+    every_steps: int
+    every_minutes: float
+    keep: int
+    networks: bool
+
+
+class LogSettings(NamedTuple):
+    """Holds how often and where a run writes its metrics; the names are those of `config.log`.
+
+    every_steps: the steps between records.
+    tensorboard: whether records are also written for TensorBoard.
+    wandb: whether records are also written to Weights & Biases.
+    """
+
+    every_steps: int
+    tensorboard: bool
+    wandb: bool
+
+
+class RunSettings(NamedTuple):
+    """Holds how a run is carried out: all that a config says beside the experiment and the data.
+
+    epochs: passes over each task.
+    joint: whether the run trains on all tasks together.
+    evaluation: how networks are evaluated.
+    forgetting: the definition of forgetting that is recorded after each task, a name in `accuracy_matrix.FORGETTING`.
+    random_init: whether the untrained network is evaluated too.
+    checkpoint: what is saved, and when.
+    log: how often and where metrics are written.
+    """
+
+    epochs: int
+    joint: bool
+    evaluation: Evaluation
+    forgetting: str
+    random_init: bool
+    checkpoint: CheckpointSettings
+    log: LogSettings
+
+
+def make_experiment(config: ConfigDict, axis_name: str | None) -> Experiment:
     """Makes the pure functions of a run.
 
     Args:
@@ -103,18 +156,31 @@ def make_experiment(config, axis_name: str | None) -> Experiment:
     return Experiment(phases, init, config.seed, key)
 
 
-def make_stream_settings(config) -> StreamSettings:
+def make_run_settings(config: ConfigDict) -> RunSettings:
+    """Reads how a run is carried out, from several sections of the config."""
+    return RunSettings(
+        epochs=config.train.epochs,
+        joint=config.benchmark.joint,
+        evaluation=make_evaluation(config),
+        forgetting=config.eval.forgetting,
+        random_init=config.eval.random_init,
+        checkpoint=CheckpointSettings(**config.checkpoint),
+        log=LogSettings(**config.log),
+    )
+
+
+def make_stream_settings(config: ConfigDict) -> StreamSettings:
     """Reads from `config.benchmark` how the data set is cut into tasks."""
     return StreamSettings(**config.benchmark)
 
 
-def make_evaluation(config) -> Evaluation:
+def make_evaluation(config: ConfigDict) -> Evaluation:
     """Reads from `config.eval` how networks are evaluated."""
     e = config.eval
     return Evaluation(e.tasks, KnnSettings(e.knn_k, e.knn_k_rule, e.knn_temperature), e.batch_size)
 
 
-def make_augmentation(config) -> Augmentation:
+def make_augmentation(config: ConfigDict) -> Augmentation:
     """Makes the views that `config.augment` describes, of `config.benchmark.image_size` pixels a side."""
     a, size = config.augment, config.benchmark.image_size
     paddings = {"resized": None, "padded": a.crop_padding}
@@ -145,11 +211,35 @@ def make_augmentation(config) -> Augmentation:
     )
 
 
-def _make(section: str, config, known: dict[str, Callable], *arguments, **keywords):
+def check_batches(sizes: Sequence[int], devices: int) -> None:
+    """Checks that the training batches of a run can be split over its devices, and normalised.
+
+    A task that is smaller than `config.train.batch_size` is one batch, as large as the task. So this can be checked
+    only when the data set is open.
+
+    Args:
+      sizes: the images in a batch of each task.
+      devices: the number of devices.
+
+    Raises:
+      UsageError: a batch has one image, or does not divide by the number of devices.
+    """
+    for task, size in enumerate(sizes):
+        require(
+            size >= 2,
+            f"task {task} has {size} training image, and batch norm needs at least 2; choose another "
+            "config.benchmark.examples_per_task or config.benchmark.train_split",
+        )
+        require(
+            size % devices == 0,
+            f"task {task} is one batch of {size} images, which does not divide by the {devices} devices; set "
+            "config.train.devices, or choose another config.benchmark.examples_per_task",
+        )
+
+
+def _make(section: str, config: ConfigDict, known: dict[str, Callable], *arguments, **keywords) -> Any:
     """Makes the objective or method that a section of the config names, with the settings of that section."""
     own = dict(config[section])
     make = known[own.pop("name")]
-    try:
+    with usage_errors(f"config.{section}: "):
         return make(*arguments, **keywords, **own)
-    except ValueError as error:  # the maker does not know the names of the config
-        raise UsageError(f"config.{section}: {error}") from error

@@ -147,7 +147,7 @@ def _read(path: pathlib.Path, like: PyTree) -> tuple[PyTree, dict]:
 
 
 class Checkpoints:
-    """The checkpoints of a run folder, of which the last `keep` are kept.
+    """Saves and restores the checkpoints of a run. The last `keep` of them are kept in `folder`.
 
     It is a context manager; leaving it waits for the last save. One thread saves, one checkpoint at a time.
     """
@@ -241,7 +241,10 @@ class Checkpoints:
 
 
 class Networks:
-    """The saved networks of a run, one after each task, without optimiser and memory: `FOLDER/<tasks learned>`."""
+    """Saves and loads the networks of a run, one after each task, without optimiser and memory.
+
+    Each is in `folder`, in a folder that is named by the number of tasks learned.
+    """
 
     def __init__(self, folder: pathlib.Path):
         self._folder = folder

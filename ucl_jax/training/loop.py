@@ -1,4 +1,4 @@
-"""The loop over tasks, epochs and steps. It does no I/O: it yields what happened, and the caller logs and saves."""
+"""Goes over the tasks, epochs and steps of a run. It does no I/O: it yields events; the caller logs and saves."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from ucl_jax.data.tasks import TaskStream, batch_indices
-from ucl_jax.errors import require
+from ucl_jax.errors import check_argument
 from ucl_jax.evaluation import evaluators
 from ucl_jax.settings import INT32_MAX
 from ucl_jax.training.build import Experiment, Phase
@@ -81,6 +81,9 @@ class TaskDone(NamedTuple):
     rows: MatrixRows
 
 
+Event = StepDone | Evaluating | TaskDone
+
+
 def make_schedule(sizes: Sequence[int], epochs: int, batch_size: int) -> Schedule:
     """Plans when each task is trained. An epoch of a task has ceil(size / batch_size) steps.
 
@@ -92,14 +95,13 @@ def make_schedule(sizes: Sequence[int], epochs: int, batch_size: int) -> Schedul
       batch_size: images in a batch, over all devices.
 
     Raises:
-      UsageError: there are more steps than a run can count.
+      ValueError: there are more steps than a run can count.
     """
     steps_per_epoch = tuple(-(-size // batch_size) for size in sizes)
     starts = (0, *np.cumsum([epochs * steps for steps in steps_per_epoch]).tolist())
-    require(
+    check_argument(
         starts[-1] <= INT32_MAX,
-        f"config.train.epochs is {epochs}: a run of {starts[-1]} steps cannot be counted; "
-        f"give at most {INT32_MAX} steps",
+        f"epochs is {epochs}: a run of {starts[-1]} steps cannot be counted; give at most {INT32_MAX} steps",
     )
     return Schedule(starts, steps_per_epoch, tuple(min(size, batch_size) for size in sizes))
 
@@ -113,7 +115,7 @@ def train(
     state: TrainState,
     step: int,
     tasks_done: int,
-) -> Iterator[StepDone | Evaluating | TaskDone]:
+) -> Iterator[Event]:
     """Trains and evaluates one task after the other, from the start of a run or from any later point.
 
     Everything random is a function of the seed and the step. So a run that goes on from a saved state gives the same
@@ -133,7 +135,7 @@ def train(
       StepDone after every step, Evaluating before the features of each task, TaskDone after every task.
     """
     tasks = len(stream.train_sizes)
-    features: list = [None] * stream.num_tasks
+    features: list[dict[int, evaluators.TaskFeatures] | None] = [None] * stream.num_tasks
     evaluated_at = None
     key = jax.device_put(experiment.key, compiled[0].sharding)  # placed once, so that no step waits for it
     for task in range(tasks_done, tasks):
@@ -179,7 +181,7 @@ def end_task(phase: Phase, state: TrainState) -> TrainState:
     return state.replace(params=TrainedParams(state.params.network, own), memory=memory)
 
 
-def _batches(seed, task, schedule, step, size):
+def _batches(seed: int, task: int, schedule: Schedule, step: int, size: int) -> Iterator[tuple[int, Any, Any]]:
     """Yields the batches of a task that are left after `step` steps: epoch, first bool [B], indices int [B]."""
     done = step - schedule.starts[task]
     per_epoch = schedule.steps_per_epoch[task]

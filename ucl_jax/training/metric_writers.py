@@ -6,7 +6,7 @@ import pathlib
 import platform
 import sys
 import time
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 import tqdm
 
@@ -106,9 +106,21 @@ class WeightsAndBiases:
 
 
 class Console:
-    """Shows a progress bar on a terminal, and elsewhere prints a line about every `seconds` seconds."""
+    """Shows the progress of a run: as a bar on a terminal, and elsewhere as a line now and then."""
 
-    def __init__(self, total: int, step: int, tasks: int, epochs: int, seconds: float = 10.0, stream=None):
+    def __init__(
+        self, total: int, step: int, tasks: int, epochs: int, seconds: float = 10.0, stream: TextIO | None = None
+    ):
+        """Makes the bar, if there is to be one.
+
+        Args:
+          total: the steps of the whole run.
+          step: the steps done by the processes before this one.
+          tasks: the number of training tasks.
+          epochs: passes over each task.
+          seconds: the time from one line to the next, where there is no bar.
+          stream: where it is shown; None for standard error.
+        """
         stream = stream or sys.stderr
         self._tasks, self._epochs, self._seconds, self._stream = tasks, epochs, seconds, stream
         self._total, self._last = total, -float("inf")
@@ -118,7 +130,7 @@ class Console:
             self._bar = tqdm.tqdm(total=total, initial=step, file=stream, unit="step", dynamic_ncols=True)
 
     def write(self, record: dict[str, Any]) -> None:
-        """Shows the task, the epoch, the loss, images per second and the time left from a step record."""
+        """Shows task, epoch, loss and images per second of a step record; in a line, also the time left."""
         text = (
             f"task {record['task'] + 1}/{self._tasks} epoch {record['epoch'] + 1}/{self._epochs} "
             f"loss {record['loss']:.4f} {record['images_per_second']:.0f} images/s"

@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ucl_jax import collectives
-from ucl_jax.errors import require
+from ucl_jax.errors import check_argument
 from ucl_jax.objectives import Readout
 from ucl_jax.training.step import TrainStep
 from ucl_jax.types import Array, Batch, Span, TrainState, Variables
@@ -75,45 +75,28 @@ def keep_compiled(folder: str, warn: Callable[[str], object]) -> None:
         jax.config.update("jax_compilation_cache_dir", str(place))
 
 
-def choose_devices(count: int, batch_size: int) -> list[jax.Device]:
-    """Returns the first `count` local devices, or all for 0.
-
-    Raises:
-      UsageError: there are fewer devices, or `batch_size` is not a multiple of their number.
-    """
-    available = jax.local_devices()
-    require(
-        0 <= count <= len(available),
-        f"config.train.devices is {count}, but this machine has {len(available)}; 0 takes all",
-    )
-    devices = available[: count or len(available)]
-    require(
-        batch_size % len(devices) == 0,
-        f"config.train.batch_size={batch_size} does not divide by the {len(devices)} devices; "
-        f"take a multiple of {len(devices)}, or set config.train.devices",
-    )
-    return devices
-
-
-def check_batches(sizes: Sequence[int], devices: Sequence[jax.Device]) -> None:
-    """Checks that the batches of each task can be split over the devices and normalised.
-
-    A task that is smaller than `config.train.batch_size` is one batch, as large as the task.
+def choose_devices(devices: int, batch_size: int) -> list[jax.Device]:
+    """Returns the first local devices.
 
     Args:
-      sizes: the images in a batch of each task.
-      devices: over which batches are split.
+      devices: their number; 0 takes all.
+      batch_size: the images in a batch, which will be split over them.
 
     Raises:
-      UsageError: a batch has one image, or does not divide by the number of devices.
+      ValueError: there are fewer devices, or `batch_size` is not a multiple of their number.
     """
-    for task, size in enumerate(sizes):
-        require(size >= 2, f"task {task} has {size} training image; batch norm needs at least 2")
-        require(
-            size % len(devices) == 0,
-            f"task {task} is one batch of {size} images, which does not divide by the {len(devices)} devices; set "
-            "config.train.devices, or choose another config.benchmark.examples_per_task",
-        )
+    available = jax.local_devices()
+    check_argument(
+        0 <= devices <= len(available),
+        f"devices is {devices}, but this machine has {len(available)}; 0 takes all",
+    )
+    chosen = available[: devices or len(available)]
+    check_argument(
+        batch_size % len(chosen) == 0,
+        f"batch_size is {batch_size}, which does not divide by the {len(chosen)} devices; "
+        f"take a multiple of {len(chosen)}, or set devices to a number that divides it",
+    )
+    return chosen
 
 
 def compiler_options(platform: str) -> dict[str, Any]:

@@ -19,17 +19,25 @@ from ml_collections import ConfigDict
 from ucl_jax import settings
 from ucl_jax.cli import StopRequest, warn
 from ucl_jax.data.tasks import TaskStream, open_stream
-from ucl_jax.errors import Stopped, UsageError, require
+from ucl_jax.errors import Stopped, UsageError, require, usage_errors
 from ucl_jax.evaluation import accuracy_matrix, evaluators
 from ucl_jax.files import disk_errors
 from ucl_jax.interop import torch_weights
 from ucl_jax.results import figures
 from ucl_jax.results.load import read_results
 from ucl_jax.training import parallel
-from ucl_jax.training.build import Experiment, make_evaluation, make_experiment, make_stream_settings
+from ucl_jax.training.build import (
+    Experiment,
+    RunSettings,
+    check_batches,
+    make_experiment,
+    make_run_settings,
+    make_stream_settings,
+)
 from ucl_jax.training.checkpoint import Checkpoints, Networks, numbers
 from ucl_jax.training.loop import (
     Evaluating,
+    Event,
     MatrixRows,
     Schedule,
     StepDone,
@@ -79,7 +87,7 @@ class Progress(NamedTuple):
         return self._replace(rows={name: [*self.rows[name], row._asdict()] for name, row in rows.items()})
 
 
-def run(config, workdir: pathlib.Path, origin: Origin) -> RunResult:
+def run(config: ConfigDict, workdir: pathlib.Path, origin: Origin) -> RunResult:
     """Carries out the run of `config` in `workdir`, or goes on with it from its latest checkpoint.
 
     Args:
@@ -101,7 +109,8 @@ def run(config, workdir: pathlib.Path, origin: Origin) -> RunResult:
         return _carry_out(config, workdir, origin)
 
 
-def _carry_out(config, workdir: pathlib.Path, origin: Origin) -> RunResult:
+def _carry_out(config: ConfigDict, workdir: pathlib.Path, origin: Origin) -> RunResult:
+    """Reads the config of a run, and makes from it all that `_Run` needs."""
     if (finished := finished_results(config, workdir)) is not None:
         print(f"the run in {workdir} is finished; nothing to do but to draw its plots again", flush=True)
         figures.plot_run(workdir)
@@ -111,24 +120,30 @@ def _carry_out(config, workdir: pathlib.Path, origin: Origin) -> RunResult:
         "config.log.wandb needs Weights & Biases: pip install '.[wandb]'",
     )
     parallel.keep_compiled(config.compilation_cache, warn)
-    devices = parallel.choose_devices(config.train.devices, config.train.batch_size)
+    with usage_errors("config.train."):
+        devices = parallel.choose_devices(config.train.devices, config.train.batch_size)
     require(
         config.eval.batch_size % len(devices) == 0,
-        f"config.eval.batch_size={config.eval.batch_size} does not divide by the {len(devices)} devices; "
+        f"config.eval.batch_size is {config.eval.batch_size}, which does not divide by the {len(devices)} devices; "
         f"give a multiple of {len(devices)}",
     )
+    run_settings = make_run_settings(config)
     experiment = make_experiment(config, parallel.AXIS)
     compiled = parallel.compile_phases(experiment.phases, devices)
-    start_network = _start_network(config, workdir, experiment)
+    start_network = _start_network(config.init_from, workdir, experiment)
     with contextlib.ExitStack() as stack:
-        stream = stack.enter_context(open_stream(make_stream_settings(config), config.data_dir, config.seed))
-        schedule = make_schedule(stream.train_sizes, config.train.epochs, config.train.batch_size)
-        parallel.check_batches(schedule.batch_sizes, devices)
-        require_room(config, workdir, experiment, schedule)
+        with usage_errors("config.benchmark."):
+            stream = stack.enter_context(open_stream(make_stream_settings(config), config.data_dir, config.seed))
+        with usage_errors("config.train."):
+            schedule = make_schedule(stream.train_sizes, config.train.epochs, config.train.batch_size)
+        check_batches(schedule.batch_sizes, len(devices))
+        require_room(workdir, experiment.init, schedule, run_settings.checkpoint)
         stack.enter_context(claim(workdir))
-        write_json(workdir / "config.json", json.loads(config.to_json()))
+        saved_config = json.loads(config.to_json())
+        write_json(workdir / "config.json", saved_config)
         return _Run(
-            config=config,
+            settings=run_settings,
+            config=saved_config,
             workdir=workdir,
             origin=origin,
             devices=devices,
@@ -137,16 +152,20 @@ def _carry_out(config, workdir: pathlib.Path, origin: Origin) -> RunResult:
             start_network=start_network,
             stream=stream,
             schedule=schedule,
-            checkpoints=stack.enter_context(Checkpoints(workdir / "checkpoints", config.checkpoint.keep)),
+            checkpoints=stack.enter_context(Checkpoints(workdir / "checkpoints", run_settings.checkpoint.keep)),
             stop=stack.enter_context(StopRequest()),
         ).carry_out()
 
 
 @dataclasses.dataclass
 class _Run:
-    """One call of `run`, with all that it needs and changes."""
+    """Carries out one run; it holds all that the run needs and changes.
 
-    config: ConfigDict
+    `config` is the config tree as JSON has it. It goes into what is saved; no setting is read from it.
+    """
+
+    settings: RunSettings
+    config: dict[str, Any]
     workdir: pathlib.Path
     origin: Origin
     devices: list[jax.Device]
@@ -164,7 +183,6 @@ class _Run:
 
     def __post_init__(self):
         self.probes = evaluators.evaluators_of(self.experiment.labelled)
-        self.evaluation = make_evaluation(self.config)
         self.networks = Networks(self.workdir / "networks")
         self.began = time.monotonic()
         self.pending: collections.deque[StepDone] = collections.deque()
@@ -182,14 +200,14 @@ class _Run:
             step = int(state.step)
             self.progress = Progress(**record)
         self.seconds_before = self.progress.seconds
-        config = self.config
+        log = self.settings.log
         with contextlib.ExitStack() as stack:
-            self.console = Console(self.schedule.total, step, len(self.stream.train_sizes), config.train.epochs)
+            self.console = Console(self.schedule.total, step, len(self.stream.train_sizes), self.settings.epochs)
             self.writers = [MetricsFile(self.workdir / "metrics.jsonl", step, self.progress.tasks_done)]
-            if config.log.tensorboard:
+            if log.tensorboard:
                 self.writers.append(TensorBoard(self.workdir / "tensorboard", step))
-            if config.log.wandb:
-                self.writers.append(WeightsAndBiases(self.workdir, config.to_dict()))
+            if log.wandb:
+                self.writers.append(WeightsAndBiases(self.workdir, self.config))
             for writer in (self.console, *self.writers):
                 stack.callback(writer.close)
             if step:
@@ -199,7 +217,7 @@ class _Run:
                 self.compiled,
                 self.stream,
                 self.schedule,
-                self.evaluation,
+                self.settings.evaluation,
                 state,
                 step,
                 self.progress.tasks_done,
@@ -211,7 +229,8 @@ class _Run:
         figures.plot_run(self.workdir)
         return results
 
-    def _handle(self, event) -> None:
+    def _handle(self, event: Event) -> None:
+        """Records and saves what an event brings, and stops the run if a signal has come."""
         match event:
             case StepDone():
                 self.pending.append(event)
@@ -219,7 +238,7 @@ class _Run:
                 if len(self.pending) > LAG or self.recorded_at is None:
                     self._record_step(self.pending.popleft())
                 # The end of a task is saved by TaskDone, after the evaluation.
-                due = event.step % self.config.checkpoint.every_steps == 0 or self._overdue()
+                due = event.step % self.settings.checkpoint.every_steps == 0 or self._overdue()
                 if due and event.step not in self.schedule.starts:
                     self._save(event)
             case Evaluating():
@@ -229,7 +248,7 @@ class _Run:
                 self._record_pending()
                 self.progress = self.progress.with_rows(event.rows)
                 self._record_task(event)
-                if self.config.checkpoint.networks:
+                if self.settings.checkpoint.networks:
                     self.networks.save(self.progress.tasks_done, event.state.network)
                 self._save(event)
                 self._write(self._results(None, finished=False))
@@ -266,7 +285,7 @@ class _Run:
             images = self.progress.train_images + self.schedule.batch_sizes[done.task]
             self.progress = self.progress._replace(train_seconds=spent, train_images=images)
         self.recorded_at = now
-        if done.step % self.config.log.every_steps == 0 or done.step == self.schedule.total:
+        if done.step % self.settings.log.every_steps == 0 or done.step == self.schedule.total:
             record = {
                 "step": done.step,
                 "task": done.task,
@@ -284,10 +303,10 @@ class _Run:
         self.recorded_at = None
 
     def _overdue(self) -> bool:
-        """Tells whether the last save was at least config.checkpoint.every_minutes ago; never for 0 minutes."""
-        return 0 < self.config.checkpoint.every_minutes * 60 <= time.monotonic() - self.saved_at
+        """Tells whether so many minutes as the settings say have passed since the last save; never for 0 minutes."""
+        return 0 < self.settings.checkpoint.every_minutes * 60 <= time.monotonic() - self.saved_at
 
-    def _save(self, event) -> None:
+    def _save(self, event: Event) -> None:
         """Saves a checkpoint, after the metrics of every step before it were found finite."""
         self._record_pending()
         self.saved_at = time.monotonic()
@@ -304,11 +323,12 @@ class _Run:
         return images / seconds if images else 0.0
 
     def _record_task(self, event: TaskDone) -> None:
+        """Writes the record of a task, prints its accuracies, and draws the stored images of the buffer."""
         record: dict[str, Any] = {"step": event.step, "task": event.task}
         for name in self.progress.rows:
             matrix = self.progress.matrix(name)
-            record[f"{name}/average_accuracy"] = accuracy_matrix.average_accuracy(matrix, self.config.benchmark.joint)
-            if (forgotten := accuracy_matrix.forgetting(matrix, self.config.eval.forgetting)) is not None:
+            record[f"{name}/average_accuracy"] = accuracy_matrix.average_accuracy(matrix, self.settings.joint)
+            if (forgotten := accuracy_matrix.forgetting(matrix, self.settings.forgetting)) is not None:
                 record[f"{name}/forgetting"] = forgotten
         for writer in self.writers:
             writer.write(record)
@@ -321,20 +341,20 @@ class _Run:
             figures.plot_buffer(path, batch.image[filled], batch.label[filled], self.stream.classes)
 
     def _random_init(self) -> MatrixRows | None:
-        """Computes the rows of all tasks for the network before training; None if the config does not ask for them."""
-        if not self.config.eval.random_init:
+        """Computes the rows of all tasks for the network before training; None if the settings do not ask for them."""
+        if not self.settings.random_init:
             return None
         state = jax.device_put(self.experiment.init(), self.compiled[0].sharding)
-        features = []
+        evaluation, features = self.settings.evaluation, []
         for task in range(self.stream.num_tasks):
             if (signum := self.stop.signum) is not None:
                 self._stop(self.schedule.total, signum)
             features.append(
                 task_features(
-                    self.experiment, self.compiled, self.stream, state.network, task, 0, self.evaluation.batch_size
+                    self.experiment, self.compiled, self.stream, state.network, task, 0, evaluation.batch_size
                 )
             )
-        return probe(self.evaluation.knn, self.experiment, features, 0, self.stream.num_tasks, self.stream.classes)
+        return probe(evaluation.knn, self.experiment, features, 0, self.stream.num_tasks, self.stream.classes)
 
     def _write(self, results: RunResult) -> RunResult:
         """Writes results.json, keeping the records of probes that are there already, and returns what it wrote."""
@@ -345,6 +365,7 @@ class _Run:
         return results
 
     def _results(self, random_init: MatrixRows | None, finished: bool) -> RunResult:
+        """Returns what was found so far, in the form of results.json, without the records of later probes."""
         from ucl_jax.results.schema import (
             ProbeName,
             ProbeResult,
@@ -352,7 +373,7 @@ class _Run:
             RunResult,
         )  # slow to import: not for --help
 
-        knn = self.evaluation.knn._asdict()
+        knn = self.settings.evaluation.knn._asdict()
         probes: dict[ProbeName, ProbeResult] = {}
         for name, rows in self.progress.rows.items():
             used, clipped = [row["k"] for row in rows], any(row["clipped"] for row in rows)
@@ -363,13 +384,13 @@ class _Run:
             probes[cast(ProbeName, name)] = ProbeResult(
                 settings=ProbeSettings(**asked),
                 matrix=matrix,
-                **accuracy_matrix.summarise(matrix, self.config.benchmark.joint),
+                **accuracy_matrix.summarise(matrix, self.settings.joint),
                 chance=self.probes[name].chance(self.stream.classes),
                 random_init=before,
             )
         return RunResult(
             finished=finished,
-            config=json.loads(self.config.to_json()),
+            config=self.config,
             argument=self.origin.argument,
             overrides=dict(self.origin.overrides),
             command=self.origin.command,
@@ -383,9 +404,9 @@ class _Run:
         )
 
 
-def _start_network(config, workdir: pathlib.Path, experiment: Experiment) -> Variables | None:
-    """Loads the network of `config.init_from`; None if there is none to load, or the run has checkpoints already."""
-    if not config.init_from or numbers(workdir / "checkpoints"):
+def _start_network(init_from: str, workdir: pathlib.Path, experiment: Experiment) -> Variables | None:
+    """Loads the network to start from; None if `init_from` is "" for no file, or the run has checkpoints already."""
+    if not init_from or numbers(workdir / "checkpoints"):
         return None
     fresh = jax.eval_shape(experiment.init)
-    return torch_weights.load(pathlib.Path(config.init_from).expanduser(), fresh.network)
+    return torch_weights.load(pathlib.Path(init_from).expanduser(), fresh.network)

@@ -7,19 +7,21 @@ import fcntl
 import json
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import jax
+from ml_collections import ConfigDict
 
 from ucl_jax import settings
 from ucl_jax.errors import UsageError, require
 from ucl_jax.files import write_atomically
 from ucl_jax.results import compare
 from ucl_jax.results.load import read_results, read_saved_config
-from ucl_jax.training.build import Experiment
+from ucl_jax.training.build import CheckpointSettings
 from ucl_jax.training.checkpoint import numbers, room
 from ucl_jax.training.loop import Schedule
+from ucl_jax.types import TrainState
 
 if TYPE_CHECKING:
     from ucl_jax.results.schema import RunResult
@@ -27,13 +29,17 @@ if TYPE_CHECKING:
 RECORD_BYTES = 1_000_000  # what records and plots may take
 
 
-def default_workdir(config) -> pathlib.Path:
+def default_workdir(recipe: str, benchmark: str, objective: str, seed: int) -> pathlib.Path:
     """Returns the run folder by default: `runs/<recipe>-<benchmark>-<objective>-seed<n>`."""
-    return pathlib.Path("runs") / f"{config.recipe}-{config.benchmark.name}-{config.objective.name}-seed{config.seed}"
+    return pathlib.Path("runs") / f"{recipe}-{benchmark}-{objective}-seed{seed}"
 
 
-def finished_results(config, workdir: pathlib.Path) -> RunResult | None:
+def finished_results(config: ConfigDict, workdir: pathlib.Path) -> RunResult | None:
     """Returns the results in `workdir` if the run of this config is finished there, else None.
+
+    Args:
+      config: the config tree of a run. It is compared as a whole with that in the folder; none of its keys is read.
+      workdir: a run folder, which need not be there.
 
     Raises:
       UsageError: the folder holds a run with another config (the message names the keys), or one that cannot be read.
@@ -82,14 +88,26 @@ def claim(workdir: pathlib.Path) -> Iterator[None]:
         yield
 
 
-def require_room(config, workdir: pathlib.Path, experiment: Experiment, schedule: Schedule) -> None:
-    """Raises UsageError unless the disk has room for what the run will save, as far as that is known beforehand."""
-    state = jax.eval_shape(experiment.init)
-    saves = schedule.total // config.checkpoint.every_steps + len(schedule.batch_sizes)
+def require_room(
+    workdir: pathlib.Path, init: Callable[[], TrainState], schedule: Schedule, checkpoint: CheckpointSettings
+) -> None:
+    """Checks that the disk has room for what a run will save, as far as that is known beforehand.
+
+    Args:
+      workdir: the run folder, which need not be there.
+      init: makes the state before the first step; only its shapes and dtypes are used.
+      schedule: when each task is trained.
+      checkpoint: what is saved, and when.
+
+    Raises:
+      UsageError: it has no room.
+    """
+    state = jax.eval_shape(init)
+    tasks = len(schedule.batch_sizes)
+    saves = schedule.total // checkpoint.every_steps + tasks
     # The next checkpoint is written before the oldest is removed.
-    checkpoints = max(min(config.checkpoint.keep + 1, saves) - len(numbers(workdir / "checkpoints")), 1)
-    tasks = 1 if config.benchmark.joint else config.benchmark.num_tasks
-    networks = max(tasks - len(numbers(workdir / "networks")), 0) if config.checkpoint.networks else 0
+    checkpoints = max(min(checkpoint.keep + 1, saves) - len(numbers(workdir / "checkpoints")), 1)
+    networks = max(tasks - len(numbers(workdir / "networks")), 0) if checkpoint.networks else 0
     needed = checkpoints * room(state) + networks * room(state.network) + RECORD_BYTES
     free = shutil.disk_usage(next(path for path in (workdir, *workdir.absolute().parents) if path.exists())).free
     require(

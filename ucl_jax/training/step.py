@@ -1,4 +1,4 @@
-"""The train step, and the state before the first one. The gradients that change parameters are taken here only."""
+"""Makes the train step, and the state before the first one. Here alone gradients are taken that change parameters."""
 
 from collections.abc import Callable
 

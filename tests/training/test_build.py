@@ -1,0 +1,57 @@
+"""Tests that whatever is wrong in a config, also what shows only once data and devices are known, names its key."""
+
+import pytest
+
+from tests import tiny
+from ucl_jax.data import tfds_source
+from ucl_jax.errors import UsageError
+from ucl_jax.training.build import check_batches, make_run_settings
+from ucl_jax.training.provenance import Origin
+from ucl_jax.training.run import run
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    tfds_source.load_builder("digits", str(folder))
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("arg", "key", "value", "named"),
+    [
+        ("digits", "train.devices", 5, "config.train.devices is 5"),
+        ("digits", "train.batch_size", 18, "config.train.batch_size is 18"),
+        ("digits", "eval.batch_size", 18, "config.eval.batch_size is 18"),
+        ("digits", "benchmark.num_tasks", 6, "config.benchmark.num_tasks is 6"),
+        ("digits", "benchmark.examples_per_task", 300, "config.benchmark.examples_per_task is 300"),
+        ("digits", "benchmark.test_examples_per_task", 300, "config.benchmark.test_examples_per_task is 300"),
+        ("digits", "benchmark.examples_per_task", 6, "config.train.devices"),
+        ("digits,barlow_twins", "method.compare", 4, "config.method: GSS"),
+    ],
+)
+def test_what_only_data_and_devices_show_names_the_key(arg, key, value, named, data_dir, tmp_path):
+    config = tiny.config("gss", arg, data_dir=data_dir, **{key.replace(".", "__"): value})
+    with pytest.raises(UsageError) as caught:
+        run(config, tmp_path / "run", Origin(""))
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_batches_must_divide_by_the_devices_and_have_two_images():
+    check_batches([16, 4, 8], 4)
+    check_batches([2, 3], 1)
+    with pytest.raises(UsageError, match=r"task 1 .* 6 images.* 4 devices.*config\.train\.devices"):
+        check_batches([16, 6], 4)
+    with pytest.raises(UsageError, match=r"task 2 has 1 training image.*config\.benchmark\.examples_per_task"):
+        check_batches([16, 8, 1], 1)
+
+
+def test_run_settings_are_those_of_the_config():
+    config = tiny.config("multitask", train__epochs=7, eval__random_init=False, eval__forgetting="first")
+    settings = make_run_settings(config)
+    assert (settings.epochs, settings.joint, settings.random_init, settings.forgetting) == (7, True, False, "first")
+    assert settings.evaluation == (config.eval.tasks, (5, "fixed", 0.1), 64)
+    assert settings.checkpoint._asdict() == config.checkpoint.to_dict()
+    assert settings.log._asdict() == config.log.to_dict()
