@@ -51,7 +51,8 @@ def once(value):
 def test_tables_of_performance_say_what_was_measured_and_what_was_not(tmp_path, monkeypatch):
     monkeypatch.setattr(measure, "RESULTS", tmp_path)
     assert {make() for make in performance.TABLES.values()} == {performance.MISSING}
-    where = {"device": "a machine", "python": "3", "jax": "1", "torch": None, "commit": "0123456789abcdef+changes"}
+    where = {"device": "a machine", "python": "3", "jax": "1", "torch": None}
+    where |= {"commit": "0123456789abcdef", "changed": True}
     point = {"value": 8, "seconds": {"median": 0.25, "least": 0.2, "most": 0.5}, "flops": 1e9, "gflops_per_second": 4.0}
     growth = {
         "where": where,
@@ -175,7 +176,9 @@ def test_the_other_choices_run_and_are_kept(tmp_path, monkeypatch, capsys):
         f"sys.path.insert(0, {str(ROOT)!r})\n"
         "from ucl_jax.recipes import read_config\n"
         "flags = dict(word.split('=', 1) for word in sys.argv[1:])\n"
-        "if '/er.py' in flags['--config']: sys.exit('error: no luck')\n"
+        "if '/er.py' in flags['--config']:\n"
+        "    pathlib.Path(flags['--workdir'], 'diverged.json').write_text('{\"task\": 1, \"step\": 7}')\n"
+        "    sys.exit('error: no luck')\n"
         f"words = [word.replace('=configs/', {f'={ROOT}/configs/'!r}) for word in sys.argv[1:] if '--config' in word]\n"
         "config = json.loads(read_config(words).to_json())\n"
         "probe = {'matrix': [[90.0]], 'chance': 50.0}\n"
@@ -186,6 +189,7 @@ def test_the_other_choices_run_and_are_kept(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(jobs, "LAUNCH", tmp_path / "launch.py")
     monkeypatch.setattr(fidelity, "ROOT", tmp_path)
     monkeypatch.setattr(fidelity, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(fidelity, "DIVERGED", tmp_path / "results/diverged.json")
     chosen = ("method.target=output", "method.replay_from=buffer", "method.replay_view=strong")
     some = [choice for choice in fidelity.CHOICES if choice.overrides[0] in chosen]
     monkeypatch.setattr(fidelity, "CHOICES", some)
@@ -194,6 +198,8 @@ def test_the_other_choices_run_and_are_kept(tmp_path, monkeypatch, capsys):
     assert "6 runs: 0 finished, 6 to run" in capsys.readouterr().out
     assert fidelity.main(arguments) == 1
     assert "failed: digits/er-supervised-replay_view_strong-seed0: error: no luck" in capsys.readouterr().out
+    diverged = json.loads((tmp_path / "results/diverged.json").read_text())
+    assert diverged == {f"er-supervised-replay_view_strong-seed{seed}": {"task": 1, "step": 7} for seed in (0, 1)}
     kept = sorted(path.stem for path in (tmp_path / "results/fidelity-digits").iterdir())
     names = ("agem-supervised-replay_from_buffer", "der-barlow_twins-target_output")
     assert kept == [f"{name}-seed{seed}" for name in names for seed in (0, 1)]

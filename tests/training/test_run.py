@@ -300,7 +300,9 @@ def test_folder_of_another_run_is_refused(environment, undisturbed):
 def test_loss_that_is_not_finite_stops_the_run(environment, tmp_path):
     workdir = tmp_path / "run"
     line = stopped(launch(environment, "finetune.py:digits", workdir, train__learning_rate=1e3, train__weight_decay=1))
-    assert "diverged in task 1, step " in line
+    where = json.loads((workdir / "diverged.json").read_text())
+    assert where["task"] == 0
+    assert f"diverged in task 1, step {where['step']} " in line
     steps = [int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit()]
     kept = f"the checkpoint of step {max(steps)} is kept" if steps else "nothing was saved before"
     assert kept in line

@@ -247,13 +247,14 @@ class _Run:
         """Reads the metrics of the oldest pending step, checks that they are finite, and records them.
 
         Raises:
-          UsageError: the loss, the gradient norm or the parameter norm is not finite.
+          UsageError: the loss, the gradient norm or the parameter norm is not finite; diverged.json tells where.
         """
         values = {name: float(value) for name, value in jax.device_get(done.metrics).items()}
         wrong = [name for name in ("loss", "grad_norm", "param_norm") if not math.isfinite(values[name])]
         if wrong:
             self.checkpoints.wait()
             kept = self.checkpoints.latest_step
+            write_json(self.workdir / "diverged.json", {"task": done.task, "step": done.step})  # for programs
             raise UsageError(
                 f"training diverged in task {done.task + 1}, step {done.step} "
                 f"({', '.join(f'{name} is {values[name]}' for name in wrong)}): "
@@ -373,7 +374,7 @@ class _Run:
             argument=self.origin.argument,
             overrides=dict(self.origin.overrides),
             command=self.origin.command,
-            commit=commit(),
+            commit=str(at) if (at := commit()) else None,
             versions=versions(),
             device=device_name(self.devices),
             seconds=self._seconds(),
