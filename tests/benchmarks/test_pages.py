@@ -162,8 +162,8 @@ def test_runs_that_differ_in_more_than_their_seed_are_not_averaged():
 def test_saved_results_are_those_of_their_configs():
     """Results in benchmarks/results count as finished runs, so that nobody trains them again."""
     kept = fidelity.RESULTS / "table1-digits"
-    given = reproduce.parse(["table1", "--recipes=all"])
-    named = {run.name: run for run in studies.STUDIES["table1"].plan(given, "digits")}
+    options = reproduce.parse(["table1", "--recipes=all"]).options
+    named = {run.name: run for run in studies.STUDIES["table1"].plan(options, "digits")}
     assert {path.stem for path in kept.glob("*.json")} <= named.keys()
     for path in kept.glob("*.json"):
         assert saved_results(named[path.stem], kept).finished
