@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ucl_jax import cli
+from ucl_jax.errors import UsageError
 from ucl_jax.evaluation import accuracy_matrix
 from ucl_jax.files import write_atomically
 from ucl_jax.reproduce.jobs import make_slots
@@ -127,7 +128,10 @@ def table() -> str:
         if not len(before) == len(after) == len(seeds):
             rows.append([*words, _missing(choice), *[None] * (len(columns) - 4)])
             continue
-        compare.require_same_config(before + after, {pair.partition("=")[0] for pair in choice.overrides})
+        try:
+            compare.require_same_config(before + after, {pair.partition("=")[0] for pair in choice.overrides})
+        except ValueError as error:
+            raise UsageError(f"{RESULTS}: {error}; train these runs again") from error
         defaults, others = numbers(before), numbers(after)
         for probe, title in (("knn_task", "task"), ("knn_all", "all")):
             one, other = defaults[probe], others[probe]

@@ -9,7 +9,6 @@ import pytest
 
 from benchmarks import fidelity, measure, performance, profile_step, tables
 from tests import run_results
-from ucl_jax.errors import UsageError
 from ucl_jax.reproduce import __main__ as reproduce
 from ucl_jax.reproduce import jobs, studies
 from ucl_jax.reproduce.plan import saved_results
@@ -154,7 +153,7 @@ def test_runs_that_differ_in_more_than_their_seed_are_not_averaged():
     runs = [run_results.result(seed=seed, settings={"train.epochs": 40}) for seed in (0, 1)]
     require_same_config(runs)
     runs.append(run_results.result(seed=2, settings={"train.epochs": 60}))
-    with pytest.raises(UsageError, match=r"runs of lump .* differ in train\.epochs \(40, 40, 60\)"):
+    with pytest.raises(ValueError, match=r"runs of lump .* differ in train\.epochs \(40, 40, 60\)"):
         require_same_config(runs, {"train.batch_size"})
     require_same_config(runs, {"train.epochs"})
 

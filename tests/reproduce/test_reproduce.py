@@ -275,7 +275,7 @@ def test_table_1_beside_the_paper_by_hand(fake, capsys):
     assert row["paper"]["accuracy"]["difference"] == pytest.approx(0.09)
     with (root / "table1-cifar10.csv").open() as lines:
         header, first, _ = csv.reader(lines)
-    assert len(header) == len(first)
+    assert len(header) == len(set(header)) == len(first)
     assert first[:5] == ["simsiam", "finetune", "3", "90.20", "0.20"]
 
 
@@ -594,9 +594,7 @@ def test_the_end_is_short(fake, capsys):
     write_results(fake / "runs", "digits", "simsiam", "lump", 0, [[89.0, None], [86.0, 90.0]])
     assert call(fake, "table1", "--objectives=simsiam", "--recipes=lump", "--seeds=1") == 0
     table, _, end = capsys.readouterr().out.partition("Table 1 on digits\n\n")[2].partition("\n\n")
-    assert [line.split() for line in table.splitlines()[2:]] == [
-        ["simsiam", "lump", "1", "88.00", "3.00", "40.00", "20.00"]
-    ]
+    assert table.splitlines()[-1].split() == ["simsiam", "lump", "1", "88.00", "3.00", "40.00", "20.00"]
     assert end.endswith(f"\nThe paper has no digits.\n\nfiles:\n  {fake}/runs/table1-digits.md, .csv, .json\n")
     assert max(map(len, end.splitlines()[:-1])) <= 120
     assert " | 88.00 | - | - | - | 3.00 | - | - | - | " in squeezed((fake / "runs/table1-digits.md").read_text())

@@ -14,7 +14,7 @@ from tests import run_results
 from ucl_jax import cli
 from ucl_jax.errors import Stopped, UsageError
 from ucl_jax.results import __main__ as report
-from ucl_jax.results import figures, tables
+from ucl_jax.results import compare, figures, tables
 from ucl_jax.training.metric_writers import MetricsFile, read_metrics
 
 
@@ -54,7 +54,8 @@ def pixels(path):
 
 def test_table():
     lines = text([LUMP, JOINT]).splitlines()
-    cells = [line.split() for line in lines[2:]]
+    rule = next(place for place, line in enumerate(lines) if not set(line) - set("- "))
+    cells = [line.split() for line in lines[rule + 1 :]]
     assert cells[0] == ["lump", "(simsiam,", "seed", "0)", "88.50", "10.00", "88.50", "10.00"]
     assert cells[1] == ["multitask", "(simsiam,", "seed", "0)", "98.50", "-", "98.50", "-"]
     assert cells[2] == ["untrained", "network", "65.00", "-", "65.00", "-"]
@@ -68,8 +69,8 @@ def test_table_says_what_is_not_finished():
 
 def test_table_of_seeds_is_mean_and_deviation():
     runs = [LUMP, results("lump", [[90.0, None], [86.0, 95.0]], seed=1), results("pnn", [[90.0, None], [90.0, 80.0]])]
-    rows = cells(tables.render(tables.of_seeds(runs), "markdown"))
-    assert rows[0][:5] == ["objective", "recipe", "n", "kNN within the task", "forgetting"]
+    rows = cells(tables.render(tables.of_seeds(runs, "max"), "markdown"))
+    assert rows[0][:5] == ["objective", "recipe", "n", "kNN within the task", "forgetting (max) by kNN within the task"]
     # Accuracies are 88.5 and 90.5, forgetting 10 and 4. A deviation is half the difference times the square root of 2.
     assert rows[1] == ["simsiam", "lump", "2", *["89.50±1.41", "7.00±4.24"] * 2]
     assert rows[2] == ["simsiam", "pnn", "1", *["85.00", "0.00"] * 2]
@@ -200,17 +201,33 @@ def test_csv_has_a_column_of_deviations_and_no_dashes():
 
 def test_csv_has_no_column_for_deviations_that_nothing_has():
     assert tables.render(tables.every_run([LUMP], "max"), "csv").splitlines()[0] == ",".join(
-        ["", "kNN within the task", "forgetting", "kNN over all classes seen", "forgetting"]
+        [
+            "",
+            "kNN within the task",
+            "forgetting (max) by kNN within the task",
+            "kNN over all classes seen",
+            "forgetting (max) by kNN over all classes seen",
+        ]
     )
+
+
+def test_no_two_columns_have_one_name():
+    seen = results("lump", LUMP_MATRIX, settings={"eval.tasks": "seen"})
+    for runs in ([LUMP, LABELLED], [seen]):
+        made = [tables.every_run(runs, "first"), tables.every_run(runs, "max"), tables.of_seeds(runs, "max")]
+        made += tables.against_paper(compare.groups_of(runs), "max")
+        for table in made:
+            assert table.frame.columns.is_unique
+    assert "forgetting (max of seen rows) by kNN within the task" in made[-1].frame.columns
 
 
 @pytest.mark.parametrize(
     ("definition", "header", "lost"),
     # Task 1: 80, 90, 85; task 2: 95, 97. max: (90 - 85 + 0) / 2; first: (80 - 85 + 95 - 97) / 2; with_last: 5 / 3.
     [
-        ("max", "forgetting", "2.50"),
-        ("first", "forgetting (first)", "-3.50"),
-        ("with_last", "forgetting (with_last)", "1.67"),
+        ("max", "forgetting (max) by kNN within the task", "2.50"),
+        ("first", "forgetting (first) by kNN within the task", "-3.50"),
+        ("with_last", "forgetting (with_last) by kNN within the task", "1.67"),
     ],
 )
 def test_another_definition_of_forgetting_needs_no_run(tmp_path, capsys, definition, header, lost):

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.errors import require
 from ucl_jax.reproduce import probe_requests
-from ucl_jax.reproduce.plan import PlannedRun
+from ucl_jax.reproduce.plan import PlannedRun, config_of
 from ucl_jax.reproduce.probe_requests import ProbeRequest, Settings
 from ucl_jax.results import compare, tables
-from ucl_jax.results.compare import RunGroup
+from ucl_jax.results.compare import PROBE_TITLES, RunGroup
 from ucl_jax.results.paper import DATASETS, TABLE1, TABLE2, Value
 from ucl_jax.results.tables import Table, make_frame, mean_and_deviation, with_deviation
 
 if TYPE_CHECKING:
     from ucl_jax.results.records import CkaValues
-    from ucl_jax.results.schema import RunResult
+    from ucl_jax.results.schema import ProbeName, RunResult
 
 UNLABELLED = ("finetune", "si", "der", "lump", "multitask", "pnn")
 # Objective -> recipes: the rows of the paper's Table 1, and further ones that the paper does not have.
@@ -179,6 +179,11 @@ def _if_complete(function: Callable[[Sequence[float]], float], values: Sequence[
     return None if known is None else function(known)
 
 
+def _definition(planned: Sequence[PlannedRun]) -> str:
+    """Returns the definition of forgetting of a study's runs, which all have the same overrides."""
+    return config_of(planned[0])["eval.forgetting"]
+
+
 def _row(group: RunGroup) -> dict[str, Any]:
     """Returns the keys that name a group in a report's numbers."""
     return {"objective": group.objective, "recipe": group.recipe}
@@ -189,17 +194,17 @@ def _means(of_seeds: Iterable[Sequence[float | None]]) -> list[float | None]:
     return [number for values in of_seeds for number in mean_and_deviation(values)]
 
 
-SIGNED = {"difference": "+.2f"}
+KNN_PROBES: tuple[ProbeName, ...] = ("knn_task", "knn_all")
 
 
 def _report_table1(options: StudyOptions, planned: Sequence[PlannedRun], runs: Runs) -> StudyReport:
     """Reports accuracy and forgetting by kNN, beside the paper's Table 1."""
-    names = ("accuracy", "forgetting")
-    head = [column for name in names for column in tables.beside_columns(name)]
-    columns = ["objective", "recipe", "n", *head, *with_deviation("all classes", "its forgetting")]
+    names, definition = ("accuracy", "forgetting"), _definition(planned)
+    task_names, all_names = ((PROBE_TITLES[probe], compare.forgetting_title(probe, definition)) for probe in KNN_PROBES)
+    head = [column for name, what in zip(task_names, names) for column in tables.beside_columns(name, what)]
+    columns = ["objective", "recipe", "n", *head, *with_deviation(*all_names)]
     rows, numbers = [], []
     for group in _groups(options, planned, runs):
-        definition = compare.forgetting_definition(group.runs)
         task = compare.scores(group.runs, "knn_task", definition)
         whole = compare.scores(group.runs, "knn_all", definition)
         paper = TABLE1.get(group.key, (None, None))
@@ -210,12 +215,14 @@ def _report_table1(options: StudyOptions, planned: Sequence[PlannedRun], runs: R
         numbers.append({**_row(group), "seeds": compare.seeds(group.runs), **measured})
     benchmark = planned[0].benchmark
     legend = [
-        "accuracy: kNN within the task, in %; forgetting in points; all classes: kNN over all classes seen, and its "
-        "forgetting. Mean±unbiased deviation over n seeds.",
+        f"kNN: average accuracy in %. Forgetting: by the definition {definition}, in points. Mean±unbiased deviation "
+        "over n seeds. The paper's numbers, the differences and what is within are of kNN within the task.",
         _about_paper(benchmark, TABLE1),
         *([SEEN_ROWS] if compare.seen_rows_only(runs.values()) else []),
     ]
-    return StudyReport(Table(f"Table 1 on {benchmark}", make_frame(columns, rows), 2, legend, SIGNED), numbers)
+    return StudyReport(
+        Table(f"Table 1 on {benchmark}", make_frame(columns, rows), 2, legend, tables.signed(*names)), numbers
+    )
 
 
 def _against(ours: Sequence[float | None], theirs: Value | None) -> dict[str, Any] | None:
@@ -263,7 +270,7 @@ def _request_ood(options: StudyOptions, planned: Sequence[PlannedRun]) -> list[P
 def _report_table2(options: StudyOptions, planned: Sequence[PlannedRun], runs: Runs) -> StudyReport:
     """Reports accuracy on other data sets by kNN, beside the paper's Table 2."""
     request_of = {request.settings["dataset"]: request for request in _request_ood(options, planned[:1])}
-    head = [column for name in request_of for column in tables.beside_columns(name)]
+    head = [column for name in request_of for column in tables.beside_columns(name, name)]
     rows, numbers, seen = [], [], {}
     for group in _groups(options, planned, runs):
         beside, values = [], {}
@@ -288,12 +295,13 @@ def _report_table2(options: StudyOptions, planned: Sequence[PlannedRun], runs: R
         _about_paper(benchmark, TABLE2),
     ]
     frame = make_frame(["objective", "recipe", "n", *head], rows)
-    return StudyReport(Table(f"Table 2, trained on {benchmark}", frame, 2, legend, SIGNED), numbers)
+    table = Table(f"Table 2, trained on {benchmark}", frame, 2, legend, tables.signed(*request_of))
+    return StudyReport(table, numbers)
 
 
 def _report_fewshot(options: StudyOptions, planned: Sequence[PlannedRun], runs: Runs) -> StudyReport:
     """Reports accuracy and forgetting by the number of training images, and how much accuracy fewer images cost."""
-    benchmark = planned[0].benchmark
+    benchmark, definition = planned[0].benchmark, _definition(planned)
     sizes = _sizes(options, benchmark)
     heads = [str(size) if size else f"all ({ALL_IMAGES[benchmark]})" for size in sizes]
     accuracy_heads, forgetting_heads = (with_deviation(*(f"{letter}, {w}" for w in heads)) for letter in "AF")
@@ -303,7 +311,7 @@ def _report_fewshot(options: StudyOptions, planned: Sequence[PlannedRun], runs: 
         points: list[dict[str, Any]] = []
         for size in sizes:
             of_size = [run for run in group.runs if run.examples_per_task == size]
-            accuracy, forgetting = compare.scores(of_size, "knn_task", compare.forgetting_definition(group.runs))
+            accuracy, forgetting = compare.scores(of_size, "knn_task", definition)
             point = {"images": size or ALL_IMAGES[benchmark], "accuracy": accuracy, "forgetting": forgetting}
             points.append({**point, "seeds": compare.seeds(of_size)})
         accuracies, forgotten = ([p[key] for p in points] for key in ("accuracy", "forgetting"))

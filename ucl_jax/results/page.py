@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ucl_jax.errors import UsageError
 from ucl_jax.evaluation import accuracy_matrix
 from ucl_jax.files import write_atomically
 from ucl_jax.results import compare, figures, tables
@@ -64,7 +63,7 @@ def load_source(workdir: pathlib.Path) -> Source:
     )
 
 
-def write_page(folder: pathlib.Path, sources: Sequence[Source], forgetting: str | None = None) -> pathlib.Path:
+def write_page(folder: pathlib.Path, sources: Sequence[Source], definition: str) -> pathlib.Path:
     """Writes the page to folder/index.html, and returns that path. Other files in the folder stay.
 
     The accuracy matrices of all runs are drawn to folder/figures beside it, with their numbers.
@@ -72,21 +71,18 @@ def write_page(folder: pathlib.Path, sources: Sequence[Source], forgetting: str 
     Args:
       folder: is made where it is missing.
       sources: the runs.
-      forgetting: a definition of forgetting; None for that of the runs' configs.
+      definition: of forgetting, a key of `accuracy_matrix.FORGETTING`.
 
     Raises:
-      UsageError: the folder cannot be written to; one run is given twice; the runs' definitions of forgetting differ.
+      ValueError: two runs have the same settings and the same seed.
+      OSError: the folder cannot be written to.
     """
-    text = build(sources, compare.forgetting_definition([s.results for s in sources], forgetting))
-    path = folder / "index.html"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text)
-        runs = [source.results for source in sources]
-        for probe in compare.probes_of(runs):
-            figures.accuracy_matrices(folder / "figures" / f"accuracy_matrices-{probe}", runs, probe)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}; give another --out") from error
+    text, path = build(sources, definition), folder / "index.html"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, text)
+    runs = [source.results for source in sources]
+    for probe in compare.probes_of(runs):
+        figures.accuracy_matrices(folder / "figures" / f"accuracy_matrices-{probe}", runs, probe)
     return path
 
 
@@ -98,7 +94,7 @@ def build(sources: Sequence[Source], definition: str) -> str:
       definition: of forgetting, a key of `accuracy_matrix.FORGETTING`.
 
     Raises:
-      UsageError: two runs have the same settings and the same seed.
+      ValueError: two runs have the same settings and the same seed.
     """
     runs = [source.results for source in sources]
     groups, names = compare.groups_of(runs, {"eval.forgetting"}), run_names(runs)
