@@ -30,7 +30,8 @@ LAYERS = [
     ["results.records"],
     ["results.schema"],
     ["results.load", "results.compare"],
-    ["results.tables", "results.figures"],
+    ["results.tables", "results.drawing"],
+    ["results.run_figures", "results.probe_figures"],
     ["results.page"],
     ["results.__main__"],
     ["report"],
@@ -140,7 +141,8 @@ def test_pure_modules_do_without_io_and_clocks(module):
 
 
 # They read or write files, or need modules that do, but know no command line.
-NO_COMMAND_LINE = ["fields", "paper", "records", "schema", "compare", "tables", "figures", "page"]
+NO_COMMAND_LINE = ["fields", "paper", "records", "schema", "compare", "tables", "drawing", "page"]
+NO_COMMAND_LINE += ["run_figures", "probe_figures"]
 
 
 @pytest.mark.parametrize("module", PURE_MODULES + [f"results.{name}" for name in NO_COMMAND_LINE])

@@ -8,13 +8,15 @@ Runs are in ROOT/BENCHMARK/RECIPE-OBJECTIVE-seedN, and all studies share them: a
 interrupted one goes on. Each study writes ROOT/STUDY-BENCHMARK.md, .csv and .json, and its figure beside them.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import pathlib
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ucl_jax import cli, settings
 from ucl_jax.data.benchmarks import BENCHMARKS
@@ -39,6 +41,9 @@ from ucl_jax.reproduce.studies import EXAMPLES, EXTRA_ROWS, ROWS, STUDIES, SUBSE
 from ucl_jax.results import tables
 from ucl_jax.results.compare import NEUTRAL
 from ucl_jax.results.tables import Table
+
+if TYPE_CHECKING:
+    from ucl_jax.results.drawing import Picture
 
 PROBE = (sys.executable, "-m", "ucl_jax.probe")
 # Options that only one study has; keys of a config that a study varies, which --override may therefore not set.
@@ -303,11 +308,16 @@ def _save(command: Command, benchmark: str, report: StudyReport, draw: bool) -> 
     for path, text in zip(files, texts.values()):
         write_atomically(path, f"{text}\n")
     if figure is not None:
-        from ucl_jax.results import figures  # its import takes seconds
-
-        name, drawn, title = figure
-        files += figures.STUDY_FIGURES[name](stem.with_name(f"{stem.name}-figure"), drawn, title)
+        kind, drawn, title = figure
+        files += _figures()[kind](stem.with_name(f"{stem.name}-figure"), drawn, title).paths
     return files
+
+
+def _figures() -> dict[str, Callable[[pathlib.Path, Any, str], Picture]]:
+    """Returns the functions that draw the figures of studies, by the name that `StudyReport.figure` has for each."""
+    from ucl_jax.results import probe_figures, run_figures  # imported late, for a plan needs no figure
+
+    return {"few_shot": run_figures.few_shot, "cka": probe_figures.cka, "landscape": probe_figures.landscape}
 
 
 def _print_files(files: Sequence[pathlib.Path]) -> None:

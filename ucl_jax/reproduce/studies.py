@@ -80,7 +80,8 @@ class StudyReport(NamedTuple):
 
     table: means and deviations over seeds.
     numbers: the same numbers for JSON, with the values of all seeds.
-    figure: a key of `ucl_jax.results.figures.STUDY_FIGURES`, what it draws, and the title; None for no figure.
+    figure: its kind ("few_shot", "cka" or "landscape", functions of `ucl_jax.results`), what it draws, and its title;
+      None for no figure.
     """
 
     table: Table

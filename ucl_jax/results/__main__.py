@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ucl_jax import cli
 from ucl_jax.errors import UsageError, require, user_choice
 from ucl_jax.evaluation.accuracy_matrix import FORGETTING
-from ucl_jax.results import compare, figures, page, tables
+from ucl_jax.results import compare, page, run_figures, tables
 from ucl_jax.results.load import load_results
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def main(argv: Sequence[str]) -> int:
             raise UsageError(f"cannot write a page to {arguments.out}: {error.strerror}; give another --out") from error
         written = [f"page: {path}"]
     elif arguments.out is not None:
-        figures.plot_average_accuracy(pathlib.Path(arguments.out), runs)
+        run_figures.plot_average_accuracy(pathlib.Path(arguments.out), runs)
         written = [f"plot: {arguments.out}"]
     # Another program may read a table that is not plain text from stdout, so other lines go to stderr then.
     print(text)

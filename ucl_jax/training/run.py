@@ -23,7 +23,7 @@ from ucl_jax.errors import Stopped, UsageError, require
 from ucl_jax.evaluation import accuracy_matrix, evaluators
 from ucl_jax.files import disk_errors
 from ucl_jax.interop import torch_weights
-from ucl_jax.results import figures
+from ucl_jax.results import run_figures
 from ucl_jax.results.load import read_results
 from ucl_jax.training import parallel
 from ucl_jax.training.build import Experiment, make_evaluation, make_experiment, make_stream_settings
@@ -104,7 +104,7 @@ def run(config, workdir: pathlib.Path, origin: Origin) -> RunResult:
 def _carry_out(config, workdir: pathlib.Path, origin: Origin) -> RunResult:
     if (finished := finished_results(config, workdir)) is not None:
         print(f"the run in {workdir} is finished; nothing to do but to draw its plots again", flush=True)
-        figures.plot_run(workdir)
+        run_figures.plot_run(workdir)
         return finished
     require(
         not config.log.wandb or importlib.util.find_spec("wandb") is not None,
@@ -208,7 +208,7 @@ class _Run:
                 self._handle(event)
             results = self._results(self._random_init(), finished=True)
         results = self._write(results)
-        figures.plot_run(self.workdir)
+        run_figures.plot_run(self.workdir)
         return results
 
     def _handle(self, event) -> None:
@@ -319,7 +319,7 @@ class _Run:
         if stored is not None:
             batch, filled = jax.device_get(stored(event.state.memory))
             path = self.workdir / "plots" / f"buffer_task{event.task + 1}.png"
-            figures.plot_buffer(path, batch.image[filled], batch.label[filled], self.stream.classes)
+            run_figures.plot_buffer(path, batch.image[filled], batch.label[filled], self.stream.classes)
 
     def _random_init(self) -> MatrixRows | None:
         """Computes the rows of all tasks for the network before training; None if the config does not ask for them."""
