@@ -7,14 +7,14 @@ import re
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import ucl_jax.evaluation.accuracy_matrix
 from tests import run_results
+from tests.pictures import pixels
 from ucl_jax import cli
 from ucl_jax.errors import Stopped, UsageError
 from ucl_jax.results import __main__ as report
-from ucl_jax.results import compare, figures, tables
+from ucl_jax.results import compare, run_figures, tables
 from ucl_jax.training.metric_writers import MetricsFile, read_metrics
 
 
@@ -44,12 +44,6 @@ def cells(markdown):
     """Returns the cells of a table in Markdown, without the rule."""
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in markdown.splitlines()]
     return [lines[0], *lines[2:]]
-
-
-def pixels(path):
-    """Returns a picture as int [H, W, 3]."""
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB")).astype(int)
 
 
 def test_table():
@@ -100,7 +94,7 @@ def test_probes_that_only_some_runs_have():
 
 def test_average_accuracy_of_runs_with_different_probes(tmp_path):
     for number, runs in enumerate(([LUMP, LABELLED], [LABELLED, LUMP])):
-        figures.plot_average_accuracy(tmp_path / f"{number}.png", runs)
+        run_figures.plot_average_accuracy(tmp_path / f"{number}.png", runs)
     assert pixels(tmp_path / "0.png").shape[1] > 1.2 * pixels(tmp_path / "1.png").shape[0]
     assert pixels(tmp_path / "0.png").shape == pixels(tmp_path / "1.png").shape
 
@@ -118,7 +112,7 @@ def test_plots_of_a_folder(tmp_path):
     with (tmp_path / "metrics.jsonl").open("w") as file:
         for step in range(1, 9):
             file.write(json.dumps({"step": step, "task": step // 5, "loss": -step / 8}) + "\n")
-    figures.plot_run(tmp_path)
+    run_figures.plot_run(tmp_path)
     for name in ("accuracy_matrix", "average_accuracy", "loss"):
         picture = pixels(tmp_path / "plots" / f"{name}.png")
         assert min(picture.shape[:2]) > 150
@@ -129,7 +123,7 @@ def test_buffer_picture_shows_the_images_ordered_by_task(tmp_path):
     # Plain red of task 2 is stored before plain blue of task 1, but blue must be shown first.
     images = np.zeros((2, 8, 8, 3), np.uint8)
     images[0, ..., 0], images[1, ..., 2] = 255, 255
-    figures.plot_buffer(tmp_path / "b.png", images, np.array([3, 0]), [(0, 1), (2, 3)])
+    run_figures.plot_buffer(tmp_path / "b.png", images, np.array([3, 0]), [(0, 1), (2, 3)])
     picture = pixels(tmp_path / "b.png")
     where = {}
     for name, colour in {"red": (255, 0, 0), "blue": (0, 0, 255)}.items():
