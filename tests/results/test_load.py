@@ -8,7 +8,7 @@ import typing
 
 import pytest
 
-from tests import tiny
+from tests import run_results, tiny
 from ucl_jax import cli
 from ucl_jax.evaluation import accuracy_matrix, evaluators
 from ucl_jax.objectives import STAGES
@@ -87,14 +87,8 @@ ANALYSIS = [
 ]
 
 
-def accuracies(*rows, **settings):
-    """Returns a probe of a run of two tasks, as results.json holds it."""
-    means = {"average_accuracy": sum(rows[-1]) / 2, "forgetting": {"max": 10.0, "first": 10.0, "with_last": 5.0}}
-    return {"settings": settings, "matrix": list(rows), **means, "chance": 50.0, "random_init": [60.0, 70.0]}
-
-
 KNN = {"k": 5, "k_rule": "fixed", "temperature": 0.1, "k_used": [[5, None], [5, 5]], "clipped": False}
-ROWS = [90.0, None], [80.0, 97.0]
+PROBE = run_results.probe(settings=KNN, **accuracy_matrix.summarise(run_results.MATRIX))
 STEP = {"step": 1, "task": 0, "epoch": 0, "loss": -0.5, "grad_norm": 1.0}
 LINES = [
     STEP,
@@ -114,23 +108,20 @@ def folder(tmp_path):
     folder = tmp_path / "root/digits/finetune-simsiam-seed0"
     (folder / "networks/2").mkdir(parents=True)
     (folder / "plots").mkdir()
-    results = {
-        "version": 1,
-        "finished": True,
-        "config": json.loads(config().to_json()),
-        "argument": "digits,simsiam",
-        "overrides": OVERRIDES,
-        "command": COMMAND,
-        "commit": "0123abcd",
-        "versions": {"python": "3.11.7", "jax": "0.10.2"},
-        "device": "1 x cpu",
-        "seconds": 7.5,
-        "images_per_second": 635.4,
-        "classes": [[0, 1], [2, 3]],
-        "probes": {"knn_task": accuracies(*ROWS, **KNN), "knn_all": accuracies(*ROWS, **KNN)},
-        "analysis": ANALYSIS,
-    }
-    (folder / "results.json").write_text(json.dumps(results))
+    run_results.save(
+        folder / "results.json",
+        config=json.loads(config().to_json()),
+        overrides=OVERRIDES,
+        command=COMMAND,
+        commit="0123abcd",
+        versions={"python": "3.11.7", "jax": "0.10.2"},
+        device="1 x cpu",
+        seconds=7.5,
+        images_per_second=635.4,
+        classes=[[0, 1], [2, 3]],
+        probes={"knn_task": PROBE, "knn_all": PROBE},
+        analysis=ANALYSIS,
+    )
     (folder / "config.json").write_text(config().to_json())
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LINES))
     return folder
