@@ -163,7 +163,7 @@ def needed(module):
 
 @pytest.mark.parametrize("module", [m for m in MODULES if m.partition(".")[0] == "results"])
 def test_results_need_no_jax(module):
-    """Neither a module of results/ nor one that it imports needs JAX, so that a report can be made on any machine."""
+    """Checks that modules of results/ and all that they import do without JAX: a report is made on any machine."""
     for one in needed(module):
         assert not {name.partition(".")[0] for name in imported(parse(one))} & TRAINING, one
 

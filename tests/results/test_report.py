@@ -46,7 +46,7 @@ def cells(markdown):
     return [lines[0], *lines[2:]]
 
 
-def test_table():
+def test_the_table_of_runs_has_accuracy_and_forgetting_by_each_probe():
     lines = text([LUMP, JOINT]).splitlines()
     rule = next(place for place, line in enumerate(lines) if not set(line) - set("- "))
     cells = [line.split() for line in lines[rule + 1 :]]
@@ -259,7 +259,7 @@ def test_runs_of_different_definitions_need_one(tmp_path, capsys):
         (["{}/notes.txt"], "is no run folder with a results.json"),
     ],
 )
-def test_bad_input_is_a_line(tmp_path, capsys, arguments, told):
+def test_bad_input_ends_with_one_line_and_exit_code_2(tmp_path, capsys, arguments, told):
     save(tmp_path / "a.json", LUMP)
     (tmp_path / "notes.txt").write_text("mine")
     assert report.main([str(tmp_path / "a.json"), *(a.format(tmp_path) for a in arguments)]) == 2
@@ -305,7 +305,7 @@ def test_a_page_leaves_other_files_alone(tmp_path, capsys):
     assert (tmp_path / "new/er/index.html").read_text() == (tmp_path / "page/index.html").read_text()
 
 
-def test_missing_results_are_a_line(tmp_path, capsys):
+def test_missing_results_are_refused_in_one_line(tmp_path, capsys):
     assert report.main([str(tmp_path)]) == 2
     assert "is no run folder with a results.json" in capsys.readouterr().err
 

@@ -10,7 +10,7 @@ from ucl_jax.results import run_figures
 
 
 def test_matrices_of_several_runs_have_one_scale(tmp_path):
-    """All matrices share a scale from the lowest chance to 100, on which 50 is darkest."""
+    """Checks that all matrices share a scale from the lowest chance to 100, on which 50 is darkest."""
     low, high = run("a", [[50.0]]), run("b", [[100.0]])
     run_figures.accuracy_matrices(tmp_path / "m", [low, high], "knn_task")
     viridis = matplotlib.colormaps["viridis"]
