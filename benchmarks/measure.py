@@ -1,4 +1,4 @@
-"""Tools of the measurements: facts about the machine, spreads, processes that take turns, a training loop to time."""
+"""Holds tools of the measurements: facts about the machine, spreads, processes that take turns, a loop to time."""
 
 import contextlib
 import ctypes
@@ -38,7 +38,7 @@ def alternate(passes: dict[str, Callable[[], float]], rounds: int) -> dict[str, 
 def seconds(work: Callable[[], object], repeats: int = 1) -> float:
     """Returns the seconds that a call of `work` takes, the mean over `repeats` calls.
 
-    They are waited for together; on a CPU, which may work on two at a time, one by one.
+    The calls are waited for together, but one by one on a CPU, which might work on two of them at a time.
     """
     import jax
 

@@ -1,4 +1,4 @@
-"""Requests of a study: which probes a run needs, with which settings, and whether its results have them already."""
+"""Says which probes a study needs of a run, with which settings, and finds those that its results have already."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compares runs: which form a group, what they are called, in which settings they differ, how near the paper they are.
+"""Compares runs: which form a group, what each is called, in which settings they differ, how near the paper they are.
 
 Its functions take `ucl_jax.results.schema.RunResult` and read no files. Accuracy and forgetting are computed from the
 saved matrices, so that another definition of forgetting needs no new run.
@@ -94,7 +94,7 @@ class RunGroup(NamedTuple):
 
 
 def probes_of(runs: Sequence[RunResult]) -> list[ProbeName]:
-    """Returns the names of the probes that any of the runs has, in the order of PROBE_TITLES."""
+    """Returns the names of the runs' own probes that any of the runs has, in the order of PROBE_TITLES."""
     return [name for name in PROBE_TITLES if any(name in run.probes for run in runs)]
 
 

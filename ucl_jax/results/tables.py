@@ -301,7 +301,15 @@ def signed(*what: str) -> dict[str, str]:
 
 
 def beside(ours: Sequence[float | None], theirs: paper.Value | None) -> list[Any]:
-    """Returns our mean and the paper's with their deviations, the difference, and whether it is within the spread."""
+    """Returns what the columns of `beside_columns` hold.
+
+    These are our mean and deviation, the paper's mean and deviation, the difference of the means, and whether it is
+    within the spread of both; None for what is missing.
+
+    Args:
+      ours: our numbers, one a run; None where a run has none.
+      theirs: the paper's; None where it has none.
+    """
     compared = compare.compare_with_paper(ours, theirs)
     judged = (compared.difference, compared.within) if compared else (None, None)
     return [*mean_and_deviation(ours), *(theirs or (None, None)), *judged]
