@@ -23,7 +23,6 @@ from ucl_jax.cli import Parser, returns_exit_code
 from ucl_jax.training import parallel
 from ucl_jax.training.build import make_experiment
 from ucl_jax.training.loop import end_task
-from ucl_jax.training.provenance import commit, device_name
 from ucl_jax.types import Batch, Span
 
 RECIPES = [recipe for recipe in METHODS if recipe != "multitask"]  # whose step is that of finetune
@@ -78,9 +77,7 @@ def main(argv: list[str]) -> None:
     ratios = {r: [one / base for one, base in zip(times, seconds["finetune"])] for r, times in seconds.items()}
     result = {
         "settings": vars(given),
-        "device": device_name(jax.local_devices()[:1]),
-        "jax": jax.__version__,
-        "commit": commit(),
+        **measure.where(),
         "finetune_seconds": statistics.median(seconds["finetune"]),
         "ratio": {r: measure.spread(x) for r, x in ratios.items()},
     }

@@ -9,13 +9,13 @@ Runs are on digits, with 3 seeds.
 
 import json
 import pathlib
-import re
 import sys
 from typing import NamedTuple
 
 import numpy as np
 
 from ucl_jax import cli
+from ucl_jax.errors import UsageError
 from ucl_jax.evaluation import accuracy_matrix
 from ucl_jax.files import write_atomically
 from ucl_jax.reproduce.jobs import make_slots
@@ -28,7 +28,7 @@ from ucl_jax.results.tables import Table, make_frame, mean_and_deviation, render
 ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 STUDY = "fidelity-digits"
-# For each run that diverged, the step at which it did.
+# The diverged.json of each run that diverged, by the name of its results file.
 DIVERGED = RESULTS / "fidelity-diverged.json"
 STUDENT = 4.30  # two-sided 95 % quantile of Student's t with two degrees of freedom, for three runs
 TINY_MEAN, TINY_STD = "(0.4802,0.4480,0.3975)", "(0.2770,0.2691,0.2821)"
@@ -128,7 +128,10 @@ def table() -> str:
         if not len(before) == len(after) == len(seeds):
             rows.append([*words, _missing(choice), *[None] * (len(columns) - 4)])
             continue
-        compare.require_same_config(before + after, {pair.partition("=")[0] for pair in choice.overrides})
+        try:
+            compare.require_same_config(before + after, {pair.partition("=")[0] for pair in choice.overrides})
+        except ValueError as error:
+            raise UsageError(f"{RESULTS}: {error}; train these runs again") from error
         defaults, others = numbers(before), numbers(after)
         for probe, title in (("knn_task", "task"), ("knn_all", "all")):
             one, other = defaults[probe], others[probe]
@@ -139,16 +142,19 @@ def table() -> str:
     return render(Table("", make_frame(columns, rows), words=4, formats=formats), "markdown")
 
 
-def _diverged() -> dict[str, str]:
-    """Reads which runs diverged, by the name of their results file, and where: "task 5, step 433"."""
+def _diverged() -> dict[str, dict[str, int]]:
+    """Reads which runs diverged, by the name of their results file, and where: the task, from 0, and the step."""
     return json.loads(DIVERGED.read_text()) if DIVERGED.exists() else {}
 
 
 def _missing(choice: Choice) -> str:
     """Says why a choice has no numbers."""
     diverged = _diverged()
-    places = [diverged.get(choice.name(seed)) for seed in range(3)]
-    return "not measured" if None in places else f"diverged, by seed: {'; '.join(places)}"
+    names = [choice.name(seed) for seed in range(3)]
+    if any(name not in diverged for name in names):
+        return "not measured"
+    places = (f"task {diverged[name]['task'] + 1}, step {diverged[name]['step']}" for name in names)
+    return f"diverged, by seed: {'; '.join(places)}"
 
 
 def forgetting_table() -> str:
@@ -204,9 +210,8 @@ def main(argv: list[str]) -> int:
         return 0
     failed = train(plan, slots)
     keep_results(wanted, kept)
-    places = (re.search(r"diverged in (task \d+, step \d+)", why) for why in failed.values())
-    diverged = {name.partition("/")[2]: found[1] for name, found in zip(failed, places) if found}
-    if diverged:
+    paths = {run.name: run.folder / "diverged.json" for run in wanted if run.path in failed}
+    if diverged := {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}:
         write_atomically(DIVERGED, json.dumps(_diverged() | diverged, indent=1, sort_keys=True) + "\n")
     print_failures(failed)
     return 1 if failed else 0

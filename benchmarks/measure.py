@@ -1,4 +1,4 @@
-"""Tools of the measurements: facts about the machine, spreads, processes that take turns, a training loop to time."""
+"""Holds tools of the measurements: facts about the machine, spreads, processes that take turns, a loop to time."""
 
 import contextlib
 import ctypes
@@ -38,7 +38,7 @@ def alternate(passes: dict[str, Callable[[], float]], rounds: int) -> dict[str, 
 def seconds(work: Callable[[], object], repeats: int = 1) -> float:
     """Returns the seconds that a call of `work` takes, the mean over `repeats` calls.
 
-    They are waited for together; on a CPU, which may work on two at a time, one by one.
+    The calls are waited for together, but one by one on a CPU, which might work on two of them at a time.
     """
     import jax
 
@@ -51,8 +51,11 @@ def seconds(work: Callable[[], object], repeats: int = 1) -> float:
     return (time.perf_counter() - began) / repeats
 
 
-def where(*packages: str) -> dict[str, str | None]:
-    """Returns the device, the commit, and the versions of Python, JAX and other packages that are named."""
+def where(*packages: str) -> dict[str, Any]:
+    """Returns the device, the commit, and the versions of Python, JAX and other packages that are named.
+
+    "commit" is the SHA, None outside a git checkout; "changed" tells whether files differed from that commit.
+    """
     import importlib.metadata
     import platform
 
@@ -61,9 +64,11 @@ def where(*packages: str) -> dict[str, str | None]:
     from ucl_jax.training.provenance import commit, device_name
 
     versions = {name: importlib.metadata.version(name) for name in ("jax", *packages)}
+    at = commit()
     return {
         "device": device_name(jax.local_devices()[:1]),
-        "commit": commit(),
+        "commit": at and at.sha,
+        "changed": bool(at and at.changed),
         "python": platform.python_version(),
         **versions,
     }

@@ -32,8 +32,8 @@ def where(result: Mapping) -> str:
         for key, title in (("python", "Python"), ("jax", "JAX"), ("torch", "PyTorch"), ("scikit_learn", "scikit-learn"))
         if facts.get(key)
     ]
-    commit, _, changes = (facts.get("commit") or "unknown").partition("+")
-    return ", ".join([facts["device"], *versions, f"commit {commit[:10]}" + (f" with {changes}" if changes else "")])
+    commit = f"commit {(facts.get('commit') or 'unknown')[:10]}" + (" with changes" if facts.get("changed") else "")
+    return ", ".join([facts["device"], *versions, commit])
 
 
 def _markdown(rows: Sequence[Sequence[str]], words: int = 1) -> str:

@@ -58,7 +58,8 @@ def _ordered(study: str) -> list[RunResult]:
 
 def table1(study: str) -> str:
     """Returns the table of a study in the order of the paper's table: mean and deviation over seeds."""
-    return render(of_seeds(_ordered(study)), "markdown")
+    runs = _ordered(study)
+    return render(of_seeds(runs, compare.forgetting_definition(runs)), "markdown")
 
 
 def learned(study: str) -> str:

@@ -24,19 +24,21 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and each proce
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-# Files that take more than about 20 seconds of a core, the longest first: a process that began one last would end
-# alone.
+# Files, and folders whose tests share what takes long, that take more than about 20 seconds of a core, the longest
+# first: a process that began one last would end alone.
+SHARING = ("probes",)
 SLOW = (
     "test_contract",
     "test_run",
-    "test_probes",
+    "probes",
     "test_compiled",
-    "test_reproduce",
+    "test_command",
     "test_parallel",
     "test_distillation",
     "test_models",
     "test_objectives",
     "test_der",
+    "test_studies",
     "test_convolution",
     "test_augment",
     "test_startup",
@@ -48,15 +50,19 @@ SLOW = (
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """Puts long files first, and tells pytest-xdist that the tests of a file belong to one process.
+    """Puts long files first, and tells pytest-xdist that the tests of a file, or of a folder, belong to one process.
 
     Only tests of the contract are handed out one by one: they share nothing, and take longest.
     """
-    items.sort(key=lambda item: SLOW.index(item.path.stem) if item.path.stem in SLOW else len(SLOW))
+
+    def group(item):
+        return item.path.parent.name if item.path.parent.name in SHARING else item.path.stem
+
+    items.sort(key=lambda item: SLOW.index(group(item)) if group(item) in SLOW else len(SLOW))
     for item in items:
-        if item.path.stem != "test_contract":
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-        if item.path.stem in SLOW:
+        if group(item) != "test_contract":
+            item.add_marker(pytest.mark.xdist_group(group(item)))
+        if group(item) in SLOW:
             item.add_marker(pytest.mark.slow)
 
 

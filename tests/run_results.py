@@ -1,5 +1,7 @@
 """Makes results.json of runs that never took place. No other file of the tests says what it holds."""
 
+import json
+
 from ucl_jax.results.schema import VERSION, Record, RunResult
 
 MATRIX = [[90.0, None], [80.0, 97.0]]
@@ -59,6 +61,12 @@ def as_json(
 def result(*arguments, analysis=(), **keywords):
     """Returns the same result as a RunResult, with records of analysis."""
     return RunResult.from_json(as_json(*arguments, **keywords)).with_analysis([as_record(each) for each in analysis])
+
+
+def save(path, *arguments, **keywords):
+    """Writes the same result to a file, and returns its path."""
+    path.write_text(json.dumps(result(*arguments, **keywords).to_json()))
+    return path
 
 
 def as_record(content):

@@ -98,7 +98,7 @@ def test_every_key_is_printed_with_its_final_value():
     assert (printed["seed"], printed["method.c"], printed["augment.crop_scale"]) == (3, 2.0, (0.5, 1.0))
 
 
-def test_a_value_is_one_line_whatever_it_holds():
+def test_print_config_shows_every_value_on_one_line():
     config = read("lump.py:digits")
     config.data_dir = "a = b\n\ud800"
     assert len(recipes.config_lines(config)) == len(settings.flatten(config.to_dict()))

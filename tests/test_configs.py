@@ -138,7 +138,7 @@ def test_buffers_of_the_other_rehearsal_methods(benchmark):
 
 
 def test_byol_cassle_and_pfr_of_the_released_codes():
-    """BYOL, CaSSLe and PFR are set as in their released codes (shared/reference/field.md, sections 2, 3 and 5)."""
+    """Checks BYOL, CaSSLe and PFR against their released codes (shared/reference/field.md, sections 2, 3 and 5)."""
     config = cassle.get_config("cifar100,byol")
     assert config.objective.to_dict() == {
         "name": "byol", "hidden_dim": 4096, "output_dim": 256, "predictor_dim": 4096, "momentum": 0.99,
@@ -152,7 +152,7 @@ def test_byol_cassle_and_pfr_of_the_released_codes():
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("benchmark", PAPER)
 def test_supervised_learning_of_the_paper(recipe, benchmark):
-    """Supervised recipes have the settings of the rows "SCL" and "SCL view", and the head under "Setting"."""
+    """Checks that supervised recipes have the settings of the rows "SCL" and "SCL view", and the head of "Setting"."""
     config = RECIPES[recipe].get_config(f"{benchmark},supervised")
     train = config.train.to_dict()
     # The train step multiplies the rate by batch / 256, which must give 0.03; the code's rule would scale 0.03 itself.

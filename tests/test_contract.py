@@ -208,7 +208,7 @@ def test_a_forbidden_pair_says_why(recipe, objective):
 
 
 def test_progressive_columns_are_frozen_once_learned(data_dir):
-    """In a whole run of PNN, the first column never changes after its task, nor does its task's accuracy."""
+    """Checks that in a run of PNN the first column never changes after its task, nor does its task's accuracy."""
     run = Traced(pair_config("pnn", "supervised"), 2)
     start = jax.device_get(run.start())
     events = run.run(data_dir, start)

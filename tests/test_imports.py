@@ -30,7 +30,8 @@ LAYERS = [
     ["results.records"],
     ["results.schema"],
     ["results.load", "results.compare"],
-    ["results.tables", "results.figures"],
+    ["results.tables", "results.drawing"],
+    ["results.run_figures", "results.probe_figures"],
     ["results.page"],
     ["results.__main__"],
     ["report"],
@@ -141,8 +142,13 @@ def test_pure_modules_do_without_io_and_clocks(module):
     assert needed(module) <= {"ucl_jax", "errors", *PURE_MODULES}
 
 
-@pytest.mark.parametrize("module", [*PURE_MODULES, *TAKE_VALUES])
-def test_modules_below_the_config_raise_no_errors_of_the_command_line(module):
+# They read or write files, or need modules that do, but know no command line.
+NO_COMMAND_LINE = ["fields", "paper", "records", "schema", "compare", "tables", "drawing", "page"]
+NO_COMMAND_LINE += ["run_figures", "probe_figures"]
+
+
+@pytest.mark.parametrize("module", [*PURE_MODULES, *TAKE_VALUES, *(f"results.{name}" for name in NO_COMMAND_LINE)])
+def test_modules_below_the_commands_raise_no_errors_of_the_command_line(module):
     taken = [node for node in ast.walk(parse(module)) if isinstance(node, ast.ImportFrom)]
     names = {alias.name for node in taken if node.module == "ucl_jax.errors" for alias in node.names}
     assert names <= {"argument_choice", "check_argument", "check_word"}
@@ -159,7 +165,7 @@ def needed(module):
 
 @pytest.mark.parametrize("module", [m for m in MODULES if m.partition(".")[0] == "results"])
 def test_results_need_no_jax(module):
-    """Neither a module of results/ nor one that it imports needs JAX, so that a report can be made on any machine."""
+    """Checks that modules of results/ and all that they import do without JAX: a report is made on any machine."""
     for one in needed(module):
         assert not {name.partition(".")[0] for name in imported(parse(one))} & TRAINING, one
 

@@ -89,7 +89,7 @@ def test_collectives_of_a_text():
 
 
 def test_analytic_flops_by_hand():
-    """FLOPs of Barlow Twins with width 1, images 4 x 4 and one example equal those counted by hand.
+    """Checks that FLOPs of Barlow Twins with width 1, images 4 x 4 and one example equal those counted by hand.
 
     The sides are 4, 4, 2, 1, 1 in stem and stages; the heads have 8-3-2 units.
     """
@@ -109,7 +109,7 @@ def test_analytic_flops_by_hand():
 
 
 def test_a_step_computes_no_more_than_it_must(monkeypatch):
-    """A step of LUMP's recipe of Split Tiny-ImageNet has few more FLOPs than its products.
+    """Checks that a step of LUMP's recipe of Split Tiny-ImageNet has few more FLOPs than its products.
 
     At its full size (width 64, batch 256, 64 x 64) element-wise work is 1 %.
     """
@@ -184,7 +184,7 @@ def test_loops_of_a_text_that_are_not_understood_are_told():
 
 
 def test_a_large_buffer_costs_only_its_sorting():
-    """With 16 times the slots, a step costs more only by random numbers, comparisons, and copies of the buffer.
+    """Checks that 16 times the slots cost only random numbers, comparisons and copies of the buffer.
 
     XLA for CPU copies twice what a step reads and then writes (openxla/xla issue 20440).
     """
@@ -205,7 +205,7 @@ def test_the_state_is_updated_in_place():
 
 
 def test_the_loop_compiles_once_and_moves_nothing_but_the_batch(tmp_path, monkeypatch):
-    """Over two tasks with evaluations, on two devices, a step compiles nothing new and reads nothing on the host.
+    """Checks that two tasks with evaluations, on two devices, compile nothing new and read nothing on the host.
 
     The host can read arrays only through `_value`.
     """
@@ -248,7 +248,7 @@ def test_the_loop_compiles_once_and_moves_nothing_but_the_batch(tmp_path, monkey
 # The command.
 
 
-def test_bad_input_of_the_command_is_one_line(capsys):
+def test_bad_input_of_the_command_ends_with_one_line_and_exit_code_2(capsys):
     for arguments, message in (
         (["--cells=lumb/simsiam"], "error: there is no recipe 'lumb' in --cells"),
         (["--devices=0"], "error: --devices is 0"),

@@ -53,7 +53,7 @@ def test_points_take_turns_and_short_calls_fill_one():
         ("--quik", "unrecognized arguments: --quik; see python -m benchmarks.growth --help"),
     ],
 )
-def test_bad_input_is_one_line(argument, message, capsys):
+def test_bad_input_ends_with_one_line_and_exit_code_2(argument, message, capsys):
     assert growth.main([argument]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: {message}")

@@ -26,7 +26,7 @@ def draws(key, step, seen):
 
 
 def test_lump_follows_the_plain_loop_of_pytorch(monkeypatch):
-    """Over two tasks, loss, buffer and network of both programs stay the same.
+    """Checks that over two tasks, loss, buffer and network of both programs stay the same.
 
     The buffer begins empty, is recalled in part, and comes to hold images twice; the last batches are filled up.
     """

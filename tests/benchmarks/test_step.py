@@ -178,7 +178,7 @@ def test_what_our_program_says_of_settings_is_bad_input(run):
         ("--sedes=2", "unrecognized arguments: --sedes=2; see python -m benchmarks.step --help"),
     ],
 )
-def test_bad_input_is_one_line(argument, message, capsys):
+def test_bad_input_ends_with_one_line_and_exit_code_2(argument, message, capsys):
     assert step.main([argument]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: {message}")
@@ -268,7 +268,7 @@ def test_the_batched_jitter_is_ours(torch_lump, images):
 
 
 def test_batched_crops(torch_lump):
-    """Bilinear crops of a ramp are ramps: the whole image gives itself, a quarter has 3 to 5 columns."""
+    """Checks that bilinear crops of a ramp are ramps: the whole image gives itself, a quarter has 3 to 5 columns."""
     import torch
 
     torch.manual_seed(0)
@@ -283,7 +283,7 @@ def test_batched_crops(torch_lump):
 
 
 def test_views_of_plain_pytorch(torch_lump, small, images):
-    """Without chance a view is the image, and its hue changes as ours, up to steps of eight bits."""
+    """Checks that without chance a view is the image, and its hue changes as ours, up to steps of eight bits."""
     from PIL import Image
 
     a = small.augment
@@ -322,7 +322,7 @@ def test_a_peer_trains_and_keeps_what_it_showed(program, torch_lump, small, imag
 
 
 def test_the_vectorised_reservoir_is_the_loop(torch_lump):
-    """The vectorised reservoir keeps the same images as a loop over the same draws."""
+    """Checks that the vectorised reservoir keeps the same images as a loop over the same draws."""
 
     class Draws:
         def __init__(self, seed):

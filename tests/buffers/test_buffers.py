@@ -94,7 +94,7 @@ def test_first_positions_fill_in_order():
 
 @pytest.mark.parametrize("seen", [5, 9, 40])
 def test_later_positions_take_each_slot_with_probability_1_over_position_plus_1(seen):
-    """The slot is a uniform draw from 0..position, kept if it is below size (Vitter 1985, algorithm R).
+    """Checks that the slot is a uniform draw from 0..position, kept if it is below size (Vitter 1985, algorithm R).
 
     The official code draws `randint(0, seen + 1)`.
     """
@@ -139,7 +139,7 @@ def test_write_equals_a_loop_with_many_duplicates(size, batch):
 
 
 def test_write_never_gives_a_scatter_two_writers_of_one_place():
-    """No two examples are written to one place: XLA leaves their order undefined, although a CPU happens to keep it."""
+    """Checks that no two examples are written to one place: XLA leaves their order undefined, though CPUs keep it."""
     slot = jnp.asarray([1, 1, 5, 0, 1, 9, 3, 3], jnp.int32)
     arguments = {"n": jnp.zeros(4)}, {"n": jnp.arange(8.0)}, slot
     closed = jax.make_jaxpr(write)(*arguments)
@@ -167,7 +167,7 @@ def test_add_fills_in_order_across_batches_and_only_what_is_eligible():
 
 @pytest.mark.parametrize(("size", "batch", "steps", "skip"), [(4, 7, 4, False), (9, 3, 8, False), (4, 7, 4, True)])
 def test_every_item_offered_is_kept_with_the_same_probability(size, batch, steps, skip):
-    """Every item is kept equally often, whether a batch is larger than the buffer or smaller.
+    """Checks that every item is kept equally often, whether a batch is larger than the buffer or smaller.
 
     With `skip`, every third example is not eligible and must never be kept.
     """
@@ -204,7 +204,7 @@ def equally_likely(count, runs, size):
 
 
 def test_each_part_holds_a_uniform_sample_of_what_it_was_offered():
-    """Each of three parts of 4 slots samples its own offers uniformly, even when the parts' offers interleave.
+    """Checks that each of three parts of 4 slots samples its own offers uniformly, even when offers interleave.
 
     The second part is offered fewer than 4 items.
     """

@@ -66,7 +66,7 @@ def test_benchmarks_are_cheap_to_import():
 
 
 def test_statistics_are_those_of_the_official_code():
-    """Means and deviations are those of the official code (shared/reference/paper.md: OOD preparation, item 14)."""
+    """Checks means and deviations against the official code (shared/reference/paper.md: OOD preparation, item 14)."""
     assert BENCHMARKS["svhn_cropped"].mean == BENCHMARKS["cifar100"].mean == (0.4914, 0.4822, 0.4465)
     assert BENCHMARKS["tiny_imagenet"].std == BENCHMARKS["cifar10"].std == (0.2470, 0.2435, 0.2615)
     assert BENCHMARKS["tiny_imagenet"].replay_mean == (0.4802, 0.4480, 0.3975)
@@ -77,7 +77,7 @@ def test_statistics_are_those_of_the_official_code():
 
 @pytest.mark.parametrize("name", sorted(set(BENCHMARKS) - {"digits", "tiny_imagenet"}))
 def test_official_entries_agree_with_tfds(name):
-    """Names, keys and sizes agree with TFDS's own declaration, which needs no files."""
+    """Checks that names, keys and sizes agree with TFDS's own declaration, which needs no files."""
     entry = BENCHMARKS[name]
     features = tfds.builder_cls(entry.tfds_name)(data_dir="/nonexistent").info.features
     assert features[entry.label_key].num_classes >= entry.num_tasks * entry.classes_per_task
@@ -129,7 +129,7 @@ def test_tiny_imagenet_labels_follow_wnids_txt_and_pixels_are_those_of_the_files
 
 
 def test_the_tasks_of_tiny_imagenet_are_documented_in_their_order():
-    """The page names the first task, and its order differs from the sorted one, as shared/reference/paper.md says."""
+    """Checks that the page names the first task, which is not the sorted one's (shared/reference/paper.md)."""
     page = (pathlib.Path(__file__).parents[2] / "docs" / "tiny_imagenet.md").read_text()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:2] == "| "]
     tasks = [row[1:] for row in rows if row[0].isdigit()]
@@ -212,7 +212,7 @@ def test_download_with_another_checksum_is_refused(downloadable, tmp_path):
 
 
 def test_declared_checksum_is_the_published_one():
-    """Nine public repositories give this SHA-256; one of them (PPRTP) gives the size 248,100,043."""
+    """Checks the SHA-256 of nine public repositories, and the size of one of them (PPRTP), 248,100,043."""
     (info,) = tiny_imagenet.TinyImagenet.url_infos.values()
     assert info.size == 248_100_043
     assert info.checksum == "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821"
@@ -351,7 +351,7 @@ def in_memory(image, size, fit):
 
 
 def test_resize_averages_what_it_shrinks():
-    """Shrinking averages: one column in four is bright, and a filter without antialiasing would give 0."""
+    """Checks that shrinking averages: one column in four is bright, and a filter without antialiasing would give 0."""
     stripes = np.zeros((48, 48), np.uint8)
     stripes[:, ::4] = 255
     small = in_memory(stripes, 12, "resize")
@@ -360,7 +360,7 @@ def test_resize_averages_what_it_shrinks():
 
 
 def test_resize_enlarges_bilinearly():
-    """Enlarging is bilinear: 4 output pixels have their centres at 0.25, 0.75, 1.25, 1.75 of 2 input pixels."""
+    """Checks that enlarging is bilinear: 4 output pixels are centred at 0.25, 0.75, 1.25, 1.75 of 2 input pixels."""
     row = in_memory(np.array([[0, 200], [0, 200]], np.uint8), 4, "resize")[0, :, 0]
     np.testing.assert_array_equal(row, [0, 50, 150, 200])
 
@@ -471,7 +471,7 @@ def test_what_a_killed_preparation_leaves_is_removed_by_the_next(tmp_path):
 
 @pytest.mark.parametrize("file", ["features.json", "dataset_info.json", "digits-train.array_record-00000-of-00001"])
 @pytest.mark.parametrize("share", [None, 0, 0.5])
-def test_damaged_copies_are_told_in_a_line(tmp_path, data_dir, file, share):
+def test_damaged_copies_are_refused_in_one_line(tmp_path, data_dir, file, share):
     shutil.copytree(f"{data_dir}/digits", tmp_path / "digits")
     path = tmp_path / "digits" / "1.0.0" / file
     content = path.read_bytes()
@@ -483,7 +483,7 @@ def test_damaged_copies_are_told_in_a_line(tmp_path, data_dir, file, share):
     assert "\n" not in str(caught.value)
 
 
-def test_a_record_that_changed_on_disk_is_told_in_a_line(tmp_path, data_dir):
+def test_a_record_that_changed_on_disk_is_refused_in_one_line(tmp_path, data_dir):
     shutil.copytree(f"{data_dir}/digits", tmp_path / "digits")
     split = open_benchmark("digits", "train", str(tmp_path))
     file = tmp_path / "digits" / "1.0.0" / "digits-train.array_record-00000-of-00001"
@@ -519,7 +519,7 @@ def test_tfrecord_through_tensorflow_gives_the_same(tmp_path, data_dir):
 
 
 def test_real_cifar10():
-    """Official test images and labels, in official order, have the SHA-256 of shared/data/README.md and labels.npz."""
+    """Checks the SHA-256 of official test images and labels against shared/data/README.md and labels.npz."""
     if prepare.find_prepared("cifar10", REAL_DATA_DIR) is None:
         pytest.skip(f"cifar10 is not prepared in {REAL_DATA_DIR} (set UCL_JAX_DATA_DIR)")
     split = open_benchmark("cifar10", "test", REAL_DATA_DIR)
@@ -549,7 +549,7 @@ def test_command_prepares_and_says_where(tmp_path, capsys):
         ("digits:9.9.9", "error: cannot prepare 'digits:9.9.9' in "),
     ],
 )
-def test_command_fails_with_one_line_and_2(tmp_path, capsys, monkeypatch, name, message):
+def test_bad_input_of_the_command_ends_with_one_line_and_exit_code_2(tmp_path, capsys, monkeypatch, name, message):
     monkeypatch.setattr(prepare, "has_tensorflow", lambda: False)
     assert prepare.main([name, "--data_dir", str(tmp_path)]) == 2
     error = capsys.readouterr().err.strip()

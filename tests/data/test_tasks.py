@@ -115,14 +115,14 @@ def test_few_shot_is_balanced_nested_and_spares_the_test_set(open_digits):
 
 
 def test_few_shot_examples_are_those_of_the_documented_rule(open_digits):
-    """The few examples are chosen by a fixed rule, so that a later version trains on the same images."""
+    """Checks that the few examples are chosen by a fixed rule, so that a later version trains on the same images."""
     full, few = open_digits().task(1), open_digits(examples_per_task=10, subset_seed=2).task(1)
     chosen = [np.random.default_rng([2, c]).permutation(np.flatnonzero(full.train_label == c))[:5] for c in (2, 3)]
     np.testing.assert_array_equal(few.train_image, full.train_image[np.sort(np.concatenate(chosen))])
 
 
 def test_few_shot_of_a_class_that_runs_out():
-    """When a class has no examples left, `_subset` takes more of the other classes."""
+    """Checks that where a class has no examples left, `_subset` takes more of the other classes."""
     pools = [np.array([5, 9]), np.array([1, 2, 3, 4])]
     assert _subset(pools, 5, "", "").tolist() == [1, 2, 3, 5, 9]
     assert _subset(pools, 3, "", "").tolist() == [1, 5, 9]
@@ -319,7 +319,7 @@ def test_batches_are_a_function_of_seed_task_and_epoch():
 
 
 def test_real_cifar10_tasks():
-    """CIFAR-10 has 5,000 training and 1,000 test images a class, as its makers publish."""
+    """Checks that CIFAR-10 has 5,000 training and 1,000 test images a class, as its makers publish."""
     if prepare.find_prepared("cifar10", REAL_DATA_DIR) is None:
         pytest.skip(f"cifar10 is not prepared in {REAL_DATA_DIR} (set UCL_JAX_DATA_DIR)")
     config = stream_config("cifar10", examples_per_task=100)

@@ -66,7 +66,7 @@ def test_nan_means_the_same_as_none():
 @pytest.mark.parametrize("rows", [1, 2])
 @pytest.mark.parametrize("matrix", [LOWER, FULL], ids=["lower", "full"])
 def test_partial_run(matrix, rows):
-    """A run that was stopped after one or two of three tasks has numbers over the tasks that it learned."""
+    """Checks that a run that was stopped after one or two of three tasks has numbers over the tasks that it learned."""
     partial = matrix[:rows]
     # After two tasks: task 0 lost 90 - 80 = 10; with_last adds that of task 1, 0 or 99 - 70 = 29, and divides by 2.
     name = "lower" if matrix is LOWER else "full"

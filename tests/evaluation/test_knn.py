@@ -116,7 +116,7 @@ def test_normalise_by_hand_and_of_zeros_and_bfloat16():
 
 
 def test_similarities_are_not_computed_in_low_precision():
-    """The program asks for the highest precision, because accelerators multiply in tf32 or bfloat16 by default."""
+    """Checks that the highest precision is asked for: accelerators multiply in tf32 or bfloat16 by default."""
     (queries, _), (bank, labels) = features(0, QUERIES), features(1)
     settings = {"num_classes": CLASSES, "k": 7, "temperature": 0.1}
     lowered = jax.jit(lambda *a: knn.votes(*a, **settings)).lower(queries, bank, labels, np.ones(BANK, bool))

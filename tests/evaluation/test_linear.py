@@ -51,7 +51,7 @@ def test_ridge_equals_scikit_learn(dimensions, penalty):
 
 
 def test_the_penalty_is_the_best_on_the_validation_part():
-    """The penalty is that of the best scikit-learn fit on the same parts, on data where penalties matter."""
+    """Checks that the penalty is that of scikit-learn's best fit on the same parts, on data where penalties matter."""
     chosen = set()
     for seed in range(10):
         x, label = overlapping(seed, 100, 40, spread=0.5 * 1.4**seed)
@@ -156,7 +156,7 @@ def test_sgd_equals_a_plain_loop(schedule, last):
 
 
 def test_sgd_goes_to_the_optimum_of_scikit_learn():
-    """SGD on full batches ends at scikit-learn's optimum.
+    """Checks that SGD on full batches ends at scikit-learn's optimum.
 
     The mean cross-entropy + decay / 2 |W|^2 is scikit-learn's loss with C = 1 / (N decay).
     """
@@ -231,7 +231,7 @@ def test_subset_is_balanced_and_nested():
         (lambda x, y: linear.fit_sgd(x, y, **SGD, schedule="cosin"), "one of cosine, constant"),
     ],
 )
-def test_bad_input_is_one_clear_line(call, message):
+def test_bad_arguments_are_refused_with_a_reason(call, message):
     x, label = overlapping(0, 20)
     with pytest.raises(ValueError, match=message) as error, np.errstate(invalid="ignore"):
         call(np.abs(x) + 1, label)

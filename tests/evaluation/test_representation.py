@@ -79,7 +79,7 @@ def test_hsic1_equals_the_formula_and_the_u_statistic():
 
 
 def test_hsic1_is_unbiased():
-    """For independent representations the estimate is 0 on average; the biased estimate is always above 0."""
+    """Checks that the estimate is 0 on average for independent representations; the biased one is always above 0."""
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(3000, 8, 3)), rng.normal(size=(3000, 8, 2))
     values = representation.hsic1(x @ np.swapaxes(x, 1, 2), y @ np.swapaxes(y, 1, 2))

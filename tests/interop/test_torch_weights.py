@@ -654,7 +654,7 @@ def test_memory_is_bounded(tmp_path, content):
 
 
 def test_long_pickles_are_refused(tmp_path):
-    """A pickle of a million sets is refused: each takes a byte in the file and 200 in memory."""
+    """Checks that a pickle of a million sets is refused: each takes a byte in the file and 200 in memory."""
     path = write_pickle(tmp_path / "a.pth", b"\x80\x04" + b"\x8f" * 10**6 + b".")
     with pytest.raises(UsageError, match=r"a\.pth is damaged .*more than 200000 instructions"):
         torch_weights.read_pth(path)
@@ -673,7 +673,7 @@ def test_tensors_of_one_storage_share_its_memory(tmp_path):
 
 
 def test_members_that_overlap_are_refused(tmp_path):
-    """A zip file of 100 entries that point to the same bytes is refused."""
+    """Checks that a zip file of 100 entries that point to the same bytes is refused."""
     path = write_pickle(tmp_path / "a.pth", tensor_pickle(0, (2,), (1,)), np.zeros(10**4, "<f4"))
     with zipfile.ZipFile(path, "a") as archive:
         first = archive.getinfo("archive/data/0")
@@ -694,7 +694,7 @@ def test_a_storage_of_two_kinds_is_refused(tmp_path):
 
 
 def test_deep_nesting_does_not_end_the_process(tmp_path):
-    """Neither tuples nested 190,000 deep nor a key of 2^40 tuples ends or stops the process.
+    """Checks that neither tuples nested 190,000 deep nor a key of 2^40 tuples ends or stops the process.
 
     The test runs a process of its own, because an overflow of the C stack raises no exception.
     """
@@ -713,7 +713,7 @@ def test_deep_nesting_does_not_end_the_process(tmp_path):
 
 
 def test_a_file_of_the_official_code_is_far_from_the_limits(tmp_path):
-    """A file of the paper's network is far from the limits, with all names twice and the momentum beside them."""
+    """Checks that a file of the paper's network, with all names twice and the momentum, is far from the limits."""
     model = nn.DataParallel(make_official("simsiam"))
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
     sum(p.sum() for p in model.parameters()).backward()

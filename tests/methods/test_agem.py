@@ -125,7 +125,7 @@ def projected_by_hand(grads, reference):
 
 
 def test_steps_are_finetunes_while_there_is_no_earlier_task():
-    """In the first task, steps equal finetune's, although the buffer holds earlier batches of the task."""
+    """Checks that in the first task, steps equal finetune's, although the buffer holds earlier batches of the task."""
     (method, step), (other, finetune_step) = agem(), finetune()
     state, expected = start(method), start(other)
     for seed in range(3):
@@ -177,7 +177,7 @@ def test_with_replay_from_the_buffer_the_present_task_counts_too():
 
 
 def test_an_empty_memory_is_finite_where_the_loss_of_empty_images_is_not():
-    """With an empty memory Barlow Twins stays finite, although the deviations of empty images, its divisors, are 0."""
+    """Checks that Barlow Twins stays finite with an empty memory, whose deviations, its divisors, are 0."""
     (method, step), (other, finetune_step) = agem("barlow_twins"), finetune("barlow_twins")
     state, _ = step(start(method, "barlow_twins"), make_batch(0))
     expected, _ = finetune_step(start(other, "barlow_twins"), make_batch(0))
@@ -205,7 +205,7 @@ def observed(memory, method, seed, key, first=True):
 
 
 def test_each_task_has_an_equal_share_of_its_own_images_each_counted_once():
-    """Each of three tasks fills only its own share, and an image is offered once, whatever the number of epochs.
+    """Checks that each of three tasks fills only its own share, and an image is offered once in any number of epochs.
 
     The tasks have three batches, two images (fewer than the share), and two batches.
     """
@@ -241,7 +241,7 @@ def test_each_task_has_an_equal_share_of_its_own_images_each_counted_once():
 
 
 def test_the_share_of_a_task_is_a_uniform_sample_of_it_whatever_the_number_of_tasks_before():
-    """In each task, each of 18 images is kept with the same probability, as if it were drawn at the end of the task."""
+    """Checks that each of 18 images of a task is kept with the same probability, as if drawn at its end."""
     method, runs = small.make_raw("agem", **(DEFAULTS | SHARED)), 2_000
 
     def run(key):

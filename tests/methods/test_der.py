@@ -55,7 +55,7 @@ def observe(method, memory, *seeds):
 
 @pytest.mark.parametrize(("learned", "target"), VARIANTS)
 def test_stored_targets_are_outputs_for_the_first_view_in_that_step(learned, target):
-    """Stored targets are outputs in training mode, by the parameters and statistics before the update."""
+    """Checks that stored targets are outputs in training mode, by the parameters and statistics before the update."""
     optimizer = optax.sgd(0.5)
     method = small.make_raw("der", learned, **(DEFAULTS | {"target": target}))
     step = small.make_step(method, optimizer, learned)
@@ -158,7 +158,7 @@ def test_with_nothing_to_replay_it_is_finetune_exactly(beta, replay_from):
 
 
 def test_the_second_sample_is_drawn_independently_of_the_first():
-    """Each sample is one of 4 stored examples, and all 16 pairs are equally likely."""
+    """Checks that each sample is one of 4 stored examples, and all 16 pairs are equally likely."""
     method, count, size = small.make_raw("der", **(DEFAULTS | {"beta": 0.4, "buffer_size": 4})), 8000, 4
     memory = observe(method, small.memory_of(method, make_batch(), small.started("simsiam")), 1)
     labels = list(np.asarray(memory.buffer.items.batch.label))

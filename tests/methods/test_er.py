@@ -90,7 +90,7 @@ def test_loss_is_the_objectives_on_present_and_past_views_together(learned, repl
 @pytest.mark.parametrize("learned", ["simsiam", "supervised"])
 @pytest.mark.parametrize("replay_from", ["buffer", "past_tasks"])
 def test_with_nothing_to_replay_it_is_the_objective_on_the_present_twice(learned, replay_from):
-    """With nothing to replay, the loss is the objective's on two copies of the present.
+    """Checks that with nothing to replay, the loss is the objective's on two copies of the present.
 
     Means and statistics over two copies are those of one, except for the unbiased running variance.
     """

@@ -80,7 +80,7 @@ def test_free_slots_are_filled_first_in_order_whatever_the_scores():
 
 
 def test_a_place_is_taken_as_often_as_the_paper_says():
-    """Stored example i is drawn with probability stored_i / sum, and replaced with stored_i / (stored_i + offered)."""
+    """Checks that example i is drawn with stored_i / sum, and replaced with stored_i / (stored_i + offered)."""
     stored, mine, count = np.array([0.2, 1.4, 0.6]), 0.5, 20_000
 
     def trial(key):
@@ -94,7 +94,7 @@ def test_a_place_is_taken_as_often_as_the_paper_says():
 
 
 def test_scores_of_the_batch_count_at_once():
-    """The second example competes with the score of the first, which has just taken the only slot."""
+    """Checks that the second example competes with the score of the first, which has just taken the only slot."""
     wins = 0
     for seed in range(200):
         slots = choose(jax.random.key(seed), jnp.asarray([1e6]), jnp.asarray(1), jnp.asarray([1e-6, 0.9]))
@@ -223,7 +223,7 @@ def half(tree):
 
 @pytest.mark.parametrize(("compare", "number"), [(0, EXAMPLES), (7, 7), (99, 2 * EXAMPLES)])
 def test_as_many_stored_examples_are_compared_as_is_asked_for(compare, number):
-    """With `compare` 0, as many are compared as the batch has over all devices; the loss is given one of two shares."""
+    """Checks that with `compare` 0 as many are compared as the batch has; the loss is given one of two shares."""
     method, start, batch, keys = (
         gss("supervised", compare=compare),
         small.started("supervised"),
@@ -280,7 +280,7 @@ def test_through_the_train_step_the_first_batch_scores_a_tenth_and_the_second_wh
 
 
 def test_opposite_gradients_score_0_and_no_less():
-    """Opposite gradients never score below 0 by rounding: a negative score would keep its slot for ever."""
+    """Checks that opposite gradients never score below 0 by rounding: a negative score would keep its slot for ever."""
     start, keys = small.started("simsiam"), make_keys(5)
     batch = jax.tree.map(lambda x: x[jnp.zeros(EXAMPLES, jnp.int32)], make_batch(3))
     objective = small.objective("simsiam")

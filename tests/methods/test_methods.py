@@ -251,7 +251,7 @@ def test_count_decides_whether_an_example_is_offered_once_or_each_time(start, co
 
 
 def test_memory_keeps_its_structure_shapes_and_dtypes(start):
-    """The memory keeps its structure, shapes and dtypes, so that a compiled step is not compiled again."""
+    """Checks that the memory keeps its structure, shapes and dtypes, so that a compiled step is not compiled again."""
     for settings in ({}, {"count": "examples", "replay_from": "past_tasks", "buffer_size": 3}):
         method = lump(**settings)
         before = small.memory_of(method, make_batch(), start)
@@ -278,7 +278,7 @@ def test_what_lump_recalls_keeps_its_shapes_whether_or_not_something_is_stored(s
 
 @pytest.mark.parametrize(("mix_labels", "mix_per"), [("lambda", "batch"), ("release", "batch"), ("release", "example")])
 def test_mixed_labels_equal_two_cross_entropies_by_hand(mix_labels, mix_per):
-    """The loss with mixed labels is a sum of two cross-entropies.
+    """Checks that the loss with mixed labels is a sum of two cross-entropies.
 
     With lambda it is w CE(y) + (1 - w) CE(y past); with release, as in the official code, CE(y) + (1 - w) CE(y past).
     """
@@ -368,7 +368,7 @@ def toy_objective():
 @pytest.mark.parametrize("task", [0, 1])
 @pytest.mark.parametrize("devices", [1, 2])
 def test_train_step_equals_numbers_worked_by_hand(devices, task):
-    """A step of the toy gives the numbers worked by hand, on one device and on two.
+    """Checks that a step of the toy gives the numbers worked by hand, on one device and on two.
 
     Labels 100..105 give the gradient 102.5, the past 1..6 gives the reference 3.5. Their projection is 102.5 -+ 7;
     weight decay is 0.5, the rate 0.1.
@@ -442,7 +442,7 @@ def stage(column, columns=3):
 
 
 def test_a_column_learns_alone_beside_the_frozen_ones():
-    """Frozen columns stay to the bit, even with momentum and weight decay, which move parameters of gradient 0."""
+    """Checks that frozen columns stay to the bit, in spite of momentum and weight decay, which need no gradient."""
     rate, decay, momentum = 0.1, 0.2, 0.9
     optimizer = optax.chain(optax.add_decayed_weights(decay), optax.sgd(rate, momentum=momentum))
     state = small.start_state(FINETUNE, optimizer, small.started("simsiam", stage(0)))

@@ -66,7 +66,7 @@ def test_sample_lambda_has_the_law_and_the_moments_of_rejection(alpha):
 
 @pytest.mark.parametrize(("draw", "loops"), [(sample_lambda, False), (jax.random.beta, True)])
 def test_sample_lambda_has_no_loop(draw, loops):
-    """Sampling has no loop whose length is random: on a GPU each of its turns would wait for the host."""
+    """Checks that sampling has no loop whose length is random: on a GPU each of its turns would wait for the host."""
     alphas = (0.1,) if draw is sample_lambda else (0.1, 0.1)
     program = str(jax.make_jaxpr(lambda key: draw(key, *alphas))(jax.random.key(0)))
     assert any(name in program for name in ("while", "scan", "random_gamma")) == loops

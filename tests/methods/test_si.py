@@ -132,7 +132,7 @@ def test_three_tasks_equal_importances_accumulated_by_hand(changes):
 
 
 def test_forms_and_clipping_make_a_difference():
-    """The forms and clipping give different importances, so that the test above would notice one in another's place."""
+    """Checks that forms and clipping give different importances: the test above would notice one for another."""
     omegas = [flat(run(form=form)[1][-1].memory.omega) for form in FORMS]
     omegas.append(flat(run(clip=0.0, rate=0.003)[1][-1].memory.omega))
     for place, one in enumerate(omegas):
@@ -142,7 +142,7 @@ def test_forms_and_clipping_make_a_difference():
 
 @pytest.mark.parametrize("protect", ["backbone", "all"])
 def test_what_is_protected_wherever_it_is_in_the_tree(protect):
-    """Heads are recognised anywhere in the tree, also in a column of a progressive network.
+    """Checks that heads are recognised anywhere in the tree, also in a column of a progressive network.
 
     The linear head of a supervised objective is protected with its backbone.
     """

@@ -62,7 +62,7 @@ def test_result_and_gradients_are_those_of_the_definition(monkeypatch, shape, pa
 
 @pytest.mark.parametrize(("tiles", "channels"), [(1, 64), (40, 64), (512, 64), (512, 512)])
 def test_winograd_is_about_as_exact_as_the_sum_itself(monkeypatch, tiles, channels):
-    """In float32, Winograd errs at most four times as much as XLA's own sum, on inputs that a ReLU leaves.
+    """Checks that in float32, Winograd errs at most four times as much as XLA's own sum, on inputs that a ReLU leaves.
 
     TILES decides how many of the 12 examples are computed at a time.
     """
@@ -81,7 +81,7 @@ def test_winograd_is_about_as_exact_as_the_sum_itself(monkeypatch, tiles, channe
 
 
 def test_gradients_of_single_examples_with_two_views_and_of_two_devices(monkeypatch):
-    """Nested vmap, as GSS uses it, and pmap give the gradients of JAX's own convolution."""
+    """Checks that nested vmap, as GSS uses it, and pmap give the gradients of JAX's own convolution."""
     monkeypatch.setattr(convolution, "TILES", 8)
     monkeypatch.setattr(convolution, "PATCH_BYTES", 1000)
     x, kernel, gradient = operands(4, 8, 8, 8, 8, 3, 1)
@@ -100,7 +100,7 @@ def test_gradients_of_single_examples_with_two_views_and_of_two_devices(monkeypa
 
 @pytest.mark.parametrize(("shape", "patch_bytes"), [(1, 3000), (-2, 3000), (3, 3000), (-1, 3000), (-2, 2**22)])
 def test_a_mapped_convolution_has_the_gradients_of_each_example(monkeypatch, shape, patch_bytes):
-    """Each kind of vmap gives the gradients of each example.
+    """Checks that each kind of vmap gives the gradients of each example.
 
     The kinds are two views with a shared kernel, gradients of single examples (GSS), and a kernel for each of two
     networks.
@@ -141,7 +141,7 @@ def test_a_mapped_convolution_has_the_gradients_of_each_example(monkeypatch, sha
 
 
 def test_gradients_of_bfloat16_are_summed_in_float32(monkeypatch):
-    """A sum of 4,096 ones is exact; in bfloat16 it would stay at 256, where adding 1 changes nothing."""
+    """Checks that a sum of 4,096 ones is exact; in bfloat16 it would stay at 256, where adding 1 changes nothing."""
     monkeypatch.setattr(convolution, "PATCH_BYTES", 1)
     x, kernel = jnp.ones((4096, 1, 1, 1), jnp.bfloat16), jnp.ones((3, 3, 1, 1), jnp.bfloat16)
     of_kernel = convolution.patch_gradients(x, kernel, x, 1)[1]

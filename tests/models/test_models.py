@@ -214,7 +214,7 @@ def test_resnet18_has_the_official_number_of_parameters():
 
 @pytest.mark.parametrize(("size", "last"), [(32, 4), (64, 8), (17, 3)])
 def test_sizes_of_the_feature_maps(size, last):
-    """Feature maps are halved three times, rounded up: the stem has no stride, and nothing is pooled before the end."""
+    """Checks that maps are halved three times, rounded up: the stem has no stride, and only the end is pooled."""
     network = ResNet18(width=16)
 
     def forward():
@@ -325,7 +325,7 @@ def test_only_the_column_in_use_updates_its_statistics_and_those_before_keep_the
 
 
 def test_a_column_reads_the_earlier_ones_through_its_laterals_alone():
-    """A column whose laterals have scales of 0 equals a ResNet-18; so does the first column, which has no laterals."""
+    """Checks that a column whose laterals have scales of 0, or that has none, equals a ResNet-18."""
     variables = columns()
     (first, _), (second, _) = running(0)(variables), running(1)(variables)
     images = some_images()
@@ -354,7 +354,7 @@ def test_a_column_reads_the_earlier_ones_through_its_laterals_alone():
 
 
 def test_a_column_equals_stages_of_a_resnet_with_laterals_added():
-    """The second column equals stages of a ResNet18 with Laterals added.
+    """Checks that the second column equals stages of a ResNet18 with Laterals added.
 
     The first column runs with its running statistics.
     """
@@ -434,7 +434,7 @@ def test_a_stage_trains_its_own_column():
 
 
 def test_sizes_and_names_of_all_columns():
-    """Every phase has all columns from the start, so that the states of a run have one structure."""
+    """Checks that every phase has all columns from the start, so that the states of a run have one structure."""
     width, tasks = 64, 3
 
     def build(heads):
@@ -474,7 +474,7 @@ def test_columns_start_with_numbers_of_their_own():
 
 @pytest.mark.parametrize(("kernel", "channels", "features"), [(3, 16, 64), (1, 64, 96), (3, 64, 16)])
 def test_convolutions_start_normal_with_the_variance_of_fan_out(kernel, channels, features):
-    """Kernels start normal with a deviation of sqrt(2 / (k * k * out)).
+    """Checks that kernels start normal with a deviation of sqrt(2 / (k * k * out)).
 
     This is torchvision's kaiming_normal_(mode="fan_out", nonlinearity="relu").
     """
@@ -487,7 +487,7 @@ def test_convolutions_start_normal_with_the_variance_of_fan_out(kernel, channels
 
 @pytest.mark.parametrize(("inputs", "features"), [(64, 200), (400, 400)])
 def test_dense_layers_start_as_pytorchs(inputs, features):
-    """Weight and bias start uniform within 1 / sqrt(in), as those of torch.nn.Linear."""
+    """Checks that weight and bias start uniform within 1 / sqrt(in), as those of torch.nn.Linear."""
     params = Dense(features).init(jax.random.key(0), jnp.zeros((1, inputs)))["params"]["dense"]
     law = scipy.stats.uniform(-(inputs**-0.5), 2 * inputs**-0.5)
     for name, shape in (("kernel", (inputs, features)), ("bias", (features,))):
@@ -519,7 +519,7 @@ def test_initialisation_of_a_whole_network_leaves_the_norms_at_1_0_0_1_and_uses_
 
 @pytest.mark.parametrize("axes", [(6, 5), (4, 3, 2, 5)], ids=["dense", "image"])
 def test_batch_norm_equals_numpy(axes):
-    """As in torch.nn.BatchNorm, the biased variance normalises, and the unbiased one is kept with momentum 0.1."""
+    """Checks that the biased variance normalises, and the unbiased one is kept with momentum 0.1, as in torch.nn."""
     rng = np.random.default_rng(0)
     x = rng.normal(2.0, 3.0, size=axes)
     scale, bias, mean, var = rng.normal(size=(4, 5)) + np.array([[1.0], [0.0], [0.0], [6.0]])
@@ -542,7 +542,7 @@ def test_batch_norm_equals_numpy(axes):
 
 
 def test_batch_norm_over_devices_equals_one_device():
-    """Four devices give the outputs, statistics and averaged gradient of one, for a mean over the global batch."""
+    """Checks that four devices give outputs, statistics and mean gradient of one, for a mean over the global batch."""
     rng = np.random.default_rng(1)
     x = jnp.asarray(rng.normal(2.0, 3.0, size=(8, 2, 2, 3)), jnp.float32)
     target = jnp.asarray(rng.normal(size=x.shape), jnp.float32)
@@ -573,7 +573,7 @@ def test_batch_norm_over_devices_equals_one_device():
 
 
 def test_batch_norm_does_not_cancel_far_from_zero():
-    """Far from zero the variance is right; in float32, mean of squares minus squared mean has no digit left there."""
+    """Checks the variance far from zero, where mean of squares minus squared mean has no digit left in float32."""
     x = np.random.default_rng(0).normal(5000.0, 0.5, size=(64, 3)).astype(np.float32)
     variables = BatchNorm().init(jax.random.key(0), x, True)
     wide = x.astype(np.float64)

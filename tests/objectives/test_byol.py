@@ -68,7 +68,7 @@ def clock(task_step, task_steps, task=0):
 
 
 def test_the_first_targets_equal_the_official_ones():
-    """Batch 0 leaves the target as it is; then it moves by tau(0), tau(1), tau(2) of 10 steps from 0.9 to 1.
+    """Checks that batch 0 leaves the target, which then moves by tau(0), tau(1), tau(2) of 10 steps from 0.9 to 1.
 
     The golden values are those of cassle @ b5b0929.
     """

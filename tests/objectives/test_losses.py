@@ -116,7 +116,7 @@ def test_barlow_twins_over_devices_equals_one_device(off_diagonal):
 
 @pytest.mark.parametrize("name", ["negative_cosine", "barlow_twins", "cross_entropy"])
 def test_averaged_gradient_over_devices_equals_that_of_one_device(name):
-    """The averaged gradient over devices is that of one device.
+    """Checks that the averaged gradient over devices is that of one device.
 
     As in the train step, parameters are shared, and each device differentiates its own loss.
     """
@@ -197,7 +197,7 @@ def test_cross_entropy_of_bfloat16_is_computed_in_float32():
 
 
 def test_cross_entropy_is_linear_in_the_label():
-    """The loss of mixed labels is the mixture of the losses."""
+    """Checks that the loss of mixed labels is the mixture of the losses."""
     logits, a, b = (float32(x) for x in (wave((8, 5), 1.0), LABELS["one_hot"], LABELS["weights"]))
     mixed = losses.cross_entropy(logits, 0.3 * a - 1.7 * b)
     np.testing.assert_allclose(

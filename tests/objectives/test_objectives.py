@@ -146,7 +146,7 @@ def test_feature_std_equals_numpy():
 
 
 def test_feature_std_is_0_on_collapse_and_about_1_when_spread():
-    """Features in one direction give 0; an isotropic Gaussian gives 1 (1 / sqrt(D) in Chen & He 2021, section 4.1)."""
+    """Checks that one direction gives 0, and an isotropic Gaussian 1 (1 / sqrt(D) in Chen & He 2021, section 4.1)."""
     direction = jnp.asarray([[3.0, -1.0, 2.0, 0.5]])
     collapsed = direction * jnp.arange(1.0, 9.0)[:, None]  # lengths do not matter
     np.testing.assert_allclose(feature_std(collapsed), 0.0, atol=1e-6)
@@ -289,7 +289,7 @@ def test_accuracy_of_the_batch_by_hand():
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_over_devices_equals_one_device(name):
-    """Value, gradient and running statistics are the same with the batch split over four devices."""
+    """Checks that value, gradient and running statistics are the same with the batch split over four devices."""
     _, variables = started(name)
     objective = make_objective(name, "devices")
 
@@ -513,7 +513,7 @@ def stage_of(name, column, tasks=3):
 
 @pytest.mark.parametrize("name", ["simsiam", "supervised"])
 def test_loss_of_a_stage_changes_the_statistics_of_its_own_column_only(name):
-    """Other columns keep their statistics to the bit, also through `forward_views`, which merges those of two views."""
+    """Checks that other columns keep their statistics to the bit, also through `forward_views`."""
     objective = stage_of(name, 1)
     variables = jax.tree.map(shaken, quick_jit(objective.init)(jax.random.key(0), make_batch().image))
     model_state = variables.state["batch_stats"]

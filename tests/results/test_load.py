@@ -8,7 +8,7 @@ import typing
 
 import pytest
 
-from tests import tiny
+from tests import run_results, tiny
 from ucl_jax import cli
 from ucl_jax.evaluation import accuracy_matrix, evaluators
 from ucl_jax.objectives import STAGES
@@ -87,14 +87,8 @@ ANALYSIS = [
 ]
 
 
-def accuracies(*rows, **settings):
-    """Returns a probe of a run of two tasks, as results.json holds it."""
-    means = {"average_accuracy": sum(rows[-1]) / 2, "forgetting": {"max": 10.0, "first": 10.0, "with_last": 5.0}}
-    return {"settings": settings, "matrix": list(rows), **means, "chance": 50.0, "random_init": [60.0, 70.0]}
-
-
 KNN = {"k": 5, "k_rule": "fixed", "temperature": 0.1, "k_used": [[5, None], [5, 5]], "clipped": False}
-ROWS = [90.0, None], [80.0, 97.0]
+PROBE = run_results.probe(settings=KNN, **accuracy_matrix.summarise(run_results.MATRIX))
 STEP = {"step": 1, "task": 0, "epoch": 0, "loss": -0.5, "grad_norm": 1.0}
 LINES = [
     STEP,
@@ -114,23 +108,20 @@ def folder(tmp_path):
     folder = tmp_path / "root/digits/finetune-simsiam-seed0"
     (folder / "networks/2").mkdir(parents=True)
     (folder / "plots").mkdir()
-    results = {
-        "version": 1,
-        "finished": True,
-        "config": json.loads(config().to_json()),
-        "argument": "digits,simsiam",
-        "overrides": OVERRIDES,
-        "command": COMMAND,
-        "commit": "0123abcd",
-        "versions": {"python": "3.11.7", "jax": "0.10.2"},
-        "device": "1 x cpu",
-        "seconds": 7.5,
-        "images_per_second": 635.4,
-        "classes": [[0, 1], [2, 3]],
-        "probes": {"knn_task": accuracies(*ROWS, **KNN), "knn_all": accuracies(*ROWS, **KNN)},
-        "analysis": ANALYSIS,
-    }
-    (folder / "results.json").write_text(json.dumps(results))
+    run_results.save(
+        folder / "results.json",
+        config=json.loads(config().to_json()),
+        overrides=OVERRIDES,
+        command=COMMAND,
+        commit="0123abcd",
+        versions={"python": "3.11.7", "jax": "0.10.2"},
+        device="1 x cpu",
+        seconds=7.5,
+        images_per_second=635.4,
+        classes=[[0, 1], [2, 3]],
+        probes={"knn_task": PROBE, "knn_all": PROBE},
+        analysis=ANALYSIS,
+    )
     (folder / "config.json").write_text(config().to_json())
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LINES))
     return folder
@@ -411,7 +402,7 @@ def test_the_run_that_is_damaged_here_is_read_by_every_command(folder, command):
 @pytest.mark.parametrize(
     ("name", "path", "value"), VARIANTS, ids=[f"{name}-{path}-{named(value)}" for name, path, value in VARIANTS]
 )
-def test_what_is_well_formed_but_wrong_is_a_line(folder, name, path, value, capsys):
+def test_a_wrong_value_is_refused_in_one_line_by_every_command(folder, name, path, value, capsys):
     damaged(folder, name, path, value)
     before = {file: (folder / file).read_bytes() for file in READERS}
     refused(folder, name, capsys)
@@ -430,7 +421,7 @@ def test_what_is_well_formed_but_wrong_is_a_line(folder, name, path, value, caps
         ("model.dtype", "float8"),
     ],
 )
-def test_a_config_that_is_nobodys_is_a_line(folder, path, value, capsys):
+def test_a_config_that_no_recipe_gives_is_refused_in_one_line(folder, path, value, capsys):
     damaged(folder, "config.json", path, value)
     assert COMMANDS["probe"](folder) == 2
     error = capsys.readouterr().err
@@ -458,13 +449,13 @@ RAW = {
 
 @pytest.mark.parametrize("name", READERS)
 @pytest.mark.parametrize("content", RAW.values(), ids=RAW)
-def test_what_is_no_json_is_a_line(folder, name, content, capsys):
+def test_a_file_that_is_no_json_is_refused_in_one_line(folder, name, content, capsys):
     (folder / name).write_bytes(content)
     refused(folder, name, capsys)
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_a_line_of_200_megabytes_is_a_line(folder, name, capsys):
+def test_a_line_of_200_megabytes_is_refused_in_one_line(folder, name, capsys):
     with (folder / name).open("wb") as file:
         file.write(b'{"step": 1, "task": 0, "text": "')
         file.seek(200 * 2**20)
@@ -473,7 +464,7 @@ def test_a_line_of_200_megabytes_is_a_line(folder, name, capsys):
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_a_folder_in_the_place_of_a_file_is_a_line(folder, name, capsys):
+def test_a_folder_in_the_place_of_a_file_is_refused_in_one_line(folder, name, capsys):
     (folder / name).unlink()
     (folder / name).mkdir()
     refused(folder, name, capsys)
@@ -489,17 +480,17 @@ def test_a_file_of_another_version_is_told_so_before_anything_else(folder, versi
     assert "$" not in error
 
 
-def test_the_line_names_the_place(folder, capsys):
+def test_the_message_names_the_place_in_results(folder, capsys):
     damaged(folder, "results.json", "probes.knn_task.matrix.1.1", "97")
     assert "$.probes.knn_task.matrix[1][1]: " in refused(folder, "results.json", capsys)
 
 
-def test_the_line_names_the_place_in_a_record_of_analysis(folder, capsys):
+def test_the_message_names_the_place_in_a_record_of_analysis(folder, capsys):
     damaged(folder, "results.json", "analysis.1.values.cka.stage4.0.1", "alike")
     assert "$.analysis[1].values.cka.stage4[0][1]: " in refused(folder, "results.json", capsys)
 
 
-def test_the_line_names_the_line(folder, capsys):
+def test_the_message_names_the_line_of_metrics(folder, capsys):
     damaged(folder, "metrics.jsonl", "", STEP | {"loss": "low"})
     assert "metrics.jsonl, line 2 is damaged ($.loss: " in refused(folder, "metrics.jsonl", capsys)
 
@@ -554,7 +545,7 @@ def test_a_probe_keeps_the_keys_that_it_does_not_know(folder):
     assert sorted(map(json.dumps, after["analysis"])) == sorted(map(json.dumps, known))
 
 
-def test_all_of_it_at_once_is_shown(folder):
+def test_a_file_with_all_entries_of_other_versions_is_shown(folder):
     for path, value in LATER:
         if path != "analysis" and not path.startswith("config."):
             damaged(folder, "results.json", path, value)

@@ -7,14 +7,14 @@ import re
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import ucl_jax.evaluation.accuracy_matrix
 from tests import run_results
+from tests.pictures import pixels
 from ucl_jax import cli
 from ucl_jax.errors import Stopped, UsageError
 from ucl_jax.results import __main__ as report
-from ucl_jax.results import figures, tables
+from ucl_jax.results import compare, run_figures, tables
 from ucl_jax.training.metric_writers import MetricsFile, read_metrics
 
 
@@ -46,15 +46,10 @@ def cells(markdown):
     return [lines[0], *lines[2:]]
 
 
-def pixels(path):
-    """Returns a picture as int [H, W, 3]."""
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB")).astype(int)
-
-
-def test_table():
+def test_the_table_of_runs_has_accuracy_and_forgetting_by_each_probe():
     lines = text([LUMP, JOINT]).splitlines()
-    cells = [line.split() for line in lines[2:]]
+    rule = next(place for place, line in enumerate(lines) if not set(line) - set("- "))
+    cells = [line.split() for line in lines[rule + 1 :]]
     assert cells[0] == ["lump", "(simsiam,", "seed", "0)", "88.50", "10.00", "88.50", "10.00"]
     assert cells[1] == ["multitask", "(simsiam,", "seed", "0)", "98.50", "-", "98.50", "-"]
     assert cells[2] == ["untrained", "network", "65.00", "-", "65.00", "-"]
@@ -68,8 +63,8 @@ def test_table_says_what_is_not_finished():
 
 def test_table_of_seeds_is_mean_and_deviation():
     runs = [LUMP, results("lump", [[90.0, None], [86.0, 95.0]], seed=1), results("pnn", [[90.0, None], [90.0, 80.0]])]
-    rows = cells(tables.render(tables.of_seeds(runs), "markdown"))
-    assert rows[0][:5] == ["objective", "recipe", "n", "kNN within the task", "forgetting"]
+    rows = cells(tables.render(tables.of_seeds(runs, "max"), "markdown"))
+    assert rows[0][:5] == ["objective", "recipe", "n", "kNN within the task", "forgetting (max) by kNN within the task"]
     # Accuracies are 88.5 and 90.5, forgetting 10 and 4. A deviation is half the difference times the square root of 2.
     assert rows[1] == ["simsiam", "lump", "2", *["89.50±1.41", "7.00±4.24"] * 2]
     assert rows[2] == ["simsiam", "pnn", "1", *["85.00", "0.00"] * 2]
@@ -99,7 +94,7 @@ def test_probes_that_only_some_runs_have():
 
 def test_average_accuracy_of_runs_with_different_probes(tmp_path):
     for number, runs in enumerate(([LUMP, LABELLED], [LABELLED, LUMP])):
-        figures.plot_average_accuracy(tmp_path / f"{number}.png", runs)
+        run_figures.plot_average_accuracy(tmp_path / f"{number}.png", runs)
     assert pixels(tmp_path / "0.png").shape[1] > 1.2 * pixels(tmp_path / "1.png").shape[0]
     assert pixels(tmp_path / "0.png").shape == pixels(tmp_path / "1.png").shape
 
@@ -117,7 +112,7 @@ def test_plots_of_a_folder(tmp_path):
     with (tmp_path / "metrics.jsonl").open("w") as file:
         for step in range(1, 9):
             file.write(json.dumps({"step": step, "task": step // 5, "loss": -step / 8}) + "\n")
-    figures.plot_run(tmp_path)
+    run_figures.plot_run(tmp_path)
     for name in ("accuracy_matrix", "average_accuracy", "loss"):
         picture = pixels(tmp_path / "plots" / f"{name}.png")
         assert min(picture.shape[:2]) > 150
@@ -128,7 +123,7 @@ def test_buffer_picture_shows_the_images_ordered_by_task(tmp_path):
     # Plain red of task 2 is stored before plain blue of task 1, but blue must be shown first.
     images = np.zeros((2, 8, 8, 3), np.uint8)
     images[0, ..., 0], images[1, ..., 2] = 255, 255
-    figures.plot_buffer(tmp_path / "b.png", images, np.array([3, 0]), [(0, 1), (2, 3)])
+    run_figures.plot_buffer(tmp_path / "b.png", images, np.array([3, 0]), [(0, 1), (2, 3)])
     picture = pixels(tmp_path / "b.png")
     where = {}
     for name, colour in {"red": (255, 0, 0), "blue": (0, 0, 255)}.items():
@@ -200,17 +195,33 @@ def test_csv_has_a_column_of_deviations_and_no_dashes():
 
 def test_csv_has_no_column_for_deviations_that_nothing_has():
     assert tables.render(tables.every_run([LUMP], "max"), "csv").splitlines()[0] == ",".join(
-        ["", "kNN within the task", "forgetting", "kNN over all classes seen", "forgetting"]
+        [
+            "",
+            "kNN within the task",
+            "forgetting (max) by kNN within the task",
+            "kNN over all classes seen",
+            "forgetting (max) by kNN over all classes seen",
+        ]
     )
+
+
+def test_no_two_columns_have_one_name():
+    seen = results("lump", LUMP_MATRIX, settings={"eval.tasks": "seen"})
+    for runs in ([LUMP, LABELLED], [seen]):
+        made = [tables.every_run(runs, "first"), tables.every_run(runs, "max"), tables.of_seeds(runs, "max")]
+        made += tables.against_paper(compare.groups_of(runs), "max")
+        for table in made:
+            assert table.frame.columns.is_unique
+    assert "forgetting (max of seen rows) by kNN within the task" in made[-1].frame.columns
 
 
 @pytest.mark.parametrize(
     ("definition", "header", "lost"),
     # Task 1: 80, 90, 85; task 2: 95, 97. max: (90 - 85 + 0) / 2; first: (80 - 85 + 95 - 97) / 2; with_last: 5 / 3.
     [
-        ("max", "forgetting", "2.50"),
-        ("first", "forgetting (first)", "-3.50"),
-        ("with_last", "forgetting (with_last)", "1.67"),
+        ("max", "forgetting (max) by kNN within the task", "2.50"),
+        ("first", "forgetting (first) by kNN within the task", "-3.50"),
+        ("with_last", "forgetting (with_last) by kNN within the task", "1.67"),
     ],
 )
 def test_another_definition_of_forgetting_needs_no_run(tmp_path, capsys, definition, header, lost):
@@ -248,7 +259,7 @@ def test_runs_of_different_definitions_need_one(tmp_path, capsys):
         (["{}/notes.txt"], "is no run folder with a results.json"),
     ],
 )
-def test_bad_input_is_a_line(tmp_path, capsys, arguments, told):
+def test_bad_input_ends_with_one_line_and_exit_code_2(tmp_path, capsys, arguments, told):
     save(tmp_path / "a.json", LUMP)
     (tmp_path / "notes.txt").write_text("mine")
     assert report.main([str(tmp_path / "a.json"), *(a.format(tmp_path) for a in arguments)]) == 2
@@ -294,7 +305,7 @@ def test_a_page_leaves_other_files_alone(tmp_path, capsys):
     assert (tmp_path / "new/er/index.html").read_text() == (tmp_path / "page/index.html").read_text()
 
 
-def test_missing_results_are_a_line(tmp_path, capsys):
+def test_missing_results_are_refused_in_one_line(tmp_path, capsys):
     assert report.main([str(tmp_path)]) == 2
     assert "is no run folder with a results.json" in capsys.readouterr().err
 

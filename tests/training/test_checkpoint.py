@@ -106,7 +106,7 @@ def test_the_hashes_are_those_of_sha256sum(folder):
 
 
 def test_every_flipped_bit_is_found(folder):
-    """A bit flipped in any file, the record and the hashes included, is found, and the checkpoint is not loaded."""
+    """Checks that a flipped bit in any file, record and hashes included, is found, and nothing is loaded."""
     shutil.rmtree(folder / "1")
     rng = np.random.default_rng(0)
     tried = 0

@@ -11,7 +11,7 @@ import pytest
 from tests.torture import fill, small_disk
 from ucl_jax.errors import UsageError
 from ucl_jax.files import disk_errors
-from ucl_jax.results import figures
+from ucl_jax.results import run_figures
 from ucl_jax.training import parallel
 from ucl_jax.training.checkpoint import Checkpoints, Networks
 from ucl_jax.training.metric_writers import MetricsFile, TensorBoard, read_metrics
@@ -85,7 +85,7 @@ def test_tensorboard(disk):
 
 def test_plots(disk):
     (disk / "plots").mkdir()
-    full_disk_error(disk, lambda: figures.plot_loss(disk / "plots" / "loss.png", RECORDS))
+    full_disk_error(disk, lambda: run_figures.plot_loss(disk / "plots" / "loss.png", RECORDS))
 
 
 @pytest.mark.parametrize("free", [0, 100_000])

@@ -80,7 +80,7 @@ def test_events_and_the_shape_of_the_matrix(recipe, tasks, matrix, tmp_path):
 
 
 def test_objective_and_method_are_told_of_the_beginning_of_each_task(tmp_path):
-    """`begin_task` gets the state before the first step of a task, and that step starts from what it returns."""
+    """Checks that `begin_task` gets the state before a task's first step, which starts from what it returns."""
     config = tiny.config("finetune", train__epochs=1)
     experiment = make_experiment(config, parallel.AXIS)
     told = []

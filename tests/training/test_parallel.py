@@ -71,7 +71,7 @@ def test_one_two_and_four_devices_agree(objective, data_dir):
 
 
 def test_train_step_and_features_compile_once(data_dir):
-    """Neither a new task, nor an evaluation, nor a state that comes from the host compiles anything again."""
+    """Checks that neither a new task, nor an evaluation, nor a state from the host compiles anything again."""
     config = tiny.config("lump", train__epochs=1)
     experiment = make_experiment(config, parallel.AXIS)
     calls = []

@@ -242,7 +242,7 @@ def test_finished_run_is_not_run_again(environment, undisturbed):
 
 
 def test_official_weights_are_only_evaluated_with_no_epochs(environment, tmp_path):
-    """With `init_from` and `train.epochs=0`, the file's network makes every row of the matrix and does not change.
+    """Checks that with `train.epochs=0` the network of `init_from` makes every row of the matrix, unchanged.
 
     A first start that is killed during its first save does not disturb this.
     """
@@ -300,7 +300,9 @@ def test_folder_of_another_run_is_refused(environment, undisturbed):
 def test_loss_that_is_not_finite_stops_the_run(environment, tmp_path):
     workdir = tmp_path / "run"
     line = stopped(launch(environment, "finetune.py:digits", workdir, train__learning_rate=1e3, train__weight_decay=1))
-    assert "diverged in task 1, step " in line
+    where = json.loads((workdir / "diverged.json").read_text())
+    assert where["task"] == 0
+    assert f"diverged in task 1, step {where['step']} " in line
     steps = [int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit()]
     kept = f"the checkpoint of step {max(steps)} is kept" if steps else "nothing was saved before"
     assert kept in line
@@ -333,7 +335,7 @@ def test_loss_that_is_not_finite_stops_the_run(environment, tmp_path):
         ("lump.py:cifar10", {}, "pip install '.[prepare]' (TensorFlow, needed this once)"),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(environment, tmp_path, recipe, more, message):
+def test_bad_input_ends_with_one_line_and_exit_code_2_and_leaves_no_file(environment, tmp_path, recipe, more, message):
     assert message in refused(launch(environment, recipe, tmp_path / "run", **more))
     assert not (tmp_path / "run").exists()
 

@@ -59,13 +59,13 @@ def test_run_without_its_config_is_not_adopted(folder):
     [("results.json", '{"version": 1, "finished": true}')]
     + [(name, content) for name in ("config.json", "results.json") for content in ("", "{", "[]")],
 )
-def test_damaged_json_is_one_line(folder, name, content):
+def test_damaged_json_is_refused_in_one_line(folder, name, content):
     (folder / name).write_text(content)
     with pytest.raises(UsageError, match=rf"{name} is damaged"):
         finished_results(tiny.config("lump"), folder)
 
 
-def test_name_too_long_for_the_file_system_is_one_line(tmp_path, capsys):
+def test_a_name_too_long_for_the_file_system_is_refused_in_one_line(tmp_path, capsys):
     long = tmp_path / ("a" * 300)
     commands = {
         "launch": lambda: sys.exit(returns_exit_code(finished_results)(tiny.config("lump"), long)),

@@ -1,1 +1,1 @@
-"""Evaluation: pure functions that turn features into numbers."""
+"""Evaluates networks: pure functions that turn features into numbers."""

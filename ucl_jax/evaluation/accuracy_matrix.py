@@ -1,4 +1,4 @@
-"""Average accuracy, forgetting and transfer, from an accuracy matrix. Plain NumPy, which works on saved results too.
+"""Computes average accuracy, forgetting and transfer from an accuracy matrix, with NumPy alone.
 
 `matrix[t][i]` is the accuracy in per cent on task i after learning task t. It is None or NaN where task i was not
 evaluated then.

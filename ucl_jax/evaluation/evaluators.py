@@ -1,4 +1,4 @@
-"""The probes that a run makes after each task. Each turns features into one row of an accuracy matrix."""
+"""Holds the probes that a run makes after each task. Each turns features into one row of an accuracy matrix."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial

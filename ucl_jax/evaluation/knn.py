@@ -1,4 +1,4 @@
-"""Weighted k-nearest-neighbour classification (Wu et al. 2018, section 3.4), the paper's probe."""
+"""Classifies by the votes of the k nearest neighbours (Wu et al. 2018, section 3.4), which is the paper's probe."""
 
 import jax
 import jax.numpy as jnp
@@ -43,5 +43,5 @@ def votes(
 
 
 def predict(queries: Array, bank: Array, labels: Array, valid: Array, **settings) -> Array:
-    """Returns the class with the most votes, int32 [Q]; of equals the lowest. Arguments as `votes`."""
+    """Returns the class with the most votes, int32 [Q]; where several have them, the lowest. Arguments as `votes`."""
     return jnp.argmax(votes(queries, bank, labels, valid, **settings), axis=-1).astype(jnp.int32)

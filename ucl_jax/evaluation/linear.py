@@ -1,4 +1,4 @@
-"""Linear classification of frozen features: ridge regression in closed form, and logistic regression by SGD.
+"""Classifies frozen features linearly: by ridge regression in closed form, or by logistic regression with SGD.
 
 Features are standardised, so that one list of penalties or one learning rate suits every network. A classifier predicts
 only classes that it was trained with.
@@ -35,7 +35,7 @@ def scores(classifier: Classifier, features: np.ndarray) -> np.ndarray:
 
 
 def predict(classifier: Classifier, features: np.ndarray) -> np.ndarray:
-    """Returns the class with the highest score, int32 [N], for features [N, F]; of equals the lowest."""
+    """Returns the class with the highest score, int32 [N], for features [N, F]; where several have it, the lowest."""
     return classifier.classes[np.argmax(scores(classifier, features), axis=1)]
 
 
@@ -148,7 +148,7 @@ def fit_ridge(
     """Trains ridge regression on one-hot targets: the sum over examples of |x W + b - y|^2, plus penalty |W|^2.
 
     About 1/5 of the examples of each class are held out for validation. The chosen penalty is the one with the highest
-    accuracy there; of equals, the one with the smallest squared error. Then the classifier is trained with all
+    accuracy there and, where several have it, the smallest squared error. Then the classifier is trained with all
     examples. A class with one example has none held out. If none is held out at all, the penalty in the middle of the
     list is taken.
 

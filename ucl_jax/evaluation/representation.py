@@ -1,4 +1,4 @@
-"""Numbers about representations: similarity of two (CKA), collapse of one, distance of parameters.
+"""Computes numbers about representations: similarity of two (CKA), collapse of one, distance of parameters.
 
 Sums are in float64. A representation that varies by no more than the rounding of float32 counts as constant.
 """

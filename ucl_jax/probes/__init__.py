@@ -1,4 +1,4 @@
-"""Probes: judgements of saved networks, by name. To add one, see docs/architecture.md."""
+"""Measures saved networks: the probes by their names. To add one, see docs/architecture.md."""
 
 from ucl_jax.probes.base import Probe
 from ucl_jax.probes.cka import cka

@@ -19,7 +19,7 @@ from ucl_jax.evaluation import accuracy_matrix
 from ucl_jax.files import disk_errors
 from ucl_jax.probes import PROBES, Probe
 from ucl_jax.probes.trained_run import TrainedRun
-from ucl_jax.results import figures
+from ucl_jax.results import probe_figures
 from ucl_jax.results.load import load_results, read_results
 from ucl_jax.settings import PROBE_SETTINGS, read_value
 from ucl_jax.training import parallel
@@ -55,7 +55,7 @@ def probe(
         owner = change.partition(".")[0]
         require(owner in probes, f"--set={change}: {owner!r} is not among --probes={','.join(names)}")
     load_results(workdir)
-    pictures = []
+    pictures: list[pathlib.Path] = []
     with disk_errors(workdir), TrainedRun(workdir, data_dir) as run, claim(workdir):
         parallel.keep_compiled(run.compilation_cache, cli.warn)
         chosen = _chosen(after, run)
@@ -75,7 +75,8 @@ def probe(
                         add(workdir, saved)
                     print(f"{title(record)}: {summary(saved)}", flush=True)
                     stem = workdir / "analysis" / stem_of(saved)
-                    pictures += figures.draw_record(stem, saved)
+                    if (picture := probe_figures.draw_record(stem, saved)) is not None:
+                        pictures += picture.paths
     return pictures
 
 

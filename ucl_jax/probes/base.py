@@ -1,4 +1,4 @@
-"""What a probe is: a judgement of a saved network, made after training and with settings of its own."""
+"""Defines what a probe is: a measurement of a saved network, made after training and with settings of its own."""
 
 import itertools
 import math

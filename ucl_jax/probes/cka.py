@@ -1,4 +1,4 @@
-"""Linear CKA between networks, stage by stage (Kornblith et al. 2019), over minibatches (Nguyen et al. 2021).
+"""Measures how alike networks are, stage by stage: linear CKA (Kornblith et al. 2019; Nguyen et al. 2021).
 
 The probe also gives the l2 distance between the parameters of the backbones, as in the paper's fig. 3. The paper's stem
 is the output of the first convolution. Here it is the input of the first stage, after normalisation and ReLU.

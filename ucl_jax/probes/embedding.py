@@ -1,4 +1,4 @@
-"""A picture of the features of test images in two dimensions."""
+"""Reduces the features of test images to two dimensions, to be drawn."""
 
 import numpy as np
 

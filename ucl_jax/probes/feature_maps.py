@@ -1,4 +1,4 @@
-"""The feature maps that one stage makes of single test images (the paper's fig. 4)."""
+"""Saves the feature maps that one stage of a network makes of single test images (the paper's fig. 4)."""
 
 import jax
 import numpy as np

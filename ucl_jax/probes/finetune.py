@@ -1,4 +1,4 @@
-"""The accuracy of a network that is trained further, as a whole, with the labels of another data set."""
+"""Measures the accuracy of a network that is trained further, as a whole, with the labels of another data set."""
 
 from functools import partial
 

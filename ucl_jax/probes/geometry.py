@@ -1,4 +1,4 @@
-"""How far the parameters of a network have moved, and whether its features collapse."""
+"""Measures how far the parameters of a network have moved, and whether its features collapse."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""kNN on frozen features with other numbers of neighbours and temperatures than the run's own (Wu et al. 2018)."""
+"""Measures the accuracy of kNN on frozen features, with other settings than the run's own (Wu et al. 2018)."""
 
 import itertools
 

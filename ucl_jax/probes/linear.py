@@ -1,4 +1,4 @@
-"""The accuracy of linear classifiers on frozen features, trained with all labels or a part of them."""
+"""Measures the accuracy of linear classifiers on frozen features, trained with all labels or a part of them."""
 
 from collections.abc import Sequence
 

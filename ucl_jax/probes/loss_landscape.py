@@ -1,4 +1,4 @@
-"""The loss around a network, on a plane of two random, filter-normalised directions (Li et al. 2018).
+"""Measures the loss around a network, on a plane of two random, filter-normalised directions (Li et al. 2018).
 
 It is the paper's fig. 5.
 """

@@ -1,6 +1,6 @@
-"""The accuracy of frozen features on other data sets than that of the run.
+"""Measures the accuracy of frozen features on other data sets than that of the run.
 
-By kNN, as in the paper's Table 2, and by a linear classifier.
+Images are classified by kNN, as in the paper's Table 2, and by a linear classifier.
 """
 
 import numpy as np

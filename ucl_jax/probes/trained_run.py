@@ -1,4 +1,4 @@
-"""A run that was trained, opened for probes."""
+"""Opens a run that was trained, for probes: its networks, its tasks, and the features of its images."""
 
 import copy
 import math

@@ -1,4 +1,4 @@
-"""Forward and backward transfer (Lopez-Paz & Ranzato 2017) of kNN within the task.
+"""Measures forward and backward transfer (Lopez-Paz & Ranzato 2017) by kNN within the task.
 
 The baseline of forward transfer is the untrained network.
 """

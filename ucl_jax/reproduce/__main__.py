@@ -8,12 +8,15 @@ Runs are in ROOT/BENCHMARK/RECIPE-OBJECTIVE-seedN, and all studies share them: a
 interrupted one goes on. Each study writes ROOT/STUDY-BENCHMARK.md, .csv and .json, and its figure beside them.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import pathlib
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ucl_jax import cli, settings
 from ucl_jax.data.benchmarks import BENCHMARKS
@@ -34,10 +37,13 @@ from ucl_jax.reproduce.plan import (
     train,
 )
 from ucl_jax.reproduce.probe_requests import ProbeRequest, record
-from ucl_jax.reproduce.studies import EXAMPLES, EXTRA_ROWS, ROWS, STUDIES, SUBSET, Runs, StudyReport, words
+from ucl_jax.reproduce.studies import EXAMPLES, EXTRA_ROWS, ROWS, STUDIES, SUBSET, Runs, StudyOptions, StudyReport
 from ucl_jax.results import tables
 from ucl_jax.results.compare import NEUTRAL
 from ucl_jax.results.tables import Table
+
+if TYPE_CHECKING:
+    from ucl_jax.results.drawing import Picture
 
 PROBE = (sys.executable, "-m", "ucl_jax.probe")
 # Options that only one study has; keys of a config that a study varies, which --override may therefore not set.
@@ -50,12 +56,79 @@ def _number(name: str, most: int = 1000) -> Callable[[str], int]:
     return lambda text: settings.read_value(f"--{name}", settings.integer(1, most), text)
 
 
-def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Parses and checks the command line, and returns its options.
+class Command(NamedTuple):
+    """A command line that was read and checked.
+
+    study: a key of STUDIES.
+    benchmarks: names of benchmarks.
+    options: what was chosen about the study.
+    jobs: processes at a time; None for one a GPU, or one a core.
+    dry_run: only say what would run.
+    slurm: write the script of an array job, and run nothing.
+    markup: how the table is printed, a key of `tables.FORMATS`.
+    save: the folder that results are kept in, as NAME.json, and taken from; None for none.
+    """
+
+    study: str
+    benchmarks: list[str]
+    options: StudyOptions
+    jobs: int | None = None
+    dry_run: bool = False
+    slurm: bool = False
+    markup: str = "text"
+    save: pathlib.Path | None = None
+
+
+def parse(argv: Sequence[str]) -> Command:
+    """Reads and checks the command line.
 
     Raises:
       UsageError: an option is wrong; names it and, where there is a choice, what there is to choose from.
     """
+    given = _parser().parse_args(argv)
+    study = user_choice("study", given.study, STUDIES)
+    benchmarks, objectives, recipes, datasets = (
+        _words(text) for text in (given.benchmarks, given.objectives, given.recipes, given.datasets)
+    )
+    require(bool(benchmarks), "--benchmarks is empty")
+    known = dict.fromkeys(recipe for rows in (ROWS, EXTRA_ROWS) for row in rows.values() for recipe in row)
+    for what, names, choices in (
+        ("benchmark", benchmarks, BENCHMARKS),
+        ("objective", objectives, ROWS),
+        ("data set", datasets, BENCHMARKS),
+        ("format", [given.format], tables.FORMATS),
+        ("recipe", recipes if recipes != ["all"] else [], known),
+    ):
+        for name in names:
+            user_choice(what, name, choices)
+    data_dir = str(pathlib.Path(given.data_dir).expanduser().absolute()) if given.data_dir else ""
+    overrides = [_read_override(pair, given.study) for pair in given.override]
+    for option, owner in OPTIONS.items():
+        require(
+            not getattr(given, option) or given.study == owner,
+            f"--{option} is an option of {owner}, not of {given.study}",
+        )
+    require(given.save is None or len(benchmarks) == 1, "--save=DIR holds results of one benchmark: give one at a time")
+    probe_settings: dict[str, probe_requests.Settings] = {}
+    for change in given.set:
+        probe, key, value = probe_requests.read_change(change)
+        probe_settings.setdefault(probe, {})[key] = value
+    options = StudyOptions(
+        root=given.root,
+        objectives=tuple(objectives) or study.objectives,
+        seeds=given.seeds,
+        recipes=tuple(recipes),
+        overrides=(*overrides, *([f"data_dir={data_dir}"] if data_dir else [])),
+        sizes=_read_sizes(given.sizes),
+        datasets=tuple(datasets),
+        data_dir=data_dir,
+        probe_settings=probe_settings,
+    )
+    return Command(given.study, benchmarks, options, given.jobs, given.dry_run, given.slurm, given.format, given.save)
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
     about = "".join(f"  {name:10} {study.about}\n" for name, study in STUDIES.items())
     parser = cli.Parser(
         prog="python -m ucl_jax.reproduce",
@@ -79,42 +152,38 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--datasets", default="", help="table2: other data sets; default those of the paper that are prepared here")
     add("--data_dir", default="", help="the folder of TFDS; default $TFDS_DATA_DIR, else ~/tensorflow_datasets")
     add("--set", action="append", default=[], metavar="PROBE.KEY=VALUE", help="a setting of a probe, repeatable")
-    given = parser.parse_args(argv)
-    study = user_choice("study", given.study, STUDIES)
-    given.benchmarks = words(given.benchmarks)
-    given.objectives = words(given.objectives) or list(study.objectives)
-    require(bool(given.benchmarks), "--benchmarks is empty")
-    for benchmark in given.benchmarks:
-        user_choice("benchmark", benchmark, BENCHMARKS)
-    for objective in given.objectives:
-        user_choice("objective", objective, ROWS)
-    for name in words(given.datasets):
-        user_choice("data set", name, BENCHMARKS)
-    user_choice("format", given.format, tables.FORMATS)
-    recipes = dict.fromkeys(recipe for rows in (ROWS, EXTRA_ROWS) for row in rows.values() for recipe in row)
-    for recipe in words(given.recipes) if given.recipes != "all" else []:
-        user_choice("recipe", recipe, recipes)
-    if given.data_dir:
-        given.data_dir = str(pathlib.Path(given.data_dir).expanduser().absolute())
-        given.override.append(f"data_dir={given.data_dir}")
-    for place, pair in enumerate(given.override):
-        key, equals, _ = pair.partition("=")
-        require(bool(key and equals), f"--override={pair} is not KEY=VALUE")
-        given.override[place] = pair = pair.removeprefix("--config.").removeprefix("config.")
-        key = pair.partition("=")[0]
-        require(key not in VARIED, f"--override={pair}: {key} is what the study varies; use --seeds, --recipes ...")
-        few = given.study == "fewshot" and key in (EXAMPLES, SUBSET)
-        require(not few, f"--override={pair}: fewshot varies it; use --sizes, --seeds")
-    for option, owner in OPTIONS.items():
-        require(
-            not getattr(given, option) or given.study == owner,
-            f"--{option} is an option of {owner}, not of {given.study}",
-        )
-    for change in given.set:
-        probe_requests.check(change)
-    if given.save is not None:
-        require(len(given.benchmarks) == 1, "--save=DIR holds results of one benchmark: give one at a time")
-    return given
+    return parser
+
+
+def _words(text: str) -> list[str]:
+    """Returns the words of a list with commas between, each once."""
+    return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+
+
+def _read_override(pair: str, study: str) -> str:
+    """Returns a value of --override as KEY=VALUE, without a "config." before the key.
+
+    Raises:
+      UsageError: it has another form, or it is a setting that the study varies.
+    """
+    key, equals, _ = pair.partition("=")
+    require(bool(key and equals), f"--override={pair} is not KEY=VALUE")
+    pair = pair.removeprefix("--config.").removeprefix("config.")
+    key = pair.partition("=")[0]
+    require(key not in VARIED, f"--override={pair}: {key} is what the study varies; use --seeds, --recipes ...")
+    few = study == "fewshot" and key in (EXAMPLES, SUBSET)
+    require(not few, f"--override={pair}: fewshot varies it; use --sizes, --seeds")
+    return pair
+
+
+def _read_sizes(text: str) -> tuple[int, ...]:
+    """Returns the numbers of --sizes, with 0 for "all"; raises UsageError where one is no number of images."""
+    words = _words(text)
+    require(
+        all(word == "all" or (word.isdecimal() and len(word) < 10 and int(word)) for word in words),
+        f"--sizes={text} is not numbers of images a task, or all, with commas between",
+    )
+    return tuple(0 if word == "all" else int(word) for word in words)
 
 
 def finished(planned: Sequence[PlannedRun], kept: pathlib.Path | None) -> Runs:
@@ -123,20 +192,25 @@ def finished(planned: Sequence[PlannedRun], kept: pathlib.Path | None) -> Runs:
     return {run: results for run, results in found.items() if results is not None and results.finished}
 
 
-def probe_jobs(given: argparse.Namespace, requests: Sequence[ProbeRequest], runs: Runs) -> list[Job]:
+def probe_jobs(requests: Sequence[ProbeRequest], runs: Runs, data_dir: str) -> list[Job]:
     """Returns the probe processes that are still to run.
 
     A finished run has one for each probe whose records it lacks, and a pair of finished runs has one of its own.
+
+    Args:
+      requests: all probes of the study.
+      runs: the results of finished runs.
+      data_dir: the folder of TFDS; "" for that of the run.
     """
     lacking: dict[tuple, list[ProbeRequest]] = {}
     for request in requests:
         if _ready(request, runs):
             results = runs[request.run]
             last = results.tasks_learned
-            afters = [last] if request.after == "last" else sorted({1, last})
+            afters = sorted({1, last}) if request.first_too else [last]
             if missing := [after for after in afters if record(results, request, after) is None]:
                 lacking.setdefault((*_process(request), tuple(missing)), []).append(request)
-    return [_probe_job(given, together, after) for (*_, after), together in lacking.items()]
+    return [_probe_job(together, after, data_dir) for (*_, after), together in lacking.items()]
 
 
 def _ready(request: ProbeRequest, runs: Runs) -> bool:
@@ -150,19 +224,19 @@ def _process(request: ProbeRequest) -> tuple[PlannedRun, str, str]:
     return request.run, request.probe, request.settings.get("other", "")
 
 
-def _probe_job(given: argparse.Namespace, requests: Sequence[ProbeRequest], after: Sequence[int]) -> Job:
+def _probe_job(requests: Sequence[ProbeRequest], after: Sequence[int], data_dir: str) -> Job:
     """Returns the process for requests that differ in one setting, such as the data set; it gets a list of values."""
     run, probe, other = _process(requests[0])
     values: dict[str, dict[str, None]] = {}
-    for key, value in ((key, value) for request in requests for key, value in request.settings.items() if value):
-        values.setdefault(key, {})[value] = None
+    for key, value in ((key, value) for request in requests for key, value in request.settings.items() if value != ""):
+        values.setdefault(key, {})[probe_requests.as_text(value)] = None
     command = [
         *PROBE,
         f"--workdir={run.folder.absolute()}",
         f"--probes={probe}",
         f"--after={','.join(map(str, after))}",
         *(f"--set={probe}.{key}={','.join(of_key)}" for key, of_key in values.items()),
-        *([f"--data_dir={given.data_dir}"] if given.data_dir else []),
+        *([f"--data_dir={data_dir}"] if data_dir else []),
     ]
     name = f"{probe} of {run.path}" + (f" and {pathlib.PurePath(other).name}" if other else "")
     return Job(name, run.folder, tuple(command), "probe.txt")
@@ -184,21 +258,26 @@ def _probe(jobs: Sequence[Job], slots: Sequence[Slot]) -> dict[str, str]:
     return failed
 
 
-def _with_legend(given: argparse.Namespace, table: Table, pending: int, planned: int) -> Table:
+def _with_legend(options: StudyOptions, table: Table, pending: int, planned: int) -> Table:
     """Returns a table whose legend also tells the changed settings and how many runs are not finished."""
     legend = list(table.legend)
-    if overrides := _overrides(given):
+    if overrides := _overrides(options):
         legend.append(f"Settings changed: {', '.join(overrides)}.")
-    if given.set:
-        legend.append(f"Settings of probes changed: {', '.join(given.set)}.")
+    changed = [
+        f"{probe}.{key}={probe_requests.as_text(value)}"
+        for probe, settings in options.probe_settings.items()
+        for key, value in settings.items()
+    ]
+    if changed:
+        legend.append(f"Settings of probes changed: {', '.join(changed)}.")
     if pending:
         legend.append(f"{pending} of {planned} runs are not finished.")
     return table._replace(legend=legend)
 
 
-def _overrides(given: argparse.Namespace) -> list[str]:
+def _overrides(options: StudyOptions) -> list[str]:
     """Returns the overrides that may change a number."""
-    return [pair for pair in given.override if not pair.startswith(NEUTRAL)]
+    return [pair for pair in options.overrides if not pair.startswith(NEUTRAL)]
 
 
 def _print(table: Table, markup: str) -> None:
@@ -208,17 +287,18 @@ def _print(table: Table, markup: str) -> None:
     print("\n".join(textwrap.fill(line, 116, subsequent_indent="  ") for line in table.legend), flush=True)
 
 
-def _save(given: argparse.Namespace, benchmark: str, report: StudyReport, draw: bool) -> list[pathlib.Path]:
+def _save(command: Command, benchmark: str, report: StudyReport, draw: bool) -> list[pathlib.Path]:
     """Writes the table, the numbers and the figure of a report; returns the files.
 
     They hold no times, so that the same results give the same files.
     """
-    stem = given.root / f"{given.study}-{benchmark}"
+    stem = command.options.root / f"{command.study}-{benchmark}"
     table = report.table
     figure = report.figure if draw else None
     shown = [f"![{figure[-1]}]({stem.name}-figure.png)"] if figure else []
     page = "\n\n".join([f"# {table.title}", tables.render(table, "markdown"), *table.legend, *shown])
-    numbers = {"study": given.study, "benchmark": benchmark, "overrides": _overrides(given), "legend": table.legend}
+    numbers = {"study": command.study, "benchmark": benchmark, "overrides": _overrides(command.options)}
+    numbers |= {"legend": table.legend}
     texts = {
         "md": page,
         "csv": tables.render(table, "csv"),
@@ -228,11 +308,16 @@ def _save(given: argparse.Namespace, benchmark: str, report: StudyReport, draw: 
     for path, text in zip(files, texts.values()):
         write_atomically(path, f"{text}\n")
     if figure is not None:
-        from ucl_jax.results import figures  # its import takes seconds
-
-        name, drawn, title = figure
-        files += figures.STUDY_FIGURES[name](stem.with_name(f"{stem.name}-figure"), drawn, title)
+        kind, drawn, title = figure
+        files += _figures()[kind](stem.with_name(f"{stem.name}-figure"), drawn, title).paths
     return files
+
+
+def _figures() -> dict[str, Callable[[pathlib.Path, Any, str], Picture]]:
+    """Returns the functions that draw the figures of studies, by the name that `StudyReport.figure` has for each."""
+    from ucl_jax.results import probe_figures, run_figures  # imported late, for a plan needs no figure
+
+    return {"few_shot": run_figures.few_shot, "cka": probe_figures.cka, "landscape": probe_figures.landscape}
 
 
 def _print_files(files: Sequence[pathlib.Path]) -> None:
@@ -243,72 +328,77 @@ def _print_files(files: Sequence[pathlib.Path]) -> None:
     print("\nfiles:", *(f"  {stem}{', '.join(of)}" for stem, of in suffixes.items()), sep="\n", flush=True)
 
 
-def _print_plan(given: argparse.Namespace, plan: Plan, requests: Sequence[ProbeRequest], slots: Sequence[Slot]) -> None:
+def _print_plan(command: Command, plan: Plan, requests: Sequence[ProbeRequest], slots: Sequence[Slot]) -> None:
     """Prints which runs are to be trained, how long that takes, and how many probe processes follow."""
-    print(f"{given.study} on {', '.join(given.benchmarks)}, in {given.root}")
-    for objective in given.objectives:
-        if left_out := set(words(given.recipes)) - {"all", *ROWS[objective], *EXTRA_ROWS[objective]}:
+    options = command.options
+    print(f"{command.study} on {', '.join(command.benchmarks)}, in {options.root}")
+    for objective in options.objectives:
+        if left_out := set(options.recipes) - {"all", *ROWS[objective], *EXTRA_ROWS[objective]}:
             print(f"there is no {', '.join(sorted(left_out))} with {objective}")
     print_plan(plan, len(slots))
-    runs = finished(plan.planned, given.save)
+    runs = finished(plan.planned, command.save)
     later = {_process(request) for request in requests if not _ready(request, runs)}
-    if lacking := len(probe_jobs(given, requests, runs)) + len(later):
+    if lacking := len(probe_jobs(requests, runs, options.data_dir)) + len(later):
         kinds = ", ".join(dict.fromkeys(request.probe for request in requests))
         print(f"then {lacking} probe process{'es' if lacking > 1 else ''} ({kinds})", flush=True)
 
 
-def reproduce(given: argparse.Namespace) -> int:
-    """Carries out a checked command line; returns the exit code: 1 where a run or a probe failed.
+def reproduce(command: Command) -> int:
+    """Carries out a command; returns the exit code: 1 where a run or a probe failed.
 
     Raises:
       UsageError: a folder holds a run with other settings, or launch.py or a data set is missing; nothing was started.
       OSError: a file cannot be written; finished runs are kept.
       Stopped: a signal arrived; the runs in progress were saved.
     """
-    study = STUDIES[given.study]
-    of_benchmark = {benchmark: study.plan(given, benchmark) for benchmark in given.benchmarks}
+    study, options, save = STUDIES[command.study], command.options, command.save
+    of_benchmark = {benchmark: study.plan(options, benchmark) for benchmark in command.benchmarks}
     planned = [run for each in of_benchmark.values() for run in each]
-    require(bool(planned), f"--recipes={given.recipes} leaves no run for --objectives={','.join(given.objectives)}")
+    chosen = f"--recipes={','.join(options.recipes)} leaves no run for --objectives={','.join(options.objectives)}"
+    require(bool(planned), chosen)
     check(planned)
-    requests = study.requests(given, planned)
-    for change in given.set:
-        probe, used = change.partition(".")[0], sorted({request.probe for request in requests})
-        require(probe in used, f"--set={change}: {given.study} uses {', '.join(used) or 'no probe'}, not {probe}")
-    slots = make_slots(given.jobs)
-    plan = make_plan(planned, given.root, given.save)
-    _print_plan(given, plan, requests, slots)
-    unprepared = _unprepared(given, plan)
-    if given.dry_run or given.slurm:
+    requests = study.requests(options, planned)
+    used = sorted({request.probe for request in requests})
+    for probe, changed in options.probe_settings.items():
+        wrong = (
+            f"--set={probe}.{next(iter(changed))}: {command.study} uses {', '.join(used) or 'no probe'}, not {probe}"
+        )
+        require(probe in used, wrong)
+    slots = make_slots(command.jobs)
+    plan = make_plan(planned, options.root, save)
+    _print_plan(command, plan, requests, slots)
+    unprepared = _unprepared(options, plan)
+    if command.dry_run or command.slurm:
         print("".join(f"note: {message}\n" for message in unprepared), end="")
-    if given.dry_run:
+    if command.dry_run:
         return 0
-    given.root.mkdir(parents=True, exist_ok=True)
-    if given.save:
-        given.save.mkdir(parents=True, exist_ok=True)
-    if given.slurm:
-        return _slurm(given, plan)
+    options.root.mkdir(parents=True, exist_ok=True)
+    if save:
+        save.mkdir(parents=True, exist_ok=True)
+    if command.slurm:
+        return _slurm(command, plan)
     require(not unprepared, "; ".join(unprepared))
     try:
         failed = train(plan, slots)
     finally:  # also when the study is stopped
-        if given.save:
-            keep_results(planned, given.save)
-    failed |= _probe(probe_jobs(given, requests, finished(planned, given.save)), slots)
+        if save:
+            keep_results(planned, save)
+    failed |= _probe(probe_jobs(requests, finished(planned, save), options.data_dir), slots)
     files = []
     for benchmark, own in of_benchmark.items():
-        runs = finished(own, given.save)
-        report = study.report(given, own, runs)
-        report = report._replace(table=_with_legend(given, report.table, len(own) - len(runs), len(own)))
-        _print(report.table, given.format)
-        files += _save(given, benchmark, report, draw=bool(runs))
+        runs = finished(own, save)
+        report = study.report(options, own, runs)
+        report = report._replace(table=_with_legend(options, report.table, len(own) - len(runs), len(own)))
+        _print(report.table, command.markup)
+        files += _save(command, benchmark, report, draw=bool(runs))
     _print_files(files)
     print_failures(failed)
     return 1 if failed else 0
 
 
-def _unprepared(given: argparse.Namespace, plan: Plan) -> list[str]:
+def _unprepared(options: StudyOptions, plan: Plan) -> list[str]:
     """Returns a message for each data set that missing runs need and that is not prepared on this machine."""
-    changed = dict(pair.split("=", 1) for pair in given.override)
+    changed = dict(pair.split("=", 1) for pair in options.overrides)
     if not plan.missing or "benchmark.tfds_name" in changed:
         return []
     from ucl_jax.data import tfds_source  # imported late, for TFDS takes a second
@@ -322,13 +412,13 @@ def _unprepared(given: argparse.Namespace, plan: Plan) -> list[str]:
     return messages
 
 
-def _slurm(given: argparse.Namespace, plan: Plan) -> int:
+def _slurm(command: Command, plan: Plan) -> int:
     """Writes the script of the missing runs and prints what to do with it; returns the exit code."""
     if not plan.missing:
         print("every run is finished: the same command without --slurm makes the table")
         return 0
-    path = given.root / f"reproduce-{given.study}.sh"
-    write_atomically(path, slurm_script(f"reproduce-{given.study}", plan.missing, given.jobs))
+    path = command.options.root / f"reproduce-{command.study}.sh"
+    write_atomically(path, slurm_script(f"reproduce-{command.study}", plan.missing, command.jobs))
     print(f"submit it:  sbatch {path}")
     print("then the same command without --slurm runs the probes and makes the table")
     return 0
@@ -337,9 +427,9 @@ def _slurm(given: argparse.Namespace, plan: Plan) -> int:
 @cli.returns_exit_code
 def main(argv: Sequence[str]) -> int:
     """Carries out the command and returns its exit code."""
-    given = parse(argv)
+    command = parse(argv)
     try:
-        return reproduce(given)
+        return reproduce(command)
     except OSError as error:
         raise UsageError(f"cannot write {error.filename}: {error.strerror}; take another --root") from error
 

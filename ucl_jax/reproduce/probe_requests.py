@@ -1,9 +1,9 @@
-"""Requests of a study: which probes a run needs, with which settings, and whether its results have them already."""
+"""Says which probes a study needs of a run, with which settings, and finds those that its results have already."""
 
 from __future__ import annotations
 
-import argparse
 import pathlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ucl_jax.errors import require, user_choice
@@ -14,31 +14,33 @@ from ucl_jax.settings import PROBE_SETTINGS, read_value
 if TYPE_CHECKING:
     from ucl_jax.results.schema import Record, RunResult
 
-# Probe -> setting -> value, as it is written for --set, which can change it. A record of a run counts for a study only
-# if it has all of these settings with these values. They repeat the defaults of `ucl_jax.probes`, which imports JAX.
-SETTINGS: dict[str, dict[str, str]] = {
+Settings = dict[str, Any]  # the settings of one probe
+# Probe -> its settings, which --set can change. A record of a run counts for a study only if it has all of these
+# settings with these values. They repeat the defaults of `ucl_jax.probes`, which imports JAX. Where a probe has a list,
+# of which it makes a record for each value, a study has one value.
+SETTINGS: dict[str, Settings] = {
     "ood": {
         "dataset": "available",
-        "train_images": "0",  # all of them
-        "test_images": "0",
+        "train_images": 0,  # all of them
+        "test_images": 0,
         "k": "run",
-        "temperature": "0.1",
-        "penalties": "0.0001,0.001,0.01,0.1,1.0,10.0,100.0,1000.0,10000.0,100000.0",
-        "seed": "0",
+        "temperature": 0.1,
+        "penalties": (0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0, 100000.0),
+        "seed": 0,
     },
     "loss_landscape": {
         "loss": "classifier",  # the paper's
-        "task": "0",
-        "points": "11",
-        "span": "1.0",
-        "images": "256",
-        "seed": "0",
+        "task": 0,
+        "points": 11,
+        "span": 1.0,
+        "images": 256,
+        "seed": 0,
     },
-    "cka": {"other": "", "images": "1024", "batch_size": "256", "seed": "0"},
+    "cka": {"other": "", "images": 1024, "batch_size": 256, "seed": 0},
 }
 FIXED_SETTINGS = ("dataset", "other")  # settings that a study decides, and that --set cannot change
 # Benchmark -> settings that differ there. Digits is meant for two cores, where all images would take hours.
-BENCHMARK_SETTINGS = {"digits": {"ood": {"train_images": "5000", "test_images": "1000"}}}
+BENCHMARK_SETTINGS = {"digits": {"ood": {"train_images": 5000, "test_images": 1000}}}
 
 
 class ProbeRequest(NamedTuple):
@@ -46,42 +48,49 @@ class ProbeRequest(NamedTuple):
 
     run: the run.
     probe: the probe's name.
-    settings: all of its settings, as they are written for --set.
-    after: `--after` of `ucl_jax.probe`, "last" or "first,last"; a probe of the whole run ignores it.
+    settings: all of its settings.
+    first_too: whether the record is needed after the first task as well as after the last; a probe of the whole run
+      ignores it.
     """
 
     run: PlannedRun
     probe: str
-    settings: dict[str, str]
-    after: str = "last"
+    settings: Settings
+    first_too: bool = False
 
 
-def settings(given: argparse.Namespace, probe: str, benchmark: str) -> dict[str, str]:
-    """Returns the settings of a request: those of SETTINGS and BENCHMARK_SETTINGS, changed as --set says."""
-    changed = (change.partition("=")[::2] for change in given.set)
-    own = {key.partition(".")[2]: value for key, value in changed if key.partition(".")[0] == probe}
-    return SETTINGS[probe] | BENCHMARK_SETTINGS.get(benchmark, {}).get(probe, {}) | own
+def settings(probe: str, benchmark: str, changed: Mapping[str, Settings]) -> Settings:
+    """Returns the settings of a request: those of SETTINGS and BENCHMARK_SETTINGS, changed by `changed[probe]`."""
+    return SETTINGS[probe] | BENCHMARK_SETTINGS.get(benchmark, {}).get(probe, {}) | changed.get(probe, {})
 
 
-def check(change: str) -> None:
-    """Checks a value of --set.
+def read_change(change: str) -> tuple[str, str, Any]:
+    """Reads a value of --set, and returns the probe, the key and the value of the setting.
 
     Args:
       change: PROBE.KEY=VALUE.
 
     Raises:
-      UsageError: it has another form, there is no such setting, or the study decides it.
+      UsageError: it has another form, there is no such setting, the value is out of range, or the study decides it.
     """
-    target, _, value = change.partition("=")
+    target, _, words = change.partition("=")
     probe, _, key = target.partition(".")
-    require(bool(key and value), f"--set={change} is not PROBE.KEY=VALUE")
+    require(bool(key and words), f"--set={change} is not PROBE.KEY=VALUE")
     default = user_choice(f"setting of {probe}", key, user_choice("probe to set", probe, SETTINGS))
     require(key not in FIXED_SETTINGS, f"--set={change}: the study sets that; see --datasets")
-    require(
-        "," in default or "," not in value,
-        f"--set={change}: a study has one {key} at a time; give one, and run it again with the other",
-    )
-    read_value(f"{probe}.{key}", PROBE_SETTINGS[probe][key], value)
+    value = read_value(f"{probe}.{key}", PROBE_SETTINGS[probe][key], words)
+    if isinstance(value, tuple) and not isinstance(default, tuple):
+        require(
+            len(value) == 1,
+            f"--set={change}: a study has one {key} at a time; give one, and run it again with the other",
+        )
+        (value,) = value
+    return probe, key, value
+
+
+def as_text(value: Any) -> str:
+    """Returns the value of a setting as --set takes it."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def record(results: RunResult, request: ProbeRequest, after: int) -> Record | None:
@@ -96,14 +105,13 @@ def record(results: RunResult, request: ProbeRequest, after: int) -> Record | No
       after: the number of tasks that the network has learned.
     """
 
-    def same(key: str, here: str, of_record: dict[str, Any]) -> bool:
+    def same(key: str, here: Any, of_record: Settings) -> bool:
         if key not in of_record:
             return False
         there = of_record[key]
         if key == "other":
             return pathlib.PurePath(there).parts[-2:] == pathlib.PurePath(here).parts[-2:]
-        there = there if isinstance(there, list) else [there]
-        return [*map(_number_or_word, there)] == [*map(_number_or_word, here.split(","))]
+        return (tuple(there) if isinstance(there, list) else there) == here
 
     def complete(found: Record) -> bool:
         values = found.values
@@ -118,14 +126,6 @@ def record(results: RunResult, request: ProbeRequest, after: int) -> Record | No
         and all(same(key, here, each.settings) for key, here in request.settings.items())
     ]
     return found[-1] if found else None
-
-
-def _number_or_word(value: Any) -> float | str:
-    """Returns a setting as a number where it is one, so that "1" and 1.0 are equal."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return str(value)
 
 
 def values(group: RunGroup, request: ProbeRequest, after: int | None = None) -> dict[int, Any]:

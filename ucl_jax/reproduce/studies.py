@@ -6,7 +6,7 @@ plan is made at once.
 
 from __future__ import annotations
 
-import argparse
+import pathlib
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.errors import require
 from ucl_jax.reproduce import probe_requests
-from ucl_jax.reproduce.plan import PlannedRun
-from ucl_jax.reproduce.probe_requests import ProbeRequest
+from ucl_jax.reproduce.plan import PlannedRun, config_of
+from ucl_jax.reproduce.probe_requests import ProbeRequest, Settings
 from ucl_jax.results import compare, tables
-from ucl_jax.results.compare import RunGroup
+from ucl_jax.results.compare import PROBE_TITLES, RunGroup
 from ucl_jax.results.paper import DATASETS, TABLE1, TABLE2, Value
 from ucl_jax.results.tables import Table, make_frame, mean_and_deviation, with_deviation
 
 if TYPE_CHECKING:
     from ucl_jax.results.records import CkaValues
-    from ucl_jax.results.schema import RunResult
+    from ucl_jax.results.schema import ProbeName, RunResult
 
 UNLABELLED = ("finetune", "si", "der", "lump", "multitask", "pnn")
 # Objective -> recipes: the rows of the paper's Table 1, and further ones that the paper does not have.
@@ -47,8 +47,32 @@ FEWSHOT_SIZES = {"digits": (10, 25, 50, 100)}
 # Benchmark -> number of all training images a task, the mean where tasks differ.
 ALL_IMAGES = {"digits": 288, "mnist": 12000, "fashion_mnist": 12000, "svhn_cropped": 14651}
 ALL_IMAGES |= {"cifar10": 10000, "cifar100": 2500, "tiny_imagenet": 2500}
-Given = argparse.Namespace  # the checked command line, see `parse` of `ucl_jax.reproduce.__main__`
 Runs = Mapping[PlannedRun, "RunResult"]  # the results of finished runs
+
+
+class StudyOptions(NamedTuple):
+    """What a person chose about a study.
+
+    root: the folder of all that is written.
+    objectives: names of objectives, each a key of ROWS.
+    seeds: how many seeds: 0 .. seeds - 1.
+    recipes: names of recipes; () for those of the study's table in the paper, and ("all",) for all of an objective.
+    overrides: KEY=VALUE each, settings of every run.
+    sizes: numbers of training images a task in few-shot runs, 0 for all; () for the default ones.
+    datasets: the data sets of Table 2; () for those of the paper that are prepared on this machine.
+    data_dir: the folder of TFDS; "" for the default one.
+    probe_settings: probe -> settings of it that are not as in `probe_requests.SETTINGS`.
+    """
+
+    root: pathlib.Path
+    objectives: tuple[str, ...]
+    seeds: int
+    recipes: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = ()
+    datasets: tuple[str, ...] = ()
+    data_dir: str = ""
+    probe_settings: Mapping[str, Settings] = {}
 
 
 class StudyReport(NamedTuple):
@@ -56,7 +80,8 @@ class StudyReport(NamedTuple):
 
     table: means and deviations over seeds.
     numbers: the same numbers for JSON, with the values of all seeds.
-    figure: a key of `ucl_jax.results.figures.STUDY_FIGURES`, what it draws, and the title; None for no figure.
+    figure: its kind ("few_shot", "cka" or "landscape", functions of `ucl_jax.results`), what it draws, and its title;
+      None for no figure.
     """
 
     table: Table
@@ -69,79 +94,71 @@ class Study(NamedTuple):
 
     about: what it shows, in a line of the command's help.
     objectives: the objectives that it has by default.
-    plan: a function (command line, benchmark) -> the runs that it needs.
-    report: a function (command line, these runs, results of those that are finished) -> its report.
-    requests: a function (command line, these runs) -> the probes that it needs of them.
+    plan: a function (options, benchmark) -> the runs that it needs.
+    report: a function (options, these runs, results of those that are finished) -> its report.
+    requests: a function (options, these runs) -> the probes that it needs of them.
     """
 
     about: str
     objectives: tuple[str, ...]
-    plan: Callable[[Given, str], list[PlannedRun]]
-    report: Callable[[Given, Sequence[PlannedRun], Runs], StudyReport]
-    requests: Callable[[Given, Sequence[PlannedRun]], list[ProbeRequest]] = lambda given, planned: []
+    plan: Callable[[StudyOptions, str], list[PlannedRun]]
+    report: Callable[[StudyOptions, Sequence[PlannedRun], Runs], StudyReport]
+    requests: Callable[[StudyOptions, Sequence[PlannedRun]], list[ProbeRequest]] = lambda options, planned: []
 
 
-def words(text: str) -> list[str]:
-    """Returns the words of a list with commas between, each once."""
-    return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
-
-
-def _planned_run(given: Given, benchmark: str, recipe: str, objective: str, seed: int, examples: int = 0) -> PlannedRun:
-    """Returns a run with its folder under --root; it trains on `examples` images a task, 0 for all of them.
+def _planned_run(
+    options: StudyOptions, benchmark: str, recipe: str, objective: str, seed: int, examples: int = 0
+) -> PlannedRun:
+    """Returns a run with its folder under the root; it trains on `examples` images a task, 0 for all of them.
 
     Where it does not train on all of them, each seed has a subset of its own.
     """
     own = (f"{EXAMPLES}={examples}", f"{SUBSET}=-1") if examples else ()
     name = f"{recipe}-{objective}-seed{seed}" + (f"-examples{examples}" if examples else "")
-    return PlannedRun(name, given.root / benchmark / name, benchmark, recipe, objective, seed, (*own, *given.override))
+    folder = options.root / benchmark / name
+    return PlannedRun(name, folder, benchmark, recipe, objective, seed, (*own, *options.overrides))
 
 
-def _recipes(given: Given, objective: str, default: Sequence[str]) -> list[str]:
-    """Returns the recipes of an objective: `default`; all, those of `default` first; or those that --recipes names."""
+def _recipes(options: StudyOptions, objective: str, default: Sequence[str]) -> list[str]:
+    """Returns the recipes of an objective: `default`; all, those of `default` first; or those that were chosen."""
     known = ROWS[objective] + EXTRA_ROWS[objective]
-    if given.recipes == "all":
+    if options.recipes == ("all",):
         return list(dict.fromkeys((*default, *known)))
-    return [recipe for recipe in words(given.recipes) if recipe in known] if given.recipes else list(default)
+    return [recipe for recipe in options.recipes or default if recipe in known]
 
 
 def _grid(
-    rows: Mapping[str, Sequence[str]], sizes: Callable[[Given, str], list[int]] = lambda given, benchmark: [0]
-) -> Callable[[Given, str], list[PlannedRun]]:
+    rows: Mapping[str, Sequence[str]], sizes: Callable[[StudyOptions, str], list[int]] = lambda options, benchmark: [0]
+) -> Callable[[StudyOptions, str], list[PlannedRun]]:
     """Returns a function that plans a run for each objective, recipe, seed and number of images.
 
     The default rows come first, one seed after the other, so that a study that is stopped has whole rows.
 
     Args:
       rows: objective -> recipes by default.
-      sizes: a function (command line, benchmark) -> numbers of training images a task, 0 for all.
+      sizes: a function (options, benchmark) -> numbers of training images a task, 0 for all.
     """
-    return lambda given, benchmark: [
-        _planned_run(given, benchmark, recipe, objective, seed, examples)
+    return lambda options, benchmark: [
+        _planned_run(options, benchmark, recipe, objective, seed, examples)
         for more in (False, True)
-        for seed in range(given.seeds)
-        for objective in given.objectives
-        for recipe in _recipes(given, objective, rows[objective])
+        for seed in range(options.seeds)
+        for objective in options.objectives
+        for recipe in _recipes(options, objective, rows[objective])
         if (recipe not in rows[objective]) == more
-        for examples in sizes(given, benchmark)
+        for examples in sizes(options, benchmark)
     ]
 
 
-def _sizes(given: Given, benchmark: str) -> list[int]:
+def _sizes(options: StudyOptions, benchmark: str) -> list[int]:
     """Returns the numbers of training images a task in few-shot runs, in ascending order; 0, for all, is the last.
 
     Raises:
-      UsageError: --sizes has something else than numbers below that of all images, and "all".
+      UsageError: a chosen number is not below that of all images.
     """
-    if not given.sizes:
-        return [*FEWSHOT_SIZES.get(benchmark, (100, 200, 500)), 0]
-    asked, full = words(given.sizes), ALL_IMAGES[benchmark]
-    require(
-        all(word == "all" or (word.isdecimal() and len(word) < 10 and int(word)) for word in asked),
-        f"--sizes={given.sizes} is not numbers of images a task, or all, with commas between",
-    )
-    sizes = sorted({0 if word == "all" else int(word) for word in asked}, key=lambda size: size or full)
+    full = ALL_IMAGES[benchmark]
+    sizes = options.sizes or (*FEWSHOT_SIZES.get(benchmark, (100, 200, 500)), 0)
     require(all(size < full for size in sizes), f"{benchmark} has {full} images a task: --sizes=all")
-    return sizes
+    return sorted(sizes, key=lambda size: size or full)
 
 
 def _about_paper(benchmark: str, table: Mapping[tuple, Any]) -> str:
@@ -149,9 +166,9 @@ def _about_paper(benchmark: str, table: Mapping[tuple, Any]) -> str:
     return compare.WITHIN if any(key[0] == benchmark for key in table) else f"The paper has no {benchmark}."
 
 
-def _groups(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> list[RunGroup]:
+def _groups(options: StudyOptions, planned: Sequence[PlannedRun], runs: Runs) -> list[RunGroup]:
     """Returns groups of finished runs, in the order of the plan; runs of one group may differ in their images too."""
-    ordered = sorted(planned, key=lambda run: given.objectives.index(run.objective))
+    ordered = sorted(planned, key=lambda run: options.objectives.index(run.objective))
     order = list(dict.fromkeys((run.objective, run.recipe) for run in ordered))
     ordered.sort(key=lambda run: order.index((run.objective, run.recipe)))
     return compare.groups_of([runs[run] for run in ordered if run in runs], but={EXAMPLES, SUBSET})
@@ -161,6 +178,11 @@ def _if_complete(function: Callable[[Sequence[float]], float], values: Sequence[
     """Returns function(values); None where a value is missing, as of a network whose loss is not finite."""
     known = compare.all_known(values)
     return None if known is None else function(known)
+
+
+def _definition(planned: Sequence[PlannedRun]) -> str:
+    """Returns the definition of forgetting of a study's runs, which all have the same overrides."""
+    return config_of(planned[0])["eval.forgetting"]
 
 
 def _row(group: RunGroup) -> dict[str, Any]:
@@ -173,17 +195,17 @@ def _means(of_seeds: Iterable[Sequence[float | None]]) -> list[float | None]:
     return [number for values in of_seeds for number in mean_and_deviation(values)]
 
 
-SIGNED = {"difference": "+.2f"}
+KNN_PROBES: tuple[ProbeName, ...] = ("knn_task", "knn_all")
 
 
-def _report_table1(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> StudyReport:
+def _report_table1(options: StudyOptions, planned: Sequence[PlannedRun], runs: Runs) -> StudyReport:
     """Reports accuracy and forgetting by kNN, beside the paper's Table 1."""
-    names = ("accuracy", "forgetting")
-    head = [column for name in names for column in tables.beside_columns(name)]
-    columns = ["objective", "recipe", "n", *head, *with_deviation("all classes", "its forgetting")]
+    names, definition = ("accuracy", "forgetting"), _definition(planned)
+    task_names, all_names = ((PROBE_TITLES[probe], compare.forgetting_title(probe, definition)) for probe in KNN_PROBES)
+    head = [column for name, what in zip(task_names, names) for column in tables.beside_columns(name, what)]
+    columns = ["objective", "recipe", "n", *head, *with_deviation(*all_names)]
     rows, numbers = [], []
-    for group in _groups(given, planned, runs):
-        definition = compare.forgetting_definition(group.runs)
+    for group in _groups(options, planned, runs):
         task = compare.scores(group.runs, "knn_task", definition)
         whole = compare.scores(group.runs, "knn_all", definition)
         paper = TABLE1.get(group.key, (None, None))
@@ -194,12 +216,14 @@ def _report_table1(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> S
         numbers.append({**_row(group), "seeds": compare.seeds(group.runs), **measured})
     benchmark = planned[0].benchmark
     legend = [
-        "accuracy: kNN within the task, in %; forgetting in points; all classes: kNN over all classes seen, and its "
-        "forgetting. Mean±unbiased deviation over n seeds.",
+        f"kNN: average accuracy in %. Forgetting: by the definition {definition}, in points. Mean±unbiased deviation "
+        "over n seeds. The paper's numbers, the differences and what is within are of kNN within the task.",
         _about_paper(benchmark, TABLE1),
         *([SEEN_ROWS] if compare.seen_rows_only(runs.values()) else []),
     ]
-    return StudyReport(Table(f"Table 1 on {benchmark}", make_frame(columns, rows), 2, legend, SIGNED), numbers)
+    return StudyReport(
+        Table(f"Table 1 on {benchmark}", make_frame(columns, rows), 2, legend, tables.signed(*names)), numbers
+    )
 
 
 def _against(ours: Sequence[float | None], theirs: Value | None) -> dict[str, Any] | None:
@@ -208,19 +232,19 @@ def _against(ours: Sequence[float | None], theirs: Value | None) -> dict[str, An
     return compared and compared._asdict()
 
 
-def datasets(given: Given, benchmark: str) -> list[str]:
-    """Returns the other data sets: those of --datasets, else those of the paper that are prepared on this machine.
+def datasets(options: StudyOptions, benchmark: str) -> list[str]:
+    """Returns the other data sets: the chosen ones, else those of the paper that are prepared on this machine.
 
     Raises:
       UsageError: none of the paper's is prepared.
     """
-    if given.datasets:
-        return words(given.datasets)
+    if options.datasets:
+        return list(options.datasets)
     from ucl_jax.data import prepare  # imports TFDS, which no other study needs
 
     known = [name for name in DATASETS if name != benchmark]
-    ready = [name for name in known if prepare.find_prepared(BENCHMARKS[name].tfds_name, given.data_dir)]
-    folder = prepare.resolve_data_dir(given.data_dir)
+    ready = [name for name in known if prepare.find_prepared(BENCHMARKS[name].tfds_name, options.data_dir)]
+    folder = prepare.resolve_data_dir(options.data_dir)
     require(
         bool(ready),
         f"none of {', '.join(known)} is prepared in {folder}: python -m ucl_jax.data.prepare mnist, then again; "
@@ -229,22 +253,27 @@ def datasets(given: Given, benchmark: str) -> list[str]:
     return ready
 
 
-def _request_ood(given: Given, planned: Sequence[PlannedRun]) -> list[ProbeRequest]:
+def _settings(options: StudyOptions, probe: str, benchmark: str) -> Settings:
+    """Returns the settings of a probe on a benchmark."""
+    return probe_requests.settings(probe, benchmark, options.probe_settings)
+
+
+def _request_ood(options: StudyOptions, planned: Sequence[PlannedRun]) -> list[ProbeRequest]:
     """Returns a request for each run and other data set."""
-    others = {benchmark: datasets(given, benchmark) for benchmark in dict.fromkeys(run.benchmark for run in planned)}
+    others = {benchmark: datasets(options, benchmark) for benchmark in dict.fromkeys(run.benchmark for run in planned)}
     return [
-        ProbeRequest(run, "ood", probe_requests.settings(given, "ood", run.benchmark) | {"dataset": dataset})
+        ProbeRequest(run, "ood", _settings(options, "ood", run.benchmark) | {"dataset": dataset})
         for run in planned
         for dataset in others[run.benchmark]
     ]
 
 
-def _report_table2(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> StudyReport:
+def _report_table2(options: StudyOptions, planned: Sequence[PlannedRun], runs: Runs) -> StudyReport:
     """Reports accuracy on other data sets by kNN, beside the paper's Table 2."""
-    request_of = {request.settings["dataset"]: request for request in _request_ood(given, planned[:1])}
-    head = [column for name in request_of for column in tables.beside_columns(name)]
+    request_of = {request.settings["dataset"]: request for request in _request_ood(options, planned[:1])}
+    head = [column for name in request_of for column in tables.beside_columns(name, name)]
     rows, numbers, seen = [], [], {}
-    for group in _groups(given, planned, runs):
+    for group in _groups(options, planned, runs):
         beside, values = [], {}
         for name, request in request_of.items():
             found = probe_requests.values(group, request)
@@ -267,22 +296,23 @@ def _report_table2(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> S
         _about_paper(benchmark, TABLE2),
     ]
     frame = make_frame(["objective", "recipe", "n", *head], rows)
-    return StudyReport(Table(f"Table 2, trained on {benchmark}", frame, 2, legend, SIGNED), numbers)
+    table = Table(f"Table 2, trained on {benchmark}", frame, 2, legend, tables.signed(*request_of))
+    return StudyReport(table, numbers)
 
 
-def _report_fewshot(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> StudyReport:
+def _report_fewshot(options: StudyOptions, planned: Sequence[PlannedRun], runs: Runs) -> StudyReport:
     """Reports accuracy and forgetting by the number of training images, and how much accuracy fewer images cost."""
-    benchmark = planned[0].benchmark
-    sizes = _sizes(given, benchmark)
+    benchmark, definition = planned[0].benchmark, _definition(planned)
+    sizes = _sizes(options, benchmark)
     heads = [str(size) if size else f"all ({ALL_IMAGES[benchmark]})" for size in sizes]
     accuracy_heads, forgetting_heads = (with_deviation(*(f"{letter}, {w}" for w in heads)) for letter in "AF")
     rows, numbers, series, apart = [], [], {}, []
     lost_of: dict[str, list[float]] = {}
-    for group in _groups(given, planned, runs):
+    for group in _groups(options, planned, runs):
         points: list[dict[str, Any]] = []
         for size in sizes:
             of_size = [run for run in group.runs if run.examples_per_task == size]
-            accuracy, forgetting = compare.scores(of_size, "knn_task", compare.forgetting_definition(group.runs))
+            accuracy, forgetting = compare.scores(of_size, "knn_task", definition)
             point = {"images": size or ALL_IMAGES[benchmark], "accuracy": accuracy, "forgetting": forgetting}
             points.append({**point, "seeds": compare.seeds(of_size)})
         accuracies, forgotten = ([p[key] for p in points] for key in ("accuracy", "forgetting"))
@@ -314,31 +344,31 @@ def _report_fewshot(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> 
     return StudyReport(Table(f"Few-shot training on {benchmark} (fig. 2)", frame, 2, legend), numbers, figure)
 
 
-def pairs(given: Given) -> dict[str, tuple[tuple[str, str], tuple[str, str]]]:
+def pairs(options: StudyOptions) -> dict[str, tuple[tuple[str, str], tuple[str, str]]]:
     """Returns the pairs of runs in fig. 3: name -> (recipe, objective) of both.
 
     A pair is of two unsupervised runs (UCL-UCL), two supervised ones (SCL-SCL), or one of each.
     """
     found = {}
-    unlabelled = [objective for objective in given.objectives if objective != "supervised"]
+    unlabelled = [objective for objective in options.objectives if objective != "supervised"]
     for objective in unlabelled:
         found[f"UCL-UCL, {objective}"] = ("finetune", objective), ("lump", objective)
-    if "supervised" in given.objectives:
+    if "supervised" in options.objectives:
         found["SCL-SCL"] = ("finetune", "supervised"), ("si", "supervised")
         for objective in unlabelled:
             found[f"UCL-SCL, {objective}"] = ("lump", objective), ("finetune", "supervised")
     return found
 
 
-def _cka_runs(given: Given, benchmark: str) -> list[PlannedRun]:
+def _cka_runs(options: StudyOptions, benchmark: str) -> list[PlannedRun]:
     """Plans the runs of the pairs of fig. 3; raises UsageError for --recipes, and for a single seed."""
-    require(not given.recipes, "cka compares fixed pairs of runs: leave --recipes out, and choose by --objectives")
-    require(given.seeds > 1, f"cka compares runs of different seeds: --seeds={given.seeds} must be at least 2")
-    wanted = dict.fromkeys(one for pair in pairs(given).values() for one in pair)
-    return [_planned_run(given, benchmark, *one, seed) for seed in range(given.seeds) for one in wanted]
+    require(not options.recipes, "cka compares fixed pairs of runs: leave --recipes out, and choose by --objectives")
+    require(options.seeds > 1, f"cka compares runs of different seeds: --seeds={options.seeds} must be at least 2")
+    wanted = dict.fromkeys(one for pair in pairs(options).values() for one in pair)
+    return [_planned_run(options, benchmark, *one, seed) for seed in range(options.seeds) for one in wanted]
 
 
-def _named_requests(given: Given, planned: Sequence[PlannedRun]) -> list[tuple[str, ProbeRequest]]:
+def _named_requests(options: StudyOptions, planned: Sequence[PlannedRun]) -> list[tuple[str, ProbeRequest]]:
     """Returns the requests of cka by name: "" for a run compared with itself, else the name of a pair of runs.
 
     A pair has a request for each seed of its first run. The second run has the next seed, 0 after the last: two runs of
@@ -346,30 +376,30 @@ def _named_requests(given: Given, planned: Sequence[PlannedRun]) -> list[tuple[s
     """
 
     def request(run: PlannedRun, other: str) -> ProbeRequest:
-        return ProbeRequest(run, "cka", probe_requests.settings(given, "cka", run.benchmark) | {"other": other})
+        return ProbeRequest(run, "cka", _settings(options, "cka", run.benchmark) | {"other": other})
 
     at = {(run.benchmark, run.recipe, run.objective, run.seed): run for run in planned}
     across = [
         (name, request(at[benchmark, *one, seed], str(at[benchmark, *two, following].folder.absolute())))
-        for name, (one, two) in pairs(given).items()
+        for name, (one, two) in pairs(options).items()
         for benchmark, seed in dict.fromkeys((run.benchmark, run.seed) for run in planned)
-        for following in [(seed + 1) % given.seeds]
+        for following in [(seed + 1) % options.seeds]
         if (benchmark, *one, seed) in at and (benchmark, *two, following) in at
     ]
     return [*(("", request(run, "")) for run in planned), *across]
 
 
-def _request_cka(given: Given, planned: Sequence[PlannedRun]) -> list[ProbeRequest]:
+def _request_cka(options: StudyOptions, planned: Sequence[PlannedRun]) -> list[ProbeRequest]:
     """Returns the comparisons of each run with itself and of the pairs of runs."""
-    return [request for _, request in _named_requests(given, planned)]
+    return [request for _, request in _named_requests(options, planned)]
 
 
-def _report_cka(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> StudyReport:
+def _report_cka(options: StudyOptions, planned: Sequence[PlannedRun], runs: Runs) -> StudyReport:
     """Reports how alike the last networks of two runs are, stage by stage."""
     found: dict[str, list[CkaValues]] = {}
     seeds: dict[str, list[int]] = {}
     own = {}
-    for name, request in _named_requests(given, [run for run in planned if run in runs]):
+    for name, request in _named_requests(options, [run for run in planned if run in runs]):
         results = runs[request.run]
         if (kept := probe_requests.record(results, request, results.tasks_learned)) is None:
             continue
@@ -387,18 +417,18 @@ def _report_cka(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> Stud
     rows: list[list[Any]] = []
     numbers: list[dict[str, Any]] = []
     for name, of_seeds in found.items():
-        first, second = (f"{recipe}, {objective}" for recipe, objective in pairs(given)[name])
+        first, second = (f"{recipe}, {objective}" for recipe, objective in pairs(options)[name])
         stages = {stage: [values.cka[stage][-1][-1] for values in of_seeds] for stage in names}
         distance = [values.l2[-1][-1] if values.l2 else None for values in of_seeds]
         rows.append([name, first, second, len(of_seeds), *_means([*stages.values(), distance])])
-        following = [(seed + 1) % given.seeds for seed in seeds[name]]
+        following = [(seed + 1) % options.seeds for seed in seeds[name]]
         of_both = {"seeds": seeds[name], "second_seeds": following}
         numbers.append({"pair": name, "first": first, "second": second, **of_both, "cka": stages, "l2": distance})
     benchmark = planned[0].benchmark
     legend = [
         f"Linear CKA of two networks after the last task, on test images of {benchmark}, stage by stage; mean±unbiased "
         "deviation over n seeds of the first run. 1: the same up to rotation and scale.",
-        f"The second run has the next seed, {given.seeds - 1} being followed by 0: runs of one seed start from the "
+        f"The second run has the next seed, {options.seeds - 1} being followed by 0: runs of one seed start from the "
         "same weights and see the same batches.",
         "stem: the maps after its convolution, normalisation and ReLU; in the paper's figure after the convolution.",
         "l2 distance: of the parameters of the two backbones; - for backbones of different widths, which have none. "
@@ -413,19 +443,17 @@ def _report_cka(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> Stud
     return StudyReport(Table(f"CKA on {benchmark} (fig. 3)", frame, 3, legend), numbers, figure)
 
 
-def _request_landscape(given: Given, planned: Sequence[PlannedRun]) -> list[ProbeRequest]:
+def _request_landscape(options: StudyOptions, planned: Sequence[PlannedRun]) -> list[ProbeRequest]:
     """Returns a request for the loss around each run's networks after the first and after the last task."""
     probe = "loss_landscape"
-    return [
-        ProbeRequest(run, probe, probe_requests.settings(given, probe, run.benchmark), "first,last") for run in planned
-    ]
+    return [ProbeRequest(run, probe, _settings(options, probe, run.benchmark), first_too=True) for run in planned]
 
 
-def _report_landscape(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> StudyReport:
+def _report_landscape(options: StudyOptions, planned: Sequence[PlannedRun], runs: Runs) -> StudyReport:
     """Reports the first task's loss at and around the networks after the first and after the last task."""
-    request = _request_landscape(given, planned[:1])[0]
+    request = _request_landscape(options, planned[:1])[0]
     rows, numbers, panels = [], [], {}
-    for group in _groups(given, planned, runs):
+    for group in _groups(options, planned, runs):
         last = group.runs[0].tasks_learned
         for after, learned in {"first": 1, "last": last}.items() if last > 1 else [("last", 1)]:
             found = probe_requests.values(group, request, learned)

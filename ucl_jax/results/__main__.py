@@ -5,15 +5,22 @@ python -m ucl_jax.report runs/* --out=report/                           # one pa
 python -m ucl_jax.report --seeds --format=markdown results/*.json      # mean and deviation over seeds
 """
 
+from __future__ import annotations
+
+import contextlib
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from ucl_jax import cli
-from ucl_jax.errors import require, user_choice
+from ucl_jax.errors import UsageError, require, user_choice
 from ucl_jax.evaluation.accuracy_matrix import FORGETTING
-from ucl_jax.results import compare, figures, page, tables
+from ucl_jax.results import compare, page, run_figures, tables
 from ucl_jax.results.load import load_results
+
+if TYPE_CHECKING:
+    from ucl_jax.results.schema import RunResult
 
 
 def _is_page(out: str) -> bool:
@@ -31,6 +38,24 @@ def _is_page(out: str) -> bool:
     return True
 
 
+@contextlib.contextmanager
+def _usage_error(advice: str) -> Iterator[None]:
+    """Turns a ValueError of the block, which is about the runs that were given, into a UsageError with advice."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(f"{error}; {advice}") from error
+
+
+def _definition(runs: Sequence[RunResult], given: str | None) -> str:
+    """Returns the definition of forgetting: that of --forgetting, else that of the runs' configs."""
+    if given is not None:
+        user_choice("definition of forgetting", given, FORGETTING)
+        return given
+    with _usage_error("choose one, --forgetting=DEFINITION"):
+        return compare.forgetting_definition(runs)
+
+
 @cli.returns_exit_code
 def main(argv: Sequence[str]) -> int:
     """Prints the table of runs; with --out, also draws their average accuracies or writes a page about them."""
@@ -42,21 +67,26 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--out", help="NAME.png: a plot of average accuracy, all runs in one; a folder: a page")
     arguments = parser.parse_args(argv)
     user_choice("format", arguments.format, tables.FORMATS)
-    if arguments.forgetting is not None:
-        user_choice("definition of forgetting", arguments.forgetting, FORGETTING)
     as_page = arguments.out is not None and _is_page(arguments.out)
     runs = [load_results(workdir) for workdir in arguments.runs]
+    definition = _definition(runs, arguments.forgetting)
     if arguments.seeds:
-        table = tables.of_seeds(runs, arguments.forgetting)
+        with _usage_error("give --seeds only runs that differ in their seed, each once"):
+            table = tables.of_seeds(runs, definition)
     else:
-        table = tables.every_run(runs, compare.forgetting_definition(runs, arguments.forgetting))
+        table = tables.every_run(runs, definition)
     text = tables.render(table, arguments.format)
     written = []
     if as_page:
         sources = [page.load_source(workdir) for workdir in arguments.runs]
-        written = [f"page: {page.write_page(pathlib.Path(arguments.out), sources, arguments.forgetting)}"]
+        try:
+            with _usage_error("give each run once"):
+                path = page.write_page(pathlib.Path(arguments.out), sources, definition)
+        except OSError as error:
+            raise UsageError(f"cannot write a page to {arguments.out}: {error.strerror}; give another --out") from error
+        written = [f"page: {path}"]
     elif arguments.out is not None:
-        figures.plot_average_accuracy(pathlib.Path(arguments.out), runs)
+        run_figures.plot_average_accuracy(pathlib.Path(arguments.out), runs)
         written = [f"plot: {arguments.out}"]
     # Another program may read a table that is not plain text from stdout, so other lines go to stderr then.
     print(text)

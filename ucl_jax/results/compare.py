@@ -1,4 +1,4 @@
-"""Compares runs: which form a group, what they are called, in which settings they differ, how near the paper they are.
+"""Compares runs: which form a group, what each is called, in which settings they differ, how near the paper they are.
 
 Its functions take `ucl_jax.results.schema.RunResult` and read no files. Accuracy and forgetting are computed from the
 saved matrices, so that another definition of forgetting needs no new run.
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ucl_jax.errors import UsageError, require, user_choice
+from ucl_jax.errors import check_argument
 from ucl_jax.evaluation import accuracy_matrix
 from ucl_jax.results import paper
 
@@ -27,6 +27,19 @@ PROBE_TITLES: dict[ProbeName, str] = {
     "head_task": "head within the task",
     "head_all": "head over all classes seen",
 }
+
+
+def forgetting_title(probe: ProbeName, definition: str, seen_rows: bool = False) -> str:
+    """Returns the name of forgetting, such as "forgetting (max) by kNN within the task".
+
+    Args:
+      probe: a key of PROBE_TITLES.
+      definition: a key of `accuracy_matrix.FORGETTING`.
+      seen_rows: whether accuracies from before a task was learned are missing, see `seen_rows_only`.
+    """
+    return f"forgetting ({definition}{' of seen rows' if seen_rows else ''}) by {PROBE_TITLES[probe]}"
+
+
 # Config keys, or the beginnings of such, that change no number: runs of one group may differ in them.
 NEUTRAL = ("data_dir", "compilation_cache", "log.", "checkpoint.")
 # Config keys, or the beginnings of such, that do not affect the untrained network and its evaluation.
@@ -81,7 +94,7 @@ class RunGroup(NamedTuple):
 
 
 def probes_of(runs: Sequence[RunResult]) -> list[ProbeName]:
-    """Returns the names of the probes that any of the runs has, in the order of PROBE_TITLES."""
+    """Returns the names of the runs' own probes that any of the runs has, in the order of PROBE_TITLES."""
     return [name for name in PROBE_TITLES if any(name in run.probes for run in runs)]
 
 
@@ -129,17 +142,14 @@ def chance(runs: Sequence[RunResult], probe: ProbeName) -> float:
     return next(run.probes[probe].chance for run in runs if probe in run.probes)
 
 
-def forgetting_definition(runs: Sequence[RunResult], given: str | None = None) -> str:
-    """Returns the definition of forgetting to use: the given one, else that of the runs' configs.
+def forgetting_definition(runs: Sequence[RunResult]) -> str:
+    """Returns the definition of forgetting that the configs of all runs name, a key of `accuracy_matrix.FORGETTING`.
 
     Raises:
-      UsageError: there is no such definition, or none is given and the runs have different ones.
+      ValueError: the runs have different ones.
     """
-    names = [given] if given else list(dict.fromkeys(run.config["eval"]["forgetting"] for run in runs))
-    require(
-        len(names) == 1, f"the runs differ in eval.forgetting ({', '.join(names)}); choose one, --forgetting=DEFINITION"
-    )
-    user_choice("definition of forgetting", names[0], accuracy_matrix.FORGETTING)
+    names = list(dict.fromkeys(run.config["eval"]["forgetting"] for run in runs))
+    check_argument(len(names) == 1, f"the runs differ in eval.forgetting ({', '.join(names)})")
     return names[0]
 
 
@@ -281,15 +291,12 @@ def require_same_config(runs: Sequence[RunResult], but: Collection[str] = ()) ->
     """Checks that runs differ only in their seed, the keys of `but`, and settings that change no number.
 
     Raises:
-      UsageError: they differ in another setting; names the first one.
+      ValueError: they differ in another setting; names the first one.
     """
     settings = [own_settings(run, but) for run in runs]
     if keys := differing_keys(settings):
         values = ", ".join(str(own.get(keys[0])) for own in settings)
-        raise UsageError(
-            f"runs of {runs[0].name} and others of its row differ in {keys[0]} ({values}); "
-            "give only runs that differ in their seed"
-        )
+        raise ValueError(f"runs of {runs[0].name} and others of its row differ in {keys[0]} ({values})")
 
 
 # The paper.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import pathlib
-import re
 import shlex
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -16,11 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ucl_jax.errors import UsageError
 from ucl_jax.evaluation import accuracy_matrix
 from ucl_jax.files import write_atomically
-from ucl_jax.results import compare, figures, tables
+from ucl_jax.results import compare, drawing, probe_figures, run_figures, tables
 from ucl_jax.results.compare import PROBE_TITLES, RunGroup, run_names
+from ucl_jax.results.drawing import Picture
 from ucl_jax.results.load import load_results, read_metrics
 from ucl_jax.results.tables import Table
 
@@ -44,7 +43,7 @@ class Source(NamedTuple):
 
 
 Block = dict[str, Any]  # what a macro of the template takes: the kind of the block, and its content
-Draw = Callable[..., Block]
+Draw = Callable[..., Block]  # see `_drawer`
 
 
 def load_source(workdir: pathlib.Path) -> Source:
@@ -64,7 +63,7 @@ def load_source(workdir: pathlib.Path) -> Source:
     )
 
 
-def write_page(folder: pathlib.Path, sources: Sequence[Source], forgetting: str | None = None) -> pathlib.Path:
+def write_page(folder: pathlib.Path, sources: Sequence[Source], definition: str) -> pathlib.Path:
     """Writes the page to folder/index.html, and returns that path. Other files in the folder stay.
 
     The accuracy matrices of all runs are drawn to folder/figures beside it, with their numbers.
@@ -72,21 +71,18 @@ def write_page(folder: pathlib.Path, sources: Sequence[Source], forgetting: str 
     Args:
       folder: is made where it is missing.
       sources: the runs.
-      forgetting: a definition of forgetting; None for that of the runs' configs.
+      definition: of forgetting, a key of `accuracy_matrix.FORGETTING`.
 
     Raises:
-      UsageError: the folder cannot be written to; one run is given twice; the runs' definitions of forgetting differ.
+      ValueError: two runs have the same settings and the same seed.
+      OSError: the folder cannot be written to.
     """
-    text = build(sources, compare.forgetting_definition([s.results for s in sources], forgetting))
-    path = folder / "index.html"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text)
-        runs = [source.results for source in sources]
-        for probe in compare.probes_of(runs):
-            figures.accuracy_matrices(folder / "figures" / f"accuracy_matrices-{probe}", runs, probe)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}; give another --out") from error
+    text, path = build(sources, definition), folder / "index.html"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, text)
+    runs = [source.results for source in sources]
+    for probe in compare.probes_of(runs):
+        run_figures.accuracy_matrices(folder / "figures" / f"accuracy_matrices-{probe}", runs, probe)
     return path
 
 
@@ -98,7 +94,7 @@ def build(sources: Sequence[Source], definition: str) -> str:
       definition: of forgetting, a key of `accuracy_matrix.FORGETTING`.
 
     Raises:
-      UsageError: two runs have the same settings and the same seed.
+      ValueError: two runs have the same settings and the same seed.
     """
     runs = [source.results for source in sources]
     groups, names = compare.groups_of(runs, {"eval.forgetting"}), run_names(runs)
@@ -221,7 +217,7 @@ def _curves(groups: Sequence[RunGroup], draw: Draw) -> list[Block]:
             runs_of = {group.recipe: group.runs for group in members}
             pictures.append(
                 draw(
-                    figures.average_accuracy,
+                    run_figures.average_accuracy,
                     runs_of,
                     probe,
                     PROBE_TITLES[probe],
@@ -243,7 +239,7 @@ def _losses(groups: Sequence[RunGroup], sources: Sequence[Source], draw: Draw) -
         if records_of := {name: kept for name, kept in records_of.items() if kept}:
             alt = f"Training loss over steps, {family}: {', '.join(records_of)}"
             pictures.append(
-                draw(figures.losses, records_of, family, order, caption=f"{family}; a line for each run", alt=alt)
+                draw(run_figures.losses, records_of, family, order, caption=f"{family}; a line for each run", alt=alt)
             )
     return _pictures(pictures)
 
@@ -289,7 +285,7 @@ def _heat(value: float, chance: float) -> dict[str, str] | None:
 
     colour = colormaps["viridis"](float(np.clip((value - chance) / (100 - chance), 0, 1)))
     shade = "#" + "".join(f"{round(255 * part):02x}" for part in colour[:3])
-    return {"text": f"{value:.1f}", "shade": shade, "ink": figures.ink(colour)}
+    return {"text": f"{value:.1f}", "shade": shade, "ink": drawing.ink(colour)}
 
 
 def _analysis(groups: Sequence[RunGroup], runs: Mapping[str, RunResult], draw: Draw) -> list[Block]:
@@ -299,10 +295,10 @@ def _analysis(groups: Sequence[RunGroup], runs: Mapping[str, RunResult], draw: D
     pictures = []
     for name, run in runs.items():
         for record in run.analysis:
-            if title := figures.record_title(record):
-                note = figures.record_note(record)
+            if title := probe_figures.record_title(record):
+                note = probe_figures.record_note(record)
                 said = f"{name}: {title}" + (f". {note}" if note else "")
-                pictures.append(draw(figures.draw_record, record, caption=said, alt=said))
+                pictures.append(draw(probe_figures.draw_record, record, caption=said, alt=said))
     return [*blocks, *([_heading("Pictures"), *_pictures(pictures)] if pictures else [])]
 
 
@@ -349,13 +345,16 @@ def _duration(seconds: float) -> str:
 
 
 def _drawer(folder: pathlib.Path) -> Draw:
-    """Returns a function that calls a function of `figures`, which writes into `folder`, and returns the picture."""
+    """Returns a function (figure, *arguments, caption, alt) -> a picture of the page.
+
+    `figure` is a function of `run_figures` or `probe_figures`; it draws `arguments` into `folder`.
+    """
     count = iter(range(10**9))
 
     def draw(figure: Callable, *arguments, caption: str, alt: str) -> Block:
-        paths = figure(folder / str(next(count)), *arguments)
-        svg = next(path for path in paths if path.suffix == ".svg")
-        return _picture(svg.read_bytes(), "svg+xml", caption, alt)
+        picture: Picture = figure(folder / str(next(count)), *arguments)
+        _, svg, _, _ = picture.paths
+        return _picture(svg.read_bytes(), "svg+xml", caption, alt, picture.width > WIDE)
 
     return draw
 
@@ -363,14 +362,13 @@ def _drawer(folder: pathlib.Path) -> Draw:
 WIDE = 450  # points; a phone cannot show the whole of a wider picture
 
 
-def _picture(data: bytes, kind: str, caption: str, alt: str) -> Block:
+def _picture(data: bytes, kind: str, caption: str, alt: str, wide: bool = False) -> Block:
     """Returns a picture of the page, which holds its data; `kind` is "png" or "svg+xml"."""
-    size = re.search(rb'<svg[^>]* width="([0-9.]+)pt"', data[:4000])
     return {
         "source": f"data:image/{kind};base64,{base64.b64encode(data).decode()}",
         "caption": caption,
         "alt": alt,
-        "wide": bool(size and float(size[1]) > WIDE),
+        "wide": wide,
     }
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ucl_jax.errors import require, user_choice
+from ucl_jax.errors import argument_choice, check_argument
 from ucl_jax.results import compare, paper
 from ucl_jax.results.compare import PROBE_TITLES, RunGroup
 
@@ -90,10 +90,12 @@ def render(table: Table, markup: str = "text") -> str:
     LaTeX is a plain `tabular` with \\hline that needs no package. In CSV a deviation has a column of its own, and the
     cell of a missing number is empty.
 
+    In plain text, which a terminal shows, a long name of a column has several lines.
+
     Raises:
-      UsageError: there is no such markup.
+      ValueError: there is no such markup.
     """
-    return user_choice("format", markup, FORMATS)(table)
+    return argument_choice("markup", markup, FORMATS)(table)
 
 
 def shown(table: Table) -> DataFrame:
@@ -127,15 +129,23 @@ def _texts(column: Series, form: str) -> list[str]:
     return ["-" if missing else text(value) for value, missing in zip(column, column.isna())]
 
 
-def _tabulate(table: Table, style: str, change: Callable[[str], str] = str) -> str:
-    """Returns a table in a style of `tabulate`; `change` is applied to the text of every cell."""
+def _tabulate(table: Table, style: str, change: Callable[[str], str] = str, widest: int | None = None) -> str:
+    """Returns a table in a style of `tabulate`.
+
+    Args:
+      table: the table.
+      style: the name of the style.
+      change: is applied to the text of every cell and to the name of every column.
+      widest: the most letters in a line of a column's name; None for any number.
+    """
     from tabulate import tabulate
 
     frame = shown(table)
     numbers = len(frame.columns) - table.words
     return tabulate(
         frame.map(change).values.tolist(),
-        [change(name) for name in frame.columns],
+        list(map(change, frame.columns)),
+        maxheadercolwidths=widest,
         tablefmt=style,
         disable_numparse=True,
         colalign=("left",) * table.words + ("right",) * numbers if len(frame) else None,
@@ -150,7 +160,7 @@ def _csv(table: Table) -> str:
 
 
 FORMATS: dict[str, Callable[[Table], str]] = {
-    "text": lambda table: _tabulate(table, "simple"),
+    "text": lambda table: _tabulate(table, "simple", widest=20),
     "markdown": lambda table: _tabulate(table, "pipe", lambda cell: cell.replace("|", "\\|")),
     # Plain LaTeX has no "±" and prints "|" as a dash; tabulate's description of the columns has no "|" to be spared.
     "latex": lambda table: _tabulate(table, "latex").replace("±", r"$\pm$").replace("|", r"\textbar{}"),
@@ -182,7 +192,7 @@ def every_run(runs: Sequence[RunResult], definition: str) -> Table:
     return Table("", make_frame(["", *with_deviation(*_header(runs, probes, definition))], rows))
 
 
-def of_seeds(runs: Sequence[RunResult], forgetting: str | None = None) -> Table:
+def of_seeds(runs: Sequence[RunResult], definition: str) -> Table:
     """Makes the table of average accuracy and forgetting with a row for each objective and recipe.
 
     The runs of a row differ in their seed alone. The deviation is the unbiased one; the column n is the number of runs.
@@ -191,22 +201,29 @@ def of_seeds(runs: Sequence[RunResult], forgetting: str | None = None) -> Table:
 
     Args:
       runs: results of one benchmark.
-      forgetting: a definition of forgetting; None for that of the runs' configs.
+      definition: of forgetting, a key of `accuracy_matrix.FORGETTING`.
 
     Raises:
-      UsageError: runs of a row differ in more than their seed, or do not differ at all.
+      ValueError: runs of a row differ in more than their seed and `eval.forgetting`, or two have one seed.
     """
-    definition = compare.forgetting_definition(runs, forgetting)
     of_rows: dict[tuple[str, str], list[RunResult]] = {}
     for run in runs:
         of_rows.setdefault((run.objective, run.recipe), []).append(run)
     for members in of_rows.values():
-        compare.require_same_config(members, {"eval.forgetting"} if forgetting else ())
+        compare.require_same_config(members, {"eval.forgetting"})
     return _seeds("", [RunGroup("", *key, members) for key, members in of_rows.items()], definition)
 
 
 def against_paper(groups: Sequence[RunGroup], definition: str) -> list[Table]:
-    """Makes a table for each benchmark, as `of_seeds` does, with the paper's numbers beside those of the same probe."""
+    """Makes a table for each benchmark, as `of_seeds` does, with the paper's numbers beside those of the same probe.
+
+    Args:
+      groups: groups of runs of any benchmarks.
+      definition: of forgetting, a key of `accuracy_matrix.FORGETTING`.
+
+    Raises:
+      ValueError: two runs of a group have one seed.
+    """
     names = dict.fromkeys(group.benchmark for group in groups)
     return [
         _seeds(name, [group for group in groups if group.benchmark == name], definition, beside=True) for name in names
@@ -223,13 +240,13 @@ def _seeds(title: str, groups: Sequence[RunGroup], definition: str, beside: bool
         return [*words, *cells[:4], *(theirs if beside else ()), *cells[4:]]
 
     header = with_deviation(*_header(runs, probes, definition))
-    papers = with_deviation("the paper's accuracy", "the paper's forgetting")
+    papers = with_deviation(PAPER.format("accuracy"), PAPER.format("forgetting"))
     columns = row(["objective", "recipe", "n"], header, papers)
     for objective in dict.fromkeys(group.objective for group in groups):
         of_objective = [group for group in groups if group.objective == objective]
         for group in of_objective:
             own = compare.seeds(group.runs)
-            require(len(set(own)) == len(own), f"two runs of {group.name} have one seed: {own}; give each run once")
+            check_argument(len(set(own)) == len(own), f"two runs of {group.name} have one seed: {own}")
             pending = sum(not run.finished for run in group.runs)
             recipe = group.recipe + (f", {pending} not finished" if pending else "")
             theirs = compare.paper_row(group, groups) or (None, None)
@@ -244,14 +261,12 @@ def _seeds(title: str, groups: Sequence[RunGroup], definition: str, beside: bool
 
 
 def _header(runs: Sequence[RunResult], probes: Sequence[ProbeName], definition: str) -> list[str]:
-    """Returns the columns of each probe: its title, and "forgetting" with what is unusual about it."""
+    """Returns the columns of each probe: those of its average accuracy and of its forgetting."""
 
-    def forgetting(probe: str) -> str:
-        notes = [definition] if definition != "max" else []
+    def forgetting(probe: ProbeName) -> str:
         # Over all classes seen a task has no entry before it is learned, whatever is evaluated.
         known = probe.endswith("_task") and definition != "first"
-        notes += ["seen rows"] if known and compare.seen_rows_only(runs) else []
-        return f"forgetting ({', '.join(notes)})" if notes else "forgetting"
+        return compare.forgetting_title(probe, definition, known and compare.seen_rows_only(runs))
 
     return [name for probe in probes for name in (PROBE_TITLES[probe], forgetting(probe))]
 
@@ -267,13 +282,34 @@ def _without_forgetting(values_of_probes: Iterable[Sequence[float | None]]) -> l
     return [number for values in values_of_probes for number in (*mean_and_deviation(values), None, None)]
 
 
-def beside_columns(name: str) -> list[str]:
-    """Returns the names of the columns that `beside` fills, for numbers of a name."""
-    return [*with_deviation(name, "paper"), "difference", "within"]
+PAPER, DIFFERENCE = "the paper's {}", "difference of {}"
+
+
+def beside_columns(name: str, what: str) -> list[str]:
+    """Returns the names of the columns that `beside` fills.
+
+    Args:
+      name: of the column with our numbers.
+      what: these numbers are, in a word for the names of the other columns.
+    """
+    return [*with_deviation(name, PAPER.format(what)), DIFFERENCE.format(what), f"{what} within"]
+
+
+def signed(*what: str) -> dict[str, str]:
+    """Returns the formats of the columns of differences, `Table.formats`, for the same words as `beside_columns`."""
+    return {DIFFERENCE.format(word): "+.2f" for word in what}
 
 
 def beside(ours: Sequence[float | None], theirs: paper.Value | None) -> list[Any]:
-    """Returns our mean and the paper's with their deviations, the difference, and whether it is within the spread."""
+    """Returns what the columns of `beside_columns` hold.
+
+    These are our mean and deviation, the paper's mean and deviation, the difference of the means, and whether it is
+    within the spread of both; None for what is missing.
+
+    Args:
+      ours: our numbers, one a run; None where a run has none.
+      theirs: the paper's; None where it has none.
+    """
     compared = compare.compare_with_paper(ours, theirs)
     judged = (compared.difference, compared.within) if compared else (None, None)
     return [*mean_and_deviation(ours), *(theirs or (None, None)), *judged]

@@ -38,8 +38,22 @@ class Origin(NamedTuple):
     overrides: Mapping[str, Any] = {}
 
 
-def commit() -> str | None:
-    """Returns the git commit of this code, with `+changes` if files differ from it; None outside a git checkout."""
+class Commit(NamedTuple):
+    """The state of the code. As text it is "SHA", or "SHA+changes".
+
+    sha: the git commit, 40 hexadecimal digits.
+    changed: whether tracked files differ from that commit.
+    """
+
+    sha: str
+    changed: bool
+
+    def __str__(self) -> str:
+        return self.sha + ("+changes" if self.changed else "")
+
+
+def commit() -> Commit | None:
+    """Returns the git commit of this code; None outside a git checkout."""
     root = pathlib.Path(__file__).parent.parent.parent
 
     def git(*arguments):
@@ -48,7 +62,7 @@ def commit() -> str | None:
         ).stdout.strip()
 
     try:
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+        return Commit(git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no")))
     except (OSError, subprocess.CalledProcessError):
         return None
 

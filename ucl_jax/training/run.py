@@ -23,7 +23,7 @@ from ucl_jax.errors import Stopped, UsageError, require, usage_errors
 from ucl_jax.evaluation import accuracy_matrix, evaluators
 from ucl_jax.files import disk_errors
 from ucl_jax.interop import torch_weights
-from ucl_jax.results import figures
+from ucl_jax.results import run_figures
 from ucl_jax.results.load import read_results
 from ucl_jax.training import parallel
 from ucl_jax.training.build import (
@@ -113,7 +113,7 @@ def _carry_out(config: ConfigDict, workdir: pathlib.Path, origin: Origin) -> Run
     """Reads the config of a run, and makes from it all that `_Run` needs."""
     if (finished := finished_results(config, workdir)) is not None:
         print(f"the run in {workdir} is finished; nothing to do but to draw its plots again", flush=True)
-        figures.plot_run(workdir)
+        run_figures.plot_run(workdir)
         return finished
     require(
         not config.log.wandb or importlib.util.find_spec("wandb") is not None,
@@ -226,7 +226,7 @@ class _Run:
                 self._handle(event)
             results = self._results(self._random_init(), finished=True)
         results = self._write(results)
-        figures.plot_run(self.workdir)
+        run_figures.plot_run(self.workdir)
         return results
 
     def _handle(self, event: Event) -> None:
@@ -266,13 +266,14 @@ class _Run:
         """Reads the metrics of the oldest pending step, checks that they are finite, and records them.
 
         Raises:
-          UsageError: the loss, the gradient norm or the parameter norm is not finite.
+          UsageError: the loss, the gradient norm or the parameter norm is not finite; diverged.json tells where.
         """
         values = {name: float(value) for name, value in jax.device_get(done.metrics).items()}
         wrong = [name for name in ("loss", "grad_norm", "param_norm") if not math.isfinite(values[name])]
         if wrong:
             self.checkpoints.wait()
             kept = self.checkpoints.latest_step
+            write_json(self.workdir / "diverged.json", {"task": done.task, "step": done.step})  # for programs
             raise UsageError(
                 f"training diverged in task {done.task + 1}, step {done.step} "
                 f"({', '.join(f'{name} is {values[name]}' for name in wrong)}): "
@@ -338,7 +339,7 @@ class _Run:
         if stored is not None:
             batch, filled = jax.device_get(stored(event.state.memory))
             path = self.workdir / "plots" / f"buffer_task{event.task + 1}.png"
-            figures.plot_buffer(path, batch.image[filled], batch.label[filled], self.stream.classes)
+            run_figures.plot_buffer(path, batch.image[filled], batch.label[filled], self.stream.classes)
 
     def _random_init(self) -> MatrixRows | None:
         """Computes the rows of all tasks for the network before training; None if the settings do not ask for them."""
@@ -394,7 +395,7 @@ class _Run:
             argument=self.origin.argument,
             overrides=dict(self.origin.overrides),
             command=self.origin.command,
-            commit=commit(),
+            commit=str(at) if (at := commit()) else None,
             versions=versions(),
             device=device_name(self.devices),
             seconds=self._seconds(),

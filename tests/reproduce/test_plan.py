@@ -1,0 +1,63 @@
+"""Tests plans: how long runs take, and the script for Slurm."""
+
+import pytest
+
+from tests import run_results
+from tests.pretended import write_results
+from ucl_jax.errors import UsageError
+from ucl_jax.reproduce import plan
+from ucl_jax.reproduce.plan import PlannedRun, Times, check, duration, time_left
+
+
+def test_a_script_for_slurm_quotes_what_the_shell_would_eat(tmp_path):
+    run = PlannedRun("a", tmp_path / "b c", "digits", "lump", "simsiam", 0, ("augment.mean=(1,2,3)",))
+    text = plan.slurm_script("x", [run], 1)
+    assert "'--config.augment.mean=(1,2,3)'" in text
+    assert f"'--workdir={tmp_path}/b c'" in text
+
+
+def result(benchmark="digits", objective="simsiam", recipe="lump", examples=0, seconds=10.0, finished=True):
+    few = {"benchmark.examples_per_task": examples}
+    more = {"settings": few, "seconds": seconds, "finished": finished}
+    return run_results.result(recipe, benchmark=benchmark, objective=objective, **more)
+
+
+def test_the_time_left_is_that_of_the_nearest_runs(tmp_path):
+    def planned(benchmark="cifar10", recipe="lump", objective="simsiam", *overrides):
+        return PlannedRun("n", tmp_path, benchmark, recipe, objective, 0, overrides)
+
+    times = Times({})
+    assert times.estimate(planned()) is None
+    assert times.estimate(planned("digits")) == plan.MEASURED["digits"]
+    assert time_left(times, [planned(), planned("digits")], {}, 1) == "time not known until a first run is finished"
+    times.add(result("cifar10", "supervised", "si", seconds=1000.0))
+    times.add(result("cifar10", "simsiam", "si", seconds=100.0))
+    times.add(result("cifar10", "simsiam", "lump", seconds=40.0))
+    times.add(result("cifar10", "simsiam", "lump", seconds=60.0))
+    times.add(result("cifar10", "simsiam", "lump", seconds=9999.0, finished=False))
+    few = "benchmark.examples_per_task=100"
+    times.add(result("cifar10", "simsiam", "lump", examples=100, seconds=5.0))
+    assert times.estimate(planned("cifar10", "lump", "simsiam", few)) == 5.0
+    assert times.estimate(planned()) == 50.0
+    assert times.estimate(planned("cifar10", "der")) == pytest.approx((100 + 40 + 60 + 5) / 4)
+    assert times.estimate(planned("cifar10", "der", "barlow_twins")) == pytest.approx((1000 + 100 + 40 + 60 + 5) / 5)
+    assert times.estimate(planned("cifar100")) is None
+    # Four runs of 50 s on two processors, 30 s of one run done, take 170 / 2 s, and never less than the longest run.
+    four = [planned()._replace(name=name) for name in "abcd"]
+    assert time_left(times, four, {"cifar10/a": 30.0}, 2) == "about 85 s"
+    assert time_left(times, four, {}, 16) == "about 50 s"
+    assert [duration(s) for s in (40, 600, 12600)] == ["40 s", "10 min", "3.5 h"]
+
+
+def test_times_are_those_of_the_finished_runs_under_the_root(fake):
+    write_results(fake / "runs", "digits", "simsiam", "si", 0, [[89.0, None], [86.0, 90.0]], seconds=30.0)
+    write_results(fake / "runs", "digits", "simsiam", "si", 1, [[89.0, None], [86.0, 90.0]], seconds=50.0)
+    (fake / "runs/digits/si-simsiam-seed7").mkdir()
+    (fake / "runs/digits/si-simsiam-seed7/results.json").write_text("damaged")
+    assert Times.of(fake / "runs").estimate(PlannedRun("n", fake, "digits", "si", "simsiam", 3)) == 40.0
+
+
+def test_without_launch_py_it_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "LAUNCH", tmp_path / "launch.py")
+    with pytest.raises(UsageError, match=r"launch\.py is not there"):
+        check([])

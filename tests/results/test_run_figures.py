@@ -1,0 +1,48 @@
+"""Tests pictures of runs: that colours show the numbers, and that no run is missing."""
+
+import json
+import re
+
+import matplotlib
+
+from tests.pictures import RUNS, run, share
+from ucl_jax.results import run_figures
+
+
+def test_matrices_of_several_runs_have_one_scale(tmp_path):
+    """Checks that all matrices share a scale from the lowest chance to 100, on which 50 is darkest."""
+    low, high = run("a", [[50.0]]), run("b", [[100.0]])
+    run_figures.accuracy_matrices(tmp_path / "m", [low, high], "knn_task")
+    viridis = matplotlib.colormaps["viridis"]
+    assert share(tmp_path / "m.png", viridis(0.0)) > 8
+    assert share(tmp_path / "m.png", viridis(1.0)) > 8
+    run_figures.accuracy_matrices(tmp_path / "none", [low, high], "head_all")
+    assert json.loads((tmp_path / "none.json").read_text())["runs"] == []
+
+
+def names_in(path):
+    """Returns the texts of an SVG picture that name runs; texts are drawn as paths with comments."""
+    return [text for text in re.findall("<!-- (.*?) -->", path.read_text()) if "simsiam" in text or "untrained" in text]
+
+
+def test_no_run_vanishes_from_the_picture(tmp_path):
+    runs = [
+        run(
+            "lump",
+            [[accuracy, None], [80.0, 97.0]],
+            settings={"benchmark.examples_per_task": images},
+            random_init=initial,
+        )
+        for accuracy, images, initial in ((90.0, 0, [60.0, 70.0]), (91.0, 50, [20.0, 30.0]))
+    ]
+    run_figures.plot_average_accuracy(tmp_path / "a.svg", runs)
+    assert names_in(tmp_path / "a.svg") == [
+        "lump, all training images (simsiam, seed 0)",
+        "lump, benchmark.examples_per_task=50 (simsiam, seed 0)",
+        "untrained network, all training images, all tasks",
+        "untrained network, benchmark.examples_per_task=50, all tasks",
+    ]
+    drawn = json.loads(run_figures.accuracy_matrices(tmp_path / "m", runs, "knn_task").paths[2].read_text())["runs"]
+    assert [one["name"] for one in drawn] == names_in(tmp_path / "a.svg")[:2]
+    run_figures.plot_average_accuracy(tmp_path / "b.svg", [RUNS[0], run("lump", [[70.0, None]], seed=1)])
+    assert names_in(tmp_path / "b.svg")[2:] == ["untrained network, all tasks"]

@@ -1,0 +1,157 @@
+"""Holds what the pictures of `run_figures` and `probe_figures` share: their style, their parts, and how they are saved.
+
+The colours suit colour-blind readers. Matplotlib is imported by the first picture, so that a program that draws none
+does not wait for it.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import json
+import math
+import pathlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+# Okabe and Ito 2008, without yellow, which is too pale for lines. More lines than colours have other marks and dashes.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+GREYS: tuple[dict[str, Any], ...] = (
+    {"ls": "-.", "color": "0.6"},
+    {"ls": (0, (1, 3)), "color": "0.3"},
+    {"ls": (0, (6, 3)), "color": "0.75"},
+)
+MARKS, DASHES = "osD^vPX", ("-", "--", "-.", ":")
+SAVE: dict[str, Any] = {"dpi": 130, "bbox_inches": "tight", "pad_inches": 0.1}
+# Names come from configs: a dollar sign in one must not start a formula.
+STYLE: dict[Any, Any] = {"svg.hashsalt": "ucl_jax", "text.parse_math": False, "svg.fonttype": "path"}
+Rows = Sequence[Sequence[Any]]
+
+
+def styled(draw: Callable) -> Callable:
+    """Returns a function that calls `draw` with Matplotlib set up as STYLE says."""
+
+    @functools.wraps(draw)
+    def wrapped(*arguments, **keywords):
+        from matplotlib import rc_context
+
+        with rc_context(STYLE):
+            return draw(*arguments, **keywords)
+
+    return wrapped
+
+
+def heat(axis, values: np.ndarray, rows: Sequence, columns: Sequence, norm, form: str):
+    """Draws a heat map with its numbers, dark on light or light on dark, and returns the image."""
+    image = axis.imshow(values, norm=norm, cmap="viridis")
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            colour = ink(image.cmap(norm(value)))
+            axis.text(column, row, form.format(value), ha="center", va="center", fontsize=8, color=colour)
+    axis.set_xticks(range(len(columns)), list(columns))
+    axis.set_yticks(range(len(rows)), list(rows))
+    return image
+
+
+def ink(colour: Sequence[float]) -> str:
+    """Returns black or white, whichever is easier to read on a colour of red, green and blue in 0..1 (WCAG 2.1)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
+    return "#000000" if float(np.dot([0.2126, 0.7152, 0.0722], linear)) > 0.179 else "#ffffff"
+
+
+def lines(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Returns colour, dashes and mark for the line of each name; the first 28 differ from each other."""
+    styles = {}
+    for number, name in enumerate(names):
+        turn, place = divmod(number, len(COLOURS))
+        dashes, mark = DASHES[turn % len(DASHES)], MARKS[number % len(MARKS)]
+        styles[name] = {"color": COLOURS[place], "ls": dashes, "lw": 1.6, "marker": mark, "ms": 4.5}
+    return styles
+
+
+def legend(figure, axis) -> None:
+    """Puts the legend below the axes, where it hides no line."""
+    handles, labels = axis.get_legend_handles_labels()
+    if labels:
+        figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=9)
+
+
+def new_figure(width: float, height: float):
+    """Returns an empty figure of a size in inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def make_norm(low: float, high: float, logarithmic: bool = False):
+    """Returns Matplotlib's norm that maps values from `low` to `high` to 0..1."""
+    from matplotlib.colors import LogNorm, Normalize
+
+    return (LogNorm if logarithmic else Normalize)(low, high)
+
+
+def new_grid(panels: int, width: float, height: float, most: int) -> tuple[Any, np.ndarray]:
+    """Returns a figure and its axes: `panels` of them, at most `most` in a row, each of the given size in inches."""
+    columns = max(1, min(most, panels))
+    rows = max(1, -(-panels // columns))
+    figure = new_figure(width * columns + 1.0, height * rows + 0.4)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes[panels:]:
+        axis.remove()
+    return figure, axes[:panels]
+
+
+def panel_rows(panels: Mapping[str, tuple[Sequence, Sequence, Rows]]) -> list[list]:
+    """Returns rows [panel, row label, column label, value] of panels: title -> (row labels, column labels, values)."""
+    return [
+        [name, row, column, value]
+        for name, (rows, columns, matrix) in panels.items()
+        for row, values in zip(rows, matrix)
+        for column, value in zip(columns, values)
+    ]
+
+
+class Picture(NamedTuple):
+    """A picture that was saved with its numbers.
+
+    paths: of NAME.png, NAME.svg, NAME.json and NAME.csv, in this order.
+    width: of the picture, in points (1/72 of an inch).
+    """
+
+    paths: list[pathlib.Path]
+    width: float
+
+
+def save(stem: pathlib.Path, figure, numbers: Any, header: Sequence[str], rows: Rows) -> Picture:
+    """Saves a picture, without a date so that its bytes can be compared, and its numbers.
+
+    Args:
+      stem: path of the files without a suffix; its folder is made if it is not there.
+      figure: a Matplotlib figure.
+      numbers: what the JSON file holds.
+      header: the names of the columns of the CSV file.
+      rows: the rows of the CSV file.
+    """
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    png, svg, as_json, as_csv = paths = [
+        stem.with_name(f"{stem.name}.{suffix}") for suffix in ("png", "svg", "json", "csv")
+    ]
+    figure.savefig(png, metadata={"Software": None}, **SAVE)
+    figure.savefig(svg, metadata={"Date": None, "Creator": None}, **SAVE)
+    as_json.write_text(json.dumps(_plain(numbers), allow_nan=False) + "\n")
+    with as_csv.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(_plain([header, *rows]))
+    return Picture(paths, 72 * (figure.get_tightbbox().width + 2 * SAVE["pad_inches"]))
+
+
+def _plain(value: Any) -> Any:
+    """Returns a tree of values as JSON can hold it, with None for a number that is not finite."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

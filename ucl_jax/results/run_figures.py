@@ -1,0 +1,288 @@
+"""Draws what runs found themselves: accuracy matrices, average accuracy, losses, and the images of a buffer.
+
+A function that takes a `stem` writes the picture to stem.png and stem.svg and the numbers that it shows to stem.json
+and stem.csv. The same numbers give the same bytes. A function that takes a `path` writes one picture there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ucl_jax.evaluation import accuracy_matrix
+from ucl_jax.results import compare, drawing
+from ucl_jax.results.compare import PROBE_TITLES
+from ucl_jax.results.drawing import Picture
+from ucl_jax.results.load import load_results, read_metrics
+
+if TYPE_CHECKING:
+    from ucl_jax.results.schema import ProbeName, ProbeResult, RunResult
+
+
+@drawing.styled
+def few_shot(stem: pathlib.Path, series: dict[str, list[dict]], title: str) -> Picture:
+    """Draws accuracy and forgetting over the number of training images a task, as fig. 2 of the paper.
+
+    A line shows means over seeds, a bar the unbiased deviation.
+
+    Args:
+      stem: path of the files without a suffix.
+      series: name -> points {"images": int, "accuracy": [per seed, %], "forgetting": [per seed, points]}; a number may
+        be None.
+      title: of the picture.
+
+    Returns:
+      The picture.
+    """
+    figure = drawing.new_figure(9, 3.8)
+    axes = figure.subplots(1, 2)
+    styles = drawing.lines(series)
+    sizes = sorted({point["images"] for points in series.values() for point in points})
+    for axis, (what, label) in zip(axes, {"accuracy": "accuracy, %", "forgetting": "forgetting, points"}.items()):
+        for name, points in series.items():
+            known = [(p["images"], [v for v in p[what] if v is not None]) for p in points]
+            known = sorted((images, values) for images, values in known if values)
+            if known:
+                spread = [np.std(values, ddof=1) if len(values) > 1 else 0.0 for _, values in known]
+                means = [np.mean(values) for _, values in known]
+                axis.errorbar([images for images, _ in known], means, spread, label=name, capsize=3, **styles[name])
+        axis.set_xscale("log")
+        axis.set_xticks(sizes, [str(size) for size in sizes])
+        axis.xaxis.minorticks_off()
+        axis.set(xlabel="training images a task", ylabel=label)
+        axis.grid(color="0.9")
+    drawing.legend(figure, axes[0])
+    figure.suptitle(title)
+    rows = [
+        [name, point["images"], run, accuracy, forgetting]
+        for name, points in series.items()
+        for point in points
+        for run, (accuracy, forgetting) in enumerate(itertools.zip_longest(point["accuracy"], point["forgetting"]))
+    ]
+    header = ["series", "images", "run", "accuracy", "forgetting"]
+    return drawing.save(stem, figure, {"title": title, "series": series}, header, rows)
+
+
+@drawing.styled
+def accuracy_matrices(stem: pathlib.Path, runs: Sequence[RunResult], probe: ProbeName) -> Picture:
+    """Draws the accuracy matrices of runs by one probe, side by side; runs without that probe are left out."""
+    having = [(name, run) for name, run in zip(compare.run_names(runs), runs) if probe in run.probes]
+    found = [run.probes[probe] for _, run in having]
+    tasks = max((each.shape[1] for each in found), default=1)
+    norm = drawing.make_norm(min((each.chance for each in found), default=0), 100)
+    size = max(2.9, 0.42 * tasks + 1.0)
+    figure, places = drawing.new_grid(len(found), width=size, height=size - 0.2, most=4)
+    for axis, (name, run), each in zip(places, having, found):
+        image = _accuracy(axis, each, run.joint, norm)
+        axis.set_title(name, fontsize=9)
+    if found:
+        figure.colorbar(image, ax=places, label="accuracy, %")
+    figure.suptitle(PROBE_TITLES[probe])
+    kept: list[dict[str, Any]] = [
+        {"name": name, "matrix": each.matrix, "chance": each.chance} for (name, _), each in zip(having, found)
+    ]
+    rows = [
+        [item["name"], after + 1, task + 1, value]
+        for item in kept
+        for after, line in enumerate(item["matrix"])
+        for task, value in enumerate(line)
+    ]
+    return drawing.save(stem, figure, {"probe": probe, "runs": kept}, ["run", "row", "task", "accuracy"], rows)
+
+
+@drawing.styled
+def average_accuracy(
+    stem: pathlib.Path, groups: dict[str, list[RunResult]], probe: ProbeName, title: str, order: Sequence[str] = ()
+) -> Picture:
+    """Draws the average accuracy over the tasks learned so far: mean and deviation over the runs of each group.
+
+    Args:
+      stem: path of the files without a suffix.
+      groups: name -> the runs of a group.
+      probe: a key of PROBE_TITLES; runs without it are left out.
+      title: of the picture.
+      order: names of groups; the place in it decides a group's colour, so that several pictures agree.
+
+    Returns:
+      The picture.
+    """
+    figure = drawing.new_figure(4.3, 4.0)
+    axis = figure.subplots()
+    rows = _average_accuracy(axis, groups, probe, order)
+    axis.set(title=title)
+    drawing.legend(figure, axis)
+    header = ["group", "run", "tasks", "accuracy"]
+    content = {"title": title, "probe": probe, "rows": [dict(zip(header, row)) for row in rows]}
+    return drawing.save(stem, figure, content, header, rows)
+
+
+@drawing.styled
+def losses(stem: pathlib.Path, groups: dict[str, list[list[dict]]], title: str, order: Sequence[str] = ()) -> Picture:
+    """Draws the training loss over steps: a line for each run, a colour for each group, as in `average_accuracy`.
+
+    Args:
+      stem: path of the files without a suffix.
+      groups: name -> the records of metrics.jsonl of each run; those without a "loss" are left out.
+      title: of the picture.
+      order: names of groups; the place in it decides a group's colour.
+
+    Returns:
+      The picture.
+    """
+    figure = drawing.new_figure(4.3, 4.0)
+    axis = figure.subplots()
+    rows, styles = [], drawing.lines(order or groups)
+    for name, runs in groups.items():
+        for run, records in enumerate(runs):
+            points = [(r["step"], r["loss"]) for r in records if "loss" in r]
+            steps, values = [step for step, _ in points], [loss for _, loss in points]
+            axis.plot(
+                steps, values, label=name if run == 0 else None, alpha=0.8, **styles[name] | {"lw": 0.9, "marker": None}
+            )
+            rows += [[name, run, *point] for point in points]
+    axis.set(xlabel="step", ylabel="loss", title=title)
+    axis.grid(color="0.9")
+    drawing.legend(figure, axis)
+    header = ["group", "run", "step", "loss"]
+    content = {"title": title, "rows": [dict(zip(header, row)) for row in rows]}
+    return drawing.save(stem, figure, content, header, rows)
+
+
+@drawing.styled
+def plot_run(workdir: pathlib.Path) -> None:
+    """Draws accuracy_matrix.png, average_accuracy.png and loss.png of a run into `workdir/plots`.
+
+    Raises:
+      UsageError: a file of the run is missing or damaged.
+    """
+    results, folder = load_results(workdir), workdir / "plots"
+    folder.mkdir(exist_ok=True)
+    plot_matrices(folder / "accuracy_matrix.png", results)
+    if not results.joint:
+        plot_average_accuracy(folder / "average_accuracy.png", [results])
+    plot_loss(folder / "loss.png", read_metrics(workdir / "metrics.jsonl"))
+
+
+def plot_matrices(path: pathlib.Path, results: RunResult) -> None:
+    """Draws the accuracy matrix of every probe of a run as a heat map."""
+    probes = results.probes
+    rows, columns = next(iter(probes.values())).shape
+    figure = drawing.new_figure(len(probes) * max(3.6, 0.5 * columns + 1.6), max(1.9, 0.42 * rows + 1.5))
+    for axis, (name, probe) in zip(figure.subplots(1, len(probes), squeeze=False)[0], probes.items()):
+        image = _accuracy(axis, probe, results.joint, drawing.make_norm(probe.chance, 100))
+        axis.set_aspect("auto")
+        axis.set_title(PROBE_TITLES[name])
+        figure.colorbar(image, ax=axis, label="accuracy, %")
+    figure.suptitle(results.name)
+    figure.savefig(path, **drawing.SAVE)
+
+
+@drawing.styled
+def plot_average_accuracy(path: pathlib.Path, runs: Sequence[RunResult]) -> None:
+    """Draws runs' average accuracy over the tasks learned, by every probe; joint training and chance are flat lines."""
+    probes, names = compare.probes_of(runs), compare.run_names(runs)
+    figure = drawing.new_figure(4.5 * len(probes), 3.4)
+    places = figure.subplots(1, len(probes), squeeze=False)[0]
+    for axis, probe in zip(places, probes):
+        _average_accuracy(axis, {name: [results] for name, results in zip(names, runs)}, probe)
+        axis.axhline(compare.chance(runs, probe), ls=":", color="0.7", label="chance, all tasks")
+        axis.set_title(PROBE_TITLES[probe])
+    drawing.legend(figure, places[0])  # all runs have the first probe
+    figure.set_figheight(3.4 + 0.1 * len(places[0].get_legend_handles_labels()[1]))
+    figure.savefig(path, **drawing.SAVE)
+
+
+@drawing.styled
+def plot_loss(path: pathlib.Path, records: Sequence[dict[str, Any]]) -> None:
+    """Draws the training loss over steps, and where a new task begins."""
+    records = [record for record in records if "loss" in record]
+    figure = drawing.new_figure(7, 3)
+    axis = figure.subplots()
+    axis.plot([r["step"] for r in records], [r["loss"] for r in records], lw=1, color=drawing.COLOURS[0])
+    for before, after in itertools.pairwise(records):
+        if before["task"] != after["task"]:
+            axis.axvline((before["step"] + after["step"]) / 2, color="0.7", lw=1, ls=":")
+    axis.set(xlabel="step", ylabel="loss", title="training loss (dotted: a new task)")
+    figure.savefig(path, **drawing.SAVE)
+
+
+@drawing.styled
+def plot_buffer(
+    path: pathlib.Path, images: np.ndarray, labels: np.ndarray, classes: Sequence[Sequence[int]], most: int = 256
+) -> None:
+    """Draws the images of a buffer ordered by task, and tells how many are of each task.
+
+    Args:
+      path: where the picture is written.
+      images: stored images, uint8 [S, H, W, C].
+      labels: their labels, [S].
+      classes: the labels of each task.
+      most: how many images to show; where more are stored, evenly spaced ones are chosen.
+    """
+    task_of = {label: task for task, labels_of in enumerate(classes) for label in labels_of}
+    tasks = np.array([task_of[int(label)] for label in labels], dtype=int)
+    order = np.argsort(tasks, kind="stable")
+    shown = order[np.linspace(0, len(order) - 1, min(most, len(order))).astype(int)]
+    columns = max(1, int(np.ceil(np.sqrt(1.6 * len(shown)))))
+    rows = max(1, -(-len(shown) // columns))
+    height, width = images.shape[1:3]
+    grid = np.full((rows * (height + 1), columns * (width + 1), 3), 255, np.uint8)
+    for place, index in enumerate(shown):
+        row, column = divmod(place, columns)
+        grid[row * (height + 1) :, column * (width + 1) :][:height, :width] = images[index]
+    counts = np.bincount(tasks, minlength=len(classes))
+    figure = drawing.new_figure(8, 8 * grid.shape[0] / grid.shape[1] + 0.5)
+    axis = figure.subplots()
+    axis.imshow(grid, interpolation="nearest")
+    axis.axis("off")
+    held = ", ".join(f"task {task + 1}: {count}" for task, count in enumerate(counts) if count)
+    axis.set_title(f"{len(images)} images in the buffer ({held})", fontsize=9, wrap=True)
+    figure.savefig(path, **drawing.SAVE)
+
+
+def _average_accuracy(
+    axis, groups: dict[str, list[RunResult]], probe: ProbeName, order: Sequence[str] = ()
+) -> list[list]:
+    """Draws average accuracy on an axis; returns rows of group, run, tasks learned, average accuracy."""
+    having = {name: [run for run in runs if probe in run.probes] for name, runs in groups.items()}
+    rows, styles = [], drawing.lines(order or groups)
+    for name, runs in having.items():
+        curves = [accuracy_matrix.average_accuracies(run.probes[probe].matrix, run.joint) for run in runs]
+        if not any(curves):
+            continue
+        reached = min(map(len, curves)) or max(map(len, curves))
+        together = np.array([curve[:reached] for curve in curves if len(curve) >= reached])
+        means = together.mean(0)
+        if runs[0].joint:
+            axis.axhline(means[-1], ls="--", color="0.4", label=name)
+            rows += [[name, run, "all", curve[-1]] for run, curve in enumerate(curves) if curve]
+            continue
+        axis.plot(range(1, reached + 1), means, label=name, **styles[name])
+        if len(together) > 1:
+            spread = together.std(0, ddof=1)
+            axis.fill_between(
+                range(1, reached + 1), means - spread, means + spread, color=styles[name]["color"], alpha=0.15, lw=0
+            )
+        rows += [[name, run, tasks, a] for run, curve in enumerate(curves) for tasks, a in enumerate(curve, start=1)]
+    shown = list(itertools.chain.from_iterable(having.values()))
+    starts = compare.untrained_networks([run for run in shown if run.model == shown[0].model])
+    for (label, group), style in zip(starts.items(), itertools.cycle(drawing.GREYS)):
+        axis.axhline(np.mean([compare.untrained(run, probe) for run in group]), label=f"{label}, all tasks", **style)
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.set(xlabel="tasks learned", ylabel="average accuracy, %")
+    axis.grid(color="0.9")
+    return rows
+
+
+def _accuracy(axis, probe: ProbeResult, joint: bool, norm):
+    """Draws the accuracy matrix of a probe on an axis, and returns the image."""
+    matrix = accuracy_matrix.as_array(probe.matrix)
+    rows, columns = matrix.shape
+    names = ["all"] if joint else range(1, rows + 1)
+    image = drawing.heat(axis, matrix, names, range(1, columns + 1), norm, "{:.0f}")
+    axis.set(xlabel="task", ylabel="after learning task")
+    return image
