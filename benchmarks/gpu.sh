@@ -87,7 +87,7 @@ assert abs(losses["float32"] - losses["bfloat16"]) < 0.02, "of a cosine"
 python3 -c 'import sys, jax; print(jax.__version__, jax.devices()); sys.exit(jax.default_backend() != sys.argv[1])' \
     "${PLATFORM:-gpu}" | tee "$KEEP/device.txt"
 if [ "${PLATFORM:-gpu}" = gpu ] && python3 -c 'import pytest' 2>/dev/null; then
-    stage tests env JAX_PLATFORMS=cuda,cpu python3 -m pytest -p no:cacheprovider -o filterwarnings=default \
+    stage tests env JAX_PLATFORMS=cuda,cpu JAX_DEFAULT_MATMUL_PRECISION=highest python3 -m pytest -p no:cacheprovider -o filterwarnings=default \
         tests/test_augment.py tests/buffers tests/evaluation/test_knn.py tests/methods/test_mixup.py tests/objectives/test_losses.py
 fi
 stage dtypes python3 -c "$LOSSES"

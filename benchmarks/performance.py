@@ -20,8 +20,14 @@ COUNTED = ("all-reduce", "all-gather", "reduce-scatter")
 
 def spread(values: Mapping[str, float], digits: str = "#.3g") -> str:
     """Returns a median as text, with the least and the most where they differ: "1.50 (1.42..1.61)"."""
-    median, least, most = (f"{values[key]:{digits}}".rstrip(".") for key in ("median", "least", "most"))
+    median, least, most = (_number(values[key], digits) for key in ("median", "least", "most"))
     return f"{median} ({least}..{most})" if least != most else median
+
+
+def _number(value: float, digits: str) -> str:
+    """Returns a number as text in a format such as ".4g"; one that this would give an exponent is a whole number."""
+    text = f"{value:{digits}}".rstrip(".")
+    return f"{value:.0f}" if "e+" in text else text
 
 
 def where(result: Mapping) -> str:
@@ -108,14 +114,16 @@ def limit(result: dict) -> str:
         "GB/s of a copy here": "copy_rate",
     }
     rows = [["", *sizes]]
-    rows += [[name, *(f"{result['limits'][size][key] / 1e9:.4g}" for size in sizes)] for name, key in giga.items()]
+    rows += [
+        [name, *(_number(result["limits"][size][key] / 1e9, ".4g") for size in sizes)] for name, key in giga.items()
+    ]
     for name, key in (("of the matrix rate", "of_matrix_rate"), ("of the copy rate, at least", "of_copy_rate")):
         rows.append([name, *(f"{100 * result['limits'][size][key]:.0f} %" for size in sizes)])
     rows.append(["the larger bound, of what is counted", *(result["limits"][size]["bound"] for size in sizes)])
     rows.append(["least seconds by it", *(f"{result['limits'][size]['bound_seconds']:.3g}" for size in sizes)])
     measured = [
-        f"{PROGRAMS[name]} {rates['float32'] / 1e9:.4g} GFLOP/s in float32, {rates['bfloat16'] / 1e9:.4g} in bfloat16, "
-        f"copy {rates['copy'] / 1e9:.3g} GB/s"
+        f"{PROGRAMS[name]} {_number(rates['float32'] / 1e9, '.4g')} GFLOP/s in float32, "
+        f"{_number(rates['bfloat16'] / 1e9, '.4g')} in bfloat16, copy {_number(rates['copy'] / 1e9, '.3g')} GB/s"
         for name, rates in result["rates"].items()
     ]
     note = f"Ours computed in {result['settings']['dtype']}. Rates measured: {'; '.join(measured)}."
@@ -218,6 +226,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "step": from_results("step", step),
     "step-parts": from_results("step", parts),
     "step-limit": from_results("step", limit),
+    "step-h100": from_results("step-h100", step),
+    "step-limit-h100": from_results("step-h100", limit),
     "startup": from_results("startup", startup),
     "collectives": from_results("collectives", collectives),
     "growth": from_results("growth", growth),

@@ -125,6 +125,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "table1-digits": lambda: table1("table1-digits"),
     "learned-digits": lambda: learned("table1-digits"),
     "table1-cifar10-small": lambda: table1("table1-cifar10-small"),
+    "table1-cifar100": lambda: table1("table1-cifar100"),
     "fidelity": fidelity.table,
     "forgetting": fidelity.forgetting_table,
     "methods": methods,
