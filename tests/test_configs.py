@@ -289,6 +289,7 @@ def test_docstrings_state_command_and_numbers(name):
         recipe, _, arg = command.partition(":")
         assert recipe == f"{name}.py"
         RECIPES[name].get_config(*[arg][: bool(arg)])
+    assert re.search(r"^Stores .+\.$", text, re.MULTILINE)
     if not table_1(name):
         assert "Not in the paper's tables" in text
         assert "±" not in text

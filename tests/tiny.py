@@ -1,18 +1,13 @@
 """Shrinks the recipes of `configs/` until a step takes milliseconds. A setting not named here is as in the recipe."""
 
 import importlib
-import pathlib
 
+from ucl_jax import recipes
 from ucl_jax.training import loop
 from ucl_jax.training.build import make_evaluation
 from ucl_jax.training.loop import make_schedule
 
-# Every file of configs/ that makes a config.
-RECIPES = [
-    path.stem
-    for path in sorted((pathlib.Path(__file__).parent.parent / "configs").glob("[!_]*.py"))
-    if hasattr(importlib.import_module(f"configs.{path.stem}"), "get_config")
-]
+RECIPES = recipes.names()
 SHRUNK = {
     "benchmark.num_tasks": 2,
     "benchmark.examples_per_task": 80,

@@ -235,8 +235,6 @@ METHOD_SETTINGS = {
     "gss": {**BUFFER, "replay_view": REPLAY_VIEW, "compare": integer(0, 2**16)},  # 0 is the number of images in a batch
     "er": {**REHEARSAL, "replay_view": REPLAY_VIEW},
     "der": {**REHEARSAL, "alpha": number(0, 1e3), "beta": number(0, 1e3), "target": one_of("features", "output")},
-    "cassle": DISTILLATION,
-    "pfr": DISTILLATION,
     "lump": {
         **REHEARSAL,
         "alpha": number(1e-3, 1e3),
@@ -244,6 +242,8 @@ METHOD_SETTINGS = {
         "mix_per": one_of("batch", "example"),
         "mix_labels": one_of("lambda", "release"),
     },
+    "cassle": DISTILLATION,
+    "pfr": DISTILLATION,
 }
 
 NEIGHBOURS = text(r"run|tasks|[1-9][0-9]{0,5}", "a number above 0 and below 1000000, 'run' or 'tasks'")
