@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from configs import objectives as recipes
 from ucl_jax import objectives
 from ucl_jax.methods import METHODS, Scenario, Step
 from ucl_jax.models.architectures import Architecture
@@ -38,12 +39,19 @@ AUGMENTATION = objectives.Augmentation(
     weak=lambda key, image: image.astype(jnp.float32) / 255.0 - jax.random.uniform(key),
     plain=lambda image: image.astype(jnp.float32) / 255.0 - 0.5,
 )
-PROJECTOR = {"hidden_dim": 12, "output_dim": 6}
+CHANGED = {
+    "hidden_dim": 12,
+    "output_dim": 6,
+    "predictor_dim": 5,
+    "off_diagonal": 0.1,
+    "momentum": 0.9,
+    "first_update": "at_once",
+    "classes": 1000,  # every label of `make_batch` has its class
+}
+# Objective -> its settings: those of the embedded digits, but for CHANGED.
 SETTINGS = {
-    "simsiam": PROJECTOR | {"predictor_dim": 5},
-    "barlow_twins": PROJECTOR | {"off_diagonal": 0.1},
-    "byol": PROJECTOR | {"predictor_dim": 5, "momentum": 0.9, "final_momentum": 1.0, "first_update": "at_once"},
-    "supervised": PROJECTOR | {"projector": False, "classes": 1000},  # every label of `make_batch` has its class
+    name: {key: CHANGED.get(key, value) for key, value in of_benchmark("digits").items()}
+    for name, of_benchmark in recipes.OBJECTIVES.items()
 }
 
 
