@@ -47,9 +47,6 @@ EXAMPLES = "benchmark.examples_per_task"
 SUBSET = "benchmark.subset_seed"
 # Benchmark -> numbers of training images a task in few-shot runs; other benchmarks have 100, 200 and 500.
 FEWSHOT_SIZES = {"digits": (10, 25, 50, 100)}
-# Benchmark -> number of all training images a task, the mean where tasks differ.
-ALL_IMAGES = {"digits": 288, "mnist": 12000, "fashion_mnist": 12000, "svhn_cropped": 14651}
-ALL_IMAGES |= {"cifar10": 10000, "cifar100": 2500, "tiny_imagenet": 2500}
 Given = argparse.Namespace  # the checked command line, see `parse` of `ucl_jax.reproduce.__main__`
 Runs = Mapping[PlannedRun, "RunResult"]  # the results of finished runs
 
@@ -137,7 +134,7 @@ def _sizes(given: Given, benchmark: str) -> list[int]:
     """
     if not given.sizes:
         return [*FEWSHOT_SIZES.get(benchmark, (100, 200, 500)), 0]
-    asked, full = words(given.sizes), ALL_IMAGES[benchmark]
+    asked, full = words(given.sizes), BENCHMARKS[benchmark].images_per_task
     require(
         all(word == "all" or (word.isdecimal() and len(word) < 10 and int(word)) for word in asked),
         f"--sizes={given.sizes} is not numbers of images a task, or all, with commas between",
@@ -276,8 +273,8 @@ def _report_table2(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> S
 def _report_fewshot(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> StudyReport:
     """Reports accuracy and forgetting by the number of training images, and how much accuracy fewer images cost."""
     benchmark = planned[0].benchmark
-    sizes = _sizes(given, benchmark)
-    heads = [str(size) if size else f"all ({ALL_IMAGES[benchmark]})" for size in sizes]
+    sizes, full = _sizes(given, benchmark), BENCHMARKS[benchmark].images_per_task
+    heads = [str(size) if size else f"all ({full})" for size in sizes]
     accuracy_heads, forgetting_heads = (with_deviation(*(f"{letter}, {w}" for w in heads)) for letter in "AF")
     rows, numbers, series, apart = [], [], {}, []
     lost_of: dict[str, list[float]] = {}
@@ -286,7 +283,7 @@ def _report_fewshot(given: Given, planned: Sequence[PlannedRun], runs: Runs) -> 
         for size in sizes:
             of_size = [run for run in group.runs if run.examples_per_task == size]
             accuracy, forgetting = compare.scores(of_size, "knn_task", compare.forgetting_definition(group.runs))
-            point = {"images": size or ALL_IMAGES[benchmark], "accuracy": accuracy, "forgetting": forgetting}
+            point = {"images": size or full, "accuracy": accuracy, "forgetting": forgetting}
             points.append({**point, "seeds": compare.seeds(of_size)})
         accuracies, forgotten = ([p[key] for p in points] for key in ("accuracy", "forgetting"))
         lost = None
