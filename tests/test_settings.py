@@ -61,14 +61,13 @@ def test_every_recipe_is_in_the_table_and_passes_and_no_entry_is_unused():
     assert used == {(o, m) for o in settings.OBJECTIVE_SETTINGS for m in settings.METHOD_SETTINGS}
 
 
-def test_every_setting_of_a_probe_is_in_the_table_and_passes():
+def test_every_probe_is_in_the_table_and_its_defaults_pass():
     assert settings.PROBE_SETTINGS.keys() == PROBES.keys()
-    for name, probe in PROBES.items():
-        assert settings.PROBE_SETTINGS[name].keys() == probe.settings.keys()
-        for key, value in probe.settings.items():
-            settings.check_value(f"{name}.{key}", settings.PROBE_SETTINGS[name][key], value)
-            words = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            assert settings.read_value(f"{name}.{key}", settings.PROBE_SETTINGS[name][key], words) == value
+    for name, own in settings.PROBE_SETTINGS.items():
+        for key, setting in own.items():
+            default = settings.PROBE_DEFAULTS[name][key]
+            settings.check_value(f"{name}.{key}", setting, default)
+            assert settings.read_value(f"{name}.{key}", setting, settings.words_of(default)) == default
 
 
 def test_the_words_of_the_table_are_those_that_the_code_knows():

@@ -28,6 +28,7 @@ from ucl_jax.probes import __main__ as probe
 from ucl_jax.probes.loss_landscape import filter_normalised, random_classifier
 from ucl_jax.probes.trained_run import TrainedRun
 from ucl_jax.results.schema import Record
+from ucl_jax.settings import PROBE_DEFAULTS
 from ucl_jax.training import run
 from ucl_jax.training.provenance import Origin
 from ucl_jax.training.run_folder import claim, write_json
@@ -73,8 +74,9 @@ def measure(subject, name, after=2, **settings):
     A setting that is not given has its default; of a list, the first case is taken.
     """
     one = PROBES[name]
-    given = {key: (value,) if isinstance(one.settings[key], tuple) else value for key, value in settings.items()}
-    (case, *_) = one.cases(subject, one.settings | given)
+    defaults = PROBE_DEFAULTS[name]
+    given = {key: (value,) if isinstance(defaults[key], tuple) else value for key, value in settings.items()}
+    (case, *_) = one.cases(subject, defaults | given)
     return one.measure(subject, None if one.whole_run else after, case)
 
 
@@ -148,7 +150,7 @@ def test_linear_is_scikit_learns_ridge(subject):
 
 
 def test_linear_has_a_case_for_each_solver_and_fraction(subject):
-    cases = PROBES["linear"].cases(subject, PROBES["linear"].settings)
+    cases = PROBES["linear"].cases(subject, PROBE_DEFAULTS["linear"])
     assert [(case["solver"], case["fraction"]) for case in cases] == [
         (solver, fraction) for solver in ("ridge", "sgd") for fraction in (0.01, 0.1, 1.0)
     ]

@@ -723,25 +723,6 @@ def test_settings_of_records_are_compared_as_numbers(tmp_path):
     assert found("ood", {"dataset": "mnist", "seed": "0"}, 5) is None, "nobody knows with what seed it was made"
 
 
-def test_every_setting_of_a_probe_is_asked_for_as_the_probe_has_it():
-    from ucl_jax.probes import PROBES
-
-    def text(value):
-        return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-    for name, settings in probe_requests.SETTINGS.items():
-        defaults = {key: text(value) for key, value in PROBES[name].settings.items()}
-        if name == "loss_landscape":
-            assert settings["loss"] in defaults["loss"].split(",")  # a study has one loss
-            defaults["loss"] = settings["loss"]
-        assert settings == defaults
-        assert all(
-            key in settings
-            for of_benchmark in probe_requests.BENCHMARK_SETTINGS.values()
-            for key in of_benchmark.get(name, {})
-        )
-
-
 @pytest.mark.parametrize(
     "change", [{"points": 5}, {"images": 16}, {"span": 0.5}, {"seed": 1}, {"task": 1}, {"loss": "objective"}]
 )

@@ -102,12 +102,6 @@ def _networks(run: TrainedRun, settings: Settings) -> dict[str, list[int]]:
 
 
 cka = Probe(
-    settings={
-        "other": "",  # another run folder, whose networks are the columns; "" is the run itself
-        "images": 1024,  # test images, from all tasks together
-        "batch_size": 256,
-        "seed": 0,
-    },
     measure=_measure,
     cases=_resolved,
     whole_run=True,

@@ -33,12 +33,4 @@ def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
     return {"tasks": list(tasks), "items": items}
 
 
-feature_maps = Probe(
-    settings={
-        "stage": "stage2",
-        "tasks": (),  # () takes the first task, and one at about two thirds
-        "images": 2,  # of each task
-        "channels": 8,  # the channels that vary most over the image
-    },
-    measure=_measure,
-)
+feature_maps = Probe(measure=_measure)

@@ -91,15 +91,4 @@ def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
     return {"steps": steps.round(6).tolist(), "loss": values, "images": len(index)}
 
 
-loss_landscape = Probe(
-    settings={
-        "loss": ("classifier", "objective"),
-        "task": (0,),
-        "points": 11,  # on each side of the plane
-        "span": 1.0,  # from the network to an edge, in lengths of the filters
-        "images": 256,
-        "seed": 0,  # decides images and directions; equal for networks of one shape
-    },
-    measure=_measure,
-    cases=each("loss", "task"),
-)
+loss_landscape = Probe(measure=_measure, cases=each("loss", "task"))

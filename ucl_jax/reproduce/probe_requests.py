@@ -9,33 +9,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ucl_jax.errors import require, user_choice
 from ucl_jax.reproduce.plan import PlannedRun
 from ucl_jax.results.compare import RunGroup
-from ucl_jax.settings import PROBE_SETTINGS, read_value
+from ucl_jax.settings import PROBE_DEFAULTS, PROBE_SETTINGS, read_value, words_of
 
 if TYPE_CHECKING:
     from ucl_jax.results.schema import Record, RunResult
 
 # Probe -> setting -> value, as it is written for --set, which can change it. A record of a run counts for a study only
-# if it has all of these settings with these values. They repeat the defaults of `ucl_jax.probes`, which imports JAX.
+# if it has all of these settings with these values.
 SETTINGS: dict[str, dict[str, str]] = {
-    "ood": {
-        "dataset": "available",
-        "train_images": "0",  # all of them
-        "test_images": "0",
-        "k": "run",
-        "temperature": "0.1",
-        "penalties": "0.0001,0.001,0.01,0.1,1.0,10.0,100.0,1000.0,10000.0,100000.0",
-        "seed": "0",
-    },
-    "loss_landscape": {
-        "loss": "classifier",  # the paper's
-        "task": "0",
-        "points": "11",
-        "span": "1.0",
-        "images": "256",
-        "seed": "0",
-    },
-    "cka": {"other": "", "images": "1024", "batch_size": "256", "seed": "0"},
+    probe: {key: words_of(default) for key, default in PROBE_DEFAULTS[probe].items()}
+    for probe in ("ood", "loss_landscape", "cka")
 }
+SETTINGS["loss_landscape"]["loss"] = "classifier"  # the paper's
 FIXED_SETTINGS = ("dataset", "other")  # settings that a study decides, and that --set cannot change
 # Benchmark -> settings that differ there. Digits is meant for two cores, where all images would take hours.
 BENCHMARK_SETTINGS = {"digits": {"ood": {"train_images": "5000", "test_images": "1000"}}}
