@@ -218,7 +218,8 @@ def _our_parts(loop: measure.Loop) -> dict[str, Callable[[], object]]:
     def exchange(memory, batch, views, key):
         recalled = method.recall(memory, key, count)
         kept = Views(views.image[1:], views.label)
-        return method.observe(memory, Step(batch, recalled, kept, (), (), ()), key), recalled
+        step = Step(batch=batch, recalled=recalled, outputs=kept, grads=(), before=(), after=())
+        return method.observe(memory, step, key), recalled
 
     exchange = jit(exchange, donate_argnums=0)
 

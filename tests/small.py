@@ -18,7 +18,7 @@ from ucl_jax.training.step import init_state, make_train_step
 from ucl_jax.types import Batch, Clock, Keys, Span, TrainedParams, Variables
 
 SIZE, EXAMPLES, TASKS = 8, 6, 3
-SCENARIO = Scenario(TASKS, EXAMPLES, head=MLP)
+SCENARIO = Scenario(tasks=TASKS, batch_size=EXAMPLES, head=MLP)
 CLOCK = Clock(*(jnp.asarray(number, jnp.int32) for number in (7, 1, 2, 5)))  # the third step of task 1
 SPAN = Span(*(jnp.asarray(number, jnp.int32) for number in (0, 0, 100)))
 # Programs compile in half the time this way.
@@ -146,8 +146,8 @@ def end_of_task(method, state):
 
 
 def seen(batch, outputs=(), grads=(), before=(), after=()):
-    """Builds the record of a step that `Method.observe` receives."""
-    return Step(batch, (), outputs, grads, before, after)
+    """Builds the `Step` that `Method.observe` receives."""
+    return Step(batch=batch, recalled=(), outputs=outputs, grads=grads, before=before, after=after)
 
 
 def make_batch(seed=0, first=True):

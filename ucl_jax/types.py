@@ -110,7 +110,7 @@ class Clock(NamedTuple):
 
 def clock_at(step: Array, span: Span) -> Clock:
     """Returns the clock after `step` steps of the whole run (int32 []), which must lie in the task of `span`."""
-    return Clock(step, span.task, step - span.start, span.steps)
+    return Clock(step=step, task=span.task, task_step=step - span.start, task_steps=span.steps)
 
 
 class Aux(NamedTuple):

@@ -111,7 +111,8 @@ def make_stream_settings(config) -> StreamSettings:
 def make_evaluation(config) -> Evaluation:
     """Reads from `config.eval` how networks are evaluated."""
     e = config.eval
-    return Evaluation(e.tasks, KnnSettings(e.knn_k, e.knn_k_rule, e.knn_temperature), e.batch_size)
+    knn = KnnSettings(k=e.knn_k, k_rule=e.knn_k_rule, temperature=e.knn_temperature)
+    return Evaluation(tasks=e.tasks, knn=knn, batch_size=e.batch_size)
 
 
 def make_augmentation(config) -> Augmentation:
