@@ -232,7 +232,7 @@ def test_every_method_and_every_architecture_has_a_recipe():
         ),
         (
             "digits,byoll",
-            "unknown objective 'byoll', did you mean 'byol'. known: simsiam, barlow_twins, byol, supervised$",
+            f"unknown objective 'byoll', did you mean 'byol'. known: {', '.join(OBJECTIVES)}$",
         ),
         ("digits,simsiam,lump", "has 3 words"),
     ],

@@ -108,12 +108,12 @@ class Traced:
     def start(self):
         return jax.device_put(self.experiment.init(), self.compiled[0].sharding)
 
-    def run(self, data_dir, state, step=0, tasks_done=0):
+    def run(self, data_dir, state, step=0, tasks_learned=0):
         """Trains from `state` on; returns each event as (name, step, host copy of the state, metrics or rows)."""
         state = jax.device_put(state, self.compiled[0].sharding)
         events = []
         with open_stream(self.config.benchmark, data_dir) as stream:
-            for event in tiny.train(self.config, self.experiment, self.compiled, stream, state, step, tasks_done):
+            for event in tiny.train(self.config, self.experiment, self.compiled, stream, state, step, tasks_learned):
                 if isinstance(event, StepDone):
                     events.append(("step", event.step, jax.device_get(event.state), jax.device_get(event.metrics)))
                 if isinstance(event, TaskDone):
@@ -170,7 +170,7 @@ def test_every_pair_keeps_the_contract(recipe, objective, policy, data_dir):
 
     # A run that goes on from the third step of the second task gives the same bits.
     _, step, middle, _ = events[8]
-    again = one.run(data_dir, middle, step, tasks_done=1)
+    again = one.run(data_dir, middle, step, tasks_learned=1)
     assert len(one.traces) == len(one.experiment.phases)
     for (name, at, state, found), (other_name, other_at, other_state, other_found) in zip(
         events[9:], again, strict=True

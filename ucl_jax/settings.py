@@ -217,7 +217,8 @@ BUFFER = {
     "replay_from": one_of("buffer", "past_tasks"),
     "count": one_of("presentations", "examples"),
 }
-REHEARSAL = {**BUFFER, "policy": one_of("reservoir", "equal_share", "fifo")}
+POLICIES = ("reservoir", "equal_share", "fifo")  # those of `ucl_jax.buffers` that need no scores
+REHEARSAL = {**BUFFER, "policy": one_of(*POLICIES)}
 REPLAY_VIEW = one_of("strong", "weak")
 DISTILLATION = {"weight": number(0, 1e6), "hidden_dim": DIMENSION, "frozen_mode": one_of("train", "eval")}
 

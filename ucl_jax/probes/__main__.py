@@ -62,14 +62,14 @@ def probe(
         cases = {name: one.cases(run, settings[name]) for name, one in probes.items()}
         for name, one in probes.items():
             for case in cases[name]:
-                for learned in [None] if one.whole_run else chosen:
-                    record = Record(probe=name, after=learned, settings=json.loads(json.dumps(case)), values={})
+                for tasks_learned in [None] if one.whole_run else chosen:
+                    record = Record(probe=name, after=tasks_learned, settings=json.loads(json.dumps(case)), values={})
                     saved = find(load_results(workdir), record)
                     depends_on = one.depends_on(run, case)
                     if saved is None or any(saved.values[key] != value for key, value in depends_on.items()):
                         print(f"{title(record)} ...", flush=True)
                         try:
-                            measured = one.measure(run, learned, case)
+                            measured = one.measure(run, tasks_learned, case)
                         except ValueError as error:  # pure code does not know which probe it serves
                             raise UsageError(f"the probe {title(record)} of {workdir}: {error}") from error
                         values = json.loads(json.dumps(measured, allow_nan=False))

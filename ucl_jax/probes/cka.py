@@ -98,7 +98,7 @@ def _resolved(run: TrainedRun, settings: Settings) -> list[Settings]:
 def _networks(run: TrainedRun, settings: Settings) -> dict[str, list[int]]:
     """Returns which networks there are now. There are more once a run has gone on."""
     networks = Networks(pathlib.Path(settings["other"]) / "networks") if settings["other"] else run.networks
-    return {"networks": run.afters, "other_networks": [0, *networks.learned()]}
+    return {"networks": run.afters, "other_networks": [0, *networks.afters()]}
 
 
 cka = Probe(

@@ -11,7 +11,10 @@ from ucl_jax.probes.trained_run import TrainedRun
 def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
     count = run.stream.num_tasks
     tasks = settings["tasks"] or (0, round(0.65 * (count - 1)))  # of 20 tasks the paper shows T0 and T13
-    require(all(0 <= task < count for task in tasks), f"feature_maps.tasks is {tasks}; there are {count} tasks")
+    require(
+        all(0 <= task < count for task in tasks),
+        f"feature_maps.tasks is {tasks}; tasks are counted from 0, and the last is {count - 1}",
+    )
     maps = jax.jit(run.objective(after).maps)
     items = []
     for task in tasks:

@@ -71,7 +71,8 @@ LOSSES = {"classifier": _classifier_loss, "objective": _objective_loss}
 def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
     make = LOSSES[settings["loss"]]
     task, points = settings["task"], settings["points"]
-    require(task < run.stream.num_tasks, f"loss_landscape.task is {task}; there is no such task")
+    last = run.stream.num_tasks - 1
+    require(task <= last, f"loss_landscape.task is {task}; tasks are counted from 0, and the last is {last}")
     require(points % 2 == 1, f"loss_landscape.points is {points}; it must be odd")
     data = run.stream.task(task)
     index = np.random.default_rng(settings["seed"]).permutation(len(data.train_label))[: settings["images"]]

@@ -56,7 +56,7 @@ class TrainedRun:
         self.data_dir = data_dir or self.config.data_dir
         self.networks = Networks(workdir / "networks")
         require(
-            bool(self.networks.learned()),
+            bool(self.networks.afters()),
             f"{workdir / 'networks'} holds no network: the run has finished no task yet, or its "
             "config.checkpoint.networks is False",
         )
@@ -89,7 +89,7 @@ class TrainedRun:
     @property
     def afters(self) -> list[int]:
         """Returns each value that `after` may have, ascending: 0, and those for which a network was saved."""
-        return [0, *self.networks.learned()]
+        return [0, *self.networks.afters()]
 
     def seen(self, after: int) -> int:
         """Returns the number of tasks seen by a network: all for the untrained one and for joint training."""

@@ -427,13 +427,13 @@ def _report_landscape(given: Given, planned: Sequence[PlannedRun], runs: Runs) -
     rows, numbers, panels = [], [], {}
     for group in _groups(given, planned, runs):
         last = group.runs[0].tasks_learned
-        for after, learned in {"first": 1, "last": last}.items() if last > 1 else [("last", 1)]:
-            found = probe_requests.values(group, request, learned)
+        for which, after in {"first": 1, "last": last}.items() if last > 1 else [("last", 1)]:
+            found = probe_requests.values(group, request, after)
             if not found:
                 continue
             if 0 in found:
                 panel = {"steps": found[0].steps, "loss": found[0].loss}
-                panels[f"{group.recipe}, {group.objective}, after task {learned}"] = panel
+                panels[f"{group.recipe}, {group.objective}, after task {after}"] = panel
             losses = [values.loss for values in found.values()]
             flat = [[value for row in loss for value in row] for loss in losses]
             measured = {
@@ -441,8 +441,8 @@ def _report_landscape(given: Given, planned: Sequence[PlannedRun], runs: Runs) -
                 "mean": [_if_complete(statistics.fmean, loss) for loss in flat],
                 "highest": [_if_complete(max, loss) for loss in flat],
             }
-            rows.append([group.objective, group.recipe, f"the {after} task", len(found), *_means(measured.values())])
-            numbers.append({**_row(group), "after": after, "seeds": list(found), **measured})
+            rows.append([group.objective, group.recipe, f"the {which} task", len(found), *_means(measured.values())])
+            numbers.append({**_row(group), "after": which, "seeds": list(found), **measured})
     chosen = ", ".join(f"{key} {value}" for key, value in request.settings.items())
     legend = [
         "Loss on the first task's data over a plane of two random filter-normalised directions through the network "

@@ -306,7 +306,7 @@ def losses(
 
     Args:
       stem: path of the files without a suffix.
-      groups: name -> the records of metrics.jsonl of each run; those without a "loss" are left out.
+      groups: name -> the entries of metrics.jsonl of each run; those without a "loss" are left out.
       title: of the picture.
       order: names of groups; the place in it decides a group's colour.
 
@@ -317,8 +317,8 @@ def losses(
     axis = figure.subplots()
     rows, styles = [], _lines(order or groups)
     for name, runs in groups.items():
-        for run, records in enumerate(runs):
-            points = [(r["step"], r["loss"]) for r in records if "loss" in r]
+        for run, entries in enumerate(runs):
+            points = [(e["step"], e["loss"]) for e in entries if "loss" in e]
             steps, values = [step for step, _ in points], [loss for _, loss in points]
             axis.plot(
                 steps, values, label=name if run == 0 else None, alpha=0.8, **styles[name] | {"lw": 0.9, "marker": None}
@@ -342,8 +342,8 @@ def record_title(record: Record) -> str:
     """Returns the title of a record's picture, such as "features after 5 tasks (pca)"; "" where it has no picture."""
     title = TITLES.get(record.probe)
     after = record.after
-    learned = "before training" if after == 0 else f"after {after} task{'' if after == 1 else 's'}"
-    return title(record.typed_settings, learned) if title else ""
+    when = "before training" if after == 0 else f"after {after} task{'' if after == 1 else 's'}"
+    return title(record.typed_settings, when) if title else ""
 
 
 def record_note(record: Record) -> str:
@@ -361,16 +361,16 @@ def record_note(record: Record) -> str:
     return f"The l2 distance between the backbones of {between} is {distance:.2f}."
 
 
-def _cka_title(settings: CkaSettings, learned: str) -> str:
+def _cka_title(settings: CkaSettings, when: str) -> str:
     other = f" (rows) and {pathlib.PurePath(settings.other).name}" if settings.other else ""
     return f"linear CKA of networks{other}"
 
 
 TITLES: dict[str, Callable[[Any, str], str]] = {
     "cka": _cka_title,
-    "feature_maps": lambda settings, learned: f"feature maps {learned}, {settings.stage}",
-    "loss_landscape": lambda settings, learned: f"loss of task {settings.task + 1} {learned}",
-    "embedding": lambda settings, learned: f"features {learned} ({settings.method})",
+    "feature_maps": lambda settings, when: f"feature maps {when}, {settings.stage}",
+    "loss_landscape": lambda settings, when: f"loss of task {settings.task + 1} {when}",
+    "embedding": lambda settings, when: f"features {when} ({settings.method})",
 }
 
 
@@ -460,13 +460,13 @@ def plot_average_accuracy(path: pathlib.Path, runs: Sequence[RunResult]) -> None
 
 
 @styled
-def plot_loss(path: pathlib.Path, records: Sequence[dict[str, Any]]) -> None:
+def plot_loss(path: pathlib.Path, entries: Sequence[dict[str, Any]]) -> None:
     """Draws the training loss over steps, and where a new task begins."""
-    records = [record for record in records if "loss" in record]
+    entries = [entry for entry in entries if "loss" in entry]
     figure = _figure(7, 3)
     axis = figure.subplots()
-    axis.plot([r["step"] for r in records], [r["loss"] for r in records], lw=1, color=COLOURS[0])
-    for before, after in itertools.pairwise(records):
+    axis.plot([e["step"] for e in entries], [e["loss"] for e in entries], lw=1, color=COLOURS[0])
+    for before, after in itertools.pairwise(entries):
         if before["task"] != after["task"]:
             axis.axvline((before["step"] + after["step"]) / 2, color="0.7", lw=1, ls=":")
     axis.set(xlabel="step", ylabel="loss", title="training loss (dotted: a new task)")

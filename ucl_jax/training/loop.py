@@ -112,7 +112,7 @@ def train(
     evaluation: evaluators.Evaluation,
     state: TrainState,
     step: int,
-    tasks_done: int,
+    tasks_learned: int,
 ) -> Iterator[StepDone | Evaluating | TaskDone]:
     """Trains and evaluates one task after the other, from the start of a run or from any later point.
 
@@ -127,7 +127,7 @@ def train(
       evaluation: how the network is evaluated after each task.
       state: the state after `step` steps.
       step: the steps done in the whole run.
-      tasks_done: the number of tasks learned, evaluated and closed.
+      tasks_learned: the number of tasks learned, evaluated and closed.
 
     Yields:
       StepDone after every step, Evaluating before the features of each task, TaskDone after every task.
@@ -136,7 +136,7 @@ def train(
     features: list = [None] * stream.num_tasks
     evaluated_at = None
     key = jax.device_put(experiment.key, compiled[0].sharding)  # placed once, so that no step waits for it
-    for task in range(tasks_done, tasks):
+    for task in range(tasks_learned, tasks):
         phase = experiment.phase_index(task)
         start, steps = schedule.starts[task], schedule.starts[task + 1] - schedule.starts[task]
         span = Span(*jax.device_put(tuple(map(np.int32, (task, start, steps))), compiled[0].sharding))

@@ -107,7 +107,7 @@ def check_batches(sizes: Sequence[int], devices: Sequence[jax.Device]) -> None:
     Raises:
       UsageError: a batch has one image, or does not divide by the number of devices.
     """
-    for task, size in enumerate(sizes):
+    for task, size in enumerate(sizes, start=1):
         require(size >= 2, f"task {task} has {size} training image; batch norm needs at least 2")
         require(
             size % len(devices) == 0,

@@ -24,7 +24,7 @@ from ucl_jax.training.loop import Schedule
 if TYPE_CHECKING:
     from ucl_jax.results.schema import RunResult
 
-RECORD_BYTES = 1_000_000  # what records and plots may take
+OTHER_BYTES = 1_000_000  # what results, metrics and plots may take
 
 
 def default_workdir(config) -> pathlib.Path:
@@ -90,7 +90,7 @@ def require_room(config, workdir: pathlib.Path, experiment: Experiment, schedule
     checkpoints = max(min(config.checkpoint.keep + 1, saves) - len(numbers(workdir / "checkpoints")), 1)
     tasks = 1 if config.benchmark.joint else config.benchmark.num_tasks
     networks = max(tasks - len(numbers(workdir / "networks")), 0) if config.checkpoint.networks else 0
-    needed = checkpoints * room(state) + networks * room(state.network) + RECORD_BYTES
+    needed = checkpoints * room(state) + networks * room(state.network) + OTHER_BYTES
     free = shutil.disk_usage(next(path for path in (workdir, *workdir.absolute().parents) if path.exists())).free
     require(
         free >= needed,
