@@ -232,7 +232,7 @@ def test_every_method_and_every_architecture_has_a_recipe():
         ),
         (
             "digits,byoll",
-            f"unknown objective 'byoll', did you mean 'byol'. known: {', '.join(OBJECTIVES)}$",
+            f"unknown objective 'byoll', did you mean 'byol'. known: {', '.join(objectives.OBJECTIVES)}$",
         ),
         ("digits,simsiam,lump", "has 3 words"),
     ],
