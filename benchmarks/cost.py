@@ -18,14 +18,14 @@ import jax
 import numpy as np
 
 from benchmarks import measure
-from benchmarks.tables import METHODS
+from benchmarks.tables import all_recipes
 from ucl_jax.cli import Parser, returns_exit_code
 from ucl_jax.training import parallel
 from ucl_jax.training.build import make_experiment
 from ucl_jax.training.loop import end_task
 from ucl_jax.types import Batch, Span
 
-RECIPES = [recipe for recipe in METHODS if recipe != "multitask"]  # whose step is that of finetune
+RECIPES = [name for name, recipe in all_recipes().items() if not recipe.joint]  # that step is finetune's
 RESULT = measure.RESULTS / "cost.json"
 
 

@@ -70,7 +70,7 @@ def time_points(turns: dict[int, Callable[[int], float]], repeats: int) -> dict[
 
 
 def step_sweep(sweep: str, base: dict[str, int], given: argparse.Namespace) -> list[dict]:
-    """Measures the training step at each point of a sweep, and returns a record for each."""
+    """Measures the training step at each point of a sweep, and returns what it found for each."""
     from benchmarks import compiled
     from configs import lump
     from ucl_jax.training import parallel
@@ -102,7 +102,7 @@ def step_sweep(sweep: str, base: dict[str, int], given: argparse.Namespace) -> l
 
 
 def bank_sweep(given: argparse.Namespace) -> list[dict]:
-    """Measures kNN of random queries in banks of random features, and returns a record for each size of the bank.
+    """Measures kNN of random queries in banks of random features, and returns what it found for each size of the bank.
 
     The bank is copied from the host every time, as in a run.
     """
@@ -130,17 +130,17 @@ def bank_sweep(given: argparse.Namespace) -> list[dict]:
 # Pure functions of the measurements.
 
 
-def exponent(records: list[dict]) -> float:
-    """Returns the exponent with which the median seconds grow from the first to the last of two or more records."""
-    (low, fast), (high, slow) = ((one["value"], one["seconds"]["median"]) for one in (records[0], records[-1]))
+def exponent(points: list[dict]) -> float:
+    """Returns the exponent with which the median seconds grow from the first to the last of two or more points."""
+    (low, fast), (high, slow) = ((one["value"], one["seconds"]["median"]) for one in (points[0], points[-1]))
     return math.log(slow / fast) / math.log(high / low)
 
 
 def table(result: dict) -> str:
     """Returns the result as text; the exponent of a sweep stands in its last row."""
     columns, rows = ["sweep", "value", "seconds", "least..most", "GFLOP", "GFLOP/s", "exponent"], []
-    for sweep, records in (result["sweeps"] | {"bank": result["bank"]}).items():
-        for one in records:
+    for sweep, points in (result["sweeps"] | {"bank": result["bank"]}).items():
+        for one in points:
             seconds = one["seconds"]
             row = [
                 sweep,
@@ -149,7 +149,7 @@ def table(result: dict) -> str:
                 f"{seconds['least']:.3g}..{seconds['most']:.3g}",
             ]
             row += [f"{one['flops'] / 1e9:.4g}", f"{one['gflops_per_second']:.4g}"] if "flops" in one else ["-", "-"]
-            rows.append([*row, f"{exponent(records):.2f}" if one is records[-1] else ""])
+            rows.append([*row, f"{exponent(points):.2f}" if one is points[-1] else ""])
     base = ", ".join(f"{name} {value}" for name, value in result["settings"]["base"].items())
     machine = ", ".join(f"{key} {value}" for key, value in result["where"].items())
     return "\n".join([render(Table("", make_frame(columns, rows))), "", f"base: {base}", machine])

@@ -5,7 +5,7 @@ python -m benchmarks.startup --config=configs/lump.py --repeats=1     # the pape
 
 The cache is the folder of compiled programs: it is empty before a cold run, and has the cold run's programs before a
 warm one. Both are processes of launch.py as a person starts it, in a folder of their own. The time ends with the first
-record of metrics.jsonl.
+entry of metrics.jsonl.
 """
 
 import json
@@ -31,7 +31,7 @@ HELPS = 3  # times that each command prints its help
 
 
 def first_step(config: str, cache: pathlib.Path, overrides: list[str]) -> float:
-    """Returns the seconds from starting launch.py to its first record; the process is then killed.
+    """Returns the seconds from starting launch.py to its first entry of metrics.jsonl; the process is then killed.
 
     Args:
       config: the value of --config.

@@ -218,7 +218,8 @@ def _our_parts(loop: measure.Loop) -> dict[str, Callable[[], object]]:
     def exchange(memory, batch, views, key):
         recalled = method.recall(memory, key, count)
         kept = Views(views.image[1:], views.label)
-        return method.observe(memory, Step(batch, recalled, kept, (), (), ()), key), recalled
+        step = Step(batch=batch, recalled=recalled, outputs=kept, grads=(), before=(), after=())
+        return method.observe(memory, step, key), recalled
 
     exchange = jit(exchange, donate_argnums=0)
 
@@ -358,27 +359,27 @@ def measure_size(size: str, given: argparse.Namespace) -> dict:
         programs = Programs(size, given, stack)
         facts = programs.facts
         turn = TURN.get(facts["ours"]["platform"], 2.0)
-        record = {
+        measured = {
             "facts": facts,
             "failed": programs.failed,
             "step": programs.rounds("step", given.rounds or ROUNDS[size], turn),
             "parts": {},
         }
-        for name, seconds in record["step"].items():
+        for name, seconds in measured["step"].items():
             measure.tell(f"{size}: {name}: {measure.spread(seconds)['median']:.4f} s a step")
         for part in PARTS if given.parts else ():
-            record["parts"][part] = programs.rounds(part, min(PART_ROUNDS, given.rounds or PART_ROUNDS), turn / 3)
+            measured["parts"][part] = programs.rounds(part, min(PART_ROUNDS, given.rounds or PART_ROUNDS), turn / 3)
             measure.tell(
-                f"{size}: {part}: " + ", ".join(f"{n} {_seconds(s)} s" for n, s in record["parts"][part].items())
+                f"{size}: {part}: " + ", ".join(f"{n} {_seconds(s)} s" for n, s in measured["parts"][part].items())
             )
-        record["cost"] = programs.question("ours", "cost")
+        measured["cost"] = programs.question("ours", "cost")
         if size == given.sizes[0]:
             asked = ["ours"]
             if len(facts) > 1 and facts["ours"]["platform"] == "cpu":
                 asked.append(list(facts)[-1])
             answers = {name: programs.question(name, "rates") for name in asked}
-            record["rates"] = {name: answer for name, answer in answers.items() if "error" not in answer}
-    return record
+            measured["rates"] = {name: answer for name, answer in answers.items() if "error" not in answer}
+    return measured
 
 
 # Pure functions of the measurements.
@@ -425,52 +426,54 @@ def limit(cost: dict[str, float], rates: dict[str, dict[str, float]], dtype: str
     }
 
 
-def summarise(records: dict[str, dict], rates: dict, dtype: str, batch: dict[str, int]) -> dict:
+def summarise(measurements: dict[str, dict], rates: dict, dtype: str, batch: dict[str, int]) -> dict:
     """Returns the numbers of the result, made from what was measured at each size.
 
     Args:
-      records: size -> what `measure_size` returns.
+      measurements: size -> what `measure_size` returns.
       rates: FLOP/s and bytes/s that each program measured.
       dtype: the type that our step computes in.
       batch: size -> images a step.
     """
 
     def each(make):
-        return {size: make(size, record) for size, record in records.items()}
+        return {size: make(size, measured) for size, measured in measurements.items()}
 
     def spreads(seconds):
         return {name: measure.spread(values) for name, values in seconds.items()}
 
-    def speed(size, record):
-        return {name: measure.spread([batch[size] / s for s in values]) for name, values in record["step"].items()}
+    def speed(size, measured):
+        return {name: measure.spread([batch[size] / s for s in values]) for name, values in measured["step"].items()}
 
-    ratio = each(lambda size, record: ratios(record["step"]))
+    ratio = each(lambda size, measured: ratios(measured["step"]))
     return {
         "ratio": {size: {peer: one["median"] for peer, one in peers.items()} for size, peers in ratio.items()},
         "ratio_spread": ratio,
-        "steps": each(lambda size, record: spreads(record["step"])),
+        "steps": each(lambda size, measured: spreads(measured["step"])),
         "images_per_second": each(speed),
-        "first_seconds": each(lambda size, record: {name: f["first"] for name, f in record["facts"].items()}),
-        "parts": each(lambda size, record: {part: spreads(seconds) for part, seconds in record["parts"].items()}),
-        "parts_ratio": each(lambda size, record: {part: ratios(seconds) for part, seconds in record["parts"].items()}),
+        "first_seconds": each(lambda size, measured: {name: f["first"] for name, f in measured["facts"].items()}),
+        "parts": each(lambda size, measured: {part: spreads(seconds) for part, seconds in measured["parts"].items()}),
+        "parts_ratio": each(
+            lambda size, measured: {part: ratios(seconds) for part, seconds in measured["parts"].items()}
+        ),
         "limits": each(
-            lambda size, record: limit(
-                record["cost"],
+            lambda size, measured: limit(
+                measured["cost"],
                 rates,
                 dtype,
-                measure.spread(record["step"]["ours"])["median"],
-                record["facts"]["ours"]["platform"] == "cpu",
+                measure.spread(measured["step"]["ours"])["median"],
+                measured["facts"]["ours"]["platform"] == "cpu",
             )
         ),
         "rates": rates,
-        "failed": each(lambda size, record: record["failed"]),
+        "failed": each(lambda size, measured: measured["failed"]),
         "programs": each(
-            lambda size, record: {
+            lambda size, measured: {
                 name: {key: value for key, value in facts.items() if key not in ("where", "first", "parts")}
-                for name, facts in record["facts"].items()
+                for name, facts in measured["facts"].items()
             }
         ),
-        "rounds": each(lambda size, record: record["step"]),
+        "rounds": each(lambda size, measured: measured["step"]),
     }
 
 
@@ -553,13 +556,15 @@ def main(argv: list[str]) -> int:
     if given.program:
         serve(given, given.sizes[0])
         return 0
-    records = {size: measure_size(size, given) for size in given.sizes}
-    rates = records[given.sizes[0]]["rates"]
+    measurements = {size: measure_size(size, given) for size in given.sizes}
+    rates = measurements[given.sizes[0]]["rates"]
     batch = {size: get_config(size, given.override).train.batch_size for size in given.sizes}
-    where = next(iter(records.values()))["facts"]["ours"]["where"]
-    torch = {facts["torch"] for record in records.values() for facts in record["facts"].values() if "torch" in facts}
+    where = next(iter(measurements.values()))["facts"]["ours"]["where"]
+    torch = {
+        facts["torch"] for measured in measurements.values() for facts in measured["facts"].values() if "torch" in facts
+    }
     result = {
-        **summarise(records, rates, given.dtype, batch),
+        **summarise(measurements, rates, given.dtype, batch),
         "where": where | {"torch": next(iter(torch), None)},
         "settings": {key: value for key, value in vars(given).items() if key not in ("program", "out", "json")},
         "command": "python -m benchmarks.step " + " ".join(argv),

@@ -5,23 +5,29 @@
 A table stands between `<!-- table NAME -->` and `<!-- end -->`; NAME is a key of TABLES.
 """
 
+import functools
+import importlib
 import itertools
 import json
 import re
 import sys
 from collections.abc import Callable
+from typing import NamedTuple
 
 from benchmarks import fidelity, imports, performance
 from benchmarks.fidelity import RESULTS, ROOT
+from ucl_jax import recipes
 from ucl_jax.cli import Parser, returns_exit_code
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.data.tiny_imagenet_classes import CLASSES
 from ucl_jax.evaluation import accuracy_matrix
 from ucl_jax.files import write_atomically
+from ucl_jax.reproduce.studies import ROWS
 from ucl_jax.results import compare
 from ucl_jax.results.load import load_results
 from ucl_jax.results.schema import RunResult
 from ucl_jax.results.tables import Table, make_frame, mean_and_deviation, of_seeds, render
+from ucl_jax.settings import METHOD_SETTINGS
 
 PAGES = ("README.md", "docs/architecture.md", "docs/fidelity.md", "docs/performance.md", "docs/tiny_imagenet.md")
 
@@ -31,29 +37,40 @@ def load(study: str) -> list[RunResult]:
     return [load_results(path) for path in sorted((RESULTS / study).glob("*.json"))]
 
 
-# Recipe -> what its method does, and what it stores; in the order of the tables.
-METHODS = {
-    "finetune": ("the present alone; the lower bound", "nothing"),
-    "pnn": ("progressive networks, Rusu et al. 2016", "a network a task"),
-    "si": ("synaptic intelligence, Zenke et al. 2017", "3 trees of the parameters' size"),
-    "agem": ("averaged GEM, Chaudhry et al. 2019", "256 images"),
-    "gss": ("gradient-based sample selection, greedy, Aljundi et al. 2019", "256 images, a score each"),
-    "er": ("experience replay, Chaudhry et al. 2019 (tiny memories)", "256 images"),
-    "der": ("dark experience replay, Buzzega et al. 2020", "256 images, an output each"),
-    "derpp": ("DER++, Buzzega et al. 2020", "256 images, an output each"),
-    "lump": ("mixup with the past, Madaan et al. 2022", "256 images, a view (or label) each"),
-    "cassle": ("CaSSLe, Fini et al. 2022", "a frozen network, a head"),
-    "pfr": ("projected functional regularisation, Gomez-Villa et al. 2022", "a frozen network, a head"),
-    "multitask": ("joint training on all tasks; the upper bound", "nothing (all data)"),
-}
-OBJECTIVES = ("supervised", "simsiam", "barlow_twins")
+class Recipe(NamedTuple):
+    """What the tables say of a recipe.
+
+    about: what it does, the first line of its docstring.
+    stores: what its method stores, from the line "Stores ..." of its docstring.
+    joint: whether it trains on all tasks at once.
+    """
+
+    about: str
+    stores: str
+    joint: bool
+
+
+@functools.cache
+def all_recipes() -> dict[str, Recipe]:
+    """Returns every recipe by name, in the order of METHOD_SETTINGS and then of names; joint training is last."""
+    modules = {name: importlib.import_module(f"configs.{name}") for name in recipes.names()}
+    configs = {name: module.get_config() for name, module in modules.items()}
+
+    def place(name):
+        return configs[name].benchmark.joint, list(METHOD_SETTINGS).index(configs[name].method.name), name
+
+    def described(name):
+        text = modules[name].__doc__
+        stores = re.search(r"^Stores (.*)\.$", text, re.MULTILINE)[1]
+        return Recipe(text.splitlines()[0].removesuffix("."), stores, configs[name].benchmark.joint)
+
+    return {name: described(name) for name in sorted(modules, key=place)}
 
 
 def _ordered(study: str) -> list[RunResult]:
     """Returns the results of a study in the order of the paper's table, then by seed."""
-    return sorted(
-        load(study), key=lambda run: (OBJECTIVES.index(run.objective), list(METHODS).index(run.recipe), run.seed)
-    )
+    objectives, known = list(ROWS), list(all_recipes())
+    return sorted(load(study), key=lambda run: (objectives.index(run.objective), known.index(run.recipe), run.seed))
 
 
 def table1(study: str) -> str:
@@ -79,16 +96,16 @@ def learned(study: str) -> str:
 
 
 def methods() -> str:
-    """Returns a table of all recipes: the method and its paper, what it stores, and its measured cost."""
+    """Returns a table of all recipes: what each does and stores, and its measured cost."""
     path = RESULTS / "cost.json"
     cost = json.loads(path.read_text()) if path.exists() else None
     rows = []
-    for recipe, (what, stores) in METHODS.items():
+    for name, recipe in all_recipes().items():
         told = "1 (the same step)"
-        if recipe != "multitask":
-            known = cost is not None and recipe in cost["ratio"]
-            told = f"{cost['ratio'][recipe]['median']:.2f}" if known else "not measured yet"
-        rows.append([f"[{recipe}](configs/{recipe}.py)", what, stores, told])
+        if not recipe.joint:
+            known = cost is not None and name in cost["ratio"]
+            told = f"{cost['ratio'][name]['median']:.2f}" if known else "not measured yet"
+        rows.append([f"[{name}](configs/{name}.py)", recipe.about, recipe.stores, told])
     columns = ["recipe", "method", "stores", "step time, finetune = 1"]
     table = render(Table("", make_frame(columns, rows), words=4), "markdown")
     if cost is None:

@@ -1,8 +1,10 @@
-"""A-GEM: gradients are projected so that, to first order, the loss on the past does not rise (Chaudhry et al. 2019).
+"""A-GEM, averaged GEM: to first order, no step may raise the loss on the past (Chaudhry et al. 2019).
 
     python launch.py --config=configs/agem.py
     python launch.py --config=configs/agem.py:cifar100,barlow_twins
     python launch.py --config=configs/agem.py:digits,supervised                 # embedded data
+
+Stores 256 images.
 
 The buffer holds a uniform sample of `buffer_size // tasks` images of each task that has ended: 51 with 5 tasks, 12 with
 20. This is `--config.method.policy=equal_share`, as in the paper of A-GEM and in the official code.

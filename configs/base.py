@@ -1,7 +1,8 @@
-"""Makes the config tree of a run from the four places that hold its values.
+"""Makes the config tree of a run from the five places that hold its values.
 
     configs/lump.py and the like    a recipe: the settings of its method
-    configs/benchmarks.py           a benchmark: data, crops, width, epochs, batch size, learning rate
+    ucl_jax/data/benchmarks.py      a benchmark: its data set, tasks, mean and deviation of pixels
+    configs/benchmarks.py           a benchmark: crops, width, epochs, batch size, learning rate
     configs/objectives.py           an objective: sizes of its heads and weights of its loss
     this file                       what is the same for all of them
 
@@ -18,6 +19,7 @@ from ml_collections import ConfigDict
 
 from configs.benchmarks import BENCHMARKS
 from configs.objectives import OBJECTIVES
+from ucl_jax.data.benchmarks import BENCHMARKS as DATA
 from ucl_jax.errors import require, user_choice
 from ucl_jax.settings import shown
 
@@ -59,7 +61,7 @@ def tree(
       width: channels of the network's first stage; None takes the benchmark's.
       joint: whether to train on all tasks at once.
     """
-    sections = BENCHMARKS[benchmark](objective)
+    data, sections = DATA[benchmark], BENCHMARKS[benchmark](objective)
     config = dict(
         recipe=recipe,
         seed=0,
@@ -67,10 +69,16 @@ def tree(
         data_dir="",  # folder of TFDS; "" is its default, $TFDS_DATA_DIR or ~/tensorflow_datasets
         compilation_cache="~/.cache/ucl_jax",  # folder of compiled programs, kept between runs; "" keeps none
         benchmark=dict(
-            **sections["benchmark"],
-            train_split="train",  # a TFDS split; slices such as train[:80%] work too
-            image_key="image",  # the feature of the data set that holds the image
-            label_key="label",  # the feature that holds the class
+            name=benchmark,
+            tfds_name=data.tfds_name,  # any TFDS image classification data set
+            num_tasks=data.num_tasks,  # the first num_tasks * classes_per_task classes are used
+            classes_per_task=data.classes_per_task,
+            image_size=data.image_size,  # pixels a side
+            fit=data.fit,  # none | pad | resize: how stored images come to image_size
+            train_split=data.train_split,  # a TFDS split; slices such as train[:80%] work too
+            test_split=data.test_split,
+            image_key=data.image_key,  # the feature of the data set that holds the image
+            label_key=data.label_key,  # the feature that holds the class
             examples_per_task=0,  # training images of each task (few-shot); 0 is all
             test_examples_per_task=0,  # test images of each task; 0 is all
             validation_fraction=0.0,  # above 0: probe on a held-out part of the training split, not on the test split
@@ -80,6 +88,10 @@ def tree(
         ),
         augment=dict(
             **sections["augment"],
+            mean=data.mean,  # for pixels in [0, 1]; the official code has CIFAR-10's on nearly every data set
+            std=data.std,
+            replay_mean=data.replay_mean,  # this and the next one: for the weak view of replayed images
+            replay_std=data.replay_std,
             # resized | padded: a part of the image, or the whole image moved by some pixels. With labels the official
             # code had resized crops until October 2022, and has padded ones since then.
             crop="resized",

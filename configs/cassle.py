@@ -4,6 +4,8 @@
     python launch.py --config=configs/cassle.py:cifar100,barlow_twins
     python launch.py --config=configs/cassle.py:digits,byol                    # embedded data
 
+Stores a frozen network, a head.
+
 Not in the paper's tables. It is trained here on that paper's benchmarks with that paper's schedule, not with CaSSLe's
 own. It does not work with supervised, which has no projections.
 """

@@ -4,6 +4,8 @@
     python launch.py --config=configs/der.py:cifar100,barlow_twins
     python launch.py --config=configs/der.py:digits,supervised                 # embedded data
 
+Stores 256 images, an output each.
+
 Without labels the outputs are features of the backbone, as in the official code, or projections with
 `--config.method.target=output`. With labels they are logits.
 

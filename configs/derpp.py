@@ -4,6 +4,8 @@
     python launch.py --config=configs/derpp.py:cifar100,barlow_twins
     python launch.py --config=configs/derpp.py:digits,supervised                 # embedded data
 
+Stores 256 images, an output each.
+
 Not in the paper's tables. Results on small data: README.md.
 """
 

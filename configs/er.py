@@ -1,8 +1,10 @@
-"""ER: stored examples are replayed beside each batch (Chaudhry et al. 2019, "On tiny episodic memories").
+"""ER, experience replay: stored examples are replayed beside each batch (Chaudhry et al. 2019, tiny memories).
 
     python launch.py --config=configs/er.py
     python launch.py --config=configs/er.py:cifar100,barlow_twins
     python launch.py --config=configs/er.py:digits,supervised                 # embedded data
+
+Stores 256 images.
 
 Not in the paper's tables. Results on small data: README.md.
 """

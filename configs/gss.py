@@ -1,7 +1,9 @@
-"""GSS: examples are replayed from a buffer of examples whose gradients differ (Aljundi et al. 2019, greedy).
+"""GSS, gradient-based sample selection: replays examples whose gradients differ (Aljundi et al. 2019, greedy).
 
     python launch.py --config=configs/gss.py:cifar10,supervised
     python launch.py --config=configs/gss.py:digits                            # embedded data
+
+Stores 256 images, a score each.
 
 It needs much memory. A step holds the gradients of all examples of the batch and, on each device, those of as many
 stored examples. Either takes batch size x parameters x 4 bytes: 1.4 GB at batch 32 and the paper's width, 11.5 GB at

@@ -1,7 +1,9 @@
-"""Multitask: joint training on all tasks at once. It is the upper bound, and has no forgetting.
+"""Multitask: joint training on all tasks at once; the upper bound, without forgetting.
 
     python launch.py --config=configs/multitask.py
     python launch.py --config=configs/multitask.py:digits
+
+Stores nothing, but needs all data at once.
 
 The official code has no joint training. Here the union of all tasks is trained for as many epochs as each task is in
 the other recipes, so that images are presented as often as there.

@@ -1,8 +1,10 @@
-"""PFR: a projection of the features must stay close to past features (Gomez-Villa et al., CVPR workshops 2022).
+"""PFR, projected functional regularisation: features still predict past ones (Gomez-Villa et al. 2022).
 
     python launch.py --config=configs/pfr.py
     python launch.py --config=configs/pfr.py:cifar100,barlow_twins
     python launch.py --config=configs/pfr.py:digits,supervised                 # embedded data
+
+Stores a frozen network, a head.
 
 Not in the paper's tables. It is trained here on that paper's benchmarks with that paper's schedule, not with PFR's own.
 """

@@ -4,6 +4,8 @@
     python launch.py --config=configs/pnn.py:cifar100,barlow_twins
     python launch.py --config=configs/pnn.py:digits,supervised                 # embedded data
 
+Stores a network a task.
+
 A probe that knows the task of an image uses the column of that task; a probe that does not uses the last column.
 The official code never adds a column. The widths 64, 12 and 8 are from memory of the paper's appendix, not checked.
 

@@ -4,6 +4,8 @@
     python launch.py --config=configs/si.py:cifar100,barlow_twins
     python launch.py --config=configs/si.py:digits,supervised                 # embedded data
 
+Stores 3 trees of the parameters' size.
+
 `--config.method.form` chooses between the official code, that code at the time of the paper, and the path integral.
 
 Table 1, accuracy / forgetting within the task, 3 seeds:

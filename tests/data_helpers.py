@@ -83,6 +83,7 @@ SHAPES = Benchmark(
     num_tasks=3,
     classes_per_task=1,
     image_size=12,
+    images_per_task=20,
     fit="pad",
     train_split="learn",
     test_split="check",

@@ -4,6 +4,7 @@ import json
 
 from tests import tiny
 from ucl_jax.probes import PROBES
+from ucl_jax.settings import PROBE_DEFAULTS
 from ucl_jax.training import run
 from ucl_jax.training.provenance import Origin
 
@@ -23,6 +24,7 @@ def measure(subject, name, after=2, **settings):
     A setting that is not given has its default; of a list, the first case is taken.
     """
     one = PROBES[name]
-    given = {key: (value,) if isinstance(one.settings[key], tuple) else value for key, value in settings.items()}
-    (case, *_) = one.cases(subject, one.settings | given)
+    defaults = PROBE_DEFAULTS[name]
+    given = {key: (value,) if isinstance(defaults[key], tuple) else value for key, value in settings.items()}
+    (case, *_) = one.cases(subject, defaults | given)
     return one.measure(subject, None if one.whole_run else after, case)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from configs import objectives as recipes
 from ucl_jax import objectives
 from ucl_jax.methods import METHODS, Scenario, Step
 from ucl_jax.models.architectures import Architecture
@@ -17,7 +18,7 @@ from ucl_jax.training.step import init_state, make_train_step
 from ucl_jax.types import Batch, Clock, Keys, Span, TrainedParams, Variables
 
 SIZE, EXAMPLES, TASKS = 8, 6, 3
-SCENARIO = Scenario(TASKS, EXAMPLES, head=MLP)
+SCENARIO = Scenario(tasks=TASKS, batch_size=EXAMPLES, head=MLP)
 CLOCK = Clock(*(jnp.asarray(number, jnp.int32) for number in (7, 1, 2, 5)))  # the third step of task 1
 SPAN = Span(*(jnp.asarray(number, jnp.int32) for number in (0, 0, 100)))
 # Programs compile in half the time this way.
@@ -38,12 +39,19 @@ AUGMENTATION = objectives.Augmentation(
     weak=lambda key, image: image.astype(jnp.float32) / 255.0 - jax.random.uniform(key),
     plain=lambda image: image.astype(jnp.float32) / 255.0 - 0.5,
 )
-PROJECTOR = {"hidden_dim": 12, "output_dim": 6}
+CHANGED = {
+    "hidden_dim": 12,
+    "output_dim": 6,
+    "predictor_dim": 5,
+    "off_diagonal": 0.1,
+    "momentum": 0.9,
+    "first_update": "at_once",
+    "classes": 1000,  # every label of `make_batch` has its class
+}
+# Objective -> its settings: those of the embedded digits, but for CHANGED.
 SETTINGS = {
-    "simsiam": PROJECTOR | {"predictor_dim": 5},
-    "barlow_twins": PROJECTOR | {"off_diagonal": 0.1},
-    "byol": PROJECTOR | {"predictor_dim": 5, "momentum": 0.9, "final_momentum": 1.0, "first_update": "at_once"},
-    "supervised": PROJECTOR | {"projector": False, "classes": 1000},  # every label of `make_batch` has its class
+    name: {key: CHANGED.get(key, value) for key, value in of_benchmark("digits").items()}
+    for name, of_benchmark in recipes.OBJECTIVES.items()
 }
 
 
@@ -138,8 +146,8 @@ def end_of_task(method, state):
 
 
 def seen(batch, outputs=(), grads=(), before=(), after=()):
-    """Builds the record of a step that `Method.observe` receives."""
-    return Step(batch, (), outputs, grads, before, after)
+    """Builds the `Step` that `Method.observe` receives."""
+    return Step(batch=batch, recalled=(), outputs=outputs, grads=grads, before=before, after=after)
 
 
 def make_batch(seed=0, first=True):

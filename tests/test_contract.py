@@ -24,15 +24,17 @@ from ucl_jax.models.layers import BatchNorm, Conv
 from ucl_jax.models.progressive import Lateral
 from ucl_jax.models.resnet import spatial_mean
 from ucl_jax.objectives import OBJECTIVES
+from ucl_jax.reproduce.studies import IMPOSSIBLE
 from ucl_jax.training import parallel
 from ucl_jax.training.build import make_experiment
 from ucl_jax.training.loop import StepDone, TaskDone
 
 RECIPES = [recipe for recipe in tiny.RECIPES if not tiny.config(recipe).benchmark.joint]
-FORBIDDEN = {("gss", "barlow_twins"): "single examples", ("cassle", "supervised"): "compares projections"}
+FORBIDDEN = [(recipe, objective) for objective, refusing in IMPOSSIBLE.items() for recipe in refusing]
 PAIRS = [(recipe, objective) for recipe in RECIPES for objective in OBJECTIVES]
-# At these rates 10 steps stay near the start, so that rounding errors are not amplified (see test_parallel.py).
-LEARNING_RATE = {"simsiam": 0.01, "barlow_twins": 0.0001, "byol": 0.01, "supervised": 0.01}
+# At this rate 10 steps stay near the start, so that rounding errors are not amplified (see test_parallel.py).
+LEARNING_RATE = 0.01
+LEARNING_RATES = {"barlow_twins": 0.0001}  # objectives that need another rate
 
 
 class Column(nn.Module):
@@ -77,7 +79,7 @@ def data_dir(tmp_path_factory):
 def pair_config(recipe, objective):
     settings = {
         "augment__crop": "padded", "augment__jitter_p": 0.0, "augment__gray_p": 0.0, "train__epochs": 1,
-        "train__batch_size": 16, "train__learning_rate": LEARNING_RATE[objective],
+        "train__batch_size": 16, "train__learning_rate": LEARNING_RATES.get(objective, LEARNING_RATE),
     }  # fmt: skip
     method = tiny.config(recipe).method
     if "buffer_size" in method:
@@ -106,12 +108,12 @@ class Traced:
     def start(self):
         return jax.device_put(self.experiment.init(), self.compiled[0].sharding)
 
-    def run(self, data_dir, state, step=0, tasks_done=0):
+    def run(self, data_dir, state, step=0, tasks_learned=0):
         """Trains from `state` on; returns each event as (name, step, host copy of the state, metrics or rows)."""
         state = jax.device_put(state, self.compiled[0].sharding)
         events = []
         with open_stream(self.config.benchmark, data_dir) as stream:
-            for event in tiny.train(self.config, self.experiment, self.compiled, stream, state, step, tasks_done):
+            for event in tiny.train(self.config, self.experiment, self.compiled, stream, state, step, tasks_learned):
                 if isinstance(event, StepDone):
                     events.append(("step", event.step, jax.device_get(event.state), jax.device_get(event.metrics)))
                 if isinstance(event, TaskDone):
@@ -168,7 +170,7 @@ def test_every_pair_keeps_the_contract(recipe, objective, policy, data_dir):
 
     # A run that goes on from the third step of the second task gives the same bits.
     _, step, middle, _ = events[8]
-    again = one.run(data_dir, middle, step, tasks_done=1)
+    again = one.run(data_dir, middle, step, tasks_learned=1)
     assert len(one.traces) == len(one.experiment.phases)
     for (name, at, state, found), (other_name, other_at, other_state, other_found) in zip(
         events[9:], again, strict=True
@@ -202,8 +204,8 @@ def test_methods_are_told_the_number_of_tasks(joint, shares):
 
 
 @pytest.mark.parametrize(("recipe", "objective"), FORBIDDEN)
-def test_a_forbidden_pair_says_why(recipe, objective):
-    with pytest.raises(UsageError, match=FORBIDDEN[recipe, objective]):
+def test_a_forbidden_pair_is_refused_by_the_key(recipe, objective):
+    with pytest.raises(UsageError, match=r"^config\.method: "):
         make_experiment(pair_config(recipe, objective), None)
 
 

@@ -1,18 +1,13 @@
 """Shrinks the recipes of `configs/` until a step takes milliseconds. A setting not named here is as in the recipe."""
 
 import importlib
-import pathlib
 
+from ucl_jax import recipes
 from ucl_jax.training import loop
 from ucl_jax.training.build import make_evaluation
 from ucl_jax.training.loop import make_schedule
 
-# Every file of configs/ that makes a config.
-RECIPES = [
-    path.stem
-    for path in sorted((pathlib.Path(__file__).parent.parent / "configs").glob("[!_]*.py"))
-    if hasattr(importlib.import_module(f"configs.{path.stem}"), "get_config")
-]
+RECIPES = recipes.names()
 SHRUNK = {
     "benchmark.num_tasks": 2,
     "benchmark.examples_per_task": 80,
@@ -43,10 +38,10 @@ def config(recipe: str, arg: str = "digits", **more):
     return tree
 
 
-def train(config, experiment, compiled, stream, state, step=0, tasks_done=0):
+def train(config, experiment, compiled, stream, state, step=0, tasks_learned=0):
     """Yields the events of `loop.train` for a config, from any step of the run on."""
     schedule = make_schedule(stream.train_sizes, config.train.epochs, config.train.batch_size)
-    return loop.train(experiment, compiled, stream, schedule, make_evaluation(config), state, step, tasks_done)
+    return loop.train(experiment, compiled, stream, schedule, make_evaluation(config), state, step, tasks_learned)
 
 
 def flags(**more) -> list[str]:

@@ -143,14 +143,14 @@ def like(recipe: str, **sizes):
 def outcome(workdir: pathlib.Path, state) -> dict:
     """Returns all that a finished run leaves, except times."""
     results = json.loads((workdir / "results.json").read_text())
-    records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    entries = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     with Checkpoints(workdir / "checkpoints", keep=2) as checkpoints:
         restored, progress = checkpoints.restore(state)
     networks = Networks(workdir / "networks")
-    arrays = [restored, *(networks.load(n, state.network) for n in networks.learned())]
+    arrays = [restored, *(networks.load(n, state.network) for n in networks.afters())]
     return {
         "results.json": {key: value for key, value in results.items() if key not in TIMES},
-        "metrics.jsonl": [{key: value for key, value in r.items() if key not in TIMES} for r in records],
+        "metrics.jsonl": [{key: value for key, value in e.items() if key not in TIMES} for e in entries],
         "progress": progress["rows"],
         "arrays": [np.asarray(leaf) for leaf in jax.tree.leaves(jax.device_get(arrays))],
     }
@@ -206,7 +206,7 @@ def flips(run: pathlib.Path, recipe: str, count: int, rng: np.random.Generator, 
 
     def of_network() -> str:
         with contextlib.suppress(UsageError):
-            networks.load(networks.learned()[-1], state.network)
+            networks.load(networks.afters()[-1], state.network)
             return "loaded"
         return ""
 
@@ -223,7 +223,7 @@ def flips(run: pathlib.Path, recipe: str, count: int, rng: np.random.Generator, 
             flip(path, place, bit)
         return Count(what, count, count - len(failures), tuple(failures))
 
-    last = run / "networks" / str(networks.learned()[-1])
+    last = run / "networks" / str(networks.afters()[-1])
     return [
         tried("a bit flipped in the newest checkpoint", checkpoints / str(newest), of_checkpoint),
         tried("a bit flipped in a network", last, of_network),

@@ -6,6 +6,7 @@
 import difflib
 import json
 import os
+import pathlib
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,6 +16,13 @@ from ml_collections import ConfigDict, config_flags
 
 from ucl_jax import cli, settings
 from ucl_jax.errors import UsageError, require
+
+FOLDER = pathlib.Path(__file__).parent.parent / "configs"
+
+
+def names() -> list[str]:
+    """Returns the names of all recipes, sorted: the files of configs/ that have a `get_config`."""
+    return sorted(path.stem for path in FOLDER.glob("*.py") if "def get_config(" in path.read_text(encoding="utf-8"))
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:

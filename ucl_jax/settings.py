@@ -1,7 +1,8 @@
 """Checks settings by tables of their types and ranges: those of the config tree (`configs/`) and of the probes.
 
-A new setting gets its default in `configs/`, or in its probe, and one entry in a table here. Settings are checked by
-these tables only. This module does not import JAX, so that a wrong setting is reported at once.
+A new setting gets one entry in a table here. The entry of a probe's setting has its default too; the defaults of the
+config tree are in `configs/`. Settings are checked by these tables only. This module does not import JAX, so that a
+wrong setting is reported at once.
 """
 
 import difflib
@@ -216,7 +217,8 @@ BUFFER = {
     "replay_from": one_of("buffer", "past_tasks"),
     "count": one_of("presentations", "examples"),
 }
-REHEARSAL = {**BUFFER, "policy": one_of("reservoir", "equal_share", "fifo")}
+POLICIES = ("reservoir", "equal_share", "fifo")  # those of `ucl_jax.buffers` that need no scores
+REHEARSAL = {**BUFFER, "policy": one_of(*POLICIES)}
 REPLAY_VIEW = one_of("strong", "weak")
 DISTILLATION = {"weight": number(0, 1e6), "hidden_dim": DIMENSION, "frozen_mode": one_of("train", "eval")}
 
@@ -235,8 +237,6 @@ METHOD_SETTINGS = {
     "gss": {**BUFFER, "replay_view": REPLAY_VIEW, "compare": integer(0, 2**16)},  # 0 is the number of images in a batch
     "er": {**REHEARSAL, "replay_view": REPLAY_VIEW},
     "der": {**REHEARSAL, "alpha": number(0, 1e3), "beta": number(0, 1e3), "target": one_of("features", "output")},
-    "cassle": DISTILLATION,
-    "pfr": DISTILLATION,
     "lump": {
         **REHEARSAL,
         "alpha": number(1e-3, 1e3),
@@ -244,70 +244,75 @@ METHOD_SETTINGS = {
         "mix_per": one_of("batch", "example"),
         "mix_labels": one_of("lambda", "release"),
     },
+    "cassle": DISTILLATION,
+    "pfr": DISTILLATION,
 }
 
 NEIGHBOURS = text(r"run|tasks|[1-9][0-9]{0,5}", "a number above 0 and below 1000000, 'run' or 'tasks'")
 PENALTIES = list_of(number(1e-12, 1e12))
+POWERS_OF_TEN = tuple(10.0**power for power in range(-4, 6))
 DATASETS = list_of(one_of(*BENCHMARKS, "available"))
 SOME_IMAGES = integer(4, 10**6)  # number of images
 
-# Probe of `ucl_jax.probes` -> its settings.
-PROBE_SETTINGS = {
-    "knn": {"k": list_of(NEIGHBOURS), "temperature": list_of(TEMPERATURE)},
+# Probe of `ucl_jax.probes` -> each of its settings with its default, which for a list is a tuple.
+_PROBES: dict[str, dict[str, tuple[Setting, Any]]] = {
+    "knn": {"k": (list_of(NEIGHBOURS), ("run", "tasks")), "temperature": (list_of(TEMPERATURE), (0.1,))},
     "linear": {
-        "solver": list_of(one_of("ridge", "sgd")),
-        "fraction": list_of(number(1e-6, 1)),
-        "penalties": PENALTIES,
-        "epochs": integer(1, 10**6),
-        "batch_size": integer(1, 2**20),
-        "learning_rate": LEARNING_RATE,
-        "momentum": MOMENTUM,
-        "weight_decay": number(0, 1),
-        "seed": SEED,
+        "solver": (list_of(one_of("ridge", "sgd")), ("ridge", "sgd")),
+        "fraction": (list_of(number(1e-6, 1)), (0.01, 0.1, 1.0)),  # parts of the labels that are used
+        "penalties": (PENALTIES, POWERS_OF_TEN),  # those that ridge regression chooses from
+        "epochs": (integer(1, 10**6), 100),  # this and what follows are for SGD
+        "batch_size": (integer(1, 2**20), 256),
+        "learning_rate": (LEARNING_RATE, 0.1),
+        "momentum": (MOMENTUM, 0.9),
+        "weight_decay": (number(0, 1), 0.0),
+        "seed": (SEED, 0),
     },
     "ood": {
-        "dataset": DATASETS,
-        "train_images": IMAGES,
-        "test_images": IMAGES,
-        "k": NEIGHBOURS,
-        "temperature": TEMPERATURE,
-        "penalties": PENALTIES,
-        "seed": SEED,
+        "dataset": (DATASETS, ("available",)),
+        "train_images": (IMAGES, 0),
+        "test_images": (IMAGES, 0),
+        "k": (NEIGHBOURS, "run"),
+        "temperature": (TEMPERATURE, 0.1),
+        "penalties": (PENALTIES, POWERS_OF_TEN),
+        "seed": (SEED, 0),
     },
     "finetune": {
-        "dataset": DATASETS,
-        "train_images": IMAGES,
-        "test_images": IMAGES,
-        "epochs": integer(1, 10**6),
-        "batch_size": integer(2, 2**20),
-        "learning_rate": LEARNING_RATE,
-        "momentum": MOMENTUM,
-        "seed": SEED,
+        "dataset": (DATASETS, ("mnist",)),
+        "train_images": (IMAGES, 0),
+        "test_images": (IMAGES, 0),
+        "epochs": (integer(1, 10**6), 5),
+        "batch_size": (integer(2, 2**20), 128),
+        "learning_rate": (LEARNING_RATE, 0.02),
+        "momentum": (MOMENTUM, 0.9),
+        "seed": (SEED, 0),  # decides the order of images
     },
     "transfer": {},
     "cka": {
-        "other": path(),
-        "images": SOME_IMAGES,
-        "batch_size": integer(4, 2**16),  # with fewer, the unbiased estimate of CKA is not defined
-        "seed": SEED,
+        "other": (path(), ""),  # another run folder, whose networks are the columns; "" is the run itself
+        "images": (SOME_IMAGES, 1024),  # test images, from all tasks together
+        "batch_size": (integer(4, 2**16), 256),  # with fewer, the unbiased estimate of CKA is not defined
+        "seed": (SEED, 0),
     },
     "geometry": {},
     "feature_maps": {
-        "stage": one_of("stem", "stage1", "stage2", "stage3", "stage4"),
-        "tasks": list_of(integer(0, 1000), least=0),
-        "images": integer(1, 10**4),
-        "channels": integer(1, 2**15),
+        "stage": (one_of("stem", "stage1", "stage2", "stage3", "stage4"), "stage2"),
+        "tasks": (list_of(integer(0, 1000), least=0), ()),  # () takes the first task, and one at about two thirds
+        "images": (integer(1, 10**4), 2),  # of each task
+        "channels": (integer(1, 2**15), 8),  # the channels that vary most over the image
     },
     "loss_landscape": {
-        "loss": list_of(one_of("classifier", "objective")),
-        "task": list_of(integer(0, 1000)),
-        "points": integer(3, 1001),
-        "span": number(1e-6, 1e3),
-        "images": integer(2, 10**6),
-        "seed": SEED,
+        "loss": (list_of(one_of("classifier", "objective")), ("classifier", "objective")),
+        "task": (list_of(integer(0, 1000)), (0,)),
+        "points": (integer(3, 1001), 11),  # on each side of the plane
+        "span": (number(1e-6, 1e3), 1.0),  # from the network to an edge, in lengths of the filters
+        "images": (integer(2, 10**6), 256),
+        "seed": (SEED, 0),  # decides images and directions; equal for networks of one shape
     },
-    "embedding": {"method": one_of("pca", "tsne"), "images": SOME_IMAGES, "seed": SEED},
+    "embedding": {"method": (one_of("pca", "tsne"), "tsne"), "images": (SOME_IMAGES, 500), "seed": (SEED, 0)},
 }
+PROBE_SETTINGS = {probe: {key: setting for key, (setting, _) in own.items()} for probe, own in _PROBES.items()}
+PROBE_DEFAULTS = {probe: {key: default for key, (_, default) in own.items()} for probe, own in _PROBES.items()}
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -456,6 +461,11 @@ def read_value(name: str, setting: Setting, words: str) -> Any:
             value = words
     check_value(name, setting, value)
     return value
+
+
+def words_of(value: Any) -> str:
+    """Returns the value of a setting as `read_value` reads it."""
+    return ",".join(map(words_of, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def shown(value: Any) -> str:

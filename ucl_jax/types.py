@@ -112,14 +112,14 @@ class Clock(NamedTuple):
 
 def clock_at(step: Array, span: Span) -> Clock:
     """Returns the clock after `step` steps of the whole run (int32 []), which must lie in the task of `span`."""
-    return Clock(step, span.task, step - span.start, span.steps)
+    return Clock(step=step, task=span.task, task_step=step - span.start, task_steps=span.steps)
 
 
 class Aux(NamedTuple):
     """Holds what a loss returns besides its value.
 
     state: the network's state after the forward pass.
-    metrics: scalars to record; the train step averages them over devices.
+    metrics: scalars to log; the train step averages them over devices.
     outputs: from an objective, the Embedding of all V views, leaves [V, B, ...]. From a method, what `Method.observe`
       shall receive once it is gathered over devices: leaves [B, ...], or ().
     """

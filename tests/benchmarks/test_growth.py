@@ -1,23 +1,23 @@
-"""Tests benchmarks.growth: exponents, the table of made-up records, and arguments. It does not test the times."""
+"""Tests benchmarks.growth: exponents, the table of made-up points, and arguments. It does not test the times."""
 
 import pytest
 
 from benchmarks import growth
 
 
-def record(value, median, **more):
+def point(value, median, **more):
     return {"value": value, "seconds": {"median": median, "least": median / 2, "most": 2 * median}, **more}
 
 
-BATCH = [record(16, 0.5, flops=2e9, gflops_per_second=4.0), record(32, 9.0, flops=4e9, gflops_per_second=0.44)]
-BATCH += [record(64, 4.0, flops=8e9, gflops_per_second=2.0)]
-BANK = [record(5000, 3.0), record(50_000, 30.0)]
+BATCH = [point(16, 0.5, flops=2e9, gflops_per_second=4.0), point(32, 9.0, flops=4e9, gflops_per_second=0.44)]
+BATCH += [point(64, 4.0, flops=8e9, gflops_per_second=2.0)]
+BANK = [point(5000, 3.0), point(50_000, 30.0)]
 
 
 def test_the_exponent_is_of_the_first_and_the_last_point():
     assert growth.exponent(BATCH) == pytest.approx(1.5)  # 8 times the seconds at 4 times the value
     assert growth.exponent(BANK) == pytest.approx(1.0)
-    assert growth.exponent([record(64, 2.0), record(16_384, 2.0)]) == 0.0
+    assert growth.exponent([point(64, 2.0), point(16_384, 2.0)]) == 0.0
 
 
 def test_the_table_has_each_point_and_the_exponents():

@@ -18,7 +18,7 @@ from ucl_jax.methods import mixup
 from ucl_jax.training import build
 from ucl_jax.types import Variables, Views
 
-RECORD = {
+MEASURED = {
     "facts": {
         "ours": {
             "first": 20.0,
@@ -39,7 +39,7 @@ RATES = {"xla": {"float32": 200.0, "copy": 100.0}, "torch": {"float32": 300.0, "
 
 
 def test_a_ratio_is_that_of_one_round():
-    assert step.ratios(RECORD["step"]) == {"torch_plain": {"median": 3.0, "least": 1.0, "most": 5.0}}
+    assert step.ratios(MEASURED["step"]) == {"torch_plain": {"median": 3.0, "least": 1.0, "most": 5.0}}
     # The ratio of the medians would be 1.5.
 
 
@@ -53,7 +53,7 @@ def test_the_larger_bound_holds():
 
 
 def test_the_result_of_records():
-    result = step.summarise({"demo": RECORD}, RATES, "float32", {"demo": 64})
+    result = step.summarise({"demo": MEASURED}, RATES, "float32", {"demo": 64})
     assert result["ratio"] == {"demo": {"torch_plain": 3.0}}
     assert result["steps"]["demo"]["ours"] == {"median": 2.0, "least": 1.0, "most": 4.0}
     assert result["images_per_second"]["demo"]["torch_plain"] == pytest.approx(

@@ -22,7 +22,7 @@ def offer(stored, key, new, eligible=None, part=0):
     """Offers items to a reservoir, all of them unless `eligible` says which."""
     count = jax.tree.leaves(new)[0].shape[0]
     eligible = jnp.ones(count, bool) if eligible is None else eligible
-    offered = Offer(new, eligible, jnp.asarray(part, jnp.int32), jnp.zeros(count))
+    offered = Offer(items=new, eligible=eligible, task=jnp.asarray(part, jnp.int32), score=jnp.zeros(count))
     return equal_share(capacity(stored), stored.offered.shape[0]).add(stored, key, offered)
 
 
@@ -308,7 +308,12 @@ def test_sample_gives_zeros_when_there_is_nothing_to_draw_from(why):
 def offered(numbers, eligible=None, task=0):
     eligible = np.ones(len(numbers), bool) if eligible is None else np.asarray(eligible)
     scores = np.linspace(0.2, 0.8, len(numbers), dtype=np.float32)
-    return Offer(items(numbers), jnp.asarray(eligible), jnp.asarray(task, jnp.int32), jnp.asarray(scores))
+    return Offer(
+        items=items(numbers),
+        eligible=jnp.asarray(eligible),
+        task=jnp.asarray(task, jnp.int32),
+        score=jnp.asarray(scores),
+    )
 
 
 @pytest.mark.parametrize("name", BUFFERS)

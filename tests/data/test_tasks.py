@@ -252,11 +252,11 @@ def test_close_ends_the_worker(data_dir):
     ("overrides", "message"),
     [
         ({"num_tasks": 4, "classes_per_task": 3}, r"num_tasks is 4 and classes_per_task 3: .* 12 classes, .* has 10;"),
-        ({"examples_per_task": 290}, r"examples_per_task is 290, but task 0 of digits has 289 images"),
-        ({"validation_fraction": 0.001}, r"test_examples_per_task is 0, but task 0 of digits has no images"),
+        ({"examples_per_task": 290}, r"examples_per_task is 290, but task 1 of digits has 289 images"),
+        ({"validation_fraction": 0.001}, r"test_examples_per_task is 0, but task 1 of digits has no images"),
         (
             {"test_split": "test[:1%]", "classes_per_task": 1},
-            r"test_examples_per_task is 0, but task 1 of digits has no images",
+            r"test_examples_per_task is 0, but task 2 of digits has no images",
         ),
     ],
 )

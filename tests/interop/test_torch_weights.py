@@ -194,7 +194,7 @@ def assert_same_trees(first, second):
 # The same numbers
 
 
-class Record(NamedTuple):
+class Trained(NamedTuple):
     """Numbers of five training steps, by official names.
 
     Features are in evaluation mode. Gradients and statistics are those of the first step, parameters those of the last.
@@ -234,7 +234,7 @@ def train_official(name, model, images, labels):
             statistics = {key: buffer.numpy().copy() for key, buffer in model.named_buffers()}
         optimizer.step()
     parameters = {key: p.detach().numpy() for key, p in model.named_parameters() if key in gradients}
-    return Record(features, losses, gradients, statistics, parameters)
+    return Trained(features, losses, gradients, statistics, parameters)
 
 
 def named(params):
@@ -266,12 +266,12 @@ def train_ours(name, network, images, labels):
         losses.append(loss.item())
         if step == 0:
             first = features, named(gradients), torch_weights.to_official(Variables({}, network.state))
-    return Record(first[0], losses, *first[1:], named(network.params))
+    return Trained(first[0], losses, *first[1:], named(network.params))
 
 
 @pytest.fixture(scope="module", params=SETTINGS)
-def records(request, tmp_path_factory):
-    """Trains both networks from one file; returns both records, and the official weights at the start."""
+def trained(request, tmp_path_factory):
+    """Trains both networks from one file; returns both, and the official weights at the start."""
     name = request.param
     model = make_official(name, SEEDS[name])
     path = save(model, tmp_path_factory.mktemp("convert") / f"finetune_{name}_4.pth")
@@ -285,19 +285,19 @@ def error(found, expected):
     return np.linalg.norm(np.asarray(found, np.float64) - expected) / np.linalg.norm(expected)
 
 
-def test_eval_features(records):
-    ours, theirs, _ = records
+def test_eval_features(trained):
+    ours, theirs, _ = trained
     assert error(ours.features, theirs.features) < 1e-5
 
 
-def test_losses(records):
-    ours, theirs, _ = records
+def test_losses(trained):
+    ours, theirs, _ = trained
     np.testing.assert_allclose(ours.losses[0], theirs.losses[0], rtol=2e-6, atol=1e-6)
     np.testing.assert_allclose(ours.losses, theirs.losses, rtol=5e-5, atol=5e-6)
 
 
-def test_every_gradient(records):
-    ours, theirs, _ = records
+def test_every_gradient(trained):
+    ours, theirs, _ = trained
     assert ours.gradients.keys() == theirs.gradients.keys()
     norms = {name: np.linalg.norm(gradient) for name, gradient in theirs.gradients.items()}
     for name, expected in theirs.gradients.items():
@@ -308,15 +308,15 @@ def test_every_gradient(records):
             assert error(ours.gradients[name], expected) < 1e-4, name
 
 
-def test_running_statistics_after_a_step(records):
-    ours, theirs, _ = records
+def test_running_statistics_after_a_step(trained):
+    ours, theirs, _ = trained
     assert ours.statistics
     for name, found in ours.statistics.items():
         assert error(found, theirs.statistics[name]) < 1e-5, name
 
 
-def test_parameters_after_five_steps(records):
-    ours, theirs, start = records
+def test_parameters_after_five_steps(trained):
+    ours, theirs, start = trained
     assert ours.parameters.keys() == theirs.parameters.keys()
     for name, expected in theirs.parameters.items():
         before = start[name].detach().double().numpy()

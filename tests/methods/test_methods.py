@@ -434,7 +434,7 @@ class Column(nn.Module):
 
 
 @functools.cache
-def stage(column, columns=3):
+def phase(column, columns=3):
     return Architecture(
         lambda heads: Progressive(tuple(Network(Column(), **heads()) for _ in range(columns)), column),
         functools.partial(only_column, column),
@@ -445,16 +445,16 @@ def test_a_column_learns_alone_beside_the_frozen_ones():
     """Checks that frozen columns stay to the bit, in spite of momentum and weight decay, which need no gradient."""
     rate, decay, momentum = 0.1, 0.2, 0.9
     optimizer = optax.chain(optax.add_decayed_weights(decay), optax.sgd(rate, momentum=momentum))
-    state = small.start_state(FINETUNE, optimizer, small.started("simsiam", stage(0)))
+    state = small.start_state(FINETUNE, optimizer, small.started("simsiam", phase(0)))
     columns = {f"networks_{number}" for number in range(3)}
     assert state.network.params.keys() == state.model_state["batch_stats"].keys() == columns
     assert "lateral" not in state.network.params["networks_0"]["backbone"]
     scales = [state.network.params[f"networks_{number}"]["backbone"]["lateral"]["scale"] for number in (1, 2)]
     assert [x.shape for x in scales] == [(1,), (2,)]
     for column in (0, 1):
-        name, objective = f"networks_{column}", small.objective("simsiam", stage(column))
+        name, objective = f"networks_{column}", small.objective("simsiam", phase(column))
         method = METHODS["finetune"](objective, small.SCENARIO)
-        step = small.make_step(method, optimizer, architecture=stage(column))
+        step = small.make_step(method, optimizer, architecture=phase(column))
         before = state
         trace = optax.tree.get(before.opt_state, "trace").network[name]
         small.assert_trees_equal(trace, jax.tree.map(jnp.zeros_like, trace))  # the momentum starts at 0
@@ -462,7 +462,7 @@ def test_a_column_learns_alone_beside_the_frozen_ones():
             if column:
                 _, _, keys = small.step_keys(state.step)
                 views = small.alone("simsiam").views(keys.example, make_batch(number))
-                (_, aux), grads = small.value_and_grad("simsiam", stage(1))(state.network, views)
+                (_, aux), grads = small.value_and_grad("simsiam", phase(1))(state.network, views)
                 # The gradient of the frozen column is not 0, so it is the step that freezes it.
                 assert max(np.abs(x).max() for x in jax.tree.leaves(grads["networks_0"]["backbone"])) > 1e-4
                 pulls = jax.tree.map(lambda g, p: g + decay * p, grads[name], state.network.params[name])
@@ -482,7 +482,7 @@ def test_a_column_learns_alone_beside_the_frozen_ones():
             moved = jax.tree.map(lambda x, y: bool(np.any(np.asarray(x) != np.asarray(y))), tree[name], old[name])
             assert all(jax.tree.leaves(moved)), moved
         if column:  # the outputs of the first task's column have not changed
-            embed, view = small.alone("simsiam", stage(0)).embed, jnp.asarray(make_batch(7).image, jnp.float32)
+            embed, view = small.alone("simsiam", phase(0)).embed, jnp.asarray(make_batch(7).image, jnp.float32)
             outputs = (embed(x.network, view, False)[0] for x in (before, state))
             small.assert_trees_equal(*outputs)
 

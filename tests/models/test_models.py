@@ -415,18 +415,18 @@ def test_lateral_equals_numpy(count):
     np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_stage_trains_its_own_column():
+def test_a_phase_trains_its_own_column():
     params = columns()["params"]
-    stages = ARCHITECTURES["progressive"](COLUMNS, NARROW, jnp.float32, None)
-    assert len(stages) == COLUMNS
-    for stage, architecture in enumerate(stages):
+    phases = ARCHITECTURES["progressive"](COLUMNS, NARROW, jnp.float32, None)
+    assert len(phases) == COLUMNS
+    for phase, architecture in enumerate(phases):
         active = architecture.active(params)
         assert jax.tree.structure(active) == jax.tree.structure(params)
         for column in range(COLUMNS):
             name = f"networks_{column}"
-            assert_same(active[name], params[name] if column == stage else jax.tree.map(np.zeros_like, params[name]))
+            assert_same(active[name], params[name] if column == phase else jax.tree.map(np.zeros_like, params[name]))
         network = architecture.build(lambda: {"projector": Projector(6, 5)})
-        assert network == progressive(stage)
+        assert network == progressive(phase)
     # With one network for all tasks, all of it is trained.
     (only,) = ARCHITECTURES["resnet18"](COLUMNS, NARROW, jnp.float32, None)
     assert only.active(params) is params
@@ -438,7 +438,7 @@ def test_sizes_and_names_of_all_columns():
     width, tasks = 64, 3
 
     def build(heads):
-        return [stage.build(heads) for stage in ARCHITECTURES["progressive"](tasks, width, jnp.float32, None)]
+        return [phase.build(heads) for phase in ARCHITECTURES["progressive"](tasks, width, jnp.float32, None)]
 
     networks = build(lambda: {"head": Dense(100)})
     shapes = [jax.eval_shape(lambda n=n: n.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), True)) for n in networks]

@@ -14,4 +14,4 @@ def test_finetuning_learns_another_data_set_and_leaves_the_run_alone(subject, lu
     assert values["accuracy"] == values["by_epoch"][-1] > 70
     assert measure(subject, "finetune", **few, epochs=1, learning_rate=1e-9)["accuracy"] < 50
     jax.tree.map(np.testing.assert_array_equal, subject.network(2), before)
-    assert subject.networks.learned() == [1, 2]
+    assert subject.networks.afters() == [1, 2]

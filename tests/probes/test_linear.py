@@ -7,6 +7,7 @@ from sklearn.preprocessing import StandardScaler
 
 from tests.probed import measure
 from ucl_jax.probes import PROBES
+from ucl_jax.settings import PROBE_DEFAULTS
 
 
 def test_linear_is_scikit_learns_ridge(subject):
@@ -24,7 +25,7 @@ def test_linear_is_scikit_learns_ridge(subject):
 
 
 def test_linear_has_a_case_for_each_solver_and_fraction(subject):
-    cases = PROBES["linear"].cases(subject, PROBES["linear"].settings)
+    cases = PROBES["linear"].cases(subject, PROBE_DEFAULTS["linear"])
     assert [(case["solver"], case["fraction"]) for case in cases] == [
         (solver, fraction) for solver in ("ridge", "sgd") for fraction in (0.01, 0.1, 1.0)
     ]

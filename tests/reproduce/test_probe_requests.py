@@ -25,22 +25,6 @@ def test_settings_of_records_are_compared_as_numbers(tmp_path):
     assert found("ood", {"dataset": "mnist", "seed": 0}, 5) is None, "nobody knows with what seed it was made"
 
 
-def test_every_setting_of_a_probe_is_asked_for_as_the_probe_has_it():
-    from ucl_jax.probes import PROBES
-
-    for name, settings in probe_requests.SETTINGS.items():
-        defaults = PROBES[name].settings
-        assert settings.keys() == defaults.keys()
-        for key, value in settings.items():
-            one_of_a_list = isinstance(defaults[key], tuple) and not isinstance(value, tuple)
-            assert value in defaults[key] if one_of_a_list else value == defaults[key]
-        assert all(
-            key in settings
-            for of_benchmark in probe_requests.BENCHMARK_SETTINGS.values()
-            for key in of_benchmark.get(name, {})
-        )
-
-
 @pytest.mark.parametrize(
     "change", [{"points": 5}, {"images": 16}, {"span": 0.5}, {"seed": 1}, {"task": 1}, {"loss": "objective"}]
 )

@@ -95,8 +95,8 @@ def test_few_shot_by_hand(fake, capsys):
 def test_images_a_task_are_those_of_the_data_sets():
     training = {"digits": 1442, "mnist": 60000, "fashion_mnist": 60000, "cifar10": 50000, "cifar100": 50000}
     training |= {"svhn_cropped": 73257, "tiny_imagenet": 100 * 500}  # half of its 200 classes
-    assert {name: round(n / BENCHMARKS[name].num_tasks) for name, n in training.items()} == studies.ALL_IMAGES
-    assert studies.ALL_IMAGES.keys() == BENCHMARKS.keys()
+    for name, images in training.items():
+        assert BENCHMARKS[name].images_per_task == round(images / BENCHMARKS[name].num_tasks)
 
 
 OOD = (

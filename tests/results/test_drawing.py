@@ -14,7 +14,7 @@ import pytest
 from tests.pictures import BOWL, ITEMS, LABEL, PANEL, POINTS, RUNS, SERIES, STEPS, TASK, pixels
 from ucl_jax.results import drawing, probe_figures, run_figures
 
-RECORDS = [
+ENTRIES = [
     {"step": 1, "loss": -0.5},
     {"step": 2, "loss": -0.75},
     {"step": 2, "task": 0, "knn_task/average_accuracy": 9.0},
@@ -82,7 +82,7 @@ FIGURES = {
         [["lump", "0", "1", "90.0"], ["lump", "0", "2", "88.5"], ["joint", "0", "all", "98.5"]],
     ),
     "losses": (
-        lambda stem: run_figures.losses(stem, {"lump": [RECORDS]}, "t"),
+        lambda stem: run_figures.losses(stem, {"lump": [ENTRIES]}, "t"),
         ["group", "run", "step", "loss"],
         [["lump", "0", "1", "-0.5"], ["lump", "0", "2", "-0.75"]],
     ),

@@ -88,11 +88,11 @@ EMBEDDING = {
     "settings": {"method": "pca"},
     "values": {"points": [[0.0, 1.0], [1.0, 0.0]], "task": [0, 1], "label": [0, 2]},
 }
-RECORDS = [{"step": step, "task": step // 5, "loss": -step / 8} for step in range(1, 9)]
+ENTRIES = [{"step": step, "task": step // 5, "loss": -step / 8} for step in range(1, 9)]
 SOURCES = [
     page.Source(
         run(analysis=[geometry(2, 4.0), LINEAR, KNN, TRANSFER, NEW, EMBEDDING], settings={ALPHA: 0.1}),
-        RECORDS,
+        ENTRIES,
         picture((255, 0, 0)),
         "runs/lump",
     ),
@@ -374,7 +374,7 @@ def test_hostile_names_stay_text():
             commit="<s>",
             versions={"<q>": "</dd>"},
         ),
-        RECORDS,
+        ENTRIES,
         picture((0, 0, 0)),
         "</code><img src=x>",
     )
@@ -477,7 +477,7 @@ def test_the_page_of_a_folder(tmp_path, capsys):
     folder = tmp_path / "run"
     (folder / "plots").mkdir(parents=True)
     (folder / "results.json").write_text(json.dumps(SOURCES[0].results.to_json()))
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in ENTRIES))
     for task, colour in enumerate([(255, 0, 0), (0, 255, 0)], start=1):
         (folder / f"plots/buffer_task{task}.png").write_bytes(picture(colour))
     assert report.main([str(folder), f"--out={tmp_path}/report/"]) == 0

@@ -39,8 +39,8 @@ def test_saved_while_the_state_is_donated(experiment, tmp_path):
             doomed = advance(doomed)
             del doomed
     with Checkpoints(tmp_path / "checkpoints", keep=2) as checkpoints:
-        restored, record = checkpoints.restore(experiment.init())
-    assert record == {"step": 3, "rows": {"knn": [[1.5, None]]}}
+        restored, progress = checkpoints.restore(experiment.init())
+    assert progress == {"step": 3, "rows": {"knn": [[1.5, None]]}}
     for _ in range(3):
         host = jax.tree.map(lambda x: ~x if x.dtype == bool else x + np.ones((), x.dtype), host)
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(restored), host)
@@ -73,7 +73,7 @@ STATE = {"step": jnp.arange(300, dtype=jnp.int32), "weight": jnp.linspace(0.0, 1
 
 @pytest.fixture
 def folder(tmp_path):
-    """Returns a folder with checkpoints of steps 1 and 2, whose records are {"n": step}."""
+    """Returns a folder with checkpoints of steps 1 and 2, whose progress is {"n": step}."""
     with Checkpoints(tmp_path / "checkpoints", keep=2) as checkpoints:
         for step in (1, 2):
             checkpoints.save(step, STATE, {"n": step})
@@ -85,7 +85,7 @@ def files(folder):
 
 
 def restore(folder):
-    """Restores the newest checkpoint; returns its record, and the warnings."""
+    """Restores the newest checkpoint; returns its progress, and the warnings."""
     told = []
     with Checkpoints(folder, keep=2) as checkpoints:
         restored = checkpoints.restore(STATE, told.append)
@@ -106,7 +106,7 @@ def test_the_hashes_are_those_of_sha256sum(folder):
 
 
 def test_every_flipped_bit_is_found(folder):
-    """Checks that a flipped bit in any file, record and hashes included, is found, and nothing is loaded."""
+    """Checks that a flipped bit in any file, progress and hashes included, is found, and nothing is loaded."""
     shutil.rmtree(folder / "1")
     rng = np.random.default_rng(0)
     tried = 0
@@ -155,8 +155,8 @@ DAMAGES = {
 def test_damaged_newest_is_named_and_the_one_before_serves(folder, damage):
     inflict, reason = DAMAGES[damage]
     inflict(folder / "2")
-    record, (line,) = restore(folder)
-    assert record == {"n": 1}
+    progress, (line,) = restore(folder)
+    assert progress == {"n": 1}
     assert f"{folder}/2 is not used: " in line
     assert reason in line
     assert line.endswith("going on from that of step 1")
@@ -222,7 +222,7 @@ def test_networks_are_checked_too(tmp_path):
     params, state = networks.load(1, like)
     np.testing.assert_array_equal(params["w"], np.full(4, 2.0))
     np.testing.assert_array_equal(state["m"], np.zeros(2))
-    assert networks.learned() == [1]
+    assert networks.afters() == [1]
     for path in files(tmp_path / "networks" / "1"):
         content = path.read_bytes()
         path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]) if content else b" ")

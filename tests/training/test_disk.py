@@ -19,7 +19,7 @@ from ucl_jax.training.run_folder import write_json
 from ucl_jax.types import Variables
 
 STATE = {"weight": np.random.default_rng(0).normal(size=100_000).astype(np.float32)}
-RECORDS = [{"step": step, "task": 0, "loss": 1 / step} for step in range(1, 500)]
+ENTRIES = [{"step": step, "task": 0, "loss": 1 / step} for step in range(1, 500)]
 
 
 @pytest.fixture(scope="module")
@@ -61,15 +61,15 @@ def test_records(disk):
 
     def write():
         with contextlib.closing(file):
-            for record in RECORDS:
-                file.write(record)
+            for entry in ENTRIES:
+                file.write(entry)
 
     full_disk_error(disk, write)
     kept = read_metrics(disk / "metrics.jsonl")
-    assert kept == RECORDS[: len(kept)]
-    (disk / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
-    full_disk_error(disk, lambda: MetricsFile(disk / "metrics.jsonl", 250, 0))  # drops records: a new file
-    assert read_metrics(disk / "metrics.jsonl") == RECORDS
+    assert kept == ENTRIES[: len(kept)]
+    (disk / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in ENTRIES))
+    full_disk_error(disk, lambda: MetricsFile(disk / "metrics.jsonl", 250, 0))  # drops entries: a new file
+    assert read_metrics(disk / "metrics.jsonl") == ENTRIES
 
 
 def test_tensorboard(disk):
@@ -77,15 +77,15 @@ def test_tensorboard(disk):
 
     def write():
         with contextlib.closing(board):
-            for record in RECORDS:
-                board.write(record)
+            for entry in ENTRIES:
+                board.write(entry)
 
     full_disk_error(disk, write)
 
 
 def test_plots(disk):
     (disk / "plots").mkdir()
-    full_disk_error(disk, lambda: run_figures.plot_loss(disk / "plots" / "loss.png", RECORDS))
+    full_disk_error(disk, lambda: run_figures.plot_loss(disk / "plots" / "loss.png", ENTRIES))
 
 
 @pytest.mark.parametrize("free", [0, 100_000])
@@ -100,8 +100,8 @@ def test_checkpoints(disk, free):
     assert [path.name for path in (disk / "checkpoints").iterdir()] == ["1"]
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("checkpoints")]
     with Checkpoints(disk / "checkpoints", keep=2) as checkpoints:
-        restored, record = checkpoints.restore(STATE)
-    assert record == {"n": 1}
+        restored, progress = checkpoints.restore(STATE)
+    assert progress == {"n": 1}
     np.testing.assert_array_equal(restored["weight"], STATE["weight"])
 
 
@@ -110,7 +110,7 @@ def test_networks(disk):
     assert f"cannot save {disk / 'networks' / '1'}: " in full_disk_error(
         disk, lambda: networks.save(1, Variables(STATE, {})), 100_000
     )
-    assert networks.learned() == []
+    assert networks.afters() == []
 
 
 @pytest.fixture

@@ -154,7 +154,7 @@ def test_a_task_is_judged_by_its_own_phase_where_the_probe_knows_the_task(after)
     assert rows["knn_all"].accuracy == rows["head_all"].accuracy == present
 
 
-def test_one_network_is_the_only_stage_of_every_task_and_has_no_head_without_labels():
+def test_one_network_is_the_only_phase_of_every_task_and_has_no_head_without_labels():
     features = [{0: stub_features(0, task)} for task in range(2)] + [None]
     rows = probe(KNN, stub_experiment(1, classes=None), features, 2, 2, CLASSES)
     assert {name: row.accuracy for name, row in rows.items()} == {
@@ -170,7 +170,7 @@ def test_one_network_is_the_only_stage_of_every_task_and_has_no_head_without_lab
 @pytest.mark.parametrize(
     ("task", "after", "phases"), [(0, 0, [0]), (0, 1, [0]), (0, 3, [0, 2]), (1, 3, [1, 2]), (2, 3, [2]), (2, 2, [1])]
 )
-def test_features_are_taken_by_the_stages_that_probes_ask_for(task, after, phases):
+def test_features_are_taken_by_the_phases_that_probes_ask_for(task, after, phases):
     def features_of(phase):
         def features(network, images):
             assert network == Variables("params", "statistics")

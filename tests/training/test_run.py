@@ -1,4 +1,4 @@
-"""Tests whole runs in real processes: records, exact resume after SIGKILL, signals, errors a person can act on."""
+"""Tests whole runs in real processes: metrics, exact resume after SIGKILL, signals, errors a person can act on."""
 
 import json
 import os
@@ -60,7 +60,7 @@ def launch_until(environment, step, recipe, workdir, **more) -> subprocess.Popen
     while True:
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
-        if (records := read_metrics(workdir)) and records[-1]["step"] >= step:
+        if (entries := read_metrics(workdir)) and entries[-1]["step"] >= step:
             return process
         time.sleep(0.005)
 
@@ -126,8 +126,8 @@ def test_records_of_a_run(undisturbed):
     assert results["probes"]["knn_task"]["chance"] == 50.0
     assert results["probes"]["knn_all"]["chance"] == 25.0
 
-    records = read_metrics(workdir)
-    steps, tasks = [r for r in records if "loss" in r], [r for r in records if "loss" not in r]
+    entries = read_metrics(workdir)
+    steps, tasks = [e for e in entries if "loss" in e], [e for e in entries if "loss" not in e]
     assert [r["step"] for r in steps] == list(range(1, 121))
     assert [r["task"] for r in steps] == [0] * 60 + [1] * 60
     assert [r["epoch"] for r in steps] == [step // 5 % 12 for step in range(120)]

@@ -52,7 +52,7 @@ class Recalled(NamedTuple):
 
 
 class Buffer(NamedTuple):
-    """A buffer policy, which decides which examples are kept: a record of pure functions over a `BufferState`.
+    """A buffer policy, which decides which examples are kept: a tuple of pure functions over a `BufferState`.
 
     init: items of a batch -> an empty buffer. Only shapes and dtypes of the items are used.
     add: stored, key, offer -> stored.
@@ -124,4 +124,4 @@ def uniform_sample(stored: BufferState, key: Array, count: int, allowed: Array) 
     number = jnp.sum(allowed, dtype=jnp.int32)
     index = order[jnp.arange(count) % jnp.maximum(number, 1)].astype(jnp.int32)
     items = jax.tree.map(lambda x: jnp.where(number > 0, x[index], jnp.zeros((), x.dtype)), stored.items)
-    return Recalled(index, items)
+    return Recalled(slot=index, items=items)

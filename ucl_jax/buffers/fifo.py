@@ -13,7 +13,7 @@ def fifo(size: int, tasks: int) -> Buffer:
     """
 
     def init(items):
-        return BufferState(empty(items, size), jnp.zeros(1, jnp.int32))
+        return BufferState(items=empty(items, size), offered=jnp.zeros(1, jnp.int32))
 
     def add(stored: BufferState, key: Array, offer: Offer) -> BufferState:
         place = stored.offered[0] + jnp.cumsum(offer.eligible, dtype=jnp.int32) - 1

@@ -15,12 +15,13 @@ def greedy(size: int, tasks: int) -> Buffer:
     """
 
     def init(items):
-        return BufferState(empty(items, size), jnp.zeros(1, jnp.int32), extra=jnp.zeros(size))
+        return BufferState(items=empty(items, size), offered=jnp.zeros(1, jnp.int32), extra=jnp.zeros(size))
 
     def add(stored: BufferState, key: Array, offer: Offer) -> BufferState:
         slot = greedy_slots(key, stored.offered[0], stored.extra, offer.score, offer.eligible)
         items, scores = write((stored.items, stored.extra), (offer.items, offer.score), slot)
-        return BufferState(items, stored.offered + jnp.sum(offer.eligible, dtype=jnp.int32), scores)
+        offered = stored.offered + jnp.sum(offer.eligible, dtype=jnp.int32)
+        return BufferState(items=items, offered=offered, extra=scores)
 
     def sample(stored, key, count, allowed):
         return uniform_sample(stored, key, count, filled_in_order(stored) & allowed)

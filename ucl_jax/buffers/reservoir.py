@@ -53,7 +53,7 @@ def _in_parts(size: int, parts: int) -> Buffer:
     share = size // parts
 
     def init(items):
-        return BufferState(empty(items, share * parts), jnp.zeros(parts, jnp.int32))
+        return BufferState(items=empty(items, share * parts), offered=jnp.zeros(parts, jnp.int32))
 
     def add(stored: BufferState, key: Array, offer: Offer) -> BufferState:
         part = jnp.minimum(offer.task, parts - 1)

@@ -1,7 +1,7 @@
 """Lists the benchmarks: what each data set is, and how it is cut into tasks.
 
-It is pure data and cheap to import. Probes look up here the data sets that a run was not trained on. The recipes have
-the same values in `configs/benchmarks.py`; a test compares the two.
+It is pure data and cheap to import. Recipes take these values into their config trees (`configs/base.py`). Probes look
+up here the data sets that a run was not trained on.
 """
 
 from typing import NamedTuple
@@ -18,6 +18,7 @@ class Benchmark(NamedTuple):
     tfds_name: the name that `tfds.builder` takes, e.g. 'cifar10', 'imagenet_resized/32x32' or 'cifar10:3.0.2'.
     num_tasks, classes_per_task: the first num_tasks * classes_per_task classes are used, in label order.
     image_size: images become image_size x image_size x 3.
+    images_per_task: training images of a task, the mean where tasks differ.
     fit: how they get that size: 'none' (they have it already), 'pad' (centred in zeros) or 'resize' (bilinear).
     train_split, test_split: TFDS splits; slices such as 'train[:80%]' work too.
     image_key, label_key: the features that hold the image and the class.
@@ -30,6 +31,7 @@ class Benchmark(NamedTuple):
     num_tasks: int
     classes_per_task: int
     image_size: int
+    images_per_task: int
     fit: str = "none"
     train_split: str = "train"
     test_split: str = "test"
@@ -49,6 +51,7 @@ def _grey(name: str, mean: float, std: float) -> Benchmark:
         num_tasks=5,
         classes_per_task=2,
         image_size=32,
+        images_per_task=12000,
         fit="pad",
         mean=centre,
         std=spread,
@@ -58,19 +61,20 @@ def _grey(name: str, mean: float, std: float) -> Benchmark:
 
 
 BENCHMARKS: dict[str, Benchmark] = {
-    "cifar10": Benchmark("cifar10", num_tasks=5, classes_per_task=2, image_size=32),
-    "cifar100": Benchmark("cifar100", num_tasks=20, classes_per_task=5, image_size=32),
+    "cifar10": Benchmark("cifar10", num_tasks=5, classes_per_task=2, image_size=32, images_per_task=10000),
+    "cifar100": Benchmark("cifar100", num_tasks=20, classes_per_task=5, image_size=32, images_per_task=2500),
     "tiny_imagenet": Benchmark(  # the first 100 of its 200 classes; its official test split has no labels
         "tiny_imagenet",
         num_tasks=20,
         classes_per_task=5,
         image_size=64,
+        images_per_task=2500,
         test_split="validation",
-        replay_mean=(0.4802, 0.4480, 0.3975),
+        replay_mean=(0.4802, 0.4480, 0.3975),  # its own, as in the official code
         replay_std=(0.2770, 0.2691, 0.2821),
     ),
-    "digits": Benchmark("digits", num_tasks=5, classes_per_task=2, image_size=8),
+    "digits": Benchmark("digits", num_tasks=5, classes_per_task=2, image_size=8, images_per_task=288),
     "mnist": _grey("mnist", 0.1, 0.2752),
     "fashion_mnist": _grey("fashion_mnist", 0.2190, 0.3318),
-    "svhn_cropped": Benchmark("svhn_cropped", num_tasks=5, classes_per_task=2, image_size=32),
+    "svhn_cropped": Benchmark("svhn_cropped", num_tasks=5, classes_per_task=2, image_size=32, images_per_task=14651),
 }

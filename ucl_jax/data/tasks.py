@@ -187,7 +187,7 @@ def open_stream(settings: StreamSettings, data_dir: str | None = None, seed: int
         else:
             test_pools = [_shuffled(test.labels, label, subset_seed) for label in members]
         train_pools = [pool[cut:] for pool, cut in zip(pools, cuts)]
-        where = f"task {task} of {settings.name}"
+        where = f"task {task + 1} of {settings.name}"
         train_indices.append(_subset(train_pools, settings.examples_per_task, where, "examples_per_task"))
         test_indices.append(_subset(test_pools, settings.test_examples_per_task, where, "test_examples_per_task"))
     return TaskStream(classes, train, test, train_indices, test_indices, settings.joint)

@@ -1,4 +1,4 @@
-"""What a method is: a record of pure functions over parameters of its own and a memory of arrays."""
+"""What a method is: a tuple of pure functions over parameters of its own and a memory of arrays."""
 
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -81,7 +81,7 @@ class ReferenceLoss(Protocol):
 
 
 class Method(NamedTuple):
-    """How the past is kept: a record of pure functions. They never communicate between devices.
+    """How the past is kept: a tuple of pure functions. They never communicate between devices.
 
     A step calls recall, loss, reference, project and observe, in this order. These run on every device. `loss` and
     `reference` get the device's share of batch, recalled examples and keys, and their mean over devices must be the

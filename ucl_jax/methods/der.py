@@ -78,7 +78,7 @@ def der(
             replayed, last = objective.loss(Variables(params.network, state), again, clock)
             penalty += jnp.where(some, beta * replayed, 0.0)
             state = past_or_present(last.state, state, some)
-        return value + penalty, Aux(state, aux.metrics | {"penalty": penalty}, outputs(first))
+        return value + penalty, Aux(state=state, metrics=aux.metrics | {"penalty": penalty}, outputs=outputs(first))
 
     return Method(
         init=store.init,

@@ -62,7 +62,8 @@ def distillation(
         view = objective.views(None, batch, "plain").image[0]
         example = jax.eval_shape(lambda: outputs(objective.embed(network, view, False)[0]))
         drawn = head.init(key, jnp.zeros(example.shape, example.dtype), train=True)
-        return drawn["params"], FrozenNetwork(_copy(network), {"batch_stats": drawn["batch_stats"]})
+        memory = FrozenNetwork(network=_copy(network), head_state={"batch_stats": drawn["batch_stats"]})
+        return drawn["params"], memory
 
     def predict(params, memory, now):
         variables = {"params": params, **memory.head_state}

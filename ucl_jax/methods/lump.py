@@ -10,7 +10,7 @@ from ucl_jax.methods.base import Method, Scenario
 from ucl_jax.methods.mixup import mixup, sample_lambda
 from ucl_jax.methods.rehearsal import rehearsal
 from ucl_jax.objectives import Objective
-from ucl_jax.types import Array, Aux, Variables, Views
+from ucl_jax.types import Array, Variables, Views
 
 
 def lump(
@@ -76,7 +76,8 @@ def lump(
         weight = jnp.where(store.has_past(memory), weights(keys), 1.0)
         mixed = mix(views, past_views(keys, recalled.items), weight)
         value, aux = objective.loss(Variables(params.network, state), mixed, clock)
-        return value, Aux(aux.state, aux.metrics | {"lambda": jnp.mean(weight)}, stored_views(views))
+        metrics = aux.metrics | {"lambda": jnp.mean(weight)}
+        return value, aux._replace(metrics=metrics, outputs=stored_views(views))
 
     return Method(
         init=store.init,

@@ -102,19 +102,21 @@ def rehearsal(
         return buffer.filled(memory.buffer) & replayed(memory)
 
     def item(batch, kept, task):
-        return Item(batch, kept, jnp.full(batch.label.shape, task))
+        return Item(batch=batch, kept=kept, task=jnp.full(batch.label.shape, task))
 
     def init(key, batch, network):
         task = jnp.zeros((), jnp.int32)
         kept = jax.eval_shape(keep, batch, network)
-        return (), Rehearsed(buffer.init(item(batch, kept, task)), task)
+        return (), Rehearsed(buffer=buffer.init(item(batch, kept, task)), task=task)
 
     def recall(memory, key, n):
         return buffer.sample(memory.buffer, key, n, allowed(memory))
 
     def observe(memory, step, key):
         kept, scores = (step.outputs, jnp.zeros(step.batch.label.shape)) if score is None else score(step.outputs)
-        offer = Offer(item(step.batch, kept, memory.task), eligible(step.batch), memory.task, scores)
+        offer = Offer(
+            items=item(step.batch, kept, memory.task), eligible=eligible(step.batch), task=memory.task, score=scores
+        )
         return memory.replace(buffer=buffer.add(memory.buffer, key, offer))
 
     def end_task(own, memory, network):

@@ -61,7 +61,7 @@ def si(
 
     def init(key, batch, network):
         zeros = jax.tree.map(jnp.zeros_like, network.params)
-        return (), Importance(zeros, zeros, jax.tree.map(jnp.copy, network.params))
+        return (), Importance(omega=zeros, path=zeros, anchor=jax.tree.map(jnp.copy, network.params))
 
     def penalty(params, memory):
         terms = jax.tree.map(lambda o, p, a: jnp.sum(o * jnp.square(p - a)), memory.omega, params, memory.anchor)
@@ -96,6 +96,6 @@ def si(
 
         omega = jax.tree.map(importance, memory.omega, memory.path, network.params, memory.anchor)
         zeros = jax.tree.map(jnp.zeros_like, network.params)
-        return own, Importance(omega, zeros, jax.tree.map(jnp.copy, network.params))
+        return own, Importance(omega=omega, path=zeros, anchor=jax.tree.map(jnp.copy, network.params))
 
     return Method(init=init, loss=loss, project=project, observe=observe, end_task=end_task)

@@ -42,4 +42,4 @@ def barlow_twins(
         return distance(*out.projection)
 
     # Correlations are over a batch, so that one example alone has no loss.
-    return two_view_objective(architecture, heads, augmentation, criterion, distance)._replace(eval_loss=None)
+    return two_view_objective(architecture, heads, augmentation, criterion, distance, per_example=False)

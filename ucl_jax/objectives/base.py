@@ -1,4 +1,4 @@
-"""What an objective is, a record of pure functions over one network, and what several objectives share."""
+"""What an objective is, a tuple of pure functions over one network, and what several objectives share."""
 
 from collections.abc import Callable
 from functools import partial
@@ -44,8 +44,13 @@ class Readout(NamedTuple):
     logits: Array | tuple[()]
 
 
+def unchanged(network: Variables, clock: Clock) -> ModelState:
+    """Returns the state as it is. This is `after_update` and `begin_task` of most objectives."""
+    return network.state
+
+
 class Objective(NamedTuple):
-    """What is learned from one batch: a record of pure functions over one network.
+    """What is learned from one batch: a tuple of pure functions over one network.
 
     init: key, images uint8 [B, H, W, C] -> a fresh network.
     views: keys [B], batch, how -> views. `how` is one of four words. "present": as training shows its images. "weak":
@@ -53,39 +58,34 @@ class Objective(NamedTuple):
       the other views or needs none. "plain": the same number of views as "present", not augmented; keys may be None.
     loss: network, views, clock -> scalar, Aux with the outputs of all views. The mean of the scalar over devices is the
       loss of the global batch.
-    eval_loss: network, views -> scalar, the loss with running statistics, as a mean over examples that do not depend on
-      each other. None for an objective that has no such loss.
-    distance: predicted [B, D], target [B, D] -> scalar, how far predicted projections are from their targets, by the
-      criterion of this objective; for distillation. None for an objective without projections.
-    after_update: network with new parameters, clock -> its new state, such as one with a moving average.
-    begin_task: network, clock -> its state before the first step of a task.
     embed: network, view float [B, H, W, C], train (bool) -> Embedding, state. In training, statistics are those of the
       batch over all devices, and the running statistics in the state are updated.
     features: network, images uint8 [B, H, W, C] -> Readout.
     maps: network, images uint8 [B, H, W, C] -> a dict: name of a stage, "stem" to "stage4" -> [B, H', W', C'].
     backbone: a tree like params -> its branch of the backbone that this phase trains.
     active: a tree like params -> the same with zeros where this phase of the run trains nothing.
+    eval_loss: network, views -> scalar, the loss with running statistics, as a mean over examples that do not depend on
+      each other. None for an objective that has no such loss.
+    distance: predicted [B, D], target [B, D] -> scalar, how far predicted projections are from their targets, by the
+      criterion of this objective; for distillation. None for an objective without projections.
+    after_update: network with new parameters, clock -> its new state, such as one with a moving average.
+    begin_task: network, clock -> its state before the first step of a task.
     classes: the number of outputs of the linear head; None for an objective without labels.
     """
 
     init: Callable[[Array, Array], Variables]
     views: Callable[[Array | None, Batch, How], Views]
     loss: Callable[[Variables, Views, Clock], tuple[Array, Aux]]
-    eval_loss: Callable[[Variables, Views], Array] | None
-    distance: Callable[[Array, Array], Array] | None
-    after_update: Callable[[Variables, Clock], ModelState]
-    begin_task: Callable[[Variables, Clock], ModelState]
     embed: Callable[[Variables, Array, bool], tuple[Embedding, ModelState]]
     features: Callable[[Variables, Array], Readout]
     maps: Callable[[Variables, Array], dict[str, Array]]
     backbone: Callable[[Params], Params]
     active: Callable[[Params], Params]
+    eval_loss: Callable[[Variables, Views], Array] | None = None
+    distance: Callable[[Array, Array], Array] | None = None
+    after_update: Callable[[Variables, Clock], ModelState] = unchanged
+    begin_task: Callable[[Variables, Clock], ModelState] = unchanged
     classes: int | None = None
-
-
-def unchanged(network: Variables, clock: Clock) -> ModelState:
-    """Returns the state as it is. This is `after_update` and `begin_task` of most objectives."""
-    return network.state
 
 
 def two_view_objective(
@@ -94,6 +94,7 @@ def two_view_objective(
     augmentation: Augmentation,
     criterion: Callable[[Embedding], Array],
     distance: Callable[[Array, Array], Array],
+    per_example: bool = True,
 ) -> Objective:
     """Makes an objective that compares two augmented views.
 
@@ -103,13 +104,16 @@ def two_view_objective(
       augmentation: its `present` gives the two views.
       criterion: an Embedding of both views, leaves [2, B, ...] -> the loss, a scalar.
       distance: see `Objective`.
+      per_example: whether the criterion is a mean over examples that do not depend on each other; if it is not, there
+        is no `Objective.eval_loss`.
     """
     network = architecture.build(heads)
     embed = make_embed(network)
 
     def loss(variables, views, clock):
         outputs, state = forward_views(embed, variables, views)
-        return criterion(outputs), Aux(state, {"feature_std": feature_std(outputs.features[0])}, outputs)
+        metrics = {"feature_std": feature_std(outputs.features[0])}
+        return criterion(outputs), Aux(state=state, metrics=metrics, outputs=outputs)
 
     def eval_loss(variables, views):
         return criterion(jax.vmap(lambda view: embed(variables, view, False)[0])(jnp.stack(views.image)))
@@ -118,15 +122,13 @@ def two_view_objective(
         init=make_init(network, augmentation),
         views=make_two_views(augmentation),
         loss=loss,
-        eval_loss=eval_loss,
-        distance=distance,
-        after_update=unchanged,
-        begin_task=unchanged,
         embed=embed,
         features=make_features(embed, augmentation),
         maps=make_maps(network, architecture, augmentation),
         backbone=architecture.backbone,
         active=architecture.active,
+        eval_loss=eval_loss if per_example else None,
+        distance=distance,
     )
 
 

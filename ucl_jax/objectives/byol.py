@@ -23,9 +23,8 @@ from ucl_jax.objectives.base import (
     make_init,
     make_maps,
     make_two_views,
-    unchanged,
 )
-from ucl_jax.types import Array, Aux, Params, Variables
+from ucl_jax.types import Array, Aux, ModelState, Params, Variables
 
 
 def byol(
@@ -74,12 +73,6 @@ def byol(
     embed, embed_target = make_embed(network), make_embed(target_network)
     init_network = make_init(network, augmentation)
 
-    def init(key, images):
-        variables = init_network(key, images)
-        statistics = without_predictor(variables.state["batch_stats"])
-        target = Variables(without_predictor(variables.params), {"batch_stats": statistics})
-        return Variables(variables.params, variables.state | {"target": jax.tree.map(jnp.copy, target)})
-
     def criterion(outputs, targets):
         first, second = outputs.prediction, targets.projection
         return losses.byol(first[0], second[1]) + losses.byol(first[1], second[0])
@@ -89,37 +82,47 @@ def byol(
         target = state["target"]
         targets, target_state = forward_views(embed_target, target, views)
         state = state | {"target": Variables(target.params, target_state)}
-        return criterion(outputs, targets), Aux(state, {"feature_std": feature_std(outputs.features[0])}, outputs)
+        metrics = {"feature_std": feature_std(outputs.features[0])}
+        return criterion(outputs, targets), Aux(state=state, metrics=metrics, outputs=outputs)
 
     def eval_loss(variables, views):
         images = jnp.stack(views.image)
         outputs = jax.vmap(lambda view: embed(variables, view, False)[0])(images)
-        return criterion(
-            outputs, jax.vmap(lambda view: embed_target(variables.state["target"], view, False)[0])(images)
-        )
+        targets = jax.vmap(lambda view: embed_target(variables.state["target"], view, False)[0])(images)
+        return criterion(outputs, targets)
 
     def after_update(variables, clock):
         step = clock.task_step - delay
         now = momentum_at(jnp.maximum(step, 0), clock.task_steps, momentum, final_momentum)
-        tau = jnp.where(step < 0, 1.0, now)
-        target = variables.state["target"]
-        moved = jax.tree.map(lambda t, p: tau * t + (1.0 - tau) * p, target.params, without_predictor(variables.params))
-        return variables.state | {"target": Variables(moved, target.state)}
+        return moved_target(variables, jnp.where(step < 0, 1.0, now))
 
     return Objective(
-        init=init,
+        init=lambda key, images: with_target(init_network(key, images)),
         views=make_two_views(augmentation),
         loss=loss,
-        eval_loss=eval_loss,
-        distance=losses.byol,
-        after_update=after_update,
-        begin_task=unchanged,
         embed=embed,
         features=make_features(embed, augmentation),
         maps=make_maps(network, architecture, augmentation),
         backbone=architecture.backbone,
         active=architecture.active,
+        eval_loss=eval_loss,
+        distance=losses.byol,
+        after_update=after_update,
     )
+
+
+def with_target(variables: Variables) -> Variables:
+    """Returns the network with a target in its state: a copy of itself without the predictor."""
+    statistics = without_predictor(variables.state["batch_stats"])
+    target = Variables(without_predictor(variables.params), {"batch_stats": statistics})
+    return Variables(variables.params, variables.state | {"target": jax.tree.map(jnp.copy, target)})
+
+
+def moved_target(variables: Variables, momentum: Array) -> ModelState:
+    """Returns the network's state with the target moved to `momentum * target + (1 - momentum) * network`."""
+    target, network = variables.state["target"], without_predictor(variables.params)
+    moved = jax.tree.map(lambda t, p: momentum * t + (1.0 - momentum) * p, target.params, network)
+    return variables.state | {"target": Variables(moved, target.state)}
 
 
 def momentum_at(step: Array, steps: Array, base: float, final: float) -> Array:

@@ -20,7 +20,6 @@ from ucl_jax.objectives.base import (
     make_init,
     make_maps,
     show,
-    unchanged,
 )
 from ucl_jax.types import Aux, Views
 
@@ -72,7 +71,7 @@ def supervised(
         correct = jnp.argmax(outputs.logits, axis=-1) == jnp.argmax(views.label, axis=-1)
         metrics = {"feature_std": feature_std(outputs.features), "accuracy": jnp.mean(correct.astype(jnp.float32))}
         all_views = jax.tree.map(lambda x: x[None], outputs)  # V = 1 view
-        return losses.cross_entropy(outputs.logits, views.label), Aux(state, metrics, all_views)
+        return losses.cross_entropy(outputs.logits, views.label), Aux(state=state, metrics=metrics, outputs=all_views)
 
     def eval_loss(variables, views):
         return losses.cross_entropy(embed(variables, views.image[0], False)[0].logits, views.label)
@@ -81,14 +80,11 @@ def supervised(
         init=make_init(network, augmentation),
         views=views,
         loss=loss,
-        eval_loss=eval_loss,
-        distance=None,
-        after_update=unchanged,
-        begin_task=unchanged,
         embed=embed,
         features=make_features(embed, augmentation),
         maps=make_maps(network, architecture, augmentation),
         backbone=architecture.backbone,
         active=architecture.active,
+        eval_loss=eval_loss,
         classes=classes,
     )

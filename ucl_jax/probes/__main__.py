@@ -17,11 +17,11 @@ from ucl_jax import cli
 from ucl_jax.errors import require, usage_errors, user_choice
 from ucl_jax.evaluation import accuracy_matrix
 from ucl_jax.files import disk_errors
-from ucl_jax.probes import PROBES, Probe
+from ucl_jax.probes import PROBES
 from ucl_jax.probes.trained_run import TrainedRun
 from ucl_jax.results import probe_figures
 from ucl_jax.results.load import load_results, read_results
-from ucl_jax.settings import PROBE_SETTINGS, read_value
+from ucl_jax.settings import PROBE_DEFAULTS, PROBE_SETTINGS, read_value, words_of
 from ucl_jax.training import parallel
 from ucl_jax.training.run_folder import claim, write_json
 
@@ -50,7 +50,7 @@ def probe(
     from ucl_jax.results.schema import Record  # slow to import: not for --help
 
     probes = {name: user_choice("probe", name, PROBES) for name in names}
-    settings = {name: one.settings | _changes(name, one, changes) for name, one in probes.items()}
+    settings = {name: PROBE_DEFAULTS[name] | _changes(name, changes) for name in probes}
     for change in changes:
         owner = change.partition(".")[0]
         require(owner in probes, f"--set={change}: {owner!r} is not among --probes={','.join(names)}")
@@ -62,14 +62,14 @@ def probe(
         cases = {name: one.cases(run, settings[name]) for name, one in probes.items()}
         for name, one in probes.items():
             for case in cases[name]:
-                for learned in [None] if one.whole_run else chosen:
-                    record = Record(probe=name, after=learned, settings=json.loads(json.dumps(case)), values={})
+                for tasks_learned in [None] if one.whole_run else chosen:
+                    record = Record(probe=name, after=tasks_learned, settings=json.loads(json.dumps(case)), values={})
                     saved = find(load_results(workdir), record)
                     depends_on = one.depends_on(run, case)
                     if saved is None or any(saved.values[key] != value for key, value in depends_on.items()):
                         print(f"{title(record)} ...", flush=True)
                         with usage_errors(f"the probe {title(record)} of {workdir}: "):
-                            measured = one.measure(run, learned, case)
+                            measured = one.measure(run, tasks_learned, case)
                         values = json.loads(json.dumps(measured, allow_nan=False))
                         saved = dataclasses.replace(record, values=values)
                         add(workdir, saved)
@@ -102,20 +102,15 @@ def _identity(record: Record) -> tuple:
 
 def title(record: Record) -> str:
     """Returns a title such as "linear after task 5 (fraction=0.1, solver=ridge)", with settings other than defaults."""
-    default = PROBES[record.probe].settings
+    default = PROBE_DEFAULTS[record.probe]
     changed = {
         key: pathlib.PurePath(value).name if key == "other" else value
         for key, value in record.settings.items()
         if json.dumps(value) != json.dumps(default[key])
     }
     after = {None: "", 0: " untrained"}.get(record.after, f" after task {record.after}")
-    told = ", ".join(f"{key}={_text(value)}" for key, value in sorted(changed.items()))
+    told = ", ".join(f"{key}={words_of(value)}" for key, value in sorted(changed.items()))
     return f"{record.probe}{after}" + (f" ({told})" if told else "")
-
-
-def _text(value: Any) -> str:
-    """Returns the value of a setting as --set takes it."""
-    return ",".join(map(_text, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def stem_of(record: Record) -> str:
@@ -150,7 +145,7 @@ def _chosen(after: str, run: TrainedRun) -> list[int]:
     return sorted(map(int, words))
 
 
-def _changes(name: str, one: Probe, changes: Sequence[str]) -> dict[str, Any]:
+def _changes(name: str, changes: Sequence[str]) -> dict[str, Any]:
     """Returns the settings of a probe that `changes` give."""
     changed = {}
     for change in changes:
@@ -158,8 +153,8 @@ def _changes(name: str, one: Probe, changes: Sequence[str]) -> dict[str, Any]:
         owner, _, key = target.partition(".")
         require(bool(equals and key), f"--set={change} is not PROBE.KEY=VALUE")
         if owner == name:
-            require(bool(one.settings), f"--set={change}: {name} has no settings")
             known = PROBE_SETTINGS[name]
+            require(bool(known), f"--set={change}: {name} has no settings")
             changed[key] = read_value(f"{name}.{key}", user_choice(f"setting of {name}", key, known), text)
     return changed
 
@@ -167,8 +162,8 @@ def _changes(name: str, one: Probe, changes: Sequence[str]) -> dict[str, Any]:
 def _settings_help() -> str:
     """Returns the text of --help on settings: each with its default, as --set takes it, in one line per probe."""
     lines = (
-        f"  {name}: {'  '.join(f'{key}={_text(value)}' for key, value in one.settings.items()) or 'none'}"
-        for name, one in PROBES.items()
+        f"  {name}: {'  '.join(f'{key}={words_of(value)}' for key, value in PROBE_DEFAULTS[name].items()) or 'none'}"
+        for name in PROBES
     )
     return "settings and defaults (lists with commas, as in --set=knn.k=1,run,tasks):\n" + "\n".join(lines)
 

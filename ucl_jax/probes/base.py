@@ -18,9 +18,8 @@ def one_case(run: TrainedRun, settings: Settings) -> list[Settings]:
 
 
 class Probe(NamedTuple):
-    """A probe: its settings, and pure functions over a run.
+    """A probe: pure functions over a run. Its settings and their defaults are in `ucl_jax.settings`.
 
-    settings: each setting with its default; a tuple is a list of values. `ucl_jax.settings` has types and ranges.
     measure: run, after (the number of tasks that the network has learned; None if `whole_run`), settings -> the values
       of a record, as JSON.
     cases: run, settings -> the settings of each record to be made.
@@ -29,7 +28,6 @@ class Probe(NamedTuple):
       they differ from the saved ones, the record is made anew.
     """
 
-    settings: Settings
     measure: Callable[[TrainedRun, Any, Settings], dict[str, Any]]
     cases: Callable[[TrainedRun, Settings], list[Settings]] = one_case
     whole_run: bool = False

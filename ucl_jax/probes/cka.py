@@ -98,16 +98,10 @@ def _resolved(run: TrainedRun, settings: Settings) -> list[Settings]:
 def _networks(run: TrainedRun, settings: Settings) -> dict[str, list[int]]:
     """Returns which networks there are now. There are more once a run has gone on."""
     networks = Networks(pathlib.Path(settings["other"]) / "networks") if settings["other"] else run.networks
-    return {"networks": run.afters, "other_networks": [0, *networks.learned()]}
+    return {"networks": run.afters, "other_networks": [0, *networks.afters()]}
 
 
 cka = Probe(
-    settings={
-        "other": "",  # another run folder, whose networks are the columns; "" is the run itself
-        "images": 1024,  # test images, from all tasks together
-        "batch_size": 256,
-        "seed": 0,
-    },
     measure=_measure,
     cases=_resolved,
     whole_run=True,

@@ -40,7 +40,4 @@ def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
     return {"points": points.round(4).tolist(), "task": task.tolist(), "label": label.tolist()}
 
 
-embedding = Probe(
-    settings={"method": "tsne", "images": 500, "seed": 0},
-    measure=_measure,
-)
+embedding = Probe(measure=_measure)

@@ -11,7 +11,10 @@ from ucl_jax.probes.trained_run import TrainedRun
 def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
     count = run.stream.num_tasks
     tasks = settings["tasks"] or (0, round(0.65 * (count - 1)))  # of 20 tasks the paper shows T0 and T13
-    require(all(0 <= task < count for task in tasks), f"feature_maps.tasks is {tasks}; there are {count} tasks")
+    require(
+        all(0 <= task < count for task in tasks),
+        f"feature_maps.tasks is {tasks}; tasks are counted from 0, and the last is {count - 1}",
+    )
     maps = jax.jit(run.objective(after).maps)
     items = []
     for task in tasks:
@@ -33,12 +36,4 @@ def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
     return {"tasks": list(tasks), "items": items}
 
 
-feature_maps = Probe(
-    settings={
-        "stage": "stage2",
-        "tasks": (),  # () takes the first task, and one at about two thirds
-        "images": 2,  # of each task
-        "channels": 8,  # the channels that vary most over the image
-    },
-    measure=_measure,
-)
+feature_maps = Probe(measure=_measure)

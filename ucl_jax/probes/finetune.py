@@ -64,17 +64,4 @@ def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
     return {"accuracy": by_epoch[-1], "by_epoch": by_epoch, "chance": 100.0 / num_classes}
 
 
-finetune = Probe(
-    settings={
-        "dataset": ("mnist",),
-        "train_images": 0,  # 0 is all
-        "test_images": 0,
-        "epochs": 5,
-        "batch_size": 128,
-        "learning_rate": 0.02,
-        "momentum": 0.9,
-        "seed": 0,  # decides the order of images
-    },
-    measure=_measure,
-    cases=datasets,
-)
+finetune = Probe(measure=_measure, cases=datasets)

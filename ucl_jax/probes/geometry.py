@@ -27,4 +27,4 @@ def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
     }
 
 
-geometry = Probe(settings={}, measure=_measure)
+geometry = Probe(measure=_measure)

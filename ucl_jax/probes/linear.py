@@ -76,20 +76,5 @@ def _cases(run: TrainedRun, settings: Settings) -> list[Settings]:
 
 SOLVERS = {"ridge": _ridge, "sgd": _sgd}
 OF_SGD = ("epochs", "batch_size", "learning_rate", "momentum", "weight_decay")
-PENALTIES = tuple(10.0**power for power in range(-4, 6))
 
-linear = Probe(
-    settings={
-        "solver": ("ridge", "sgd"),
-        "fraction": (0.01, 0.1, 1.0),  # parts of the labels that are used
-        "penalties": PENALTIES,  # those that ridge regression chooses from
-        "epochs": 100,  # this and what follows are for SGD
-        "batch_size": 256,
-        "learning_rate": 0.1,
-        "momentum": 0.9,
-        "weight_decay": 0.0,
-        "seed": 0,
-    },
-    measure=_measure,
-    cases=_cases,
-)
+linear = Probe(measure=_measure, cases=_cases)

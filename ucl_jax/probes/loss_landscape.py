@@ -71,7 +71,8 @@ LOSSES = {"classifier": _classifier_loss, "objective": _objective_loss}
 def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
     make = LOSSES[settings["loss"]]
     task, points = settings["task"], settings["points"]
-    require(task < run.stream.num_tasks, f"loss_landscape.task is {task}; there is no such task")
+    last = run.stream.num_tasks - 1
+    require(task <= last, f"loss_landscape.task is {task}; tasks are counted from 0, and the last is {last}")
     require(points % 2 == 1, f"loss_landscape.points is {points}; it must be odd")
     data = run.stream.task(task)
     index = np.random.default_rng(settings["seed"]).permutation(len(data.train_label))[: settings["images"]]
@@ -91,15 +92,4 @@ def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
     return {"steps": steps.round(6).tolist(), "loss": values, "images": len(index)}
 
 
-loss_landscape = Probe(
-    settings={
-        "loss": ("classifier", "objective"),
-        "task": (0,),
-        "points": 11,  # on each side of the plane
-        "span": 1.0,  # from the network to an edge, in lengths of the filters
-        "images": 256,
-        "seed": 0,  # decides images and directions; equal for networks of one shape
-    },
-    measure=_measure,
-    cases=each("loss", "task"),
-)
+loss_landscape = Probe(measure=_measure, cases=each("loss", "task"))

@@ -11,7 +11,7 @@ from ucl_jax.errors import require
 from ucl_jax.evaluation.evaluators import TaskFeatures, knn_accuracy, put_bank
 from ucl_jax.probes.base import Probe, Settings, accuracy, each
 from ucl_jax.probes.knn import neighbours
-from ucl_jax.probes.linear import PENALTIES, predict
+from ucl_jax.probes.linear import predict
 from ucl_jax.probes.trained_run import TrainedRun
 from ucl_jax.results.paper import DATASETS
 
@@ -61,16 +61,4 @@ def datasets(run: TrainedRun, settings: Settings) -> list[Settings]:
     return each("dataset")(run, settings)
 
 
-ood = Probe(
-    settings={
-        "dataset": ("available",),
-        "train_images": 0,  # 0 is all
-        "test_images": 0,
-        "k": "run",
-        "temperature": 0.1,
-        "penalties": PENALTIES,
-        "seed": 0,
-    },
-    measure=_measure,
-    cases=datasets,
-)
+ood = Probe(measure=_measure, cases=datasets)

@@ -58,7 +58,7 @@ class TrainedRun:
         self.compilation_cache: str = self._config.compilation_cache
         self.networks = Networks(workdir / "networks")
         require(
-            bool(self.networks.learned()),
+            bool(self.networks.afters()),
             f"{workdir / 'networks'} holds no network: the run has finished no task yet, or its "
             "config.checkpoint.networks is False",
         )
@@ -92,7 +92,7 @@ class TrainedRun:
     @property
     def afters(self) -> list[int]:
         """Returns each value that `after` may have, ascending: 0, and those for which a network was saved."""
-        return [0, *self.networks.learned()]
+        return [0, *self.networks.afters()]
 
     def seen(self, after: int) -> int:
         """Returns the number of tasks seen by a network: all for the untrained one and for joint training."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ucl_jax.errors import UsageError, require
 from ucl_jax.files import write_atomically
-from ucl_jax.recipes import read_config
+from ucl_jax.recipes import FOLDER, read_config
 from ucl_jax.reproduce.jobs import LAUNCH, Job, Slot, run_jobs
 from ucl_jax.results.compare import all_known, changed_settings
 from ucl_jax.results.load import read_results, read_saved_config
@@ -26,7 +26,6 @@ from ucl_jax.settings import flatten
 if TYPE_CHECKING:
     from ucl_jax.results.schema import RunResult
 
-CONFIGS = LAUNCH.parent / "configs"
 # Benchmark -> seconds of a run, used until a first run is finished: the mean over Table 1 on one core of an AMD EPYC.
 MEASURED = {"digits": 90.0}
 
@@ -75,7 +74,7 @@ def _config(recipe: str, argument: str, overrides: tuple[str, ...]) -> dict[str,
     Raises:
       UsageError: the recipe does not take one of the overrides.
     """
-    flags = [f"--config={CONFIGS / recipe}.py:{argument}", *(f"--config.{pair}" for pair in overrides)]
+    flags = [f"--config={FOLDER / recipe}.py:{argument}", *(f"--config.{pair}" for pair in overrides)]
     return flatten(json.loads(read_config(flags).to_json()))
 
 
@@ -130,8 +129,8 @@ def check(planned: Iterable[PlannedRun]) -> None:
         f"{LAUNCH} is not there: runs are started with launch.py and configs/ of a checkout of ucl_jax; "
         "clone it and install it with pip install -e .",
     )
-    if str(CONFIGS.parent) not in sys.path:  # recipes import configs.base
-        sys.path.insert(0, str(CONFIGS.parent))
+    if str(FOLDER.parent) not in sys.path:  # recipes import configs.base
+        sys.path.insert(0, str(FOLDER.parent))
     for run in planned:
         config_of(run)
 

@@ -9,35 +9,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ucl_jax.errors import require, user_choice
 from ucl_jax.reproduce.plan import PlannedRun
 from ucl_jax.results.compare import RunGroup
-from ucl_jax.settings import PROBE_SETTINGS, read_value
+from ucl_jax.settings import PROBE_DEFAULTS, PROBE_SETTINGS, read_value
 
 if TYPE_CHECKING:
     from ucl_jax.results.schema import Record, RunResult
 
 Settings = dict[str, Any]  # the settings of one probe
-# Probe -> its settings, which --set can change. A record of a run counts for a study only if it has all of these
-# settings with these values. They repeat the defaults of `ucl_jax.probes`, which imports JAX. Where a probe has a list,
-# of which it makes a record for each value, a study has one value.
-SETTINGS: dict[str, Settings] = {
-    "ood": {
-        "dataset": "available",
-        "train_images": 0,  # all of them
-        "test_images": 0,
-        "k": "run",
-        "temperature": 0.1,
-        "penalties": (0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0, 100000.0),
-        "seed": 0,
-    },
-    "loss_landscape": {
-        "loss": "classifier",  # the paper's
-        "task": 0,
-        "points": 11,
-        "span": 1.0,
-        "images": 256,
-        "seed": 0,
-    },
-    "cka": {"other": "", "images": 1024, "batch_size": 256, "seed": 0},
-}
+# Probe -> its settings, which --set can change: the probe's defaults. A record of a run counts for a study only if it
+# has all of these settings with these values. Where a probe makes a record for each value of a list, a study has one.
+SETTINGS: dict[str, Settings] = {probe: dict(PROBE_DEFAULTS[probe]) for probe in ("ood", "loss_landscape", "cka")}
+SETTINGS["ood"]["dataset"] = "available"
+SETTINGS["loss_landscape"] |= {"loss": "classifier", "task": 0}  # the paper's
 FIXED_SETTINGS = ("dataset", "other")  # settings that a study decides, and that --set cannot change
 # Benchmark -> settings that differ there. Digits is meant for two cores, where all images would take hours.
 BENCHMARK_SETTINGS = {"digits": {"ood": {"train_images": 5000, "test_images": 1000}}}

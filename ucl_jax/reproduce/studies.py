@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ucl_jax import recipes
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.errors import require
 from ucl_jax.reproduce import probe_requests
@@ -26,16 +27,18 @@ if TYPE_CHECKING:
     from ucl_jax.results.schema import ProbeName, RunResult
 
 UNLABELLED = ("finetune", "si", "der", "lump", "multitask", "pnn")
-# Objective -> recipes: the rows of the paper's Table 1, and further ones that the paper does not have.
+# Objective -> recipes: the rows of the paper's Table 1.
 ROWS = {
     "supervised": ("finetune", "si", "agem", "gss", "der", "multitask", "pnn"),
     "simsiam": UNLABELLED,
     "barlow_twins": UNLABELLED,
 }
+# Objective -> recipes whose method refuses it: CaSSLe compares projections, GSS needs the loss of a single example.
+IMPOSSIBLE = {"supervised": ("cassle",), "barlow_twins": ("gss",)}
+# Objective -> recipes: the rows that the paper does not have, which are all other recipes of configs/.
 EXTRA_ROWS = {
-    "supervised": ("er", "lump", "derpp", "pfr"),
-    "simsiam": ("er", "derpp", "agem", "gss", "cassle", "pfr"),
-    "barlow_twins": ("er", "derpp", "agem", "cassle", "pfr"),
+    objective: tuple(one for one in recipes.names() if one not in (*rows, *IMPOSSIBLE.get(objective, ())))
+    for objective, rows in ROWS.items()
 }
 TABLE2_ROWS = {objective: tuple(r for b, o, r in TABLE2 if (b, o) == ("cifar10", objective)) for objective in ROWS}
 FEWSHOT_ROWS = dict.fromkeys(ROWS, ("finetune", "der", "lump"))
@@ -44,9 +47,6 @@ EXAMPLES = "benchmark.examples_per_task"
 SUBSET = "benchmark.subset_seed"
 # Benchmark -> numbers of training images a task in few-shot runs; other benchmarks have 100, 200 and 500.
 FEWSHOT_SIZES = {"digits": (10, 25, 50, 100)}
-# Benchmark -> number of all training images a task, the mean where tasks differ.
-ALL_IMAGES = {"digits": 288, "mnist": 12000, "fashion_mnist": 12000, "svhn_cropped": 14651}
-ALL_IMAGES |= {"cifar10": 10000, "cifar100": 2500, "tiny_imagenet": 2500}
 Runs = Mapping[PlannedRun, "RunResult"]  # the results of finished runs
 
 
@@ -155,7 +155,7 @@ def _sizes(options: StudyOptions, benchmark: str) -> list[int]:
     Raises:
       UsageError: a chosen number is not below that of all images.
     """
-    full = ALL_IMAGES[benchmark]
+    full = BENCHMARKS[benchmark].images_per_task
     sizes = options.sizes or (*FEWSHOT_SIZES.get(benchmark, (100, 200, 500)), 0)
     require(all(size < full for size in sizes), f"{benchmark} has {full} images a task: --sizes=all")
     return sorted(sizes, key=lambda size: size or full)
@@ -303,8 +303,8 @@ def _report_table2(options: StudyOptions, planned: Sequence[PlannedRun], runs: R
 def _report_fewshot(options: StudyOptions, planned: Sequence[PlannedRun], runs: Runs) -> StudyReport:
     """Reports accuracy and forgetting by the number of training images, and how much accuracy fewer images cost."""
     benchmark, definition = planned[0].benchmark, _definition(planned)
-    sizes = _sizes(options, benchmark)
-    heads = [str(size) if size else f"all ({ALL_IMAGES[benchmark]})" for size in sizes]
+    sizes, full = _sizes(options, benchmark), BENCHMARKS[benchmark].images_per_task
+    heads = [str(size) if size else f"all ({full})" for size in sizes]
     accuracy_heads, forgetting_heads = (with_deviation(*(f"{letter}, {w}" for w in heads)) for letter in "AF")
     rows, numbers, series, apart = [], [], {}, []
     lost_of: dict[str, list[float]] = {}
@@ -313,7 +313,7 @@ def _report_fewshot(options: StudyOptions, planned: Sequence[PlannedRun], runs: 
         for size in sizes:
             of_size = [run for run in group.runs if run.examples_per_task == size]
             accuracy, forgetting = compare.scores(of_size, "knn_task", definition)
-            point = {"images": size or ALL_IMAGES[benchmark], "accuracy": accuracy, "forgetting": forgetting}
+            point = {"images": size or full, "accuracy": accuracy, "forgetting": forgetting}
             points.append({**point, "seeds": compare.seeds(of_size)})
         accuracies, forgotten = ([p[key] for p in points] for key in ("accuracy", "forgetting"))
         lost = None
@@ -455,13 +455,13 @@ def _report_landscape(options: StudyOptions, planned: Sequence[PlannedRun], runs
     rows, numbers, panels = [], [], {}
     for group in _groups(options, planned, runs):
         last = group.runs[0].tasks_learned
-        for after, learned in {"first": 1, "last": last}.items() if last > 1 else [("last", 1)]:
-            found = probe_requests.values(group, request, learned)
+        for which, after in {"first": 1, "last": last}.items() if last > 1 else [("last", 1)]:
+            found = probe_requests.values(group, request, after)
             if not found:
                 continue
             if 0 in found:
                 panel = {"steps": found[0].steps, "loss": found[0].loss}
-                panels[f"{group.recipe}, {group.objective}, after task {learned}"] = panel
+                panels[f"{group.recipe}, {group.objective}, after task {after}"] = panel
             losses = [values.loss for values in found.values()]
             flat = [[value for row in loss for value in row] for loss in losses]
             measured = {
@@ -469,8 +469,8 @@ def _report_landscape(options: StudyOptions, planned: Sequence[PlannedRun], runs
                 "mean": [_if_complete(statistics.fmean, loss) for loss in flat],
                 "highest": [_if_complete(max, loss) for loss in flat],
             }
-            rows.append([group.objective, group.recipe, f"the {after} task", len(found), *_means(measured.values())])
-            numbers.append({**_row(group), "after": after, "seeds": list(found), **measured})
+            rows.append([group.objective, group.recipe, f"the {which} task", len(found), *_means(measured.values())])
+            numbers.append({**_row(group), "after": which, "seeds": list(found), **measured})
     chosen = ", ".join(f"{key} {value}" for key, value in request.settings.items())
     legend = [
         "Loss on the first task's data over a plane of two random filter-normalised directions through the network "

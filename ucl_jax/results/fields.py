@@ -73,7 +73,7 @@ def read_as(kind: Any, content: Any, place: tuple[str | int, ...] = ()) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class NoNulls:
-    """Base of records in which an optional field may be missing, but must not be null."""
+    """Base of classes in which an optional field may be missing, but must not be null."""
 
     @model_validator(mode="before")
     @classmethod

@@ -67,30 +67,30 @@ def read_saved_config(path: pathlib.Path) -> dict[str, Any]:
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
-    """Returns the records of a metrics.jsonl, without a last line that is incomplete because the run was killed.
+    """Returns the entries of a metrics.jsonl, without a last line that is incomplete because the run was killed.
 
     Raises:
       UsageError: it cannot be read, or a line is damaged.
     """
     from ucl_jax.results import fields, schema
 
-    records: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     try:
         with path.open("rb") as file:
             while (line := file.readline(MOST_BYTES_OF_A_LINE)).endswith(b"\n"):
-                where = f"{path}, line {len(records) + 1}"
-                record = _parse(where, line, LINE_ADVICE)
+                where = f"{path}, line {len(entries) + 1}"
+                entry = _parse(where, line, LINE_ADVICE)
                 try:
                     for kind in (schema.Numbers, schema.MetricsRecord):
-                        fields.read_as(kind, record)
+                        fields.read_as(kind, entry)
                 except ValueError as error:
                     raise _damaged(where, str(error), LINE_ADVICE) from error
-                records.append(record)
+                entries.append(entry)
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}); {ADVICE}") from error
     if len(line) == MOST_BYTES_OF_A_LINE:
-        raise _damaged(f"{path}, line {len(records) + 1}", f"it is longer than {len(line)} bytes", LINE_ADVICE)
-    return records
+        raise _damaged(f"{path}, line {len(entries) + 1}", f"it is longer than {len(line)} bytes", LINE_ADVICE)
+    return entries
 
 
 def _read(path: pathlib.Path) -> bytes:

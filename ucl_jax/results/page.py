@@ -31,13 +31,13 @@ class Source(NamedTuple):
     """What a page shows of a run.
 
     results: the content of `results.json`.
-    records: the records of metrics.jsonl, [] where there is no such file.
+    entries: the entries of metrics.jsonl, [] where there is no such file.
     buffer: a PNG picture of the buffer after the last task learned, None where there is none.
     folder: the path that was read.
     """
 
     results: RunResult
-    records: list[dict[str, Any]]
+    entries: list[dict[str, Any]]
     buffer: bytes | None
     folder: str
 
@@ -47,17 +47,17 @@ Draw = Callable[..., Block]  # see `_drawer`
 
 
 def load_source(workdir: pathlib.Path) -> Source:
-    """Reads what a page shows of a run: its results and, from a run folder, its training records and last buffer.
+    """Reads what a page shows of a run: its results and, from a run folder, its training metrics and last buffer.
 
     Raises:
       UsageError: there are no results, or a file is damaged.
     """
     results = load_results(workdir)
-    records = workdir / "metrics.jsonl"
+    metrics = workdir / "metrics.jsonl"
     buffer = workdir / "plots" / f"buffer_task{results.tasks_learned}.png"
     return Source(
         results,
-        read_metrics(records) if records.exists() else [],
+        read_metrics(metrics) if metrics.exists() else [],
         buffer.read_bytes() if buffer.exists() else None,
         str(workdir),
     )
@@ -231,15 +231,15 @@ def _curves(groups: Sequence[RunGroup], draw: Draw) -> list[Block]:
 
 
 def _losses(groups: Sequence[RunGroup], sources: Sequence[Source], draw: Draw) -> list[Block]:
-    """Returns pictures of the training loss; [] where no run has records of it."""
-    records = {id(source.results): source.records for source in sources}
+    """Returns pictures of the training loss; [] where no run has entries of it."""
+    entries = {id(source.results): source.entries for source in sources}
     pictures, order = [], _recipes(groups)
     for family, members in _families(groups).items():
-        records_of = {group.recipe: [records[id(run)] for run in group.runs if records[id(run)]] for group in members}
-        if records_of := {name: kept for name, kept in records_of.items() if kept}:
-            alt = f"Training loss over steps, {family}: {', '.join(records_of)}"
+        entries_of = {group.recipe: [entries[id(run)] for run in group.runs if entries[id(run)]] for group in members}
+        if entries_of := {name: kept for name, kept in entries_of.items() if kept}:
+            alt = f"Training loss over steps, {family}: {', '.join(entries_of)}"
             pictures.append(
-                draw(run_figures.losses, records_of, family, order, caption=f"{family}; a line for each run", alt=alt)
+                draw(run_figures.losses, entries_of, family, order, caption=f"{family}; a line for each run", alt=alt)
             )
     return _pictures(pictures)
 

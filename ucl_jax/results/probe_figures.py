@@ -178,8 +178,8 @@ def record_title(record: Record) -> str:
     """Returns the title of a record's picture, such as "features after 5 tasks (pca)"; "" where it has no picture."""
     title = TITLES.get(record.probe)
     after = record.after
-    learned = "before training" if after == 0 else f"after {after} task{'' if after == 1 else 's'}"
-    return title(record.typed_settings, learned) if title else ""
+    when = "before training" if after == 0 else f"after {after} task{'' if after == 1 else 's'}"
+    return title(record.typed_settings, when) if title else ""
 
 
 def record_note(record: Record) -> str:
@@ -197,16 +197,16 @@ def record_note(record: Record) -> str:
     return f"The l2 distance between the backbones of {between} is {distance:.2f}."
 
 
-def _cka_title(settings: CkaSettings, learned: str) -> str:
+def _cka_title(settings: CkaSettings, when: str) -> str:
     other = f" (rows) and {pathlib.PurePath(settings.other).name}" if settings.other else ""
     return f"linear CKA of networks{other}"
 
 
 TITLES: dict[str, Callable[[Any, str], str]] = {
     "cka": _cka_title,
-    "feature_maps": lambda settings, learned: f"feature maps {learned}, {settings.stage}",
-    "loss_landscape": lambda settings, learned: f"loss of task {settings.task + 1} {learned}",
-    "embedding": lambda settings, learned: f"features {learned} ({settings.method})",
+    "feature_maps": lambda settings, when: f"feature maps {when}, {settings.stage}",
+    "loss_landscape": lambda settings, when: f"loss of task {settings.task + 1} {when}",
+    "embedding": lambda settings, when: f"features {when} ({settings.method})",
 }
 
 

@@ -126,7 +126,7 @@ def losses(stem: pathlib.Path, groups: dict[str, list[list[dict]]], title: str, 
 
     Args:
       stem: path of the files without a suffix.
-      groups: name -> the records of metrics.jsonl of each run; those without a "loss" are left out.
+      groups: name -> the entries of metrics.jsonl of each run; those without a "loss" are left out.
       title: of the picture.
       order: names of groups; the place in it decides a group's colour.
 
@@ -137,8 +137,8 @@ def losses(stem: pathlib.Path, groups: dict[str, list[list[dict]]], title: str, 
     axis = figure.subplots()
     rows, styles = [], drawing.lines(order or groups)
     for name, runs in groups.items():
-        for run, records in enumerate(runs):
-            points = [(r["step"], r["loss"]) for r in records if "loss" in r]
+        for run, entries in enumerate(runs):
+            points = [(e["step"], e["loss"]) for e in entries if "loss" in e]
             steps, values = [step for step, _ in points], [loss for _, loss in points]
             axis.plot(
                 steps, values, label=name if run == 0 else None, alpha=0.8, **styles[name] | {"lw": 0.9, "marker": None}
@@ -197,13 +197,13 @@ def plot_average_accuracy(path: pathlib.Path, runs: Sequence[RunResult]) -> None
 
 
 @drawing.styled
-def plot_loss(path: pathlib.Path, records: Sequence[dict[str, Any]]) -> None:
+def plot_loss(path: pathlib.Path, entries: Sequence[dict[str, Any]]) -> None:
     """Draws the training loss over steps, and where a new task begins."""
-    records = [record for record in records if "loss" in record]
+    entries = [entry for entry in entries if "loss" in entry]
     figure = drawing.new_figure(7, 3)
     axis = figure.subplots()
-    axis.plot([r["step"] for r in records], [r["loss"] for r in records], lw=1, color=drawing.COLOURS[0])
-    for before, after in itertools.pairwise(records):
+    axis.plot([e["step"] for e in entries], [e["loss"] for e in entries], lw=1, color=drawing.COLOURS[0])
+    for before, after in itertools.pairwise(entries):
         if before["task"] != after["task"]:
             axis.axvline((before["step"] + after["step"]) / 2, color="0.7", lw=1, ls=":")
     axis.set(xlabel="step", ylabel="loss", title="training loss (dotted: a new task)")

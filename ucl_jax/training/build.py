@@ -177,7 +177,8 @@ def make_stream_settings(config: ConfigDict) -> StreamSettings:
 def make_evaluation(config: ConfigDict) -> Evaluation:
     """Reads from `config.eval` how networks are evaluated."""
     e = config.eval
-    return Evaluation(e.tasks, KnnSettings(e.knn_k, e.knn_k_rule, e.knn_temperature), e.batch_size)
+    knn = KnnSettings(k=e.knn_k, k_rule=e.knn_k_rule, temperature=e.knn_temperature)
+    return Evaluation(tasks=e.tasks, knn=knn, batch_size=e.batch_size)
 
 
 def make_augmentation(config: ConfigDict) -> Augmentation:
@@ -224,7 +225,7 @@ def check_batches(sizes: Sequence[int], devices: int) -> None:
     Raises:
       UsageError: a batch has one image, or does not divide by the number of devices.
     """
-    for task, size in enumerate(sizes):
+    for task, size in enumerate(sizes, start=1):
         require(
             size >= 2,
             f"task {task} has {size} training image, and batch norm needs at least 2; choose another "

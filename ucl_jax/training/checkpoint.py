@@ -85,8 +85,10 @@ def _tidy(folder: pathlib.Path) -> None:
         _remove(unwanted)
 
 
-def _write(path: pathlib.Path, tree: PyTree, record: dict | None = None) -> None:
-    """Saves a tree of arrays and a record (JSON) as a folder. An earlier folder is replaced only by a complete one.
+def _write(path: pathlib.Path, tree: PyTree, progress: dict | None = None) -> None:
+    """Saves a tree of arrays and the progress of a run (JSON) as a folder.
+
+    An earlier folder is replaced only by a complete one.
 
     Raises:
       UsageError: the folder cannot be written. What was there before is unchanged.
@@ -99,7 +101,7 @@ def _write(path: pathlib.Path, tree: PyTree, record: dict | None = None) -> None
             # Checked first, because Orbax's threads may print tracebacks when the disk becomes full.
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with ocp.Context(async_options=ORBAX):
-            ocp.save(new.absolute(), tree, custom_metadata=record)
+            ocp.save(new.absolute(), tree, custom_metadata=progress)
         for each in (*_files(new), *(folder for folder in new.rglob("*") if folder.is_dir())):
             _to_disk(each)
         write_atomically(new / SUMS, _sums(new))
@@ -124,7 +126,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _read(path: pathlib.Path, like: PyTree) -> tuple[PyTree, dict]:
-    """Reads the tree and the record of a folder. The shardings in `like` say on which devices the arrays are placed.
+    """Reads the tree and the progress of a folder. The shardings in `like` say on which devices the arrays are placed.
 
     Raises:
       Damaged: a file differs from what was saved, or Orbax cannot read the folder.
@@ -172,7 +174,7 @@ class Checkpoints:
         """Returns the step of the latest checkpoint; None when there is none."""
         return max(numbers(self._folder), default=None)
 
-    def save(self, step: int, state: TrainState, record: dict) -> None:
+    def save(self, step: int, state: TrainState, progress: dict) -> None:
         """Saves a checkpoint in the background.
 
         The arrays are copied first, because the next train step reuses the memory of `state` (donation). Once the
@@ -182,17 +184,17 @@ class Checkpoints:
         Args:
           step: the steps done.
           state: after `step` steps.
-          record: what the run has found so far, as JSON.
+          progress: what the run has found so far, as JSON.
 
         Raises:
           UsageError: the checkpoint before this one could not be saved.
         """
         self.wait()
         copied = jax.block_until_ready(jax.tree.map(jnp.copy, state))
-        self._saving = self._thread.submit(self._save, step, copied, record)
+        self._saving = self._thread.submit(self._save, step, copied, progress)
 
-    def _save(self, step: int, state: TrainState, record: dict) -> None:
-        _write(self._folder / str(step), state, record)
+    def _save(self, step: int, state: TrainState, progress: dict) -> None:
+        _write(self._folder / str(step), state, progress)
         known = numbers(self._folder)
         place = known.index(step) + 1
         for other in (*known[: max(place - self._keep, 0)], *known[place:]):
@@ -220,7 +222,7 @@ class Checkpoints:
           warn: called with one line that names the later checkpoints that are damaged, if there are any.
 
         Returns:
-          The state and the record; None when nothing was saved.
+          The state and the progress; None when nothing was saved.
 
         Raises:
           UsageError: every checkpoint is damaged.
@@ -249,8 +251,8 @@ class Networks:
     def __init__(self, folder: pathlib.Path):
         self._folder = folder
 
-    def learned(self) -> list[int]:
-        """Returns the numbers of tasks learned for which a network is saved, ascending."""
+    def afters(self) -> list[int]:
+        """Returns `after` of each saved network, ascending."""
         return numbers(self._folder)
 
     def save(self, after: int, network: Variables) -> None:
@@ -271,7 +273,7 @@ class Networks:
         Raises:
           UsageError: the network was not kept, or is damaged.
         """
-        if after not in (kept := self.learned()):
+        if after not in (kept := self.afters()):
             known = ", ".join(map(str, kept)) or "none"
             raise UsageError(f"there is no network after {after} tasks in {self._folder}; kept: {known}")
         path = self._folder / str(after)

@@ -114,7 +114,7 @@ def train(
     evaluation: evaluators.Evaluation,
     state: TrainState,
     step: int,
-    tasks_done: int,
+    tasks_learned: int,
 ) -> Iterator[Event]:
     """Trains and evaluates one task after the other, from the start of a run or from any later point.
 
@@ -129,7 +129,7 @@ def train(
       evaluation: how the network is evaluated after each task.
       state: the state after `step` steps.
       step: the steps done in the whole run.
-      tasks_done: the number of tasks learned, evaluated and closed.
+      tasks_learned: the number of tasks learned, evaluated and closed.
 
     Yields:
       StepDone after every step, Evaluating before the features of each task, TaskDone after every task.
@@ -138,7 +138,7 @@ def train(
     features: list[dict[int, evaluators.TaskFeatures] | None] = [None] * stream.num_tasks
     evaluated_at = None
     key = jax.device_put(experiment.key, compiled[0].sharding)  # placed once, so that no step waits for it
-    for task in range(tasks_done, tasks):
+    for task in range(tasks_learned, tasks):
         phase = experiment.phase_index(task)
         start, steps = schedule.starts[task], schedule.starts[task + 1] - schedule.starts[task]
         span = Span(*jax.device_put(tuple(map(np.int32, (task, start, steps))), compiled[0].sharding))

@@ -1,4 +1,4 @@
-"""Writes the records of a run: to metrics.jsonl (which all else reads), TensorBoard, Weights & Biases, the console."""
+"""Writes the metrics of a run: to metrics.jsonl (which all else reads), TensorBoard, Weights & Biases, the console."""
 
 import json
 import math
@@ -15,33 +15,33 @@ from ucl_jax.results.load import read_metrics
 
 
 class MetricWriter(Protocol):
-    """What the records of a run are written to.
+    """What the metrics of a run are written to, in entries as a line of metrics.jsonl has.
 
-    A step record has a loss; a task record, written at the end of a task, has none. Both have a step and a task.
+    The entry of a step has a loss; that of a task, written at the end of a task, has none. Both have a step and a task.
     """
 
-    def write(self, record: dict[str, Any]) -> None:
-        """Writes a step record, or a task record."""
+    def write(self, entry: dict[str, Any]) -> None:
+        """Writes the entry of a step or of a task."""
 
     def close(self) -> None:
-        """Finishes writing; no record is written after this."""
+        """Finishes writing; no entry is written after this."""
 
 
 class MetricsFile:
     """Writes a file with one JSON object per line, each flushed at once.
 
-    A run that resumes after `step` steps and `tasks_done` tasks first drops the records of later steps and tasks.
+    A run that resumes after `step` steps and `tasks_learned` tasks first drops the entries of later steps and tasks.
     """
 
-    def __init__(self, path: pathlib.Path, step: int, tasks_done: int):
-        records = read_metrics(path) if path.exists() else []
-        kept = [r for r in records if (r["step"] <= step if "loss" in r else r["task"] < tasks_done)]
-        write_atomically(path, "".join(json.dumps(record) + "\n" for record in kept))
+    def __init__(self, path: pathlib.Path, step: int, tasks_learned: int):
+        entries = read_metrics(path) if path.exists() else []
+        kept = [e for e in entries if (e["step"] <= step if "loss" in e else e["task"] < tasks_learned)]
+        write_atomically(path, "".join(json.dumps(entry) + "\n" for entry in kept))
         self._file = path.open("a")
 
-    def write(self, record: dict[str, Any]) -> None:
-        """Appends a record. A number that is not finite becomes null, because JSON cannot hold it."""
-        plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+    def write(self, entry: dict[str, Any]) -> None:
+        """Appends an entry. A number that is not finite becomes null, because JSON cannot hold it."""
+        plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in entry.items()}
         self._file.write(json.dumps(plain) + "\n")
         self._file.flush()
 
@@ -70,12 +70,12 @@ class TensorBoard:
     def _add(self, **event) -> None:
         self._file.write(self._event(wall_time=time.time(), **event).SerializeToString())
 
-    def write(self, record: dict[str, Any]) -> None:
-        """Writes every number of a record as a scalar."""
-        for name, value in record.items():
+    def write(self, entry: dict[str, Any]) -> None:
+        """Writes every number of an entry as a scalar."""
+        for name, value in entry.items():
             if isinstance(value, float):
-                self._add(step=record["step"], summary=self._scalar(name, value))
-        if "loss" not in record:  # the end of a task
+                self._add(step=entry["step"], summary=self._scalar(name, value))
+        if "loss" not in entry:  # the end of a task
             self._file.flush()
 
     def close(self) -> None:
@@ -96,9 +96,9 @@ class WeightsAndBiases:
             project="ucl_jax", name=folder.name, dir=folder, config=config, id=identity.read_text(), resume="allow"
         )
 
-    def write(self, record: dict[str, Any]) -> None:
-        """Logs the numbers of a record."""
-        self._run.log({k: v for k, v in record.items() if isinstance(v, int | float)}, step=record["step"])
+    def write(self, entry: dict[str, Any]) -> None:
+        """Logs the numbers of an entry."""
+        self._run.log({k: v for k, v in entry.items() if isinstance(v, int | float)}, step=entry["step"])
 
     def close(self) -> None:
         """Ends the run of Weights & Biases."""
@@ -124,25 +124,25 @@ class Console:
         stream = stream or sys.stderr
         self._tasks, self._epochs, self._seconds, self._stream = tasks, epochs, seconds, stream
         self._total, self._last = total, -float("inf")
-        self._start: tuple[float, int] | None = None  # time and step of the first record, after compilation
+        self._start: tuple[float, int] | None = None  # time and step of the first entry, after compilation
         self._bar = None
         if stream.isatty():
             self._bar = tqdm.tqdm(total=total, initial=step, file=stream, unit="step", dynamic_ncols=True)
 
-    def write(self, record: dict[str, Any]) -> None:
-        """Shows task, epoch, loss and images per second of a step record; in a line, also the time left."""
+    def write(self, entry: dict[str, Any]) -> None:
+        """Shows the task, the epoch, the loss, images per second and the time left from the entry of a step."""
         text = (
-            f"task {record['task'] + 1}/{self._tasks} epoch {record['epoch'] + 1}/{self._epochs} "
-            f"loss {record['loss']:.4f} {record['images_per_second']:.0f} images/s"
+            f"task {entry['task'] + 1}/{self._tasks} epoch {entry['epoch'] + 1}/{self._epochs} "
+            f"loss {entry['loss']:.4f} {entry['images_per_second']:.0f} images/s"
         )
         if self._bar is not None:
             self._bar.set_description_str(text, refresh=False)
-            self._bar.update(record["step"] - self._bar.n)
+            self._bar.update(entry["step"] - self._bar.n)
         elif (now := time.monotonic()) - self._last >= self._seconds:
             self._last = now
-            began, first = self._start = self._start or (now, record["step"])
-            rest = (now - began) / max(record["step"] - first, 1) * (self._total - record["step"])
-            self.say(f"step {record['step']}/{self._total} {text}" + (f" {_clock(rest)} left" if now > began else ""))
+            began, first = self._start = self._start or (now, entry["step"])
+            rest = (now - began) / max(entry["step"] - first, 1) * (self._total - entry["step"])
+            self.say(f"step {entry['step']}/{self._total} {text}" + (f" {_clock(rest)} left" if now > began else ""))
 
     def say(self, text: str) -> None:
         """Prints a line; where there is a bar, the line is above it."""

@@ -74,7 +74,7 @@ class Progress(NamedTuple):
     train_images: int = 0
 
     @property
-    def tasks_done(self) -> int:
+    def tasks_learned(self) -> int:
         """Returns the number of training tasks learned and evaluated."""
         return len(next(iter(self.rows.values())))
 
@@ -187,7 +187,7 @@ class _Run:
         self.began = time.monotonic()
         self.pending: collections.deque[StepDone] = collections.deque()
         self.recorded_at: float | None = None
-        self.saved: tuple[int, int] | None = None  # step, tasks done
+        self.saved: tuple[int, int] | None = None  # step, tasks learned
         self.saved_at = self.began
 
     def carry_out(self) -> RunResult:
@@ -196,14 +196,14 @@ class _Run:
         self.progress = Progress({name: [] for name in self.probes})
         step = 0
         if (restored := self.checkpoints.restore(state, warn)) is not None:
-            state, record = restored
+            state, progress = restored
             step = int(state.step)
-            self.progress = Progress(**record)
+            self.progress = Progress(**progress)
         self.seconds_before = self.progress.seconds
         log = self.settings.log
         with contextlib.ExitStack() as stack:
             self.console = Console(self.schedule.total, step, len(self.stream.train_sizes), self.settings.epochs)
-            self.writers = [MetricsFile(self.workdir / "metrics.jsonl", step, self.progress.tasks_done)]
+            self.writers = [MetricsFile(self.workdir / "metrics.jsonl", step, self.progress.tasks_learned)]
             if log.tensorboard:
                 self.writers.append(TensorBoard(self.workdir / "tensorboard", step))
             if log.wandb:
@@ -220,7 +220,7 @@ class _Run:
                 self.settings.evaluation,
                 state,
                 step,
-                self.progress.tasks_done,
+                self.progress.tasks_learned,
             )
             for event in events:
                 self._handle(event)
@@ -249,7 +249,7 @@ class _Run:
                 self.progress = self.progress.with_rows(event.rows)
                 self._record_task(event)
                 if self.settings.checkpoint.networks:
-                    self.networks.save(self.progress.tasks_done, event.state.network)
+                    self.networks.save(self.progress.tasks_learned, event.state.network)
                 self._save(event)
                 self._write(self._results(None, finished=False))
         if (signum := self.stop.signum) is not None:
@@ -287,7 +287,7 @@ class _Run:
             self.progress = self.progress._replace(train_seconds=spent, train_images=images)
         self.recorded_at = now
         if done.step % self.settings.log.every_steps == 0 or done.step == self.schedule.total:
-            record = {
+            entry = {
                 "step": done.step,
                 "task": done.task,
                 "epoch": done.epoch,
@@ -295,7 +295,7 @@ class _Run:
                 "images_per_second": self._images_per_second(),
             }
             for writer in (self.console, *self.writers):
-                writer.write(record)
+                writer.write(entry)
 
     def _record_pending(self) -> None:
         """Records every pending step, and stops the timing until a step has passed again."""
@@ -311,8 +311,8 @@ class _Run:
         """Saves a checkpoint, after the metrics of every step before it were found finite."""
         self._record_pending()
         self.saved_at = time.monotonic()
-        if self.saved != (event.step, self.progress.tasks_done):
-            self.saved = event.step, self.progress.tasks_done
+        if self.saved != (event.step, self.progress.tasks_learned):
+            self.saved = event.step, self.progress.tasks_learned
             self.progress = self.progress._replace(seconds=self._seconds())
             self.checkpoints.save(event.step, event.state, self.progress._asdict())
 
@@ -324,16 +324,16 @@ class _Run:
         return images / seconds if images else 0.0
 
     def _record_task(self, event: TaskDone) -> None:
-        """Writes the record of a task, prints its accuracies, and draws the stored images of the buffer."""
-        record: dict[str, Any] = {"step": event.step, "task": event.task}
+        """Writes the entry of a task, prints its accuracies, and draws the stored images of the buffer."""
+        entry: dict[str, Any] = {"step": event.step, "task": event.task}
         for name in self.progress.rows:
             matrix = self.progress.matrix(name)
-            record[f"{name}/average_accuracy"] = accuracy_matrix.average_accuracy(matrix, self.settings.joint)
+            entry[f"{name}/average_accuracy"] = accuracy_matrix.average_accuracy(matrix, self.settings.joint)
             if (forgotten := accuracy_matrix.forgetting(matrix, self.settings.forgetting)) is not None:
-                record[f"{name}/forgetting"] = forgotten
+                entry[f"{name}/forgetting"] = forgotten
         for writer in self.writers:
-            writer.write(record)
-        means = ", ".join(f"{name} {record[f'{name}/average_accuracy']:.2f} %" for name in self.progress.rows)
+            writer.write(entry)
+        means = ", ".join(f"{name} {entry[f'{name}/average_accuracy']:.2f} %" for name in self.progress.rows)
         self.console.say(f"task {event.task + 1}/{len(self.stream.train_sizes)} learned: {means}")
         stored = self.experiment.phases[0].method.stored
         if stored is not None:

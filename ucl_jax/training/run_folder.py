@@ -26,7 +26,7 @@ from ucl_jax.types import TrainState
 if TYPE_CHECKING:
     from ucl_jax.results.schema import RunResult
 
-RECORD_BYTES = 1_000_000  # what records and plots may take
+OTHER_BYTES = 1_000_000  # what results, metrics and plots may take
 
 
 def default_workdir(recipe: str, benchmark: str, objective: str, seed: int) -> pathlib.Path:
@@ -108,7 +108,7 @@ def require_room(
     # The next checkpoint is written before the oldest is removed.
     checkpoints = max(min(checkpoint.keep + 1, saves) - len(numbers(workdir / "checkpoints")), 1)
     networks = max(tasks - len(numbers(workdir / "networks")), 0) if checkpoint.networks else 0
-    needed = checkpoints * room(state) + networks * room(state.network) + RECORD_BYTES
+    needed = checkpoints * room(state) + networks * room(state.network) + OTHER_BYTES
     free = shutil.disk_usage(next(path for path in (workdir, *workdir.absolute().parents) if path.exists())).free
     require(
         free >= needed,

@@ -28,7 +28,13 @@ def init_state(
     """
     own, memory = method.init(key, batch, variables)
     params = TrainedParams(variables.params, own)
-    return TrainState(jnp.zeros((), jnp.int32), params, variables.state, optimizer.init(params), memory)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        model_state=variables.state,
+        opt_state=optimizer.init(params),
+        memory=memory,
+    )
 
 
 def make_train_step(
@@ -83,7 +89,14 @@ def make_train_step(
         model_state = objective.after_update(Variables(params.network, aux.state), clock)
 
         global_batch, global_outputs = collectives.gather((batch, aux.outputs), axis_name)
-        step = Step(global_batch, recalled, global_outputs, grads, before=state.params, after=params)
+        step = Step(
+            batch=global_batch,
+            recalled=recalled,
+            outputs=global_outputs,
+            grads=grads,
+            before=state.params,
+            after=params,
+        )
         memory = method.observe(state.memory, step, observe_key)
         metrics = {
             "loss": loss,
@@ -91,7 +104,10 @@ def make_train_step(
             "param_norm": optax.tree.norm(params),  # after the update, so that it tells whether the new state is finite
             **metrics,
         }
-        return TrainState(state.step + 1, params, model_state, opt_state, memory), metrics
+        after = TrainState(
+            step=state.step + 1, params=params, model_state=model_state, opt_state=opt_state, memory=memory
+        )
+        return after, metrics
 
     return train_step
 
