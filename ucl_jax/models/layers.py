@@ -177,7 +177,7 @@ def _normalise_batch_backward(settings, saved, gradients):
     wide = gradient.astype(jnp.float32)
     # The barrier keeps XLA from merging the sum over several views into these sums, and reading the maps once more.
     of_bias, of_scale = jax.lax.optimization_barrier((jnp.sum(wide, axes), jnp.sum(wide * normal, axes)))
-    count = x.size // x.shape[-1]
+    count = float(x.size // x.shape[-1])  # it may be more than an int32 holds
     first, second = collectives.mean((of_bias / count, of_scale / count), axis_name)
     first, second = _along_last(first, x), _along_last(second, x)
     of_x = (wide - first - normal * second) * (inverse * scale)
