@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+from scipy import stats
 
 import ucl_jax.evaluation.accuracy_matrix
 from tests import run_results
@@ -50,11 +51,45 @@ def test_the_table_of_runs_has_accuracy_and_forgetting_by_each_probe():
     lines = text([LUMP, JOINT]).splitlines()
     rule = next(place for place, line in enumerate(lines) if not set(line) - set("- "))
     cells = [line.split() for line in lines[rule + 1 :]]
-    assert cells[0] == ["lump", "(simsiam,", "seed", "0)", "88.50", "10.00", "88.50", "10.00"]
-    assert cells[1] == ["multitask", "(simsiam,", "seed", "0)", "98.50", "-", "98.50", "-"]
-    assert cells[2] == ["untrained", "network", "65.00", "-", "65.00", "-"]
-    assert cells[3] == ["chance", "50.00", "-", "25.00", "-"]
+    assert cells[0] == ["lump", "(simsiam,", "seed", "0)", *["88.50", "+23.50", "10.00"] * 2]
+    assert cells[1] == ["multitask", "(simsiam,", "seed", "0)", *["98.50", "+33.50", "-"] * 2]
+    assert cells[2] == ["untrained", "network", *["65.00", "-", "-"] * 2]
+    assert cells[3] == ["chance", "50.00", "-", "-", "25.00", "-", "-"]
     assert len(set(map(len, lines))) == 1
+
+
+def test_differences_are_paired_by_seed_and_have_students_intervals():
+    rng = np.random.default_rng(0)
+    matrices = {name: rng.uniform(60, 90, size=(5, 2, 2)) for name in ("lump", "finetune")}
+
+    def made(name, seed, **more):
+        return results(name, np.tril(matrices[name][seed]).round(3).tolist(), seed=seed, **more)
+
+    # Seed 4 of LUMP has no partner, and one of its matrices no upper part: only the last row counts.
+    runs = [made("lump", seed) for seed in range(5)] + [made("finetune", seed) for seed in reversed(range(4))]
+    header, *found = cells(tables.render(tables.of_pairs(runs), "markdown"))
+    assert header[3:6] == [
+        "kNN within the task",
+        "95 % interval, kNN within the task",
+        "seeds higher, kNN within the task",
+    ]
+    last = {name: matrix[:, -1].round(3).mean(axis=1) for name, matrix in matrices.items()}
+    expected = {
+        ("lump", "untrained network"): stats.ttest_1samp(last["lump"] - 65.0, 0.0),
+        ("lump", "finetune"): stats.ttest_rel(last["lump"][:4], last["finetune"][:4]),
+        ("finetune", "untrained network"): stats.ttest_1samp(last["finetune"][:4] - 65.0, 0.0),
+    }
+    assert [tuple(row[1:3]) for row in found] == list(expected)
+    for row, test in zip(found, expected.values()):
+        low, high = test.confidence_interval(0.95)
+        assert row[3:5] == [f"{(low + high) / 2:+.2f}", f"{low:+.2f} to {high:+.2f}"]
+        assert row[6:9] == row[3:6]
+    assert found[1][5] == f"{(last['lump'][:4] > last['finetune'][:4]).sum()} of 4"
+
+
+def test_one_pair_has_no_interval():
+    assert compare.paired_difference({3: 2.0, 4: None, 5: 1.0}, {3: 0.5, 4: 1.0}) == (1.5, None, None, 1, 1)
+    assert compare.paired_difference({3: 2.0}, {4: 1.0}) is None
 
 
 def test_table_says_what_is_not_finished():
@@ -198,8 +233,10 @@ def test_csv_has_no_column_for_deviations_that_nothing_has():
         [
             "",
             "kNN within the task",
+            '"over untrained, kNN within the task"',
             "forgetting (max) by kNN within the task",
             "kNN over all classes seen",
+            '"over untrained, kNN over all classes seen"',
             "forgetting (max) by kNN over all classes seen",
         ]
     )

@@ -3,6 +3,7 @@
 python -m ucl_jax.report runs/a runs/b [--out=runs/compared.png]
 python -m ucl_jax.report runs/* --out=report/                           # one page: report/index.html
 python -m ucl_jax.report --seeds --format=markdown results/*.json      # mean and deviation over seeds
+python -m ucl_jax.report --pairs results/*.json                        # differences, paired by seed, with intervals
 """
 
 from __future__ import annotations
@@ -62,6 +63,9 @@ def main(argv: Sequence[str]) -> int:
     parser = cli.Parser(prog="python -m ucl_jax.report", description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", type=pathlib.Path, metavar="RUN", help="a run folder, or its results.json")
     parser.add_argument("--seeds", action="store_true", help="one row for runs that differ in their seed alone")
+    parser.add_argument(
+        "--pairs", action="store_true", help="differences from the untrained network and finetune, by seed"
+    )
     parser.add_argument("--format", default="text", help=f"how the table is written: {', '.join(tables.FORMATS)}")
     parser.add_argument("--forgetting", help=f"definition: {', '.join(FORGETTING)}; default: that of the runs' configs")
     parser.add_argument("--out", help="NAME.png: a plot of average accuracy, all runs in one; a folder: a page")
@@ -70,9 +74,11 @@ def main(argv: Sequence[str]) -> int:
     as_page = arguments.out is not None and _is_page(arguments.out)
     runs = [load_results(workdir) for workdir in arguments.runs]
     definition = _definition(runs, arguments.forgetting)
-    if arguments.seeds:
-        with _usage_error("give --seeds only runs that differ in their seed, each once"):
-            table = tables.of_seeds(runs, definition)
+    require(not (arguments.seeds and arguments.pairs), "--seeds and --pairs are two tables: give one of them")
+    if arguments.seeds or arguments.pairs:
+        flag = "--seeds" if arguments.seeds else "--pairs"
+        with _usage_error(f"give {flag} only runs that differ in their seed, each once"):
+            table = tables.of_seeds(runs, definition) if arguments.seeds else tables.of_pairs(runs)
     else:
         table = tables.every_run(runs, definition)
     text = tables.render(table, arguments.format)

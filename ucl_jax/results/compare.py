@@ -137,6 +137,53 @@ def untrained(run: RunResult, probe: ProbeName) -> float | None:
     return None if initial is None else float(np.mean(initial))
 
 
+def over_untrained(run: RunResult, probe: ProbeName) -> float | None:
+    """Returns by how many points a run's average accuracy is above that of its own network before training."""
+    before = untrained(run, probe)
+    after = average_accuracy(run, probe) if probe in run.probes else None
+    return None if before is None or after is None else after - before
+
+
+class PairedDifference(NamedTuple):
+    """Holds what the differences of paired numbers say: of two methods that start from the same seeds, for example.
+
+    mean: of the differences.
+    low, high: the ends of the 95 % interval of the mean, by Student's t; None for a single pair.
+    higher: in how many pairs the first number is the higher one.
+    pairs: the number of pairs.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    higher: int
+    pairs: int
+
+
+def paired_difference(ours: Mapping[int, float | None], theirs: Mapping[int, float | None]) -> PairedDifference | None:
+    """Compares numbers seed by seed, so that what a seed does to both of them drops out.
+
+    Args:
+      ours: seed -> a number.
+      theirs: seed -> the number that is subtracted.
+
+    Returns:
+      The differences over the seeds that have both numbers, or None where there is no such seed.
+    """
+    from scipy import stats
+
+    pairs = [(ours[seed], theirs.get(seed)) for seed in ours]
+    differences = np.array([one - other for one, other in pairs if one is not None and other is not None])
+    if not len(differences):
+        return None
+    mean, higher = float(differences.mean()), int((differences > 0).sum())
+    if len(differences) == 1:
+        return PairedDifference(mean, None, None, higher, 1)
+    error = float(differences.std(ddof=1)) / len(differences) ** 0.5
+    half = float(stats.t.ppf(0.975, len(differences) - 1)) * error
+    return PairedDifference(mean, mean - half, mean + half, higher, len(differences))
+
+
 def chance(runs: Sequence[RunResult], probe: ProbeName) -> float:
     """Returns the accuracy of guessing, in per cent, as recorded by the first run that has the probe."""
     return next(run.probes[probe].chance for run in runs if probe in run.probes)

@@ -170,9 +170,13 @@ FORMATS: dict[str, Callable[[Table], str]] = {
 
 # Runs.
 
+OVER_UNTRAINED = "over untrained, {}"
+
 
 def every_run(runs: Sequence[RunResult], definition: str) -> Table:
     """Makes the table of average accuracy and forgetting of runs: a row a run, then untrained networks, then chance.
+
+    By each probe it also has the points by which a run is above its own network before training.
 
     A row for an untrained network or for chance has the numbers of the first run that has them. Untrained networks with
     different settings have a row each, see `compare.untrained_networks`.
@@ -182,14 +186,24 @@ def every_run(runs: Sequence[RunResult], definition: str) -> Table:
       definition: of forgetting, a key of `accuracy_matrix.FORGETTING`.
     """
     probes = compare.probes_of(runs)
-    rows = [
-        [name + ("" if run.finished else ", not finished"), *_numbers([run], probes, definition)]
-        for name, run in zip(compare.run_names(runs), runs)
+    titles = iter(_header(runs, probes, definition))
+    columns = [
+        "",
+        *(name for title, lost in zip(titles, titles) for name in (title, OVER_UNTRAINED.format(title), lost)),
     ]
+    rows: list[list[Any]] = []
+    for name, run in zip(compare.run_names(runs), runs):
+        cells: list[Any] = [name + ("" if run.finished else ", not finished")]
+        for probe in probes:
+            (accuracy,), (lost,) = compare.scores([run], probe, definition) if probe in run.probes else ([None],) * 2
+            cells += [accuracy, compare.over_untrained(run, probe), lost]
+        rows.append(cells)
     for label, (initial, *_) in compare.untrained_networks(runs).items():
-        rows.append([label, *_without_forgetting([compare.untrained(initial, name)] for name in probes)])
-    rows.append(["chance", *_without_forgetting([compare.chance(runs, name)] for name in probes)])
-    return Table("", make_frame(["", *with_deviation(*_header(runs, probes, definition))], rows))
+        rows.append([label, *(cell for name in probes for cell in (compare.untrained(initial, name), None, None))])
+    rows.append(["chance", *(cell for name in probes for cell in (compare.chance(runs, name), None, None))])
+    return Table(
+        "", make_frame(columns, rows), formats={OVER_UNTRAINED.format(PROBE_TITLES[p]): "+.2f" for p in probes}
+    )
 
 
 def of_seeds(runs: Sequence[RunResult], definition: str) -> Table:
@@ -206,12 +220,74 @@ def of_seeds(runs: Sequence[RunResult], definition: str) -> Table:
     Raises:
       ValueError: runs of a row differ in more than their seed and `eval.forgetting`, or two have one seed.
     """
-    of_rows: dict[tuple[str, str], list[RunResult]] = {}
+    return _seeds("", [RunGroup("", *key, members) for key, members in _by_recipe(runs).items()], definition)
+
+
+def of_pairs(runs: Sequence[RunResult]) -> Table:
+    """Makes the table of differences between average accuracies, paired by seed: n seeds, 95 % intervals.
+
+    A row says by how many points a recipe is above the untrained network or above finetune, in the mean over seeds,
+    between which ends the true mean lies with 95 % probability (Student's t), and in how many seeds it is higher.
+
+    Args:
+      runs: results of one benchmark, with or without those of finetune.
+
+    Raises:
+      ValueError: runs of a row differ in more than their seed, or two have one seed.
+    """
+    probes = [name for name in compare.probes_of(runs) if any(compare.untrained(run, name) is not None for run in runs)]
+    recipes = _by_recipe(runs)
+    rows: list[list[Any]] = []
+    for (objective, recipe), members in recipes.items():
+        rows.append([objective, recipe, "untrained network"])
+        for name in probes:
+            rows[-1] += _of_pairs(
+                _accuracies(members, name), {run.seed: compare.untrained(run, name) for run in members}
+            )
+        finetuned = recipes.get((objective, "finetune"), [])
+        if finetuned and finetuned is not members:
+            rows.append([objective, recipe, "finetune"])
+            for name in probes:
+                rows[-1] += _of_pairs(_accuracies(members, name), _accuracies(finetuned, name))
+    titles = [PROBE_TITLES[name] for name in probes]
+    columns = [f"{what}{title}" for title in titles for what in ("", "95 % interval, ", "seeds higher, ")]
+    frame = make_frame(["objective", "recipe", "over", *columns], rows)
+    return Table("", frame, words=3, formats=dict.fromkeys(titles, "+.2f"))
+
+
+def _accuracies(runs: Sequence[RunResult], probe: ProbeName) -> dict[int, float | None]:
+    """Returns the average accuracy of each seed whose run has the probe."""
+    return {run.seed: compare.average_accuracy(run, probe) for run in runs if probe in run.probes}
+
+
+def _of_pairs(ours: Mapping[int, float | None], theirs: Mapping[int, float | None]) -> list[Any]:
+    """Returns the cells of `of_pairs` by one probe: mean, interval, and in how many seeds of all it is higher."""
+    found = compare.paired_difference(ours, theirs)
+    if found is None:
+        return [None, None, None]
+    interval = None if found.low is None else f"{found.low:+.2f} to {found.high:+.2f}"
+    return [found.mean, interval, f"{found.higher} of {found.pairs}"]
+
+
+def _by_recipe(runs: Sequence[RunResult]) -> dict[tuple[str, str], list[RunResult]]:
+    """Returns the runs by objective and recipe.
+
+    Raises:
+      ValueError: runs of one objective and recipe differ in more than their seed and `eval.forgetting`, or two have one
+        seed.
+    """
+    found: dict[tuple[str, str], list[RunResult]] = {}
     for run in runs:
-        of_rows.setdefault((run.objective, run.recipe), []).append(run)
-    for members in of_rows.values():
+        found.setdefault((run.objective, run.recipe), []).append(run)
+    for members in found.values():
         compare.require_same_config(members, {"eval.forgetting"})
-    return _seeds("", [RunGroup("", *key, members) for key, members in of_rows.items()], definition)
+        _check_seeds(f"{members[0].recipe} ({members[0].objective})", members)
+    return found
+
+
+def _check_seeds(name: str, runs: Sequence[RunResult]) -> None:
+    own = compare.seeds(runs)
+    check_argument(len(set(own)) == len(own), f"two runs of {name} have one seed: {own}")
 
 
 def against_paper(groups: Sequence[RunGroup], definition: str) -> list[Table]:
@@ -245,13 +321,12 @@ def _seeds(title: str, groups: Sequence[RunGroup], definition: str, beside: bool
     for objective in dict.fromkeys(group.objective for group in groups):
         of_objective = [group for group in groups if group.objective == objective]
         for group in of_objective:
-            own = compare.seeds(group.runs)
-            check_argument(len(set(own)) == len(own), f"two runs of {group.name} have one seed: {own}")
+            _check_seeds(group.name, group.runs)
             pending = sum(not run.finished for run in group.runs)
             recipe = group.recipe + (f", {pending} not finished" if pending else "")
             theirs = compare.paper_row(group, groups) or (None, None)
             shown = [number for value in theirs for number in value or (None, None)]
-            rows.append(row([objective, recipe, len(own)], _numbers(group.runs, probes, definition), shown))
+            rows.append(row([objective, recipe, len(group.runs)], _numbers(group.runs, probes, definition), shown))
         plain = [run for group in of_objective for run in group.runs if run.model == "resnet18"]
         for label, measured in compare.untrained_networks(plain).items():
             cells = _without_forgetting([compare.untrained(run, name) for run in measured] for name in probes)
