@@ -123,8 +123,8 @@ def test_runs_that_differ_in_more_than_their_seed_share_no_row(tmp_path, capsys)
 
 def test_probes_that_only_some_runs_have():
     rows = cells(text([LUMP, LABELLED], "markdown"))
-    assert rows[1][3:] == ["88.50", "10.00", "-", "-"]
-    assert rows[2][3:] == ["88.50", "10.00", "40.00", "50.00"]
+    assert rows[1][4:] == ["88.50", "+23.50", "10.00", "-", "-", "-"]
+    assert rows[2][4:] == ["88.50", "+23.50", "10.00", "40.00", "+29.00", "50.00"]
 
 
 def test_average_accuracy_of_runs_with_different_probes(tmp_path):
