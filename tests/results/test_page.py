@@ -173,9 +173,9 @@ def test_summary_beside_the_paper(read):
 
 def test_every_run_and_the_headline(read):
     rows = read.tables["Every run"]
-    assert rows[1] == ["lump (simsiam, seed 0)", "88.50", "10.00", "88.50", "10.00"]
-    assert rows[2] == ["lump (simsiam, seed 1)", "90.50", "4.00", "90.50", "4.00"]
-    assert rows[3] == ["multitask (simsiam, seed 0)", "98.50", "-", "98.50", "-"]
+    assert rows[1] == ["lump (simsiam, seed 0)", *["88.50", "+23.50", "10.00"] * 2]
+    assert rows[2] == ["lump (simsiam, seed 1)", *["90.50", "+25.00", "4.00"] * 2]
+    assert rows[3] == ["multitask (simsiam, seed 0)", *["98.50", "+33.50", "-"] * 2]
     said = " ".join("".join(read.words).split())
     headline, counted, _ = said.partition("3 runs, 2 groups")
     assert counted
