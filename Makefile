@@ -5,10 +5,20 @@ BIN = $(VENV)/bin
 
 .PHONY: demo check test lint format clean
 
-# The environment is made once, and again when what it is made from changes.
+INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+
+# What a run needs. The environment is made once, and again when what it is made from changes.
 $(VENV)/ready: pyproject.toml constraints.txt
+	@echo "installing what a run needs into $(VENV): about 400 MB are fetched"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	$(INSTALL) .
+	touch $@
+
+# What the tests need beside that. They compare with PyTorch.
+$(VENV)/ready-to-test: $(VENV)/ready
+	@echo "installing what the tests need: PyTorch is about 200 MB in its build for CPUs, and several GB with CUDA;"
+	@echo "where pip would fetch the latter, name the index of the CPU builds in PIP_EXTRA_INDEX_URL"
+	$(INSTALL) '.[test]'
 	touch $@
 
 # LUMP beside finetune and joint training on the embedded digits.
@@ -21,7 +31,7 @@ demo: $(VENV)/ready
 	@$(BIN)/python -m ucl_jax.report runs/demo/lump runs/demo/finetune runs/demo/multitask --out=runs/demo/average_accuracy.png
 	@echo "plots of LUMP: runs/demo/lump/plots"
 
-lint: $(VENV)/ready
+lint: $(VENV)/ready-to-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -34,7 +44,7 @@ check: lint
 test: lint
 	$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadgroup --no-loadscope-reorder
 
-format: $(VENV)/ready
+format: $(VENV)/ready-to-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
