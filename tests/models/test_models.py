@@ -541,35 +541,63 @@ def test_batch_norm_equals_numpy(axes):
     jax.tree.map(np.testing.assert_array_equal, updated["batch_stats"], variables["batch_stats"])
 
 
-def test_batch_norm_over_devices_equals_one_device():
-    """Checks that four devices give outputs, statistics and mean gradient of one, for a mean over the global batch."""
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("added", [False, True], ids=["alone", "residual"])
+def test_batch_norm_has_the_gradient_of_its_formula_on_any_number_of_devices(relu, added):
+    """Checks output, statistics and gradients, on one device and on four, against the formula in float64.
+
+    JAX differentiates the formula, so that nothing of the layer is used.
+    """
     rng = np.random.default_rng(1)
-    x = jnp.asarray(rng.normal(2.0, 3.0, size=(8, 2, 2, 3)), jnp.float32)
-    target = jnp.asarray(rng.normal(size=x.shape), jnp.float32)
-    weight = jnp.asarray(rng.normal(size=(3, 3)), jnp.float32)
-    variables = BatchNorm().init(jax.random.key(0), x, True)
-
-    def loss(weight, x, target, axis_name):
-        y = jnp.einsum("bhwc,cd->bhwd", x, weight, precision="highest")
-        out, updated = BatchNorm(axis_name).apply(variables, y, True, mutable=["batch_stats"])
-        return jnp.mean(jnp.square(out - target)), (out, updated)
-
-    def step(weight, x, target):
-        (_, aux), gradient = jax.value_and_grad(loss, has_aux=True)(weight, x, target, "devices")
-        return aux, jax.lax.pmean(gradient, "devices")
-
-    (_, (out, updated)), gradient = jax.value_and_grad(loss, has_aux=True)(weight, x, target, None)
-    (outs, updates), gradients = jax.pmap(step, axis_name="devices", in_axes=(None, 0, 0))(
-        weight, x.reshape(4, 2, 2, 2, 3), target.reshape(4, 2, 2, 2, 3)
+    x, residual, target = rng.normal(2.0, 3.0, size=(3, 8, 2, 2, 3))
+    inputs = {"x": x, "scale": rng.normal(size=3), "bias": rng.normal(size=3)} | (
+        {"residual": residual} if added else {}
     )
-    np.testing.assert_allclose(outs.reshape(out.shape), out, rtol=1e-4, atol=1e-5)
-    for device in range(4):
-        np.testing.assert_allclose(gradients[device], gradient, rtol=1e-3, atol=1e-5)
-        jax.tree.map(
-            lambda a, b, d=device: np.testing.assert_allclose(a[d], b, rtol=1e-5),
-            updates["batch_stats"],
-            updated["batch_stats"],
+
+    def formula(inputs):
+        axes = (0, 1, 2)
+        x, scale, bias = inputs["x"], inputs["scale"][None, None, None], inputs["bias"][None, None, None]
+        y = (x - x.mean(axes, keepdims=True)) / jnp.sqrt(x.var(axes, keepdims=True) + 1e-5) * scale + bias
+        y = y + inputs["residual"] if added else y
+        return jnp.maximum(y, 0) if relu else y
+
+    with jax.enable_x64(True):
+        wide = jax.tree.map(jnp.asarray, inputs)
+        expected = np.asarray(formula(wide))
+        gradient = jax.tree.map(np.asarray, jax.grad(lambda inputs: jnp.mean((formula(inputs) - target) ** 2))(wide))
+
+    def loss(inputs, target, axis_name):
+        variables = BatchNorm().init(jax.random.key(0), inputs["x"], True)
+        variables["params"] = {name: inputs[name] for name in ("scale", "bias")}
+        out, updated = BatchNorm(axis_name).apply(
+            variables, inputs["x"], True, inputs.get("residual"), relu, mutable=["batch_stats"]
         )
+        return jnp.mean(jnp.square(out - target)), (out, updated["batch_stats"])
+
+    def check(out, statistics, found):
+        np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(statistics["mean"], 0.1 * x.mean((0, 1, 2)), rtol=1e-5)
+        np.testing.assert_allclose(statistics["var"], 0.9 + 0.1 * x.reshape(-1, 3).var(0, ddof=1), rtol=1e-5)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6), found, gradient)
+
+    narrow, target32 = jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), (inputs, target))
+    (_, (out, statistics)), found = jax.value_and_grad(loss, has_aux=True)(narrow, target32, None)
+    check(out, statistics, found)
+
+    def step(inputs, target):
+        (_, aux), gradient = jax.value_and_grad(loss, has_aux=True)(inputs, target, "devices")
+        return aux, gradient
+
+    def split(v):
+        return v.reshape(4, 2, 2, 2, 3)
+
+    axes = {name: 0 if v.ndim == 4 else None for name, v in narrow.items()}
+    shares = {name: split(v) if v.ndim == 4 else v for name, v in narrow.items()}
+    (outs, of_devices), parts = jax.pmap(step, axis_name="devices", in_axes=(axes, 0))(shares, split(target32))
+    # The loss is the mean of the four devices' losses. Each adds its own examples to the gradients of scale and bias.
+    joined = {name: v.mean(0) if axes[name] is None else v.reshape(8, 2, 2, 3) / 4 for name, v in parts.items()}
+    for device in range(4):
+        check(outs.reshape(8, 2, 2, 3), jax.tree.map(lambda v, d=device: v[d], of_devices), joined)
 
 
 def test_batch_norm_does_not_cancel_far_from_zero():

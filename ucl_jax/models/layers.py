@@ -2,7 +2,7 @@
 
 import math
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -79,9 +79,12 @@ class Dense(nn.Module):
 class BatchNorm(nn.Module):
     """Batch normalisation over all axes but the last, and over the devices of `axis_name`.
 
-    It differs from Flax's in one point, in which it follows PyTorch: the running variance is updated with the unbiased
-    variance of the batch. `momentum` is in the convention of Flax, where 0.9 is PyTorch's 0.1. Statistics and
-    parameters are float32 whatever `dtype` is.
+    It differs from Flax's in two points. As in PyTorch, the running variance is updated with the unbiased variance of
+    the batch. Its gradient is in closed form, for reverse mode only, and includes that of a residual and of a ReLU,
+    because an accelerator spends the time of a norm on reading and writing maps.
+
+    `momentum` is in the convention of Flax, where 0.9 is PyTorch's 0.1. Statistics and parameters are float32 whatever
+    `dtype` is.
     """
 
     axis_name: str | None = None
@@ -99,9 +102,8 @@ class BatchNorm(nn.Module):
         Args:
           x: [..., C].
           train: whether the batch is normalised by its own statistics.
-          residual: of the shape of `x`, added to the normalised values.
-          relu: whether a ReLU is applied to the result. An accelerator reads every map once less than it would for a
-            ReLU of its own.
+          residual: of the shape of `x` and of `dtype`, added to the normalised values.
+          relu: whether a ReLU is applied to the sum.
         """
         shape = (x.shape[-1],)
         scale = self.param("scale", nn.initializers.ones, shape, jnp.float32)
@@ -111,10 +113,10 @@ class BatchNorm(nn.Module):
         axis_name = None if self.is_initializing() else self.axis_name
 
         if not train:
-            moments = running_mean.value, running_var.value
-            return _finish(x, residual, scale, bias, moments, self.epsilon, relu, self.dtype)
-        settings = (axis_name, self.epsilon, relu, self.dtype)
-        y, (mean, var) = normalise_batch(x, residual, scale, bias, settings)
+            how = Normalisation(None, self.epsilon, relu, self.dtype)
+            return _apply_moments(x, residual, scale, bias, (running_mean.value, running_var.value), how)
+        how = Normalisation(axis_name, self.epsilon, relu, self.dtype)
+        y, (mean, var) = normalise_batch(x, residual, scale, bias, how)
         if not self.is_initializing():
             count = x.size // x.shape[-1] * collectives.size(axis_name)
             running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
@@ -123,33 +125,46 @@ class BatchNorm(nn.Module):
         return y
 
 
+class Normalisation(NamedTuple):
+    """What `normalise_batch` does beside the arithmetic.
+
+    axis_name: the axis of the devices over which the moments are taken, or None.
+    epsilon: is added to the variance.
+    relu: whether a ReLU is applied.
+    dtype: of the result.
+    """
+
+    axis_name: str | None
+    epsilon: float
+    relu: bool
+    dtype: Any
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
 def normalise_batch(
-    x: Array, residual: Array | None, scale: Array, bias: Array, settings: tuple[str | None, float, bool, Any]
+    x: Array, residual: Array | None, scale: Array, bias: Array, how: Normalisation
 ) -> tuple[Array, tuple[Array, Array]]:
     """Normalises a batch by its own statistics, with the gradient in closed form (Ioffe & Szegedy 2015).
 
-    Speed on accelerators is that of memory. So the forward pass reads `x` twice, for the moments and for the result,
-    and the backward pass reads `x` and the gradient twice. JAX's own gradient would read and write more maps, some of
-    them in float32.
+    The forward pass reads `x` twice, for the moments and for the result. The backward pass reads `x` and the gradient
+    twice. JAX's own gradient would read and write more maps, some of them in float32.
 
     Args:
       x: [..., C].
-      residual: of the shape of `x`, added to the normalised values, or None.
+      residual: of the shape of `x` and of the dtype of the result, added to the normalised values, or None.
       scale: float32 [C].
       bias: float32 [C].
-      settings: the axis of the devices or None, epsilon, whether a ReLU is applied, and the dtype of the result.
+      how: see `Normalisation`.
 
     Returns:
       The result, of the shape of `x`, and the mean and the biased variance, float32 [C] each, over all devices. The
       moments have no gradient.
     """
-    return _normalise_batch(x, residual, scale, bias, settings)[0]
+    return _normalise_batch(x, residual, scale, bias, how)[0]
 
 
-def _normalise_batch(x, residual, scale, bias, settings):
-    """Returns the result of `normalise_batch`, and what its gradient needs."""
-    axis_name, epsilon, relu, dtype = settings
+def _normalise_batch(x, residual, scale, bias, how):
+    """Returns the result of `normalise_batch`, and what its gradient needs: its result only if there is a residual."""
     axes = tuple(range(x.ndim - 1))
     # Both moments come from one pass over the map. The mean of squares minus the square of the mean would lose its
     # digits where values are far from 0: they are taken relative to one value of each channel.
@@ -157,28 +172,29 @@ def _normalise_batch(x, residual, scale, bias, settings):
     centred = x.astype(jnp.float32) - _along_last(one, x)
     first, second = jnp.mean(centred, axes), jnp.mean(jnp.square(centred), axes)
     # The moments of the devices are combined as by Chan et al. 1983.
-    means, variances = collectives.stack((one + first, second - jnp.square(first)), axis_name)
+    means, variances = collectives.stack((one + first, second - jnp.square(first)), how.axis_name)
     mean = jnp.mean(means, axis=0)
     var = jnp.mean(variances + jnp.square(means - mean[None]), axis=0)
-    y = _finish(x, residual, scale, bias, (mean, var), epsilon, relu, dtype)
+    y = _apply_moments(x, residual, scale, bias, (mean, var), how)
     return (y, (mean, var)), (x, None if residual is None else y, scale, bias, mean, var)
 
 
-def _normalise_batch_backward(settings, saved, gradients):
+def _normalise_batch_backward(how, saved, gradients):
     """Returns the gradients of x, residual, scale and bias; those of scale and bias are of this device's examples."""
-    axis_name, epsilon, relu, _ = settings
     x, y, scale, bias, mean, var = saved
     gradient, axes = gradients[0], tuple(range(x.ndim - 1))
-    inverse = jax.lax.rsqrt(var + epsilon)
+    inverse = jax.lax.rsqrt(var + how.epsilon)
     mean, inverse, scale, bias = (_along_last(v, x) for v in (mean, inverse, scale, bias))
     normal = (x.astype(jnp.float32) - mean) * inverse
-    if relu:  # without a residual, its sign is computed anew from `x`, which is read anyway
+    # Without a residual, the sign before the ReLU is computed anew from `x`, which is read anyway. It is rounded a
+    # little differently here, which matters only next to 0.
+    if how.relu:
         gradient = jnp.where(normal * scale + bias > 0 if y is None else y > 0, gradient, 0)
     wide = gradient.astype(jnp.float32)
     # The barrier keeps XLA from merging the sum over several views into these sums, and reading the maps once more.
     of_bias, of_scale = jax.lax.optimization_barrier((jnp.sum(wide, axes), jnp.sum(wide * normal, axes)))
     count = float(x.size // x.shape[-1])  # it may be more than an int32 holds
-    first, second = collectives.mean((of_bias / count, of_scale / count), axis_name)
+    first, second = collectives.mean((of_bias / count, of_scale / count), how.axis_name)
     first, second = _along_last(first, x), _along_last(second, x)
     of_x = (wide - first - normal * second) * (inverse * scale)
     return of_x.astype(x.dtype), None if y is None else gradient.astype(y.dtype), of_scale, of_bias
@@ -187,14 +203,14 @@ def _normalise_batch_backward(settings, saved, gradients):
 normalise_batch.defvjp(_normalise_batch, _normalise_batch_backward)
 
 
-def _finish(x, residual, scale, bias, moments, epsilon, relu, dtype):
+def _apply_moments(x, residual, scale, bias, moments, how):
     """Normalises by given moments, scales, adds bias and residual, and applies the ReLU."""
     mean, var = moments
-    mean, factor, bias = (_along_last(v, x) for v in (mean, jax.lax.rsqrt(var + epsilon) * scale, bias))
+    mean, factor, bias = (_along_last(v, x) for v in (mean, jax.lax.rsqrt(var + how.epsilon) * scale, bias))
     y = (x.astype(jnp.float32) - mean) * factor + bias
     if residual is not None:
         y += residual.astype(jnp.float32)
-    return (jax.nn.relu(y) if relu else y).astype(dtype)
+    return (jax.nn.relu(y) if how.relu else y).astype(how.dtype)
 
 
 def _along_last(values, x):

@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 
     from ucl_jax.results.schema import ProbeName, Record, RunResult
 
-DEVIATION, KNOWN = " deviation", " runs"  # ends of the names of columns that belong to the column before
+# Ends of the names of columns that belong to the column before.
+DEVIATION, KNOWN, LOW, HIGH = " deviation", " runs", " low", " high"
 
 
 class Table(NamedTuple):
     """A table whose numbers stay numbers until it is rendered.
 
-    Rendered, the columns "X deviation" and "X runs" after a column X become part of its cells: "mean±deviation", and
-    "(n=2)" for the number of runs that have X, where not all have it.
+    Rendered, some columns after a column X become part of its cells: "X deviation" gives "mean±deviation", "X runs"
+    gives "(n=2)", the number of runs that X is of, and "X low" with "X high" gives "(low to high)", an interval.
 
     title: "" for none.
     frame: the rows of the table; a missing number is NA.
@@ -108,6 +109,12 @@ def shown(table: Table) -> DataFrame:
         column = table.frame.iloc[:, place]
         if place and name == names[-1] + DEVIATION:
             texts[-1] = [text if pd.isna(x) else f"{text}±{x:.2f}" for text, x in zip(texts[-1], column)]
+        elif place and name in (names[-1] + LOW, names[-1] + HIGH):
+            before, after = (" (", "") if name.endswith(LOW) else (" to ", ")")
+            bounds = _texts(column, table.formats.get(names[-1], ".2f"))
+            texts[-1] = [
+                text if bound == "-" else text + before + bound + after for text, bound in zip(texts[-1], bounds)
+            ]
         elif place and name == names[-1] + KNOWN:
             texts[-1] = [text if pd.isna(x) else f"{text} (n={x})" for text, x in zip(texts[-1], column)]
         else:
@@ -170,7 +177,7 @@ FORMATS: dict[str, Callable[[Table], str]] = {
 
 # Runs.
 
-OVER_UNTRAINED = "over untrained, {}"
+OVER_UNTRAINED, HIGHER = "over untrained, {}", "seeds higher, {}"
 
 
 def every_run(runs: Sequence[RunResult], definition: str) -> Table:
@@ -226,8 +233,8 @@ def of_seeds(runs: Sequence[RunResult], definition: str) -> Table:
 def of_pairs(runs: Sequence[RunResult]) -> Table:
     """Makes the table of differences between average accuracies, paired by seed: n seeds, 95 % intervals.
 
-    A row says by how many points a recipe is above the untrained network or above finetune, in the mean over seeds,
-    between which ends the true mean lies with 95 % probability (Student's t), and in how many seeds it is higher.
+    A row says by how many points a recipe is above the untrained network or above finetune: the mean over seeds, its
+    95 % interval by Student's t, and in how many seeds of all the recipe is higher.
 
     Args:
       runs: results of one benchmark, with or without those of finetune.
@@ -250,7 +257,11 @@ def of_pairs(runs: Sequence[RunResult]) -> Table:
             for name in probes:
                 rows[-1] += _of_pairs(_accuracies(members, name), _accuracies(finetuned, name))
     titles = [PROBE_TITLES[name] for name in probes]
-    columns = [f"{what}{title}" for title in titles for what in ("", "95 % interval, ", "seeds higher, ")]
+    columns = [
+        name
+        for title in titles
+        for name in (title, title + LOW, title + HIGH, HIGHER.format(title), HIGHER.format(title) + KNOWN)
+    ]
     frame = make_frame(["objective", "recipe", "over", *columns], rows)
     return Table("", frame, words=3, formats=dict.fromkeys(titles, "+.2f"))
 
@@ -261,12 +272,9 @@ def _accuracies(runs: Sequence[RunResult], probe: ProbeName) -> dict[int, float 
 
 
 def _of_pairs(ours: Mapping[int, float | None], theirs: Mapping[int, float | None]) -> list[Any]:
-    """Returns the cells of `of_pairs` by one probe: mean, interval, and in how many seeds of all it is higher."""
+    """Returns the cells of `of_pairs` by one probe."""
     found = compare.paired_difference(ours, theirs)
-    if found is None:
-        return [None, None, None]
-    interval = None if found.low is None else f"{found.low:+.2f} to {found.high:+.2f}"
-    return [found.mean, interval, f"{found.higher} of {found.pairs}"]
+    return [None] * 5 if found is None else [found.mean, found.low, found.high, found.higher, found.pairs]
 
 
 def _by_recipe(runs: Sequence[RunResult]) -> dict[tuple[str, str], list[RunResult]]:
@@ -286,6 +294,7 @@ def _by_recipe(runs: Sequence[RunResult]) -> dict[tuple[str, str], list[RunResul
 
 
 def _check_seeds(name: str, runs: Sequence[RunResult]) -> None:
+    """Raises ValueError where two runs of a row, which `name` names, have one seed."""
     own = compare.seeds(runs)
     check_argument(len(set(own)) == len(own), f"two runs of {name} have one seed: {own}")
 
