@@ -44,7 +44,8 @@ def test_lump_follows_the_plain_loop_of_pytorch(monkeypatch):
     pillow = parity.Pillow(config)
     ours = parity.Ours(config, pillow.augmentation)
     ours.train_step = quick_jit(ours.train_step.__wrapped__)
-    images = np.random.default_rng(0).integers(0, 256, (2, IMAGES, 8, 8, 3), np.uint8)
+    # With seed 0 the input of a ReLU comes so near to 0 that rounding decides whether it has a gradient.
+    images = np.random.default_rng(1).integers(0, 256, (2, IMAGES, 8, 8, 3), np.uint8)
     network = jax.device_get(quick_jit(ours.objective.init)(jax.random.key(1), images[0, :1]))
     ours.start(network, jax.random.key(0))
     theirs = parity.torch_program(config, network)

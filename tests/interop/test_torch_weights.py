@@ -43,7 +43,7 @@ SETTINGS = {
     "supervised": {"classes": CLASSES, "projector": False, "hidden_dim": HIDDEN, "output_dim": OUTPUT},
 }
 # With these seeds no input of a ReLU is so near 0 that its sign could differ between float32 and float64.
-SEEDS = {"simsiam": 1, "barlow_twins": 4, "supervised": 12}
+SEEDS = {"simsiam": 1, "barlow_twins": 5, "supervised": 12}
 
 
 def make_objective(name, width=WIDTH, **changes):

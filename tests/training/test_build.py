@@ -42,9 +42,9 @@ def test_what_only_data_and_devices_show_names_the_key(arg, key, value, named, d
 def test_batches_must_divide_by_the_devices_and_have_two_images():
     check_batches([16, 4, 8], 4)
     check_batches([2, 3], 1)
-    with pytest.raises(UsageError, match=r"task 1 .* 6 images.* 4 devices.*config\.train\.devices"):
+    with pytest.raises(UsageError, match=r"task 2 .* 6 images.* 4 devices.*config\.train\.devices"):
         check_batches([16, 6], 4)
-    with pytest.raises(UsageError, match=r"task 2 has 1 training image.*config\.benchmark\.examples_per_task"):
+    with pytest.raises(UsageError, match=r"task 3 has 1 training image.*config\.benchmark\.examples_per_task"):
         check_batches([16, 8, 1], 1)
 
 

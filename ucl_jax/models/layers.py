@@ -125,6 +125,9 @@ class BatchNorm(nn.Module):
         return y
 
 
+SOME_EXAMPLES = 8  # of a batch, whose mean is near that of all
+
+
 class Normalisation(NamedTuple):
     """What `normalise_batch` does beside the arithmetic.
 
@@ -167,12 +170,12 @@ def _normalise_batch(x, residual, scale, bias, how):
     """Returns the result of `normalise_batch`, and what its gradient needs: its result only if there is a residual."""
     axes = tuple(range(x.ndim - 1))
     # Both moments come from one pass over the map. The mean of squares minus the square of the mean would lose its
-    # digits where values are far from 0: they are taken relative to one value of each channel.
-    one = x[(0,) * len(axes)].astype(jnp.float32)
-    centred = x.astype(jnp.float32) - _along_last(one, x)
+    # digits where values are far from 0: they are taken relative to the mean of some examples.
+    near = jnp.mean(x[:SOME_EXAMPLES].astype(jnp.float32), axes)
+    centred = x.astype(jnp.float32) - _along_last(near, x)
     first, second = jnp.mean(centred, axes), jnp.mean(jnp.square(centred), axes)
     # The moments of the devices are combined as by Chan et al. 1983.
-    means, variances = collectives.stack((one + first, second - jnp.square(first)), how.axis_name)
+    means, variances = collectives.stack((near + first, second - jnp.square(first)), how.axis_name)
     mean = jnp.mean(means, axis=0)
     var = jnp.mean(variances + jnp.square(means - mean[None]), axis=0)
     y = _apply_moments(x, residual, scale, bias, (mean, var), how)
