@@ -119,7 +119,7 @@ def _carry_out(config: ConfigDict, workdir: pathlib.Path, origin: Origin) -> Run
         not config.log.wandb or importlib.util.find_spec("wandb") is not None,
         "config.log.wandb needs Weights & Biases: pip install '.[wandb]'",
     )
-    parallel.keep_compiled(config.compilation_cache, warn)
+    parallel.keep_compiled(config.compilation_cache, lambda text: warn(f"config.compilation_cache: {text}"))
     with usage_errors("config.train."):
         devices = parallel.choose_devices(config.train.devices, config.train.batch_size)
     require(
