@@ -195,7 +195,7 @@ def forgetting_definition(runs: Sequence[RunResult]) -> str:
     Raises:
       ValueError: the runs have different ones.
     """
-    names = list(dict.fromkeys(run.config["eval"]["forgetting"] for run in runs))
+    names = list(dict.fromkeys(run.forgetting_definition for run in runs))
     check_argument(len(names) == 1, f"the runs differ in eval.forgetting ({', '.join(names)})")
     return names[0]
 
@@ -205,7 +205,7 @@ def seen_rows_only(runs: Iterable[RunResult]) -> bool:
 
     Forgetting that looks for a task's best accuracy then lacks those from before the task was learned.
     """
-    return any(run.config["eval"]["tasks"] == "seen" and run.tasks_learned > 1 for run in runs)
+    return any(run.seen_tasks_only and run.tasks_learned > 1 for run in runs)
 
 
 # Runs that belong together.

@@ -300,6 +300,16 @@ class RunResult:
         return self.config["benchmark"]["examples_per_task"]
 
     @property
+    def forgetting_definition(self) -> str:
+        """The definition of forgetting that the config names, a key of `accuracy_matrix.FORGETTING`."""
+        return self.config["eval"]["forgetting"]
+
+    @property
+    def seen_tasks_only(self) -> bool:
+        """Whether tasks were evaluated only once they were learned (`eval.tasks=seen`)."""
+        return self.config["eval"]["tasks"] == "seen"
+
+    @property
     def tasks_learned(self) -> int:
         """The number of tasks learned so far; joint training learns one."""
         return self.probes["knn_task"].shape[0]
