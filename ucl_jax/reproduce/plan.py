@@ -53,12 +53,12 @@ class PlannedRun(NamedTuple):
 
     @property
     def argument(self) -> str:
-        """The argument of the recipe: what follows the colon after its file."""
+        """Returns the argument of the recipe: what follows the colon after its file."""
         return f"{self.benchmark},{self.objective}"
 
     @property
     def path(self) -> str:
-        """The name with the benchmark before it, which no other run has."""
+        """Returns the name with the benchmark before it, which no other run has."""
         return f"{self.benchmark}/{self.name}"
 
     def command(self) -> list[str]:

@@ -81,12 +81,12 @@ class RunGroup(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The recipe and the objective, such as "lump (simsiam)"."""
+        """Returns the recipe and the objective, such as "lump (simsiam)"."""
         return f"{self.recipe} ({self.objective})"
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """The group's key in the paper's tables: benchmark, objective, and the recipe's name without settings."""
+        """Returns the key in the paper's tables: benchmark, objective, and the recipe's name without settings."""
         return self.benchmark, self.objective, self.runs[0].recipe
 
 
