@@ -10,6 +10,7 @@ Runs are on digits, with 3 seeds.
 import json
 import pathlib
 import sys
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -40,49 +41,53 @@ class Choice(NamedTuple):
     point: the number of the point in docs/fidelity.md.
     recipe: the name of the recipe.
     objective: the name of the objective.
-    overrides: KEY=VALUE each, which make the other choice.
+    overrides: key -> value of each setting that makes the other choice; the first one names it.
     """
 
     point: str
     recipe: str
     objective: str
-    overrides: tuple[str, ...]
+    overrides: Mapping[str, str]
 
     def name(self, seed: int) -> str:
         """Returns the name of the results file of a seed, without suffix."""
-        words = "-".join(pair.partition(".")[2].replace("=", "_") for pair in self.overrides[:1])
-        return f"{self.recipe}-{self.objective}-{words}-seed{seed}".replace("(", "").replace(")", "").replace(",", "_")
+        key, value = next(iter(self.overrides.items()))
+        return (
+            f"{self.recipe}-{self.objective}-{key.partition('.')[2]}_{value}-seed{seed}".replace("(", "")
+            .replace(")", "")
+            .replace(",", "_")
+        )
 
 
 CHOICES = (
-    Choice("1", "lump", "supervised", ("eval.knn_k_rule=tasks_seen",)),
-    Choice("3", "lump", "barlow_twins", ("method.replay_pair=fresh",)),
-    Choice("4", "lump", "supervised", ("method.replay_from=past_tasks",)),
-    Choice("5", "lump", "supervised", ("method.mix_per=example",)),
-    Choice("6", "lump", "supervised", ("method.count=examples",)),
-    Choice("7", "lump", "supervised", ("method.mix_labels=release",)),
-    Choice("8", "si", "supervised", ("method.form=path_integral",)),
-    Choice("8", "si", "supervised", ("method.form=submission",)),
-    Choice("8", "si", "supervised", ("method.form=overwrite",)),
-    Choice("8a", "si", "supervised", ("method.clip=0.0",)),
-    Choice("8a", "si", "barlow_twins", ("method.protect=all",)),
-    Choice("8b", "si", "supervised", ("method.rate=0.03",)),
-    Choice("9", "der", "barlow_twins", ("method.target=output",)),
-    Choice("11", "agem", "supervised", ("method.policy=reservoir",)),
-    Choice("11", "agem", "supervised", ("method.replay_from=buffer",)),
-    Choice("14", "lump", "supervised", (f"augment.replay_mean={TINY_MEAN}", f"augment.replay_std={TINY_STD}")),
-    Choice("16", "finetune", "supervised", ("train.learning_rate=0.03",)),
-    Choice("17", "finetune", "supervised", ("objective.projector=True",)),
-    Choice("18", "finetune", "supervised", ("objective.classes=10",)),
-    Choice("19", "gss", "supervised", ("method.compare=10",)),
-    Choice("21", "lump", "simsiam", ("augment.rounding=pillow",)),
-    Choice("21", "lump", "barlow_twins", ("augment.rounding=pillow",)),
-    Choice("24", "er", "supervised", ("method.replay_view=strong",)),
-    Choice("26", "finetune", "supervised", ("augment.crop=padded",)),
-    Choice("26", "er", "supervised", ("augment.crop=padded",)),
-    Choice("27", "lump", "simsiam", ("method.alpha=0.4",)),
-    Choice("27", "der", "simsiam", ("method.alpha=0.4",)),
-    Choice("27", "si", "simsiam", ("method.c=0.4",)),
+    Choice("1", "lump", "supervised", {"eval.knn_k_rule": "tasks_seen"}),
+    Choice("3", "lump", "barlow_twins", {"method.replay_pair": "fresh"}),
+    Choice("4", "lump", "supervised", {"method.replay_from": "past_tasks"}),
+    Choice("5", "lump", "supervised", {"method.mix_per": "example"}),
+    Choice("6", "lump", "supervised", {"method.count": "examples"}),
+    Choice("7", "lump", "supervised", {"method.mix_labels": "release"}),
+    Choice("8", "si", "supervised", {"method.form": "path_integral"}),
+    Choice("8", "si", "supervised", {"method.form": "submission"}),
+    Choice("8", "si", "supervised", {"method.form": "overwrite"}),
+    Choice("8a", "si", "supervised", {"method.clip": "0.0"}),
+    Choice("8a", "si", "barlow_twins", {"method.protect": "all"}),
+    Choice("8b", "si", "supervised", {"method.rate": "0.03"}),
+    Choice("9", "der", "barlow_twins", {"method.target": "output"}),
+    Choice("11", "agem", "supervised", {"method.policy": "reservoir"}),
+    Choice("11", "agem", "supervised", {"method.replay_from": "buffer"}),
+    Choice("14", "lump", "supervised", {"augment.replay_mean": TINY_MEAN, "augment.replay_std": TINY_STD}),
+    Choice("16", "finetune", "supervised", {"train.learning_rate": "0.03"}),
+    Choice("17", "finetune", "supervised", {"objective.projector": "True"}),
+    Choice("18", "finetune", "supervised", {"objective.classes": "10"}),
+    Choice("19", "gss", "supervised", {"method.compare": "10"}),
+    Choice("21", "lump", "simsiam", {"augment.rounding": "pillow"}),
+    Choice("21", "lump", "barlow_twins", {"augment.rounding": "pillow"}),
+    Choice("24", "er", "supervised", {"method.replay_view": "strong"}),
+    Choice("26", "finetune", "supervised", {"augment.crop": "padded"}),
+    Choice("26", "er", "supervised", {"augment.crop": "padded"}),
+    Choice("27", "lump", "simsiam", {"method.alpha": "0.4"}),
+    Choice("27", "der", "simsiam", {"method.alpha": "0.4"}),
+    Choice("27", "si", "simsiam", {"method.c": "0.4"}),
 )
 
 
@@ -124,12 +129,13 @@ def table() -> str:
         seeds = range(3)
         before = load("table1-digits", [f"{choice.recipe}-{choice.objective}-seed{s}" for s in seeds])
         after = load(STUDY, [choice.name(s) for s in seeds])
-        words = [choice.point, f"{choice.recipe}, {choice.objective}", f"`{choice.overrides[0]}`"]
+        key, value = next(iter(choice.overrides.items()))
+        words = [choice.point, f"{choice.recipe}, {choice.objective}", f"`{key}={value}`"]
         if not len(before) == len(after) == len(seeds):
             rows.append([*words, _missing(choice), *[None] * (len(columns) - 4)])
             continue
         try:
-            compare.require_same_config(before + after, {pair.partition("=")[0] for pair in choice.overrides})
+            compare.require_same_config(before + after, choice.overrides.keys())
         except ValueError as error:
             raise UsageError(f"{RESULTS}: {error}; train these runs again") from error
         defaults, others = numbers(before), numbers(after)
@@ -197,8 +203,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--dry-run", action="store_true", help="only say what would run")
     given = parser.parse_args(argv)
     runs, kept = ROOT / "runs" / STUDY, RESULTS / STUDY
+    for_all = [(key, value) for key, _, value in (pair.partition("=") for pair in given.override)]
     wanted = [
-        PlannedRun(name, runs / name, "digits", c.recipe, c.objective, seed, (*c.overrides, *given.override))
+        PlannedRun(name, runs / name, "digits", c.recipe, c.objective, seed, (*c.overrides.items(), *for_all))
         for seed in range(given.seeds)
         for c in CHOICES
         if given.only in (name := c.name(seed))

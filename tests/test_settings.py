@@ -28,7 +28,7 @@ from ucl_jax.methods.rehearsal import COUNTED, REPLAYED
 from ucl_jax.models import architectures
 from ucl_jax.objectives import OBJECTIVES, STAGES
 from ucl_jax.probes import PROBES
-from ucl_jax.probes.embedding import METHODS as PICTURES
+from ucl_jax.probes.embedding import PROJECTIONS
 from ucl_jax.probes.linear import SOLVERS
 from ucl_jax.probes.loss_landscape import LOSSES
 from ucl_jax.training.build import DTYPES, make_experiment
@@ -87,7 +87,7 @@ def test_the_words_of_the_table_are_those_that_the_code_knows():
     probes = settings.PROBE_SETTINGS
     assert choices(probes["linear"]["solver"]) == set(SOLVERS)
     assert choices(probes["loss_landscape"]["loss"]) == set(LOSSES)
-    assert choices(probes["embedding"]["method"]) == set(PICTURES)
+    assert choices(probes["embedding"]["method"]) == set(PROJECTIONS)
     assert choices(probes["feature_maps"]["stage"]) == set(STAGES)
 
 

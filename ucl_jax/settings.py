@@ -251,7 +251,7 @@ METHOD_SETTINGS = {
 NEIGHBOURS = text(r"run|tasks|[1-9][0-9]{0,5}", "a number above 0 and below 1000000, 'run' or 'tasks'")
 PENALTIES = list_of(number(1e-12, 1e12))
 POWERS_OF_TEN = tuple(10.0**power for power in range(-4, 6))
-DATASETS = list_of(one_of(*BENCHMARKS, "available"))
+DATASET_LIST = list_of(one_of(*BENCHMARKS, "available"))
 SOME_IMAGES = integer(4, 10**6)  # number of images
 
 # Probe of `ucl_jax.probes` -> each of its settings with its default, which for a list is a tuple.
@@ -269,7 +269,7 @@ _PROBES: dict[str, dict[str, tuple[Setting, Any]]] = {
         "seed": (SEED, 0),
     },
     "ood": {
-        "dataset": (DATASETS, ("available",)),
+        "dataset": (DATASET_LIST, ("available",)),
         "train_images": (IMAGES, 0),
         "test_images": (IMAGES, 0),
         "k": (NEIGHBOURS, "run"),
@@ -278,7 +278,7 @@ _PROBES: dict[str, dict[str, tuple[Setting, Any]]] = {
         "seed": (SEED, 0),
     },
     "finetune": {
-        "dataset": (DATASETS, ("mnist",)),
+        "dataset": (DATASET_LIST, ("mnist",)),
         "train_images": (IMAGES, 0),
         "test_images": (IMAGES, 0),
         "epochs": (integer(1, 10**6), 5),

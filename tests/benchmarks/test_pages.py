@@ -161,8 +161,8 @@ def test_the_other_choices_run_and_are_kept(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(fidelity, "ROOT", tmp_path)
     monkeypatch.setattr(fidelity, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(fidelity, "DIVERGED", tmp_path / "results/diverged.json")
-    chosen = ("method.target=output", "method.replay_from=buffer", "method.replay_view=strong")
-    some = [choice for choice in fidelity.CHOICES if choice.overrides[0] in chosen]
+    chosen = ({"method.target": "output"}, {"method.replay_from": "buffer"}, {"method.replay_view": "strong"})
+    some = [choice for choice in fidelity.CHOICES if choice.overrides in chosen]
     monkeypatch.setattr(fidelity, "CHOICES", some)
     arguments = ["--seeds=2", "--jobs=2", "--override=train.weight_decay=0.25"]
     assert fidelity.main([*arguments, "--dry-run"]) == 0

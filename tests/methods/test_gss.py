@@ -303,7 +303,5 @@ def test_opposite_gradients_score_0_and_no_less():
 
 
 def test_barlow_twins_is_refused_because_single_examples_have_no_loss():
-    with pytest.raises(
-        ValueError, match=r"gradients of single examples.*correlation over a batch.*simsiam or supervised"
-    ):
+    with pytest.raises(ValueError, match=r"simsiam.*supervised"):
         small.make_raw("gss", "barlow_twins", **DEFAULTS)

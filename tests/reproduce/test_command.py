@@ -81,7 +81,7 @@ def test_a_run_killed_in_its_first_task_is_refused_too(fake, capsys):
     assert call(fake, *SMALL, "--override=train.epochs=2", "--dry-run") == 0  # an empty folder has nothing to lose
     (folder / "config.json").write_text(json.dumps(config_of("finetune", "digits,simsiam")))
     assert call(fake, *SMALL, "--dry-run") == 0
-    assert "finetune-simsiam-seed0: unfinished, will go on" in squeezed(capsys.readouterr().out)
+    assert "finetune-simsiam-seed0: unfinished" in squeezed(capsys.readouterr().out)
     assert call(fake, *SMALL, "--override=train.epochs=2", "--dry-run") == 2
     assert f"{folder} holds a run with other settings: train.epochs (40 there, 2 here)" in capsys.readouterr().err
     # The config says what a run is, not what it printed.

@@ -10,7 +10,7 @@ from ucl_jax.reproduce.plan import PlannedRun, Times, check, duration, time_left
 
 
 def test_a_script_for_slurm_quotes_what_the_shell_would_eat(tmp_path):
-    run = PlannedRun("a", tmp_path / "b c", "digits", "lump", "simsiam", 0, ("augment.mean=(1,2,3)",))
+    run = PlannedRun("a", tmp_path / "b c", "digits", "lump", "simsiam", 0, (("augment.mean", "(1,2,3)"),))
     text = plan.slurm_script("x", [run], 1)
     assert "'--config.augment.mean=(1,2,3)'" in text
     assert f"'--workdir={tmp_path}/b c'" in text
@@ -35,7 +35,7 @@ def test_the_time_left_is_that_of_the_nearest_runs(tmp_path):
     times.add(result("cifar10", "simsiam", "lump", seconds=40.0))
     times.add(result("cifar10", "simsiam", "lump", seconds=60.0))
     times.add(result("cifar10", "simsiam", "lump", seconds=9999.0, finished=False))
-    few = "benchmark.examples_per_task=100"
+    few = ("benchmark.examples_per_task", "100")
     times.add(result("cifar10", "simsiam", "lump", examples=100, seconds=5.0))
     assert times.estimate(planned("cifar10", "lump", "simsiam", few)) == 5.0
     assert times.estimate(planned()) == 50.0

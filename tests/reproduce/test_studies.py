@@ -157,7 +157,7 @@ def test_table_2_takes_the_data_sets_that_are_prepared(fake, capsys):
     (fake / "data/mnist/3.0.1/features.json").write_text(json.dumps(features))
     options = reproduce.parse(["table2", f"--data_dir={fake / 'data'}"]).options
     assert studies.datasets(options, "digits") == ["mnist"]
-    assert options.overrides == (f"data_dir={fake / 'data'}",)
+    assert options.overrides == (("data_dir", str(fake / "data")),)
 
 
 def test_cka_compares_runs_of_different_seeds(fake, capsys):

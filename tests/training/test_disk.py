@@ -124,9 +124,8 @@ def no_cache():
 def test_compiled_programs_do_without(disk, no_cache):
     told = []
     parallel.keep_compiled(str(disk / "cache"), told.append)
-    assert told == [
-        f"no compiled programs are kept in config.compilation_cache={disk / 'cache'}: less than 50 MB are free"
-    ]
+    assert len(told) == 1
+    assert f"{disk / 'cache'}: less than 50 MB " in told[0]
     assert jax.config.jax_compilation_cache_dir is None
 
 

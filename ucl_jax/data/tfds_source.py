@@ -18,7 +18,7 @@ from tensorflow_datasets.core.file_adapters import FileFormat
 from tensorflow_datasets.proto import tf_example_pb2
 
 from ucl_jax.data import prepare
-from ucl_jax.errors import UsageError
+from ucl_jax.errors import UsageError, check_word
 
 BUNDLED = ("digits",)  # prepared on first use, because their source is an installed package
 CHUNK = 1000  # records that are read in one call; larger chunks are not faster
@@ -83,7 +83,7 @@ def load_builder(tfds_name: str, data_dir: str | None = None) -> prepare.Builder
     """
     if data_dir and not os.path.isdir(prepare.resolve_data_dir(data_dir)):
         raise UsageError(
-            f"config.data_dir (--data_dir) is {data_dir}, which is not a folder: correct it, make it, or prepare data "
+            f"data_dir is {data_dir}, which is not a folder: correct it, make it, or prepare data "
             f"there: python -m ucl_jax.data.prepare {tfds_name} --data_dir={data_dir}"
         )
     if builder := prepare.find_prepared(tfds_name, data_dir):
@@ -115,15 +115,16 @@ def open_split(
         fit: 'none', 'pad' or 'resize'.
 
     Raises:
-        UsageError: one of these does not exist (the message lists those that do), the split is empty, the files are
-            damaged, or their format needs TensorFlow and it is not installed.
+        ValueError: `fit` is another word.
+        UsageError: the data set has no such split or feature (the message lists those that it has), the split is empty,
+            the files are damaged, or their format needs TensorFlow and it is not installed.
     """
+    check_word("fit", fit, FITS)
     name, features = builder.info.name, builder.info.features
     images = [key for key, f in features.items() if isinstance(f, tfds.features.Image) and f.np_dtype == np.uint8]
     labels = [key for key, f in features.items() if isinstance(f, tfds.features.ClassLabel)]
     _check_choice(name, "image_key", image_key, images)
     _check_choice(name, "label_key", label_key, labels)
-    _check_choice(name, "fit", fit, list(FITS))
     try:
         size = builder.info.splits[split].num_examples
     except (KeyError, ValueError):

@@ -48,8 +48,8 @@ def learning_accuracy(matrix: Matrix) -> float | None:
 def forgetting(matrix: Matrix, definition: str = "max") -> float | None:
     """Computes how much accuracy on earlier tasks was lost, in points; it is positive where accuracy fell.
 
-    A maximum is taken over all rows in which the task was evaluated. With `config.eval.tasks=all`, as in the paper's
-    scripts, these include rows from before the task was learned; see `rows_recorded`.
+    A maximum is taken over all rows in which the task was evaluated. As in the paper's scripts, these may include rows
+    from before the task was learned; see `rows_recorded`.
 
     Args:
       matrix: T rows, each with at least T tasks, of which t are evaluated in row t.

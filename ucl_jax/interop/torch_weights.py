@@ -19,7 +19,7 @@ import pickle
 import pickletools
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -76,13 +76,37 @@ PATHS = {name: path for path, name in NAMES.items()}
 # The number of axes of an array -> the order of axes by which `transpose` converts it.
 TO_OURS = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}
 TO_OFFICIAL = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
-# Part of a network -> what a person can do where its shapes do not fit.
+PARTS = ("backbone", "projector", "predictor", "head")  # of a network of the official code
+# What does not fit -> what a person can do. Where the shapes of a part do not fit, it is the part.
 HINTS = {
     "backbone": "set config.model.width to the file's, if it is a ResNet-18 for small images at all",
     "projector": "set config.objective.hidden_dim and output_dim to the file's",
     "predictor": "set config.objective.predictor_dim to the file's, and hidden_dim and output_dim",
     "head": "set config.objective.classes to the file's; the official code has 100 for any data",
+    "missing": "take the objective (config.objective) that the file was made with, and a file of the whole network",
+    "unknown": "it is of another objective (config.objective) or architecture",
+    "not finite": "take a file of a training that did not diverge",
+    "state": "take another objective",
+    "architecture": "set config.model.name=resnet18",
+    "supervised projector": "set config.objective.projector=False",
 }
+
+
+class Mismatch(ValueError):
+    """A state dict or a network cannot be converted.
+
+    hint: what does not fit, a key of HINTS.
+    """
+
+    def __init__(self, message: str, hint: str):
+        super().__init__(message)
+        self.hint = hint
+
+
+def _check(condition: bool, message: str, hint: str) -> None:
+    """Raises Mismatch unless `condition` is true."""
+    if not condition:
+        raise Mismatch(message, hint)
 
 
 def from_official(state_dict: Mapping[str, np.ndarray], like: Variables) -> Variables:
@@ -96,9 +120,9 @@ def from_official(state_dict: Mapping[str, np.ndarray], like: Variables) -> Vari
       A network of the same trees, shapes and dtypes, of NumPy arrays; kernels are HWIO and [in, out].
 
     Raises:
-      UsageError: an entry is missing, has another shape, is not finite in the wanted dtype, or is of another network.
+      Mismatch: an entry is missing, has another shape, is not finite in the wanted dtype, or is of another network.
     """
-    _require_counterpart(like)
+    _check_counterpart(like)
     entries = {name.removeprefix("module."): array for name, array in state_dict.items()}
     finite: dict[str, bool] = {}  # name of every entry that is used -> whether it is finite
 
@@ -107,16 +131,12 @@ def from_official(state_dict: Mapping[str, np.ndarray], like: Variables) -> Vari
         # The backbone comes first, because an error there explains errors in the heads.
         for path in sorted(leaves, key=lambda path: not path.startswith("backbone")):
             name, like = NAMES[path], leaves[path]
-            require(
-                name in entries,
-                f"the file has no {name}, for {path}; take the objective (config.objective) that the file was made "
-                "with, and a file of the whole network",
-            )
+            _check(name in entries, f"the file has no {name}, for {path}", "missing")
             array, expected = np.asarray(entries[name]), tuple(like.shape[a] for a in TO_OFFICIAL[len(like.shape)])
-            require(
+            _check(
                 array.shape == expected,
-                f"{name} is {list(array.shape)} in the file and {list(expected)} in this network ({path}); "
-                f"{HINTS[path.split('/')[0]]}",
+                f"{name} is {list(array.shape)} in the file and {list(expected)} in this network ({path})",
+                path.split("/")[0],
             )
             with np.errstate(over="ignore"):  # an overflow is reported below
                 leaves[path] = array.transpose(TO_OURS[array.ndim]).astype(like.dtype, order="C")
@@ -125,30 +145,27 @@ def from_official(state_dict: Mapping[str, np.ndarray], like: Variables) -> Vari
 
     network = Variables(convert(like.params), {"batch_stats": convert(like.state["batch_stats"])})
     for name in entries:
-        require(
-            name in finite or _is_unused(name, like.params),
-            f"the file holds {name}, which this network does not have; it is of another objective "
-            "(config.objective) or architecture",
-        )
+        used = name in finite or _is_unused(name, like.params)
+        _check(used, f"the file holds {name}, which this network does not have", "unknown")
     for name in entries:
-        require(finite.get(name, True), f"{name} is not finite; take a file of a training that did not diverge")
+        _check(finite.get(name, True), f"{name} is not finite", "not finite")
     return network
 
 
-def _require_counterpart(network: Variables) -> None:
-    """Raises UsageError if the official code has no such network."""
-    params = network.params
+def _check_counterpart(network: Variables) -> None:
+    """Raises Mismatch if the official code has no such network."""
     for part in network.state:
-        require(part == "batch_stats", f"{part} has no counterpart in the official code; take another objective")
-    for part in params:
-        require(part in HINTS, f"{part} has no counterpart in the official code; set config.model.name=resnet18")
-    require(
-        not {"projector", "head"} <= set(params),
-        "supervised networks of the official code run no projector; set config.objective.projector=False",
+        _check(part == "batch_stats", f"{part} has no counterpart in the official code", "state")
+    for part in network.params:
+        _check(part in PARTS, f"{part} has no counterpart in the official code", "architecture")
+    _check(
+        not {"projector", "head"} <= set(network.params),
+        "supervised networks of the official code run no projector",
+        "supervised projector",
     )
 
 
-def _is_unused(name: str, parts: Mapping) -> bool:
+def _is_unused(name: str, parts: Collection[str]) -> bool:
     """Tells whether an entry without a counterpart is one of those that official files have and that are ignored.
 
     Args:
@@ -173,9 +190,9 @@ def to_official(network: Variables) -> dict[str, np.ndarray]:
       Arrays by their official names, without the prefix `module.`; kernels are OIHW and [out, in].
 
     Raises:
-      UsageError: the official code has no such network.
+      Mismatch: the official code has no such network.
     """
-    _require_counterpart(network)
+    _check_counterpart(network)
     official = {}
     for tree in (network.params, network.state["batch_stats"]):
         for path, leaf in flatten_dict(tree, sep="/").items():
@@ -411,13 +428,13 @@ def load(path: str | pathlib.Path, like: Variables) -> Variables:
     """Reads a .pth file of the official code and converts it to a network like `like`.
 
     Raises:
-      UsageError: those of `read_pth` and of `from_official`, with the name of the file.
+      UsageError: those of `read_pth`, or the file does not fit the network; names the file and what to do.
     """
     state_dict = read_pth(path)
     try:
         return from_official(state_dict, like)
-    except UsageError as error:
-        raise UsageError(f"{path}: {error}") from None
+    except Mismatch as error:
+        raise UsageError(f"{path}: {error}; {HINTS[error.hint]}") from None
 
 
 @returns_exit_code
@@ -428,6 +445,6 @@ def main(argv: Sequence[str]) -> int:
     state_dict = read_pth(parser.parse_args(argv).file)
     for name, array in state_dict.items():
         bare = name.removeprefix("module.")
-        target = PATHS.get(bare) or ("not used" if _is_unused(bare, HINTS) else "unknown")
+        target = PATHS.get(bare) or ("not used" if _is_unused(bare, PARTS) else "unknown")
         print(f"{name} {list(array.shape)} {array.dtype} -> {target}")
     return 0

@@ -64,7 +64,7 @@ class Embedding(NamedTuple):
 
     @property
     def output(self) -> Array:
-        """The output of the whole network: logits if it has a linear head, else the projection."""
+        """Returns the output of the whole network: logits if it has a linear head, else the projection."""
         return self.projection if isinstance(self.logits, tuple) else self.logits
 
 

@@ -57,7 +57,7 @@ def probe(
     load_results(workdir)
     pictures: list[pathlib.Path] = []
     with disk_errors(workdir), TrainedRun(workdir, data_dir) as run, claim(workdir):
-        parallel.keep_compiled(run.compilation_cache, cli.warn)
+        parallel.keep_compiled(run.compilation_cache, lambda text: cli.warn(f"config.compilation_cache: {text}"))
         chosen = _chosen(after, run)
         cases = {name: one.cases(run, settings[name]) for name, one in probes.items()}
         for name, one in probes.items():

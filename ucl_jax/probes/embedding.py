@@ -28,11 +28,11 @@ def tsne(features: np.ndarray, seed: int) -> np.ndarray:
     return TSNE(init="pca", perplexity=min(30.0, (len(features) - 1) / 3), random_state=seed).fit_transform(features)
 
 
-METHODS = {"pca": pca, "tsne": tsne}
+PROJECTIONS = {"pca": pca, "tsne": tsne}
 
 
 def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
-    project = METHODS[settings["method"]]
+    project = PROJECTIONS[settings["method"]]
     images, label, task = run.test_images(settings["images"])
     features = np.asarray(run.feature_extractor(after)(images).features, np.float64)
     features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)  # kNN sees directions only

@@ -118,7 +118,7 @@ def parse(argv: Sequence[str]) -> Command:
         objectives=tuple(objectives) or study.objectives,
         seeds=given.seeds,
         recipes=tuple(recipes),
-        overrides=(*overrides, *([f"data_dir={data_dir}"] if data_dir else [])),
+        overrides=(*overrides, *([("data_dir", data_dir)] if data_dir else [])),
         sizes=_read_sizes(given.sizes),
         datasets=tuple(datasets),
         data_dir=data_dir,
@@ -160,20 +160,19 @@ def _words(text: str) -> list[str]:
     return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
 
 
-def _read_override(pair: str, study: str) -> str:
-    """Returns a value of --override as KEY=VALUE, without a "config." before the key.
+def _read_override(pair: str, study: str) -> tuple[str, str]:
+    """Returns the key, without a "config." before it, and the value of a value of --override.
 
     Raises:
       UsageError: it has another form, or it is a setting that the study varies.
     """
-    key, equals, _ = pair.partition("=")
+    key, equals, value = pair.partition("=")
     require(bool(key and equals), f"--override={pair} is not KEY=VALUE")
-    pair = pair.removeprefix("--config.").removeprefix("config.")
-    key = pair.partition("=")[0]
+    key = key.removeprefix("--config.").removeprefix("config.")
     require(key not in VARIED, f"--override={pair}: {key} is what the study varies; use --seeds, --recipes ...")
     few = study == "fewshot" and key in (EXAMPLES, SUBSET)
     require(not few, f"--override={pair}: fewshot varies it; use --sizes, --seeds")
-    return pair
+    return key, value
 
 
 def _read_sizes(text: str) -> tuple[int, ...]:
@@ -276,8 +275,8 @@ def _with_legend(options: StudyOptions, table: Table, pending: int, planned: int
 
 
 def _overrides(options: StudyOptions) -> list[str]:
-    """Returns the overrides that may change a number."""
-    return [pair for pair in options.overrides if not pair.startswith(NEUTRAL)]
+    """Returns the overrides that may change a number, as KEY=VALUE each."""
+    return [f"{key}={value}" for key, value in options.overrides if not key.startswith(NEUTRAL)]
 
 
 def _print(table: Table, markup: str) -> None:
@@ -398,7 +397,7 @@ def reproduce(command: Command) -> int:
 
 def _unprepared(options: StudyOptions, plan: Plan) -> list[str]:
     """Returns a message for each data set that missing runs need and that is not prepared on this machine."""
-    changed = dict(pair.split("=", 1) for pair in options.overrides)
+    changed = dict(options.overrides)
     if not plan.missing or "benchmark.tfds_name" in changed:
         return []
     from ucl_jax.data import tfds_source  # imported late, for TFDS takes a second

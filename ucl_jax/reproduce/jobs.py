@@ -81,7 +81,7 @@ class Job(NamedTuple):
 
     @property
     def log(self) -> pathlib.Path:
-        """The path of the file that has its command and, below, what it prints."""
+        """Returns the path of the file that has its command and, below, what it prints."""
         return self.folder / self.output
 
     def last_line(self) -> str:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 # Benchmark -> seconds of a run, used until a first run is finished: the mean over Table 1 on one core of an AMD EPYC.
 MEASURED = {"digits": 90.0}
+Overrides = tuple[tuple[str, str], ...]  # pairs of key and value; a tuple, so that a planned run can be a key of a dict
 
 
 class PlannedRun(NamedTuple):
@@ -39,7 +40,7 @@ class PlannedRun(NamedTuple):
     recipe: the name of the recipe.
     objective: the name of the objective.
     seed: `config.seed`.
-    overrides: KEY=VALUE each, KEY being "section.key".
+    overrides: "section.key" and value of each, the value as the command line takes it.
     """
 
     name: str
@@ -48,33 +49,37 @@ class PlannedRun(NamedTuple):
     recipe: str
     objective: str
     seed: int
-    overrides: tuple[str, ...] = ()
+    overrides: Overrides = ()
 
     @property
     def argument(self) -> str:
-        """The argument of the recipe: what follows the colon after its file."""
+        """Returns the argument of the recipe: what follows the colon after its file."""
         return f"{self.benchmark},{self.objective}"
 
     @property
     def path(self) -> str:
-        """The name with the benchmark before it, which no other run has."""
+        """Returns the name with the benchmark before it, which no other run has."""
         return f"{self.benchmark}/{self.name}"
 
     def command(self) -> list[str]:
         """Returns the command that trains the run, to be started in the folder of `launch.py`."""
         flags = [f"--config=configs/{self.recipe}.py:{self.argument}", f"--config.seed={self.seed}"]
-        flags += [f"--config.{pair}" for pair in self.overrides]
-        return [sys.executable, LAUNCH.name, *flags, f"--workdir={self.folder.absolute()}"]
+        return [sys.executable, LAUNCH.name, *flags, *_flags(self.overrides), f"--workdir={self.folder.absolute()}"]
+
+
+def _flags(overrides: Overrides) -> list[str]:
+    """Returns the arguments of `launch.py` that set overrides."""
+    return [f"--config.{key}={value}" for key, value in overrides]
 
 
 @functools.cache
-def _config(recipe: str, argument: str, overrides: tuple[str, ...]) -> dict[str, Any]:
+def _config(recipe: str, argument: str, overrides: Overrides) -> dict[str, Any]:
     """Returns a recipe's config with overrides as "section.key" -> value, as JSON has it.
 
     Raises:
       UsageError: the recipe does not take one of the overrides.
     """
-    flags = [f"--config={FOLDER / recipe}.py:{argument}", *(f"--config.{pair}" for pair in overrides)]
+    flags = [f"--config={FOLDER / recipe}.py:{argument}", *_flags(overrides)]
     return flatten(json.loads(read_config(flags).to_json()))
 
 

@@ -15,7 +15,7 @@ from ucl_jax import recipes
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.errors import require
 from ucl_jax.reproduce import probe_requests
-from ucl_jax.reproduce.plan import PlannedRun, config_of
+from ucl_jax.reproduce.plan import Overrides, PlannedRun, config_of
 from ucl_jax.reproduce.probe_requests import ProbeRequest, Settings
 from ucl_jax.results import compare, tables
 from ucl_jax.results.compare import PROBE_TITLES, RunGroup
@@ -57,7 +57,7 @@ class StudyOptions(NamedTuple):
     objectives: names of objectives, each a key of ROWS.
     seeds: how many seeds: 0 .. seeds - 1.
     recipes: names of recipes; () for those of the study's table in the paper, and ("all",) for all of an objective.
-    overrides: KEY=VALUE each, settings of every run.
+    overrides: key and value of each, settings of every run.
     sizes: numbers of training images a task in few-shot runs, 0 for all; () for the default ones.
     datasets: the data sets of Table 2; () for those of the paper that are prepared on this machine.
     data_dir: the folder of TFDS; "" for the default one.
@@ -68,7 +68,7 @@ class StudyOptions(NamedTuple):
     objectives: tuple[str, ...]
     seeds: int
     recipes: tuple[str, ...] = ()
-    overrides: tuple[str, ...] = ()
+    overrides: Overrides = ()
     sizes: tuple[int, ...] = ()
     datasets: tuple[str, ...] = ()
     data_dir: str = ""
@@ -113,7 +113,7 @@ def _planned_run(
 
     Where it does not train on all of them, each seed has a subset of its own.
     """
-    own = (f"{EXAMPLES}={examples}", f"{SUBSET}=-1") if examples else ()
+    own = ((EXAMPLES, str(examples)), (SUBSET, "-1")) if examples else ()
     name = f"{recipe}-{objective}-seed{seed}" + (f"-examples{examples}" if examples else "")
     folder = options.root / benchmark / name
     return PlannedRun(name, folder, benchmark, recipe, objective, seed, (*own, *options.overrides))

@@ -81,12 +81,12 @@ class RunGroup(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The recipe and the objective, such as "lump (simsiam)"."""
+        """Returns the recipe and the objective, such as "lump (simsiam)"."""
         return f"{self.recipe} ({self.objective})"
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """The group's key in the paper's tables: benchmark, objective, and the recipe's name without settings."""
+        """Returns the key in the paper's tables: benchmark, objective, and the recipe's name without settings."""
         return self.benchmark, self.objective, self.runs[0].recipe
 
 
@@ -195,7 +195,7 @@ def forgetting_definition(runs: Sequence[RunResult]) -> str:
     Raises:
       ValueError: the runs have different ones.
     """
-    names = list(dict.fromkeys(run.config["eval"]["forgetting"] for run in runs))
+    names = list(dict.fromkeys(run.forgetting_definition for run in runs))
     check_argument(len(names) == 1, f"the runs differ in eval.forgetting ({', '.join(names)})")
     return names[0]
 
@@ -205,7 +205,7 @@ def seen_rows_only(runs: Iterable[RunResult]) -> bool:
 
     Forgetting that looks for a task's best accuracy then lacks those from before the task was learned.
     """
-    return any(run.config["eval"]["tasks"] == "seen" and run.tasks_learned > 1 for run in runs)
+    return any(run.seen_tasks_only and run.tasks_learned > 1 for run in runs)
 
 
 # Runs that belong together.

@@ -23,7 +23,7 @@ Text = Annotated[str, Field(pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$")]  # no cont
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 Accuracies = Annotated[list[Percent | None], Field(min_length=1)]  # one a task; null where it was not evaluated
-Matrix = Annotated[list[Accuracies], Field(min_length=1)]  # [rows, tasks], a row after each task learned
+AccuracyMatrix = Annotated[list[Accuracies], Field(min_length=1)]  # [rows, tasks], a row after each task learned
 NumberMatrix = Annotated[list[list[Number | None]], Field(min_length=1)]
 StageName = Literal["stem", "stage1", "stage2", "stage3", "stage4"]
 

@@ -81,7 +81,7 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
                 where = f"{path}, line {len(entries) + 1}"
                 entry = _parse(where, line, LINE_ADVICE)
                 try:
-                    for kind in (schema.Numbers, schema.MetricsRecord):
+                    for kind in (schema.AnyEntry, schema.MetricsEntry):
                         fields.read_as(kind, entry)
                 except ValueError as error:
                     raise _damaged(where, str(error), LINE_ADVICE) from error

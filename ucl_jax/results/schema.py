@@ -17,8 +17,8 @@ from pydantic.dataclasses import dataclass
 from ucl_jax.errors import check_argument
 from ucl_jax.results.fields import (
     AboveZero,
+    AccuracyMatrix,
     Count,
-    Matrix,
     Name,
     NotNegative,
     Number,
@@ -86,7 +86,7 @@ class ConfigKeys:
 
 
 @dataclass(frozen=True, kw_only=True, config=KEEP_UNKNOWN_KEYS)
-class ProbeSettings:
+class ProbeResultSettings:
     """The settings of a kNN probe; a linear head has none of them.
 
     k: the number of neighbours that was asked for.
@@ -118,8 +118,8 @@ class ProbeResult:
       not measure it.
     """
 
-    settings: ProbeSettings = field(default_factory=ProbeSettings)
-    matrix: Matrix
+    settings: ProbeResultSettings = field(default_factory=ProbeResultSettings)
+    matrix: AccuracyMatrix
     rows: Name | None = None
     average_accuracy: Percent | None = None
     forgetting: dict[str, Points | None] = field(default_factory=dict)
@@ -139,7 +139,7 @@ class ProbeResult:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """The numbers of rows and of tasks of the accuracy matrix."""
+        """Returns the numbers of rows and of tasks of the accuracy matrix."""
         return len(self.matrix), len(self.matrix[0])
 
 
@@ -163,7 +163,7 @@ class Record:
 
     @property
     def typed_settings(self) -> Any:
-        """The settings as the type that RECORD_TYPES has for the probe; unchanged if the probe is not in it.
+        """Returns the settings as the type that RECORD_TYPES has for the probe; unchanged if the probe is not in it.
 
         Raises:
           ValueError: they do not have that type; names the wrong place.
@@ -172,7 +172,7 @@ class Record:
 
     @property
     def typed_values(self) -> Any:
-        """The values as the type that RECORD_TYPES has for the probe; unchanged if the probe is not in it.
+        """Returns the values as the type that RECORD_TYPES has for the probe; unchanged if the probe is not in it.
 
         Raises:
           ValueError: they do not have that type; names the wrong place.
@@ -261,52 +261,62 @@ class RunResult:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The config as "section.key" -> value."""
+        """Returns the config as "section.key" -> value."""
         return flatten(self.config)
 
     @property
     def recipe(self) -> str:
-        """The recipe's name, such as "lump"."""
+        """Returns the recipe's name, such as "lump"."""
         return self.config["recipe"]
 
     @property
     def seed(self) -> int:
-        """The seed of everything random in the run."""
+        """Returns the seed of everything random in the run."""
         return self.config["seed"]
 
     @property
     def benchmark(self) -> str:
-        """The name of the benchmark, such as "cifar10"."""
+        """Returns the name of the benchmark, such as "cifar10"."""
         return self.config["benchmark"]["name"]
 
     @property
     def objective(self) -> str:
-        """The name of the objective, such as "simsiam"."""
+        """Returns the name of the objective, such as "simsiam"."""
         return self.config["objective"]["name"]
 
     @property
     def model(self) -> str:
-        """The name of the architecture, such as "resnet18"."""
+        """Returns the name of the architecture, such as "resnet18"."""
         return self.config["model"]["name"]
 
     @property
     def joint(self) -> bool:
-        """Whether all tasks were learned at once."""
+        """Tells whether all tasks were learned at once."""
         return self.config["benchmark"]["joint"]
 
     @property
     def examples_per_task(self) -> int:
-        """The number of training images a task; 0 means all of them."""
+        """Returns the number of training images a task; 0 means all of them."""
         return self.config["benchmark"]["examples_per_task"]
 
     @property
+    def forgetting_definition(self) -> str:
+        """Returns the definition of forgetting that the config names, a key of `accuracy_matrix.FORGETTING`."""
+        return self.config["eval"]["forgetting"]
+
+    @property
+    def seen_tasks_only(self) -> bool:
+        """Tells whether tasks were evaluated only once they were learned (`eval.tasks=seen`)."""
+        return self.config["eval"]["tasks"] == "seen"
+
+    @property
     def tasks_learned(self) -> int:
-        """The number of tasks learned so far; joint training learns one."""
+        """Returns the number of tasks learned so far; joint training learns one."""
         return self.probes["knn_task"].shape[0]
 
     @property
     def name(self) -> str:
-        """The recipe, objective and seed, such as "lump (simsiam, seed 0)"."""
+        """Returns the recipe, objective and seed, such as "lump (simsiam, seed 0)"."""
         return f"{self.recipe} ({self.objective}, seed {self.seed})"
 
 
@@ -323,7 +333,7 @@ def _plain(value: Any) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MetricsRecord:
+class MetricsEntry:
     """A line of metrics.jsonl: about a step where it has a loss, else about a task."""
 
     step: Count
@@ -331,4 +341,4 @@ class MetricsRecord:
     loss: Number = 0.0
 
 
-Numbers = dict[str, Number | None]  # a line of metrics.jsonl with any keys
+AnyEntry = dict[str, Number | None]  # a line of metrics.jsonl with any keys

@@ -83,9 +83,9 @@ class CheckpointSettings(NamedTuple):
 class LogSettings(NamedTuple):
     """Holds how often and where a run writes its metrics; the names are those of `config.log`.
 
-    every_steps: the steps between records.
-    tensorboard: whether records are also written for TensorBoard.
-    wandb: whether records are also written to Weights & Biases.
+    every_steps: the steps between entries.
+    tensorboard: whether entries are also written for TensorBoard.
+    wandb: whether entries are also written to Weights & Biases.
     """
 
     every_steps: int

@@ -54,7 +54,7 @@ def keep_compiled(folder: str, warn: Callable[[str], object]) -> None:
 
     Args:
       folder: the path; "" keeps no programs.
-      warn: called with the reason where the folder cannot be written to or has no room, and so is not used.
+      warn: called with a message where the folder cannot be written to or has no room, and so is not used.
     """
     if not folder or jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
         return
@@ -70,7 +70,7 @@ def keep_compiled(folder: str, warn: Callable[[str], object]) -> None:
     except OSError as error:
         reason = str(error.strerror)
     if reason:
-        warn(f"no compiled programs are kept in config.compilation_cache={folder}: {reason}")
+        warn(f"no compiled programs are kept in {folder}: {reason}")
     else:
         jax.config.update("jax_compilation_cache_dir", str(place))
 

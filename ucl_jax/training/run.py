@@ -119,7 +119,7 @@ def _carry_out(config: ConfigDict, workdir: pathlib.Path, origin: Origin) -> Run
         not config.log.wandb or importlib.util.find_spec("wandb") is not None,
         "config.log.wandb needs Weights & Biases: pip install '.[wandb]'",
     )
-    parallel.keep_compiled(config.compilation_cache, warn)
+    parallel.keep_compiled(config.compilation_cache, lambda text: warn(f"config.compilation_cache: {text}"))
     with usage_errors("config.train."):
         devices = parallel.choose_devices(config.train.devices, config.train.batch_size)
     require(
@@ -370,7 +370,7 @@ class _Run:
         from ucl_jax.results.schema import (
             ProbeName,
             ProbeResult,
-            ProbeSettings,
+            ProbeResultSettings,
             RunResult,
         )  # slow to import: not for --help
 
@@ -383,7 +383,7 @@ class _Run:
             # The untrained network is evaluated on all tasks, so that its row has no gaps.
             before = None if random_init is None else cast(list[float], random_init[name].accuracy)
             probes[cast(ProbeName, name)] = ProbeResult(
-                settings=ProbeSettings(**asked),
+                settings=ProbeResultSettings(**asked),
                 matrix=matrix,
                 **accuracy_matrix.summarise(matrix, self.settings.joint),
                 chance=self.probes[name].chance(self.stream.classes),
