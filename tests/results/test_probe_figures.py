@@ -10,6 +10,7 @@ import pytest
 from tests import run_results
 from tests.pictures import BOWL, ITEMS, LABEL, PANEL, POINTS, STEPS, TASK, pixels, share
 from ucl_jax.results import drawing, probe_figures, tables
+from ucl_jax.results.records import RECORD_TYPES
 
 
 def test_heat_maps_show_their_values(tmp_path):
@@ -120,13 +121,10 @@ def test_a_record_of_cka_tells_the_distance_of_networks(other, l2, said):
 
 
 def test_every_probe_has_a_picture_or_a_table():
-    assert (
-        set(tables.PICTURES)
-        == set(probe_figures.RECORDS)
-        == set(probe_figures.TITLES)
-        == {r["probe"] for r, _ in DRAWN}
-    )
-    assert not set(tables.PICTURES) & set(tables.ANALYSES)
+    pictures = probe_figures.RECORDS.keys()
+    assert {record["probe"] for record, _ in DRAWN} == pictures
+    assert {probe for probe, (settings, _) in RECORD_TYPES.items() if settings is not dict} == pictures
+    assert RECORD_TYPES.keys() - pictures == tables.ANALYSES.keys()
 
 
 def test_records_without_a_picture(tmp_path):

@@ -170,16 +170,20 @@ def embedding(
 
 def draw_record(stem: pathlib.Path, record: Record) -> Picture | None:
     """Draws a probe's record; returns None for a probe whose numbers belong in a table."""
-    draw = RECORDS.get(record.probe)
-    return draw(stem, record_title(record), record.typed_settings, record.typed_values) if draw else None
+    if record.probe not in RECORDS:
+        return None
+    _, draw = RECORDS[record.probe]
+    return draw(stem, record_title(record), record.typed_settings, record.typed_values)
 
 
 def record_title(record: Record) -> str:
     """Returns the title of a record's picture, such as "features after 5 tasks (pca)"; "" where it has no picture."""
-    title = TITLES.get(record.probe)
+    if record.probe not in RECORDS:
+        return ""
+    title, _ = RECORDS[record.probe]
     after = record.after
     when = "before training" if after == 0 else f"after {after} task{'' if after == 1 else 's'}"
-    return title(record.typed_settings, when) if title else ""
+    return title(record.typed_settings, when)
 
 
 def record_note(record: Record) -> str:
@@ -200,14 +204,6 @@ def record_note(record: Record) -> str:
 def _cka_title(settings: CkaSettings, when: str) -> str:
     other = f" (rows) and {pathlib.PurePath(settings.other).name}" if settings.other else ""
     return f"linear CKA of networks{other}"
-
-
-TITLES: dict[str, Callable[[Any, str], str]] = {
-    "cka": _cka_title,
-    "feature_maps": lambda settings, when: f"feature maps {when}, {settings.stage}",
-    "loss_landscape": lambda settings, when: f"loss of task {settings.task + 1} {when}",
-    "embedding": lambda settings, when: f"features {when} ({settings.method})",
-}
 
 
 def _draw_cka(stem: pathlib.Path, title: str, settings: CkaSettings, values: CkaValues) -> Picture:
@@ -231,11 +227,12 @@ def _draw_embedding(stem: pathlib.Path, title: str, settings: EmbeddingSettings,
     return embedding(stem, values.points, values.task, values.label, title)
 
 
-RECORDS: dict[str, Callable[[pathlib.Path, str, Any, Any], Picture]] = {
-    "cka": _draw_cka,
-    "feature_maps": _draw_feature_maps,
-    "loss_landscape": _draw_landscape,
-    "embedding": _draw_embedding,
+# A probe -> its picture: (its title from the settings and a text of when, what draws it).
+RECORDS: dict[str, tuple[Callable[[Any, str], str], Callable[[pathlib.Path, str, Any, Any], Picture]]] = {
+    "cka": (_cka_title, _draw_cka),
+    "feature_maps": (lambda settings, when: f"feature maps {when}, {settings.stage}", _draw_feature_maps),
+    "loss_landscape": (lambda settings, when: f"loss of task {settings.task + 1} {when}", _draw_landscape),
+    "embedding": (lambda settings, when: f"features {when} ({settings.method})", _draw_embedding),
 }
 
 

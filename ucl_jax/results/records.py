@@ -274,7 +274,8 @@ class EmbeddingSettings:
     method: Name = "tsne"
 
 
-# A probe -> the types of its settings and of its values. Records of other probes are read without a type.
+# A probe -> the types of its settings and of its values. The settings have a type of their own, in place of dict, where
+# a picture is drawn of the record: there is no table then. Records of other probes are read without a type.
 RECORD_TYPES: dict[str, tuple[Any, Any]] = {
     "knn": (dict, KnnValues),
     "linear": (dict, LinearValues),

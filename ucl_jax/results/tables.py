@@ -411,7 +411,6 @@ ANALYSES = {
     "transfer": "Transfer between tasks, in % and points",
     "geometry": "Geometry of parameters and features",
 }
-PICTURES = ("cka", "feature_maps", "loss_landscape", "embedding")
 # Settings that each row of a record's values has for itself.
 SETTINGS_OF_ROWS = {"knn": ("k", "temperature")}
 
@@ -512,7 +511,7 @@ def _observations(record: Record, differ: Sequence[str]) -> Iterator[tuple[Words
         transfers = {"forward": values.forward, "backward": values.backward}
         random = {"untrained network": _mean_of(values.random_init)}
         yield words(), {"learning accuracy": values.learning_accuracy} | transfers | random
-    elif record.probe not in PICTURES:
+    elif isinstance(record.typed_settings, dict):  # they have another type where a picture is drawn
         found = record.values.items()  # in the order in which the probe wrote them
         scalars = {n.replace("_", " "): v for n, v in found if v is None or isinstance(v, int | float)}
         yield words("dataset", "epochs", "learning_rate"), scalars
