@@ -419,7 +419,7 @@ def _report_cka(options: StudyOptions, planned: Sequence[PlannedRun], runs: Runs
     for name, of_seeds in found.items():
         first, second = (f"{recipe}, {objective}" for recipe, objective in pairs(options)[name])
         stages = {stage: [values.cka[stage][-1][-1] for values in of_seeds] for stage in names}
-        distance = [values.l2[-1][-1] if values.l2 else None for values in of_seeds]
+        distance = [values.l2[-1][-1] for values in of_seeds]
         rows.append([name, first, second, len(of_seeds), *_means([*stages.values(), distance])])
         following = [(seed + 1) % options.seeds for seed in seeds[name]]
         of_both = {"seeds": seeds[name], "second_seeds": following}
