@@ -13,6 +13,7 @@ import numpy as np
 from ucl_jax.errors import argument_choice, check_argument
 from ucl_jax.results import compare, paper
 from ucl_jax.results.compare import PROBE_TITLES, RunGroup
+from ucl_jax.settings import words_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -474,17 +475,12 @@ def _varied(probe: str, settings: Sequence[Mapping[str, Any]]) -> list[str]:
     settings apart, the keys that only some records have are returned too.
     """
     own = SETTINGS_OF_ROWS.get(probe, ())
-    kept = [{key: _word(value) for key, value in each.items() if key not in own} for each in settings]
+    kept = [{key: words_of(value) for key, value in each.items() if key not in own} for each in settings]
     keys = list(dict.fromkeys(key for each in kept for key in each))
     varied = [key for key in keys if len({each[key] for each in kept if key in each}) > 1]
     distinct = {tuple(each.get(key) for key in varied) for each in kept}
     different = {tuple(sorted(each.items())) for each in kept}
     return varied if len(distinct) == len(different) else [key for key in keys if key in compare.differing_keys(kept)]
-
-
-def _word(value: Any) -> str:
-    """Returns a setting as text; the items of a list have commas between them."""
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _observations(record: Record, differ: Sequence[str]) -> Iterator[tuple[Words, Numbers]]:
@@ -497,7 +493,7 @@ def _observations(record: Record, differ: Sequence[str]) -> Iterator[tuple[Words
 
     def words(*names: str) -> Words:
         present = [name for name in dict.fromkeys([*names, *differ]) if name in settings]
-        return {name.replace("_", " "): _word(settings[name]) for name in present}
+        return {name.replace("_", " "): words_of(settings[name]) for name in present}
 
     def over_tasks(row: Any) -> Numbers:
         return {"within the task": _mean_of(row.task), "all classes": _mean_of(row.all)}
