@@ -177,11 +177,6 @@ def _bytes(shape: str) -> int:
     return math.prod(int(side) for side in sides.split(",") if side) * bits // 8
 
 
-def aliased(text: str) -> int:
-    """Returns how many inputs of a compiled program share their memory with an output: donated, and not copied."""
-    return len(re.findall(r"(?:may|must)-alias", text.split("\n", 1)[0]))
-
-
 # The text of a program before compilation (StableHLO), where dtypes are those that were asked for.
 
 

@@ -29,7 +29,7 @@ def get_config(arg="cifar10"):
         method=dict(
             name="agem",
             buffer_size=256,  # images
-            policy="equal_share",  # reservoir | equal_share | fifo: which examples are kept, see ucl_jax/buffers
+            policy="equal_share",  # which examples are kept: a name of POLICIES in ucl_jax/settings.py
             replay_from="past_tasks",  # buffer | past_tasks: all that is stored, or examples of earlier tasks only
             # presentations | examples: an image is offered to the buffer each time it is shown, or once.
             count="examples",

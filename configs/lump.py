@@ -26,7 +26,7 @@ def get_config(arg="cifar10"):
         method=dict(
             name="lump",
             buffer_size=256,  # images
-            policy="reservoir",  # reservoir | equal_share | fifo: which examples are kept, see ucl_jax/buffers
+            policy="reservoir",  # which examples are kept: a name of POLICIES in ucl_jax/settings.py
             replay_from="buffer",  # buffer | past_tasks: all that is stored, or examples of earlier tasks only
             # presentations | examples: an image is offered to the buffer each time it is shown, or once.
             count="presentations",

@@ -83,7 +83,8 @@ for probe, after in wanted:
         for place, name in enumerate(settings["dataset"]):
             found.append({"probe": "ood", "after": after, "settings": settings | {"dataset": name},
                 "values": {"knn": 80.0 + seed + 5 * place, "linear": 70.0, "chance": 10.0,
-                    "train_images": settings.get("train_images", 0) or 7000, "test_images": 300 + place}})
+                    "train_images": settings.get("train_images", 0) or 7000, "test_images": 300 + place,
+                    "k": 5, "penalty": 1.0}})
     elif probe == "loss_landscape":
         found.append({"probe": "loss_landscape", "after": after, "settings": settings,
             "values": {"steps": [-1.0, 0.0, 1.0], "loss": [[3, 2, 3], [2, after + seed, 2], [3, 2, 6]]}})

@@ -5,6 +5,16 @@ import json
 from ucl_jax.results.schema import VERSION, Record, RunResult
 
 MATRIX = [[90.0, None], [80.0, 97.0]]
+# The values of a record of the probe geometry.
+GEOMETRY = {
+    "l2_from_random": 2.0,
+    "l2_from_previous": None,
+    "effective_rank": 1.5,
+    "dimensions": 2,
+    "deviation_mean": 0.15,
+    "deviation_least": 0.1,
+    "deviation": [0.1, 0.2],
+}
 
 
 def probe(matrix=MATRIX, chance=50.0, random_init=(60.0, 70.0, 65.0), **more):

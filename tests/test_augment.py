@@ -222,10 +222,18 @@ def test_horizontal_flip():
 
 # Colour.
 
+
+def adjuster(op):
+    """Returns a function (image, factor) that applies one of the four adjustments of `apply_jitter` alone."""
+    neutral = jnp.array([1.0, 1.0, 1.0, 0.0])
+    return lambda image, factor: augment.apply_jitter(image, neutral.at[op].set(factor), jnp.arange(4))
+
+
+BRIGHTNESS, CONTRAST, SATURATION, HUE = map(adjuster, range(4))
 ENHANCE = {
-    "brightness": (augment.adjust_brightness, ImageEnhance.Brightness),
-    "contrast": (augment.adjust_contrast, ImageEnhance.Contrast),
-    "saturation": (augment.adjust_saturation, ImageEnhance.Color),
+    "brightness": (BRIGHTNESS, ImageEnhance.Brightness),
+    "contrast": (CONTRAST, ImageEnhance.Contrast),
+    "saturation": (SATURATION, ImageEnhance.Color),
 }
 
 
@@ -257,9 +265,9 @@ def test_adjustments_by_hand():
     brightness = [[[0.5, 0.0, 0.0], [0.0, 0.25, 0.5]]]
     contrast = [[[0.676625, 0.176625, 0.176625], [0.176625, 0.426625, 0.676625]]]
     saturation = [[[1.0, 0.0, 0.0], [0.0, 0.54625, 1.0]]]
-    np.testing.assert_allclose(augment.adjust_brightness(image, 0.5), brightness, atol=1e-6)
-    np.testing.assert_allclose(augment.adjust_contrast(image, 0.5), contrast, atol=1e-6)
-    np.testing.assert_allclose(augment.adjust_saturation(image, 1.5), saturation, atol=1e-6)
+    np.testing.assert_allclose(BRIGHTNESS(image, 0.5), brightness, atol=1e-6)
+    np.testing.assert_allclose(CONTRAST(image, 0.5), contrast, atol=1e-6)
+    np.testing.assert_allclose(SATURATION(image, 1.5), saturation, atol=1e-6)
 
 
 def corners_and_noise():
@@ -329,8 +337,7 @@ def test_apply_jitter_equals_the_four_ops_in_every_order():
     # depend on the order even of brightness and saturation.
     image = corners_and_noise()
     factors = np.array([1.7, 0.6, 2.2, 0.2], np.float32)
-    ops = [augment.adjust_brightness, augment.adjust_contrast, augment.adjust_saturation, augment.adjust_hue]
-    ops = [jit(op) for op in ops]
+    ops = [jit(op) for op in (BRIGHTNESS, CONTRAST, SATURATION, HUE)]
     want = [functools.reduce(lambda x, op: ops[op](x, factors[op]), order, image) for order in ORDERS]
     distances = [np.abs(a - b).max() for a, b in itertools.combinations(want, 2)]
     assert min(distances) > 1e-3, "the factors must tell the orders apart"

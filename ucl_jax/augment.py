@@ -294,21 +294,6 @@ def grayscale(image: Array) -> Array:
     return jnp.broadcast_to(_luma(image), image.shape)
 
 
-def adjust_brightness(image: Array, factor: Scalar) -> Array:
-    """Blends `image` [H, W, 3] with black; `factor` >= 0, where 1 keeps it (Pillow's `ImageEnhance.Brightness`)."""
-    return _blend(image, 0.0, factor)
-
-
-def adjust_contrast(image: Array, factor: Scalar) -> Array:
-    """Blends `image` [H, W, 3] with its mean grey; `factor` as for brightness (Pillow's `ImageEnhance.Contrast`)."""
-    return _blend(image, _mean(_luma(image)), factor)
-
-
-def adjust_saturation(image: Array, factor: Scalar) -> Array:
-    """Blends `image` [H, W, 3] with itself in grey; `factor` as for brightness (Pillow's `ImageEnhance.Color`)."""
-    return _blend(image, _luma(image), factor)
-
-
 def adjust_hue(image: Array, shift: Scalar) -> Array:
     """Turns the hue of `image` [H, W, 3] by `shift` turns, in [-0.5, 0.5] (torchvision's `adjust_hue`, through HSV).
 

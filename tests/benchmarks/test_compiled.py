@@ -198,7 +198,9 @@ def test_a_large_buffer_costs_only_its_sorting():
 
 def test_the_state_is_updated_in_place():
     state = jax.eval_shape(make_experiment(tiny.config("lump"), parallel.AXIS).init)
-    assert compiled.aliased(program("lump").as_text()) == len(jax.tree.leaves(state))
+    header = program("lump").as_text().split("\n", 1)[0]
+    # An input that is donated, and not copied, shares its memory with an output.
+    assert len(re.findall(r"(?:may|must)-alias", header)) == len(jax.tree.leaves(state))
 
 
 # The loop.

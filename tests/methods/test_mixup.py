@@ -49,12 +49,17 @@ def test_quantiles_invert_scipys_distribution_function(alpha):
     assert np.all(np.diff(logits) > 0)
 
 
+def draws_of(key, alpha, count):
+    """Draws weights as `mix_per="example"` does, each with a key of its own: float32 [count]."""
+    return jax.vmap(lambda key: sample_lambda(key, alpha))(jax.random.split(key, count))
+
+
 @pytest.mark.parametrize("alpha", [0.1, 0.4, 3.0])
 def test_sample_lambda_has_the_law_and_the_moments_of_rejection(alpha):
     ours, theirs = (
         np.asarray(draw(jax.random.key(seed)), np.float64)
         for seed, draw in enumerate(
-            (lambda k: sample_lambda(k, alpha, (20_000,)), lambda k: jax.random.beta(k, alpha, alpha, (20_000,)))
+            (lambda k: draws_of(k, alpha, 20_000), lambda k: jax.random.beta(k, alpha, alpha, (20_000,)))
         )
     )
     assert scipy.stats.ks_2samp(ours, theirs).pvalue > 1e-3
@@ -74,7 +79,7 @@ def test_sample_lambda_has_no_loop(draw, loops):
 
 @pytest.mark.parametrize("alpha", [0.1, 0.4, 3.0])
 def test_sample_lambda_is_beta(alpha):
-    draws = np.asarray(sample_lambda(jax.random.key(0), alpha, (10_000,)), np.float64)
+    draws = np.asarray(draws_of(jax.random.key(0), alpha, 10_000), np.float64)
     assert sample_lambda(jax.random.key(0), alpha).shape == ()
     assert draws.min() >= 0
     assert draws.max() <= 1
@@ -87,6 +92,6 @@ def test_sample_lambda_is_beta(alpha):
 
 
 def test_sample_lambda_at_alpha_1_is_uniform_by_scipys_test():
-    draws = np.asarray(jax.vmap(lambda key: sample_lambda(key, 1.0))(jax.random.split(jax.random.key(1), 2_000)))
+    draws = np.asarray(draws_of(jax.random.key(1), 1.0, 2_000))
     assert draws.dtype == np.float32
-    assert scipy.stats.kstest(draws, "uniform").pvalue > 1e-3  # also over keys, one draw each, as for mix_per="example"
+    assert scipy.stats.kstest(draws, "uniform").pvalue > 1e-3

@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 
+from tests import run_results
 from tests.probed import results, trained
 from ucl_jax.probes import PROBES
 from ucl_jax.probes import __main__ as probe
@@ -59,7 +60,7 @@ def test_killed_and_started_again_leaves_the_same_files(workdir, tmp_path):
 def test_what_is_there_is_not_made_again(workdir, monkeypatch):
     made = []
     counted = PROBES["geometry"]._replace(
-        measure=lambda subject, after, settings: made.append(after) or {"l2_from_random": 1.0}
+        measure=lambda subject, after, settings: made.append(after) or run_results.GEOMETRY
     )
     monkeypatch.setitem(PROBES, "geometry", counted)
     probe.probe(workdir, ["geometry"], "2,1", ())
@@ -70,7 +71,7 @@ def test_what_is_there_is_not_made_again(workdir, monkeypatch):
 
 def test_a_run_that_goes_on_keeps_its_analysis(tmp_path):
     folder = trained(tmp_path / "run", "finetune")
-    probe.add(folder, Record(probe="geometry", after=1, settings={}, values={"dimensions": 32}))
+    probe.add(folder, Record(probe="geometry", after=1, settings={}, values=run_results.GEOMETRY))
     content = results(folder) | {"finished": False}
     write_json(folder / "results.json", content)
     trained(folder, "finetune")

@@ -56,7 +56,7 @@ FIGURES = {
         ["item", "task", "label", "map", "channel", "y", "x", "value"],
         [
             *(["0", "0", "1", m, c, str(k // 2), str(k % 2), f"{k}.0"] for m, c in ("05", "19") for k in range(4)),
-            *(["1", "3", "7", "0", "", str(k // 2), str(k % 2), f"{k + 4}.0"] for k in range(4)),
+            *(["1", "3", "7", "0", "7", str(k // 2), str(k % 2), f"{k + 4}.0"] for k in range(4)),
         ],
     ),
     "embedding": (

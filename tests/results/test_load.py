@@ -1,6 +1,5 @@
 """Tests files that are well-formed JSON but wrong: every command that reads one ends with one line and exit code 2."""
 
-import itertools
 import json
 import pathlib
 import re
@@ -60,7 +59,15 @@ ANALYSIS = [
         "probe": "ood",
         "after": 2,
         "settings": {"dataset": "mnist", "seed": 0},
-        "values": {"knn": 80.0, "linear": 70.0, "chance": 10.0, "train_images": 70, "test_images": 30},
+        "values": {
+            "knn": 80.0,
+            "linear": 70.0,
+            "chance": 10.0,
+            "train_images": 70,
+            "test_images": 30,
+            "k": 5,
+            "penalty": 1.0,
+        },
     },
     {
         "probe": "transfer",
@@ -74,7 +81,7 @@ ANALYSIS = [
             "learning_accuracy": 93.5,
         },
     },
-    {"probe": "geometry", "after": 2, "settings": {}, "values": {"l2_from_random": 2.0, "deviation": [0.1, 0.2]}},
+    {"probe": "geometry", "after": 2, "settings": {}, "values": run_results.GEOMETRY},
     {"probe": "feature_maps", "after": 2, "settings": {"stage": "stage2"}, "values": {"tasks": [0], "items": [ITEM]}},
     {
         "probe": "embedding",
@@ -278,6 +285,8 @@ RESULTS = [
     ("analysis.1.values.cka.stem", MISSING),
     ("analysis.1.values.cka.stem", [[1.0]]),
     ("analysis.1.values.cka.stage9", SIMILAR["stem"]),
+    ("analysis.1.settings.other", MISSING),
+    ("analysis.1.values.l2", MISSING),
     ("analysis.1.values.l2", []),
     ("analysis.1.values.l2.1.1", "near"),
     ("analysis.2.values.rows", MISSING),
@@ -291,7 +300,9 @@ RESULTS = [
     ("analysis.4.values.linear", MISSING),
     ("analysis.5.values.forward", "1.5"),
     ("analysis.5.values.random_init", MISSING),
+    ("analysis.6.values.deviation", MISSING),
     ("analysis.6.values.l2_from_random", "2"),
+    ("analysis.7.values.items.0.channels", MISSING),
     ("analysis.7.values.items", {}),
     ("analysis.7.values.items.0.image", [[0]]),
     ("analysis.7.values.items.0.maps", [[[0.5, 0.5], [0.5]]]),
@@ -506,8 +517,6 @@ LATER = [
     ("versions", MISSING),
     ("probes.knn_task.random_init", None),
     ("probes.knn_task.settings", MISSING),
-    ("analysis.1.values.l2", MISSING),
-    ("analysis.7.values.items.0.channels", MISSING),
 ]
 
 
@@ -534,7 +543,7 @@ def test_a_probe_keeps_the_keys_that_it_does_not_know(folder):
         if value is not MISSING:
             damaged(folder, "results.json", path, value)
     before = json.loads((folder / "results.json").read_text())
-    one = schema.Record(probe="geometry", after=1, settings={}, values={"l2_from_random": 2.5})
+    one = schema.Record(probe="geometry", after=1, settings={}, values=run_results.GEOMETRY | {"l2_from_random": 2.5})
     probe.add(folder, one)
     after = json.loads((folder / "results.json").read_text())
     assert after.keys() == before.keys()
@@ -558,25 +567,6 @@ def test_a_run_with_a_setting_that_is_not_known_is_shown_but_is_no_run_of_a_stud
     assert COMMANDS["page"](folder) == 0
     assert COMMANDS["table1"](folder) == 2
     assert "benchmark.colour" in capsys.readouterr().err
-
-
-def test_a_study_of_records_without_a_distance(folder, capsys):
-    for recipe, seed in itertools.product(("finetune", "lump"), (0, 1)):
-        other = {"finetune": "lump", "lump": "finetune"}[recipe]
-        target = folder.with_name(f"{recipe}-simsiam-seed{seed}")
-        results = json.loads((folder / "results.json").read_text())
-        results["config"] = json.loads(tiny.config(recipe, log__tensorboard=False, seed=seed).to_json())
-        own = changed(ANALYSIS[1], "values.l2", MISSING)
-        near = changed(own, "settings.other", f"digits/{other}-simsiam-seed{1 - seed}")
-        target.mkdir(exist_ok=True)
-        (target / "results.json").write_text(json.dumps(results | {"analysis": [own, near]}))
-    words = ["cka", "--objectives=simsiam", "--seeds=2", "--jobs=1", f"--root={folder.parent.parent}"]
-    words += [f"--override={key}={value}" for key, value in OVERRIDES.items()]
-    assert cli.returns_exit_code(reproduce.main)([*words, "--format=markdown"]) == 0
-    lines = (line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines())
-    assert ["UCL-UCL, simsiam", "finetune, simsiam", "lump, simsiam", "2", *"------"] in [
-        [cell.strip() for cell in line] for line in lines
-    ]
 
 
 COMMITTED = sorted((pathlib.Path(__file__).parents[2] / "benchmarks/results").glob("*/*.json"))

@@ -59,15 +59,15 @@ ALPHA = "method.alpha"
 
 
 def geometry(after, rank):
-    values = {"l2_from_random": 2.0 * after, "l2_from_previous": None, "effective_rank": rank, "dimensions": 96}
-    return {"probe": "geometry", "after": after, "settings": {}, "values": values | {"deviation": [0.1] * 96}}
+    values = run_results.GEOMETRY | {"l2_from_random": 2.0 * after, "effective_rank": rank, "dimensions": 96}
+    return {"probe": "geometry", "after": after, "settings": {}, "values": values}
 
 
 LINEAR = {
     "probe": "linear",
     "after": 1,
     "settings": {"solver": "ridge", "fraction": 0.1},
-    "values": {"task": [90.0, 80.0], "all": [70.0, None], "penalty_task": None, "penalty_all": None},
+    "values": {"task": [90.0, 80.0], "all": [70.0, None], "penalty_task": [1.0, 1.0], "penalty_all": 1.0},
 }
 KNN = {
     "probe": "knn",
@@ -199,8 +199,11 @@ def test_accuracy_matrices_are_means_over_seeds(read, text):
 
 def test_analysis_tables(read):
     assert read.tables["Geometry of parameters and features"] == [
-        ["group", "tasks learned", "n", "l2 from random", "l2 from previous", "effective rank", "dimensions"],
-        ["lump (simsiam)", "2", "2", "4.00±0.00", "-", "5.00±1.41", "96"],
+        [
+            *("group", "tasks learned", "n", "l2 from random", "l2 from previous", "effective rank", "dimensions"),
+            *("deviation mean", "deviation least"),
+        ],
+        ["lump (simsiam)", "2", "2", "4.00±0.00", "-", "5.00±1.41", "96", "0.15±0.00", "0.10±0.00"],
     ]
     assert read.tables["Linear probe, accuracy in %"] == [
         ["group", "tasks learned", "solver", "fraction", "n", "within the task", "all classes"],
@@ -225,7 +228,7 @@ def test_records_that_differ_in_a_setting_have_their_own_rows():
     first, other = (
         {"settings": LINEAR["settings"] | more} for more in ({"folds": 2, "seed": 2}, {"folds": 5, "seed": 3})
     )
-    other["values"] = {"task": [50.0], "all": [1.0]}
+    other["values"] = LINEAR["values"] | {"task": [50.0], "all": [1.0]}
     read = Reader(page.build([page.Source(run(analysis=[LINEAR | first, LINEAR | other]), [], None, "")], "max"))
     assert read.tables["Linear probe, accuracy in %"] == [
         ["group", "tasks learned", "solver", "fraction", "folds", "seed", "n", "within the task", "all classes"],

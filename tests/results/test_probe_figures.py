@@ -10,6 +10,7 @@ import pytest
 from tests import run_results
 from tests.pictures import BOWL, ITEMS, LABEL, PANEL, POINTS, STEPS, TASK, pixels, share
 from ucl_jax.results import drawing, probe_figures, tables
+from ucl_jax.results.records import RECORD_TYPES
 
 
 def test_heat_maps_show_their_values(tmp_path):
@@ -45,7 +46,7 @@ def test_feature_maps_show_the_images_and_leave_most_maps_to_the_file(tmp_path):
     assert len(json.loads(paths[2].read_text())["items"][0]["maps"]) == 20
     wide = probe_figures.feature_maps(tmp_path / "g", [item], "t").paths
     assert pixels(wide[0]).shape[1] > 1.5 * pixels(paths[0]).shape[1]
-    assert re.findall("<!-- channel ([0-9]+) -->", paths[1].read_text()) == ["30", "31", "32"]  # the other names none
+    assert re.findall("<!-- channel ([0-9]+) -->", paths[1].read_text()) == ["30", "31", "32", "7"]
 
 
 def test_embedding_has_a_colour_for_each_task_and_a_bar_for_many(tmp_path):
@@ -58,7 +59,7 @@ def test_embedding_has_a_colour_for_each_task_and_a_bar_for_many(tmp_path):
 
 
 STAGES = {name: PANEL["values"] for name in ("stem", "stage1", "stage2", "stage3", "stage4")}
-CKA = {"networks": [0, 2], "other_networks": [0, 1, 2], "cka": STAGES}
+CKA = {"networks": [0, 2], "other_networks": [0, 1, 2], "cka": STAGES, "l2": [[0.0, 9.0, 2.5], [2.5, 9.0, 0.0]]}
 FINITE = [[None if value != value else value for value in row] for row in BOWL]
 DRAWN = [
     (
@@ -115,25 +116,21 @@ def test_a_record_of_cka_names_its_checkpoints(tmp_path):
 )
 def test_a_record_of_cka_tells_the_distance_of_networks(other, l2, numbers):
     record = DRAWN[0][0] | {"settings": {"other": other}}
-    assert probe_figures.record_note(run_results.as_record(record)) == ""  # an earlier version saved no distance
     note = probe_figures.record_note(run_results.as_record(record | {"values": CKA | {"l2": l2}}))
     assert note
     assert re.findall(r"\b\d+(?:\.\d+)?", note) == numbers
 
 
 def test_every_probe_has_a_picture_or_a_table():
-    assert (
-        set(tables.PICTURES)
-        == set(probe_figures.RECORDS)
-        == set(probe_figures.TITLES)
-        == {r["probe"] for r, _ in DRAWN}
-    )
-    assert not set(tables.PICTURES) & set(tables.ANALYSES)
+    pictures = probe_figures.RECORDS.keys()
+    assert {record["probe"] for record, _ in DRAWN} == pictures
+    assert {probe for probe, (settings, _) in RECORD_TYPES.items() if settings is not dict} == pictures
+    assert RECORD_TYPES.keys() - pictures == tables.ANALYSES.keys()
 
 
 def test_records_without_a_picture(tmp_path):
-    content = {"probe": "geometry", "after": 1, "settings": {}, "values": {"l2_from_random": 1.0}}
+    content = {"probe": "geometry", "after": 1, "settings": {}, "values": run_results.GEOMETRY}
     record = run_results.as_record(content)
     assert probe_figures.draw_record(tmp_path / "r", record) is None
-    assert probe_figures.record_title(record) == ""
+    assert probe_figures.record_title(record) == probe_figures.record_note(record) == ""
     assert list(tmp_path.iterdir()) == []

@@ -191,7 +191,8 @@ def record(probe, values, after=1, **settings):
 
 
 def linear(accuracy, **settings):
-    return record("linear", {"task": [accuracy], "all": [accuracy]}, solver="ridge", fraction=0.1, **settings)
+    values = {"task": [accuracy], "all": [accuracy], "penalty_task": [1.0], "penalty_all": 1.0}
+    return record("linear", values, solver="ridge", fraction=0.1, **settings)
 
 
 def analysis(*of_seeds):
@@ -219,7 +220,8 @@ def test_no_record_is_dropped(one, other, told):
 
 
 def test_settings_of_one_kind_of_record_alone_need_no_column():
-    sgd = record("linear", {"task": [1.0], "all": [1.0]}, solver="sgd", fraction=0.1, epochs=100)
+    values = {"task": [1.0], "all": [1.0], "penalty_task": [None], "penalty_all": None}
+    sgd = record("linear", values, solver="sgd", fraction=0.1, epochs=100)
     (found,) = analysis([linear(90.0, penalties=[1.0]), sgd]).values()
     assert found[0][:4] == ["tasks learned", "solver", "fraction", "n"]
 
@@ -237,13 +239,13 @@ def test_records_of_knn_name_their_settings_once():
     ]
 
 
-OOD = {"knn": 50.0, "linear": 40.0, "chance": 10.0, "train_images": 7, "test_images": 3}
+OOD = {"knn": 50.0, "linear": 40.0, "chance": 10.0, "train_images": 7, "test_images": 3, "k": 5, "penalty": 1.0}
 
 
 def test_a_setting_and_a_number_of_one_name_are_two_columns():
     few, every = (record("ood", OOD, dataset="mnist", train_images=n) for n in (7, 0))
     (found,) = analysis([few, every]).values()
-    names = ["knn", "linear", "chance", "train images", "test images"]
+    names = ["knn", "linear", "chance", "train images", "test images", "k", "penalty"]
     assert found[0] == ["tasks learned", "dataset", "train images, set", "n", *names]
     assert [row[2] for row in found[1:]] == ["7", "0"]
 
@@ -261,9 +263,8 @@ def test_the_mean_is_over_the_seeds_that_have_a_number():
 
 
 def test_geometry_shows_the_deviations_mean_and_least_and_not_all():
-    values = {"effective_rank": 3.0, "deviation": [0.5, 1.5], "deviation_mean": 1.0, "deviation_least": 0.5}
-    (found,) = analysis([record("geometry", values)]).values()
+    (found,) = analysis([record("geometry", run_results.GEOMETRY)]).values()
     assert found == [
-        ["tasks learned", "n", "effective rank", "deviation mean", "deviation least"],
-        ["1", "1", "3.00", "1.00", "0.50"],
+        ["tasks learned", "n", *(key.replace("_", " ") for key in run_results.GEOMETRY if key != "deviation")],
+        ["1", "1", "2.00", "-", "1.50", "2", "0.15", "0.10"],
     ]

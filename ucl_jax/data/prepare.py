@@ -21,7 +21,8 @@ from tensorflow_datasets.core import constants, read_only_builder
 
 from ucl_jax import cli
 from ucl_jax.cli import Parser
-from ucl_jax.errors import UsageError
+from ucl_jax.data.benchmarks import BENCHMARKS
+from ucl_jax.errors import UsageError, require
 
 Builder: TypeAlias = tfds.core.DatasetBuilder
 
@@ -78,6 +79,21 @@ def find_prepared(tfds_name: str, data_dir: str | None = None) -> Builder | None
         f"python -m ucl_jax.data.prepare {base} --data_dir={resolve_data_dir(data_dir)}"
         + (f", and ask for {base} without a version" if asked else "")
     )
+
+
+def prepared_of(benchmarks: Sequence[str], data_dir: str | None = None) -> list[str]:
+    """Returns those of the benchmarks, names of `BENCHMARKS`, whose data sets are prepared.
+
+    Raises:
+        UsageError: none is, or the files of one are damaged, cannot be read, or are too old.
+    """
+    found = [name for name in benchmarks if find_prepared(BENCHMARKS[name].tfds_name, data_dir)]
+    require(
+        bool(found),
+        f"none of {', '.join(benchmarks)} is prepared in {resolve_data_dir(data_dir)}: python -m ucl_jax.data.prepare "
+        f"{benchmarks[0]}, then again; or name the folder with --data_dir, or other data sets",
+    )
+    return found
 
 
 def _on_disk(tfds_name: str, data_dir: str | None) -> Builder | None:

@@ -72,7 +72,6 @@ class TaskStream:
     thread. One worker thread decodes; it ends with `close()` or with the `with` block.
 
     classes: the classes of each task.
-    num_classes: the number of classes of the data set, used or not; it is the width of a one-hot label.
     num_tasks: the number of tasks that are evaluated.
     train_sizes: the number of training images of each training task; joint training has one training task.
     test_sizes: the number of test images of each task.
@@ -88,7 +87,6 @@ class TaskStream:
         joint: bool,
     ):
         self.classes = classes
-        self.num_classes = train.num_classes
         self.num_tasks = len(classes)
         self._parts = [range(self.num_tasks)] if joint else [[task] for task in range(self.num_tasks)]
         self.train_sizes = tuple(sum(len(train_indices[task]) for task in part) for part in self._parts)

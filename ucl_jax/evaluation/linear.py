@@ -4,7 +4,7 @@ Features are standardised, so that one list of penalties or one learning rate su
 only classes that it was trained with.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ucl_jax.errors import argument_choice, check_argument
+from ucl_jax.errors import check_argument
 from ucl_jax.types import Array
 
 
@@ -192,13 +192,6 @@ def ridge(
     return predict(classifier, query), penalty
 
 
-# Name -> the part of training that is done, in [0, 1) -> the learning rate, relative to the first.
-SCHEDULES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "cosine": lambda progress: (1 + np.cos(np.pi * progress)) / 2,
-    "constant": np.ones_like,
-}
-
-
 def _batches(examples: int, epochs: int, batch_size: int, seed: int) -> np.ndarray:
     """Draws batches as indices int32 [S, B]: each example once per epoch; -1 fills the last batch of an epoch."""
     rng = np.random.default_rng(seed)
@@ -250,7 +243,6 @@ def fit_sgd(
     momentum: float,
     weight_decay: float,
     seed: int,
-    schedule: str = "cosine",
 ) -> Classifier:
     """Trains multinomial logistic regression on standardised features, by SGD that starts from zeros.
 
@@ -261,11 +253,10 @@ def fit_sgd(
       labels: int [N], at least 0.
       epochs: at least 1.
       batch_size: at least 1; if there are fewer examples, they are one batch.
-      learning_rate: the first one, above 0.
+      learning_rate: the first one, above 0; it goes to 0 step by step, along half a cosine.
       momentum: in [0, 1).
       weight_decay: at least 0.
       seed: decides the order of the examples.
-      schedule: of the learning rate: "cosine", which goes to 0 step by step, or "constant".
 
     Raises:
       ValueError: a setting is out of range, there are no labels, or features or weights are not finite.
@@ -277,17 +268,17 @@ def fit_sgd(
     check_argument(learning_rate > 0, f"the learning rate of the linear probe is {learning_rate}; it must be above 0")
     check_argument(0 <= momentum < 1, f"the momentum of the linear probe is {momentum}; it must be in [0, 1)")
     check_argument(weight_decay >= 0, f"the weight decay of the linear probe is {weight_decay}; it must be at least 0")
-    shape = argument_choice("schedule", schedule, SCHEDULES)
     check_argument(len(labels) > 0, "there are no labels to learn from; give at least one example")
     classes, position = np.unique(np.asarray(labels, np.int32), return_inverse=True)
     features = _checked(features)
     standard = _standard(features)
     batches = _batches(len(features), epochs, min(batch_size, len(features)), seed)
+    progress = np.arange(len(batches)) / len(batches)
     weight, bias = _descend(
         ((features - standard.mean) / standard.scale).astype(np.float32),
         position.astype(np.int32),
         batches,
-        (learning_rate * shape(np.arange(len(batches)) / len(batches))).astype(np.float32),
+        (learning_rate * ((1 + np.cos(np.pi * progress)) / 2)).astype(np.float32),
         momentum,
         weight_decay,
         num_classes=len(classes),

@@ -72,19 +72,6 @@ def _u_centred(kernels: np.ndarray) -> np.ndarray:
     return (k - rows - np.swapaxes(rows, -2, -1) + total) * (1 - np.eye(size))
 
 
-def hsic1(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Computes the unbiased HSIC_1 of symmetric Gram matrices [..., B, B] (Song et al. 2012, equation 5).
-
-    Returns:
-      float64 [...]; it may be negative.
-
-    Raises:
-      ValueError: B is below 4.
-    """
-    size = left.shape[-1]
-    return np.sum(_u_centred(left) * _u_centred(right), axis=(-2, -1)) / (size * (size - 3))
-
-
 class MinibatchCka(NamedTuple):
     """Holds sums of HSIC_1 over minibatches, for M representations on the left and L on the right.
 
@@ -104,7 +91,9 @@ def minibatch_init(left: int, right: int) -> MinibatchCka:
 
 
 def minibatch_add(sums: MinibatchCka, left: np.ndarray, right: np.ndarray) -> MinibatchCka:
-    """Adds one minibatch, given by its Gram matrices.
+    """Adds the HSIC_1 of one minibatch, given by its Gram matrices (Song et al. 2012, equation 5).
+
+    HSIC_1 of a pair is unbiased, and so may be negative.
 
     Args:
       sums: of the minibatches before.

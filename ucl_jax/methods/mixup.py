@@ -12,8 +12,8 @@ from ucl_jax.types import Array, PyTree
 REACH, NODES = 17.0, 4097  # the logit of a uniform float32 exceeds 17 once in ten million draws
 
 
-def sample_lambda(key: Array, alpha: float, shape: tuple[int, ...] = ()) -> Array:
-    """Draws mixing weights from Beta(alpha, alpha).
+def sample_lambda(key: Array, alpha: float) -> Array:
+    """Draws a mixing weight from Beta(alpha, alpha).
 
     Quantiles are interpolated in a table. Both quantiles and probabilities are tabulated as logits, because that curve
     is almost straight at both ends. `jax.random.beta` is not used: it rejects draws in a loop, and on a GPU every turn
@@ -22,12 +22,11 @@ def sample_lambda(key: Array, alpha: float, shape: tuple[int, ...] = ()) -> Arra
     Args:
       key: random key.
       alpha: above 0; a Python number, known when the step is compiled.
-      shape: the shape of the result.
 
     Returns:
-      float32 of `shape`, in [0, 1].
+      float32 [], in [0, 1].
     """
-    place = (jax.random.logistic(key, shape, jnp.float32) + REACH) * ((NODES - 1) / (2 * REACH))
+    place = (jax.random.logistic(key, (), jnp.float32) + REACH) * ((NODES - 1) / (2 * REACH))
     place = jnp.clip(place, 0.0, NODES - 1.0)
     left = jnp.minimum(place.astype(jnp.int32), NODES - 2)
     table = jnp.asarray(quantile_logits(alpha))

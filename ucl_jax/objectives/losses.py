@@ -5,7 +5,6 @@ import jax
 import jax.numpy as jnp
 
 from ucl_jax import collectives
-from ucl_jax.errors import argument_choice
 from ucl_jax.types import Array
 
 
@@ -49,15 +48,7 @@ def _unit(x: Array, epsilon: float) -> Array:
     return x * jax.lax.rsqrt(jnp.maximum(squared, epsilon**2))
 
 
-def barlow_twins(
-    first: Array,
-    second: Array,
-    off_diagonal: float = 5e-3,
-    axis_name: str | None = None,
-    *,
-    deviation: str = "unbiased",
-    scale: float = 1.0,
-) -> Array:
+def barlow_twins(first: Array, second: Array, off_diagonal: float = 5e-3, axis_name: str | None = None) -> Array:
     """Computes the cross-correlation loss of Barlow Twins (Zbontar et al. 2021, eq. 1), in float32.
 
     Correlations are divided by the batch size. With the unbiased deviation, as in the official UCL code, the diagonal
@@ -68,22 +59,19 @@ def barlow_twins(
       second: [B, D] embeddings of the second view.
       off_diagonal: weight of the redundancy term (lambda).
       axis_name: statistics are over the global batch of this axis; None if the local batch is the global one.
-      deviation: how embeddings are standardised over the batch: by the "unbiased" deviation, or as "batch_norm" does
-        (CaSSLe's code): by the biased one, with 1e-5 added to the variance.
-      scale: factor of the whole loss; 0.1 in CaSSLe's code.
 
     Returns:
       Scalar, at least 0; the same on every device of the axis.
     """
     chex.assert_rank([first, second], 2)
     chex.assert_equal_shape([first, second])
-    first, second = (_standardise(x.astype(jnp.float32), axis_name, deviation) for x in (first, second))
+    first, second = (_standardise(x.astype(jnp.float32), axis_name) for x in (first, second))
     # Full precision, because recent GPUs use TF32 by default.
     product = jnp.matmul(first.T, second, precision=jax.lax.Precision.HIGHEST)
     correlation = collectives.mean(product / first.shape[0], axis_name)
     identity = jnp.eye(correlation.shape[0], dtype=correlation.dtype)
     weight = identity + off_diagonal * (1.0 - identity)
-    return scale * jnp.sum(weight * jnp.square(correlation - identity))
+    return jnp.sum(weight * jnp.square(correlation - identity))
 
 
 def cross_entropy(logits: Array, label: Array) -> Array:
@@ -101,10 +89,9 @@ def cross_entropy(logits: Array, label: Array) -> Array:
     return -jnp.mean(jnp.sum(label * jax.nn.log_softmax(logits.astype(jnp.float32)), axis=-1))
 
 
-def _standardise(x: Array, axis_name: str | None, deviation: str) -> Array:
-    """Returns x [B, D] with mean 0 and deviation 1 over the global batch."""
+def _standardise(x: Array, axis_name: str | None) -> Array:
+    """Returns x [B, D] with mean 0 and unbiased deviation 1 over the global batch."""
     count = x.shape[0] * collectives.size(axis_name)
     x = x - collectives.mean(jnp.mean(x, axis=0, keepdims=True), axis_name)
     variance = collectives.mean(jnp.mean(jnp.square(x), axis=0, keepdims=True), axis_name)
-    ways = {"unbiased": lambda v: v * (count / (count - 1)), "batch_norm": lambda v: v + 1e-5}
-    return x * jax.lax.rsqrt(argument_choice("deviation", deviation, ways)(variance))
+    return x * jax.lax.rsqrt(variance * (count / (count - 1)))

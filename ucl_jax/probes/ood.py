@@ -6,8 +6,6 @@ Images are classified by kNN, as in the paper's Table 2, and by a linear classif
 import numpy as np
 
 from ucl_jax.data import prepare
-from ucl_jax.data.benchmarks import BENCHMARKS
-from ucl_jax.errors import require
 from ucl_jax.evaluation.evaluators import TaskFeatures, knn_accuracy, put_bank
 from ucl_jax.probes.base import Probe, Settings, accuracy, each
 from ucl_jax.probes.knn import neighbours
@@ -47,17 +45,8 @@ def datasets(run: TrainedRun, settings: Settings) -> list[Settings]:
       UsageError: none is available.
     """
     if settings["dataset"] == ("available",):
-        found = [
-            name
-            for name in DATASETS
-            if name != run.stream_settings.name and prepare.find_prepared(BENCHMARKS[name].tfds_name, run.data_dir)
-        ]
-        require(
-            bool(found),
-            f"none of {', '.join(DATASETS)} is prepared in {prepare.resolve_data_dir(run.data_dir)}: "
-            "python -m ucl_jax.data.prepare mnist",
-        )
-        settings = settings | {"dataset": tuple(found)}
+        others = [name for name in DATASETS if name != run.stream_settings.name]
+        settings = settings | {"dataset": tuple(prepare.prepared_of(others, run.data_dir))}
     return each("dataset")(run, settings)
 
 

@@ -228,7 +228,7 @@ def _probe_job(requests: Sequence[ProbeRequest], after: Sequence[int], data_dir:
     run, probe, other = _process(requests[0])
     values: dict[str, dict[str, None]] = {}
     for key, value in ((key, value) for request in requests for key, value in request.settings.items() if value != ""):
-        values.setdefault(key, {})[probe_requests.as_text(value)] = None
+        values.setdefault(key, {})[settings.words_of(value)] = None
     command = [
         *PROBE,
         f"--workdir={run.folder.absolute()}",
@@ -263,9 +263,9 @@ def _with_legend(options: StudyOptions, table: Table, pending: int, planned: int
     if overrides := _overrides(options):
         legend.append(f"Settings changed: {', '.join(overrides)}.")
     changed = [
-        f"{probe}.{key}={probe_requests.as_text(value)}"
-        for probe, settings in options.probe_settings.items()
-        for key, value in settings.items()
+        f"{probe}.{key}={settings.words_of(value)}"
+        for probe, of_probe in options.probe_settings.items()
+        for key, value in of_probe.items()
     ]
     if changed:
         legend.append(f"Settings of probes changed: {', '.join(changed)}.")

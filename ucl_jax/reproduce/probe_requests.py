@@ -70,11 +70,6 @@ def read_change(change: str) -> tuple[str, str, Any]:
     return probe, key, value
 
 
-def as_text(value: Any) -> str:
-    """Returns the value of a setting as --set takes it."""
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
 def record(results: RunResult, request: ProbeRequest, after: int) -> Record | None:
     """Returns the record that answers a request; None where there is none.
 

@@ -242,15 +242,7 @@ def datasets(options: StudyOptions, benchmark: str) -> list[str]:
         return list(options.datasets)
     from ucl_jax.data import prepare  # imports TFDS, which no other study needs
 
-    known = [name for name in DATASETS if name != benchmark]
-    ready = [name for name in known if prepare.find_prepared(BENCHMARKS[name].tfds_name, options.data_dir)]
-    folder = prepare.resolve_data_dir(options.data_dir)
-    require(
-        bool(ready),
-        f"none of {', '.join(known)} is prepared in {folder}: python -m ucl_jax.data.prepare mnist, then again; "
-        "or name data sets with --datasets, or the folder with --data_dir",
-    )
-    return ready
+    return prepare.prepared_of([name for name in DATASETS if name != benchmark], options.data_dir)
 
 
 def _settings(options: StudyOptions, probe: str, benchmark: str) -> Settings:
@@ -419,7 +411,7 @@ def _report_cka(options: StudyOptions, planned: Sequence[PlannedRun], runs: Runs
     for name, of_seeds in found.items():
         first, second = (f"{recipe}, {objective}" for recipe, objective in pairs(options)[name])
         stages = {stage: [values.cka[stage][-1][-1] for values in of_seeds] for stage in names}
-        distance = [values.l2[-1][-1] if values.l2 else None for values in of_seeds]
+        distance = [values.l2[-1][-1] for values in of_seeds]
         rows.append([name, first, second, len(of_seeds), *_means([*stages.values(), distance])])
         following = [(seed + 1) % options.seeds for seed in seeds[name]]
         of_both = {"seeds": seeds[name], "second_seeds": following}

@@ -4,8 +4,7 @@ import functools
 from collections.abc import Collection, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
-from pydantic.dataclasses import dataclass
+from pydantic import Field, TypeAdapter, ValidationError
 
 from ucl_jax.errors import check_argument
 
@@ -69,15 +68,3 @@ def read_as(kind: Any, content: Any, place: tuple[str | int, ...] = ()) -> Any:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         keys = (f"[{key}]" if isinstance(key, int) else f".{key}" for key in (*place, *first["loc"]))
         raise ValueError(f"${''.join(keys)}: {first['msg']}") from error
-
-
-@dataclass(frozen=True, kw_only=True)
-class NoNulls:
-    """Base of classes in which an optional field may be missing, but must not be null."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_null(cls, given: Any) -> Any:
-        names = [name for name, value in given.items() if value is None] if isinstance(given, dict) else []
-        check_argument(not names, f"`{', '.join(names)}` is null")
-        return given

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -103,8 +103,8 @@ def feature_maps(stem: pathlib.Path, items: list[dict], title: str, most: int = 
 
     Args:
       stem: path of the files without a suffix.
-      items: {"task": int, "label": int, "image": H x W x 3 of 0..255, "maps": [h x w, ...]}, and where it is known
-        "channels": the number of each map's channel.
+      items: {"task": int, "label": int, "image": H x W x 3 of 0..255, "maps": [h x w, ...],
+        "channels": the number of each map's channel}.
       title: of the picture.
       most: the number of maps to draw for each image; the files of numbers have all of them.
 
@@ -116,9 +116,9 @@ def feature_maps(stem: pathlib.Path, items: list[dict], title: str, most: int = 
     for axes, item in zip(figure.subplots(max(1, len(items)), columns, squeeze=False), items):
         axes[0].imshow(np.asarray(item["image"], np.uint8), interpolation="nearest")
         axes[0].set_ylabel(f"task {item['task'] + 1}\nclass {item['label']}", fontsize=8)
-        for axis, values, channel in zip(axes[1:], item["maps"], _channels(item)):
+        for axis, values, channel in zip(axes[1:], item["maps"], item["channels"]):
             axis.imshow(np.asarray(values, np.float64), cmap="viridis", interpolation="nearest")
-            axis.set_title("" if channel is None else f"channel {channel}", fontsize=7, pad=2)
+            axis.set_title(f"channel {channel}", fontsize=7, pad=2)
         for axis in axes:
             axis.set(xticks=[], yticks=[])
         for axis in axes[1 + len(item["maps"]) :]:
@@ -127,17 +127,12 @@ def feature_maps(stem: pathlib.Path, items: list[dict], title: str, most: int = 
     rows = [
         [number, item["task"], item["label"], place, channel, y, x, value]
         for number, item in enumerate(items)
-        for place, (values, channel) in enumerate(zip(item["maps"], _channels(item)))
+        for place, (values, channel) in enumerate(zip(item["maps"], item["channels"]))
         for y, line in enumerate(values)
         for x, value in enumerate(line)
     ]
     header = ["item", "task", "label", "map", "channel", "y", "x", "value"]
     return drawing.save(stem, figure, {"title": title, "items": items}, header, rows)
-
-
-def _channels(item: Mapping[str, Any]) -> Sequence[int | None]:
-    """Returns the channel of each map; None where it is not known."""
-    return item.get("channels") or [None] * len(item["maps"])
 
 
 @drawing.styled
@@ -170,23 +165,27 @@ def embedding(
 
 def draw_record(stem: pathlib.Path, record: Record) -> Picture | None:
     """Draws a probe's record; returns None for a probe whose numbers belong in a table."""
-    draw = RECORDS.get(record.probe)
-    return draw(stem, record_title(record), record.typed_settings, record.typed_values) if draw else None
+    if record.probe not in RECORDS:
+        return None
+    _, draw = RECORDS[record.probe]
+    return draw(stem, record_title(record), record.typed_settings, record.typed_values)
 
 
 def record_title(record: Record) -> str:
     """Returns the title of a record's picture, such as "features after 5 tasks (pca)"; "" where it has no picture."""
-    title = TITLES.get(record.probe)
+    if record.probe not in RECORDS:
+        return ""
+    title, _ = RECORDS[record.probe]
     after = record.after
     when = "before training" if after == 0 else f"after {after} task{'' if after == 1 else 's'}"
-    return title(record.typed_settings, when) if title else ""
+    return title(record.typed_settings, when)
 
 
 def record_note(record: Record) -> str:
     """Returns a sentence to stand beside a record's picture; "" but for cka, where it tells an l2 distance."""
-    values = record.typed_values
-    if record.probe != "cka" or values.l2 is None:
+    if record.probe != "cka":
         return ""
+    values = record.typed_values
     if record.typed_settings.other:
         between, distance = "the last networks of the two runs", values.l2[-1][-1]
     else:
@@ -200,14 +199,6 @@ def record_note(record: Record) -> str:
 def _cka_title(settings: CkaSettings, when: str) -> str:
     other = f" (rows) and {pathlib.PurePath(settings.other).name}" if settings.other else ""
     return f"linear CKA of networks{other}"
-
-
-TITLES: dict[str, Callable[[Any, str], str]] = {
-    "cka": _cka_title,
-    "feature_maps": lambda settings, when: f"feature maps {when}, {settings.stage}",
-    "loss_landscape": lambda settings, when: f"loss of task {settings.task + 1} {when}",
-    "embedding": lambda settings, when: f"features {when} ({settings.method})",
-}
 
 
 def _draw_cka(stem: pathlib.Path, title: str, settings: CkaSettings, values: CkaValues) -> Picture:
@@ -231,11 +222,12 @@ def _draw_embedding(stem: pathlib.Path, title: str, settings: EmbeddingSettings,
     return embedding(stem, values.points, values.task, values.label, title)
 
 
-RECORDS: dict[str, Callable[[pathlib.Path, str, Any, Any], Picture]] = {
-    "cka": _draw_cka,
-    "feature_maps": _draw_feature_maps,
-    "loss_landscape": _draw_landscape,
-    "embedding": _draw_embedding,
+# A probe -> its picture: (its title from the settings and a text of when, what draws it).
+RECORDS: dict[str, tuple[Callable[[Any, str], str], Callable[[pathlib.Path, str, Any, Any], Picture]]] = {
+    "cka": (_cka_title, _draw_cka),
+    "feature_maps": (lambda settings, when: f"feature maps {when}, {settings.stage}", _draw_feature_maps),
+    "loss_landscape": (lambda settings, when: f"loss of task {settings.task + 1} {when}", _draw_landscape),
+    "embedding": (lambda settings, when: f"features {when} ({settings.method})", _draw_embedding),
 }
 
 

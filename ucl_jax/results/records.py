@@ -5,7 +5,6 @@ may fail allows null.
 """
 
 from collections.abc import Sequence
-from dataclasses import field
 from typing import Annotated, Any, get_args
 
 from pydantic import Field
@@ -18,7 +17,6 @@ from ucl_jax.results.fields import (
     Channel,
     Count,
     Name,
-    NoNulls,
     NotNegative,
     Number,
     NumberMatrix,
@@ -70,8 +68,8 @@ class LinearValues:
 
     task: Accuracies
     all: Accuracies
-    penalty_task: list[Number | None] | None = None
-    penalty_all: Number | None = None
+    penalty_task: list[Number | None]
+    penalty_all: Number | None
 
     def __post_init__(self):
         require_known("task", self.task)
@@ -96,8 +94,8 @@ class OodValues:
     chance: Percent
     train_images: Count
     test_images: Count
-    k: Positive | None = None
-    penalty: Number | None = None
+    k: Positive
+    penalty: Number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +135,7 @@ class GeometryValues:
     """What the probe `geometry` found: how far the parameters have moved, and whether the features have collapsed.
 
     l2_from_random: the distance from the untrained network's parameters.
-    l2_from_previous: the distance from the parameters one task earlier.
+    l2_from_previous: the distance from the parameters one task earlier; null where that network was not kept.
     effective_rank: of the features.
     dimensions: of the features.
     deviation_mean: the mean of `deviation`.
@@ -145,13 +143,13 @@ class GeometryValues:
     deviation: the standard deviation of each dimension of the features.
     """
 
-    l2_from_random: NotNegative | None = None
-    l2_from_previous: NotNegative | None = None
-    effective_rank: Number | None = None
-    dimensions: Count | None = None
-    deviation_mean: Number | None = None
-    deviation_least: Number | None = None
-    deviation: list[Number | None] = field(default_factory=list)
+    l2_from_random: NotNegative
+    l2_from_previous: NotNegative | None
+    effective_rank: Number
+    dimensions: Count
+    deviation_mean: Number
+    deviation_least: Number
+    deviation: list[Number | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,28 +159,27 @@ class CkaValues:
     networks: the number of tasks that each network of the run has learned (rows).
     other_networks: the same of the other run, or of the same run again (columns).
     cka: for each stage of the backbone, linear CKA from 0 to 1, [rows, columns].
-    l2: distances between the parameters of backbones, [rows, columns]; missing in records of early versions.
+    l2: distances between the parameters of backbones, [rows, columns]; null where their shapes differ.
     """
 
     networks: Annotated[list[Count], Field(min_length=1)]
     other_networks: Annotated[list[Count], Field(min_length=1)]
     cka: dict[StageName, NumberMatrix]
-    l2: NumberMatrix | None = None
+    l2: NumberMatrix
 
     def __post_init__(self):
         shape = len(self.networks), len(self.other_networks)
         require_keys("cka", self.cka, get_args(StageName))
         for stage, matrix in self.cka.items():
             require_shape(f"cka.{stage}", matrix, *shape)
-        if self.l2 is not None:
-            require_shape("l2", self.l2, *shape)
+        require_shape("l2", self.l2, *shape)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CkaSettings:
     """The settings of the probe `cka` that pictures read: the folder of the other run, "" for none."""
 
-    other: Text = ""
+    other: Text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,26 +201,26 @@ class LandscapeValues:
 class LandscapeSettings:
     """The settings of the probe `loss_landscape` that pictures read."""
 
-    task: Count = 0
-    loss: Name = "classifier"
+    task: Count
+    loss: Name
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeatureMapsItem(NoNulls):
+class FeatureMapsItem:
     """An image with feature maps of it.
 
     task: the image's task.
     label: the image's class.
     image: [H, W, 3] of 0..255.
     maps: [h, w] each, of some channels.
-    channels: the number of the channel of each map, where it is known.
+    channels: the number of the channel of each map.
     """
 
     task: Count
     label: Count
     image: Annotated[list[list[tuple[Channel, Channel, Channel]]], Field(min_length=1)]
     maps: list[NumberMatrix]
-    channels: list[Count] | None = None
+    channels: list[Count]
 
     def __post_init__(self):
         grids: list[tuple[str, Sequence[Sequence[Any]]]] = [("image", self.image)]
@@ -231,8 +228,7 @@ class FeatureMapsItem(NoNulls):
         for name, rows in grids:
             check_argument(len(rows[0]) > 0, f"`{name}` is empty")
             require_shape(name, rows, len(rows), len(rows[0]))
-        if self.channels is not None:
-            require_shape("channels", [self.channels], 1, len(self.maps))
+        require_shape("channels", [self.channels], 1, len(self.maps))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,7 +242,7 @@ class FeatureMapsValues:
 class FeatureMapsSettings:
     """The settings of the probe `feature_maps` that pictures read."""
 
-    stage: Name = "stage2"
+    stage: Name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,10 +267,11 @@ class EmbeddingValues:
 class EmbeddingSettings:
     """The settings of the probe `embedding` that pictures read."""
 
-    method: Name = "tsne"
+    method: Name
 
 
-# A probe -> the types of its settings and of its values. Records of other probes are read without a type.
+# A probe -> the types of its settings and of its values. The settings have a type of their own, in place of dict, where
+# a picture is drawn of the record: there is no table then. Records of other probes are read without a type.
 RECORD_TYPES: dict[str, tuple[Any, Any]] = {
     "knn": (dict, KnnValues),
     "linear": (dict, LinearValues),

@@ -13,6 +13,7 @@ import numpy as np
 from ucl_jax.errors import argument_choice, check_argument
 from ucl_jax.results import compare, paper
 from ucl_jax.results.compare import PROBE_TITLES, RunGroup
+from ucl_jax.settings import words_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -420,7 +421,6 @@ ANALYSES = {
     "transfer": "Transfer between tasks, in % and points",
     "geometry": "Geometry of parameters and features",
 }
-PICTURES = ("cka", "feature_maps", "loss_landscape", "embedding")
 # Settings that each row of a record's values has for itself.
 SETTINGS_OF_ROWS = {"knn": ("k", "temperature")}
 
@@ -484,17 +484,12 @@ def _varied(probe: str, settings: Sequence[Mapping[str, Any]]) -> list[str]:
     settings apart, the keys that only some records have are returned too.
     """
     own = SETTINGS_OF_ROWS.get(probe, ())
-    kept = [{key: _word(value) for key, value in each.items() if key not in own} for each in settings]
+    kept = [{key: words_of(value) for key, value in each.items() if key not in own} for each in settings]
     keys = list(dict.fromkeys(key for each in kept for key in each))
     varied = [key for key in keys if len({each[key] for each in kept if key in each}) > 1]
     distinct = {tuple(each.get(key) for key in varied) for each in kept}
     different = {tuple(sorted(each.items())) for each in kept}
     return varied if len(distinct) == len(different) else [key for key in keys if key in compare.differing_keys(kept)]
-
-
-def _word(value: Any) -> str:
-    """Returns a setting as text; the items of a list have commas between them."""
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _observations(record: Record, differ: Sequence[str]) -> Iterator[tuple[Words, Numbers]]:
@@ -507,7 +502,7 @@ def _observations(record: Record, differ: Sequence[str]) -> Iterator[tuple[Words
 
     def words(*names: str) -> Words:
         present = [name for name in dict.fromkeys([*names, *differ]) if name in settings]
-        return {name.replace("_", " "): _word(settings[name]) for name in present}
+        return {name.replace("_", " "): words_of(settings[name]) for name in present}
 
     def over_tasks(row: Any) -> Numbers:
         return {"within the task": _mean_of(row.task), "all classes": _mean_of(row.all)}
@@ -521,7 +516,7 @@ def _observations(record: Record, differ: Sequence[str]) -> Iterator[tuple[Words
         transfers = {"forward": values.forward, "backward": values.backward}
         random = {"untrained network": _mean_of(values.random_init)}
         yield words(), {"learning accuracy": values.learning_accuracy} | transfers | random
-    elif record.probe not in PICTURES:
+    elif isinstance(record.typed_settings, dict):  # they have another type where a picture is drawn
         found = record.values.items()  # in the order in which the probe wrote them
         scalars = {n.replace("_", " "): v for n, v in found if v is None or isinstance(v, int | float)}
         yield words("dataset", "epochs", "learning_rate"), scalars
