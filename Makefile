@@ -9,7 +9,7 @@ INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check --constraint co
 
 # What a run needs. The environment is made once, and again when what it is made from changes.
 $(VENV)/ready: pyproject.toml constraints.txt
-	@echo "installing what a run needs into $(VENV): about 400 MB are fetched"
+	@echo "installing what a run needs into $(VENV): about 280 MB are fetched"
 	$(PYTHON) -m venv $(VENV)
 	$(INSTALL) .
 	touch $@
