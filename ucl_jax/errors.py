@@ -68,17 +68,18 @@ def require(condition: bool, message: str) -> None:
 
 
 @contextlib.contextmanager
-def usage_errors(prefix: str) -> Iterator[None]:
-    """Turns a ValueError of the block into a UsageError, whose message is `prefix` and that of the ValueError.
+def usage_errors(prefix: str = "", advice: str = "") -> Iterator[None]:
+    """Turns a ValueError of the block into a UsageError: `prefix`, the message of the ValueError, and `advice`.
 
     Args:
       prefix: says where the values of the block come from. With "config.train." a message "devices is 5, ..." becomes
         "config.train.devices is 5, ...".
+      advice: says what to do. It follows a semicolon.
     """
     try:
         yield
     except ValueError as error:
-        raise UsageError(f"{prefix}{error}") from error
+        raise UsageError(f"{prefix}{error}" + (f"; {advice}" if advice else "")) from error
 
 
 class Stopped(Exception):

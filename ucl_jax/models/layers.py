@@ -129,7 +129,7 @@ SOME_EXAMPLES = 8  # of a batch, whose mean is near that of all
 
 
 class Normalisation(NamedTuple):
-    """What `normalise_batch` does beside the arithmetic.
+    """Says how `normalise_batch` normalises.
 
     axis_name: the axis of the devices over which the moments are taken, or None.
     epsilon: is added to the variance.

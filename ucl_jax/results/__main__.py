@@ -8,14 +8,13 @@ python -m ucl_jax.report --pairs results/*.json                        # differe
 
 from __future__ import annotations
 
-import contextlib
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ucl_jax import cli
-from ucl_jax.errors import UsageError, require, user_choice
+from ucl_jax.errors import UsageError, require, usage_errors, user_choice
 from ucl_jax.evaluation.accuracy_matrix import FORGETTING
 from ucl_jax.results import compare, page, run_figures, tables
 from ucl_jax.results.load import load_results
@@ -39,21 +38,12 @@ def _is_page(out: str) -> bool:
     return True
 
 
-@contextlib.contextmanager
-def _usage_error(advice: str) -> Iterator[None]:
-    """Turns a ValueError of the block, which is about the runs that were given, into a UsageError with advice."""
-    try:
-        yield
-    except ValueError as error:
-        raise UsageError(f"{error}; {advice}") from error
-
-
 def _definition(runs: Sequence[RunResult], given: str | None) -> str:
     """Returns the definition of forgetting: that of --forgetting, else that of the runs' configs."""
     if given is not None:
         user_choice("definition of forgetting", given, FORGETTING)
         return given
-    with _usage_error("choose one, --forgetting=DEFINITION"):
+    with usage_errors(advice="choose one, --forgetting=DEFINITION"):
         return compare.forgetting_definition(runs)
 
 
@@ -77,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
     require(not (arguments.seeds and arguments.pairs), "--seeds and --pairs are two tables: give one of them")
     if arguments.seeds or arguments.pairs:
         flag = "--seeds" if arguments.seeds else "--pairs"
-        with _usage_error(f"give {flag} only runs that differ in their seed, each once"):
+        with usage_errors(advice=f"give {flag} only runs that differ in their seed, each once"):
             table = tables.of_seeds(runs, definition) if arguments.seeds else tables.of_pairs(runs)
     else:
         table = tables.every_run(runs, definition)
@@ -86,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
     if as_page:
         sources = [page.load_source(workdir) for workdir in arguments.runs]
         try:
-            with _usage_error("give each run once"):
+            with usage_errors(advice="give each run once"):
                 path = page.write_page(pathlib.Path(arguments.out), sources, definition)
         except OSError as error:
             raise UsageError(f"cannot write a page to {arguments.out}: {error.strerror}; give another --out") from error

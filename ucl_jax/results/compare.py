@@ -145,7 +145,7 @@ def over_untrained(run: RunResult, probe: ProbeName) -> float | None:
 
 
 class PairedDifference(NamedTuple):
-    """Holds what the differences of paired numbers say: of two methods that start from the same seeds, for example.
+    """Summarises differences of numbers that belong together in pairs, such as those of two methods with the same seed.
 
     mean: of the differences.
     low, high: the ends of the 95 % interval of the mean, by Student's t; None for a single pair.
