@@ -11,6 +11,7 @@ own. It does not work with supervised, which has no projections.
 """
 
 from configs import base
+from configs.objectives import sized
 
 
 def get_config(arg="cifar10"):
@@ -23,7 +24,7 @@ def get_config(arg="cifar10"):
         method=dict(
             name="cassle",
             weight=1.0,  # weight of the distillation loss
-            hidden_dim=256 if benchmark == "digits" else 2048,  # units of the hidden layer of the distillation head
+            hidden_dim=sized(benchmark, 2048, 512, 256),  # units of the hidden layer of the distillation head
             # train | eval: the frozen network uses statistics of the batch, as in CaSSLe's code, or its running ones.
             frozen_mode="train",
         ),

@@ -10,6 +10,7 @@ Not in the paper's tables. It is trained here on that paper's benchmarks with th
 """
 
 from configs import base
+from configs.objectives import sized
 
 
 def get_config(arg="cifar10"):
@@ -24,7 +25,7 @@ def get_config(arg="cifar10"):
             weight=1.0,  # weight of the distillation loss
             # Units of the head's hidden layer: half of the features of a network of width 64, as in PFR's code. On the
             # digits half of those of width 12 (SimSiam's), and three quarters of those of width 8 (the others').
-            hidden_dim=48 if benchmark == "digits" else 256,
+            hidden_dim=sized(benchmark, 256, 64, 48),
             # train | eval: the frozen network uses statistics of the batch, as in PFR's code, or its running ones.
             frozen_mode="train",
         ),
