@@ -82,7 +82,7 @@ def test_official_entries_agree_with_tfds(name):
     features = tfds.builder_cls(entry.tfds_name)(data_dir="/nonexistent").info.features
     assert features[entry.label_key].num_classes >= entry.num_tasks * entry.classes_per_task
     side = features[entry.image_key].shape[0]
-    assert entry.image_size == side + (4 if entry.fit == "pad" else 0)
+    assert entry.image_size == {"none": side, "pad": side + 4, "resize": side / 2}[entry.fit]
 
 
 # Own builders

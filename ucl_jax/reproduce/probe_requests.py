@@ -21,8 +21,10 @@ SETTINGS: dict[str, Settings] = {probe: dict(PROBE_DEFAULTS[probe]) for probe in
 SETTINGS["ood"]["dataset"] = "available"
 SETTINGS["loss_landscape"] |= {"loss": "classifier", "task": 0}  # the paper's
 FIXED_SETTINGS = ("dataset", "other")  # settings that a study decides, and that --set cannot change
-# Benchmark -> settings that differ there. Digits is meant for two cores, where all images would take hours.
-BENCHMARK_SETTINGS = {"digits": {"ood": {"train_images": 5000, "test_images": 1000}}}
+# Benchmark -> settings that differ there. These are meant for two cores, where all images would take hours.
+BENCHMARK_SETTINGS = dict.fromkeys(
+    ("digits", "cifar10_16px", "cifar100_16px"), {"ood": {"train_images": 5000, "test_images": 1000}}
+)
 
 
 class ProbeRequest(NamedTuple):
