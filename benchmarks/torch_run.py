@@ -31,6 +31,7 @@ import numpy as np
 import torch
 
 from benchmarks import torch_lump
+from benchmarks.beside import RECIPES
 from ucl_jax import cli, recipes
 from ucl_jax.data.tasks import TaskStream, open_stream
 from ucl_jax.errors import require, usage_errors
@@ -39,8 +40,6 @@ from ucl_jax.results.schema import ProbeResult, ProbeResultSettings, RunResult
 from ucl_jax.training import build, provenance
 from ucl_jax.training.loop import MatrixRows, make_schedule
 from ucl_jax.training.run_folder import claim, write_json
-
-RECIPES = ("finetune", "lump")
 
 
 class Learned(NamedTuple):
