@@ -197,10 +197,11 @@ def draw(path: pathlib.Path, result: dict[str, Any]) -> None:
     """Draws the curves of all runs: a row for each recipe, a thin line for each run, dotted lines where tasks end."""
     recipes = result["recipes"]
     figure = drawing.new_figure(11, 2.5 * len(recipes) + 0.8)
-    axes = figure.subplots(len(recipes), len(CURVES), squeeze=False, sharex=True)
+    axes = figure.subplots(len(recipes), len(CURVES), squeeze=False, sharex=True, sharey="col")
     colours = dict(zip(PROGRAMS, drawing.COLOURS))
     for row, recipe in zip(axes, recipes):
         runs = [run for run in result["runs"] if run["recipe"] == recipe]
+        runs.sort(key=lambda run: run["seed"])  # so that no program hides the other
         for axis, (name, title) in zip(row, CURVES.items()):
             drawn: set[str] = set()
             for run in runs:
