@@ -96,7 +96,7 @@ def collect(program: str, planned: Sequence[PlannedRun]) -> list[dict[str, Any]]
         if results is None or not results.finished:
             continue
         entries = read_metrics(run.folder / "metrics.jsonl")
-        own = ("program", "train_seconds", "evaluation_seconds", "command_seconds")  # that only PyTorch's runs have
+        own = ("program", *(f"{name}_seconds" for name in ("train", "evaluation", "command", "cpu")))  # not in ours
         found.append(
             {
                 "program": program,

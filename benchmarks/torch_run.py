@@ -14,6 +14,7 @@ stopped leaves neither, and starts again. results.json has in addition:
 program: facts about the program, its threads and cores, and where it differs from ours.
 train_seconds, evaluation_seconds: the parts of `seconds`, which count from the opened data set on, as in our runs.
 command_seconds: since the start of the process, with all imports; JAX, which has the kNN, is one of them.
+cpu_seconds: of those, the time on the processor, which says what a busy machine added.
 """
 
 import json
@@ -189,6 +190,7 @@ def run(config, workdir: pathlib.Path, origin: provenance.Origin) -> RunResult:
         train_seconds=learned.train_seconds,
         evaluation_seconds=learned.evaluation_seconds,
         command_seconds=since_start(),
+        cpu_seconds=time.process_time(),
     )
     metrics = "".join(f"{json.dumps(entry, allow_nan=False)}\n" for entry in learned.entries)
     (workdir / "metrics.jsonl").write_text(metrics)
