@@ -122,7 +122,7 @@ class Ours:
         (phase,) = self.made.phases
         self.objective, self.method = phase.objective, phase.method
         self.phase, self.train_step = phase, jax.jit(phase.train_step, donate_argnums=0)
-        self.features = jax.jit(lambda network, images: phase.objective.features(network, images).features)
+        self.show = jax.jit(lambda network, images: phase.objective.features(network, images).features)
         self.batch_size = config.eval.batch_size
 
     def start(self, network, key: Array) -> None:
@@ -138,10 +138,9 @@ class Ours:
         """Ends a task, which the method may use to change its memory."""
         self.state = end_task(self.phase, self.state)
 
-    def embed(self, images: np.ndarray) -> np.ndarray:
+    def features(self, images: np.ndarray) -> np.ndarray:
         """Returns the features [N, F] of images."""
-        show = partial(self.features, self.state.network)
-        return evaluators.extract(show, images, self.batch_size)
+        return evaluators.extract(partial(self.show, self.state.network), images, self.batch_size)
 
 
 def torch_program(config, network):
@@ -151,34 +150,21 @@ def torch_program(config, network):
     from benchmarks import torch_lump
 
     class Given(torch_lump.Plain):
-        def recall(self):
-            return super().recall()[: len(self.given[0])]
-
-        def update(self, loss):
-            super().update(loss)
-            self.loss = loss.item()
-
         def step(self, first, second, raw):
             views = [torch.from_numpy(x.transpose(0, 3, 1, 2).copy()) for x in (first, second)]
-            self.given = *views, torch.from_numpy(raw)
-            self.batches = iter([self.given])
-            super().step()
-            return self.loss
-
-        def embed(self, images):
-            self.shown = images
-            return self.evaluate()
+            self.batches = iter([(*views, torch.from_numpy(raw))])
+            return super().step().item()
 
     program = Given(config, np.zeros((1, 8, 8, 3), np.uint8), workers=0)
     program.network.load_state_dict(torch_lump.from_ours(network.params, network.state["batch_stats"]), strict=False)
     return program
 
 
-def accuracies(embed, stream: TaskStream, config) -> dict[str, float]:
+def accuracies(features, stream: TaskStream, config) -> dict[str, float]:
     """Returns the accuracy of kNN within the task and over all classes, in per cent, each a mean over the tasks."""
     data = [stream.task(task) for task in range(stream.num_tasks)]
     tasks = [
-        evaluators.TaskFeatures(embed(one.train_image), one.train_label, embed(one.test_image), one.test_label)
+        evaluators.TaskFeatures(features(one.train_image), one.train_label, features(one.test_image), one.test_label)
         for one in data
     ]
     settings = evaluators.KnnSettings(config.eval.knn_k, "fixed", config.eval.knn_temperature)
@@ -238,7 +224,7 @@ def runs(config, seeds: range) -> Iterator[dict[str, dict[str, float]]]:
                 first, second = np.split(np.array(losses[name]), stream.num_tasks)
                 means = {"first": first.mean().item(), "second": second.mean().item()}
                 found[name] = {"fall": fall(first, -(-count // size)), **means}
-                found[name] |= accuracies(program.embed, stream, config)
+                found[name] |= accuracies(program.features, stream, config)
             yield found
 
 

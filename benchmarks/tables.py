@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
-from benchmarks import fidelity, imports, performance
+from benchmarks import beside, fidelity, imports, performance
 from benchmarks.fidelity import RESULTS, ROOT
 from ucl_jax import recipes
 from ucl_jax.cli import Parser, returns_exit_code
@@ -148,6 +148,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "methods": methods,
     "tiny-imagenet-tasks": tiny_imagenet_tasks,
     "parity": parity_table,
+    "beside": performance.from_results(beside.result_path(beside.BENCHMARK).stem, beside.table),
     **performance.TABLES,
 }
 

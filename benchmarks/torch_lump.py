@@ -1,8 +1,9 @@
 """Implements LUMP with SimSiam in PyTorch, to compare with: a plain loop, and PyTorch at its best.
 
 It was written from the paper and the method's description, and takes its settings from this project's config tree. What
-makes it faster without changing the method is done: workers outlive an epoch, all batches are full, constants are made
-once, and PyTorch at its best crops without antialias.
+makes it faster without changing the method is done: workers outlive an epoch, all batches that are timed are full,
+constants are made once, and PyTorch at its best crops without antialias. The plain loop can be finetune, too: LUMP
+without its memory.
 
 A program has `step()`, which does a training step; `parts`, functions that do a part of one; `untimed`, how often each
 must be called before a measurement; and `facts`. Its functions do not wait for a GPU.
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from flax.traverse_util import flatten_dict
 from PIL import Image, ImageEnhance, ImageFilter
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 RATIO = (3 / 4, 4 / 3)  # range of a crop's width over its height, drawn log-uniformly
 ATTEMPTS = 10  # draws of a crop until one fits into the image
@@ -166,7 +167,8 @@ class Program:
         train = config.train
         self.augment = a = SimpleNamespace(**config.augment)  # quicker to access, and the compiler understands it
         self.config, self.images, self.device = config, images, device()
-        self.batch, self.capacity, self.seen = train.batch_size, config.method.buffer_size, 0
+        self.capacity = config.method.buffer_size if config.method.name == "lump" else 0  # 0: there is no memory
+        self.batch, self.seen = train.batch_size, 0
         self.network = self.lay(SimSiam(config).to(self.device))
         self.optimizer = torch.optim.SGD(
             self.network.parameters(),
@@ -297,23 +299,33 @@ class Forever(Sampler):
             yield from torch.randperm(self.count).tolist()
 
 
-class Plain(Program):
-    """The plain loop, in float32 with the buffer on the host.
+class Epochs(Sampler):
+    """A sampler of batches without end: permutations, each cut into batches, of which the last may be smaller.
 
-    PIL makes the views of present images in worker processes, and those of replayed images in this process.
+    This is what `DataLoader(shuffle=True)` of the official code gives, epoch after epoch.
+    """
+
+    def __init__(self, count: int, batch: int):
+        self.count, self.batch = count, batch
+
+    def __iter__(self):
+        while True:
+            for indices in torch.randperm(self.count).split(self.batch):
+                yield indices.tolist()
+
+
+class Plain(Program):
+    """The plain loop of finetune or, with a memory, of LUMP, in float32 with the buffer on the host.
+
+    PIL makes the views of present images in worker processes, and those of replayed images in this process. With 0
+    workers it makes all of them in this process.
     """
 
     def __init__(self, config, images: np.ndarray, workers: int = 4):
         super().__init__(config, images)
-        size = config.benchmark.image_size
-        dataset = Views(images, self.augment, self.normal[0])
-        pin = self.device.type == "cuda"
-        with warnings.catch_warnings():
-            # PyTorch warns where there are more workers than cores.
-            warnings.filterwarnings("ignore", "This DataLoader will create")
-            loader = DataLoader(dataset, self.batch, sampler=Forever(len(images)), num_workers=workers, pin_memory=pin)
-            self.batches = iter(loader)
-        queue = workers * (loader.prefetch_factor or 0)
+        size, self.workers = config.benchmark.image_size, workers
+        self.load(images, BatchSampler(Forever(len(images)), self.batch, drop_last=False))
+        queue = workers * (self.loader.prefetch_factor or 0)
         self.raw = torch.zeros(self.capacity, size, size, 3, dtype=torch.uint8)
         self.frozen = torch.zeros(self.capacity, 3, size, size)
         self.parts = {
@@ -326,17 +338,36 @@ class Plain(Program):
         self.untimed = {"step": 2 * queue, "augmentation": 2 * queue}
         self.mode = f"eager, float32, {workers} workers"
 
-    def step(self) -> None:
-        """Takes a training step."""
+    def load(self, images: np.ndarray, batches: Sampler) -> None:
+        """Makes a data loader of images, uint8 [N, H, W, 3], in batches that a sampler without end gives."""
+        dataset, pin = Views(images, self.augment, self.normal[0]), self.device.type == "cuda"
+        with warnings.catch_warnings():
+            # PyTorch warns where there are more workers than cores.
+            warnings.filterwarnings("ignore", "This DataLoader will create")
+            self.loader = DataLoader(dataset, batch_sampler=batches, num_workers=self.workers, pin_memory=pin)
+            self.batches = iter(self.loader)
+
+    def begin_task(self, images: np.ndarray) -> None:
+        """Goes on with the images of a task, uint8 [N, H, W, 3], in epochs as the official code has them.
+
+        Network, statistics, optimiser and memory stay as they are.
+        """
+        self.load(images, Epochs(len(images), self.batch))
+
+    def step(self) -> torch.Tensor:
+        """Takes a training step and returns its loss."""
         first, second, raw = next(self.batches)
         views = first.to(self.device), second.to(self.device)
         if self.seen:
-            slots = self.recall()
+            slots = self.recall()[: len(raw)]  # the last batch of an epoch may be smaller
             past = self.weak(slots).to(self.device), self.frozen[slots].to(self.device)
             weight = float(np.random.beta(self.config.method.alpha, self.config.method.alpha))  # noqa: NPY002
             views = [mix(x, y, weight) for x, y in zip(views, past)]
-        self.update(simsiam_loss(self.network, *views))
-        self.observe(raw, second)
+        loss = simsiam_loss(self.network, *views)
+        self.update(loss)
+        if self.capacity:
+            self.observe(raw, second)
+        return loss.detach()
 
     def recall(self) -> list[int]:
         """Draws the slots of a batch without replacement; where fewer are filled, all of them equally often."""
@@ -373,14 +404,46 @@ class Plain(Program):
         frozen = self.frozen[slots]
         self.observe(self.raw[slots], frozen)
 
-    @torch.no_grad()
     def evaluate(self) -> np.ndarray:
         """Returns the features of a batch of images, [N, F]."""
+        return self.features(self.shown)
+
+    @torch.no_grad()
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """Returns the features of images as they are, uint8 [N, H, W, 3] -> float32 [N, F]."""
         self.network.eval()
-        images = torch.stack([normalised(Image.fromarray(image), *self.normal[0]) for image in self.shown])
-        features = self.network.backbone(images.to(self.device)).cpu().numpy()
+        views = torch.stack([normalised(Image.fromarray(image), *self.normal[0]) for image in images])
+        features = self.network.backbone(views.to(self.device)).cpu().numpy()
         self.network.train()
         return features
+
+
+def measured_step(program: Plain) -> dict[str, float]:
+    """Takes a training step and returns its metrics, by the names that ours have in metrics.jsonl.
+
+    Returns:
+      loss: of the step.
+      grad_norm: the L2 norm of the gradients of all parameters, without weight decay.
+      feature_std: the mean standard deviation of the first views' features of unit length, times sqrt(F).
+    """
+    features, norms = [], []
+
+    def keep_features(module, images, output):
+        features.append(F.normalize(output.detach()))
+
+    def keep_norm(optimizer, arguments, keywords):
+        norms.append(torch.nn.utils.get_total_norm([p.grad for p in program.network.parameters()]).item())
+
+    hooks = (
+        program.network.backbone.register_forward_hook(keep_features),
+        program.optimizer.register_step_pre_hook(keep_norm),
+    )
+    loss = program.step().item()
+    for hook in hooks:
+        hook.remove()
+    first = features[0]
+    spread = first.std(dim=0, correction=0).mean().item() * first.shape[1] ** 0.5
+    return {"loss": loss, "grad_norm": norms[0], "feature_std": spread}
 
 
 # PyTorch at its best: transforms of batches on the device, float [B, 3, H, W] in [0, 1].

@@ -42,6 +42,7 @@ SLOW = (
     "test_convolution",
     "test_augment",
     "test_startup",
+    "test_beside",
     "test_methods",
     "test_gss",
     "test_torch_weights",
