@@ -166,7 +166,7 @@ def claims_table() -> str:
     """Returns the table of the paper's claims, with a line for each study that says where its numbers come from."""
     studies = {f"table1-{benchmark}": benchmark for benchmark in claims.BENCHMARKS}
     runs = {study: ordered(study) for study in studies}
-    told = [saved.provenance(study, of_study) for study, of_study in runs.items() if of_study]
+    told = [saved.provenance(study, members) for study, members in runs.items() if members]
     table = claims.table({benchmark: runs[study] for study, benchmark in studies.items()})
     return "\n\n".join([render(table, "markdown"), *told]) if told else performance.MISSING
 
