@@ -11,10 +11,10 @@ import itertools
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from benchmarks import beside, fidelity, imports, performance
+from benchmarks import beside, claims, fidelity, imports, performance, saved
 from benchmarks.fidelity import RESULTS, ROOT
 from ucl_jax import recipes
 from ucl_jax.cli import Parser, returns_exit_code
@@ -24,17 +24,27 @@ from ucl_jax.evaluation import accuracy_matrix
 from ucl_jax.files import write_atomically
 from ucl_jax.reproduce.studies import ROWS
 from ucl_jax.results import compare
-from ucl_jax.results.load import load_results
 from ucl_jax.results.schema import RunResult
-from ucl_jax.results.tables import Table, make_frame, mean_and_deviation, of_seeds, render
+from ucl_jax.results.tables import (
+    LOW,
+    Table,
+    make_frame,
+    mean_and_deviation,
+    of_pairs,
+    of_seeds,
+    render,
+    with_deviation,
+)
 from ucl_jax.settings import METHOD_SETTINGS
 
-PAGES = ("README.md", "docs/architecture.md", "docs/fidelity.md", "docs/performance.md", "docs/tiny_imagenet.md")
-
-
-def load(study: str) -> list[RunResult]:
-    """Returns every result of a study, in the order of their names."""
-    return [load_results(path) for path in sorted((RESULTS / study).glob("*.json"))]
+PAGES = (
+    "README.md",
+    "docs/architecture.md",
+    "docs/fidelity.md",
+    "docs/performance.md",
+    "docs/results.md",
+    "docs/tiny_imagenet.md",
+)
 
 
 class Recipe(NamedTuple):
@@ -67,32 +77,98 @@ def all_recipes() -> dict[str, Recipe]:
     return {name: described(name) for name in sorted(modules, key=place)}
 
 
-def _ordered(study: str) -> list[RunResult]:
+def ordered(study: str) -> list[RunResult]:
     """Returns the results of a study in the order of the paper's table, then by seed."""
     objectives, known = list(ROWS), list(all_recipes())
-    return sorted(load(study), key=lambda run: (objectives.index(run.objective), known.index(run.recipe), run.seed))
+
+    def place(run):
+        return objectives.index(run.objective), known.index(run.recipe), run.seed
+
+    return sorted(saved.load(study), key=place)
 
 
-def table1(study: str) -> str:
-    """Returns the table of a study in the order of the paper's table: mean and deviation over seeds."""
-    runs = _ordered(study)
-    return render(of_seeds(runs, compare.forgetting_definition(runs)), "markdown")
+def of_study(
+    study: str, make: Callable[[list[RunResult]], Table], wanted: Callable[[RunResult], bool] = lambda run: True
+) -> Callable[[], str]:
+    """Returns a function that makes a table of a study, with a line below that says where its numbers come from.
+
+    It returns MISSING where there is nothing to show.
+
+    Args:
+      study: a key of `saved.COMMANDS`.
+      make: a function from runs, in the order of the paper's table, to their table.
+      wanted: tells which runs of the study are taken.
+    """
+
+    def table() -> str:
+        runs = [run for run in ordered(study) if wanted(run)]
+        made = make(runs) if runs else None
+        if made is None or made.frame.empty:
+            return performance.MISSING
+        return f"{render(made, 'markdown')}\n\n{saved.provenance(study, runs)}"
+
+    return table
 
 
-def learned(study: str) -> str:
-    """Returns a table of kNN within the task: untrained, right after learning each task, and after the last one."""
+def means(runs: Sequence[RunResult]) -> Table:
+    """Makes a table as the paper's Table 1: mean and deviation over seeds."""
+    return of_seeds(runs, compare.forgetting_definition(runs))
+
+
+def pairs(runs: Sequence[RunResult]) -> Table:
+    """Makes the table of differences paired by seed, of those that have at least two pairs."""
+    table = of_pairs(runs)
+    intervals = [name for name in table.frame if name.endswith(LOW)]
+    return table._replace(frame=table.frame[table.frame[intervals].notna().any(axis=1)])
+
+
+def learned(runs: Sequence[RunResult]) -> Table:
+    """Makes a table of kNN within the task: untrained, right after learning each task, and after the last one."""
     rows = []
-    continual = [run for run in _ordered(study) if not run.joint]
-    for (objective, recipe), group in itertools.groupby(continual, key=lambda run: (run.objective, run.recipe)):
-        runs = list(group)
+    for (objective, recipe), group in itertools.groupby(runs, key=lambda run: (run.objective, run.recipe)):
+        members = list(group)
         values = (
-            [compare.untrained(run, "knn_task") for run in runs],
-            [accuracy_matrix.learning_accuracy(run.probes["knn_task"].matrix) for run in runs],
-            [compare.average_accuracy(run, "knn_task") for run in runs],
+            [compare.untrained(run, "knn_task") for run in members],
+            [accuracy_matrix.learning_accuracy(run.probes["knn_task"].matrix) for run in members],
+            [compare.average_accuracy(run, "knn_task") for run in members],
         )
         rows.append([objective, recipe, *(mean_and_deviation(of_runs)[0] for of_runs in values)])
     columns = ["objective", "recipe", "untrained", "a task just learned", "after the last task"]
-    return render(Table("", make_frame(columns, rows), words=2), "markdown")
+    return Table("", make_frame(columns, rows), words=2)
+
+
+# Rows of the README's table, and the objectives that it has beside each other.
+SUMMARY = ("untrained network", "finetune", "lump", "er", "multitask")
+SUMMARY_OBJECTIVES = ("barlow_twins", "simsiam")
+
+
+def summary(runs: Sequence[RunResult]) -> Table:
+    """Makes a small table of runs whose recipes are in SUMMARY: by kNN, the objectives beside each other."""
+    definition = compare.forgetting_definition(runs)
+    titles = {
+        "within the task": compare.PROBE_TITLES["knn_task"],
+        "forgetting": compare.forgetting_title("knn_task", definition),
+        "over all classes": compare.PROBE_TITLES["knn_all"],
+    }
+    frame = of_seeds(runs, definition).frame.set_index(["objective", "recipe"])
+    numbers = frame[with_deviation(*titles.values())]
+    objectives = [name for name in SUMMARY_OBJECTIVES if name in frame.index]
+    rows = [
+        [recipe, *(cell for o in objectives for cell in numbers.reindex([(o, recipe)]).values[0])]
+        for recipe in SUMMARY
+        if recipe in frame.index.get_level_values("recipe")
+    ]
+    columns = with_deviation(*(f"{objective}, {short}" for objective in objectives for short in titles))
+    return Table("", make_frame(["recipe", *columns], rows))
+
+
+def claims_table() -> str:
+    """Returns the table of the paper's claims, with a line for each study that says where its numbers come from."""
+    studies = {f"table1-{benchmark}": benchmark for benchmark in claims.BENCHMARKS}
+    runs = {study: ordered(study) for study in studies}
+    told = [saved.provenance(study, members) for study, members in runs.items() if members]
+    table = claims.table({benchmark: runs[study] for study, benchmark in studies.items()})
+    return "\n\n".join([render(table, "markdown"), *told]) if told else performance.MISSING
 
 
 def methods() -> str:
@@ -139,10 +215,13 @@ def parity_table() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "folders": imports.picture,
-    "table1-digits": lambda: table1("table1-digits"),
-    "learned-digits": lambda: learned("table1-digits"),
-    "table1-cifar10-small": lambda: table1("table1-cifar10-small"),
-    "table1-cifar100": lambda: table1("table1-cifar100"),
+    **{study: of_study(study, means) for study in saved.COMMANDS},
+    **{f"pairs-{study}": of_study(study, pairs) for study in saved.COMMANDS},
+    "learned-digits": of_study("table1-digits", learned, lambda run: not run.joint),
+    "summary": of_study(
+        "table1-cifar100_16px", summary, lambda run: run.recipe in SUMMARY and run.objective in SUMMARY_OBJECTIVES
+    ),
+    "claims": claims_table,
     "fidelity": fidelity.table,
     "forgetting": fidelity.forgetting_table,
     "methods": methods,

@@ -13,7 +13,7 @@ The buffer holds a uniform sample of `buffer_size // tasks` images of each task 
 Table 1, accuracy / forgetting within the task, 3 seeds:
                   cifar10                   cifar100                  tiny_imagenet
     supervised    82.41±1.24 / 13.82±1.27   59.81±1.07 / 30.08±0.91   60.45±0.24 / 24.94±1.24
-Not yet reproduced here at full size: see the table of results in README.md.
+Not yet reproduced here at full size. What was measured is in docs/results.md.
 """
 
 from configs import base

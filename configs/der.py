@@ -14,7 +14,7 @@ Table 1, accuracy / forgetting within the task, 3 seeds:
     supervised    91.35±0.46 / 5.65±0.35    79.52±1.88 / 12.80±1.47   68.03±0.85 / 17.74±0.65
     simsiam       91.22±0.30 / 4.63±0.26    77.27±0.30 / 9.31±0.09    71.90±1.44 / 8.36±2.06
     barlow_twins  88.67±0.24 / 2.41±0.26    73.48±0.53 / 7.98±0.29    68.56±1.47 / 7.87±0.44
-Not yet reproduced here at full size: see the table of results in README.md.
+Not yet reproduced here at full size. What was measured is in docs/results.md.
 """
 
 from configs import base

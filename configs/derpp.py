@@ -6,7 +6,7 @@
 
 Stores 256 images, an output each.
 
-Not in the paper's tables. Results on small data: README.md.
+Not in the paper's tables. Results on small data: docs/results.md.
 """
 
 from configs import base

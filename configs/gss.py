@@ -14,7 +14,7 @@ gradient.
 Table 1, accuracy / forgetting within the task, 3 seeds:
                   cifar10                   cifar100                  tiny_imagenet
     supervised    89.49±1.75 / 7.50±1.52    70.78±1.67 / 21.28±1.52   70.96±0.72 / 14.76±1.22
-Not yet reproduced here at full size: see the table of results in README.md.
+Not yet reproduced here at full size. What was measured is in docs/results.md.
 """
 
 from configs import base

@@ -13,7 +13,7 @@ Table 1, accuracy / forgetting within the task, 3 seeds:
     supervised    97.77±0.15                93.89±0.78                91.79±0.46
     simsiam       95.76±0.08                86.31±0.38                82.89±0.49
     barlow_twins  95.48±0.14                87.16±0.52                82.42±0.74
-Not yet reproduced here at full size: see the table of results in README.md.
+Not yet reproduced here at full size. What was measured is in docs/results.md.
 """
 
 from configs import base

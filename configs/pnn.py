@@ -14,7 +14,7 @@ Table 1, accuracy / forgetting within the task, 3 seeds:
     supervised    82.74±2.12                66.05±0.86                64.38±0.92
     simsiam       90.93±0.22                66.58±1.00                62.15±1.35
     barlow_twins  87.52±0.33                57.93±2.98                48.70±2.59
-Not yet reproduced here at full size: see the table of results in README.md.
+Not yet reproduced here at full size. What was measured is in docs/results.md.
 """
 
 from configs import base

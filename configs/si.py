@@ -13,7 +13,7 @@ Table 1, accuracy / forgetting within the task, 3 seeds:
     supervised    85.18±0.65 / 11.39±0.77   63.58±0.37 / 27.98±0.34   44.96±2.41 / 26.29±1.40
     simsiam       92.75±0.06 / 1.81±0.21    80.08±1.30 / 5.54±1.30    72.34±0.42 / 8.26±0.64
     barlow_twins  90.21±0.08 / 2.03±0.22    75.04±0.63 / 7.43±0.67    56.96±1.48 / 17.04±0.89
-Not yet reproduced here at full size: see the table of results in README.md.
+Not yet reproduced here at full size. What was measured is in docs/results.md.
 """
 
 from configs import base

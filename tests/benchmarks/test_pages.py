@@ -7,12 +7,10 @@ import subprocess
 
 import pytest
 
-from benchmarks import fidelity, measure, performance, profile_step, tables
+from benchmarks import fidelity, measure, performance, profile_step, saved, tables
 from tests import pretended
 from ucl_jax import recipes
-from ucl_jax.reproduce import __main__ as reproduce
 from ucl_jax.reproduce import jobs, studies
-from ucl_jax.reproduce.plan import saved_results
 
 ROOT = pathlib.Path(fidelity.__file__).parent.parent
 PAPER = [("supervised", 7), ("simsiam", 6), ("barlow_twins", 6)]  # the number of rows in Table 1
@@ -97,6 +95,12 @@ def test_the_page_of_performance_has_every_table_of_it():
     assert re.findall(r"<!-- table ([\w-]+) -->", page) == list(performance.TABLES)
 
 
+def test_results_are_on_their_page_and_the_readme_has_one_table_of_them():
+    names = {page: re.findall(r"<!-- table ([\w-]+) -->", (ROOT / page).read_text()) for page in tables.PAGES}
+    assert {*saved.COMMANDS, "learned-digits", "claims", "parity"} <= set(names["docs/results.md"])
+    assert names["README.md"] == ["methods", "summary"]
+
+
 def test_operations_of_a_trace_are_summed_without_what_is_within_them():
     def event(tid, ts, dur, name, **args):
         return {"ph": "X", "pid": 1, "tid": tid, "ts": ts, "dur": dur, "name": name, "args": args}
@@ -142,16 +146,6 @@ def test_fidelity_names_are_different_and_its_recipes_exist():
     assert len(set(names)) == len(names)
     for choice in fidelity.CHOICES:
         assert choice.recipe in studies.ROWS[choice.objective] + studies.EXTRA_ROWS[choice.objective]
-
-
-def test_saved_results_are_those_of_their_configs():
-    """Checks that results in benchmarks/results count as finished runs, so that nobody trains them again."""
-    kept = fidelity.RESULTS / "table1-digits"
-    options = reproduce.parse(["table1", "--recipes=all"]).options
-    named = {run.name: run for run in studies.STUDIES["table1"].plan(options, "digits")}
-    assert {path.stem for path in kept.glob("*.json")} <= named.keys()
-    for path in kept.glob("*.json"):
-        assert saved_results(named[path.stem], kept).finished
 
 
 def test_the_other_choices_run_and_are_kept(tmp_path, monkeypatch, capsys):

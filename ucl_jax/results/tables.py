@@ -228,7 +228,7 @@ def of_seeds(runs: Sequence[RunResult], definition: str) -> Table:
     Raises:
       ValueError: runs of a row differ in more than their seed and `eval.forgetting`, or two have one seed.
     """
-    return _seeds("", [RunGroup("", *key, members) for key, members in _by_recipe(runs).items()], definition)
+    return _seeds("", [RunGroup("", *key, members) for key, members in by_recipe(runs).items()], definition)
 
 
 def of_pairs(runs: Sequence[RunResult]) -> Table:
@@ -244,7 +244,7 @@ def of_pairs(runs: Sequence[RunResult]) -> Table:
       ValueError: runs of a row differ in more than their seed, or two have one seed.
     """
     probes = [name for name in compare.probes_of(runs) if any(compare.untrained(run, name) is not None for run in runs)]
-    recipes = _by_recipe(runs)
+    recipes = by_recipe(runs)
     rows: list[list[Any]] = []
     for (objective, recipe), members in recipes.items():
         rows.append([objective, recipe, "untrained network"])
@@ -278,7 +278,7 @@ def _of_pairs(ours: Mapping[int, float | None], theirs: Mapping[int, float | Non
     return [None] * 5 if found is None else [found.mean, found.low, found.high, found.higher, found.pairs]
 
 
-def _by_recipe(runs: Sequence[RunResult]) -> dict[tuple[str, str], list[RunResult]]:
+def by_recipe(runs: Sequence[RunResult]) -> dict[tuple[str, str], list[RunResult]]:
     """Returns the runs by objective and recipe.
 
     Raises:

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Trains rows of Table 1 on a benchmark for two CPU cores: three seeds each, five of finetune and LUMP without labels.
+#
+#     bash benchmarks/cifar_16px.sh cifar100_16px                # or cifar10_16px; options of reproduce may follow
+#
+# It takes hours. Stopped and called again, it goes on.
+set -eu
+cd "$(dirname "$0")/.."
+table1() { "${PYTHON:-python}" -m ucl_jax.reproduce table1 --benchmarks="$@"; }
+table1 "$@" --objectives=simsiam,barlow_twins --recipes=finetune,si,der,er,lump,pnn,multitask --seeds=3
+table1 "$@" --objectives=simsiam,barlow_twins --recipes=finetune,lump --seeds=5
+table1 "$@" --objectives=supervised --recipes=finetune,er,multitask --seeds=3
