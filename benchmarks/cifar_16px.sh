@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Trains rows of Table 1 on a benchmark for two CPU cores: three seeds each, five of finetune and LUMP without labels.
 #
-#     bash benchmarks/cifar_16px.sh cifar100_16px                # or cifar10_16px; options of reproduce may follow
+#     bash benchmarks/cifar_16px.sh cifar10_16px --save=DIR                               # options of reproduce may follow
+#     bash benchmarks/cifar_16px.sh cifar100_16px --save=DIR --override=eval.tasks=seen   # a fifth of the time less
 #
 # It takes hours. Stopped and called again, it goes on.
 set -eu

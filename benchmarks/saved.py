@@ -15,7 +15,7 @@ COMMANDS = {
     "demo-digits": "bash benchmarks/demo_seeds.sh",
     "table1-digits": "python -m ucl_jax.reproduce table1 --benchmarks=digits --recipes=all",
     "table1-cifar10_16px": "bash benchmarks/cifar_16px.sh cifar10_16px",
-    "table1-cifar100_16px": "bash benchmarks/cifar_16px.sh cifar100_16px",
+    "table1-cifar100_16px": "bash benchmarks/cifar_16px.sh cifar100_16px --override=eval.tasks=seen",
     "table1-cifar100": "python -m ucl_jax.reproduce table1 --benchmarks=cifar100 --objectives=simsiam --recipes=lump "
     "--seeds=1 --override=model.dtype=bfloat16",
     "table1-cifar10-small": "bash benchmarks/cifar10_small.sh",

@@ -23,9 +23,9 @@ def get_config(arg="cifar10"):
         method=dict(
             name="pfr",
             weight=1.0,  # weight of the distillation loss
-            # Units of the head's hidden layer: half of the features of a network of width 64, as in PFR's code. On the
-            # digits half of those of width 12 (SimSiam's), and three quarters of those of width 8 (the others').
-            hidden_dim=sized(benchmark, 256, 64, 48),
+            # Units of the head's hidden layer: half of the features, as in PFR's code. On the digits half of those of
+            # width 12 (SimSiam's), and three quarters of those of width 8 (the others').
+            hidden_dim=sized(benchmark, 256, 32, 48),
             # train | eval: the frozen network uses statistics of the batch, as in PFR's code, or its running ones.
             frozen_mode="train",
         ),

@@ -229,7 +229,7 @@ def test_every_method_and_every_architecture_has_a_recipe():
     [
         (
             "cifar",
-            "unknown benchmark 'cifar', did you mean 'cifar10'. known: cifar10, cifar100, cifar10_16px, cifar100_16px, ",
+            "unknown benchmark 'cifar', did you mean 'cifar10'. known: cifar10, cifar100, cifar10_16px, ",
         ),
         (
             "digits,byoll",

@@ -22,9 +22,8 @@ SETTINGS["ood"]["dataset"] = "available"
 SETTINGS["loss_landscape"] |= {"loss": "classifier", "task": 0}  # the paper's
 FIXED_SETTINGS = ("dataset", "other")  # settings that a study decides, and that --set cannot change
 # Benchmark -> settings that differ there. These are meant for two cores, where all images would take hours.
-BENCHMARK_SETTINGS = dict.fromkeys(
-    ("digits", "cifar10_16px", "cifar100_16px"), {"ood": {"train_images": 5000, "test_images": 1000}}
-)
+FEW_IMAGES = {"ood": {"train_images": 5000, "test_images": 1000}}
+BENCHMARK_SETTINGS = {"digits": FEW_IMAGES, "cifar10_16px": FEW_IMAGES, "cifar100_16px": FEW_IMAGES}
 
 
 class ProbeRequest(NamedTuple):
