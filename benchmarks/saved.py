@@ -13,6 +13,7 @@ from ucl_jax.results.schema import RunResult
 # Study, which is a folder of RESULTS -> the command that makes it.
 COMMANDS = {
     "demo-digits": "bash benchmarks/demo_seeds.sh",
+    "demo-digits-two-threads": "bash benchmarks/demo_seeds.sh --jobs=1 --recipes=finetune,lump,multitask",
     "table1-digits": "python -m ucl_jax.reproduce table1 --benchmarks=digits --recipes=all",
     "table1-cifar10_16px": "bash benchmarks/cifar_16px.sh cifar10_16px",
     "table1-cifar100_16px": "bash benchmarks/cifar_16px.sh cifar100_16px --override=eval.tasks=seen",
