@@ -1,42 +1,48 @@
 """Measures the effect of every choice in which the paper's code, its text and the mathematics differ.
 
-python -m ucl_jax.reproduce table1 --recipes=all --save=benchmarks/results/table1-digits        # the default choices
-python -m benchmarks.fidelity      # the other choices; results go to benchmarks/results/fidelity-digits
-python -m benchmarks.tables        # puts them into docs/fidelity.md
+    python -m benchmarks.fidelity                             # on digits; it goes on where it was stopped
+    python -m benchmarks.fidelity --benchmark=cifar10_16px    # the choices that matter most, on real images
+    python -m benchmarks.tables                               # puts the results into docs/fidelity.md
 
-Runs are on digits, with 3 seeds.
+Each run of another choice is compared with the run of the default that has the same seed. Default runs come from
+benchmarks/results/table1-BENCHMARK, which a command in benchmarks/saved.py makes. Those that are not there are trained
+too. All results of this program go to benchmarks/results/fidelity-BENCHMARK.
 """
 
 import json
 import pathlib
 import sys
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-import numpy as np
-
+from benchmarks import saved
+from benchmarks.measure import RESULTS, ROOT
+from benchmarks.performance import MISSING
 from ucl_jax import cli
-from ucl_jax.errors import UsageError
+from ucl_jax.errors import UsageError, user_choice
 from ucl_jax.evaluation import accuracy_matrix
 from ucl_jax.files import write_atomically
 from ucl_jax.reproduce.jobs import make_slots
-from ucl_jax.reproduce.plan import PlannedRun, check, keep_results, make_plan, print_failures, print_plan, train
+from ucl_jax.reproduce.plan import (
+    Overrides,
+    PlannedRun,
+    check,
+    keep_results,
+    make_plan,
+    print_failures,
+    print_plan,
+    train,
+)
 from ucl_jax.results import compare
 from ucl_jax.results.load import load_results
-from ucl_jax.results.schema import RunResult
-from ucl_jax.results.tables import Table, make_frame, mean_and_deviation, render
+from ucl_jax.results.schema import ProbeName, RunResult
+from ucl_jax.results.tables import HIGH, LOW, Table, make_frame, mean_and_deviation, render, with_deviation
 
-ROOT = pathlib.Path(__file__).parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
-STUDY = "fidelity-digits"
-# The diverged.json of each run that diverged, by the name of its results file.
-DIVERGED = RESULTS / "fidelity-diverged.json"
-STUDENT = 4.30  # two-sided 95 % quantile of Student's t with two degrees of freedom, for three runs
 TINY_MEAN, TINY_STD = "(0.4802,0.4480,0.3975)", "(0.2770,0.2691,0.2821)"
 
 
 class Choice(NamedTuple):
-    """A choice that is not the default: a point of the ledger, and the run that measures it.
+    """A choice that is not the default: a point of the ledger, and the runs that measure it.
 
     point: the number of the point in docs/fidelity.md.
     recipe: the name of the recipe.
@@ -49,17 +55,52 @@ class Choice(NamedTuple):
     objective: str
     overrides: Mapping[str, str]
 
-    def name(self, seed: int) -> str:
-        """Returns the name of the results file of a seed, without suffix."""
-        key, value = next(iter(self.overrides.items()))
-        return (
-            f"{self.recipe}-{self.objective}-{key.partition('.')[2]}_{value}-seed{seed}".replace("(", "")
-            .replace(")", "")
-            .replace(",", "_")
-        )
+    @property
+    def setting(self) -> str:
+        """Returns the setting that names the choice, such as "method.alpha=0.4"."""
+        return "=".join(next(iter(self.overrides.items())))
+
+    @property
+    def default(self) -> str:
+        """Returns the name of the runs of the default, without the seed."""
+        return f"{self.recipe}-{self.objective}"
+
+    @property
+    def name(self) -> str:
+        """Returns the name of the runs of the other choice, without the seed."""
+        words = self.setting.partition(".")[2].translate(str.maketrans("=,", "__", "()"))
+        return f"{self.default}-{words}"
 
 
-CHOICES = (
+class Ledger(NamedTuple):
+    """The choices that are measured on a benchmark.
+
+    benchmark: the name of the benchmark.
+    seeds: how many are trained where the command line does not say.
+    choices: the choices, in the order of the table.
+    """
+
+    benchmark: str
+    seeds: int
+    choices: tuple[Choice, ...]
+
+    @property
+    def study(self) -> str:
+        """Returns the name of the folder with the results of the other choices, and of defaults trained for them."""
+        return f"fidelity-{self.benchmark}"
+
+    @property
+    def defaults(self) -> str:
+        """Returns the name of the study that has the results of the default choices."""
+        return f"table1-{self.benchmark}"
+
+    @property
+    def diverged(self) -> pathlib.Path:
+        """Returns the file with the diverged.json of each run that diverged, by the name of its results file."""
+        return RESULTS / f"{self.study}-diverged.json"
+
+
+DIGITS = (
     Choice("1", "lump", "supervised", {"eval.knn_k_rule": "tasks_seen"}),
     Choice("3", "lump", "barlow_twins", {"method.replay_pair": "fresh"}),
     Choice("4", "lump", "supervised", {"method.replay_from": "past_tasks"}),
@@ -89,89 +130,133 @@ CHOICES = (
     Choice("27", "der", "simsiam", {"method.alpha": "0.4"}),
     Choice("27", "si", "simsiam", {"method.c": "0.4"}),
 )
+# The points that matter most for a user's choice. Barlow Twins learns most of all objectives without labels here.
+CIFAR10 = (
+    Choice("1", "lump", "barlow_twins", {"eval.knn_k_rule": "tasks_seen"}),
+    Choice("3", "lump", "barlow_twins", {"method.replay_pair": "fresh"}),
+    Choice("4", "lump", "barlow_twins", {"method.replay_from": "past_tasks"}),
+    Choice("5", "lump", "barlow_twins", {"method.mix_per": "example"}),
+    Choice("8", "si", "barlow_twins", {"method.form": "path_integral"}),
+    Choice("8", "si", "barlow_twins", {"method.form": "submission"}),
+    Choice("8", "si", "barlow_twins", {"method.form": "overwrite"}),
+    Choice("9", "der", "barlow_twins", {"method.target": "output"}),
+    Choice("17", "finetune", "supervised", {"objective.projector": "True"}),
+    Choice("26", "finetune", "supervised", {"augment.crop": "padded"}),
+    Choice("27", "lump", "barlow_twins", {"method.alpha": "0.4"}),
+)
+# Benchmark -> its ledger.
+LEDGERS = {of.benchmark: of for of in (Ledger("digits", 3, DIGITS), Ledger("cifar10_16px", 5, CIFAR10))}
 
 
-def load(study: str, names: list[str]) -> list[RunResult]:
-    """Returns the results of a study that have one of the names; those that do not exist are left out."""
-    paths = [RESULTS / study / f"{name}.json" for name in names]
-    return [load_results(path) for path in paths if path.exists()]
+def planned(ledger: Ledger, seeds: int, only: str = "", overrides: Overrides = ()) -> list[PlannedRun]:
+    """Returns the runs of a ledger, in the order in which to train them: each default comes before its other choices.
+
+    Args:
+      ledger: the choices.
+      seeds: the seeds are 0 .. seeds - 1.
+      only: a part of the name of each choice that is wanted, which "-seedN" ends.
+      overrides: settings of every run.
+    """
+    others, all_studies = ROOT / "runs" / ledger.study, ROOT / "runs" / "reproduce" / ledger.benchmark
+    found: dict[str, PlannedRun] = {}
+    for seed in range(seeds):
+        for choice in ledger.choices:
+            if only not in f"{choice.name}-seed{seed}":
+                continue
+            for root, stem, own in (
+                (all_studies, choice.default, ()),
+                (others, choice.name, tuple(choice.overrides.items())),
+            ):
+                name, of = f"{stem}-seed{seed}", (ledger.benchmark, choice.recipe, choice.objective, seed)
+                found.setdefault(name, PlannedRun(name, root / name, *of, (*own, *overrides)))
+    return list(found.values())
 
 
-def numbers(runs: list[RunResult]) -> dict[str, np.ndarray]:
-    """Returns probe -> [2, runs]: average accuracy (per cent) and forgetting (points) of each run."""
-    return {
-        probe: np.array(
-            [
-                [f(run.probes[probe].matrix) for run in runs]
-                for f in (accuracy_matrix.average_accuracy, accuracy_matrix.forgetting)
-            ]
-        )
-        for probe in ("knn_task", "knn_all")
-    }
+def load(name: str, *studies: str) -> dict[int, RunResult]:
+    """Returns the results of a name by seed; of two with one seed, that of the study which is named first."""
+    paths = [path for study in reversed(studies) for path in (RESULTS / study).glob(f"{name}-seed*.json")]
+    runs = {run.seed: run for run in map(load_results, paths)}
+    return dict(sorted(runs.items()))
 
 
-def table() -> str:
-    """Returns a Markdown table of all choices: the default, the other choice, and the mean difference of the two.
-
-    Differences are between runs of one seed. One is called hidden by the spread over seeds when its 95 % interval, by
-    Student's t, contains 0.
+def load_pairs(ledger: Ledger, choice: Choice) -> tuple[list[RunResult], list[RunResult]]:
+    """Returns the results of the default and those of the other choice, of the seeds that have both.
 
     Raises:
-      UsageError: two runs differ in more than the choice.
+      UsageError: two of them differ in more than their seed and the choice.
     """
-    columns = ["point", "run", "other choice", "probe"]
-    columns += [
-        f"{which} {letter}{of}" for which in ("default", "other") for letter in "AF" for of in ("", " deviation")
-    ]
-    columns += ["difference of A", "hidden by the spread", "difference of F", "hidden by the spread"]
-    rows = []
-    for choice in CHOICES:
-        seeds = range(3)
-        before = load("table1-digits", [f"{choice.recipe}-{choice.objective}-seed{s}" for s in seeds])
-        after = load(STUDY, [choice.name(s) for s in seeds])
-        key, value = next(iter(choice.overrides.items()))
-        words = [choice.point, f"{choice.recipe}, {choice.objective}", f"`{key}={value}`"]
-        if not len(before) == len(after) == len(seeds):
-            rows.append([*words, _missing(choice), *[None] * (len(columns) - 4)])
+    defaults, others = load(choice.default, ledger.defaults, ledger.study), load(choice.name, ledger.study)
+    seeds = [seed for seed in defaults if seed in others]
+    before, after = [defaults[seed] for seed in seeds], [others[seed] for seed in seeds]
+    try:
+        compare.require_same_config(before + after, choice.overrides.keys())
+    except ValueError as error:
+        raise UsageError(f"{RESULTS}: {error}; train these runs again") from error
+    return before, after
+
+
+def table(ledger: Ledger) -> str:
+    """Returns a Markdown table of a ledger: the default, the other choice, and the mean difference of the two.
+
+    Differences are between runs of one seed, and n is the number of seeds that have both. One is called hidden by the
+    spread over seeds when its 95 % interval, by Student's t, contains 0. Lines below the table name the runs that
+    diverged, and say where the numbers come from. Where there is no number, MISSING is returned.
+
+    Raises:
+      UsageError: two runs differ in more than their seed and the choice.
+    """
+    words = ["point", "run", "other choice", "n", "probe"]
+    spreads = with_deviation(*(f"{which} {letter}" for which in ("default", "other") for letter in "AF"))
+    titles = ["difference of A", "difference of F"]
+    differences = [name for title in titles for name in (title, title + LOW, title + HIGH, "hidden by the spread")]
+    rows: list[list[Any]] = []
+    used: dict[tuple[str, int], RunResult] = {}
+    for choice in ledger.choices:
+        before, after = load_pairs(ledger, choice)
+        used |= {(choice.default, run.seed): run for run in before} | {(choice.name, run.seed): run for run in after}
+        n = f"{len(before)}" if len(before) >= ledger.seeds else f"{len(before)} of {ledger.seeds}"
+        about = [choice.point, f"{choice.recipe}, {choice.objective}", f"`{choice.setting}`", n]
+        if not before:
+            rows.append([*about, "-", *[None] * (len(spreads) + len(differences))])
             continue
-        try:
-            compare.require_same_config(before + after, choice.overrides.keys())
-        except ValueError as error:
-            raise UsageError(f"{RESULTS}: {error}; train these runs again") from error
-        defaults, others = numbers(before), numbers(after)
-        for probe, title in (("knn_task", "task"), ("knn_all", "all")):
-            one, other = defaults[probe], others[probe]
-            spreads = [x for values in (*one, *other) for x in mean_and_deviation(values.tolist())]
-            differences = [x for values in other - one for x in (float(values.mean()), _is_hidden(values))]
-            rows.append([*(words if title == "task" else [""] * 3), title, *spreads, *differences])
-    formats = {name: "+.2f" for name in columns if name.startswith("difference")}
-    return render(Table("", make_frame(columns, rows), words=4, formats=formats), "markdown")
+        rows.append([*about, "task", *_compared(before, after, "knn_task")])
+        rows.append([*[""] * len(about), "all", *_compared(before, after, "knn_all")])
+    if not used:
+        return MISSING
+    frame = make_frame([*words, *spreads, *differences], rows)
+    made = render(Table("", frame, len(words), formats=dict.fromkeys(titles, "+.2f")), "markdown")
+    places = [f"`{name}` (task {at['task'] + 1}, step {at['step']})" for name, at in _diverged(ledger).items()]
+    lost = [f"Diverged: {', '.join(places)}."] if places else []
+    command = f"python -m benchmarks.fidelity --benchmark={ledger.benchmark}"
+    return "\n\n".join([made, *lost, saved.provenance(command, list(used.values()))])
 
 
-def _diverged() -> dict[str, dict[str, int]]:
+def _compared(before: Sequence[RunResult], after: Sequence[RunResult], probe: ProbeName) -> list[Any]:
+    """Returns the numbers of a row of `table`, from runs that are in the order of the same seeds."""
+    definition = compare.forgetting_definition([*before, *after])
+    defaults, others = (compare.scores(runs, probe, definition) for runs in (before, after))
+    cells: list[Any] = [x for values in (*defaults, *others) for x in mean_and_deviation(values)]
+    for one, other in zip(defaults, others):
+        found = compare.paired_difference(dict(enumerate(other)), dict(enumerate(one)))
+        hidden = None if found.low is None else found.low <= 0 <= found.high
+        cells += [found.mean, found.low, found.high, hidden]
+    return cells
+
+
+def _diverged(ledger: Ledger) -> dict[str, dict[str, int]]:
     """Reads which runs diverged, by the name of their results file, and where: the task, from 0, and the step."""
-    return json.loads(DIVERGED.read_text()) if DIVERGED.exists() else {}
-
-
-def _missing(choice: Choice) -> str:
-    """Says why a choice has no numbers."""
-    diverged = _diverged()
-    names = [choice.name(seed) for seed in range(3)]
-    if any(name not in diverged for name in names):
-        return "not measured"
-    places = (f"task {diverged[name]['task'] + 1}, step {diverged[name]['step']}" for name in names)
-    return f"diverged, by seed: {'; '.join(places)}"
+    return json.loads(ledger.diverged.read_text()) if ledger.diverged.exists() else {}
 
 
 def forgetting_table() -> str:
-    """Returns a Markdown table of forgetting by each definition, from the same runs.
+    """Returns a Markdown table of forgetting by each definition, from the default runs on digits.
 
     The last column has what `max` gives within the task if a task is evaluated only once it was learned.
     """
     titles = [f"{title}, `{d}`" for title in ("task", "all") for d in accuracy_matrix.FORGETTING]
     rows = []
     for recipe, objective in (("finetune", "supervised"), ("finetune", "barlow_twins"), ("lump", "barlow_twins")):
-        runs = load("table1-digits", [f"{recipe}-{objective}-seed{seed}" for seed in range(3)])
+        runs = load(f"{recipe}-{objective}", LEDGERS["digits"].defaults).values()
         of_runs = [
             [accuracy_matrix.forgetting(run.probes[probe].matrix, d) for run in runs]
             for probe in ("knn_task", "knn_all")
@@ -187,39 +272,35 @@ def _seen_rows(matrix: list[list[float]]) -> list[list[float | None]]:
     return [[value if task <= row else None for task, value in enumerate(values)] for row, values in enumerate(matrix)]
 
 
-def _is_hidden(values: np.ndarray) -> bool:
-    """Tells whether the 95 % interval of the mean of three differences contains 0."""
-    return bool(abs(values.mean()) < STUDENT * values.std(ddof=1) / len(values) ** 0.5)
-
-
 @cli.returns_exit_code
 def main(argv: list[str]) -> int:
     """Trains the runs that are missing and keeps their results."""
     parser = cli.Parser(prog="python -m benchmarks.fidelity", description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=3, help="0 .. SEEDS-1")
+    parser.add_argument("--benchmark", default="digits", help=f"one of {', '.join(LEDGERS)}; default digits")
+    parser.add_argument("--seeds", type=int, help="0 .. SEEDS-1; default as many as the ledger has")
     parser.add_argument("--jobs", type=int, help="processes at a time; default one a GPU, else one a core")
-    parser.add_argument("--only", default="", help="runs whose name contains this")
+    parser.add_argument("--only", default="", help="choices whose name contains this")
     parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="for every run")
     parser.add_argument("--dry-run", action="store_true", help="only say what would run")
     given = parser.parse_args(argv)
-    runs, kept = ROOT / "runs" / STUDY, RESULTS / STUDY
-    for_all = [(key, value) for key, _, value in (pair.partition("=") for pair in given.override)]
-    wanted = [
-        PlannedRun(name, runs / name, "digits", c.recipe, c.objective, seed, (*c.overrides.items(), *for_all))
-        for seed in range(given.seeds)
-        for c in CHOICES
-        if given.only in (name := c.name(seed))
-    ]
+    ledger = user_choice("benchmark", given.benchmark, LEDGERS)
+    kept, defaults = RESULTS / ledger.study, RESULTS / ledger.defaults
+    for_all = tuple((key, value) for key, _, value in (pair.partition("=") for pair in given.override))
+    runs = planned(ledger, ledger.seeds if given.seeds is None else given.seeds, given.only, for_all)
+    wanted = [run for run in runs if not (defaults / f"{run.name}.json").exists()]
     check(wanted)
-    plan, slots = make_plan(wanted, runs, kept), make_slots(given.jobs)
+    plan, slots = make_plan(wanted, ROOT / "runs" / ledger.study, kept), make_slots(given.jobs)
     print_plan(plan, len(slots))
     if given.dry_run:
         return 0
     failed = train(plan, slots)
     keep_results(wanted, kept)
-    paths = {run.name: run.folder / "diverged.json" for run in wanted if run.path in failed}
-    if diverged := {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}:
-        write_atomically(DIVERGED, json.dumps(_diverged() | diverged, indent=1, sort_keys=True) + "\n")
+    before, tried = _diverged(ledger), {run.name for run in plan.missing}
+    paths = {run.name: run.folder / "diverged.json" for run in plan.missing if run.path in failed}
+    diverged = {name: at for name, at in before.items() if name not in tried}
+    diverged |= {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
+    if diverged != before:
+        write_atomically(ledger.diverged, json.dumps(diverged, indent=1, sort_keys=True) + "\n")
     print_failures(failed)
     return 1 if failed else 0
 

@@ -6,7 +6,8 @@ A study is made by its command in COMMANDS. With `--save=benchmarks/results/STUD
 import collections
 from collections.abc import Iterable, Sequence
 
-from benchmarks.fidelity import RESULTS
+from benchmarks.measure import RESULTS
+from ucl_jax.results import compare
 from ucl_jax.results.load import load_results
 from ucl_jax.results.schema import RunResult
 
@@ -28,13 +29,13 @@ def load(study: str) -> list[RunResult]:
     return [load_results(path) for path in sorted((RESULTS / study).glob("*.json"))]
 
 
-def provenance(study: str, runs: Sequence[RunResult]) -> str:
-    """Returns a line about some results of a study, at least one.
+def provenance(command: str, runs: Sequence[RunResult]) -> str:
+    """Returns a line about some results that a command made, at least one.
 
-    It has the study's command, the numbers of runs and of seeds, the time of all runs together, and the devices,
-    versions and commits, of which the most frequent come first.
+    It has the command, the numbers of runs and of seeds, the time of all runs together, and the devices, versions and
+    commits, of which the most frequent come first. Runs that differ in their seed alone count as one n.
     """
-    seeds = sorted(collections.Counter((run.objective, run.recipe) for run in runs).values())
+    seeds = sorted(len(group.runs) for group in compare.groups_of(runs))
     n = f"{seeds[0]}" if seeds[0] == seeds[-1] else f"{seeds[0]} to {seeds[-1]}"
     hours = sum(run.seconds for run in runs) / 3600
     where = [" and ".join(_distinct(run.device for run in runs))]
@@ -42,7 +43,7 @@ def provenance(study: str, runs: Sequence[RunResult]) -> str:
         where.append(f"{title} {' and '.join(_distinct(run.versions.get(name, 'unknown') for run in runs))}")
     commits = _distinct(_commit(run) for run in runs)
     where.append(f"commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}")
-    return f"`{COMMANDS[study]}`; runs: {len(runs)}, n = {n}, {hours:.1f} hours in all; {', '.join(where)}."
+    return f"`{command}`; runs: {len(runs)}, n = {n}, {hours:.1f} hours in all; {', '.join(where)}."
 
 
 def _commit(run: RunResult) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from benchmarks import beside, claims, fidelity, imports, performance, saved
-from benchmarks.fidelity import RESULTS, ROOT
+from benchmarks.measure import RESULTS, ROOT
 from ucl_jax import recipes
 from ucl_jax.cli import Parser, returns_exit_code
 from ucl_jax.data.benchmarks import BENCHMARKS
@@ -105,7 +105,7 @@ def of_study(
         made = make(runs) if runs else None
         if made is None or made.frame.empty:
             return performance.MISSING
-        return f"{render(made, 'markdown')}\n\n{saved.provenance(study, runs)}"
+        return f"{render(made, 'markdown')}\n\n{saved.provenance(saved.COMMANDS[study], runs)}"
 
     return table
 
@@ -166,7 +166,7 @@ def claims_table() -> str:
     """Returns the table of the paper's claims, with a line for each study that says where its numbers come from."""
     studies = {f"table1-{benchmark}": benchmark for benchmark in claims.BENCHMARKS}
     runs = {study: ordered(study) for study in studies}
-    told = [saved.provenance(study, members) for study, members in runs.items() if members]
+    told = [saved.provenance(saved.COMMANDS[study], members) for study, members in runs.items() if members]
     table = claims.table({benchmark: runs[study] for study, benchmark in studies.items()})
     return "\n\n".join([render(table, "markdown"), *told]) if told else performance.MISSING
 
@@ -222,7 +222,7 @@ TABLES: dict[str, Callable[[], str]] = {
         "table1-cifar100_16px", summary, lambda run: run.recipe in SUMMARY and run.objective in SUMMARY_OBJECTIVES
     ),
     "claims": claims_table,
-    "fidelity": fidelity.table,
+    **{ledger.study: functools.partial(fidelity.table, ledger) for ledger in fidelity.LEDGERS.values()},
     "forgetting": fidelity.forgetting_table,
     "methods": methods,
     "tiny-imagenet-tasks": tiny_imagenet_tasks,

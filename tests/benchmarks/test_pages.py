@@ -7,12 +7,11 @@ import subprocess
 
 import pytest
 
-from benchmarks import fidelity, measure, performance, profile_step, saved, tables
-from tests import pretended
+from benchmarks import measure, performance, profile_step, saved, tables
 from ucl_jax import recipes
-from ucl_jax.reproduce import jobs, studies
+from ucl_jax.reproduce import studies
 
-ROOT = pathlib.Path(fidelity.__file__).parent.parent
+ROOT = pathlib.Path(tables.__file__).parent.parent
 PAPER = [("supervised", 7), ("simsiam", 6), ("barlow_twins", 6)]  # the number of rows in Table 1
 
 
@@ -139,48 +138,6 @@ def test_bad_input_of_the_profile_ends_with_one_line_and_exit_code_2(tmp_path, c
 def test_scripts_are_bash():
     for script in (ROOT / "benchmarks").glob("*.sh"):
         subprocess.run(["bash", "-n", script], check=True)
-
-
-def test_fidelity_names_are_different_and_its_recipes_exist():
-    names = [choice.name(seed) for choice in fidelity.CHOICES for seed in range(3)]
-    assert len(set(names)) == len(names)
-    for choice in fidelity.CHOICES:
-        assert choice.recipe in studies.ROWS[choice.objective] + studies.EXTRA_ROWS[choice.objective]
-
-
-def test_the_other_choices_run_and_are_kept(tmp_path, monkeypatch, capsys):
-    """Checks that processes run the other choices, which only pretend to train, and that results are kept."""
-    (tmp_path / "launch.py").write_text(pretended.LAUNCH)
-    monkeypatch.setattr(jobs, "LAUNCH", tmp_path / "launch.py")
-    monkeypatch.setattr(fidelity, "ROOT", tmp_path)
-    monkeypatch.setattr(fidelity, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(fidelity, "DIVERGED", tmp_path / "results/diverged.json")
-    chosen = ({"method.target": "output"}, {"method.replay_from": "buffer"}, {"method.replay_view": "strong"})
-    some = [choice for choice in fidelity.CHOICES if choice.overrides in chosen]
-    monkeypatch.setattr(fidelity, "CHOICES", some)
-    arguments = ["--seeds=2", "--jobs=2", "--override=train.weight_decay=0.25"]
-    assert fidelity.main([*arguments, "--dry-run"]) == 0
-    assert "6 runs: 0 finished, 6 to run" in capsys.readouterr().out
-    assert fidelity.main(arguments) == 1
-    assert "failed: digits/er-supervised-replay_view_strong-seed0: error: no luck with er" in capsys.readouterr().out
-    diverged = json.loads((tmp_path / "results/diverged.json").read_text())
-    names = [f"er-supervised-replay_view_strong-seed{seed}" for seed in (0, 1)]
-    assert diverged == {name: {"task": 1, "step": 7 + seed} for seed, name in enumerate(names)}
-    kept = sorted(path.stem for path in (tmp_path / "results/fidelity-digits").iterdir())
-    names = ("agem-supervised-replay_from_buffer", "der-barlow_twins-target_output")
-    assert kept == [f"{name}-seed{seed}" for name in names for seed in (0, 1)]
-    command = (tmp_path / "runs/fidelity-digits/der-barlow_twins-target_output-seed1/output.txt").read_text()
-    flags = "--config.seed=1 --config.method.target=output --config.train.weight_decay=0.25"
-    assert f"--config=configs/der.py:digits,barlow_twins {flags} " in command
-    assert fidelity.main([*arguments, "--only=der"]) == 0
-    assert "2 runs: 2 finished, 0 to run" in capsys.readouterr().out
-
-
-def test_bad_input_of_fidelity_ends_with_one_line_and_exit_code_2(capsys):
-    assert fidelity.main(["--sedes=2"]) == 2
-    error = capsys.readouterr().err
-    assert "--sedes=2" in error
-    assert error.count("\n") == 1
 
 
 def test_the_readme_shows_a_method_as_it_is():

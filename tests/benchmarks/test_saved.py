@@ -6,14 +6,14 @@ import subprocess
 import numpy as np
 import pytest
 
-from benchmarks import performance, saved, tables
+from benchmarks import fidelity, performance, saved, tables
 from tests import run_results
 from ucl_jax.reproduce import __main__ as reproduce
 from ucl_jax.reproduce import studies
 from ucl_jax.reproduce.plan import saved_results
 
 ROOT = pathlib.Path(saved.__file__).parent.parent
-DEMO = "demo-digits"
+COMMAND = "python -m ucl_jax.reproduce"
 
 
 def calls(command):
@@ -40,20 +40,20 @@ def test_saved_results_are_those_of_their_command(study):
 
 
 def test_every_folder_of_results_has_its_command():
-    assert {path.name for path in saved.RESULTS.iterdir() if path.is_dir()} <= {*saved.COMMANDS, "fidelity-digits"}
+    known = {*saved.COMMANDS, *(ledger.study for ledger in fidelity.LEDGERS.values())}
+    assert {path.name for path in saved.RESULTS.iterdir() if path.is_dir()} <= known
 
 
 def test_the_line_below_a_table_is_read_from_the_results():
     facts = {"device": "a machine", "versions": {"python": "3.11.7", "jax": "0.10.2"}, "commit": 40 * "a"}
     runs = [run_results.result(seed=seed, seconds=1800.0, **facts) for seed in range(3)]
-    told = saved.provenance(DEMO, runs)
+    told = saved.provenance(COMMAND, runs)
     assert told == (
-        f"`{saved.COMMANDS[DEMO]}`; runs: 3, n = 3, 1.5 hours in all; a machine, Python 3.11.7, JAX 0.10.2, "
-        "commit aaaaaaaaaa."
+        f"`{COMMAND}`; runs: 3, n = 3, 1.5 hours in all; a machine, Python 3.11.7, JAX 0.10.2, commit aaaaaaaaaa."
     )
     other = facts | {"device": "another", "commit": "0123456789abcdef+changes", "versions": {"python": "3.12.3"}}
     runs += [run_results.result("finetune", seed=seed, seconds=900.0, **other) for seed in range(2)]
-    assert saved.provenance(DEMO, runs).split("; ", 1)[1] == (
+    assert saved.provenance(COMMAND, runs).split("; ", 1)[1] == (
         "runs: 5, n = 2 to 3, 2.0 hours in all; a machine and another, Python 3.11.7 and 3.12.3, "
         "JAX 0.10.2 and unknown, commits aaaaaaaaaa, 0123456789 with changes."
     )
