@@ -21,8 +21,9 @@ $(VENV)/ready-to-test: $(VENV)/ready
 	$(INSTALL) '.[test]'
 	touch $@
 
-# LUMP beside finetune and joint training on the embedded digits. Barlow Twins learns most there; trained longer and at
-# a lower rate than the recipe's default, LUMP is above finetune with every seed (benchmarks/demo_seeds.sh).
+# LUMP beside finetune and joint training on the embedded digits. Barlow Twins learns most there. With more epochs and a
+# lower rate than the recipe has, LUMP ends above finetune with each of ten seeds; benchmarks/demo_seeds.sh repeats them
+# and has the same settings.
 DEMO = digits,barlow_twins --config.train.epochs=100 --config.train.learning_rate=0.06
 demo: $(VENV)/ready
 	rm -rf runs/demo

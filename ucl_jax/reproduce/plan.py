@@ -26,7 +26,8 @@ from ucl_jax.settings import flatten
 if TYPE_CHECKING:
     from ucl_jax.results.schema import RunResult
 
-# Benchmark -> seconds of a run, used until a first run is finished: the mean over Table 1 on one core of an AMD EPYC.
+# Benchmark -> seconds of a run on one core of an AMD EPYC, used until a first run is finished. That of the digits is
+# the mean over Table 1. Those at 16 pixels are rounded up from runs of finetune and LUMP; other methods take longer.
 MEASURED = {"digits": 90.0, "cifar10_16px": 600.0, "cifar100_16px": 700.0}
 Overrides = tuple[tuple[str, str], ...]  # pairs of key and value; a tuple, so that a planned run can be a key of a dict
 
