@@ -2,6 +2,8 @@
 
 python launch.py --config=configs/lump.py[:benchmark[,objective]] [--workdir=DIR] [--config.KEY=VALUE]
 
+With --distributed it works with the other processes that were given the same command, on this machine or on others.
+
 With --print_config it only prints every key of the config with its value. With --print_config and --diff=RECIPE it
 prints the keys in which the two recipes differ.
 """
@@ -26,6 +28,16 @@ DIFF = flags.DEFINE_string(
     None,
     "With --print_config: a recipe, without overrides; print only the keys in which --config differs from it.",
 )
+DISTRIBUTED = flags.DEFINE_boolean("distributed", False, "Work with other processes; see docs/clusters.md.")
+COORDINATOR = flags.DEFINE_string(
+    "coordinator_address", None, "With --distributed: HOST:PORT of process 0; default: as the cluster says."
+)
+NUM_PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "With --distributed: the number of processes; default: as the cluster says."
+)
+PROCESS_ID = flags.DEFINE_integer(
+    "process_id", None, "With --distributed: the number of this process, from 0; default: as the cluster says."
+)
 
 
 def main(argv: list[str]) -> None:
@@ -41,10 +53,12 @@ def main(argv: list[str]) -> None:
         lines = recipes.config_lines(CONFIG.value) if other is None else recipes.difference_lines(CONFIG.value, other)
         print("\n".join(lines))
         return
+    for flag in (COORDINATOR, NUM_PROCESSES, PROCESS_ID):
+        require(DISTRIBUTED.value or flag.value is None, f"--{flag.name} does nothing alone; give --distributed beside it")
     logging.set_verbosity(logging.WARNING)
     logging.get_absl_logger().setLevel("CRITICAL")  # Orbax logs each step of a save, and errors that it also raises
     from ucl_jax.results import compare, tables  # imported late, because --help and --print_config must be quick
-    from ucl_jax.training import run
+    from ucl_jax.training import processes, run
     from ucl_jax.training.provenance import Origin
     from ucl_jax.training.run_folder import default_workdir
 
@@ -53,7 +67,12 @@ def main(argv: list[str]) -> None:
     default = default_workdir(config.recipe, config.benchmark.name, config.objective.name, config.seed)
     workdir = pathlib.Path(WORKDIR.value or default)
     argument, overrides = recipes.origin(sys.argv, config)
-    results = run.run(config, workdir, Origin(shlex.join(["python", *sys.argv]), argument, overrides))
+    if DISTRIBUTED.value:
+        processes.start(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+    with processes.together():
+        results = run.run(config, workdir, Origin(shlex.join(["python", *sys.argv]), argument, overrides))
+    if results is None:  # process 0 has them
+        return
     print(tables.render(tables.every_run([results], compare.forgetting_definition([results]))))
     print(f"results: {workdir}/results.json, plots: {workdir}/plots")
 

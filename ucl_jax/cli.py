@@ -141,6 +141,10 @@ class StopRequest:
         for signum, handler in self._before.items():
             signal.signal(signum, handler)
 
+    def poll(self) -> int | None:
+        """Returns the number of the signal that came, or None. A run asks once after every step and evaluation."""
+        return self.signum
+
     def _request(self, signum, frame):
         """Handles a signal: remembers it, and lets the next one act."""
         self.signum = signum

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from orbax.checkpoint.experimental import v1 as ocp
+import orbax.checkpoint as ocp
 
 from tests import tiny
 from ucl_jax.errors import UsageError
@@ -146,7 +146,7 @@ DAMAGES = {
     "no metadata": (lambda folder: (folder / "_CHECKPOINT_METADATA").unlink(), "_CHECKPOINT_METADATA is not"),
     "half the metadata": (cut("_CHECKPOINT_METADATA", 0.5), "_CHECKPOINT_METADATA is not as it was saved"),
     "empty metadata": (cut("_CHECKPOINT_METADATA", 0), "_CHECKPOINT_METADATA is not as it was saved"),
-    "no arrays": (lambda folder: shutil.rmtree(folder / "state"), "state/"),
+    "no arrays": (lambda folder: shutil.rmtree(folder / "d"), "d/"),
     "one file more": (lambda folder: (folder / "more").write_text(""), "more is not as it was saved"),
 }
 
@@ -207,7 +207,7 @@ def test_save_that_fails_is_told_at_the_next_and_leaves_the_last_good_one(folder
 def test_a_save_for_which_there_is_no_room_is_not_begun(folder, monkeypatch):
     usage = shutil.disk_usage(folder)._replace(free=2000)  # STATE has 3200 bytes
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    monkeypatch.setattr(ocp, "save", lambda *arguments, **settings: pytest.fail("Orbax was asked"))
+    monkeypatch.setattr(ocp.Checkpointer, "save", lambda *arguments, **settings: pytest.fail("Orbax was asked"))
     message = r"cannot save .*checkpoints/3: No space left on device; what was saved before is kept"
     with pytest.raises(UsageError, match=message), Checkpoints(folder, keep=2) as checkpoints:
         checkpoints.save(3, STATE, {"n": 3})

@@ -1,4 +1,4 @@
-"""Saves and loads checkpoints, and networks for probes. Each is a folder of Orbax (v1 API).
+"""Saves and loads checkpoints, and networks for probes. Each is a folder of Orbax.
 
 A folder is written under a hidden name. It is renamed to its number once all of it is on the disk. So a folder whose
 name is a number is complete, whatever killed the process. Its file SHA256SUMS has the hash of each other file. The
@@ -17,8 +17,9 @@ import warnings
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
-from orbax.checkpoint.experimental import v1 as ocp
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint.experimental import v1
 
 from ucl_jax.errors import UsageError
 from ucl_jax.files import SAVED_IS_KEPT, write_atomically
@@ -28,8 +29,8 @@ SUMS = "SHA256SUMS"
 NUMBER = re.compile("0|[1-9][0-9]*")
 # What Orbax writes about an array, beside its content.
 BYTES_AN_ARRAY = 1024
-# Otherwise Orbax's threads wait for folders that another thread failed to make.
-ORBAX = ocp.options.AsyncOptions(create_directories_asynchronously=False)
+# Of several processes, process 0 alone saves and loads. Orbax must not wait for the others.
+PROCESS_0 = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}, barrier_sync_key_prefix="0")
 
 
 class Damaged(Exception):
@@ -100,8 +101,11 @@ def _write(path: pathlib.Path, tree: PyTree, progress: dict | None = None) -> No
         if shutil.disk_usage(path.parent).free < room(tree):
             # Checked first, because Orbax's threads may print tracebacks when the disk becomes full.
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        with ocp.Context(async_options=ORBAX):
-            ocp.save(new.absolute(), tree, custom_metadata=progress)
+        # Not by the v1 API: its `save` waits for all processes, whatever its options say. It reads what this writes.
+        handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=PROCESS_0)
+        with ocp.Checkpointer(handler, multiprocessing_options=PROCESS_0) as checkpointer:
+            arrays = ocp.args.PyTreeSave(jax.tree.map(np.asarray, tree))
+            checkpointer.save(new.absolute(), args=arrays, custom_metadata=progress)
         for each in (*_files(new), *(folder for folder in new.rglob("*") if folder.is_dir())):
             _to_disk(each)
         write_atomically(new / SUMS, _sums(new))
@@ -143,7 +147,11 @@ def _read(path: pathlib.Path, like: PyTree) -> tuple[PyTree, dict]:
         names = sorted({line.partition("  ")[2] for line in differing} - {""}) or [SUMS]
         raise Damaged(f"{names[0]} is not as it was saved")
     try:
-        return ocp.load(path.absolute(), like), ocp.metadata(path.absolute()).custom_metadata or {}
+        context = v1.Context()
+        context.multiprocessing.active_processes = PROCESS_0.active_processes
+        context.multiprocessing.barrier_sync_key_prefix = PROCESS_0.barrier_sync_key_prefix
+        with context:
+            return v1.load(path.absolute(), like), v1.metadata(path.absolute()).custom_metadata or {}
     except Exception as error:  # Orbax raises many types when it cannot read
         raise Damaged(f"it cannot be read ({type(error).__name__})") from error
 
@@ -190,7 +198,7 @@ class Checkpoints:
           UsageError: the checkpoint before this one could not be saved.
         """
         self.wait()
-        copied = jax.block_until_ready(jax.tree.map(jnp.copy, state))
+        copied = jax.tree.map(np.array, state)
         self._saving = self._thread.submit(self._save, step, copied, progress)
 
     def _save(self, step: int, state: TrainState, progress: dict) -> None:

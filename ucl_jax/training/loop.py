@@ -12,7 +12,7 @@ from ucl_jax.errors import check_argument
 from ucl_jax.evaluation import evaluators
 from ucl_jax.settings import INT32_MAX
 from ucl_jax.training.build import Experiment, Phase
-from ucl_jax.training.parallel import Parallel
+from ucl_jax.training.parallel import Parallel, local
 from ucl_jax.types import Array, Batch, Clock, Span, TrainedParams, TrainState, Variables
 
 MatrixRows = dict[str, evaluators.MatrixRow]
@@ -137,20 +137,23 @@ def train(
     tasks = len(stream.train_sizes)
     features: list[dict[int, evaluators.TaskFeatures] | None] = [None] * stream.num_tasks
     evaluated_at = None
-    key = jax.device_put(experiment.key, compiled[0].sharding)  # placed once, so that no step waits for it
+    replicate = compiled[0].replicate
+    key = replicate(experiment.key)  # placed once, so that no step waits for it
     for task in range(tasks_learned, tasks):
         phase = experiment.phase_index(task)
         start, steps = schedule.starts[task], schedule.starts[task + 1] - schedule.starts[task]
-        span = Span(*jax.device_put(tuple(map(np.int32, (task, start, steps))), compiled[0].sharding))
+        span = replicate(Span(*map(np.int32, (task, start, steps))))
         if step == start:
             # Numbers of the host: nothing is compiled where nothing is to be done.
             numbers: list[Any] = [np.int32(number) for number in (step, task, 0, steps)]
-            state = begin_task(experiment.phases[phase], state, Clock(*numbers))
+            state = replicate(begin_task(experiment.phases[phase], local(state), Clock(*numbers)))
         image, label = stream.training(task)
         if task + 1 < tasks:
             stream.prefetch(task + 1)
+        rows = compiled[phase].rows(schedule.batch_sizes[task])
         for epoch, first, index in _batches(experiment.seed, task, schedule, step, len(label)):
-            state, metrics = compiled[phase].train_step(state, Batch(image[index], label[index], first), key, span)
+            batch = Batch(image[index[rows]], label[index[rows]], first[rows])
+            state, metrics = compiled[phase].train_step(state, batch, key, span)
             step += 1
             yield StepDone(step, task, epoch, state, metrics)
 
@@ -163,9 +166,9 @@ def train(
                 features[i] = task_features(
                     experiment, compiled, stream, state.network, i, task + 1, evaluation.batch_size
                 )
-        rows = probe(evaluation.knn, experiment, features, task + 1, seen, stream.classes)
-        state = end_task(experiment.phases[phase], state)
-        yield TaskDone(step, task, state, rows)
+        accuracies = probe(evaluation.knn, experiment, features, task + 1, seen, stream.classes)
+        state = replicate(end_task(experiment.phases[phase], local(state)))
+        yield TaskDone(step, task, state, accuracies)
 
 
 def begin_task(phase: Phase, state: TrainState, clock: Clock) -> TrainState:

@@ -1,6 +1,6 @@
 """Compiles functions for one device or many. No other module chooses devices or places arrays on them.
 
-It uses pmap, whose axis is named AXIS.
+Functions are mapped over an axis named AXIS: by pmap in one process, and by shard_map over the devices of several.
 """
 
 import functools
@@ -18,7 +18,7 @@ from ucl_jax import collectives
 from ucl_jax.errors import check_argument
 from ucl_jax.objectives import Readout
 from ucl_jax.training.step import TrainStep
-from ucl_jax.types import Array, Batch, Span, TrainState, Variables
+from ucl_jax.types import Array, Batch, PyTree, Span, TrainState, Variables
 
 AXIS = "devices"
 # YNNPACK is fast for reductions but slow for convolutions. With convolutions left to Eigen, forward and backward passes
@@ -30,23 +30,33 @@ PROGRAM_BYTES = 50_000_000  # what is compiled for a run takes less
 class Parallel(NamedTuple):
     """Holds the compiled functions of a phase. Every device has the same state; batches are split over the devices.
 
-    train_step: state, host Batch [B, ...], key, span -> state, metrics. The memory of the given state is reused
-      (donation). Only the batch moves to the devices if state, key and span are placed as `sharding` says.
+    train_step: state, host Batch [b, ...], key, span -> state, metrics. The batch is the part of the global batch that
+      `rows` gives, all of it in one process. The memory of the given state is reused (donation). Only the batch moves
+      to the devices if state, key and span were placed by `replicate`.
     lower: the same arguments, or their shapes -> the lowered step before it is compiled, for measurements and tests.
     features: a network, host images uint8 [N, H, W, C] -> Readout with leaves [N, ...]. N must be a multiple of the
-      number of devices.
+      number of devices. Every process gives all images.
+    rows: the number of examples in a global batch -> the slice of them that the devices of this process take.
+    replicate: a tree that is the same in every process -> the same tree, on every device.
     sharding: that of all arrays that are the same on every device.
     """
 
     train_step: TrainStep
     lower: Callable[[TrainState, Batch, Array, Span], jax.stages.Lowered]
     features: Callable[[Variables, np.ndarray], Readout]
+    rows: Callable[[int], slice]
+    replicate: Callable[[Any], Any]
     sharding: NamedSharding
 
 
-def compile_phases(phases: Sequence, devices: list[jax.Device]) -> list[Parallel]:
+def compile_phases(phases: Sequence, devices: list[jax.Device], mapping: str = "auto") -> list[Parallel]:
     """Makes the compiled functions of each phase of an experiment, see `parallelise`."""
-    return [parallelise(phase.train_step, phase.objective.features, devices) for phase in phases]
+    return [parallelise(phase.train_step, phase.objective.features, devices, mapping) for phase in phases]
+
+
+def local(tree: PyTree) -> PyTree:
+    """Returns replicated arrays as arrays of one device of this process. Nothing is copied."""
+    return jax.tree.map(lambda x: x.addressable_data(0), tree)
 
 
 def keep_compiled(folder: str, warn: Callable[[str], object]) -> None:
@@ -76,27 +86,48 @@ def keep_compiled(folder: str, warn: Callable[[str], object]) -> None:
 
 
 def choose_devices(devices: int, batch_size: int) -> list[jax.Device]:
-    """Returns the first local devices.
+    """Returns the first devices of this process, or all devices of several processes, those of one beside each other.
 
     Args:
       devices: their number; 0 takes all.
       batch_size: the images in a batch, which will be split over them.
 
     Raises:
-      ValueError: there are fewer devices, or `batch_size` is not a multiple of their number.
+      ValueError: there are fewer devices, or several processes are to use some only, or `batch_size` is not a multiple
+        of their number.
     """
-    available = jax.local_devices()
+    available = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    several = jax.process_count() > 1
     check_argument(
         0 <= devices <= len(available),
-        f"devices is {devices}, but this machine has {len(available)}; 0 takes all",
+        f"devices is {devices}, but {'the processes together have' if several else 'this machine has'} "
+        f"{len(available)}; 0 takes all",
+    )
+    check_argument(
+        not several or devices in (0, len(available)),
+        f"devices is {devices}, but several processes use all their {len(available)} devices; give 0",
     )
     chosen = available[: devices or len(available)]
     check_argument(
         batch_size % len(chosen) == 0,
         f"batch_size is {batch_size}, which does not divide by the {len(chosen)} devices; "
-        f"take a multiple of {len(chosen)}, or set devices to a number that divides it",
+        f"take a multiple of {len(chosen)}"
+        + ("" if several else ", or set devices to a number that divides it"),
     )
     return chosen
+
+
+def choose_mapping(mapping: str) -> str:
+    """Returns how functions are mapped over devices, "pmap" or "shard_map"; "auto" takes pmap in one process.
+
+    Raises:
+      ValueError: pmap is asked for in several processes.
+    """
+    several = jax.process_count() > 1
+    check_argument(
+        not (several and mapping == "pmap"), "mapping is 'pmap', which works in one process; give 'shard_map' or 'auto'"
+    )
+    return ("shard_map" if several else "pmap") if mapping == "auto" else mapping
 
 
 def compiler_options(platform: str) -> dict[str, Any]:
@@ -116,47 +147,93 @@ def _xla_knows(name: str, value: Any) -> bool:
     return True
 
 
-def _compile(function: Callable, in_axes, out_axes, devices: list[jax.Device], donate: tuple[int, ...]) -> Any:
-    """Returns a jit of a pmap of `function`. Unlike pmap, jit takes compiler options and dispatches in C++."""
-    mapped = jax.pmap(
-        function, axis_name=AXIS, in_axes=in_axes, out_axes=out_axes, donate_argnums=donate, devices=devices
-    )
+def _compile(
+    function: Callable, is_split: Sequence[bool], mesh: Mesh, mapping: str, donate: tuple[int, ...] = ()
+) -> Any:
+    """Returns a jit of `function`, mapped over the devices of a mesh; its results are the same on every device.
 
-    @functools.wraps(function)  # not `mapped`: its `lower` would give a program without the options
+    Unlike pmap, jit takes compiler options and dispatches in C++.
+
+    Args:
+      function: to be mapped over AXIS.
+      is_split: for each argument, whether it is split over the devices.
+      mesh: the devices.
+      mapping: "pmap" or "shard_map". pmap takes arguments whose first axis is that of the devices.
+      donate: the arguments whose memory may be reused.
+    """
+    devices = mesh.devices.flatten().tolist()
+    if mapping == "pmap":
+        in_axes = tuple(0 if split else None for split in is_split)
+        mapped = jax.pmap(
+            function, axis_name=AXIS, in_axes=in_axes, out_axes=None, donate_argnums=donate, devices=devices
+        )
+    else:
+        specs = tuple(PartitionSpec(AXIS) if split else PartitionSpec() for split in is_split)
+        mapped = jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(), check_vma=False)
+
+    @functools.wraps(function)  # not `mapped`: the `lower` of pmap would give a program without the options
     def call(*arguments):
         return mapped(*arguments)
 
     return jax.jit(call, donate_argnums=donate, compiler_options=compiler_options(devices[0].platform))
 
 
-def parallelise(train_step: Callable, features: Callable, devices: list[jax.Device]) -> Parallel:
+def parallelise(
+    train_step: Callable, features: Callable, devices: list[jax.Device], mapping: str = "auto"
+) -> Parallel:
     """Makes the compiled functions of a phase. One device takes the same path as many.
 
     Args:
       train_step: made with axis_name=AXIS.
       features: `Objective.features`.
-      devices: over which batches are split.
+      devices: over which batches are split, those of each process beside each other.
+      mapping: see `choose_mapping`.
+
+    Raises:
+      ValueError: see `choose_mapping`.
     """
-    count = len(devices)
-    step = _compile(train_step, (None, 0, None, None), (None, None), devices, donate=(0,))
+    mapping, count = choose_mapping(mapping), len(devices)
+    mesh = Mesh(np.array(devices), (AXIS,))
+    everywhere, over_devices = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(AXIS))
+    ours = [place for place, device in enumerate(devices) if device.process_index == jax.process_index()]
+    step = _compile(train_step, (False, True, False, False), mesh, mapping, donate=(0,))
 
     def gathered_features(network, images):
         return collectives.gather(features(network, images), AXIS)
 
-    extract = _compile(gathered_features, (None, 0), None, devices, donate=())
+    extract = _compile(gathered_features, (False, True), mesh, mapping)
 
     def split(tree):
+        if mapping == "shard_map":
+            return tree
         return jax.tree.map(lambda x: x.reshape(count, x.shape[0] // count, *x.shape[1:]), tree)
 
-    mesh = Mesh(np.array(devices), (AXIS,))
-
     def place(tree):
-        return jax.device_put(split(tree), NamedSharding(mesh, PartitionSpec(AXIS)))
+        if len(ours) == count:
+            return jax.device_put(split(tree), over_devices)
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(over_devices, x), tree)
+
+    def rows(size):
+        return slice(ours[0] * size // count, (ours[-1] + 1) * size // count)
+
+    def replicate(tree):
+        if len(ours) == count:
+            return jax.device_put(tree, everywhere)
+        # Each process places its own copy; device_put would compare those of all processes.
+        places = [devices[place] for place in ours]
+        return jax.tree.map(
+            lambda x: jax.make_array_from_single_device_arrays(
+                x.shape, everywhere, [jax.device_put(x, place) for place in places]
+            ),
+            tree,
+        )
 
     return Parallel(
         train_step=lambda state, batch, key, span: step(state, place(batch), key, span),
         lower=lambda state, batch, key, span: step.lower(state, jax.eval_shape(split, batch), key, span),
-        features=lambda network, images: extract(network, place(images)),
+        features=lambda network, images: extract(network, place(images[rows(len(images))])),
+        rows=rows,
+        replicate=replicate,
         # The step returns states placed so. If the first one is too, there is one program, and its memory is reused.
-        sharding=NamedSharding(mesh, PartitionSpec()),
+        sharding=everywhere,
     )

@@ -25,7 +25,7 @@ from ucl_jax.files import disk_errors
 from ucl_jax.interop import torch_weights
 from ucl_jax.results import run_figures
 from ucl_jax.results.load import read_results
-from ucl_jax.training import parallel
+from ucl_jax.training import parallel, processes
 from ucl_jax.training.build import (
     Experiment,
     RunSettings,
@@ -50,7 +50,7 @@ from ucl_jax.training.loop import (
 from ucl_jax.training.metric_writers import Console, MetricsFile, MetricWriter, TensorBoard, WeightsAndBiases
 from ucl_jax.training.provenance import Origin, commit, device_name, versions
 from ucl_jax.training.run_folder import claim, finished_results, require_room, write_json
-from ucl_jax.types import Variables
+from ucl_jax.types import TrainState, Variables
 
 if TYPE_CHECKING:
     from ucl_jax.results.schema import RunResult
@@ -87,8 +87,10 @@ class Progress(NamedTuple):
         return self._replace(rows={name: [*self.rows[name], row._asdict()] for name, row in rows.items()})
 
 
-def run(config: ConfigDict, workdir: pathlib.Path, origin: Origin) -> RunResult:
+def run(config: ConfigDict, workdir: pathlib.Path, origin: Origin) -> RunResult | None:
     """Carries out the run of `config` in `workdir`, or goes on with it from its latest checkpoint.
+
+    Several processes (`training/processes.py`) call it at the same time. Only process 0 needs `workdir`.
 
     Args:
       config: a config tree (`configs/base.py`).
@@ -96,7 +98,7 @@ def run(config: ConfigDict, workdir: pathlib.Path, origin: Origin) -> RunResult:
       origin: how the config was given.
 
     Returns:
-      What is in `results.json`.
+      What is in `results.json`; None in every process but process 0.
 
     Raises:
       UsageError: a setting is bad, data are missing, the folder holds another run, the loss is not finite, or the disk
@@ -109,11 +111,14 @@ def run(config: ConfigDict, workdir: pathlib.Path, origin: Origin) -> RunResult:
         return _carry_out(config, workdir, origin)
 
 
-def _carry_out(config: ConfigDict, workdir: pathlib.Path, origin: Origin) -> RunResult:
-    """Reads the config of a run, and makes from it all that `_Run` needs."""
-    if (finished := finished_results(config, workdir)) is not None:
-        print(f"the run in {workdir} is finished; nothing to do but to draw its plots again", flush=True)
-        run_figures.plot_run(workdir)
+def _carry_out(config: ConfigDict, workdir: pathlib.Path, origin: Origin) -> RunResult | None:
+    """Reads the config of a run, makes from it all that the run needs, trains to the end, and returns the results."""
+    main = processes.is_main()
+    finished = finished_results(config, workdir) if main else None
+    if processes.share(finished is not None):
+        if main:
+            print(f"the run in {workdir} is finished; nothing to do but to draw its plots again", flush=True)
+            run_figures.plot_run(workdir)
         return finished
     require(
         not config.log.wandb or importlib.util.find_spec("wandb") is not None,
@@ -122,6 +127,7 @@ def _carry_out(config: ConfigDict, workdir: pathlib.Path, origin: Origin) -> Run
     parallel.keep_compiled(config.compilation_cache, lambda text: warn(f"config.compilation_cache: {text}"))
     with usage_errors("config.train."):
         devices = parallel.choose_devices(config.train.devices, config.train.batch_size)
+        mapping = parallel.choose_mapping(config.train.mapping)
     require(
         config.eval.batch_size % len(devices) == 0,
         f"config.eval.batch_size is {config.eval.batch_size}, which does not divide by the {len(devices)} devices; "
@@ -129,39 +135,89 @@ def _carry_out(config: ConfigDict, workdir: pathlib.Path, origin: Origin) -> Run
     )
     run_settings = make_run_settings(config)
     experiment = make_experiment(config, parallel.AXIS)
-    compiled = parallel.compile_phases(experiment.phases, devices)
-    start_network = _start_network(config.init_from, workdir, experiment)
+    compiled = parallel.compile_phases(experiment.phases, devices, mapping)
+    start_network = _start_network(config.init_from, workdir, experiment) if main else None
     with contextlib.ExitStack() as stack:
         with usage_errors("config.benchmark."):
             stream = stack.enter_context(open_stream(make_stream_settings(config), config.data_dir, config.seed))
         with usage_errors("config.train."):
             schedule = make_schedule(stream.train_sizes, config.train.epochs, config.train.batch_size)
         check_batches(schedule.batch_sizes, len(devices))
-        require_room(workdir, experiment.init, schedule, run_settings.checkpoint)
-        stack.enter_context(claim(workdir))
-        saved_config = json.loads(config.to_json())
-        write_json(workdir / "config.json", saved_config)
-        return _Run(
-            settings=run_settings,
-            config=saved_config,
-            workdir=workdir,
-            origin=origin,
-            devices=devices,
-            experiment=experiment,
-            compiled=compiled,
-            start_network=start_network,
-            stream=stream,
-            schedule=schedule,
-            checkpoints=stack.enter_context(Checkpoints(workdir / "checkpoints", run_settings.checkpoint.keep)),
-            stop=stack.enter_context(StopRequest()),
-        ).carry_out()
+        recorder = None
+        if main:
+            require_room(workdir, experiment.init, schedule, run_settings.checkpoint)
+            stack.enter_context(claim(workdir))
+            saved_config = json.loads(config.to_json())
+            write_json(workdir / "config.json", saved_config)
+            recorder = _Recorder(
+                settings=run_settings,
+                config=saved_config,
+                workdir=workdir,
+                origin=origin,
+                devices=devices,
+                experiment=experiment,
+                stream=stream,
+                schedule=schedule,
+                checkpoints=stack.enter_context(Checkpoints(workdir / "checkpoints", run_settings.checkpoint.keep)),
+            )
+        stop = stack.enter_context(processes.stop_request())
+        return _train(run_settings, experiment, compiled, stream, schedule, start_network, stop, recorder)
+
+
+def _train(
+    run_settings: RunSettings,
+    experiment: Experiment,
+    compiled: list[parallel.Parallel],
+    stream: TaskStream,
+    schedule: Schedule,
+    start_network: Variables | None,
+    stop: StopRequest,
+    recorder: _Recorder | None,
+) -> RunResult | None:
+    """Restores the latest checkpoint and trains to the end. A recorder, which process 0 alone has, keeps what comes.
+
+    Returns:
+      The results, which are written; None without a recorder.
+
+    Raises:
+      Stopped: `stop` asked for it; the state was saved first.
+    """
+
+    def stop_if_asked(event: Event | None, step: int) -> None:
+        if (signum := stop.poll()) is not None:
+            if recorder is not None:
+                recorder.save_last(event)
+            name = signal.Signals(signum).name
+            raise Stopped(f"stopped by {name} at step {step}; the state is saved, and the same command goes on", signum)
+
+    if recorder is None:
+        state, reached = jax.eval_shape(experiment.init), None
+    else:
+        state, reached = recorder.restore(experiment.init(start_network))
+    step, tasks_learned = processes.share(reached)
+    state = compiled[0].replicate(processes.share_arrays(state))
+    evaluation = run_settings.evaluation
+    with recorder or contextlib.nullcontext():
+        for event in train(experiment, compiled, stream, schedule, evaluation, state, step, tasks_learned):
+            if recorder is not None:
+                recorder.record(event)
+            stop_if_asked(event, event.step)
+        untrained = None
+        if run_settings.random_init:
+            network, features = compiled[0].replicate(experiment.init()).network, []
+            for task in range(stream.num_tasks):
+                stop_if_asked(None, schedule.total)
+                features.append(task_features(experiment, compiled, stream, network, task, 0, evaluation.batch_size))
+            untrained = probe(evaluation.knn, experiment, features, 0, stream.num_tasks, stream.classes)
+    return None if recorder is None else recorder.finish(untrained)
 
 
 @dataclasses.dataclass
-class _Run:
-    """Carries out one run; it holds all that the run needs and changes.
+class _Recorder:
+    """Keeps and shows what a run finds: progress, metrics, checkpoints, plots, results. Alone it writes to the folder.
 
-    `config` is the config tree as JSON has it. It goes into what is saved; no setting is read from it.
+    It is a context manager, in which metrics can be written. `config` is the config tree as JSON has it. It goes into
+    what is saved; no setting is read from it.
     """
 
     settings: RunSettings
@@ -170,19 +226,17 @@ class _Run:
     origin: Origin
     devices: list[jax.Device]
     experiment: Experiment
-    compiled: list[parallel.Parallel]
-    start_network: Variables | None
     stream: TaskStream
     schedule: Schedule
     checkpoints: Checkpoints
-    stop: StopRequest
-    progress: Progress = dataclasses.field(init=False)
-    seconds_before: float = dataclasses.field(init=False)  # wall time of the processes before this one
+    step: int = 0  # from which the run begins or goes on
+    seconds_before: float = 0.0  # wall time of the processes before this one
     console: Console = dataclasses.field(init=False)
     writers: list[MetricWriter] = dataclasses.field(init=False)
 
     def __post_init__(self):
         self.probes = evaluators.evaluators_of(self.experiment.labelled)
+        self.progress = Progress({name: [] for name in self.probes})
         self.networks = Networks(self.workdir / "networks")
         self.began = time.monotonic()
         self.pending: collections.deque[StepDone] = collections.deque()
@@ -190,47 +244,51 @@ class _Run:
         self.saved: tuple[int, int] | None = None  # step, tasks learned
         self.saved_at = self.began
 
-    def carry_out(self) -> RunResult:
-        """Restores the latest checkpoint, trains to the end, writes the results and returns them."""
-        state = jax.device_put(self.experiment.init(self.start_network), self.compiled[0].sharding)
-        self.progress = Progress({name: [] for name in self.probes})
-        step = 0
-        if (restored := self.checkpoints.restore(state, warn)) is not None:
-            state, progress = restored
-            step = int(state.step)
+    def restore(self, fresh: TrainState) -> tuple[TrainState, tuple[int, int]]:
+        """Returns the state of the latest checkpoint, its step, and the number of tasks learned by then.
+
+        Args:
+          fresh: the state before the first step, which is returned where there is no checkpoint.
+        """
+        if (restored := self.checkpoints.restore(fresh, warn)) is not None:
+            fresh, progress = restored
             self.progress = Progress(**progress)
-        self.seconds_before = self.progress.seconds
-        log = self.settings.log
-        with contextlib.ExitStack() as stack:
-            self.console = Console(self.schedule.total, step, len(self.stream.train_sizes), self.settings.epochs)
-            self.writers = [MetricsFile(self.workdir / "metrics.jsonl", step, self.progress.tasks_learned)]
-            if log.tensorboard:
-                self.writers.append(TensorBoard(self.workdir / "tensorboard", step))
-            if log.wandb:
-                self.writers.append(WeightsAndBiases(self.workdir, self.config))
-            for writer in (self.console, *self.writers):
-                stack.callback(writer.close)
-            if step:
-                self.console.say(f"resuming {self.workdir} at step {step} of {self.schedule.total}")
-            events = train(
-                self.experiment,
-                self.compiled,
-                self.stream,
-                self.schedule,
-                self.settings.evaluation,
-                state,
-                step,
-                self.progress.tasks_learned,
-            )
-            for event in events:
-                self._handle(event)
-            results = self._results(self._random_init(), finished=True)
-        results = self._write(results)
+        self.step, self.seconds_before = int(fresh.step), self.progress.seconds
+        return fresh, (self.step, self.progress.tasks_learned)
+
+    def __enter__(self) -> _Recorder:
+        self._stack = contextlib.ExitStack()
+        log, step = self.settings.log, self.step
+        self.console = Console(self.schedule.total, step, len(self.stream.train_sizes), self.settings.epochs)
+        self.writers = [MetricsFile(self.workdir / "metrics.jsonl", step, self.progress.tasks_learned)]
+        if log.tensorboard:
+            self.writers.append(TensorBoard(self.workdir / "tensorboard", step))
+        if log.wandb:
+            self.writers.append(WeightsAndBiases(self.workdir, self.config))
+        for writer in (self.console, *self.writers):
+            self._stack.callback(writer.close)
+        if step:
+            self.console.say(f"resuming {self.workdir} at step {step} of {self.schedule.total}")
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._stack.close()
+
+    def finish(self, untrained: MatrixRows | None) -> RunResult:
+        """Writes the results and draws the plots, once the run is at its end.
+
+        Args:
+          untrained: the rows of the network before training, or None if they were not asked for.
+
+        Returns:
+          The results.
+        """
+        results = self._write(self._results(untrained, finished=True))
         run_figures.plot_run(self.workdir)
         return results
 
-    def _handle(self, event: Event) -> None:
-        """Records and saves what an event brings, and stops the run if a signal has come."""
+    def record(self, event: Event) -> None:
+        """Records and saves what an event brings."""
         match event:
             case StepDone():
                 self.pending.append(event)
@@ -249,18 +307,19 @@ class _Run:
                 self.progress = self.progress.with_rows(event.rows)
                 self._record_task(event)
                 if self.settings.checkpoint.networks:
-                    self.networks.save(self.progress.tasks_learned, event.state.network)
+                    self.networks.save(self.progress.tasks_learned, parallel.local(event.state.network))
                 self._save(event)
                 self._write(self._results(None, finished=False))
-        if (signum := self.stop.signum) is not None:
-            self._save(event)
-            self._stop(event.step, signum)
 
-    def _stop(self, step: int, signum: int) -> None:
-        """Waits until the last checkpoint is on the disk, and raises Stopped."""
+    def save_last(self, event: Event | None) -> None:
+        """Saves the state of an event, the last of this process, and waits until it is on the disk.
+
+        Args:
+          event: None if there is nothing that has not been saved.
+        """
+        if event is not None:
+            self._save(event)
         self.checkpoints.wait()
-        name = signal.Signals(signum).name
-        raise Stopped(f"stopped by {name} at step {step}; the state is saved, and the same command goes on", signum)
 
     def _record_step(self, done: StepDone) -> None:
         """Reads the metrics of the oldest pending step, checks that they are finite, and records them.
@@ -314,7 +373,7 @@ class _Run:
         if self.saved != (event.step, self.progress.tasks_learned):
             self.saved = event.step, self.progress.tasks_learned
             self.progress = self.progress._replace(seconds=self._seconds())
-            self.checkpoints.save(event.step, event.state, self.progress._asdict())
+            self.checkpoints.save(event.step, parallel.local(event.state), self.progress._asdict())
 
     def _seconds(self) -> float:
         return self.seconds_before + time.monotonic() - self.began
@@ -337,25 +396,9 @@ class _Run:
         self.console.say(f"task {event.task + 1}/{len(self.stream.train_sizes)} learned: {means}")
         stored = self.experiment.phases[0].method.stored
         if stored is not None:
-            batch, filled = jax.device_get(stored(event.state.memory))
+            batch, filled = jax.device_get(stored(parallel.local(event.state.memory)))
             path = self.workdir / "plots" / f"buffer_task{event.task + 1}.png"
             run_figures.plot_buffer(path, batch.image[filled], batch.label[filled], self.stream.classes)
-
-    def _random_init(self) -> MatrixRows | None:
-        """Computes the rows of all tasks for the network before training; None if the settings do not ask for them."""
-        if not self.settings.random_init:
-            return None
-        state = jax.device_put(self.experiment.init(), self.compiled[0].sharding)
-        evaluation, features = self.settings.evaluation, []
-        for task in range(self.stream.num_tasks):
-            if (signum := self.stop.signum) is not None:
-                self._stop(self.schedule.total, signum)
-            features.append(
-                task_features(
-                    self.experiment, self.compiled, self.stream, state.network, task, 0, evaluation.batch_size
-                )
-            )
-        return probe(evaluation.knn, self.experiment, features, 0, self.stream.num_tasks, self.stream.classes)
 
     def _write(self, results: RunResult) -> RunResult:
         """Writes results.json, keeping the records of probes that are there already, and returns what it wrote."""
