@@ -28,6 +28,12 @@ DIFF = flags.DEFINE_string(
     None,
     "With --print_config: a recipe, without overrides; print only the keys in which --config differs from it.",
 )
+MAPPING = flags.DEFINE_enum(
+    "mapping",
+    "auto",
+    ["auto", "pmap", "shard_map"],
+    "What maps over devices; auto takes pmap in one process, shard_map in several. Numbers differ by rounding only.",
+)
 DISTRIBUTED = flags.DEFINE_boolean("distributed", False, "Work with other processes; see docs/clusters.md.")
 COORDINATOR = flags.DEFINE_string(
     "coordinator_address", None, "With --distributed: HOST:PORT of process 0; default: as the cluster says."
@@ -54,7 +60,7 @@ def main(argv: list[str]) -> None:
         print("\n".join(lines))
         return
     for flag in (COORDINATOR, NUM_PROCESSES, PROCESS_ID):
-        require(DISTRIBUTED.value or flag.value is None, f"--{flag.name} does nothing alone; give --distributed beside it")
+        require(DISTRIBUTED.value or flag.value is None, f"--{flag.name} does nothing alone; give --distributed too")
     logging.set_verbosity(logging.WARNING)
     logging.get_absl_logger().setLevel("CRITICAL")  # Orbax logs each step of a save, and errors that it also raises
     from ucl_jax.results import compare, tables  # imported late, because --help and --print_config must be quick
@@ -70,7 +76,8 @@ def main(argv: list[str]) -> None:
     if DISTRIBUTED.value:
         processes.start(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
     with processes.together():
-        results = run.run(config, workdir, Origin(shlex.join(["python", *sys.argv]), argument, overrides))
+        origin = Origin(shlex.join(["python", *sys.argv]), argument, overrides)
+        results = run.run(config, workdir, origin, MAPPING.value)
     if results is None:  # process 0 has them
         return
     print(tables.render(tables.every_run([results], compare.forgetting_definition([results]))))

@@ -116,7 +116,6 @@ def tree(
             momentum=0.9,
             weight_decay=5e-4,  # on all parameters
             devices=0,  # number of devices; 0 is all of this machine, or of all processes
-            mapping="auto",  # auto | pmap | shard_map, over the devices; auto is pmap in one process
         ),
         eval=dict(
             **sections["eval"],

@@ -57,7 +57,7 @@ LAYERS = [
     ["data.prepare"],
     ["data.tfds_source"],
     ["data.tasks"],
-    ["training.step", "training.checkpoint", "training.metric_writers"],
+    ["training.step", "training.checkpoint", "training.metric_writers", "training.processes"],
     ["training.parallel", "training.build"],
     ["training.loop", "training.provenance"],
     ["training.run_folder"],

@@ -176,7 +176,6 @@ CONFIG = {
     "train.momentum": MOMENTUM,
     "train.weight_decay": number(0, 1),
     "train.devices": integer(0, 65536),
-    "train.mapping": one_of("auto", "pmap", "shard_map"),
     "eval.tasks": one_of("seen", "all"),
     "eval.knn_k": integer(1, 10**6),
     "eval.knn_k_rule": one_of("fixed", "tasks_seen"),

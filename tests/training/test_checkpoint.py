@@ -7,8 +7,8 @@ import subprocess
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 import orbax.checkpoint as ocp
+import pytest
 
 from tests import tiny
 from ucl_jax.errors import UsageError

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from ucl_jax.data.tasks import TaskStream, batch_indices
@@ -142,11 +141,11 @@ def train(
     for task in range(tasks_learned, tasks):
         phase = experiment.phase_index(task)
         start, steps = schedule.starts[task], schedule.starts[task + 1] - schedule.starts[task]
-        span = replicate(Span(*map(np.int32, (task, start, steps))))
+        span = replicate(Span(*_int32(task, start, steps)))
         if step == start:
             # Numbers of the host: nothing is compiled where nothing is to be done.
-            numbers: list[Any] = [np.int32(number) for number in (step, task, 0, steps)]
-            state = replicate(begin_task(experiment.phases[phase], local(state), Clock(*numbers)))
+            clock = Clock(*_int32(step, task, 0, steps))
+            state = replicate(begin_task(experiment.phases[phase], local(state), clock))
         image, label = stream.training(task)
         if task + 1 < tasks:
             stream.prefetch(task + 1)
@@ -182,6 +181,10 @@ def end_task(phase: Phase, state: TrainState) -> TrainState:
     """Returns the state after a task was learned and evaluated: the method is told of its end."""
     own, memory = phase.method.end_task(state.params.method, state.memory, state.network)
     return state.replace(params=TrainedParams(state.params.network, own), memory=memory)
+
+
+def _int32(*numbers: int) -> list[Any]:
+    return [np.int32(number) for number in numbers]
 
 
 def _batches(seed: int, task: int, schedule: Schedule, step: int, size: int) -> Iterator[tuple[int, Any, Any]]:

@@ -111,8 +111,7 @@ def choose_devices(devices: int, batch_size: int) -> list[jax.Device]:
     check_argument(
         batch_size % len(chosen) == 0,
         f"batch_size is {batch_size}, which does not divide by the {len(chosen)} devices; "
-        f"take a multiple of {len(chosen)}"
-        + ("" if several else ", or set devices to a number that divides it"),
+        f"take a multiple of {len(chosen)}" + ("" if several else ", or set devices to a number that divides it"),
     )
     return chosen
 
@@ -178,9 +177,7 @@ def _compile(
     return jax.jit(call, donate_argnums=donate, compiler_options=compiler_options(devices[0].platform))
 
 
-def parallelise(
-    train_step: Callable, features: Callable, devices: list[jax.Device], mapping: str = "auto"
-) -> Parallel:
+def parallelise(train_step: Callable, features: Callable, devices: list[jax.Device], mapping: str = "auto") -> Parallel:
     """Makes the compiled functions of a phase. One device takes the same path as many.
 
     Args:

@@ -60,8 +60,8 @@ def start(coordinator_address: str | None, num_processes: int | None, process_id
         )
     except (ValueError, RuntimeError, IndexError) as error:
         raise UsageError(
-            f"--distributed: {_first_line(error).rstrip('.')}; give --coordinator_address=HOST:PORT of process 0, --num_processes "
-            "and --process_id, the same but for the last to every process"
+            f"--distributed: {_first_line(error).rstrip('.')}; give --coordinator_address=HOST:PORT of process 0, "
+            "--num_processes and --process_id, the same but for the last to every process"
         ) from error
     late.cancel()
     # When process 0 is lost, JAX aborts the others. Its message says why; the place in our code does not matter then.
@@ -120,7 +120,7 @@ class _SharedStopRequest(cli.StopRequest):
     passed on to it.
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGHUP)
+    SIGNALS: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGHUP)
 
     def __init__(self) -> None:
         super().__init__()
@@ -171,10 +171,13 @@ def _leave() -> None:
 def _fail(error: BaseException) -> None:
     """Ends this process because of an exception, and lets the other processes know why."""
     code = 2 if isinstance(error, UsageError) else 130 if isinstance(error, KeyboardInterrupt) else 1
+    if isinstance(error, jax.errors.JaxRuntimeError):
+        # It may be that devices cannot reach those of a lost process, which `_watch` will tell.
+        time.sleep(HEARTBEAT_SECONDS + 5 * POLL_SECONDS)
     message = str(error) if code == 2 else _first_line(error)
     try:
         content = json.dumps({"process": global_state.process_id, "code": code, "message": message})
-        global_state.client.key_value_set(ENDED, content, allow_overwrite=False)
+        _client().key_value_set(ENDED, content, allow_overwrite=False)
     except Exception:  # another process failed first, or process 0 is lost, which `_watch` tells
         time.sleep(2 * HEARTBEAT_SECONDS)
     if code == 1:
@@ -191,16 +194,20 @@ def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
+def _client() -> Any:
+    return global_state.client
+
+
 def _alive() -> set[int]:
     """Returns the numbers of the processes that are not lost. It waits until each of them has asked."""
-    return set(global_state.client.get_live_nodes(list(range(count()))))
+    return set(_client().get_live_nodes(list(range(count()))))
 
 
 def _watch() -> None:
     """Ends this process, with one line, once another has failed or is lost."""
     while True:
         with contextlib.suppress(Exception):  # there is no such key, or process 0 is lost
-            ended = json.loads(global_state.client.key_value_try_get(ENDED))
+            ended = json.loads(_client().key_value_try_get(ENDED))
             if ended["process"] == global_state.process_id:
                 return
             _exit_with(ended["code"], f"process {ended['process']} failed: {ended['message']}")

@@ -87,7 +87,7 @@ class Progress(NamedTuple):
         return self._replace(rows={name: [*self.rows[name], row._asdict()] for name, row in rows.items()})
 
 
-def run(config: ConfigDict, workdir: pathlib.Path, origin: Origin) -> RunResult | None:
+def run(config: ConfigDict, workdir: pathlib.Path, origin: Origin, mapping: str = "auto") -> RunResult | None:
     """Carries out the run of `config` in `workdir`, or goes on with it from its latest checkpoint.
 
     Several processes (`training/processes.py`) call it at the same time. Only process 0 needs `workdir`.
@@ -96,6 +96,7 @@ def run(config: ConfigDict, workdir: pathlib.Path, origin: Origin) -> RunResult 
       config: a config tree (`configs/base.py`).
       workdir: the run folder; it is made if it is not there.
       origin: how the config was given.
+      mapping: what maps over devices, see `parallel.choose_mapping`.
 
     Returns:
       What is in `results.json`; None in every process but process 0.
@@ -108,10 +109,10 @@ def run(config: ConfigDict, workdir: pathlib.Path, origin: Origin) -> RunResult 
     settings.check(config)
     require(str(workdir).isprintable(), f"--workdir={str(workdir)!r} has characters that cannot be printed")
     with disk_errors(workdir):
-        return _carry_out(config, workdir, origin)
+        return _carry_out(config, workdir, origin, mapping)
 
 
-def _carry_out(config: ConfigDict, workdir: pathlib.Path, origin: Origin) -> RunResult | None:
+def _carry_out(config: ConfigDict, workdir: pathlib.Path, origin: Origin, mapping: str) -> RunResult | None:
     """Reads the config of a run, makes from it all that the run needs, trains to the end, and returns the results."""
     main = processes.is_main()
     finished = finished_results(config, workdir) if main else None
@@ -127,7 +128,6 @@ def _carry_out(config: ConfigDict, workdir: pathlib.Path, origin: Origin) -> Run
     parallel.keep_compiled(config.compilation_cache, lambda text: warn(f"config.compilation_cache: {text}"))
     with usage_errors("config.train."):
         devices = parallel.choose_devices(config.train.devices, config.train.batch_size)
-        mapping = parallel.choose_mapping(config.train.mapping)
     require(
         config.eval.batch_size % len(devices) == 0,
         f"config.eval.batch_size is {config.eval.batch_size}, which does not divide by the {len(devices)} devices; "
@@ -135,7 +135,8 @@ def _carry_out(config: ConfigDict, workdir: pathlib.Path, origin: Origin) -> Run
     )
     run_settings = make_run_settings(config)
     experiment = make_experiment(config, parallel.AXIS)
-    compiled = parallel.compile_phases(experiment.phases, devices, mapping)
+    with usage_errors("--"):
+        compiled = parallel.compile_phases(experiment.phases, devices, mapping)
     start_network = _start_network(config.init_from, workdir, experiment) if main else None
     with contextlib.ExitStack() as stack:
         with usage_errors("config.benchmark."):
