@@ -1,5 +1,12 @@
 """Tests plans: how long runs take, and the script for Slurm."""
 
+import os
+import pathlib
+import signal
+import subprocess
+import time
+from typing import NamedTuple
+
 import pytest
 
 from tests import run_results
@@ -11,9 +18,51 @@ from ucl_jax.reproduce.plan import PlannedRun, Times, check, duration, time_left
 
 def test_a_script_for_slurm_quotes_what_the_shell_would_eat(tmp_path):
     run = PlannedRun("a", tmp_path / "b c", "digits", "lump", "simsiam", 0, (("augment.mean", "(1,2,3)"),))
-    text = plan.slurm_script("x", [run], 1)
+    text = plan.slurm_script("x", [run], plan.SlurmResources())
     assert "'--config.augment.mean=(1,2,3)'" in text
     assert f"'--workdir={tmp_path}/b c'" in text
+    assert "--distributed" not in text
+
+
+def slurm(tmp_path, command: str, *resources: int):
+    """Starts the script of one run whose command is a shell command; srun and scontrol tell how they were called."""
+    (tmp_path / "bin").mkdir()
+    for name, does in (("srun", 'exec "$@"'), ("scontrol", "true")):
+        (tmp_path / "bin" / name).write_text(f'#!/bin/sh\necho {name} "$@" >>{tmp_path}/called\n{does}\n')
+        (tmp_path / "bin" / name).chmod(0o755)
+
+    class Run(NamedTuple):
+        folder: pathlib.Path = tmp_path / "a run"
+
+        def command(self):
+            return ["bash", "-c", command]
+
+    script = tmp_path / "script.sh"
+    script.write_text(plan.slurm_script("x", [Run()], plan.SlurmResources(None, *resources)))
+    numbers = {"SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_JOB_ID": "7"}
+    environment = os.environ | numbers | {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    return script.read_text(), subprocess.Popen(["bash", script], env=environment)
+
+
+def test_a_run_that_slurm_stops_is_saved_and_queued_again(tmp_path):
+    text, process = slurm(tmp_path, "trap 'sleep 0.5; echo saved; exit 143' TERM; echo begun; sleep 60 & wait")
+    log = tmp_path / "a run" / "output.txt"
+    deadline = time.monotonic() + 30
+    while not (log.exists() and "begun\n" in log.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 143
+    assert log.read_text().splitlines()[-2:] == ["begun", "saved"]
+    assert (tmp_path / "called").read_text().splitlines() == ["scontrol requeue 7_0"]
+    assert {"#SBATCH --requeue", "#SBATCH --signal=B:TERM@120", "#SBATCH --nodes=1"} <= set(text.splitlines())
+
+
+def test_a_run_on_several_gpus_is_one_process_for_each(tmp_path):
+    text, process = slurm(tmp_path, "exit 3", 2, 4)
+    assert process.wait(30) == 3
+    assert (tmp_path / "called").read_text().splitlines() == ["srun bash -c exit 3 --distributed"]
+    assert {"#SBATCH --nodes=2", "#SBATCH --ntasks-per-node=4", "#SBATCH --gres=gpu:4"} <= set(text.splitlines())
 
 
 def result(benchmark="digits", objective="simsiam", recipe="lump", examples=0, seconds=10.0, finished=True):

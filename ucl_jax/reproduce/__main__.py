@@ -27,6 +27,7 @@ from ucl_jax.reproduce.jobs import Job, Slot, make_slots, run_jobs
 from ucl_jax.reproduce.plan import (
     Plan,
     PlannedRun,
+    SlurmResources,
     check,
     keep_results,
     make_plan,
@@ -64,7 +65,7 @@ class Command(NamedTuple):
     options: what was chosen about the study.
     jobs: processes at a time; None for one a GPU, or one a core.
     dry_run: only say what would run.
-    slurm: write the script of an array job, and run nothing.
+    slurm: write the script of an array job with such resources for each run, and run nothing; None runs.
     markup: how the table is printed, a key of `tables.FORMATS`.
     save: the folder that results are kept in, as NAME.json, and taken from; None for none.
     """
@@ -74,7 +75,7 @@ class Command(NamedTuple):
     options: StudyOptions
     jobs: int | None = None
     dry_run: bool = False
-    slurm: bool = False
+    slurm: SlurmResources | None = None
     markup: str = "text"
     save: pathlib.Path | None = None
 
@@ -124,7 +125,10 @@ def parse(argv: Sequence[str]) -> Command:
         data_dir=data_dir,
         probe_settings=probe_settings,
     )
-    return Command(given.study, benchmarks, options, given.jobs, given.dry_run, given.slurm, given.format, given.save)
+    for option in ("nodes", "gpus"):
+        require(given.slurm or getattr(given, option) is None, f"--{option} is an option of --slurm; give that too")
+    slurm = SlurmResources(given.jobs, given.nodes or 1, given.gpus or 1) if given.slurm else None
+    return Command(given.study, benchmarks, options, given.jobs, given.dry_run, slurm, given.format, given.save)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -146,6 +150,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--jobs", type=_number("jobs"), help="processes at a time; default one a GPU, else one a core; on a TPU give 1")
     add("--dry-run", action="store_true", help="only say what would run, and how long it takes")
     add("--slurm", action="store_true", help="write an array-job script of the missing runs, and run nothing")
+    add("--nodes", type=_number("nodes"), help="with --slurm: nodes for each run; default 1")
+    add("--gpus", type=_number("gpus"), help="with --slurm: GPUs of a node for each run; default 1")
     add("--format", default="text", help=f"how the table is printed: {', '.join(tables.FORMATS)}")
     add("--save", type=pathlib.Path, metavar="DIR", help="table1: keep results as DIR/NAME.json, and use those there")
     add("--sizes", default="", help="fewshot: images a task, such as 10,25,all")
@@ -375,7 +381,7 @@ def reproduce(command: Command) -> int:
     if save:
         save.mkdir(parents=True, exist_ok=True)
     if command.slurm:
-        return _slurm(command, plan)
+        return _slurm(command, plan, command.slurm)
     require(not unprepared, "; ".join(unprepared))
     try:
         failed = train(plan, slots)
@@ -411,13 +417,13 @@ def _unprepared(options: StudyOptions, plan: Plan) -> list[str]:
     return messages
 
 
-def _slurm(command: Command, plan: Plan) -> int:
+def _slurm(command: Command, plan: Plan, resources: SlurmResources) -> int:
     """Writes the script of the missing runs and prints what to do with it; returns the exit code."""
     if not plan.missing:
         print("every run is finished: the same command without --slurm makes the table")
         return 0
     path = command.options.root / f"reproduce-{command.study}.sh"
-    write_atomically(path, slurm_script(f"reproduce-{command.study}", plan.missing, command.jobs))
+    write_atomically(path, slurm_script(f"reproduce-{command.study}", plan.missing, resources))
     print(f"submit it:  sbatch {path}")
     print("then the same command without --slurm runs the probes and makes the table")
     return 0

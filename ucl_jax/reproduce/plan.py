@@ -293,36 +293,69 @@ def print_failures(failed: dict[str, str]) -> None:
         print(f"failed: {name}: {why}", flush=True)
 
 
-def slurm_script(name: str, planned: Sequence[PlannedRun], jobs: int | None = None) -> str:
-    """Returns the script of a Slurm array job that trains runs, each with an index and a GPU of its own.
+class SlurmResources(NamedTuple):
+    """Says what each run of an array job gets.
 
-    A run that meets its time limit saves itself first, so that the script can be submitted again.
+    jobs: how many runs are at work at a time; None leaves that to Slurm.
+    nodes: nodes a run.
+    gpus: GPUs a node. A run on several GPUs has one process for each.
+    """
+
+    jobs: int | None = None
+    nodes: int = 1
+    gpus: int = 1
+
+
+# A run saves itself at SIGTERM, and leaves with exit code 143. Slurm sends it to this shell alone, two minutes before
+# the time limit, or when it wants the nodes for another job.
+SLURM_RUN = """\
+run() {
+    echo "$ ${*:2}" >>"$1"
+    "${@:2}" >>"$1" 2>&1 &
+    child=$!
+    trap 'kill -TERM $child' TERM
+    while wait $child && code=0 || code=$?; kill -0 $child 2>/dev/null; do :; done  # a signal ends `wait` early
+    if [ "$code" = 143 ]; then scontrol requeue "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"; fi
+    exit "$code"
+}"""
+
+
+def slurm_script(name: str, planned: Sequence[PlannedRun], resources: SlurmResources) -> str:
+    """Returns the script of a Slurm array job that trains runs, each with an index and GPUs of its own.
+
+    A run that meets its time limit or is preempted saves itself first. Then its job is queued again, and goes on.
 
     Args:
       name: of the job.
       planned: the runs.
-      jobs: how many run at a time; None leaves that to Slurm.
+      resources: what each run gets.
     """
+    jobs, nodes, gpus = resources
+    together = nodes * gpus > 1
     lines = [
         "#!/usr/bin/env bash",
         f"#SBATCH --job-name={name}",
         f"#SBATCH --array=0-{len(planned) - 1}" + (f"%{jobs}" if jobs else ""),
-        "#SBATCH --gres=gpu:1",
+        f"#SBATCH --nodes={nodes}",
+        f"#SBATCH --ntasks-per-node={gpus}",
+        f"#SBATCH --gres=gpu:{gpus}",
         "# What a run prints is in its folder, output.txt.",
         "#SBATCH --output=/dev/null",
-        "# Two minutes to save before the time limit; submitted again it goes on.",
+        "# Two minutes to save before the time limit; then it is queued again and goes on.",
         "#SBATCH --signal=B:TERM@120",
+        "#SBATCH --requeue",
         "set -eu",
         f"cd {shlex.quote(str(LAUNCH.parent))}",
+        SLURM_RUN,
         'case "$SLURM_ARRAY_TASK_ID" in',
     ]
     for place, run in enumerate(planned):
-        folder, command = shlex.quote(str(run.folder.absolute())), shlex.join(run.command())
+        folder = shlex.quote(str(run.folder.absolute()))
+        command = shlex.join(["srun", *run.command(), "--distributed"] if together else run.command())
         lines += [
             f"{place})",
             f"    mkdir -p {folder}",
-            f"    echo {shlex.quote('$ ' + command)} >{folder}/output.txt",
-            f"    exec {command} >>{folder}/output.txt 2>&1",
+            f"    run {folder}/output.txt {command}",
             "    ;;",
         ]
     return "\n".join([*lines, "esac", ""])
