@@ -329,10 +329,9 @@ def lower(config, devices: int = 1):
     from ucl_jax.training.build import make_experiment
     from ucl_jax.types import Batch
 
-    experiment = make_experiment(config, parallel.AXIS)
-    compiled = parallel.compile_phases(
-        experiment.phases[-1:], parallel.choose_devices(devices, config.train.batch_size)
-    )[0]
+    chosen = parallel.choose_devices(devices, config.train.batch_size)
+    experiment = make_experiment(config, parallel.AXIS, chosen[0].platform)
+    compiled = parallel.compile_phases(experiment.phases[-1:], chosen)[0]
     count, size = config.train.batch_size, config.benchmark.image_size
     batch = Batch(
         jax.ShapeDtypeStruct((count, size, size, 3), np.uint8),

@@ -30,7 +30,7 @@ def program(recipe, **more):
 
 
 def state():
-    return jax.eval_shape(make_experiment(tiny.config("finetune"), parallel.AXIS).init)
+    return jax.eval_shape(make_experiment(tiny.config("finetune"), parallel.AXIS, "cpu").init)
 
 
 def parameters():
@@ -197,7 +197,7 @@ def test_a_large_buffer_costs_only_its_sorting():
 
 
 def test_the_state_is_updated_in_place():
-    state = jax.eval_shape(make_experiment(tiny.config("lump"), parallel.AXIS).init)
+    state = jax.eval_shape(make_experiment(tiny.config("lump"), parallel.AXIS, "cpu").init)
     header = program("lump").as_text().split("\n", 1)[0]
     # An input that is donated, and not copied, shares its memory with an output.
     assert len(re.findall(r"(?:may|must)-alias", header)) == len(jax.tree.leaves(state))
@@ -212,7 +212,7 @@ def test_the_loop_compiles_once_and_moves_nothing_but_the_batch(tmp_path, monkey
     The host can read arrays only through `_value`.
     """
     config = tiny.config("lump", train__epochs=1)
-    experiment = make_experiment(config, parallel.AXIS)
+    experiment = make_experiment(config, parallel.AXIS, "cpu")
     steps = parallel.compile_phases(experiment.phases, parallel.choose_devices(2, 16))
     state = jax.device_put(experiment.init(), steps[0].sharding)
     reads, programs = [], collections.Counter()

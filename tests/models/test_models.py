@@ -418,7 +418,7 @@ def test_lateral_equals_numpy(count):
 
 def test_a_phase_trains_its_own_column():
     params = columns()["params"]
-    phases = ARCHITECTURES["progressive"](COLUMNS, NARROW, jnp.float32, None)
+    phases = ARCHITECTURES["progressive"](COLUMNS, NARROW, jnp.float32, None, "cpu")
     assert len(phases) == COLUMNS
     for phase, architecture in enumerate(phases):
         active = architecture.active(params)
@@ -429,7 +429,7 @@ def test_a_phase_trains_its_own_column():
         network = architecture.build(lambda: {"projector": Projector(6, 5)})
         assert network == progressive(phase)
     # With one network for all tasks, all of it is trained.
-    (only,) = ARCHITECTURES["resnet18"](COLUMNS, NARROW, jnp.float32, None)
+    (only,) = ARCHITECTURES["resnet18"](COLUMNS, NARROW, jnp.float32, None, "cpu")
     assert only.active(params) is params
     assert only.build(lambda: {"projector": Projector(6, 5)}) == Network(ResNet18(NARROW), Projector(6, 5))
 

@@ -128,7 +128,7 @@ def _carry_out(config: ConfigDict, workdir: pathlib.Path, origin: Origin) -> Run
         f"give a multiple of {len(devices)}",
     )
     run_settings = make_run_settings(config)
-    experiment = make_experiment(config, parallel.AXIS)
+    experiment = make_experiment(config, parallel.AXIS, devices[0].platform)
     compiled = parallel.compile_phases(experiment.phases, devices)
     start_network = _start_network(config.init_from, workdir, experiment)
     with contextlib.ExitStack() as stack:
