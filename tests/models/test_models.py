@@ -439,7 +439,7 @@ def test_sizes_and_names_of_all_columns():
     width, tasks = 64, 3
 
     def build(heads):
-        return [phase.build(heads) for phase in ARCHITECTURES["progressive"](tasks, width, jnp.float32, None)]
+        return [phase.build(heads) for phase in ARCHITECTURES["progressive"](tasks, width, jnp.float32, None, "cpu")]
 
     networks = build(lambda: {"head": Dense(100)})
     shapes = [jax.eval_shape(lambda n=n: n.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), True)) for n in networks]
