@@ -153,15 +153,22 @@ def layout_change(program: hlo.Program, launch: hlo.Launch) -> bool:
     if one.op == "fusion":
         computation = program.computations[program.called(one)[0]]
         inner = list(computation.values())
-        return {each.op for each in inner} <= MOVES and any(_turns(computation, each) for each in inner)
-    return _turns(computation, one)
+        return {each.op for each in inner} <= MOVES and any(_turns(program, computation, each) for each in inner)
+    return _turns(program, computation, one)
 
 
-def _turns(computation, one):
-    """Tells whether an instruction is a transposition, or a copy to another order of the axes."""
-    if one.op == "copy":
-        return computation[one.operands[0]].result[0].layout != one.result[0].layout
-    return one.op == "transpose"
+def _turns(program, computation, one):
+    """Tells whether an instruction is a transposition, or a copy to another order of the axes.
+
+    Those of a broadcast or of the result of a collective do not count: they are of a vector that is there many times.
+    """
+    if one.op not in ("copy", "transpose"):
+        return False
+    source = computation[one.operands[0]]
+    turned = one.op == "transpose" or source.result[0].layout != one.result[0].layout
+    while source.op in ("bitcast", "get-tuple-element"):
+        source = computation[source.operands[0]]
+    return turned and source.op != "broadcast" and not program.communicates(source)
 
 
 def describe(text: str) -> dict[str, Any]:

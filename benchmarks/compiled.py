@@ -33,7 +33,6 @@ CELLS = (
     "der/simsiam",
     "gss/simsiam",
 )
-OPS = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
 
 
 def cost(compiled) -> dict[str, float]:
@@ -102,7 +101,7 @@ def _dot_flops(dot: re.Match, computation: str) -> int:
 class Collective(NamedTuple):
     """A collective operation of a compiled program.
 
-    op: one of OPS.
+    op: one of `hlo.COLLECTIVES`.
     shapes: the shapes of its results on each device, such as "f32[2,4,8]"; several where XLA has combined some.
     bytes: the size of all that is reduced or gathered, on one device.
     devices: the number of devices that take part.
@@ -122,12 +121,17 @@ class Collective(NamedTuple):
         return {"all-reduce": 2 * share, "collective-permute": 1.0}.get(self.op, share) * self.bytes
 
 
-_COLLECTIVE = re.compile(rf" = (?P<type>\(.*?\)|\S+) (?P<op>{'|'.join(OPS)})(?P<form>-start|-done)?\((?P<rest>.*)")
+_COLLECTIVE = re.compile(
+    rf" = (?P<type>\(.*?\)|\S+) (?P<op>{'|'.join(hlo.COLLECTIVES)})(?P<form>-start|-done)?\((?P<rest>.*)"
+)
 
 
 def collectives(text: str) -> list[Collective]:
-    """Returns the collectives in the text of a compiled program, in its order; an asynchronous one counts once."""
-    found, started = [], {}
+    """Returns the collectives in the text of a compiled program, in its order.
+
+    An asynchronous one counts once, though libtpu writes it into each fusion that runs beside it.
+    """
+    found, started, channels = [], {}, set()
     for line in text.splitlines():
         match = _COLLECTIVE.search(line)
         if match is None:
@@ -138,6 +142,10 @@ def collectives(text: str) -> list[Collective]:
             continue
         if form == "-done":
             rest = started[re.search(r"%[\w.-]+", rest)[0]]
+        if channel := re.search(r"channel_id=\d+", rest):
+            if channel[0] in channels:
+                continue
+            channels.add(channel[0])
         results = hlo.arrays(match["type"])
         shapes = tuple(f"{array.dtype}[{','.join(map(str, array.sides))}]" for array in results)
         devices = _group_size(rest)

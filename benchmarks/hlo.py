@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 ITEM_BITS = {"pred": 8, "i1": 8, "bf16": 16, "ui8": 8}  # types whose bits are not the number at the end of the name
+COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
 SHAPE = re.compile(r"\b([a-z]+[0-9]*(?:e[0-9]m[0-9]\w*)?)\[([0-9,]*)\](?:\{([^}]*)\})?")
 
 
@@ -93,6 +94,11 @@ class Program(NamedTuple):
         named = r"\b(?:calls|body|condition|to_apply)=%?([\w.-]+)|\bbranch_computations=\{([^}]*)\}"
         found = re.findall(named, instruction.rest)
         return [name.strip().lstrip("%") for one, several in found for name in (one or several).split(",")]
+
+    def communicates(self, instruction: Instruction) -> bool:
+        """Tells whether an instruction is a collective, or a fusion that has one in it."""
+        inner = [each for name in self.called(instruction) for each in self.computations[name].values()]
+        return any(each.op.startswith(COLLECTIVES) for each in (instruction, *inner))
 
     def frame(self, instruction: Instruction) -> str:
         """Returns "FILE:FUNCTION" of the code that an instruction comes from, "" where the text does not tell."""
@@ -201,8 +207,21 @@ def _launches(program, name, times):
                 yield from _launches(program, called, times * (int(rounds[1]) if rounds else 1))
         elif one.op not in SILENT and not one.op.endswith("-start"):
             start = computation[one.operands[0]] if one.op.endswith("-done") else one
-            read = sum(_read(program, computation, start, place) for place in range(len(start.operands)))
-            yield Launch(start, name, times, read, in_memory(one.result))
+            passed = _passed_on(program, one)
+            places = set(range(len(start.operands))) - set(passed.values())
+            read = sum(_read(program, computation, start, one.result, place) for place in places)
+            written = [array for place, array in enumerate(one.result) if place not in passed]
+            yield Launch(start, name, times, read, in_memory(written))
+
+
+def _passed_on(program, one):
+    """Returns the results of a fusion that are operands left in place: number of the result -> that of the operand.
+
+    libtpu passes the arrays of an asynchronous collective through all fusions that run beside it.
+    """
+    if not program.communicates(one):
+        return {}
+    return {int(result): int(operand) for result, operand in re.findall(r"\{(\d+)\}: \((\d+), \{\}\)", one.rest)}
 
 
 def in_memory(found: list[Array]) -> int:
@@ -210,15 +229,16 @@ def in_memory(found: list[Array]) -> int:
     return sum(array.bytes for array in found if not array.on_chip)
 
 
-def _read(program, computation, one, place):
-    """Returns the bytes that an instruction reads of its operand number `place`."""
+def _read(program, computation, one, result, place):
+    """Returns the bytes that an instruction with some result reads of its operand number `place`."""
     operand = computation.get(one.operands[place])
     whole = in_memory(operand.result) if operand else 0
-    users = [one]
+    users = [(one.op, result)]
     if one.op == "fusion":
-        users = _users(program.computations[program.called(one)[0]], place)
-    if whole and users and all(user.op in SLICES for user in users):
-        return min(whole, sum(array.bytes for user in users for array in user.result))
+        body = program.computations[program.called(one)[0]]
+        users = [(inner.op, inner.result) for inner in _users(body, place)]
+    if users and all(op.removesuffix("-start") in SLICES for op, _ in users):
+        return min(whole, sum(array.bytes for _, sliced in users for array in sliced))
     return whole
 
 

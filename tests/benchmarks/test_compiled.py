@@ -73,6 +73,7 @@ HLO = """
   ROOT %rs = f32[2,1,8]{2,0,1} reduce-scatter(%y), replica_groups=[2,2]<=[4], dimensions={1}, metadata={op_name="jit(f)/transpose(jvp(Network))/x"}
   %cp = u8[10]{0} collective-permute(%z), source_target_pairs={{0,1},{1,0}}
   %mesh = s32[6]{0} all-reduce(%d), channel_id=2, replica_groups=mesh['devices'=256] {'devices'}, use_global_device_ids=true
+  %again = s32[6]{0} all-reduce(%d), channel_id=2, replica_groups=mesh['devices'=256] {'devices'}, use_global_device_ids=true
   %rows = f32[3]{0} all-reduce(%e), channel_id=3, replica_groups=mesh['x'=4,'y'=2] {'y'}, use_global_device_ids=true
 """  # noqa: E501
 

@@ -33,6 +33,15 @@ StackFrames
   ROOT %add.1 = f32[2,16]{1,0} add(%slice.1, %param_1)
 }
 
+%beside (param_0.1: f32[2,16], param_1.1: f32[8,16], param_2: f32[2,16]) -> (f32[2,16], f32[8,16]) {
+  %param_0.1 = f32[2,16]{1,0} parameter(0)
+  %param_1.1 = f32[8,16]{1,0} parameter(1)
+  %param_2 = f32[2,16]{1,0} parameter(2)
+  %gather.1 = f32[8,16]{1,0} all-gather(%param_0.1), channel_id=1, dimensions={0}
+  %negate.2 = f32[2,16]{1,0} negate(%param_2)
+  ROOT %tuple.2 = (f32[2,16]{1,0}, f32[8,16]{1,0}) tuple(%negate.2, %gather.1)
+}
+
 %body (state: (s32[], bf16[4])) -> (s32[], bf16[4]) {
   %state = (s32[], bf16[4]{0}) parameter(0)
   %get.1 = bf16[4]{0} get-tuple-element(%state), index=1
@@ -56,6 +65,9 @@ ENTRY %main (x.1: f32[8,16], y.1: f32[2,16], z.1: (s32[], bf16[4])) -> f32[2,16]
   %while.1 = (s32[], bf16[4]{0}) while(%z.1), condition=%condition, body=%body, backend_config={"known_trip_count":{"n":"3"}}
   %copy-start.1 = (f32[2,16]{1,0:T(8,128)S(1)}, f32[2,16]{1,0:T(8,128)}, u32[]{:S(2)}) copy-start(%y.1)
   %copy-done.1 = f32[2,16]{1,0:T(8,128)S(1)} copy-done(%copy-start.1)
+  %slice-start.1 = ((f32[8,16]{1,0}), f32[1,16]{1,0:S(1)}, s32[]{:S(2)}) slice-start(%x.1), slice={[3:4], [0:16]}
+  %slice-done.1 = f32[1,16]{1,0:S(1)} slice-done(%slice-start.1)
+  %fusion.2 = (f32[2,16]{1,0}, f32[8,16]{1,0}) fusion(%y.1, %x.1, %y.1), kind=kLoop, output_to_operand_aliasing={{1}: (1, {})}, calls=%beside
   ROOT %fusion.1 = f32[2,16]{0,1:T(8,128)(2,1)} fusion(%x.1, /*index=1*/%copy-done.1), kind=kLoop, calls=%fused, metadata={op_name="jit(f)/add" stack_frame_id=2}, backend_config={"window_config":{"estimated_cycles":"1234"}}
 }
 """  # noqa: E501
@@ -68,6 +80,8 @@ def test_launches_of_a_text():
         ("less", "condition", 3, 2 * 4, 1),
         ("negate.1", "body", 3, 2 * 4, 2 * 4),
         ("copy-start.1", "main", 1, 2 * 16 * 4, 0),  # what it writes is on the chip
+        ("slice-start.1", "main", 1, 16 * 4, 0),
+        ("fusion.2", "main", 1, 2 * 2 * 16 * 4, 2 * 16 * 4),  # x is passed on
         ("fusion.1", "main", 1, 2 * 16 * 4, 2 * 16 * 4),  # of x it needs two rows; y is on the chip
     ]
 
