@@ -129,9 +129,9 @@ _COLLECTIVE = re.compile(
 def collectives(text: str) -> list[Collective]:
     """Returns the collectives in the text of a compiled program, in its order.
 
-    An asynchronous one counts once, though libtpu writes it into each fusion that runs beside it.
+    An asynchronous one counts once. libtpu writes it into each fusion that runs beside it, with the id of the chain.
     """
-    found, started, channels = [], {}, set()
+    found, started, chains = [], {}, set()
     for line in text.splitlines():
         match = _COLLECTIVE.search(line)
         if match is None:
@@ -142,10 +142,10 @@ def collectives(text: str) -> list[Collective]:
             continue
         if form == "-done":
             rest = started[re.search(r"%[\w.-]+", rest)[0]]
-        if channel := re.search(r"channel_id=\d+", rest):
-            if channel[0] in channels:
+        if chain := re.search(r'chain_id="\d+"', rest):
+            if chain[0] in chains:
                 continue
-            channels.add(channel[0])
+            chains.add(chain[0])
         results = hlo.arrays(match["type"])
         shapes = tuple(f"{array.dtype}[{','.join(map(str, array.sides))}]" for array in results)
         devices = _group_size(rest)

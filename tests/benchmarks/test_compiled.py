@@ -73,7 +73,8 @@ HLO = """
   ROOT %rs = f32[2,1,8]{2,0,1} reduce-scatter(%y), replica_groups=[2,2]<=[4], dimensions={1}, metadata={op_name="jit(f)/transpose(jvp(Network))/x"}
   %cp = u8[10]{0} collective-permute(%z), source_target_pairs={{0,1},{1,0}}
   %mesh = s32[6]{0} all-reduce(%d), channel_id=2, replica_groups=mesh['devices'=256] {'devices'}, use_global_device_ids=true
-  %again = s32[6]{0} all-reduce(%d), channel_id=2, replica_groups=mesh['devices'=256] {'devices'}, use_global_device_ids=true
+  %part.1 = f32[9]{0} all-gather(%f), channel_id=2, replica_groups=[1,3]<=[3], dimensions={0}, frontend_attributes={chain_id="0"}
+  %part.2 = f32[9]{0} all-gather(%g), channel_id=2, replica_groups=[1,3]<=[3], dimensions={0}, frontend_attributes={chain_id="0"}
   %rows = f32[3]{0} all-reduce(%e), channel_id=3, replica_groups=mesh['x'=4,'y'=2] {'y'}, use_global_device_ids=true
 """  # noqa: E501
 
@@ -85,9 +86,10 @@ def test_collectives_of_a_text():
         ("reduce-scatter", ("f32[2,1,8]",), 2 * 64, 2, "backward"),
         ("collective-permute", ("u8[10]",), 10, 2, "step"),
         ("all-reduce", ("s32[6]",), 24, 256, "step"),
+        ("all-gather", ("f32[9]",), 36, 3, "step"),
         ("all-reduce", ("f32[3]",), 12, 2, "step"),
     ]
-    sent = [594 * 1.5, 256 * 0.75, 64.0, 10.0, 24 * 2 * 255 / 256, 12.0]
+    sent = [594 * 1.5, 256 * 0.75, 64.0, 10.0, 24 * 2 * 255 / 256, 24.0, 12.0]
     assert [one.sent for one in compiled.collectives(HLO)] == sent
 
 
