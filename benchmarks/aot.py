@@ -7,16 +7,19 @@
 A target is one NVIDIA H100, or a slice of TPU v5e with so many chips. --text also keeps the compiled program. Nothing
 is run. XLA compiles for an H100 with the package jax[cuda13], and for a TPU with libtpu. Times are predictions: for a
 TPU they are the estimates of libtpu; for an H100 they are the bytes and the products at the rates of the card, one
-after the other. All figures are of one device. Writes benchmarks/results/aot.json.
+after the other, neither with what devices send each other. All figures are of one device. Writes
+benchmarks/results/aot.json; targets that it has already stay, if they are of the same config, commit and versions.
 """
 
 import argparse
 import collections
 import importlib.metadata
+import json
 import math
 import os
 import pathlib
 import re
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -34,8 +37,8 @@ OLDEST_JAX = (0, 11)  # with which this was tried; 0.10 does not compile for an 
 # An H100 (SXM): its memory, and its products in bfloat16 (132 cores x 4 x 512 multiply-adds x 1.83 GHz, in XLA's
 # specification h100_sxm). Good kernels of cuDNN reach about 60 % of the latter.
 BYTES_A_SECOND, PRODUCT_FLOPS_A_SECOND = 3.35e12, 0.6 * 989e12
-# A TPU v5e has four units of 128 x 128 multiply-adds and 197 TFLOP/s in bfloat16 (cloud.google.com/tpu/docs/v5e), which
-# makes 1.5 GHz.
+# A TPU v5e has four units of 128 x 128 multiply-adds and 197 TFLOP/s in bfloat16 (cloud.google.com/tpu/docs/v5e and
+# .../system-architecture-tpu-vm), which makes 1.5 GHz.
 CYCLES_A_SECOND = 197e12 / (4 * 128 * 128 * 2)
 
 
@@ -285,7 +288,7 @@ def compile_for(target: str, config) -> tuple[dict, str]:
 
 @returns_exit_code
 def main(argv: list[str]) -> None:
-    """Compiles for each target, prints a table, and writes the file."""
+    """Compiles for each target, and prints a table; the file is written after each of them, for some take minutes."""
     parser = Parser(
         prog="python -m benchmarks.aot", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -297,7 +300,7 @@ def main(argv: list[str]) -> None:
     for target in targets:
         user_choice("--target", target, TARGETS)
         check_packages(target)
-    measure.check_out(given.out, RESULT, partial=bool(flags) or set(targets) != set(TARGETS))
+    measure.check_out(given.out, RESULT, partial=bool(flags))
     if given.text:
         require(len(targets) == 1, "--text keeps the program of one target; give one by --target")
         require(given.text.parent.is_dir(), f"--text: there is no folder {given.text.parent}")
@@ -311,20 +314,17 @@ def main(argv: list[str]) -> None:
     import jax
 
     jax.config.update("jax_platforms", "cpu")
-    programs = {}
+    packages = [name for name in ("jaxlib", "libtpu", "jax-cuda13-plugin") if version(name)]
+    settings = {"command": shlex.join(["python", "-m", "benchmarks.aot", *flags]), **measure.where(*packages)}
+    before = json.loads(given.out.read_text()) if given.out.exists() else {}
+    programs = before["targets"] if all(before.get(key) == value for key, value in settings.items()) else {}
     for target in targets:
         measure.tell(f"compiling for {target}")
         programs[target], text = compile_for(target, config)
         if given.text:
             given.text.write_text(text)
-    packages = [name for name in ("jaxlib", "libtpu", "jax-cuda13-plugin") if version(name)]
-    result = {
-        "command": " ".join(["python -m benchmarks.aot", *argv]),
-        "config": flags or DEFAULT,
-        **measure.where(*packages),
-        "targets": programs,
-    }
-    measure.save(given.out, result)
+        result = {**settings, "targets": {name: programs[name] for name in TARGETS if name in programs}}
+        measure.save(given.out, result)
     print(performance.aot(result))
 
 
