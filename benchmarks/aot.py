@@ -125,7 +125,6 @@ NAMES = (*dict.fromkeys(name for _, name in ORIGINS), OTHER)
 # Arrays of these origins are activations if they have more rows than the moments of a norm have: one for each view.
 ACTIVATIONS, VIEWS = ("normalisation", "convolution", "loss and heads"), 2
 PRODUCTS = ("convolution", "dot")
-LIBRARY = re.compile(r'custom_call_target="[^"]*(?:conv|gemm|matmul)')
 MOVES = {"parameter", "constant", "bitcast", "reshape", "convert", "copy", "transpose"}  # which compute nothing
 
 
@@ -304,8 +303,9 @@ def main(argv: list[str]) -> None:
     if given.text:
         require(len(targets) == 1, "--text keeps the program of one target; give one by --target")
         require(given.text.parent.is_dir(), f"--text: there is no folder {given.text.parent}")
+    recipe = any(flag.partition("=")[0] == "--config" for flag in flags)
     try:
-        config = read_config(flags if any(flag.startswith("--config=") for flag in flags) else [*DEFAULT, *flags])
+        config = read_config(flags if recipe else [*DEFAULT, *flags])
     except UsageError as error:
         raise UsageError(f"{error}; see {parser.prog} --help") from error
 
