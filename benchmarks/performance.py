@@ -273,10 +273,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "step-limit": from_results("step", limit),
     "step-h100": from_results("step-h100", step),
     "step-limit-h100": from_results("step-h100", limit),
+    "aot": from_results("aot", aot),
     "startup": from_results("startup", startup),
     "collectives": from_results("collectives", collectives),
     "growth": from_results("growth", growth),
     "growth-bank": from_results("growth", bank),
     "knn": from_results("knn", knn),
-    "aot": from_results("aot", aot),
 }
