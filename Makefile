@@ -3,7 +3,9 @@ VENV ?= .venv
 JOBS ?= 2
 BIN = $(VENV)/bin
 
-.PHONY: demo check test lint format clean
+AOT_VENV ?= .venv-aot
+
+.PHONY: demo check test test-aot lint format clean
 
 INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
@@ -47,9 +49,24 @@ check: lint
 test: lint
 	$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadgroup --no-loadscope-reorder
 
+# What compiles the train step for an H100 and for TPUs that are not there (python -m benchmarks.aot), in an environment
+# of its own: it is large, and needs a newer Python and JAX than a run.
+$(AOT_VENV)/ready: pyproject.toml
+	@for python in $(PYTHON) python3.14 python3.13 python3.12; do \
+	    if $$python -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2> /dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then echo "error: no Python 3.12 or newer is found; name one by PYTHON=..." >&2; exit 2; fi; \
+	echo "installing the compilers into $(AOT_VENV): about 3 GB are fetched"; \
+	$$found -m venv $(AOT_VENV)
+	$(AOT_VENV)/bin/pip install --quiet --disable-pip-version-check --editable . 'jax[cuda13,tpu]>=0.11' pytest pytest-xdist
+	touch $@
+
+test-aot: $(AOT_VENV)/ready
+	TPU_SKIP_MDS_QUERY=1 $(AOT_VENV)/bin/python -m pytest -rs tests/benchmarks/test_aot.py
+
 format: $(VENV)/ready-to-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(AOT_VENV) .pytest_cache .ruff_cache .mypy_cache

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from benchmarks import measure
+from benchmarks import hlo, measure
 from ucl_jax.cli import Parser, returns_exit_code
 from ucl_jax.errors import UsageError, require, user_choice
 
@@ -33,8 +33,6 @@ CELLS = (
     "der/simsiam",
     "gss/simsiam",
 )
-OPS = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
-ITEM_BITS = {"pred": 8, "i1": 8, "bf16": 16, "ui8": 8}  # types whose bits are not the number at the end of the name
 
 
 def cost(compiled) -> dict[str, float]:
@@ -59,7 +57,6 @@ def cost(compiled) -> dict[str, float]:
 
 _COMPUTATION = re.compile(r"^(?P<entry>ENTRY )?%?(?P<name>[\w.-]+) \(.*?^}", re.MULTILINE | re.DOTALL)
 _CALLED = re.compile(r"\b(?P<how>body|calls|to_apply)=%?(?P<name>[\w.-]+)(?P<rest>.*)")
-_ROUNDS = re.compile(r"\"known_trip_count\":{\"n\":\"(\d+)\"}")
 _DOT = re.compile(
     r" = \w+\[(?P<result>[0-9,]*)\]\S* dot\(%?(?P<left>[\w.-]+), .*?lhs_contracting_dims={(?P<summed>[0-9,]*)}"
 )
@@ -86,7 +83,7 @@ def repeated_flops(text: str) -> int:
         for called in _CALLED.finditer(body):
             rounds = 1
             if called["how"] == "body":
-                told = _ROUNDS.search(called["rest"])
+                told = hlo.ROUNDS.search(called["rest"])
                 rounds = int(told[1]) if told else None
             total += flops(called["name"], None if None in (rounds, times) else rounds * times)
         return total
@@ -97,19 +94,14 @@ def repeated_flops(text: str) -> int:
 def _dot_flops(dot: re.Match, computation: str) -> int:
     """Returns the FLOPs of a matrix product, given its match of _DOT and the text of the computation it is in."""
     left = re.search(rf"%?{re.escape(dot['left'])} = \w+\[([0-9,]*)\]", computation)
-    shape, summed = _numbers(left[1]), _numbers(dot["summed"])
-    return 2 * math.prod(_numbers(dot["result"])) * math.prod(shape[axis] for axis in summed)
-
-
-def _numbers(text: str) -> list[int]:
-    """Returns the numbers of a list with commas between."""
-    return [int(number) for number in text.split(",") if number]
+    shape, summed = hlo.numbers(left[1]), hlo.numbers(dot["summed"])
+    return 2 * math.prod(hlo.numbers(dot["result"])) * math.prod(shape[axis] for axis in summed)
 
 
 class Collective(NamedTuple):
     """A collective operation of a compiled program.
 
-    op: one of OPS.
+    op: one of `hlo.COLLECTIVES`.
     shapes: the shapes of its results on each device, such as "f32[2,4,8]"; several where XLA has combined some.
     bytes: the size of all that is reduced or gathered, on one device.
     devices: the number of devices that take part.
@@ -129,13 +121,17 @@ class Collective(NamedTuple):
         return {"all-reduce": 2 * share, "collective-permute": 1.0}.get(self.op, share) * self.bytes
 
 
-_COLLECTIVE = re.compile(rf" = (?P<type>\(.*?\)|\S+) (?P<op>{'|'.join(OPS)})(?P<form>-start|-done)?\((?P<rest>.*)")
-_SHAPE = re.compile(r"\b([a-z]+[0-9]*(?:e[0-9]m[0-9]\w*)?)\[([0-9,]*)\]")
+_COLLECTIVE = re.compile(
+    rf" = (?P<type>\(.*?\)|\S+) (?P<op>{'|'.join(hlo.COLLECTIVES)})(?P<form>-start|-done)?\((?P<rest>.*)"
+)
 
 
 def collectives(text: str) -> list[Collective]:
-    """Returns the collectives in the text of a compiled program, in its order; an asynchronous one counts once."""
-    found, started = [], {}
+    """Returns the collectives in the text of a compiled program, in its order.
+
+    An asynchronous one counts once. libtpu writes it into each fusion that runs beside it, with the id of the chain.
+    """
+    found, started, chains = [], {}, set()
     for line in text.splitlines():
         match = _COLLECTIVE.search(line)
         if match is None:
@@ -146,15 +142,26 @@ def collectives(text: str) -> list[Collective]:
             continue
         if form == "-done":
             rest = started[re.search(r"%[\w.-]+", rest)[0]]
-        shapes = tuple(f"{dtype}[{sides}]" for dtype, sides in _SHAPE.findall(match["type"]))
+        if chain := re.search(r'chain_id="\d+"', rest):
+            if chain[0] in chains:
+                continue
+            chains.add(chain[0])
+        results = hlo.arrays(match["type"])
+        shapes = tuple(f"{array.dtype}[{','.join(map(str, array.sides))}]" for array in results)
         devices = _group_size(rest)
-        size = sum(_bytes(shape) for shape in shapes) * (devices if match["op"] == "reduce-scatter" else 1)
+        size = sum(array.bytes for array in results) * (devices if match["op"] == "reduce-scatter" else 1)
         found.append(Collective(match["op"], shapes, size, devices, _where(rest)))
     return found
 
 
 def _group_size(rest: str) -> int:
-    """Returns the devices in a group of `replica_groups={{0,1},{2,3}}` or `replica_groups=[groups,size]<=[...]`."""
+    """Returns the devices in a group of a collective.
+
+    `rest` has `replica_groups={{0,1},{2,3}}`, `[groups,size]<=[...]`, or `mesh['x'=4,'y'=2] {'x'}`: those along axes.
+    """
+    if match := re.search(r"replica_groups=mesh\[([^\]]*)\] *\{([^}]*)\}", rest):
+        sides = dict(re.findall(r"'(\w+)'=(\d+)", match[1]))
+        return math.prod(int(sides[axis]) for axis in re.findall(r"'(\w+)'", match[2]))
     if match := re.search(r"replica_groups=\[\d+,(\d+)\]", rest):
         return int(match[1])
     if match := re.search(r"replica_groups=\{\{([\d,]+)\}", rest):
@@ -170,13 +177,6 @@ def _where(rest: str) -> str:
     return "backward" if "transpose(" in name[1] else "forward"
 
 
-def _bytes(shape: str) -> int:
-    """Returns the size of an array such as "f32[2,4,8]"."""
-    dtype, sides = _SHAPE.fullmatch(shape).groups()
-    bits = ITEM_BITS.get(dtype) or int(re.match(r"[a-z]+(\d+)", dtype)[1])
-    return math.prod(int(side) for side in sides.split(",") if side) * bits // 8
-
-
 # The text of a program before compilation (StableHLO), where dtypes are those that were asked for.
 
 
@@ -187,7 +187,8 @@ class Product(NamedTuple):
     dtypes: the types of the two operands, "f32" or "bf16".
     shapes: the shapes of the two operands.
     result: the shape of the result.
-    flops: two for a multiply-add; taps of a convolution on padding and on the zeros of a dilated input count.
+    flops: two for a multiply-add; taps of a convolution on padding count, those on the zeros of a dilated input do not.
+    name: where it comes from, such as "jit(f)/jvp(g)/dot_general"; "" in a text without `debug_info`.
     """
 
     op: str
@@ -195,12 +196,14 @@ class Product(NamedTuple):
     shapes: tuple[tuple[int, ...], tuple[int, ...]]
     result: tuple[int, ...]
     flops: int
+    name: str = ""
 
 
 _PRODUCT = re.compile(
     r"stablehlo\.(?P<op>convolution|dot_general)\b(?P<how>.*) : "
-    r"\(tensor<(?P<left>[^>]*)>, tensor<(?P<right>[^>]*)>\) -> tensor<(?P<result>[^>]*)>"
+    r"\(tensor<(?P<left>[^>]*)>, tensor<(?P<right>[^>]*)>\) -> tensor<(?P<result>[^>]*)>(?: loc\((?P<place>#\w+)\))?"
 )
+_PLACE = re.compile(r'^(#\w+) = loc\("([^"]*)"', re.MULTILINE)
 
 
 def products(text: str) -> list[Product]:
@@ -208,19 +211,22 @@ def products(text: str) -> list[Product]:
 
     Each appears once, however often the function that it is in is called.
     """
-    return [_product(match) for match in map(_PRODUCT.search, text.splitlines()) if match]
+    names = dict(_PLACE.findall(text))
+    return [_product(match, names) for match in map(_PRODUCT.search, text.splitlines()) if match]
 
 
-def _product(match: re.Match) -> Product:
-    """Returns the product that a match of _PRODUCT describes."""
+def _product(match: re.Match, names: dict[str, str]) -> Product:
+    """Returns the product that a match of _PRODUCT describes, given the names of the places in the program."""
     (left, right, result), dtypes = zip(*(_tensor(match[name]) for name in ("left", "right", "result")))
     if match["op"] == "convolution":
         kernel = re.search(r"x\[([^\]]*)\]->", match["how"])[1].replace(" ", "").split(",")
-        terms = math.prod(right) // right[kernel.index("o")]
+        zeros = re.search(r"lhs_dilate = \[([\d, ]*)\]", match["how"])
+        terms = math.prod(right) // right[kernel.index("o")] / math.prod(hlo.numbers(zeros[1]) if zeros else ())
     else:
         axes = re.search(r"contracting_dims = \[([\d, ]*)\]", match["how"])[1]
         terms = math.prod(left[int(axis)] for axis in axes.split(",") if axis.strip())
-    return Product(match["op"], dtypes[:2], (left, right), result, 2 * math.prod(result) * terms)
+    flops = round(2 * math.prod(result) * terms)
+    return Product(match["op"], dtypes[:2], (left, right), result, flops, names.get(match["place"], ""))
 
 
 def _tensor(text: str) -> tuple[tuple[int, ...], str]:
@@ -321,7 +327,14 @@ def any_task():
 
 
 def lower(config, devices: int = 1):
-    """Lowers the training step of a config's last phase for a number of devices, and computes nothing."""
+    """Lowers the training step of a config's last phase for a number of local devices, and computes nothing."""
+    from ucl_jax.training import parallel
+
+    return lower_for(config, parallel.choose_devices(devices, config.train.batch_size))
+
+
+def lower_for(config, devices: list):
+    """Lowers the training step of a config's last phase for some devices, which need not be on this machine."""
     import jax
     import numpy as np
 
@@ -329,10 +342,8 @@ def lower(config, devices: int = 1):
     from ucl_jax.training.build import make_experiment
     from ucl_jax.types import Batch
 
-    experiment = make_experiment(config, parallel.AXIS)
-    compiled = parallel.compile_phases(
-        experiment.phases[-1:], parallel.choose_devices(devices, config.train.batch_size)
-    )[0]
+    experiment = make_experiment(config, parallel.AXIS, devices[0].platform)
+    compiled = parallel.compile_phases(experiment.phases[-1:], devices)[0]
     count, size = config.train.batch_size, config.benchmark.image_size
     batch = Batch(
         jax.ShapeDtypeStruct((count, size, size, 3), np.uint8),

@@ -35,8 +35,8 @@ def make_step(recipe: str, given: argparse.Namespace):
     config.model.width = given.width
     config.train.batch_size = given.batch
     config.benchmark.image_size = given.image
-    experiment = make_experiment(config, parallel.AXIS)
     devices = parallel.choose_devices(1, given.batch)
+    experiment = make_experiment(config, parallel.AXIS, devices[0].platform)
     compiled = parallel.compile_phases(experiment.phases[-1:], devices)[0]
     state = jax.device_put(experiment.init(), compiled.sharding)
     rng = np.random.default_rng(0)

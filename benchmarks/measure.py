@@ -190,7 +190,7 @@ class Loop:
         label = np.zeros(task_images, np.int32)
         self.config = config
         self.devices = parallel.choose_devices(devices, config.train.batch_size)
-        self.experiment = make_experiment(config, parallel.AXIS)
+        self.experiment = make_experiment(config, parallel.AXIS, self.devices[0].platform)
         self.compiled = parallel.compile_phases(self.experiment.phases, self.devices)
         self.state = jax.device_put(self.experiment.init(), self.compiled[0].sharding)
         self.metrics: dict[str, Any] = {}

@@ -118,7 +118,7 @@ class Ours:
 
     def __init__(self, config, augmentation: Augmentation):
         with mock.patch.object(build, "make_augmentation", return_value=augmentation):
-            self.made = build.make_experiment(config, None)
+            self.made = build.make_experiment(config, None, jax.default_backend())
         (phase,) = self.made.phases
         self.objective, self.method = phase.objective, phase.method
         self.phase, self.train_step = phase, jax.jit(phase.train_step, donate_argnums=0)

@@ -35,7 +35,13 @@ def where(result: Mapping) -> str:
     facts = result.get("where", result)
     versions = [
         f"{title} {facts[key]}"
-        for key, title in (("python", "Python"), ("jax", "JAX"), ("torch", "PyTorch"), ("scikit_learn", "scikit-learn"))
+        for key, title in (
+            ("python", "Python"),
+            ("jax", "JAX"),
+            ("libtpu", "libtpu"),
+            ("torch", "PyTorch"),
+            ("scikit_learn", "scikit-learn"),
+        )
         if facts.get(key)
     ]
     commit = f"commit {(facts.get('commit') or 'unknown')[:10]}" + (" with changes" if facts.get("changed") else "")
@@ -222,12 +228,52 @@ def knn(result: dict) -> str:
     return f"{_markdown(rows)}\n\n{note}{_note(result, 'python -m benchmarks.knn')}"
 
 
+def aot(result: dict) -> str:
+    """Returns the table of programs that were compiled for accelerators elsewhere: what each does in a step."""
+    targets = {name: told for name, told in result["targets"].items() if "error" not in told}
+    columns = [_program(told) for told in targets.values()]
+    rows = [["of one device", *targets]]
+    rows += [[title, *(column[title] for column in columns)] for title in (columns or [{}])[0]]
+    failed = [
+        f"{name} does not compile: {told['error']}" for name, told in result["targets"].items() if "error" in told
+    ]
+    wide = sorted({one["name"] for told in targets.values() for one in told["float32_products"]})
+    notes = [f"Products in float32: {', '.join(f'`{name}`' for name in wide)}."] if wide else []
+    return "\n\n".join([_markdown(rows), *notes, *failed, _note(result)])
+
+
+def _program(told: Mapping) -> dict[str, str]:
+    """Returns what a compiled program does, as text: the column of a target."""
+    cells = {
+        "devices": f"{told['devices']}",
+        "seconds of compilation": f"{told['compile_seconds']:.0f}",
+        "most memory, GB": f"{told['peak_bytes'] / 1e9:.2f}",
+        "`while` loops": f"{told['loops']}",
+        "launches": f"{told['launches']}",
+        "GB moved": f"{told['bytes'] / 1e9:.2f}",
+    }
+    for name, of in told["origins"].items():
+        estimated = f"{told['milliseconds'] * of['cycles'] / told['cycles']:.1f}" if told["cycles"] else "-"
+        cells[f"{name}: GB, launches, ms"] = f"{of['bytes'] / 1e9:.2f}, {of['launches']}, {estimated}"
+    cells["GFLOP of products"] = _number(told["product_flops"] / 1e9, ".4g")
+    cells["products in float32"] = f"{sum(one['number'] for one in told['float32_products'])}"
+    for kind, of in told["layout_changes"].items():
+        title = f"{kind} laid out anew: number, in float32, MB"
+        cells[title] = f"{of['number']}, {of['float32']}, {of['bytes'] / 1e6:.0f}"
+    collectives = told["collectives"]
+    moved = sum(one["bytes"] for one in collectives) / 1e6
+    cells["collectives: number, MB"] = f"{sum(one['count'] for one in collectives)}, {moved:.2f}"
+    cells["predicted ms"] = f"{told['milliseconds']:.1f}"
+    return cells
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "step": from_results("step", step),
     "step-parts": from_results("step", parts),
     "step-limit": from_results("step", limit),
     "step-h100": from_results("step-h100", step),
     "step-limit-h100": from_results("step-h100", limit),
+    "aot": from_results("aot", aot),
     "startup": from_results("startup", startup),
     "collectives": from_results("collectives", collectives),
     "growth": from_results("growth", growth),

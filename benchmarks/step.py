@@ -188,7 +188,8 @@ def _our_parts(loop: measure.Loop) -> dict[str, Callable[[], object]]:
     from ucl_jax.types import Batch, Variables, Views, clock_at
 
     config = loop.config
-    phase = make_experiment(config, None).phases[0]  # the same phase, without an axis of devices
+    # The same phase, without an axis of devices.
+    phase = make_experiment(config, None, loop.devices[0].platform).phases[0]
     objective, method, count = phase.objective, phase.method, config.train.batch_size
 
     def batches():

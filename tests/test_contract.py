@@ -61,7 +61,7 @@ class Backbone(nn.Module):
         return spatial_mean(Column(axis_name=self.axis_name, name="column")(x, (), train)[-1])
 
 
-def plain(tasks, width, dtype, axis_name):
+def plain(tasks, width, dtype, axis_name, platform):
     return (Architecture(lambda heads: Network(Backbone(axis_name), **heads())),)
 
 
@@ -94,7 +94,7 @@ class Traced:
 
     def __init__(self, config, devices):
         self.config, self.traces = config, []
-        self.experiment = make_experiment(config, parallel.AXIS)
+        self.experiment = make_experiment(config, parallel.AXIS, "cpu")
         counted = [s._replace(train_step=self._count(n, s.train_step)) for n, s in enumerate(self.experiment.phases)]
         self.compiled = parallel.compile_phases(counted, parallel.choose_devices(devices, config.train.batch_size))
 
@@ -198,7 +198,7 @@ def test_every_pair_keeps_the_contract(recipe, objective, policy, data_dir):
 def test_methods_are_told_the_number_of_tasks(joint, shares):
     config = pair_config("agem", "simsiam")
     config.benchmark.joint = joint
-    buffer = jax.eval_shape(make_experiment(config, None).init).memory.buffer
+    buffer = jax.eval_shape(make_experiment(config, None, "cpu").init).memory.buffer
     assert buffer.offered.shape == (shares,)
     assert buffer.items.task.shape == (24,)
 
@@ -206,7 +206,7 @@ def test_methods_are_told_the_number_of_tasks(joint, shares):
 @pytest.mark.parametrize(("recipe", "objective"), FORBIDDEN)
 def test_a_forbidden_pair_is_refused_by_the_key(recipe, objective):
     with pytest.raises(UsageError, match=r"^config\.method: "):
-        make_experiment(pair_config(recipe, objective), None)
+        make_experiment(pair_config(recipe, objective), None, "cpu")
 
 
 def test_progressive_columns_are_frozen_once_learned(data_dir):

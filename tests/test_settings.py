@@ -226,7 +226,7 @@ def test_2000_overrides_are_refused_in_a_line_or_are_sensible():
 
 def trace(config):
     """Traces the train step, which fails if an accepted config would fail later, whatever the size of its network."""
-    experiment = make_experiment(config, None)
+    experiment = make_experiment(config, None, "cpu")
     state = jax.eval_shape(experiment.init)
     batch, size = config.train.batch_size, config.benchmark.image_size
     shape = jax.ShapeDtypeStruct

@@ -134,7 +134,7 @@ def steps_recorded(workdir: pathlib.Path) -> int:
 def like(recipe: str, **sizes):
     """Returns the shapes of a recipe's training state on one device, as restoring a checkpoint needs them."""
     objective = ",supervised" if recipe in LABELLED else ""
-    experiment = make_experiment(tiny.config(recipe, f"digits{objective}", **sizes), parallel.AXIS)
+    experiment = make_experiment(tiny.config(recipe, f"digits{objective}", **sizes), parallel.AXIS, "cpu")
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     shapes = jax.eval_shape(experiment.init)
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes)
@@ -271,7 +271,7 @@ def first_save_kills(recipe: str, folder: pathlib.Path, count: int, **sizes) -> 
     import torch  # imported late, because other tests use this module without it
 
     weights = folder / "official.pth"
-    fresh = jax.device_get(make_experiment(tiny.config(recipe, **sizes), None).init().network)
+    fresh = jax.device_get(make_experiment(tiny.config(recipe, **sizes), None, "cpu").init().network)
     moved = fresh._replace(params=jax.tree.map(lambda x: x + np.float32(0.01), fresh.params))
     official = torch_weights.to_official(moved)
     torch.save({"state_dict": {name: torch.from_numpy(array.copy()) for name, array in official.items()}}, weights)

@@ -83,7 +83,7 @@ def test_metrics_are_ours(torch):
     from benchmarks import torch_lump
 
     tree = config("lump")
-    objective = build.make_experiment(tree, None).phases[0].objective
+    objective = build.make_experiment(tree, None, "cpu").phases[0].objective
     network = objective.init(jax.random.key(0), np.zeros((1, 8, 8, 3), np.uint8))
     views = np.random.default_rng(1).normal(size=(2, BATCH, 8, 8, 3)).astype(np.float32)
 

@@ -30,7 +30,7 @@ def program(recipe, **more):
 
 
 def state():
-    return jax.eval_shape(make_experiment(tiny.config("finetune"), parallel.AXIS).init)
+    return jax.eval_shape(make_experiment(tiny.config("finetune"), parallel.AXIS, "cpu").init)
 
 
 def parameters():
@@ -72,6 +72,10 @@ HLO = """
   %ag.done = f32[2,4,8]{2,0,1} all-gather-done(%ag.start), metadata={op_name="another"}
   ROOT %rs = f32[2,1,8]{2,0,1} reduce-scatter(%y), replica_groups=[2,2]<=[4], dimensions={1}, metadata={op_name="jit(f)/transpose(jvp(Network))/x"}
   %cp = u8[10]{0} collective-permute(%z), source_target_pairs={{0,1},{1,0}}
+  %mesh = s32[6]{0} all-reduce(%d), channel_id=2, replica_groups=mesh['devices'=256] {'devices'}, use_global_device_ids=true
+  %part.1 = f32[9]{0} all-gather(%f), channel_id=2, replica_groups=[1,3]<=[3], dimensions={0}, frontend_attributes={chain_id="0"}
+  %part.2 = f32[9]{0} all-gather(%g), channel_id=2, replica_groups=[1,3]<=[3], dimensions={0}, frontend_attributes={chain_id="0"}
+  %rows = f32[3]{0} all-reduce(%e), channel_id=3, replica_groups=mesh['x'=4,'y'=2] {'y'}, use_global_device_ids=true
 """  # noqa: E501
 
 
@@ -81,8 +85,12 @@ def test_collectives_of_a_text():
         ("all-gather", ("f32[2,4,8]",), 256, 4, "forward"),
         ("reduce-scatter", ("f32[2,1,8]",), 2 * 64, 2, "backward"),
         ("collective-permute", ("u8[10]",), 10, 2, "step"),
+        ("all-reduce", ("s32[6]",), 24, 256, "step"),
+        ("all-gather", ("f32[9]",), 36, 3, "step"),
+        ("all-reduce", ("f32[3]",), 12, 2, "step"),
     ]
-    assert [one.sent for one in compiled.collectives(HLO)] == [594 * 1.5, 256 * 0.75, 64.0, 10.0]
+    sent = [594 * 1.5, 256 * 0.75, 64.0, 10.0, 24 * 2 * 255 / 256, 24.0, 12.0]
+    assert [one.sent for one in compiled.collectives(HLO)] == sent
 
 
 # FLOPs.
@@ -144,14 +152,21 @@ def test_products_of_a_text():
     @jax.jit
     def f(image, kernel, rows):
         out = jax.lax.conv_general_dilated(image, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-        return out, jnp.einsum("bij,bkj->bik", rows, rows)
+        wide = jax.lax.conv_transpose(out, kernel, (2, 2), "SAME", transpose_kernel=True)  # with zeros between
+        return wide, jnp.einsum("bij,bkj->bik", rows, rows)
 
     shapes = [((2, 8, 8, 3), jnp.bfloat16), ((3, 3, 3, 5), jnp.bfloat16), ((4, 6, 7), jnp.float32)]
-    text = f.lower(*(jax.ShapeDtypeStruct(*shape) for shape in shapes)).as_text()
-    assert sorted(compiled.products(text)) == [
+    lowered = f.lower(*(jax.ShapeDtypeStruct(*shape) for shape in shapes))
+    found = sorted(compiled.products(lowered.as_text(debug_info=True)))
+    names = ["conv_general_dilated", "conv_general_dilated", "bij,bkj->bik/dot_general"]
+    assert [one.name for one in found] == [f"jit(f)/{name}" for name in names]
+    expected = [
+        ("convolution", ("bf16", "bf16"), ((2, 4, 4, 5), (3, 3, 5, 3)), (2, 8, 8, 3), 2 * (2 * 8 * 8 * 3) * 45 // 4),
         ("convolution", ("bf16", "bf16"), ((2, 8, 8, 3), (3, 3, 3, 5)), (2, 4, 4, 5), 2 * (2 * 4 * 4 * 5) * 27),
         ("dot_general", ("f32", "f32"), ((4, 6, 7), (4, 6, 7)), (4, 6, 6), 2 * (4 * 6 * 6) * 7),
     ]
+    assert [one[:5] for one in found] == expected
+    assert sorted(compiled.products(lowered.as_text())) == [(*one, "") for one in expected]
 
 
 def test_flops_of_loops_count_every_round():
@@ -197,7 +212,7 @@ def test_a_large_buffer_costs_only_its_sorting():
 
 
 def test_the_state_is_updated_in_place():
-    state = jax.eval_shape(make_experiment(tiny.config("lump"), parallel.AXIS).init)
+    state = jax.eval_shape(make_experiment(tiny.config("lump"), parallel.AXIS, "cpu").init)
     header = program("lump").as_text().split("\n", 1)[0]
     # An input that is donated, and not copied, shares its memory with an output.
     assert len(re.findall(r"(?:may|must)-alias", header)) == len(jax.tree.leaves(state))
@@ -212,7 +227,7 @@ def test_the_loop_compiles_once_and_moves_nothing_but_the_batch(tmp_path, monkey
     The host can read arrays only through `_value`.
     """
     config = tiny.config("lump", train__epochs=1)
-    experiment = make_experiment(config, parallel.AXIS)
+    experiment = make_experiment(config, parallel.AXIS, "cpu")
     steps = parallel.compile_phases(experiment.phases, parallel.choose_devices(2, 16))
     state = jax.device_put(experiment.init(), steps[0].sharding)
     reads, programs = [], collections.Counter()

@@ -214,7 +214,7 @@ def images():
 @pytest.mark.parametrize("size", step.ARGUMENT)
 def test_the_peers_have_our_parameters(size, torch_lump):
     config = step.get_config(size, [])
-    params = jax.eval_shape(build.make_experiment(config, None).init).network.params
+    params = jax.eval_shape(build.make_experiment(config, None, "cpu").init).network.params
     network = torch_lump.SimSiam(config)
     assert sum(p.numel() for p in network.parameters()) == sum(x.size for x in jax.tree.leaves(params))
 
@@ -222,7 +222,7 @@ def test_the_peers_have_our_parameters(size, torch_lump):
 def test_the_peers_have_our_loss_and_gradients(torch_lump, small):
     import torch
 
-    objective = build.make_experiment(small, None).phases[0].objective
+    objective = build.make_experiment(small, None, "cpu").phases[0].objective
     rng = np.random.default_rng(1)
     views = [rng.normal(size=(8, 8, 8, 3)).astype(np.float32) for _ in range(4)]
     weight = 0.7

@@ -49,7 +49,7 @@ SEEDS = {"simsiam": 1, "barlow_twins": 5, "supervised": 12}
 
 def make_objective(name, width=WIDTH, **changes):
     """Builds the objective under test; its features take images as they are."""
-    (architecture,) = architectures.resnet18(1, width, jnp.float32, None)
+    (architecture,) = architectures.resnet18(1, width, jnp.float32, None, "cpu")
     augmentation = objectives.Augmentation(
         present=lambda key, image: image, weak=lambda key, image: image, plain=lambda image: image
     )

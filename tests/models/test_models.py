@@ -418,7 +418,7 @@ def test_lateral_equals_numpy(count):
 
 def test_a_phase_trains_its_own_column():
     params = columns()["params"]
-    phases = ARCHITECTURES["progressive"](COLUMNS, NARROW, jnp.float32, None)
+    phases = ARCHITECTURES["progressive"](COLUMNS, NARROW, jnp.float32, None, "cpu")
     assert len(phases) == COLUMNS
     for phase, architecture in enumerate(phases):
         active = architecture.active(params)
@@ -429,7 +429,7 @@ def test_a_phase_trains_its_own_column():
         network = architecture.build(lambda: {"projector": Projector(6, 5)})
         assert network == progressive(phase)
     # With one network for all tasks, all of it is trained.
-    (only,) = ARCHITECTURES["resnet18"](COLUMNS, NARROW, jnp.float32, None)
+    (only,) = ARCHITECTURES["resnet18"](COLUMNS, NARROW, jnp.float32, None, "cpu")
     assert only.active(params) is params
     assert only.build(lambda: {"projector": Projector(6, 5)}) == Network(ResNet18(NARROW), Projector(6, 5))
 
@@ -439,7 +439,7 @@ def test_sizes_and_names_of_all_columns():
     width, tasks = 64, 3
 
     def build(heads):
-        return [phase.build(heads) for phase in ARCHITECTURES["progressive"](tasks, width, jnp.float32, None)]
+        return [phase.build(heads) for phase in ARCHITECTURES["progressive"](tasks, width, jnp.float32, None, "cpu")]
 
     networks = build(lambda: {"head": Dense(100)})
     shapes = [jax.eval_shape(lambda n=n: n.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), True)) for n in networks]

@@ -1,11 +1,13 @@
 """Tests that whatever is wrong in a config, also what shows only once data and devices are known, names its key."""
 
+import jax
+import numpy as np
 import pytest
 
 from tests import tiny
 from ucl_jax.data import tfds_source
 from ucl_jax.errors import UsageError
-from ucl_jax.training.build import check_batches, make_run_settings
+from ucl_jax.training.build import check_batches, make_experiment, make_run_settings
 from ucl_jax.training.provenance import Origin
 from ucl_jax.training.run import run
 
@@ -55,3 +57,17 @@ def test_run_settings_are_those_of_the_config():
     assert settings.evaluation == (config.eval.tasks, (5, "fixed", 0.1), 64)
     assert settings.checkpoint._asdict() == config.checkpoint.to_dict()
     assert settings.log._asdict() == config.log.to_dict()
+
+
+@pytest.mark.parametrize(("recipe", "convolutions"), [("lump", 20), ("pnn", 15 + 20 + 3 * 2)])
+def test_the_platform_reaches_every_convolution(recipe, convolutions):
+    """Checks that for an accelerator all convolutions are XLA's: those of ResNet-18, and of PNN's laterals.
+
+    PNN's second column does not read the last stage, of 5 convolutions, of the first. For a CPU, convolutions of small
+    maps are matrix products.
+    """
+    experiment = make_experiment(tiny.config(recipe), None, "tpu")
+    network = jax.eval_shape(experiment.init).network
+    images = np.zeros((4, 8, 8, 3), np.uint8)
+    text = jax.jit(experiment.phases[-1].objective.features).lower(network, images).as_text()
+    assert text.count("stablehlo.convolution(") == convolutions

@@ -20,7 +20,7 @@ from ucl_jax.types import Variables
 
 @pytest.fixture(scope="module")
 def experiment():
-    return make_experiment(tiny.config("lump"), parallel.AXIS)
+    return make_experiment(tiny.config("lump"), parallel.AXIS, "cpu")
 
 
 def test_saved_while_the_state_is_donated(experiment, tmp_path):

@@ -61,7 +61,7 @@ def test_what_is_left_is_the_tail_of_the_whole():
 )
 def test_events_and_the_shape_of_the_matrix(recipe, tasks, matrix, tmp_path):
     config = tiny.config(recipe, eval__tasks=tasks, train__epochs=1)
-    experiment = make_experiment(config, parallel.AXIS)
+    experiment = make_experiment(config, parallel.AXIS, "cpu")
     compiled = parallel.compile_phases(experiment.phases, jax.local_devices()[:1])
     state = jax.device_put(experiment.init(), compiled[0].sharding)
     with open_stream(config.benchmark, str(tmp_path)) as stream:
@@ -82,7 +82,7 @@ def test_events_and_the_shape_of_the_matrix(recipe, tasks, matrix, tmp_path):
 def test_objective_and_method_are_told_of_the_beginning_of_each_task(tmp_path):
     """Checks that `begin_task` gets the state before a task's first step, which starts from what it returns."""
     config = tiny.config("finetune", train__epochs=1)
-    experiment = make_experiment(config, parallel.AXIS)
+    experiment = make_experiment(config, parallel.AXIS, "cpu")
     told = []
 
     def begin_objective(network, clock):

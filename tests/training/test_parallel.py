@@ -26,7 +26,7 @@ def run_on(devices: int, objective: str, data_dir: str):
     config = tiny.config(
         "lump", f"digits,{objective}", seed=1, method__buffer_size=24, train__learning_rate=LEARNING_RATE[objective]
     )
-    experiment = make_experiment(config, parallel.AXIS)
+    experiment = make_experiment(config, parallel.AXIS, "cpu")
     compiled = parallel.compile_phases(experiment.phases, parallel.choose_devices(devices, 16))
     state = jax.device_put(experiment.init(), compiled[0].sharding)
     start, losses = jax.device_get(state), []
@@ -73,7 +73,7 @@ def test_one_two_and_four_devices_agree(objective, data_dir):
 def test_train_step_and_features_compile_once(data_dir):
     """Checks that neither a new task, nor an evaluation, nor a state from the host compiles anything again."""
     config = tiny.config("lump", train__epochs=1)
-    experiment = make_experiment(config, parallel.AXIS)
+    experiment = make_experiment(config, parallel.AXIS, "cpu")
     calls = []
 
     def counted(name, function):
@@ -112,7 +112,7 @@ def test_train_step_and_features_compile_once(data_dir):
 
 def test_state_is_donated(data_dir):
     config = tiny.config("finetune")
-    experiment = make_experiment(config, parallel.AXIS)
+    experiment = make_experiment(config, parallel.AXIS, "cpu")
     compiled = parallel.compile_phases(experiment.phases, jax.local_devices()[:2])[0]
     state = jax.device_put(experiment.init(), compiled.sharding)
     with open_stream(config.benchmark, data_dir) as stream:
@@ -124,7 +124,7 @@ def test_state_is_donated(data_dir):
 
 def test_features_on_four_devices_are_those_of_one(data_dir):
     config = tiny.config("finetune")
-    experiment = make_experiment(config, parallel.AXIS)
+    experiment = make_experiment(config, parallel.AXIS, "cpu")
     with open_stream(config.benchmark, data_dir) as stream:
         image = stream.training(0)[0][:32]
     features = []

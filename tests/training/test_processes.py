@@ -88,7 +88,7 @@ def lines(errors: str, word: str) -> list[str]:
 
 def network(recipe: str, workdir: pathlib.Path, **more) -> np.ndarray:
     """Returns the parameters at the end of a run, as one vector."""
-    like = jax.eval_shape(make_experiment(tiny.config(*recipe, **more), None).init).network
+    like = jax.eval_shape(make_experiment(tiny.config(*recipe, **more), None, "cpu").init).network
     one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one), like)
     params = Networks(workdir / "networks").load(2, like).params

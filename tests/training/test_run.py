@@ -78,7 +78,7 @@ def comparable(workdir: pathlib.Path) -> dict:
 
 def final_state(workdir: pathlib.Path, recipe: str = "lump", **more):
     """Restores the last checkpoint of a run."""
-    like = make_experiment(tiny.config(recipe, **(more or LONG)), parallel.AXIS).init()
+    like = make_experiment(tiny.config(recipe, **(more or LONG)), parallel.AXIS, "cpu").init()
     with Checkpoints(workdir / "checkpoints", keep=2) as checkpoints:
         return jax.device_get(checkpoints.restore(like)[0])
 
@@ -249,7 +249,7 @@ def test_official_weights_are_only_evaluated_with_no_epochs(environment, tmp_pat
     torch = pytest.importorskip("torch")
     settings = {"train__epochs": 0, "objective__predictor_dim": 8, "eval__tasks": "all"}
     config = tiny.config("finetune", **settings)
-    fresh = jax.device_get(make_experiment(config, None).init())
+    fresh = jax.device_get(make_experiment(config, None, "cpu").init())
     params = jax.tree.map(lambda x: x + np.float32(0.1), fresh.params.network)
     official = torch_weights.to_official(Variables(params, fresh.model_state))
     state_dict = {f"module.{name}": torch.from_numpy(array.copy()) for name, array in official.items()}

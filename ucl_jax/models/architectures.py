@@ -30,7 +30,7 @@ class Architecture(NamedTuple):
     backbone: Callable[[Params], Params] = lambda tree: tree["backbone"]
 
 
-def resnet18(tasks: int, width: int, dtype: Any, axis_name: str | None) -> tuple[Architecture, ...]:
+def resnet18(tasks: int, width: int, dtype: Any, axis_name: str | None, platform: str) -> tuple[Architecture, ...]:
     """Returns the architecture of a run with one phase: one ResNet-18 for all tasks (He et al. 2016).
 
     Args:
@@ -38,12 +38,18 @@ def resnet18(tasks: int, width: int, dtype: Any, axis_name: str | None) -> tuple
       width: channels of the first stage.
       dtype: of the computation; parameters and statistics are float32.
       axis_name: the mapped axis of the devices, over which batch norm works, or None.
+      platform: where the network will run, as in `jax.Device.platform`; see `convolution.convolve`.
     """
-    return (Architecture(lambda heads: Network(backbone=ResNet18(width, dtype, axis_name), **heads())),)
+    return (Architecture(lambda heads: Network(backbone=ResNet18(width, dtype, axis_name, platform), **heads())),)
 
 
 def progressive(
-    tasks: int, width: int, dtype: Any, axis_name: str | None, column: Callable[..., nn.Module] = Column
+    tasks: int,
+    width: int,
+    dtype: Any,
+    axis_name: str | None,
+    platform: str,
+    column: Callable[..., nn.Module] = Column,
 ) -> tuple[Architecture, ...]:
     """Returns the architectures of a progressive network (PNN, Rusu et al. 2016), one phase for each task.
 
@@ -55,12 +61,13 @@ def progressive(
       width: channels of a column's first stage.
       dtype: of the computation; parameters and statistics are float32.
       axis_name: the mapped axis of the devices, over which batch norm works, or None.
-      column: makes a column from (width, dtype, axis_name); it is called as a `Column` is.
+      platform: where the network will run, as in `jax.Device.platform`; see `convolution.convolve`.
+      column: makes a column from (width, dtype, axis_name, platform); it is called as a `Column` is.
     """
 
     def phase(task):
         def build(heads):
-            networks = tuple(Network(column(width, dtype, axis_name), **heads()) for _ in range(tasks))
+            networks = tuple(Network(column(width, dtype, axis_name, platform), **heads()) for _ in range(tasks))
             return Progressive(networks, task)
 
         return Architecture(build, partial(only_column, task), lambda tree: tree[f"networks_{task}"]["backbone"])

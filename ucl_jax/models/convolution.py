@@ -24,7 +24,7 @@ TILES = 512  # the number of 2x2 tiles of the result in a part
 LEAST_CHANNELS = 8  # with fewer channels in or out, Winograd's transforms cost more than its products save
 
 
-def convolve(x: Array, kernel: Array, stride: int) -> Array:
+def convolve(x: Array, kernel: Array, stride: int, platform: str) -> Array:
     """Convolves with a k x k kernel, padding by k // 2 zeros on every side.
 
     Flax's padding "SAME" differs from this where the stride is not 1. On a CPU, large layers can be differentiated in
@@ -34,11 +34,12 @@ def convolve(x: Array, kernel: Array, stride: int) -> Array:
       x: [B, H, W, C].
       kernel: [k, k, C, F], k odd, of the same dtype.
       stride: the stride along both axes.
+      platform: where it will run, as in `jax.Device.platform`: "cpu", or that of an accelerator.
 
     Returns:
       [B, ceil(H / stride), ceil(W / stride), F].
     """
-    if jax.default_backend() != "cpu":
+    if platform != "cpu":
         return _convolution(x, kernel, stride)
     if max(x.shape[1:3]) <= 2 and kernel.shape[0] > 1:
         return _small_map_convolution(x, kernel, stride)

@@ -39,13 +39,15 @@ def dense_init(key: Array, shape: tuple[int, ...], dtype=jnp.float32, fan_in: in
 class Conv(nn.Module):
     """A k x k convolution without bias, padded by k // 2 on every side as PyTorch pads it.
 
-    Flax's padding "SAME" differs from this where the stride is not 1.
+    Flax's padding "SAME" differs from this where the stride is not 1. `platform` is where the convolution will run; see
+    `convolution.convolve`.
     """
 
     features: int
     kernel: int = 3
     stride: int = 1
     dtype: Any = jnp.float32
+    platform: str = "cpu"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -58,7 +60,7 @@ class Conv(nn.Module):
             use_bias=False,
             dtype=self.dtype,
             kernel_init=conv_init,
-            conv_general_dilated=lambda x, kernel, strides, *_, **__: convolve(x, kernel, strides[0]),
+            conv_general_dilated=lambda x, kernel, strides, *_, **__: convolve(x, kernel, strides[0], self.platform),
             name="conv",
         )(x)
 

@@ -1,6 +1,7 @@
 """Progressive networks (Rusu et al. 2016): one column for each task, which also reads the maps of earlier columns."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -22,14 +23,16 @@ class Lateral(nn.Module):
 
     features: int
     dtype: Any = jnp.float32
+    platform: str = "cpu"
 
     @nn.compact
     def __call__(self, maps: Sequence[Array]) -> Array:
         """Combines k maps [B, H, W, C]: [B, ceil(H / 2), ceil(W / 2), features]."""
         scale = self.param("scale", nn.initializers.uniform(0.1), (len(maps),), jnp.float32).astype(self.dtype)
         x = jnp.concatenate([scale[k] * x for k, x in enumerate(maps)], axis=-1)
-        x = nn.relu(Conv(maps[0].shape[-1], kernel=1, dtype=self.dtype, name="reduce")(x))
-        return Conv(self.features, stride=2, dtype=self.dtype, name="project")(x)
+        conv = partial(Conv, dtype=self.dtype, platform=self.platform)
+        x = nn.relu(conv(maps[0].shape[-1], kernel=1, name="reduce")(x))
+        return conv(self.features, stride=2, name="project")(x)
 
 
 class Column(nn.Module):
@@ -42,11 +45,12 @@ class Column(nn.Module):
     width: int = 64
     dtype: Any = jnp.float32
     axis_name: str | None = None
+    platform: str = "cpu"
 
     def setup(self):
         """Makes the ResNet, and the laterals from earlier columns."""
-        self.resnet = ResNet18(self.width, self.dtype, self.axis_name)
-        self.laterals = [Lateral(self.width * 2**stage, self.dtype) for stage in (1, 2, 3)]
+        self.resnet = ResNet18(self.width, self.dtype, self.axis_name, self.platform)
+        self.laterals = [Lateral(self.width * 2**stage, self.dtype, self.platform) for stage in (1, 2, 3)]
 
     def __call__(self, x: Array, earlier: Sequence[Sequence[Array]], train: bool) -> list[Array]:
         """Returns the maps after each of the four stages, for images [B, H, W, 3].

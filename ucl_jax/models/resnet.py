@@ -25,13 +25,14 @@ class BasicBlock(nn.Module):
     stride: int = 1
     dtype: Any = jnp.float32
     axis_name: str | None = None
+    platform: str = "cpu"
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         """Maps [B, H, W, C] to [B, ceil(H / stride), ceil(W / stride), features]."""
 
         def conv_norm(y, name, kernel=3, stride=1, **options):
-            y = Conv(self.features, kernel, stride, self.dtype, name=name)(y)
+            y = Conv(self.features, kernel, stride, self.dtype, self.platform, name=name)(y)
             return BatchNorm(self.axis_name, self.dtype, name=f"{name}_norm")(y, train, **options)
 
         y = conv_norm(x, "first", stride=self.stride, relu=True)
@@ -50,15 +51,16 @@ class ResNet18(nn.Module):
     width: int = 64
     dtype: Any = jnp.float32
     axis_name: str | None = None
+    platform: str = "cpu"
 
     def setup(self):
         """Makes the stem and the blocks, under the names that their parameters have."""
-        self.stem = Conv(self.width, dtype=self.dtype)
+        self.stem = Conv(self.width, dtype=self.dtype, platform=self.platform)
         self.stem_norm = BatchNorm(self.axis_name, self.dtype)
         for stage in range(4):
             for block in range(2):
                 stride = 2 if stage > 0 and block == 0 else 1
-                made = BasicBlock(self.width * 2**stage, stride, self.dtype, self.axis_name)
+                made = BasicBlock(self.width * 2**stage, stride, self.dtype, self.axis_name, self.platform)
                 setattr(self, f"stage{stage + 1}_block{block + 1}", made)
 
     def begin(self, x: Array, train: bool) -> Array:

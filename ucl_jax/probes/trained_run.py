@@ -65,7 +65,7 @@ class TrainedRun:
         self.stream_settings, self.evaluation = make_stream_settings(self._config), make_evaluation(self._config)
         self._devices = jax.local_devices()[: math.gcd(len(jax.local_devices()), self.evaluation.batch_size)]
         try:
-            self.experiment: Experiment = make_experiment(self._config, axis_name=None)
+            self.experiment: Experiment = make_experiment(self._config, None, self._devices[0].platform)
         except UsageError as error:
             raise UsageError(f"{path}: {error}") from error
         self._compiled = self._compile(self.experiment)
@@ -213,7 +213,7 @@ class TrainedRun:
         config = copy.deepcopy(self._config)
         facts = _benchmark(name)
         config.augment.update(mean=facts.mean, std=facts.std)
-        return make_experiment(config, axis_name=None)
+        return make_experiment(config, None, self._devices[0].platform)
 
     def feature_extractor(self, after: int, experiment: Experiment | None = None) -> Callable[[np.ndarray], Readout]:
         """Returns a function that computes the Readout of images uint8 [N, H, W, C], as NumPy arrays [N, ...].

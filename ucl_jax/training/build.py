@@ -114,12 +114,14 @@ class RunSettings(NamedTuple):
     log: LogSettings
 
 
-def make_experiment(config: ConfigDict, axis_name: str | None) -> Experiment:
+def make_experiment(config: ConfigDict, axis_name: str | None, platform: str) -> Experiment:
     """Makes the pure functions of a run.
 
     Args:
       config: a config tree (`configs/base.py`) that has passed `settings.check`.
       axis_name: the axis of devices over which the train step will be mapped; None for one device.
+      platform: of these devices, as in `jax.Device.platform`; it is not asked of JAX, so that programs can be made for
+        devices that are not here.
 
     Raises:
       UsageError: the method does not work with the objective.
@@ -142,7 +144,8 @@ def make_experiment(config: ConfigDict, axis_name: str | None) -> Experiment:
         method = _make("method", config, METHODS, objective, scenario)
         return Phase(objective, method, make_train_step(objective, method, optimizer, axis_name))
 
-    phases = tuple(map(phase, ARCHITECTURES[config.model.name](scenario.tasks, config.model.width, dtype, axis_name)))
+    architectures = ARCHITECTURES[config.model.name](scenario.tasks, config.model.width, dtype, axis_name, platform)
+    phases = tuple(map(phase, architectures))
     first = phases[0]
     init_key, key = jax.random.split(jax.random.key(config.seed))
     size = benchmark.image_size

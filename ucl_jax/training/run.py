@@ -134,7 +134,7 @@ def _carry_out(config: ConfigDict, workdir: pathlib.Path, origin: Origin, mappin
         f"give a multiple of {len(devices)}",
     )
     run_settings = make_run_settings(config)
-    experiment = make_experiment(config, parallel.AXIS)
+    experiment = make_experiment(config, parallel.AXIS, devices[0].platform)
     with usage_errors("--"):
         compiled = parallel.compile_phases(experiment.phases, devices, mapping)
     start_network = _start_network(config.init_from, workdir, experiment) if main else None
