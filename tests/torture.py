@@ -2,8 +2,8 @@
 
 Machines flip bits, send SIGKILL, and have disks that are full or cannot be written to. People give wrong settings.
 
-    python -m tests.torture [--kills=5] [--recipes=lump,pnn,gss,si] [--flips=60] [--fills=4] [--overrides=2000]
-        [--write]
+    python -m tests.torture [--kills=5] [--recipes=lump,pnn,gss,si] [--process_kills=5] [--flips=60] [--fills=4]
+        [--overrides=2000] [--write]
 
 Recipes are shrunk (tests/tiny.py). Full and read-only disks are real ones, small tmpfs, which take the right to mount.
 The exit code is 0 when everything held. --write puts the counts into docs/reliability.md.
@@ -17,6 +17,7 @@ import pathlib
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -66,13 +67,13 @@ def recipe_of(name: str) -> str:
 class Process:
     """Runs a recipe in a process of its own, with one device. Its output goes to `log`, outside its folder."""
 
-    def __init__(self, recipe: str, workdir: pathlib.Path, log: pathlib.Path, **sizes):
+    def __init__(self, recipe: str, workdir: pathlib.Path, log: pathlib.Path, flags: Sequence[str] = (), **sizes):
         self.workdir, self._log = workdir, log
         command = [sys.executable, "launch.py", f"--config={recipe_of(recipe)}", f"--workdir={workdir}"]
         environment = os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
         with log.open("w") as stderr:
             self.process = subprocess.Popen(
-                [*command, *tiny.flags(**sizes)],
+                [*command, *tiny.flags(**sizes), *flags],
                 cwd=ROOT,
                 env=environment,
                 stdout=subprocess.DEVNULL,
@@ -260,6 +261,58 @@ def kills(recipe: str, folder: pathlib.Path, expected: dict, count: int, rng: np
     if not failures and (differing := difference(outcome(workdir, like(recipe, **sizes)), expected)):
         failures.append(f"{recipe}: {differing}")
     return Count(f"{recipe}: SIGKILL at a random moment", done, 0 if failures else done, tuple(failures))
+
+
+def together(recipe: str, workdir: pathlib.Path, folder: pathlib.Path, **sizes) -> list[Process]:
+    """Starts two processes that carry out one run."""
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        address = f"localhost:{found.getsockname()[1]}"
+    flags = ["--distributed", f"--coordinator_address={address}", "--num_processes=2"]
+    return [
+        Process(recipe, workdir, folder / f"log{number}", [*flags, f"--process_id={number}"], **sizes)
+        for number in range(2)
+    ]
+
+
+def process_kills(recipe: str, folder: pathlib.Path, count: int, rng: np.random.Generator, **sizes) -> Count:
+    """Kills one process of a run of two, or sends it SIGTERM, at random moments; and starts both again each time.
+
+    A kill holds if the other process ends within a minute, and SIGTERM if both end with exit code 143. The last run
+    holds if all that it leaves equals what the undisturbed run of two processes leaves, arrays to the bit.
+    """
+    calm, workdir, failures = folder / "calm", folder / "disturbed", []
+    if codes := [code for code in [process.wait() for process in together(recipe, calm, folder, **sizes)] if code]:
+        raise UsageError(f"the undisturbed run of two processes failed: {codes}")
+    expected = outcome(calm, like(recipe, **sizes))
+    total = expected["metrics.jsonl"][-1]["step"]
+    for number in range(count):
+        if (workdir / "results.json").exists() and json.loads((workdir / "results.json").read_text())["finished"]:
+            shutil.rmtree(workdir)
+        began = steps_recorded(workdir)
+        # A third of the signals come while the processes start; the rest of the run is shared among the others.
+        target = began + int(rng.integers(0, max((total - began) // (count - number + 1), 2))) * int(
+            rng.integers(3) > 0
+        )
+        processes = together(recipe, workdir, folder, **sizes)
+        processes[0].wait_for(lambda target=target: steps_recorded(workdir) >= target)
+        time.sleep(rng.uniform(0, 10 if target == began else 0.3))
+        who, signum = int(rng.integers(2)), [signal.SIGKILL, signal.SIGTERM][int(rng.integers(4) == 0)]
+        before, begun = processes[who].process.poll(), time.monotonic()
+        processes[who].process.send_signal(signum)
+        codes = [process.wait() for process in processes]
+        if before is not None or codes == [0, 0]:
+            continue  # it came too late
+        # Before the processes have met, SIGTERM ends one, and the other waits in vain as long as it would at any start.
+        met = "Gloo" in "".join(processes[who].lines)
+        held = codes == [143, 143] if signum == signal.SIGTERM else time.monotonic() - begun < 60 and None not in codes
+        if met and not held:
+            failures.append(f"{signal.Signals(signum).name} to {who} after step {began}: exit codes {codes}")
+    codes = [process.wait() for process in together(recipe, workdir, folder, **sizes)]
+    differing = f"exit codes {codes}" if any(codes) else difference(outcome(workdir, like(recipe, **sizes)), expected)
+    failures += [f"the last run: {differing}"] if differing else []
+    what = f"{recipe}: SIGKILL or SIGTERM to one of two processes"
+    return Count(what, count, count - len(failures), tuple(failures))
 
 
 def first_save_kills(recipe: str, folder: pathlib.Path, count: int, **sizes) -> Count:
@@ -463,6 +516,8 @@ def torture(given, folder: pathlib.Path) -> list[Count]:
         if recipe == recipes[0]:
             if given.kills:
                 tell(first_save_kills(recipe, folder, given.kills, **SIZES))
+            if given.process_kills:
+                tell(process_kills(recipe, folder, given.process_kills, rng, **SIZES))
             if given.flips:
                 tell(*flips(run, recipe, given.flips, rng, **SIZES))
             tell(unread_output(recipe, folder, expected, **SIZES))
@@ -483,6 +538,7 @@ def main(argv: Sequence[str]) -> int:
     """Runs everything and prints the table."""
     parser = cli.Parser(prog="python -m tests.torture", description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=5, help="SIGKILLs for each recipe")
+    parser.add_argument("--process_kills", type=int, default=5, help="signals to one of two processes of a run")
     parser.add_argument("--recipes", default="lump,pnn,gss,si", help="the first one is also what disks are tried with")
     parser.add_argument("--flips", type=int, default=60, help="single bits, in a checkpoint and in a network each")
     parser.add_argument("--fills", type=int, default=4, help="how often a disk is filled during a run")
