@@ -46,3 +46,18 @@ def test_no_run_vanishes_from_the_picture(tmp_path):
     assert [one["name"] for one in drawn] == names_in(tmp_path / "a.svg")[:2]
     run_figures.plot_average_accuracy(tmp_path / "b.svg", [RUNS[0], run("lump", [[70.0, None]], seed=1)])
     assert names_in(tmp_path / "b.svg")[2:] == ["untrained network, all tasks"]
+
+
+def test_forgetting_is_drawn_as_mean_and_deviation_of_the_seeds(tmp_path, monkeypatch):
+    matrices = [[[90.0, None], [70.0, 80.0]], [[60.0, None], [56.0, 80.0]]]  # 20 and 4 points of task 1 are lost
+    runs = [run("lump", matrix, seed=seed) for seed, matrix in enumerate(matrices)]
+    figures = []
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
+    run_figures.plot_average_accuracy(tmp_path / "a.png", [*runs, RUNS[1]], "max")
+    upper, _, lower, _ = figures[0].axes
+    assert upper.lines[0].get_label() == "lump (simsiam), n=2"
+    assert upper.lines[0].get_ydata().tolist() == [75.0, 71.5]
+    assert lower.lines[0].get_xdata().tolist() == [2]
+    assert lower.lines[0].get_ydata().tolist() == [12.0]
+    heights = lower.collections[0].get_paths()[0].vertices[:, 1]
+    assert [round(height, 4) for height in (heights.min(), heights.max())] == [0.6863, 23.3137]  # 12 -+ 8 sqrt(2)

@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--format", default="text", help=f"how the table is written: {', '.join(tables.FORMATS)}")
     parser.add_argument("--forgetting", help=f"definition: {', '.join(FORGETTING)}; default: that of the runs' configs")
-    parser.add_argument("--out", help="NAME.png: a plot of average accuracy, all runs in one; a folder: a page")
+    parser.add_argument("--out", help="NAME.png: a plot of accuracy, with --seeds also of forgetting; a folder: a page")
     arguments = parser.parse_args(argv)
     user_choice("format", arguments.format, tables.FORMATS)
     as_page = arguments.out is not None and _is_page(arguments.out)
@@ -82,7 +82,7 @@ def main(argv: Sequence[str]) -> int:
             raise UsageError(f"cannot write a page to {arguments.out}: {error.strerror}; give another --out") from error
         written = [f"page: {path}"]
     elif arguments.out is not None:
-        run_figures.plot_average_accuracy(pathlib.Path(arguments.out), runs)
+        run_figures.plot_average_accuracy(pathlib.Path(arguments.out), runs, definition if arguments.seeds else None)
         written = [f"plot: {arguments.out}"]
     # Another program may read a table that is not plain text from stdout, so other lines go to stderr then.
     print(text)

@@ -182,17 +182,32 @@ def plot_matrices(path: pathlib.Path, results: RunResult) -> None:
 
 
 @drawing.styled
-def plot_average_accuracy(path: pathlib.Path, runs: Sequence[RunResult]) -> None:
-    """Draws runs' average accuracy over the tasks learned, by every probe; joint training and chance are flat lines."""
-    probes, names = compare.probes_of(runs), compare.run_names(runs)
-    figure = drawing.new_figure(4.5 * len(probes), 3.4)
-    places = figure.subplots(1, len(probes), squeeze=False)[0]
-    for axis, probe in zip(places, probes):
-        _average_accuracy(axis, {name: [results] for name, results in zip(names, runs)}, probe)
+def plot_average_accuracy(path: pathlib.Path, runs: Sequence[RunResult], forgetting: str | None = None) -> None:
+    """Draws runs' average accuracy over the tasks learned, by every probe; joint training and chance are flat lines.
+
+    Args:
+      path: where the picture is written.
+      runs: any runs; each is a line.
+      forgetting: None, or a definition of forgetting. With it, runs that differ in their seed alone are one line, with
+        a band of one standard deviation, and panels below show how much is forgotten.
+    """
+    probes = compare.probes_of(runs)
+    if forgetting is None:
+        groups = {name: [run] for name, run in zip(compare.run_names(runs), runs)}
+    else:
+        groups = {f"{group.name}, n={len(group.runs)}": group.runs for group in compare.groups_of(runs)}
+    height = 3.4 if forgetting is None else 5.8
+    figure = drawing.new_figure(4.5 * len(probes), height)
+    places = figure.subplots(1 if forgetting is None else 2, len(probes), squeeze=False)
+    for column, probe in enumerate(probes):
+        axis = places[0, column]
+        _average_accuracy(axis, groups, probe)
         axis.axhline(compare.chance(runs, probe), ls=":", color="0.7", label="chance, all tasks")
         axis.set_title(PROBE_TITLES[probe])
-    drawing.legend(figure, places[0])  # all runs have the first probe
-    figure.set_figheight(3.4 + 0.1 * len(places[0].get_legend_handles_labels()[1]))
+        if forgetting is not None:
+            _forgetting(places[1, column], groups, probe, forgetting)
+    drawing.legend(figure, places[0, 0])  # all runs have the first probe
+    figure.set_figheight(height + 0.1 * len(places[0, 0].get_legend_handles_labels()[1]))
     figure.savefig(path, **drawing.SAVE)
 
 
@@ -261,12 +276,7 @@ def _average_accuracy(
             axis.axhline(means[-1], ls="--", color="0.4", label=name)
             rows += [[name, run, "all", curve[-1]] for run, curve in enumerate(curves) if curve]
             continue
-        axis.plot(range(1, reached + 1), means, label=name, **styles[name])
-        if len(together) > 1:
-            spread = together.std(0, ddof=1)
-            axis.fill_between(
-                range(1, reached + 1), means - spread, means + spread, color=styles[name]["color"], alpha=0.15, lw=0
-            )
+        _band(axis, range(1, reached + 1), together, label=name, **styles[name])
         rows += [[name, run, tasks, a] for run, curve in enumerate(curves) for tasks, a in enumerate(curve, start=1)]
     shown = list(itertools.chain.from_iterable(having.values()))
     starts = compare.untrained_networks([run for run in shown if run.model == shown[0].model])
@@ -276,6 +286,32 @@ def _average_accuracy(
     axis.set(xlabel="tasks learned", ylabel="average accuracy, %")
     axis.grid(color="0.9")
     return rows
+
+
+def _forgetting(axis, groups: dict[str, list[RunResult]], probe: ProbeName, definition: str) -> None:
+    """Draws on an axis how much is forgotten after each task but the first; joint training forgets nothing."""
+    styles = drawing.lines(groups)
+    for name, runs in groups.items():
+        matrices = [run.probes[probe].matrix for run in runs if probe in run.probes and not run.joint]
+        reached = min(map(len, matrices), default=0)
+        curves = [
+            [accuracy_matrix.forgetting(matrix[:tasks], definition) for tasks in range(2, reached + 1)]
+            for matrix in matrices
+        ]
+        if reached > 1:
+            _band(axis, range(2, reached + 1), np.array(curves, float), **styles[name])
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.set(xlabel="tasks learned", ylabel=f"forgetting ({definition}), points")
+    axis.grid(color="0.9")
+
+
+def _band(axis, places: Sequence[int], curves: np.ndarray, **style) -> None:
+    """Draws the mean of curves [runs, places] on an axis and, of several, a band of one standard deviation."""
+    means = curves.mean(0)
+    axis.plot(places, means, **style)
+    if len(curves) > 1:
+        spread = curves.std(0, ddof=1)
+        axis.fill_between(places, means - spread, means + spread, color=style["color"], alpha=0.15, lw=0)
 
 
 def _accuracy(axis, probe: ProbeResult, joint: bool, norm):
