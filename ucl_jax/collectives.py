@@ -1,4 +1,4 @@
-"""Means, sizes, gathers and stacks over the devices of a mapped axis.
+"""Means, sizes and gathers over the devices of a mapped axis.
 
 `axis_name` is the name of the axis, or None outside of a mapped function, which counts as one device. On one device
 nothing is communicated.
@@ -6,7 +6,6 @@ nothing is communicated.
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 
 from ucl_jax.types import Array, PyTree
 
@@ -30,17 +29,6 @@ def places(count: int, axis_name: str | None) -> Array:
     """Returns the places of this device's `count` examples in the global batch: int32 [count]."""
     local = jnp.arange(count, dtype=jnp.int32)
     return local if _one_device(axis_name) else local + count * jax.lax.axis_index(axis_name)
-
-
-def stack(tree: PyTree, axis_name: str | None) -> PyTree:
-    """Stacks the leaves [...] of all devices to [devices, ...], in the order of the devices, on every device.
-
-    The whole tree takes one collective.
-    """
-    if _one_device(axis_name):
-        return jax.tree.map(lambda x: x[None], tree)
-    flat, restore = ravel_pytree(tree)
-    return jax.vmap(restore)(jax.lax.all_gather(flat, axis_name))
 
 
 def _one_device(axis_name: str | None) -> bool:

@@ -618,6 +618,24 @@ def test_batch_norm_does_not_cancel_far_from_zero():
         np.testing.assert_allclose(statistics["batch_stats"]["var"], 0.9 + 0.1 * wide.var(0, ddof=1), rtol=1e-4)
 
 
+def test_batch_norm_sends_as_much_whatever_the_number_of_devices():
+    """Checks the sizes of all collectives, with their gradient: mean, variance, and the two means of the gradient."""
+    x = jnp.ones((2, 2, 2, 3))
+    variables = BatchNorm().init(jax.random.key(0), x, True)
+
+    def loss(x):
+        out, updated = BatchNorm("devices").apply(variables, x, True, mutable=["batch_stats"])
+        return jnp.sum(jnp.square(out)), updated
+
+    def sizes(devices):
+        program = jax.make_jaxpr(jax.grad(loss, has_aux=True), axis_env=[("devices", devices)])(x)
+        equations = equations_of(program.jaxpr)
+        sent = [e for e in equations if "devices" in (e.params.get("axes") or e.params.get("axis_name") or ())]
+        return [sum(v.aval.size for v in e.outvars) for e in sent]
+
+    assert sizes(2) == sizes(256) == [3, 3, 3, 3]
+
+
 @pytest.mark.parametrize(("kernel", "stride", "size"), [(3, 1, 5), (3, 2, 6), (3, 2, 5), (1, 2, 6)])
 def test_convolution_equals_scipy_with_symmetric_padding(kernel, stride, size):
     rng = np.random.default_rng(0)

@@ -214,7 +214,6 @@ def test_collectives_without_an_axis_are_the_identity():
         result = collective(tree, None)
         assert jax.tree.structure(result) == jax.tree.structure(tree)
         jax.tree.map(np.testing.assert_array_equal, result, tree)
-    jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, [y]), collectives.stack(tree, None), tree)
     assert collectives.size(None) == 1
     np.testing.assert_array_equal(collectives.places(3, None), [0, 1, 2])
 
@@ -225,16 +224,13 @@ def test_collectives_over_devices_by_hand():
         assert collectives.size("devices") == DEVICES  # a Python integer while tracing
         assert places.dtype == jnp.int32
         tree = {"x": x, "pair": (x[:, 0],)}
-        stacked = collectives.stack(tree, "devices")
-        return collectives.mean(tree, "devices"), collectives.gather(tree, "devices"), stacked, places
+        return collectives.mean(tree, "devices"), collectives.gather(tree, "devices"), places
 
     x = np.arange(DEVICES * 2 * 3, dtype=np.float32).reshape(DEVICES, 2, 3)
-    mean, gathered, stacked, places = jax.pmap(f, axis_name="devices")(x)
+    mean, gathered, places = jax.pmap(f, axis_name="devices")(x)
     for device in range(DEVICES):
         np.testing.assert_array_equal(mean["x"][device], (x[0] + x[1] + x[2] + x[3]) / 4)
         np.testing.assert_array_equal(mean["pair"][0][device], (x[0] + x[1] + x[2] + x[3])[:, 0] / 4)
         np.testing.assert_array_equal(gathered["x"][device], np.concatenate(list(x)))
         np.testing.assert_array_equal(gathered["pair"][0][device], np.concatenate(list(x))[:, 0])
-        np.testing.assert_array_equal(stacked["x"][device], x)
-        np.testing.assert_array_equal(stacked["pair"][0][device], x[:, :, 0])
         np.testing.assert_array_equal(places[device], [2 * device, 2 * device + 1])

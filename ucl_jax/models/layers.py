@@ -176,10 +176,10 @@ def _normalise_batch(x, residual, scale, bias, how):
     near = jnp.mean(x[:SOME_EXAMPLES].astype(jnp.float32), axes)
     centred = x.astype(jnp.float32) - _along_last(near, x)
     first, second = jnp.mean(centred, axes), jnp.mean(jnp.square(centred), axes)
-    # The moments of the devices are combined as by Chan et al. 1983.
-    means, variances = collectives.stack((near + first, second - jnp.square(first)), how.axis_name)
-    mean = jnp.mean(means, axis=0)
-    var = jnp.mean(variances + jnp.square(means - mean[None]), axis=0)
+    own_mean, own_var = near + first, second - jnp.square(first)
+    mean = collectives.mean(own_mean, how.axis_name)
+    # The variance over all devices is the mean of theirs, plus the variance of their means.
+    var = collectives.mean(own_var + jnp.square(own_mean - mean), how.axis_name)
     y = _apply_moments(x, residual, scale, bias, (mean, var), how)
     return (y, (mean, var)), (x, None if residual is None else y, scale, bias, mean, var)
 

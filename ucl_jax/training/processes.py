@@ -173,7 +173,7 @@ def _fail(error: BaseException) -> None:
     code = 2 if isinstance(error, UsageError) else 130 if isinstance(error, KeyboardInterrupt) else 1
     if isinstance(error, jax.errors.JaxRuntimeError):
         # It may be that devices cannot reach those of a lost process, which `_watch` will tell.
-        time.sleep(HEARTBEAT_SECONDS + 5 * POLL_SECONDS)
+        time.sleep(HEARTBEAT_SECONDS + 20 * POLL_SECONDS)
     message = str(error) if code == 2 else _first_line(error)
     try:
         content = json.dumps({"process": global_state.process_id, "code": code, "message": message})
