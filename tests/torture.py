@@ -300,11 +300,12 @@ def process_kills(recipe: str, folder: pathlib.Path, count: int, rng: np.random.
         who, signum = int(rng.integers(2)), [signal.SIGKILL, signal.SIGTERM][int(rng.integers(4) == 0)]
         before, begun = processes[who].process.poll(), time.monotonic()
         processes[who].process.send_signal(signum)
+        if "Gloo" not in "".join(processes[1 - who].lines):  # they have not met: the other would wait for minutes
+            processes[1 - who].kill()
         codes = [process.wait() for process in processes]
         if before is not None or codes == [0, 0]:
             continue  # it came too late
-        # Before the processes have met, SIGTERM ends one, and the other waits in vain as long as it would at any start.
-        met = "Gloo" in "".join(processes[who].lines)
+        met = "Gloo" in "".join(processes[1 - who].lines)
         held = codes == [143, 143] if signum == signal.SIGTERM else time.monotonic() - begun < 60 and None not in codes
         if met and not held:
             failures.append(f"{signal.Signals(signum).name} to {who} after step {began}: exit codes {codes}")
