@@ -301,7 +301,7 @@ def process_kills(recipe: str, folder: pathlib.Path, count: int, rng: np.random.
         late, trains = processes[who].process.poll() is not None, any("step " in line for line in processes[0].lines)
         processes[who].process.send_signal(signum)
         sent = time.monotonic()
-        hangs = processes[1 - who].wait_for(lambda sent=sent: time.monotonic() - sent > 60)
+        hangs = any([process.wait_for(lambda sent=sent: time.monotonic() - sent > 60) for process in processes])
         for process in processes:
             process.kill()
         codes = [process.process.returncode for process in processes]
