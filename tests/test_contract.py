@@ -43,6 +43,7 @@ class Column(nn.Module):
     width: int = 4
     dtype: Any = jnp.float32
     axis_name: str | None = None
+    platform: str = "cpu"
 
     @nn.compact
     def __call__(self, x, earlier, train):
