@@ -147,7 +147,7 @@ def summary(runs: Sequence[RunResult]) -> Table:
     definition = compare.forgetting_definition(runs)
     titles = {
         "within the task": compare.PROBE_TITLES["knn_task"],
-        "forgetting": compare.forgetting_title("knn_task", definition),
+        "forgetting": compare.forgetting_title("knn_task", definition, compare.seen_rows_only(runs)),
         "over all classes": compare.PROBE_TITLES["knn_all"],
     }
     frame = of_seeds(runs, definition).frame.set_index(["objective", "recipe"])

@@ -97,7 +97,7 @@ def test_the_page_of_performance_has_every_table_of_it():
 def test_results_are_on_their_page_and_the_readme_has_one_table_of_them():
     names = {page: re.findall(r"<!-- table ([\w-]+) -->", (ROOT / page).read_text()) for page in tables.PAGES}
     assert {*saved.COMMANDS, "learned-digits", "claims", "parity"} <= set(names["docs/results.md"])
-    assert names["README.md"] == ["methods", "demo-digits"]
+    assert names["README.md"] == ["methods", "summary"]
 
 
 def test_operations_of_a_trace_are_summed_without_what_is_within_them():
