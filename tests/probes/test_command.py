@@ -146,7 +146,7 @@ def test_runs_that_cannot_be_probed(workdir, tmp_path, capsys):
     with claim(workdir):
         assert probe.main([f"--workdir={workdir}", "--probes=knn"]) == 2
     assert "another process is at work in" in capsys.readouterr().err
-    shutil.rmtree(workdir / "networks" / "2" / "state")
+    shutil.rmtree(workdir / "networks" / "2" / "d")
     assert probe.main([f"--workdir={workdir}", "--probes=geometry"]) == 2
     assert "is not as it was saved" in capsys.readouterr().err
     shutil.rmtree(workdir / "networks")
