@@ -48,20 +48,18 @@ def of(found, **wanted):
 def test_a_step_reduces_its_gradients_once_and_gathers_what_its_method_keeps(recipe, metrics):
     found = compiled.collectives(program(recipe).as_text())
     assert {one.devices for one in found} == {DEVICES}
-    # Reduced are all gradients, the loss and its metrics (feature_std; lambda), and in the backward pass of each batch
-    # norm two sums a channel of both views. XLA joins some of these, but adds none.
+    # Reduced are all gradients, the loss and its metrics (feature_std; lambda), and of each batch norm two sums a channel
+    # of both views in the forward pass, one after the other, and two in the backward pass. XLA joins some of these, but
+    # adds none.
     reduced = of(found, op="all-reduce")
     channels = sum(leaf.size for leaf in jax.tree.leaves(state().model_state)) // 2  # each has a mean and a variance
-    assert sum(one.bytes for one in reduced) == 4 * (parameters() + metrics + 2 * 2 * channels)
-    assert len(reduced) <= NORMS + 1
-    # In the forward pass each batch norm gathers mean and variance of both views at once.
-    norms = of(found, op="all-gather", where="forward")
-    assert len(norms) == NORMS
-    assert max(one.bytes for one in norms) == 2 * DEVICES * 2 * 64 * 4  # views, devices, moments, channels, f32
+    assert sum(one.bytes for one in reduced) == 4 * (parameters() + metrics + 2 * 2 * 2 * channels)
+    assert sum(one.bytes for one in of(found, where="forward")) >= 4 * 2 * 2 * channels
+    assert len(reduced) <= 3 * NORMS + 1
     # LUMP gathers what it stores of 16 images [8, 8, 3]: image, label, first, and the frozen view.
     gathered = of(found, op="all-gather", where="step")
     assert sorted(one.bytes for one in gathered) == ([16, 16 * 4, 16 * 192, 16 * 192 * 4] if recipe == "lump" else [])
-    assert len(found) == len(reduced) + NORMS + len(gathered)
+    assert len(found) == len(reduced) + len(gathered)
 
 
 # Made up after what XLA writes for CPU and GPU: collectives that are combined, asynchronous, or in several groups.
