@@ -27,7 +27,7 @@ def test_a_script_for_slurm_quotes_what_the_shell_would_eat(tmp_path):
 def slurm(tmp_path, command: str, *resources: int):
     """Starts the script of one run whose command is a shell command; srun and scontrol tell how they were called."""
     (tmp_path / "bin").mkdir()
-    for name, does in (("srun", 'exec "$@"'), ("scontrol", "true")):
+    for name, does in (("srun", 'exec "$@"'), ("scontrol", "true"), ("squeue", "echo RUNNING")):
         (tmp_path / "bin" / name).write_text(f'#!/bin/sh\necho {name} "$@" >>{tmp_path}/called\n{does}\n')
         (tmp_path / "bin" / name).chmod(0o755)
 
@@ -39,7 +39,7 @@ def slurm(tmp_path, command: str, *resources: int):
 
     script = tmp_path / "script.sh"
     script.write_text(plan.slurm_script("x", [Run()], plan.SlurmResources(None, *resources)))
-    numbers = {"SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_JOB_ID": "7"}
+    numbers = {"SLURM_ARRAY_TASK_ID": "0", "SLURM_JOB_ID": "7"}
     environment = os.environ | numbers | {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
     return script.read_text(), subprocess.Popen(["bash", script], env=environment)
 
@@ -54,7 +54,7 @@ def test_a_run_that_slurm_stops_is_saved_and_queued_again(tmp_path):
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 143
     assert log.read_text().splitlines()[-2:] == ["begun", "saved"]
-    assert (tmp_path / "called").read_text().splitlines() == ["scontrol requeue 7_0"]
+    assert (tmp_path / "called").read_text().splitlines() == ["squeue -h -j 7 -o %T", "scontrol requeue 7"]
     assert {"#SBATCH --requeue", "#SBATCH --signal=B:TERM@120", "#SBATCH --nodes=1"} <= set(text.splitlines())
 
 
@@ -62,6 +62,7 @@ def test_a_run_on_several_gpus_is_one_process_for_each(tmp_path):
     text, process = slurm(tmp_path, "exit 3", 2, 4)
     assert process.wait(30) == 3
     assert (tmp_path / "called").read_text().splitlines() == ["srun bash -c exit 3 --distributed"]
+    assert "#SBATCH --signal=TERM@120" in text.splitlines()  # srun itself would kill its processes
     assert {"#SBATCH --nodes=2", "#SBATCH --ntasks-per-node=4", "#SBATCH --gres=gpu:4"} <= set(text.splitlines())
 
 

@@ -306,16 +306,19 @@ class SlurmResources(NamedTuple):
     gpus: int = 1
 
 
-# A run saves itself at SIGTERM, and leaves with exit code 143. Slurm sends it to this shell alone, two minutes before
-# the time limit, or when it wants the nodes for another job.
+# A run saves itself at SIGTERM, and leaves with exit code 143. Slurm sends that two minutes before the time limit: to
+# this shell alone, which hands it on, or to the processes of `srun`, which would kill them if it got the signal itself.
+# A job that was cancelled is not running any more, and is not queued again.
 SLURM_RUN = """\
 run() {
     echo "$ ${*:2}" >>"$1"
     "${@:2}" >>"$1" 2>&1 &
     child=$!
-    trap 'kill -TERM $child' TERM
+    trap "{trap}" TERM
     while wait $child && code=0 || code=$?; kill -0 $child 2>/dev/null; do :; done  # a signal ends `wait` early
-    if [ "$code" = 143 ]; then scontrol requeue "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"; fi
+    if [ "$code" = 143 ] && [ "$(squeue -h -j "$SLURM_JOB_ID" -o %T)" = RUNNING ]; then
+        scontrol requeue "$SLURM_JOB_ID"
+    fi
     exit "$code"
 }"""
 
@@ -342,11 +345,11 @@ def slurm_script(name: str, planned: Sequence[PlannedRun], resources: SlurmResou
         "# What a run prints is in its folder, output.txt.",
         "#SBATCH --output=/dev/null",
         "# Two minutes to save before the time limit; then it is queued again and goes on.",
-        "#SBATCH --signal=B:TERM@120",
+        f"#SBATCH --signal={'' if together else 'B:'}TERM@120",
         "#SBATCH --requeue",
         "set -eu",
         f"cd {shlex.quote(str(LAUNCH.parent))}",
-        SLURM_RUN,
+        SLURM_RUN.replace("{trap}", ":" if together else "kill -TERM $child"),
         'case "$SLURM_ARRAY_TASK_ID" in',
     ]
     for place, run in enumerate(planned):

@@ -3,6 +3,7 @@
 Functions are mapped over an axis named AXIS: by pmap in one process, and by shard_map over the devices of several.
 """
 
+import collections
 import functools
 import pathlib
 import shutil
@@ -98,6 +99,10 @@ def choose_devices(devices: int, batch_size: int) -> list[jax.Device]:
     """
     available = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     several = jax.process_count() > 1
+    check_argument(
+        len(set(collections.Counter(device.process_index for device in available).values())) == 1,
+        "some processes have more devices than others; give each the same number",
+    )
     check_argument(
         0 <= devices <= len(available),
         f"devices is {devices}, but {'the processes together have' if several else 'this machine has'} "

@@ -66,6 +66,8 @@ def start(coordinator_address: str | None, num_processes: int | None, process_id
     late.cancel()
     # When process 0 is lost, JAX aborts the others. Its message says why; the place in our code does not matter then.
     faulthandler.disable()
+    if count() == 1:
+        return
     threading.Thread(target=_watch, name="watch", daemon=True).start()
 
 
@@ -160,7 +162,8 @@ def together() -> Iterator[None]:
 def _leave() -> None:
     """Waits for the other processes, and then for their leaving, because process 0 serves them."""
     _leaving.set()
-    multihost_utils.sync_global_devices("leave")
+    with contextlib.suppress(jax.errors.JaxRuntimeError):  # a process that is lost now had nothing left to do
+        multihost_utils.sync_global_devices("leave")
     if is_main():
         until = time.monotonic() + LEAVING_SECONDS
         while len(_alive()) > 1 and time.monotonic() < until:
@@ -174,7 +177,7 @@ def _fail(error: BaseException) -> None:
     if isinstance(error, jax.errors.JaxRuntimeError):
         # It may be that devices cannot reach those of a lost process, which `_watch` will tell.
         time.sleep(HEARTBEAT_SECONDS + 20 * POLL_SECONDS)
-    message = str(error) if code == 2 else _first_line(error)
+    message = {2: str(error), 130: "interrupted"}.get(code) or _first_line(error)
     try:
         content = json.dumps({"process": global_state.process_id, "code": code, "message": message})
         _client().key_value_set(ENDED, content, allow_overwrite=False)
@@ -206,18 +209,15 @@ def _alive() -> set[int]:
 def _watch() -> None:
     """Ends this process, with one line, once another has failed or is lost."""
     while True:
-        with contextlib.suppress(Exception):  # there is no such key, or process 0 is lost
-            ended = json.loads(_client().key_value_try_get(ENDED))
-            if ended["process"] == global_state.process_id:
-                return
-            _exit_with(ended["code"], f"process {ended['process']} failed: {ended['message']}")
+        _end_if_told()
         try:
             lost = set(range(count())) - _alive()
-        except Exception:
+        except Exception:  # process 0 is lost, or this process has left
             lost = {0}
-        if lost and _leaving.is_set():
-            time.sleep(LEAVING_SECONDS)  # this process is about to leave too
         if lost:
+            if _leaving.is_set():  # this process is about to leave too
+                time.sleep(2 * LEAVING_SECONDS)
+            _end_if_told()
             which = "processes " if len(lost) > 1 else "process "
             _exit_with(
                 1,
@@ -225,6 +225,14 @@ def _watch() -> None:
                 "the same command goes on from the last checkpoint",
             )
         time.sleep(POLL_SECONDS)
+
+
+def _end_if_told() -> None:
+    """Ends this process if another has told why it failed."""
+    with contextlib.suppress(Exception):  # there is no such key, or process 0 is lost
+        ended = json.loads(_client().key_value_try_get(ENDED))
+        if ended["process"] != global_state.process_id:
+            _exit_with(ended["code"], f"process {ended['process']} failed: {ended['message']}")
 
 
 def _exit_with(code: int, message: str) -> None:

@@ -23,7 +23,7 @@ from ucl_jax.errors import Stopped, UsageError, require, usage_errors
 from ucl_jax.evaluation import accuracy_matrix, evaluators
 from ucl_jax.files import disk_errors
 from ucl_jax.interop import torch_weights
-from ucl_jax.results import run_figures
+from ucl_jax.results import compare, run_figures
 from ucl_jax.results.load import read_results
 from ucl_jax.training import parallel, processes
 from ucl_jax.training.build import (
@@ -121,6 +121,8 @@ def _carry_out(config: ConfigDict, workdir: pathlib.Path, origin: Origin, mappin
             print(f"the run in {workdir} is finished; nothing to do but to draw its plots again", flush=True)
             run_figures.plot_run(workdir)
         return finished
+    if processes.count() > 1:
+        _require_one_command(config, mapping)
     require(
         not config.log.wandb or importlib.util.find_spec("wandb") is not None,
         "config.log.wandb needs Weights & Biases: pip install '.[wandb]'",
@@ -165,6 +167,22 @@ def _carry_out(config: ConfigDict, workdir: pathlib.Path, origin: Origin, mappin
         return _train(run_settings, experiment, compiled, stream, schedule, start_network, stop, recorder)
 
 
+def _require_one_command(config: ConfigDict, mapping: str) -> None:
+    """Checks that all processes carry out the same run: mixed ones would train on, and give wrong numbers.
+
+    Raises:
+      UsageError: process 0 has another config, code or `mapping`; names what differs.
+    """
+    here = {"config": json.loads(config.to_json()), "code": str(commit()), "mapping": mapping}
+    there = processes.share(here)
+    differing = compare.changed_settings(settings.flatten(there["config"]), settings.flatten(here["config"]))
+    differing += [name for name in ("code", "mapping") if there[name] != here[name]]
+    require(
+        not differing,
+        f"process 0 carries out another run: {', '.join(differing)}; give every process the same command and code",
+    )
+
+
 def _train(
     run_settings: RunSettings,
     experiment: Experiment,
@@ -199,6 +217,7 @@ def _train(
     state = compiled[0].replicate(processes.share_arrays(state))
     evaluation = run_settings.evaluation
     with recorder or contextlib.nullcontext():
+        stop_if_asked(None, step)  # compiling takes long
         for event in train(experiment, compiled, stream, schedule, evaluation, state, step, tasks_learned):
             if recorder is not None:
                 recorder.record(event)
