@@ -48,9 +48,9 @@ def of(found, **wanted):
 def test_a_step_reduces_its_gradients_once_and_gathers_what_its_method_keeps(recipe, metrics):
     found = compiled.collectives(program(recipe).as_text())
     assert {one.devices for one in found} == {DEVICES}
-    # Reduced are all gradients, the loss and its metrics (feature_std; lambda), and of each batch norm two sums a channel
-    # of both views in the forward pass, one after the other, and two in the backward pass. XLA joins some of these, but
-    # adds none.
+    # Reduced are all gradients, the loss and its metrics (feature_std; lambda), and of each batch norm two sums a
+    # channel of both views in the forward pass, one after the other, and two in the backward pass. XLA joins some of
+    # these, but adds none.
     reduced = of(found, op="all-reduce")
     channels = sum(leaf.size for leaf in jax.tree.leaves(state().model_state)) // 2  # each has a mean and a variance
     assert sum(one.bytes for one in reduced) == 4 * (parameters() + metrics + 2 * 2 * 2 * channels)

@@ -30,8 +30,11 @@ def environment(tmp_path_factory):
     return os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0", "TFDS_DATA_DIR": data_dir}
 
 
-def start(environment, processes: int, devices: int, command: list[str], **own) -> list[subprocess.Popen]:
-    """Starts processes that belong together, with some devices each. `own` gives process N more variables, as pN."""
+def start(environment, processes: int, devices: int, command: list[str], flags=None, **own) -> list[subprocess.Popen]:
+    """Starts processes that belong together, with some devices each.
+
+    `own` gives process N more variables, as pN. `flags` gives it more flags: its number -> a list.
+    """
     with socket.socket() as found:
         found.bind(("localhost", 0))
         address = f"localhost:{found.getsockname()[1]}"
@@ -41,7 +44,7 @@ def start(environment, processes: int, devices: int, command: list[str], **own) 
         more = [*together, f"--process_id={number}"] if processes > 1 else []
         started.append(
             subprocess.Popen(
-                [sys.executable, *command, *more],
+                [sys.executable, *command, *more, *(flags or {}).get(number, [])],
                 cwd=ROOT,
                 env=environment | {"JAX_NUM_CPU_DEVICES": str(devices)} | own.get(f"p{number}", {}),
                 stdout=subprocess.PIPE,
@@ -210,6 +213,25 @@ def test_values_of_process_0_reach_the_other_bit_by_bit(environment, tmp_path):
     )
     outcomes = wait(start(environment | {"PYTHONPATH": str(ROOT)}, 2, 1, [str(program)]))
     assert [code for code, _ in outcomes] == [0, 0], outcomes
+
+
+def test_processes_of_different_runs_are_refused(environment, tmp_path):
+    command = launch("lump.py:digits,simsiam", tmp_path / "run")
+    outcomes = wait(start(environment, 2, 1, command, flags={1: ["--config.train.epochs=3"]}))
+    assert [code for code, _ in outcomes] == [2, 2]
+    assert all(len(lines(errors, "error: ")) == 1 for _, errors in outcomes)
+    assert all("train.epochs" in errors for _, errors in outcomes)
+
+
+def test_one_process_may_be_all_there_is(environment, tmp_path):
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        address = f"--coordinator_address=localhost:{found.getsockname()[1]}"
+    alone = ["--distributed", address, "--num_processes=1", "--process_id=0"]
+    command = launch("finetune.py:digits,simsiam", tmp_path / "run", *alone, **SIMSIAM)
+    ((code, errors),) = wait(start(environment, 1, 1, command))
+    assert code == 0, errors
+    assert not lines(errors, "error")
 
 
 @pytest.mark.parametrize(
