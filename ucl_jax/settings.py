@@ -175,7 +175,7 @@ CONFIG = {
     "train.learning_rate": LEARNING_RATE,
     "train.momentum": MOMENTUM,
     "train.weight_decay": number(0, 1),
-    "train.devices": integer(0, 65536),
+    "train.devices": integer(0, 1024),
     "eval.tasks": one_of("seen", "all"),
     "eval.knn_k": integer(1, 10**6),
     "eval.knn_k_rule": one_of("fixed", "tasks_seen"),

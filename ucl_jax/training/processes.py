@@ -116,7 +116,7 @@ def stop_request() -> cli.StopRequest:
 
 
 class _SharedStopRequest(cli.StopRequest):
-    """Is a stop request that all processes hear of at the same call of `poll`, whichever was sent the signal.
+    """A stop request that all processes hear of at the same call of `poll`, whichever of them got the signal.
 
     JAX's preemption service owns SIGTERM, which clusters send before they take a machine away. SIGINT and SIGHUP are
     passed on to it.

@@ -217,7 +217,7 @@ def _train(
     state = compiled[0].replicate(processes.share_arrays(state))
     evaluation = run_settings.evaluation
     with recorder or contextlib.nullcontext():
-        stop_if_asked(None, step)  # compiling takes long
+        stop_if_asked(None, step)  # a signal that has come already does not wait until the step is compiled
         for event in train(experiment, compiled, stream, schedule, evaluation, state, step, tasks_learned):
             if recorder is not None:
                 recorder.record(event)
@@ -234,7 +234,9 @@ def _train(
 
 @dataclasses.dataclass
 class _Recorder:
-    """Keeps and shows what a run finds: progress, metrics, checkpoints, plots, results. Alone it writes to the folder.
+    """Keeps and shows what a run finds: progress, metrics, checkpoints, plots and results.
+
+    Nothing else writes these to the run folder.
 
     It is a context manager, in which metrics can be written. `config` is the config tree as JSON has it. It goes into
     what is saved; no setting is read from it.
@@ -277,7 +279,6 @@ class _Recorder:
         return fresh, (self.step, self.progress.tasks_learned)
 
     def __enter__(self) -> _Recorder:
-        self._stack = contextlib.ExitStack()
         log, step = self.settings.log, self.step
         self.console = Console(self.schedule.total, step, len(self.stream.train_sizes), self.settings.epochs)
         self.writers = [MetricsFile(self.workdir / "metrics.jsonl", step, self.progress.tasks_learned)]
@@ -285,14 +286,14 @@ class _Recorder:
             self.writers.append(TensorBoard(self.workdir / "tensorboard", step))
         if log.wandb:
             self.writers.append(WeightsAndBiases(self.workdir, self.config))
-        for writer in (self.console, *self.writers):
-            self._stack.callback(writer.close)
         if step:
             self.console.say(f"resuming {self.workdir} at step {step} of {self.schedule.total}")
         return self
 
     def __exit__(self, *exception) -> None:
-        self._stack.close()
+        with contextlib.ExitStack() as stack:  # one that fails to close does not keep the others open
+            for writer in (self.console, *self.writers):
+                stack.callback(writer.close)
 
     def finish(self, untrained: MatrixRows | None) -> RunResult:
         """Writes the results and draws the plots, once the run is at its end.
