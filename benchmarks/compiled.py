@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from benchmarks import hlo, measure
 from ucl_jax.cli import Parser, returns_exit_code
+from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.errors import UsageError, require, user_choice
 
 RESULT = measure.RESULTS / "collectives.json"
@@ -340,17 +341,17 @@ def lower_for(config, devices: list):
 
     from ucl_jax.training import parallel
     from ucl_jax.training.build import make_experiment
-    from ucl_jax.types import Batch
+    from ucl_jax.types import Examples, Selection
 
     experiment = make_experiment(config, parallel.AXIS, devices[0].platform)
     compiled = parallel.compile_phases(experiment.phases[-1:], devices)[0]
     count, size = config.train.batch_size, config.benchmark.image_size
-    batch = Batch(
-        jax.ShapeDtypeStruct((count, size, size, 3), np.uint8),
-        jax.ShapeDtypeStruct((count,), np.int32),
-        jax.ShapeDtypeStruct((count,), bool),
+    images = config.benchmark.examples_per_task or BENCHMARKS[config.benchmark.name].images_per_task
+    examples = Examples(
+        jax.ShapeDtypeStruct((images, size, size, 3), np.uint8), jax.ShapeDtypeStruct((images,), np.int32)
     )
-    return compiled.lower(jax.eval_shape(experiment.init), batch, experiment.key, any_task())
+    selection = Selection(jax.ShapeDtypeStruct((count, 1), np.int32), jax.ShapeDtypeStruct((count, 1), bool))
+    return compiled.lower(jax.eval_shape(experiment.init), examples, selection, experiment.key, any_task())
 
 
 def report(found: list[Collective]) -> list[dict]:

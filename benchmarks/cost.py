@@ -23,7 +23,7 @@ from ucl_jax.cli import Parser, returns_exit_code
 from ucl_jax.training import parallel
 from ucl_jax.training.build import make_experiment
 from ucl_jax.training.loop import end_task
-from ucl_jax.types import Batch, Span
+from ucl_jax.types import Examples, Selection, Span
 
 RECIPES = [name for name, recipe in all_recipes().items() if not recipe.joint]  # that step is finetune's
 RESULT = measure.RESULTS / "cost.json"
@@ -41,13 +41,13 @@ def make_step(recipe: str, given: argparse.Namespace):
     state = jax.device_put(experiment.init(), compiled.sharding)
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (given.batch, given.image, given.image, 3), np.uint8)
-    batch = Batch(image, np.zeros(given.batch, np.int32), np.ones(given.batch, bool))
-
+    examples = compiled.hold(Examples(image, np.zeros(given.batch, np.int32)), given.batch)
+    selection = Selection(np.arange(given.batch, dtype=np.int32)[:, None], np.ones((given.batch, 1), bool))
     span = Span(*map(np.int32, (0, 0, 1000)))
 
     def step():
         nonlocal state
-        state, metrics = compiled.train_step(state, batch, experiment.key, span)
+        state, metrics = compiled.train_steps(state, examples, selection, experiment.key, span)
         jax.block_until_ready(metrics)
 
     for _ in range(-(-256 // given.batch)):

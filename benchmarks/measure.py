@@ -183,6 +183,7 @@ class Loop:
 
         from ucl_jax.training import loop, parallel
         from ucl_jax.training.build import make_evaluation, make_experiment
+        from ucl_jax.types import Examples
 
         size, tasks = config.benchmark.image_size, config.benchmark.num_tasks
         rng = np.random.default_rng(0)
@@ -198,7 +199,7 @@ class Loop:
         stream = SimpleNamespace(
             train_sizes=[task_images] * tasks,
             num_tasks=tasks,
-            training=lambda task: (image, label),
+            training=lambda task: Examples(image, label),
             prefetch=lambda task: None,
         )
         schedule = loop.make_schedule(stream.train_sizes, 10**6, config.train.batch_size)  # it never reaches the end

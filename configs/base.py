@@ -108,6 +108,9 @@ def tree(
             # Channels of the first stage; features are 8 times as many.
             width=sections["model"]["width"] if width is None else width,
             dtype="float32",  # float32 | bfloat16: dtype of the computation; parameters and statistics are float32
+            # float32 | tensorfloat32 | bfloat16: to what factors are rounded in products of float32. The code has
+            # TensorFloat-32 where the GPU has it. A CPU always has float32.
+            matmul_precision="tensorfloat32",
         ),
         objective=dict(name=objective, **OBJECTIVES[objective](benchmark)),
         method=method,
@@ -116,6 +119,8 @@ def tree(
             momentum=0.9,
             weight_decay=5e-4,  # on all parameters
             devices=0,  # number of devices; 0 is all of this machine, or of all processes
+            # Steps that the devices make without the host in between. On CPU more than 1 only take longer to compile.
+            steps_per_call=1,
         ),
         eval=dict(
             **sections["eval"],
@@ -123,6 +128,7 @@ def tree(
             tasks="all",
             knn_k_rule="fixed",  # fixed | tasks_seen: k, or min(k, number of tasks seen) as in the latest official code
             knn_temperature=0.1,
+            knn_search="exact",  # exact | approximate: TPUs find approximate neighbours faster; others find exact ones
             forgetting="max",  # max | first | with_last: the definition that is printed; all three are recorded
             batch_size=512,
             random_init=True,  # also probe the untrained network

@@ -27,7 +27,7 @@ from ucl_jax.objectives import OBJECTIVES
 from ucl_jax.reproduce.studies import IMPOSSIBLE
 from ucl_jax.training import parallel
 from ucl_jax.training.build import make_experiment
-from ucl_jax.training.loop import StepDone, TaskDone
+from ucl_jax.training.loop import StepsDone, TaskDone
 
 RECIPES = [recipe for recipe in tiny.RECIPES if not tiny.config(recipe).benchmark.joint]
 FORBIDDEN = [(recipe, objective) for objective, refusing in IMPOSSIBLE.items() for recipe in refusing]
@@ -115,7 +115,7 @@ class Traced:
         events = []
         with open_stream(self.config.benchmark, data_dir) as stream:
             for event in tiny.train(self.config, self.experiment, self.compiled, stream, state, step, tasks_learned):
-                if isinstance(event, StepDone):
+                if isinstance(event, StepsDone):
                     events.append(("step", event.step, jax.device_get(event.state), jax.device_get(event.metrics)))
                 if isinstance(event, TaskDone):
                     events.append(("task", event.step, jax.device_get(event.state), event.rows))

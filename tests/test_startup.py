@@ -96,6 +96,6 @@ def test_a_second_process_compiles_nothing(tmp_path):
     first, second = told
     # Three programs are expected: `init` of the network, and the two of `parallel.parallelise`.
     assert first["miss"].count("jit_init") == 1
-    assert first["miss"].count("jit_train_step") == first["miss"].count("jit_gathered_features") == 1
+    assert first["miss"].count("jit_selected_steps") == first["miss"].count("jit_gathered_features") == 1
     assert sorted(second["hit"]) == sorted(first["miss"] + first["hit"])
     assert second["miss"] == []

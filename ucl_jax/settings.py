@@ -170,16 +170,19 @@ CONFIG = {
     "model.name": one_of("resnet18", "progressive"),
     "model.width": integer(1, 512),
     "model.dtype": one_of("float32", "bfloat16"),
+    "model.matmul_precision": one_of("float32", "tensorfloat32", "bfloat16"),
     "train.epochs": integer(0, 10**6),
     "train.batch_size": integer(2, 2**20),  # batch norm needs two images
     "train.learning_rate": LEARNING_RATE,
     "train.momentum": MOMENTUM,
     "train.weight_decay": number(0, 1),
     "train.devices": integer(0, 1024),
+    "train.steps_per_call": integer(1, 1000),
     "eval.tasks": one_of("seen", "all"),
     "eval.knn_k": integer(1, 10**6),
     "eval.knn_k_rule": one_of("fixed", "tasks_seen"),
     "eval.knn_temperature": TEMPERATURE,
+    "eval.knn_search": one_of("exact", "approximate"),
     "eval.forgetting": one_of("max", "first", "with_last"),
     "eval.batch_size": integer(1, 2**20),
     "eval.random_init": flag(),
@@ -234,7 +237,7 @@ METHOD_SETTINGS = {
         "protect": one_of("backbone", "all"),
     },
     "agem": {**REHEARSAL, "replay_view": REPLAY_VIEW},
-    "gss": {**BUFFER, "replay_view": REPLAY_VIEW, "compare": integer(0, 2**16)},  # 0 is the number of images in a batch
+    "gss": {**BUFFER, "replay_view": REPLAY_VIEW, "compare": integer(0, 2**16), "at_once": integer(0, 2**16)},
     "er": {**REHEARSAL, "replay_view": REPLAY_VIEW},
     "der": {**REHEARSAL, "alpha": number(0, 1e3), "beta": number(0, 1e3), "target": one_of("features", "output")},
     "lump": {

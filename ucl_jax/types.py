@@ -30,6 +30,28 @@ class Batch(NamedTuple):
     first: Array
 
 
+class Examples(NamedTuple):
+    """Holds all N training examples of a task, on the host or on the devices.
+
+    image: uint8 [N, H, W, C].
+    label: int32 [N], the classes.
+    """
+
+    image: Any
+    label: Any
+
+
+class Selection(NamedTuple):
+    """Says which examples of a task are in K consecutive batches of B.
+
+    index: int32 [B, K], in [0, N). Column k is batch k. The first axis is that of a batch, which is split over devices.
+    first: bool [B, K], see `Batch`.
+    """
+
+    index: Any
+    first: Any
+
+
 # How examples are shown, see `Objective.views`.
 How = Literal["present", "weak", "replayed", "plain"]
 

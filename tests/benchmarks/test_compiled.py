@@ -17,8 +17,8 @@ from ucl_jax.errors import UsageError
 from ucl_jax.models import convolution
 from ucl_jax.training import parallel
 from ucl_jax.training.build import make_experiment
-from ucl_jax.training.loop import StepDone, TaskDone, make_schedule
-from ucl_jax.types import Batch
+from ucl_jax.training.loop import StepsDone, TaskDone, make_schedule
+from ucl_jax.types import Selection
 
 DEVICES, NORMS = 4, 23  # batch norms of ResNet-18 (20), of SimSiam's projector (2) and predictor (1)
 
@@ -247,17 +247,17 @@ def test_the_loop_compiles_once_and_moves_nothing_but_the_batch(tmp_path, monkey
                 with jax.transfer_guard("disallow"):
                     event = next(events)
                 assert reads == []
-                assert (type(event), event.step) == (StepDone, step + 1)
+                assert (type(event), event.step) == (StepsDone, step + 1)
             while not isinstance(next(events), TaskDone):
                 pass
             assert len(reads) > 0  # evaluation reads features, so reading would be noticed
-        image, label = stream.training(0)
-    assert programs["jit(train_step)"] == programs["jit(gathered_features)"] == 1
+        examples = stream.training(0)
+    assert programs["jit(selected_steps)"] == programs["jit(gathered_features)"] == 1
     assert programs.total() <= 4  # the others are the probe and the end of a task
     state, key = event.state, experiment.key
-    batch = Batch(image[:16], label[:16], label[:16] > 0)
+    examples, selection = steps[0].hold(examples, 80), Selection(np.zeros((16, 1), np.int32), np.ones((16, 1), bool))
     with pytest.raises(Exception, match="Disallowed device-to-device transfer"), jax.transfer_guard("disallow"):
-        steps[0].train_step(state, batch, key, compiled.any_task())  # the key is on one device only
+        steps[0].train_steps(state, examples, selection, key, compiled.any_task())  # the key is on one device only
 
 
 # The command.

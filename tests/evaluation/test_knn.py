@@ -49,6 +49,14 @@ def test_votes_equal_a_plain_loop(k, temperature, padded):
     np.testing.assert_array_equal(predicted, expected.argmax(axis=1))
 
 
+def test_approximate_search_finds_the_same_neighbours_where_there_is_no_tpu():
+    (queries, _), (bank, labels) = features(0, QUERIES), features(1)
+    settings = {"num_classes": CLASSES, "k": 7, "temperature": 0.1}
+    arrays = queries, bank, labels, np.arange(BANK) % 3 != 1
+    expected = run(knn.votes, *arrays, **settings)
+    np.testing.assert_array_equal(run(knn.votes, *arrays, **settings, search="approximate"), expected)
+
+
 def test_padding_never_votes_even_when_it_is_the_query_itself():
     queries, _ = features(0, QUERIES)
     bank = np.concatenate([queries, -queries])  # the padding has similarity 1, the only valid entries have -1

@@ -19,7 +19,7 @@ from ucl_jax.models.layers import Dense
 from ucl_jax.types import Keys
 
 DEFAULTS = {
-    "buffer_size": 2 * EXAMPLES, "compare": 4, "replay_view": "strong", "replay_from": "buffer",
+    "buffer_size": 2 * EXAMPLES, "compare": 4, "at_once": 0, "replay_view": "strong", "replay_from": "buffer",
     "count": "presentations",
 }  # fmt: skip
 
@@ -239,6 +239,20 @@ def test_as_many_stored_examples_are_compared_as_is_asked_for(compare, number):
     assert len(set(np.asarray(others.label))) == number
     expected = scores_by_hand("supervised", start.network, half(batch), others)
     np.testing.assert_allclose(aux.outputs, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("at_once", [1, 5, EXAMPLES, 99])
+def test_gradients_in_chunks_give_the_same_scores_and_take_the_memory_that_is_told(at_once):
+    start, batch, keys = small.started("supervised"), make_batch(3), make_keys(5)
+    whole, chunked = gss("supervised"), gss("supervised", at_once=at_once)
+    memory = whole.observe(filled_memory(whole, "supervised"), step(2, [0.1] * EXAMPLES), jax.random.key(1))
+    past = whole.recall(memory, jax.random.key(3), EXAMPLES)
+    scores = [method.loss(*start, memory, batch, past, keys)[1].outputs for method in (whole, chunked)]
+    np.testing.assert_allclose(scores[1], scores[0], rtol=1e-5)
+    parameters = sum(x.size for x in jax.tree.leaves(start.network.params))
+    assert whole.step_bytes(start.network.params) == 4 * parameters * (DEFAULTS["compare"] + EXAMPLES)
+    held = DEFAULTS["compare"] + min(at_once, EXAMPLES)
+    assert chunked.step_bytes(jax.eval_shape(lambda: start.network.params)) == 4 * parameters * held
 
 
 def test_only_what_is_trained_is_compared():

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from jax.extend.core import jaxprs_in_params
 
 from tests import tiny
 from ucl_jax.data import tfds_source
@@ -10,6 +11,7 @@ from ucl_jax.errors import UsageError
 from ucl_jax.training.build import check_batches, make_experiment, make_run_settings
 from ucl_jax.training.provenance import Origin
 from ucl_jax.training.run import run
+from ucl_jax.types import Batch, Span
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,7 @@ def test_run_settings_are_those_of_the_config():
     config = tiny.config("multitask", train__epochs=7, eval__random_init=False, eval__forgetting="first")
     settings = make_run_settings(config)
     assert (settings.epochs, settings.joint, settings.random_init, settings.forgetting) == (7, True, False, "first")
-    assert settings.evaluation == (config.eval.tasks, (5, "fixed", 0.1), 64)
+    assert settings.evaluation == (config.eval.tasks, (5, "fixed", 0.1, "exact"), 64)
     assert settings.checkpoint._asdict() == config.checkpoint.to_dict()
     assert settings.log._asdict() == config.log.to_dict()
 
@@ -71,3 +73,31 @@ def test_the_platform_reaches_every_convolution(recipe, convolutions):
     images = np.zeros((4, 8, 8, 3), np.uint8)
     text = jax.jit(experiment.phases[-1].objective.features).lower(network, images).as_text()
     assert text.count("stablehlo.convolution(") == convolutions
+
+
+def precisions(jaxpr, of):
+    """Yields the precision of each equation `of` a kind in a jaxpr and in those within it."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == of:
+            yield equation.params["precision"]
+        for inner in jaxprs_in_params(equation.params):
+            yield from precisions(inner, of)
+
+
+@pytest.mark.parametrize("recipe", ["lump", "cassle"])
+@pytest.mark.parametrize("matmul_precision", ["float32", "tensorfloat32", "bfloat16"])
+def test_matmul_precision_reaches_every_product_forward_and_backward(recipe, matmul_precision):
+    experiment = make_experiment(tiny.config(recipe, model__matmul_precision=matmul_precision), None, "tpu")
+    phase, state = experiment.phases[0], jax.eval_shape(experiment.init)
+    images = np.zeros((4, 8, 8, 3), np.uint8)
+    batch, span = Batch(images, np.zeros(4, np.int32), np.ones(4, bool)), Span(*map(np.int32, (0, 0, 1000)))
+    step = jax.make_jaxpr(phase.train_step)(state, batch, experiment.key, span).jaxpr
+    features = jax.make_jaxpr(phase.objective.features)(state.network, images).jaxpr
+    asked = {jax.lax.Precision(matmul_precision)}
+    for jaxpr, passes in ((step, 3), (features, 1)):
+        found = [set(told) for told in precisions(jaxpr, "conv_general_dilated")]
+        assert len(found) >= 20 * passes - 1  # the images need no gradient
+        assert all(told == asked for told in found)
+    products = [set(told) for told in precisions(step, "dot_general")]
+    assert asked in products
+    assert all(told in (asked, {jax.lax.Precision.HIGHEST}) for told in products)  # crops always have float32

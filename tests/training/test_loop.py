@@ -13,14 +13,14 @@ from ucl_jax.evaluation.evaluators import KnnSettings
 from ucl_jax.objectives import Readout
 from ucl_jax.training import parallel
 from ucl_jax.training.build import Experiment, Phase, make_experiment
-from ucl_jax.training.loop import _batches, begin_task, make_schedule, probe, task_features
+from ucl_jax.training.loop import _selections, begin_task, make_schedule, probe, task_features
 from ucl_jax.types import Clock, Variables
 
 
 def test_schedule_by_hand():
     # 10 examples in batches of 4 are 3 steps an epoch, 4 are 1, and 9 are 3.
     schedule = make_schedule([10, 4, 9], epochs=2, batch_size=4)
-    assert schedule == ((0, 6, 8, 14), (3, 1, 3), (4, 4, 4))
+    assert schedule == ((0, 6, 8, 14), (3, 1, 3), (4, 4, 4), 1)
     assert schedule.total == 14
     # The paper: 10,000 images a task in batches of 256 are 40 steps; 5 tasks of 200 epochs are 40,000.
     assert make_schedule([10_000] * 5, 200, 256).total == 40_000
@@ -32,23 +32,31 @@ def test_schedule_by_hand():
 
 def test_a_task_smaller_than_a_batch_is_one_batch_of_its_own_size():
     schedule = make_schedule([10, 100, 300], epochs=2, batch_size=256)
-    assert schedule == ((0, 2, 4, 8), (1, 1, 2), (10, 100, 256))
-    for _, first, index in _batches(0, 1, schedule, 2, 100):
-        assert sorted(index) == list(range(100))  # every image occurs once
-        assert len(first) == 100
+    assert schedule == ((0, 2, 4, 8), (1, 1, 2), (10, 100, 256), 1)
+    for index, first in _selections(0, 1, schedule, 2, 100):
+        assert sorted(index[:, 0]) == list(range(100))  # every image occurs once
+        assert first.shape == index.shape == (100, 1)
 
 
 def test_what_is_left_is_the_tail_of_the_whole():
     schedule = make_schedule([10, 7], epochs=3, batch_size=4)
-    whole = list(_batches(0, 1, schedule, 9, 7))
-    assert [epoch for epoch, _, _ in whole] == [0, 0, 1, 1, 2, 2]
+    whole = list(_selections(0, 1, schedule, 9, 7))
+    assert [schedule.epoch(step, 1) for step in range(10, 16)] == [0, 0, 1, 1, 2, 2]
     for done in range(7):
-        left = list(_batches(0, 1, schedule, 9 + done, 7))
-        assert [epoch for epoch, _, _ in left] == [epoch for epoch, _, _ in whole[done:]]
-        for (_, first, index), (_, other_first, other_index) in zip(left, whole[done:]):
-            np.testing.assert_array_equal(index, other_index)
-            np.testing.assert_array_equal(first, other_first)
-    np.testing.assert_array_equal(np.stack([index for _, _, index in whole[2:4]]), batch_indices(0, 1, 1, 7, 4)[0])
+        left = list(_selections(0, 1, schedule, 9 + done, 7))
+        assert len(left) == 6 - done
+        for ours, theirs in zip(left, whole[done:]):
+            jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    second = np.concatenate([index for index, _ in whole[2:4]], axis=1)
+    np.testing.assert_array_equal(second.T, batch_indices(0, 1, 1, 7, 4)[0])
+
+
+def test_calls_of_several_steps_select_the_same_batches_and_leave_single_ones_at_the_end():
+    single = list(_selections(0, 1, make_schedule([10, 7], 4, 4), 12, 7))
+    together = list(_selections(0, 1, make_schedule([10, 7], 4, 4, steps_per_call=3), 12, 7))
+    assert [index.shape for index, _ in together] == [(4, 3), (4, 3), (4, 1), (4, 1)]  # 8 steps
+    for one, other in zip(*[(np.concatenate(x, axis=1) for x in zip(*found)) for found in (single, together)]):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +77,7 @@ def test_events_and_the_shape_of_the_matrix(recipe, tasks, matrix, tmp_path):
             (type(event).__name__, event.step, getattr(event, "rows", None))
             for event in tiny.train(config, experiment, compiled, stream, state)
         ]
-    steps = [step for name, step, _ in events if name == "StepDone"]
+    steps = [step for name, step, _ in events if name == "StepsDone"]
     assert steps == list(range(1, 11))  # 2 x 80 images in batches of 16, joint or task by task
     rows = [rows for name, _, rows in events if name == "TaskDone"]
     assert [[a is not None for a in row["knn_task"].accuracy] for row in rows] == matrix

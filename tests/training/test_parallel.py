@@ -9,8 +9,8 @@ from tests import tiny
 from ucl_jax.data.tasks import open_stream
 from ucl_jax.training import parallel
 from ucl_jax.training.build import make_experiment
-from ucl_jax.training.loop import StepDone
-from ucl_jax.types import Batch, Span
+from ucl_jax.training.loop import StepsDone
+from ucl_jax.types import Selection, Span
 
 # At these learning rates 20 steps stay near the start. Sums in another order differ by 1e-7, and the distance between
 # two runs was measured as 1e-5 of the way travelled, on three seeds and both objectives, unless one of some 10,000
@@ -32,8 +32,8 @@ def run_on(devices: int, objective: str, data_dir: str):
     start, losses = jax.device_get(state), []
     with open_stream(config.benchmark, data_dir) as stream:
         for event in tiny.train(config, experiment, compiled, stream, state):
-            if isinstance(event, StepDone):
-                losses.append(float(event.metrics["loss"]))
+            if isinstance(event, StepsDone):
+                losses.extend(np.asarray(event.metrics["loss"]))
     assert len(losses) == 20
     return np.array(losses), start, jax.device_get(event.state)
 
@@ -116,10 +116,53 @@ def test_state_is_donated(data_dir):
     compiled = parallel.compile_phases(experiment.phases, jax.local_devices()[:2])[0]
     state = jax.device_put(experiment.init(), compiled.sharding)
     with open_stream(config.benchmark, data_dir) as stream:
-        image, label = stream.training(0)
+        examples = stream.training(0)
     span = Span(*map(np.int32, (0, 0, 10)))
-    compiled.train_step(state, Batch(image[:16], label[:16], np.ones(16, bool)), experiment.key, span)
+    selection = Selection(np.arange(16)[:, None], np.ones((16, 1), bool))
+    compiled.train_steps(state, compiled.hold(examples, 80), selection, experiment.key, span)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_several_steps_a_call_and_images_on_the_host_change_no_bit(devices, data_dir, monkeypatch):
+    """Checks every metric and the last state, over a task border that is not the end of a call of three steps."""
+
+    def run(steps_per_call):
+        config = tiny.config("lump", method__buffer_size=24, train__steps_per_call=steps_per_call)
+        experiment = make_experiment(config, parallel.AXIS, "cpu")
+        compiled = parallel.compile_phases(experiment.phases, parallel.choose_devices(devices, 16))
+        state, metrics = jax.device_put(experiment.init(), compiled[0].sharding), []
+        with open_stream(config.benchmark, data_dir) as stream:
+            for event in tiny.train(config, experiment, compiled, stream, state):
+                if isinstance(event, StepsDone):
+                    metrics.append(jax.device_get(event.metrics))
+        sizes = [len(one["loss"]) for one in metrics]
+        return sizes, jax.tree.map(lambda *x: np.concatenate(x), *metrics), jax.device_get(event.state)
+
+    sizes, *single = run(1)
+    assert sizes == [1] * 20
+    sizes, *together = run(3)
+    assert sizes == [3, 3, 3, 1] * 2
+    jax.tree.map(np.testing.assert_array_equal, together, single)
+    monkeypatch.setattr(parallel, "HELD_BYTES", 0)
+    for steps_per_call in (1, 3):
+        _, *streamed = run(steps_per_call)
+        jax.tree.map(np.testing.assert_array_equal, streamed, single)
+
+
+def test_examples_that_fit_are_held_by_every_device(data_dir, monkeypatch):
+    config = tiny.config("finetune")
+    experiment = make_experiment(config, parallel.AXIS, "cpu")
+    compiled = parallel.compile_phases(experiment.phases, jax.local_devices()[:2])[0]
+    with open_stream(config.benchmark, data_dir) as stream:
+        examples = stream.training(0)
+    held = compiled.hold(examples, 100)  # the largest task has 100
+    assert held.image.sharding == compiled.sharding
+    np.testing.assert_array_equal(held.image[:80], examples.image)
+    assert held.label.shape == (100,)
+    assert not held.image[80:].any()
+    monkeypatch.setattr(parallel, "HELD_BYTES", 100 * examples.image[0].nbytes - 1)
+    assert compiled.hold(examples, 100) is examples
 
 
 def test_features_on_four_devices_are_those_of_one(data_dir):

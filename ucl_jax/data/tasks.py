@@ -12,6 +12,7 @@ import numpy as np
 
 from ucl_jax.data import tfds_source
 from ucl_jax.errors import check_argument
+from ucl_jax.types import Examples
 
 
 class TaskData(NamedTuple):
@@ -116,8 +117,8 @@ class TaskStream:
         self.prefetch(task)
         return self._decoded[task].result()
 
-    def training(self, task: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns images (uint8 [N, S, S, 3]) and labels (int32 [N]) of a training task.
+    def training(self, task: int) -> Examples:
+        """Returns all examples of a training task, on the host.
 
         The one training task of joint training is a copy of all tasks: call this only once.
 
@@ -129,8 +130,9 @@ class TaskStream:
             self.prefetch(one)
         data = [self.task(one) for one in part]
         if len(data) == 1:
-            return data[0].train_image, data[0].train_label
-        return np.concatenate([one.train_image for one in data]), np.concatenate([one.train_label for one in data])
+            return Examples(data[0].train_image, data[0].train_label)
+        images, labels = [one.train_image for one in data], [one.train_label for one in data]
+        return Examples(np.concatenate(images), np.concatenate(labels))
 
     def close(self) -> None:
         """Stops the decoding. Tasks that are decoded can still be read."""

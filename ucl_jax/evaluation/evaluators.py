@@ -47,11 +47,13 @@ class KnnSettings(NamedTuple):
     k: the number of neighbours, at least 1.
     k_rule: "fixed" takes k; "tasks_seen" takes min(k, tasks seen), as the official code does.
     temperature: above 0; votes are weighted by exp(cosine / temperature).
+    search: how the nearest are found, a name in `knn.SEARCHES`.
     """
 
     k: int
     k_rule: str
     temperature: float
+    search: str = "exact"
 
 
 class Evaluation(NamedTuple):
@@ -92,9 +94,9 @@ def extract(features: Callable[[np.ndarray], PyTree], images: np.ndarray, batch_
     return jax.tree.map(lambda *parts: np.concatenate([np.asarray(part) for part in parts])[: len(images)], *chunks)
 
 
-@partial(jax.jit, static_argnames=("num_classes", "k"))
-def _predict(queries, bank, labels, valid, temperature, *, num_classes, k):
-    return knn.predict(queries, bank, labels, valid, num_classes=num_classes, k=k, temperature=temperature)
+@partial(jax.jit, static_argnames=("num_classes", "k", "search"))
+def _predict(queries, bank, labels, valid, temperature, **static):
+    return knn.predict(queries, bank, labels, valid, temperature=temperature, **static)
 
 
 class Bank(NamedTuple):
@@ -121,7 +123,9 @@ def put_bank(features: np.ndarray, label: np.ndarray) -> Bank:
     return Bank(features=on_device[0], label=on_device[1], valid=on_device[2], size=len(features))
 
 
-def knn_accuracy(task: TaskFeatures, bank: Bank, k: int, temperature: float, num_classes: int) -> float:
+def knn_accuracy(
+    task: TaskFeatures, bank: Bank, k: int, temperature: float, num_classes: int, search: str = "exact"
+) -> float:
     """Computes the accuracy of kNN on the queries of a task, in per cent.
 
     The queries are classified in chunks, which bounds the memory.
@@ -132,10 +136,12 @@ def knn_accuracy(task: TaskFeatures, bank: Bank, k: int, temperature: float, num
       k: the number of neighbours, from 1 to the padded size of the bank.
       temperature: above 0.
       num_classes: above the largest label.
+      search: how the nearest are found, a name in `knn.SEARCHES`.
     """
     chunk = 512
+    static = {"num_classes": num_classes, "k": k, "search": search}
     predictions = [
-        _predict(np.pad(q, [(0, chunk - len(q)), (0, 0)]), *bank[:3], temperature, num_classes=num_classes, k=k)
+        _predict(np.pad(q, [(0, chunk - len(q)), (0, 0)]), *bank[:3], temperature, **static)
         for q in np.array_split(task.query, range(chunk, len(task.query), chunk))
     ]
     predicted = np.concatenate([np.asarray(p) for p in predictions])[: len(task.query)]
@@ -186,7 +192,7 @@ def _knn_row(
             accuracy.append(None)
         else:
             used.append(k := min(asked, bank.size))
-            accuracy.append(knn_accuracy(task, bank, k, settings.temperature, num_classes))
+            accuracy.append(knn_accuracy(task, bank, k, settings.temperature, num_classes, settings.search))
     return MatrixRow(accuracy, used, any(k is not None and k < asked for k in used))
 
 

@@ -1,5 +1,8 @@
 """Classifies by the votes of the k nearest neighbours (Wu et al. 2018, section 3.4), which is the paper's probe."""
 
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -13,8 +16,24 @@ def normalise(features: Array) -> Array:
     return features * jax.lax.rsqrt(jnp.maximum(squared, 1e-24))
 
 
+# How the nearest are found: similarities [Q, N], k -> the k largest [Q, k] and their places int32 [Q, k], in order.
+SEARCHES: dict[str, Callable[[Array, int], tuple[Array, Array]]] = {
+    "exact": jax.lax.top_k,
+    # At least 99 % of them are found, on TPU only; other platforms find all.
+    "approximate": functools.partial(jax.lax.approx_max_k, recall_target=0.99),
+}
+
+
 def votes(
-    queries: Array, bank: Array, labels: Array, valid: Array, *, num_classes: int, k: int, temperature: float
+    queries: Array,
+    bank: Array,
+    labels: Array,
+    valid: Array,
+    *,
+    num_classes: int,
+    k: int,
+    temperature: float,
+    search: str = "exact",
 ) -> Array:
     """Computes the votes for each class by the k most similar bank entries, each weighted exp(cosine / temperature).
 
@@ -28,6 +47,7 @@ def votes(
       num_classes: C.
       k: the number of neighbours, 1 <= k <= N; if fewer entries are valid, only those vote.
       temperature: above 0; the paper's is 0.1.
+      search: how the nearest are found, a name in `SEARCHES`.
 
     Returns:
       float32 [Q, C], in [0, k].
@@ -36,7 +56,7 @@ def votes(
     similarity = jnp.matmul(normalise(queries), normalise(bank).T, precision=jax.lax.Precision.HIGHEST)
     similarity = jnp.where(valid[None, :], similarity, -jnp.inf)
     # Without the barrier XLA's CPU backend merges the slice below into top_k and sorts the whole bank, 13 times slower.
-    nearest, index = jax.lax.optimization_barrier(jax.lax.top_k(similarity, k))
+    nearest, index = jax.lax.optimization_barrier(SEARCHES[search](similarity, k))
     weight = jnp.exp((nearest - nearest[:, :1]) / temperature)
     one_hot = jax.nn.one_hot(labels[index], num_classes, dtype=weight.dtype)
     return jnp.einsum("qk,qkc->qc", weight, one_hot, precision=jax.lax.Precision.HIGHEST)

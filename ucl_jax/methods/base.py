@@ -112,6 +112,8 @@ class Method(NamedTuple):
     active: a tree with the structure of the own parameters, clock -> the same with zeros where nothing is trained now.
     stored: memory -> Batch, bool [S], True for filled slots. These are the stored images, for a picture of the buffer.
       None for a method that stores none.
+    step_bytes: the network's parameters, or their shapes -> the bytes of memory that a step needs on a device beside
+      those of finetune, at most. None for a method that needs few.
     """
 
     init: Callable[[Array, Batch, Variables], tuple[Params, Memory]]
@@ -128,3 +130,4 @@ class Method(NamedTuple):
     end_task: Callable[[Params, Memory, Variables], tuple[Params, Memory]] = lambda own, memory, network: (own, memory)
     active: Callable[[Params, Clock], Params] = lambda own, clock: own
     stored: Callable[[Memory], tuple[Batch, Array]] | None = None
+    step_bytes: Callable[[Params], int] | None = None

@@ -1,5 +1,7 @@
 """GSS: a buffer of examples whose gradients differ (Aljundi et al. 2019, algorithm 2, greedy)."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -15,6 +17,7 @@ def gss(
     *,
     buffer_size: int,
     compare: int,
+    at_once: int,
     replay_view: str,
     replay_from: str,
     count: str,
@@ -32,6 +35,8 @@ def gss(
       buffer_size: slots, at least 1.
       compare: the number of stored examples that a gradient is compared with, or all if fewer are stored. 0 takes the
         batch size, as the official code does; the paper of GSS has 10.
+      at_once: the number of present examples whose gradients are held at once, on each device; 0 takes all. It changes
+        the memory that a step needs, and no numbers.
       replay_view: see `replaying_loss`.
       replay_from: see `rehearsal`.
       count: see `rehearsal`.
@@ -57,6 +62,10 @@ def gss(
 
         return jax.vmap(gradient)(batch)
 
+    def step_bytes(params: Params) -> int:
+        held = compared + (min(at_once, scenario.batch_size) or scenario.batch_size)
+        return held * sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(params))
+
     store = rehearsal(
         buffer_size,
         policy="greedy",
@@ -70,7 +79,9 @@ def gss(
     def loss(params, state, memory, batch, recalled, keys, clock):
         value, aux = learn(params, state, memory, batch, recalled, keys, clock)
         fixed, others = jax.lax.stop_gradient(params.network), store.draw(memory, keys.batch, compared).items.batch
-        cosine = cosines(*(gradients(Variables(fixed, state), x) for x in (batch, others)))
+        network = Variables(fixed, state)
+        theirs = gradients(network, others)
+        cosine = in_chunks(lambda part: cosines(gradients(network, part), theirs), batch, at_once)
         # While nothing is stored there is nothing to compare with; the official code then takes 0.1.
         scores = jnp.clip(1.0 + jnp.max(cosine, axis=1), 0.0, 2.0)  # rounding may lead out of the range
         scores = jnp.where(jnp.any(store.filled(memory)), scores, 0.1)
@@ -83,7 +94,26 @@ def gss(
         observe=store.observe,
         end_task=store.end_task,
         stored=store.stored,
+        step_bytes=step_bytes,
     )
+
+
+def in_chunks(function: Callable[[Batch], Array], batch: Batch, size: int) -> Array:
+    """Applies a function to parts of a batch, one after the other, and joins the results.
+
+    Args:
+      function: leaves [n, ...] -> [n, ...], for any n; a result depends on its own example only.
+      batch: leaves [B, ...].
+      size: examples of a part; 0 takes all.
+
+    Returns:
+      What `function(batch)` gives, [B, ...].
+    """
+    count = len(batch.label)
+    if not 0 < size < count:
+        return function(batch)
+    one = lambda example: function(jax.tree.map(lambda x: x[None], example))[0]  # noqa: E731
+    return jax.lax.map(one, batch, batch_size=size)
 
 
 def cosines(ours: Params, theirs: Params) -> Array:

@@ -92,6 +92,7 @@ class ProbeResultSettings:
     k: the number of neighbours that was asked for.
     k_rule: how the number used follows from it (`eval.knn_k_rule`).
     temperature: of the neighbours' weights.
+    search: how the neighbours were found (`eval.knn_search`); None in files that are older than this setting.
     k_used: [rows, tasks], the number of neighbours that each entry of the accuracy matrix used.
     clipped: whether some bank was smaller than the number asked for.
     """
@@ -99,6 +100,7 @@ class ProbeResultSettings:
     k: Positive | None = None
     k_rule: Name | None = None
     temperature: AboveZero | None = None
+    search: Name | None = None
     k_used: list[list[Positive | None]] | None = None
     clipped: StrictBool | None = None
 

@@ -141,9 +141,11 @@ def make_experiment(config: ConfigDict, axis_name: str | None, platform: str) ->
 
     def phase(architecture):
         objective = _make("objective", config, OBJECTIVES, architecture, augmentation, dtype=dtype, axis_name=axis_name)
+        objective = Objective(*(at_precision(x) if callable(x) else x for x in objective))
         method = _make("method", config, METHODS, objective, scenario)
-        return Phase(objective, method, make_train_step(objective, method, optimizer, axis_name))
+        return Phase(objective, method, at_precision(make_train_step(objective, method, optimizer, axis_name)))
 
+    at_precision = jax.default_matmul_precision(config.model.matmul_precision)  # where a product has none of its own
     architectures = ARCHITECTURES[config.model.name](scenario.tasks, config.model.width, dtype, axis_name, platform)
     phases = tuple(map(phase, architectures))
     first = phases[0]
@@ -180,7 +182,7 @@ def make_stream_settings(config: ConfigDict) -> StreamSettings:
 def make_evaluation(config: ConfigDict) -> Evaluation:
     """Reads from `config.eval` how networks are evaluated."""
     e = config.eval
-    knn = KnnSettings(k=e.knn_k, k_rule=e.knn_k_rule, temperature=e.knn_temperature)
+    knn = KnnSettings(e.knn_k, e.knn_k_rule, e.knn_temperature, e.knn_search)
     return Evaluation(tasks=e.tasks, knn=knn, batch_size=e.batch_size)
 
 

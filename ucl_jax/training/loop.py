@@ -1,5 +1,6 @@
 """Goes over the tasks, epochs and steps of a run. It does no I/O: it yields events; the caller logs and saves."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from ucl_jax.evaluation import evaluators
 from ucl_jax.settings import INT32_MAX
 from ucl_jax.training.build import Experiment, Phase
 from ucl_jax.training.parallel import Parallel, local
-from ucl_jax.types import Array, Batch, Clock, Span, TrainedParams, TrainState, Variables
+from ucl_jax.types import Array, Clock, Selection, Span, TrainedParams, TrainState, Variables
 
 MatrixRows = dict[str, evaluators.MatrixRow]
 
@@ -23,33 +24,43 @@ class Schedule(NamedTuple):
     starts: [T + 1] steps of the run. Task t has the steps from `starts[t]` up to, but without, `starts[t + 1]`.
     steps_per_epoch: [T], the steps of one epoch of each task.
     batch_sizes: [T], the images in a batch of each task.
+    steps_per_call: the steps that the devices make in one call.
     """
 
     starts: tuple[int, ...]
     steps_per_epoch: tuple[int, ...]
     batch_sizes: tuple[int, ...]
+    steps_per_call: int = 1
 
     @property
     def total(self) -> int:
         """Returns the number of steps of the whole run."""
         return self.starts[-1]
 
+    def epoch(self, step: int, task: int) -> int:
+        """Returns the epoch of a task, from 0, in which the last of `step` steps of the run was made."""
+        return (step - 1 - self.starts[task]) // self.steps_per_epoch[task]
 
-class StepDone(NamedTuple):
-    """The event after every step.
+
+class StepsDone(NamedTuple):
+    """The event after every call of the devices, which makes one step or several.
 
     step: the steps done in the whole run.
     task: the number of the task, from 0.
-    epoch: the number of the epoch within the task, from 0.
-    state: after the step. It is valid until the loop goes on, because the next step reuses its memory.
-    metrics: scalars on the devices, which may still be being computed.
+    state: after the last of the steps. It is valid until the loop goes on, because the next step reuses its memory.
+    metrics: of each of K steps, the last of which is `step`: arrays [K] on the devices, which may still be being
+      computed.
     """
 
     step: int
     task: int
-    epoch: int
     state: TrainState
     metrics: dict[str, Array]
+
+    @property
+    def steps(self) -> range:
+        """Returns the numbers of the K steps, as counted after each."""
+        return range(self.step - len(self.metrics["loss"]) + 1, self.step + 1)
 
 
 class Evaluating(NamedTuple):
@@ -80,10 +91,10 @@ class TaskDone(NamedTuple):
     rows: MatrixRows
 
 
-Event = StepDone | Evaluating | TaskDone
+Event = StepsDone | Evaluating | TaskDone
 
 
-def make_schedule(sizes: Sequence[int], epochs: int, batch_size: int) -> Schedule:
+def make_schedule(sizes: Sequence[int], epochs: int, batch_size: int, steps_per_call: int = 1) -> Schedule:
     """Plans when each task is trained. An epoch of a task has ceil(size / batch_size) steps.
 
     A task that is smaller than a batch is one batch of its own size, so that no image is in a batch twice.
@@ -92,6 +103,7 @@ def make_schedule(sizes: Sequence[int], epochs: int, batch_size: int) -> Schedul
       sizes: the number of training images of each task.
       epochs: passes over each task.
       batch_size: images in a batch, over all devices.
+      steps_per_call: the steps that the devices make in one call, at least 1.
 
     Raises:
       ValueError: there are more steps than a run can count.
@@ -102,7 +114,7 @@ def make_schedule(sizes: Sequence[int], epochs: int, batch_size: int) -> Schedul
         starts[-1] <= INT32_MAX,
         f"epochs is {epochs}: a run of {starts[-1]} steps cannot be counted; give at most {INT32_MAX} steps",
     )
-    return Schedule(starts, steps_per_epoch, tuple(min(size, batch_size) for size in sizes))
+    return Schedule(starts, steps_per_epoch, tuple(min(size, batch_size) for size in sizes), steps_per_call)
 
 
 def train(
@@ -131,7 +143,7 @@ def train(
       tasks_learned: the number of tasks learned, evaluated and closed.
 
     Yields:
-      StepDone after every step, Evaluating before the features of each task, TaskDone after every task.
+      StepsDone after every call of the devices, Evaluating before the features of each task, TaskDone after every task.
     """
     tasks = len(stream.train_sizes)
     features: list[dict[int, evaluators.TaskFeatures] | None] = [None] * stream.num_tasks
@@ -146,15 +158,15 @@ def train(
             # Numbers of the host: nothing is compiled where nothing is to be done.
             clock = Clock(*_int32(step, task, 0, steps))
             state = replicate(begin_task(experiment.phases[phase], local(state), clock))
-        image, label = stream.training(task)
+        examples = compiled[phase].hold(stream.training(task), max(stream.train_sizes))
         if task + 1 < tasks:
             stream.prefetch(task + 1)
         rows = compiled[phase].rows(schedule.batch_sizes[task])
-        for epoch, first, index in _batches(experiment.seed, task, schedule, step, len(label)):
-            batch = Batch(image[index[rows]], label[index[rows]], first[rows])
-            state, metrics = compiled[phase].train_step(state, batch, key, span)
-            step += 1
-            yield StepDone(step, task, epoch, state, metrics)
+        for selection in _selections(experiment.seed, task, schedule, step, stream.train_sizes[task]):
+            ours = Selection(selection.index[rows], selection.first[rows])
+            state, metrics = compiled[phase].train_steps(state, examples, ours, key, span)
+            step += selection.index.shape[1]
+            yield StepsDone(step, task, state, metrics)
 
         if step != evaluated_at or len(experiment.phases) > 1:  # the same network has the same features
             features, evaluated_at = [None] * stream.num_tasks, step
@@ -187,15 +199,24 @@ def _int32(*numbers: int) -> list[Any]:
     return [np.int32(number) for number in numbers]
 
 
-def _batches(seed: int, task: int, schedule: Schedule, step: int, size: int) -> Iterator[tuple[int, Any, Any]]:
-    """Yields the batches of a task that are left after `step` steps: epoch, first bool [B], indices int [B]."""
-    done = step - schedule.starts[task]
-    per_epoch = schedule.steps_per_epoch[task]
-    epochs = (schedule.starts[task + 1] - schedule.starts[task]) // per_epoch
-    for epoch in range(done // per_epoch, epochs):
-        indices, first = batch_indices(seed, task, epoch, size, schedule.batch_sizes[task])
-        for place in range(max(done - epoch * per_epoch, 0), per_epoch):
-            yield epoch, first[place], indices[place]
+def _selections(seed: int, task: int, schedule: Schedule, step: int, size: int) -> Iterator[Selection]:
+    """Yields the batches of a task of `size` examples that are left after `step` steps, as many at once as in a call.
+
+    Where fewer are left than a call makes, they are yielded one by one, so that no third program is compiled.
+    """
+    start, end = schedule.starts[task : task + 2]
+    per_epoch, batch_size = schedule.steps_per_epoch[task], schedule.batch_sizes[task]
+    order = partial(functools.lru_cache(2)(batch_indices), seed, task, size=size, batch_size=batch_size)
+
+    def column(step):
+        epoch, place = divmod(step - start, per_epoch)
+        return [of_epoch[place] for of_epoch in order(epoch)]
+
+    while step < end:
+        count = schedule.steps_per_call if step + schedule.steps_per_call <= end else 1
+        index, first = zip(*map(column, range(step, step + count)))
+        yield Selection(np.stack(index, axis=1).astype(np.int32), np.stack(first, axis=1))
+        step += count
 
 
 def task_features(

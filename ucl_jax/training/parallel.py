@@ -18,23 +18,28 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ucl_jax import collectives
 from ucl_jax.errors import check_argument
 from ucl_jax.objectives import Readout
-from ucl_jax.training.step import TrainStep
-from ucl_jax.types import Array, Batch, PyTree, Span, TrainState, Variables
+from ucl_jax.training.step import TrainStep, TrainSteps, consecutive, selecting
+from ucl_jax.types import Array, Batch, Examples, PyTree, Selection, Span, TrainState, Variables
 
 AXIS = "devices"
 # YNNPACK is fast for reductions but slow for convolutions. With convolutions left to Eigen, forward and backward passes
 # of the paper's network are 1.7 times faster (docs/performance.md).
 CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
 PROGRAM_BYTES = 50_000_000  # what is compiled for a run takes less
+HELD_SHARE = 8  # the examples of a task are held by the devices if they take at most 1/8 of the memory of one
+HELD_BYTES = 2**30  # the same, where a device does not tell how much memory it has
 
 
 class Parallel(NamedTuple):
     """Holds the compiled functions of a phase. Every device has the same state; batches are split over the devices.
 
-    train_step: state, host Batch [b, ...], key, span -> state, metrics. The batch is the part of the global batch that
-      `rows` gives, all of it in one process. The memory of the given state is reused (donation). Only the batch moves
-      to the devices if state, key and span were placed by `replicate`.
-    lower: the same arguments, or their shapes -> the lowered step before it is compiled, for measurements and tests.
+    train_steps: state, examples of a task, selection [b, K], key, span -> the state after K steps, their metrics with
+      leaves [K]. The selection is the part of K global batches that `rows` gives, all of them in one process. The
+      memory of the given state is reused (donation). If the examples are held, only the selection moves to the devices;
+      else the selected images do. State, key and span are placed by `replicate`.
+    lower: the same arguments, or their shapes -> the lowered program before it is compiled, for measurements and tests.
+    hold: the examples of a task, the size N of the largest task -> the examples on every device, padded with zeros to N
+      so that all tasks have one program; or as they are, on the host, if so many are too large.
     features: a network, host images uint8 [N, H, W, C] -> Readout with leaves [N, ...]. N must be a multiple of the
       number of devices. Every process gives all images.
     rows: the number of examples in a global batch -> the slice of them that the devices of this process take.
@@ -42,8 +47,9 @@ class Parallel(NamedTuple):
     sharding: that of all arrays that are the same on every device.
     """
 
-    train_step: TrainStep
-    lower: Callable[[TrainState, Batch, Array, Span], jax.stages.Lowered]
+    train_steps: TrainSteps
+    lower: Callable[[TrainState, Examples, Selection, Array, Span], jax.stages.Lowered]
+    hold: Callable[[Examples, int], Examples]
     features: Callable[[Variables, np.ndarray], Readout]
     rows: Callable[[int], slice]
     replicate: Callable[[Any], Any]
@@ -182,7 +188,15 @@ def _compile(
     return jax.jit(call, donate_argnums=donate, compiler_options=compiler_options(devices[0].platform))
 
 
-def parallelise(train_step: Callable, features: Callable, devices: list[jax.Device], mapping: str = "auto") -> Parallel:
+def _fits(bytes_needed: int, device: jax.Device) -> bool:
+    """Tells whether arrays are small enough to be held by a device for a whole task."""
+    memory = (device.memory_stats() or {}).get("bytes_limit")
+    return bytes_needed <= (HELD_BYTES if memory is None else memory // HELD_SHARE)
+
+
+def parallelise(
+    train_step: TrainStep, features: Callable, devices: list[jax.Device], mapping: str = "auto"
+) -> Parallel:
     """Makes the compiled functions of a phase. One device takes the same path as many.
 
     Args:
@@ -198,7 +212,9 @@ def parallelise(train_step: Callable, features: Callable, devices: list[jax.Devi
     mesh = Mesh(np.array(devices), (AXIS,))
     everywhere, over_devices = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(AXIS))
     ours = [place for place, device in enumerate(devices) if device.process_index == jax.process_index()]
-    step = _compile(train_step, (False, True, False, False), mesh, mapping, donate=(0,))
+    steps = consecutive(train_step, unroll=devices[0].platform == "cpu")
+    selected = _compile(selecting(steps), (False, False, True, False, False), mesh, mapping, donate=(0,))
+    streamed = _compile(steps, (False, True, False, False), mesh, mapping, donate=(0,))
 
     def gathered_features(network, images):
         return collectives.gather(features(network, images), AXIS)
@@ -230,9 +246,26 @@ def parallelise(train_step: Callable, features: Callable, devices: list[jax.Devi
             tree,
         )
 
+    def train_steps(state, examples, selection, key, span):
+        if isinstance(examples.image, jax.Array):
+            return selected(state, examples, place(selection), key, span)
+        index = selection.index
+        batch = Batch(examples.image[index], examples.label[index], selection.first)
+        return streamed(state, place(batch), key, span)
+
+    def hold(examples, size):
+        if not _fits(size * examples.image[0].nbytes, devices[ours[0]]):
+            return examples
+        missing = size - len(examples.label)
+        padded = [np.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1)) if missing else x for x in examples]
+        return replicate(Examples(*padded))
+
     return Parallel(
-        train_step=lambda state, batch, key, span: step(state, place(batch), key, span),
-        lower=lambda state, batch, key, span: step.lower(state, jax.eval_shape(split, batch), key, span),
+        train_steps=train_steps,
+        lower=lambda state, examples, selection, key, span: selected.lower(
+            state, examples, jax.eval_shape(split, selection), key, span
+        ),
+        hold=hold,
         features=lambda network, images: extract(network, place(images[rows(len(images))])),
         rows=rows,
         replicate=replicate,

@@ -40,7 +40,7 @@ from ucl_jax.training.loop import (
     Event,
     MatrixRows,
     Schedule,
-    StepDone,
+    StepsDone,
     TaskDone,
     make_schedule,
     probe,
@@ -55,8 +55,9 @@ from ucl_jax.types import TrainState, Variables
 if TYPE_CHECKING:
     from ucl_jax.results.schema import RunResult
 
-# How many steps the host starts before it reads the metrics of the first, so that the device always has work.
+# How many calls the host starts before it reads the metrics of the first, so that the device always has work.
 LAG = 2
+CHECKED = ("loss", "grad_norm", "param_norm")  # metrics that must be finite
 
 
 class Progress(NamedTuple):
@@ -144,7 +145,9 @@ def _carry_out(config: ConfigDict, workdir: pathlib.Path, origin: Origin, mappin
         with usage_errors("config.benchmark."):
             stream = stack.enter_context(open_stream(make_stream_settings(config), config.data_dir, config.seed))
         with usage_errors("config.train."):
-            schedule = make_schedule(stream.train_sizes, config.train.epochs, config.train.batch_size)
+            schedule = make_schedule(
+                stream.train_sizes, config.train.epochs, config.train.batch_size, config.train.steps_per_call
+            )
         check_batches(schedule.batch_sizes, len(devices))
         recorder = None
         if main:
@@ -261,7 +264,7 @@ class _Recorder:
         self.progress = Progress({name: [] for name in self.probes})
         self.networks = Networks(self.workdir / "networks")
         self.began = time.monotonic()
-        self.pending: collections.deque[StepDone] = collections.deque()
+        self.pending: collections.deque[StepsDone] = collections.deque()
         self.recorded_at: float | None = None
         self.saved: tuple[int, int] | None = None  # step, tasks learned
         self.saved_at = self.began
@@ -286,6 +289,10 @@ class _Recorder:
             self.writers.append(TensorBoard(self.workdir / "tensorboard", step))
         if log.wandb:
             self.writers.append(WeightsAndBiases(self.workdir, self.config))
+        step_bytes = self.experiment.phases[0].method.step_bytes
+        if step_bytes is not None:
+            needed = step_bytes(jax.eval_shape(self.experiment.init).params.network)
+            self.console.say(f"the method needs up to {needed / 1e9:.1f} GB of memory on each device")
         if step:
             self.console.say(f"resuming {self.workdir} at step {step} of {self.schedule.total}")
         return self
@@ -311,13 +318,13 @@ class _Recorder:
     def record(self, event: Event) -> None:
         """Records and saves what an event brings."""
         match event:
-            case StepDone():
+            case StepsDone():
                 self.pending.append(event)
-                # Timing starts after the first step that follows a start, a save or an evaluation, to leave these out.
+                # Timing starts after the first call that follows a start, a save or an evaluation, to leave these out.
                 if len(self.pending) > LAG or self.recorded_at is None:
-                    self._record_step(self.pending.popleft())
+                    self._record_steps(self.pending.popleft())
                 # The end of a task is saved by TaskDone, after the evaluation.
-                due = event.step % self.settings.checkpoint.every_steps == 0 or self._overdue()
+                due = any(step % self.settings.checkpoint.every_steps == 0 for step in event.steps) or self._overdue()
                 if due and event.step not in self.schedule.starts:
                     self._save(event)
             case Evaluating():
@@ -342,45 +349,51 @@ class _Recorder:
             self._save(event)
         self.checkpoints.wait()
 
-    def _record_step(self, done: StepDone) -> None:
-        """Reads the metrics of the oldest pending step, checks that they are finite, and records them.
+    def _record_steps(self, done: StepsDone) -> None:
+        """Reads the metrics of the oldest pending steps, checks that they are finite, and records them.
 
         Raises:
           UsageError: the loss, the gradient norm or the parameter norm is not finite; diverged.json tells where.
         """
-        values = {name: float(value) for name, value in jax.device_get(done.metrics).items()}
-        wrong = [name for name in ("loss", "grad_norm", "param_norm") if not math.isfinite(values[name])]
-        if wrong:
-            self.checkpoints.wait()
-            kept = self.checkpoints.latest_step
-            write_json(self.workdir / "diverged.json", {"task": done.task, "step": done.step})  # for programs
-            raise UsageError(
-                f"training diverged in task {done.task + 1}, step {done.step} "
-                f"({', '.join(f'{name} is {values[name]}' for name in wrong)}): "
-                "lower config.train.learning_rate, or the weights in config.method, in another --workdir; "
-                + ("nothing was saved before" if kept is None else f"the checkpoint of step {kept} is kept")
-            )
+        metrics = jax.device_get(done.metrics)
+        for place, step in enumerate(done.steps):
+            self._check_finite({name: float(metrics[name][place]) for name in CHECKED}, done.task, step)
         now = time.monotonic()
         if self.recorded_at is not None:
             spent = self.progress.train_seconds + now - self.recorded_at
-            images = self.progress.train_images + self.schedule.batch_sizes[done.task]
+            images = self.progress.train_images + len(done.steps) * self.schedule.batch_sizes[done.task]
             self.progress = self.progress._replace(train_seconds=spent, train_images=images)
         self.recorded_at = now
-        if done.step % self.settings.log.every_steps == 0 or done.step == self.schedule.total:
-            entry = {
-                "step": done.step,
-                "task": done.task,
-                "epoch": done.epoch,
-                **values,
-                "images_per_second": self._images_per_second(),
-            }
-            for writer in (self.console, *self.writers):
-                writer.write(entry)
+        for place, step in enumerate(done.steps):
+            if step % self.settings.log.every_steps == 0 or step == self.schedule.total:
+                entry = {
+                    "step": step,
+                    "task": done.task,
+                    "epoch": self.schedule.epoch(step, done.task),
+                    **{name: float(values[place]) for name, values in metrics.items()},
+                    "images_per_second": self._images_per_second(),
+                }
+                for writer in (self.console, *self.writers):
+                    writer.write(entry)
+
+    def _check_finite(self, values: dict[str, float], task: int, step: int) -> None:
+        """Raises UsageError if a metric of a step is not finite, after the last checkpoint is on the disk."""
+        wrong = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
+        if not wrong:
+            return
+        self.checkpoints.wait()
+        kept = self.checkpoints.latest_step
+        write_json(self.workdir / "diverged.json", {"task": task, "step": step})  # for programs
+        raise UsageError(
+            f"training diverged in task {task + 1}, step {step} ({', '.join(wrong)}): "
+            "lower config.train.learning_rate, or the weights in config.method, in another --workdir; "
+            + ("nothing was saved before" if kept is None else f"the checkpoint of step {kept} is kept")
+        )
 
     def _record_pending(self) -> None:
         """Records every pending step, and stops the timing until a step has passed again."""
         while self.pending:
-            self._record_step(self.pending.popleft())
+            self._record_steps(self.pending.popleft())
         self.recorded_at = None
 
     def _overdue(self) -> bool:

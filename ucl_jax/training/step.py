@@ -9,9 +9,11 @@ import optax
 from ucl_jax import collectives
 from ucl_jax.methods.base import Method, Step
 from ucl_jax.objectives.base import Objective
-from ucl_jax.types import Array, Batch, Keys, Span, TrainedParams, TrainState, Variables, clock_at
+from ucl_jax.types import Array, Batch, Examples, Keys, Selection, Span, TrainedParams, TrainState, Variables, clock_at
 
-TrainStep = Callable[[TrainState, Batch, Array, Span], tuple[TrainState, dict[str, Array]]]
+Metrics = dict[str, Array]
+TrainStep = Callable[[TrainState, Batch, Array, Span], tuple[TrainState, Metrics]]
+TrainSteps = Callable[[TrainState, Examples, Selection, Array, Span], tuple[TrainState, Metrics]]
 
 
 def init_state(
@@ -110,6 +112,50 @@ def make_train_step(
         return after, metrics
 
     return train_step
+
+
+def selecting(train_steps: TrainStep) -> TrainSteps:
+    """Makes steps take their batches from the examples of a task, which are on the device.
+
+    Args:
+      train_steps: what `consecutive` makes.
+
+    Returns:
+      state, examples [N, ...], selection [B, K], key, span -> the state after K steps, and their metrics, leaves [K].
+    """
+
+    def selected_steps(state, examples, selection, key, span):
+        chosen = Batch(examples.image[selection.index], examples.label[selection.index], selection.first)
+        return train_steps(state, chosen, key, span)
+
+    return selected_steps
+
+
+def consecutive(train_step: TrainStep, unroll: bool) -> TrainStep:
+    """Makes several steps of one.
+
+    Args:
+      train_step: what `make_train_step` makes.
+      unroll: whether the program has a copy of every step, and not a loop. Compiling takes longer. On CPU,
+        convolutions in loops are 40 times slower, and are rounded differently.
+
+    Returns:
+      state, batch with leaves [B, K, ...], those of K batches, key, span -> the state after K steps, and their metrics,
+      leaves [K].
+    """
+
+    def train_steps(state, batch, key, span):
+        def one(state, batch):
+            # The barriers keep the compiler from joining parts of several steps, which would round differently.
+            state, batch = jax.lax.optimization_barrier((state, batch))
+            return jax.lax.optimization_barrier(train_step(state, batch, key, span))
+
+        if batch.label.shape[1] == 1:
+            state, metrics = train_step(state, jax.tree.map(lambda x: x[:, 0], batch), key, span)
+            return state, jax.tree.map(lambda x: x[None], metrics)
+        return jax.lax.scan(one, state, jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), batch), unroll=unroll)
+
+    return train_steps
 
 
 def _fold_in_each(key: Array, places: Array) -> Array:
