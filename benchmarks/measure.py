@@ -202,17 +202,19 @@ class Loop:
             training=lambda task: Examples(image, label),
             prefetch=lambda task: None,
         )
-        schedule = loop.make_schedule(stream.train_sizes, 10**6, config.train.batch_size)  # it never reaches the end
+        train = config.train
+        # It never reaches the end.
+        schedule = loop.make_schedule(stream.train_sizes, 10**6, train.batch_size, train.steps_per_call)
         evaluation = make_evaluation(config)
         self._events = loop.train(self.experiment, self.compiled, stream, schedule, evaluation, self.state, 0, 0)
 
     def steps(self, count: int = 1) -> float:
-        """Takes some steps, waits for them together, and returns the seconds a step."""
+        """Takes at least so many steps, in whole calls, waits for them, and returns the seconds a step."""
         import jax
 
-        began = time.perf_counter()
-        for _ in range(count):
-            event = next(self._events)
-        self.state, self.metrics = event.state, event.metrics
+        began, calls = time.perf_counter(), -(-count // self.config.train.steps_per_call)
+        made = [len((event := next(self._events)).steps) for _ in range(calls)]
         jax.block_until_ready((event.state, event.metrics))
-        return (time.perf_counter() - began) / count
+        seconds = time.perf_counter() - began
+        self.state, self.metrics = event.state, {name: values[-1] for name, values in event.metrics.items()}
+        return seconds / sum(made)
