@@ -297,7 +297,7 @@ _PROBES: dict[str, dict[str, tuple[Setting, Any]]] = {
         "batch_size": (integer(4, 2**16), 256),  # with fewer, the unbiased estimate of CKA is not defined
         "seed": (SEED, 0),
     },
-    "geometry": {},
+    "geometry": {"images": (integer(2, 10**5), 1024), "seed": (SEED, 0)},  # test images whose views are compared
     "feature_maps": {
         "stage": (one_of("stem", "stage1", "stage2", "stage3", "stage4"), "stage2"),
         "tasks": (list_of(integer(0, 1000), least=0), ()),  # () takes the first task, and one at about two thirds

@@ -174,6 +174,31 @@ def test_too_few_or_other_examples_are_an_error():
         representation.cka(np.eye(3), np.eye(4))
 
 
+def test_rankme_is_that_of_features_that_are_not_centred():
+    signs = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]], float)
+    assert representation.rankme(signs) == pytest.approx(2, rel=1e-5)
+    assert representation.rankme(9 + signs) < 1.6  # the mean is the largest direction
+    values = np.linalg.svd(np.arange(12.0).reshape(4, 3) ** 2, compute_uv=False)
+    share = values / values.sum() + 1e-7
+    assert representation.rankme(np.arange(12.0).reshape(4, 3) ** 2) == pytest.approx(np.prod(share**-share))
+    assert np.isfinite(representation.rankme(np.zeros((4, 3))))
+
+
+def test_alignment_and_uniformity_equal_plain_loops():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 7, 5))
+    unit = lambda row: row / np.linalg.norm(row)  # noqa: E731
+    pairs = [np.sum((unit(a) - unit(b)) ** 2) for a, b in zip(x, y)]
+    assert representation.alignment(x, 3 * y) == pytest.approx(np.mean(pairs))
+    assert representation.alignment(x, -x) == pytest.approx(4)
+    kernel = [np.exp(-2 * np.sum((unit(x[i]) - unit(x[j])) ** 2)) for i in range(7) for j in range(i)]
+    assert representation.uniformity(x * 2) == pytest.approx(np.log(np.mean(kernel)))
+    assert representation.uniformity(np.ones((4, 3))) == pytest.approx(0)
+    assert representation.uniformity(np.array([[1.0, 0], [-1, 0]])) == pytest.approx(-8)
+    with pytest.raises(ValueError, match="1 examples"):
+        representation.uniformity(np.ones((1, 3)))
+
+
 def test_effective_rank():
     signs = np.array(list(itertools.product([-1.0, 1.0], repeat=5)))  # 32 x 5, centred and orthogonal
     for rank in range(1, 6):

@@ -129,8 +129,50 @@ def effective_rank(features: np.ndarray) -> float:
     """
     values = np.linalg.svd(_centred(features), compute_uv=False)
     values = values[values > 0]
-    share = values / np.sum(values)
-    return float(np.exp(-np.sum(share * np.log(share)))) if len(values) else 0.0
+    return _perplexity(values / np.sum(values)) if len(values) else 0.0
+
+
+def rankme(features: np.ndarray) -> float:
+    """Computes RankMe of features [N, F] (Garrido et al. 2023, equation 1).
+
+    It is `effective_rank` of features that are not centred: exp of the entropy of the singular values, normalised to
+    sum 1, to each of which 1e-7 is added. It lies between 1 and min(N, F). The paper computes it with 25,600 images.
+    """
+    values = np.linalg.svd(np.asarray(features, np.float64).reshape(len(features), -1), compute_uv=False)
+    return _perplexity(values / max(np.sum(values), np.finfo(np.float64).tiny) + 1e-7)
+
+
+def _perplexity(share: np.ndarray) -> float:
+    return float(np.exp(-np.sum(share * np.log(share))))
+
+
+def alignment(x: np.ndarray, y: np.ndarray) -> float:
+    """Computes the mean squared distance of the features of two views, each [N, F] scaled to unit length.
+
+    It lies in [0, 4], and is 0 where all views of an image have the same features (Wang & Isola 2020, with alpha 2).
+    """
+    return float(np.mean(np.sum(np.square(_unit(x) - _unit(y)), axis=1)))
+
+
+def uniformity(features: np.ndarray) -> float:
+    """Computes log mean exp(-2 distance^2) over pairs of different examples of features [N, F] scaled to unit length.
+
+    It lies in [-8, 0]: the lower, the more evenly features are spread over the sphere; 0 where all are the same (Wang &
+    Isola 2020, with t 2).
+
+    Raises:
+      ValueError: there are fewer than two examples.
+    """
+    check_argument(len(features) >= 2, f"uniformity is about pairs, and there are {len(features)} examples; give 2")
+    unit = _unit(features)
+    squared = 2 - 2 * (unit @ unit.T)[np.triu_indices(len(unit), 1)]
+    return float(np.log(np.mean(np.exp(-2 * squared))))
+
+
+def _unit(features: np.ndarray) -> np.ndarray:
+    """Scales rows of [N, F] to unit length, in float64."""
+    features = np.asarray(features, np.float64)
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
 
 
 def deviation(features: np.ndarray) -> np.ndarray:
@@ -142,9 +184,7 @@ def deviation(features: np.ndarray) -> np.ndarray:
     Returns:
       float64 [F].
     """
-    features = np.asarray(features, np.float64)
-    unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-    return np.std(unit, axis=0) * np.sqrt(features.shape[1])
+    return np.std(_unit(features), axis=0) * np.sqrt(features.shape[1])
 
 
 def l2_distance(a: Params, b: Params) -> float:

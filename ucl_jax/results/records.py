@@ -137,6 +137,9 @@ class GeometryValues:
     l2_from_random: the distance from the untrained network's parameters.
     l2_from_previous: the distance from the parameters one task earlier; null where that network was not kept.
     effective_rank: of the features.
+    rankme: RankMe of the features; this and the next two are null in files that are older than they.
+    alignment: the mean squared distance between the features of two views of an image, from 0 to 4.
+    uniformity: how evenly the features of views are spread, from -8 (the most) to 0.
     dimensions: of the features.
     deviation_mean: the mean of `deviation`.
     deviation_least: the smallest of `deviation`.
@@ -146,6 +149,9 @@ class GeometryValues:
     l2_from_random: NotNegative
     l2_from_previous: NotNegative | None
     effective_rank: Number
+    rankme: Number | None = None
+    alignment: Number | None = None
+    uniformity: Number | None = None
     dimensions: Count
     deviation_mean: Number
     deviation_least: Number
