@@ -259,7 +259,7 @@ SOME_IMAGES = integer(4, 10**6)  # number of images
 
 # Probe of `ucl_jax.probes` -> each of its settings with its default, which for a list is a tuple.
 _PROBES: dict[str, dict[str, tuple[Setting, Any]]] = {
-    "knn": {"k": (list_of(NEIGHBOURS), ("run", "tasks")), "temperature": (list_of(TEMPERATURE), (0.1,))},
+    "knn": {"k": (list_of(NEIGHBOURS), ("run", "20", "200", "tasks")), "temperature": (list_of(TEMPERATURE), (0.1,))},
     "linear": {
         "solver": (list_of(one_of("ridge", "sgd")), ("ridge", "sgd")),
         "fraction": (list_of(number(1e-6, 1)), (0.01, 0.1, 1.0)),  # parts of the labels that are used
@@ -267,6 +267,16 @@ _PROBES: dict[str, dict[str, tuple[Setting, Any]]] = {
         "epochs": (integer(1, 10**6), 100),  # this and what follows are for SGD
         "batch_size": (integer(1, 2**20), 256),
         "learning_rate": (LEARNING_RATE, 0.1),
+        "momentum": (MOMENTUM, 0.9),
+        "weight_decay": (number(0, 1), 0.0),
+        "seed": (SEED, 0),
+    },
+    "linear_augmented": {
+        "epochs": (integer(1, 10**6), 100),
+        "batch_size": (integer(1, 2**20), 256),
+        "learning_rate": (LEARNING_RATE, 0.1),
+        "milestones": (list_of(PROBABILITY, least=0), (0.6, 0.8)),  # parts of the epochs after which the rate falls
+        "decay": (PROBABILITY, 0.1),  # by this factor
         "momentum": (MOMENTUM, 0.9),
         "weight_decay": (number(0, 1), 0.0),
         "seed": (SEED, 0),

@@ -22,8 +22,9 @@ def test_knn_is_the_runs_own_probe(recipe, request):
 
 
 def test_knn_of_the_release_takes_the_tasks_seen(subject):
-    assert [row["k"] for row in measure(subject, "knn", 1)["rows"]] == [5, 1]
-    assert [row["k"] for row in measure(subject, "knn", 2)["rows"]] == [5, 2]
+    assert [row["k"] for row in measure(subject, "knn", 1)["rows"]] == [5, 20, 200, 1]
+    assert [row["k"] for row in measure(subject, "knn", 2)["rows"]] == [5, 20, 200, 2]
+    assert [row["k"] for row in measure(subject, "knn", 2, k="5")["rows"]] == [5]
     (row,) = measure(subject, "knn", 2, k="100")["rows"]
     assert row["k"] == 100
     assert row["k_used"] == {"task": [80, 80], "all": [100, 100]}  # a task has 80 training images

@@ -8,6 +8,7 @@ from ucl_jax.probes.finetune import finetune
 from ucl_jax.probes.geometry import geometry
 from ucl_jax.probes.knn import knn
 from ucl_jax.probes.linear import linear
+from ucl_jax.probes.linear_augmented import linear_augmented
 from ucl_jax.probes.loss_landscape import loss_landscape
 from ucl_jax.probes.ood import ood
 from ucl_jax.probes.transfer import transfer
@@ -15,6 +16,7 @@ from ucl_jax.probes.transfer import transfer
 PROBES: dict[str, Probe] = {
     "knn": knn,
     "linear": linear,
+    "linear_augmented": linear_augmented,
     "ood": ood,
     "finetune": finetune,
     "transfer": transfer,

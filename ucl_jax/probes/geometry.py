@@ -1,6 +1,7 @@
 """Measures, without labels, how far the parameters of a network have moved and how its features are spread."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ucl_jax.evaluation import representation as shapes
@@ -42,15 +43,14 @@ def views_features(run: TrainedRun, after: int, count: int, key: jax.Array) -> n
     image, label, _ = run.test_images(count)
 
     @jax.jit
-    def features(batch, keys):
+    def features(image, label, keys):
+        batch = Batch(image, label, jnp.ones(len(label), bool))
         view = objective.views(keys, batch, "present").image[0]
         return objective.embed(network, view, False)[0].features
 
     keys = jax.random.split(key, len(label))
     parts = np.array_split(np.arange(len(label)), -(-len(label) // run.evaluation.batch_size))
-    return np.concatenate(
-        [np.asarray(features(Batch(image[i], label[i], np.ones(len(i), bool)), keys[i])) for i in parts]
-    )
+    return np.concatenate([np.asarray(features(image[i], label[i], keys[i])) for i in parts])
 
 
 geometry = Probe(measure=_measure)

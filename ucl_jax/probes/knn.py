@@ -11,8 +11,8 @@ def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
     seen, classes = run.seen(after), run.stream.classes
     own, present = (run.features(after, own_phase) for own_phase in (True, False))
     rows = []
-    for asked, temperature in itertools.product(settings["k"], settings["temperature"]):
-        k = neighbours(run, after, asked)
+    numbers = dict.fromkeys(neighbours(run, after, asked) for asked in settings["k"])  # each once
+    for k, temperature in itertools.product(numbers, settings["temperature"]):
         one = evaluators.KnnSettings(k, "fixed", temperature)
         task, together = evaluators.knn_task(own, seen, one, classes), evaluators.knn_all(present, seen, one, classes)
         used = {"task": task.k, "all": together.k}  # fewer than k where a bank is smaller

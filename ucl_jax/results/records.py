@@ -77,6 +77,18 @@ class LinearValues:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LinearAugmentedValues:
+    """What the probe `linear_augmented` found, of one classifier for all classes seen.
+
+    all: accuracy on each task, in per cent.
+    task: the same where the classifier chooses among the classes of the task only.
+    """
+
+    task: Accuracies
+    all: Accuracies
+
+
+@dataclass(frozen=True, kw_only=True)
 class OodValues:
     """What the probe `ood` found: the accuracy on a data set that the network was not trained on.
 
@@ -281,6 +293,7 @@ class EmbeddingSettings:
 RECORD_TYPES: dict[str, tuple[Any, Any]] = {
     "knn": (dict, KnnValues),
     "linear": (dict, LinearValues),
+    "linear_augmented": (dict, LinearAugmentedValues),
     "ood": (dict, OodValues),
     "finetune": (dict, FinetuneValues),
     "transfer": (dict, TransferValues),

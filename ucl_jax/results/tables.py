@@ -415,7 +415,8 @@ def settings_that_differ(groups: Sequence[RunGroup]) -> Table:
 
 ANALYSES = {
     "knn": "kNN with other settings, accuracy in %",
-    "linear": "Linear probe, accuracy in %",
+    "linear": "Linear classifiers on features of plain images, accuracy in %",
+    "linear_augmented": "A linear classifier trained on augmented images, accuracy in %",
     "ood": "Other data sets, accuracy in %",
     "finetune": "Fine-tuning on other data sets, accuracy in %",
     "transfer": "Transfer between tasks, in % and points",
@@ -510,7 +511,7 @@ def _observations(record: Record, differ: Sequence[str]) -> Iterator[tuple[Words
     if record.probe == "knn":
         for row in values.rows:
             yield {"k": str(row.k), "temperature": str(row.temperature)} | words(), over_tasks(row)
-    elif record.probe == "linear":
+    elif record.probe in ("linear", "linear_augmented"):
         yield words("solver", "fraction"), over_tasks(values)
     elif record.probe == "transfer":
         transfers = {"forward": values.forward, "backward": values.backward}
