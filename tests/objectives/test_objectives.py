@@ -13,7 +13,7 @@ from tests import small
 from tests.small import CLOCK
 from ucl_jax import objectives
 from ucl_jax.models.architectures import Architecture
-from ucl_jax.models.heads import MLP, Network, Projector
+from ucl_jax.models.heads import MLP, Network
 from ucl_jax.models.layers import Dense
 from ucl_jax.models.progressive import Lateral, Progressive, only_column
 from ucl_jax.models.resnet import BasicBlock, ResNet18
@@ -62,10 +62,10 @@ def make_objective(name, axis_name=None):
 def make_network(name):
     """Builds the network that `make_objective` should have built."""
     return {
-        "simsiam": lambda: Network(Backbone(), Projector(12, 6), MLP(5)),
-        "barlow_twins": lambda: Network(Backbone(), Projector(12, 6)),
+        "simsiam": lambda: Network(Backbone(), MLP(12, 6, norm="all"), MLP(5)),
+        "barlow_twins": lambda: Network(Backbone(), MLP(12, 6, norm="all")),
         "supervised": lambda: Network(Backbone(), head=Dense(CLASSES)),
-        "supervised+projector": lambda: Network(Backbone(), Projector(12, 6), head=Dense(CLASSES)),
+        "supervised+projector": lambda: Network(Backbone(), MLP(12, 6, norm="all"), head=Dense(CLASSES)),
     }[name]()
 
 
@@ -124,7 +124,7 @@ def assert_trees_close(a, b, **tolerance):
 @pytest.mark.parametrize(("kind", "count"), [("block", 3), ("resnet18", 2)])
 def test_forward_views_equals_calls_one_after_the_other(kind, count):
     backbone = Backbone() if kind == "block" else ResNet18(width=4)
-    network = Network(backbone, Projector(12, 6), MLP(5))
+    network = Network(backbone, MLP(12, 6, norm="all"), MLP(5))
     views = make_views(views=count) * jnp.arange(1.0, count + 1.0).reshape(-1, 1, 1, 1, 1)  # so that order matters
     variables = shaken(quick_jit(lambda: network.init(jax.random.key(0), views[0], train=True))())
     params, state = variables["params"], {"batch_stats": variables["batch_stats"]}
@@ -443,7 +443,7 @@ def test_what_an_objective_says_of_itself(name):
     objective = make_objective(name)
     assert objective.classes == (CLASSES if name in SUPERVISED else None)
     tree = {"a": np.ones(2)}
-    assert objective.active(tree) is tree  # one network for all tasks is trained as a whole
+    assert objective.active(tree, CLOCK) is tree  # one network for all tasks is trained as a whole
 
 
 @pytest.mark.parametrize("name", SUPERVISED)
@@ -526,7 +526,7 @@ def test_loss_of_a_stage_changes_the_statistics_of_its_own_column_only(name):
     for old, new in zip(*(jax.tree.leaves(tree["networks_1"]) for tree in (model_state, after))):
         assert (np.asarray(old) != new).all()
     # The loss depends on the column before through the laterals, but the phase does not train it.
-    active = objective.active(gradient)
+    active = objective.active(gradient, CLOCK)
     assert np.abs(gradient["networks_0"]["backbone"]["first"]["first"]["conv"]["kernel"]).max() > 1e-6
     assert_trees_close(active["networks_1"], gradient["networks_1"], rtol=0, atol=0)
     for column in ("networks_0", "networks_2"):
