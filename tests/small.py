@@ -47,6 +47,11 @@ CHANGED = {
     "momentum": 0.9,
     "first_update": "at_once",
     "classes": 1000,  # every label of `make_batch` has its class
+    "temperature": 0.05,
+    "queue_size": 7,  # more than a batch, and no multiple of it
+    "prototypes": 9,
+    "queue_epoch": 2,
+    "frozen_epochs": 1,
 }
 # Objective -> its settings: those of the embedded digits, but for CHANGED.
 SETTINGS = {

@@ -37,8 +37,8 @@ def dense_init(key: Array, shape: tuple[int, ...], dtype=jnp.float32, fan_in: in
 
 
 def at_least_float32(x: Array) -> Array:
-    """Returns x in float32 if its dtype is narrower, else x as it is."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    """Returns x as it is if it is float64, else in float32."""
+    return x if x.dtype == jnp.float64 else x.astype(jnp.float32)
 
 
 def unit(x: Array, epsilon: float = 1e-12) -> Array:

@@ -99,7 +99,8 @@ def momentum_at(step: Array, steps: Array, base: float, final: float) -> Array:
     Returns:
       Scalar of the default float dtype.
     """
-    return final - (final - base) * (jnp.cos(jnp.pi * (step / steps)) + 1.0) / 2.0
+    share = step.astype(float) / steps.astype(float)
+    return final - (final - base) * (jnp.cos(jnp.pi * share) + 1.0) / 2.0
 
 
 def without_predictor(tree: Params) -> Params:
