@@ -70,7 +70,7 @@ def test_assignments_equal_the_official_ones(precision):
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_queues_equal_the_official_ones(precision):
-    """Checks the queues of MoCo and SwAV. MoCo's there is a ring, in which the newest keys are in the oldest's place."""
+    """Checks the queues of MoCo and SwAV. MoCo has a ring there: the newest keys are in the place of the oldest."""
     with golden.precise(precision):
         inputs, settings, expected = golden.read("moco_symmetric_step", precision)
         keys = jax.vmap(jax.vmap(lambda k: k / jnp.linalg.norm(k)))(both(inputs, "momentum"))

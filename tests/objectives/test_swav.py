@@ -104,5 +104,6 @@ def test_prototypes_are_not_trained_in_the_first_epoch_of_a_task():
 def test_every_task_begins_with_an_empty_queue():
     start, made = small.started("swav"), small.objective("swav")
     state = made.begin_task(start.network, clock(0))
-    assert np.any(start.state["queue"]) and not np.any(state["queue"])
+    assert np.any(start.state["queue"])
+    assert not np.any(state["queue"])
     small.assert_trees_equal(state, start.state | {"queue": np.zeros((S["queue_size"], 2, 6), np.float32)})
