@@ -200,6 +200,31 @@ def test_a_linear_head_reads_the_projection_or_else_the_features(projector):
     np.testing.assert_array_equal(out.output, out.logits)
 
 
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("norm", ["none", "hidden", "all"])
+@pytest.mark.parametrize("unit_output", [False, True])
+def test_layers_of_an_mlp_by_hand(layers, norm, unit_output):
+    network = MLP(5, 4, layers=layers, norm=norm, unit_output=unit_output)
+    x = 3.0 * wave((6, 3), 1.0)
+    variables = network.init(jax.random.key(0), jnp.asarray(x, jnp.float32), True)
+    variables = jax.tree.map(lambda leaf: leaf + jnp.asarray(0.3 * wave(leaf.shape, 2.0), jnp.float32), variables)
+    out, _ = network.apply(variables, jnp.asarray(x, jnp.float32), True, mutable=["batch_stats"])
+
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), variables["params"])
+    names = [*("hidden", "hidden2")[: layers - 1], "output"]
+    normed = {"none": [], "hidden": names[:-1], "all": names}[norm]
+    assert set(params) == {*names, *(f"{name}_norm" for name in normed)}
+    for name in names:
+        x = x @ params[name]["dense"]["kernel"] + params[name]["dense"]["bias"]
+        if name in normed:
+            x = (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5)
+            x = x * params[f"{name}_norm"]["scale"] + params[f"{name}_norm"]["bias"]
+        if name != "output":
+            x = np.maximum(x, 0)
+    expected = x / np.linalg.norm(x, axis=1, keepdims=True) if unit_output else x
+    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
+
+
 # Sizes.
 
 

@@ -84,16 +84,16 @@ def distillation(
     def loss(params, state, memory, batch, recalled, keys, clock):
         views = objective.views(keys.example, batch, "present")
         value, aux = objective.loss(Variables(params.network, state), views, clock)
+        frozen = jax.lax.stop_gradient(memory.network)
 
         def each(now, view):
-            then = outputs(objective.embed(memory.network, view, training)[0])
-            return predict(params.method, memory, now), jax.lax.stop_gradient(then)
+            return predict(params.method, memory, now), outputs(objective.embed(frozen, view, training)[0])
 
         predicted, target = jax.vmap(each)(outputs(aux.outputs), jnp.stack(views.image))
         # In the first task the term is masked below. That does not mask a gradient that is not finite, so the
         # prediction is compared with itself there.
         target = jnp.where(clock.task > 0, target, jax.lax.stop_gradient(predicted))
-        distilled = criterion.loss(params.method.criterion, predicted, memory.network, target)
+        distilled = criterion.loss(params.method.criterion, predicted, frozen, target)
         distilled = jnp.where(clock.task > 0, weight * distilled, 0.0)
         return value + distilled, aux._replace(outputs=(), metrics=aux.metrics | {"distillation": distilled})
 
