@@ -61,24 +61,20 @@ def test_the_term_and_its_gradients_equal_the_official_ones(case, precision):
     name, learned = GOLDEN[case]
     with golden.precise(precision):
         inputs, settings, expected = golden.read(case, precision)
-        scenario = Scenario(2, 8, lambda hidden_dim: MLP(hidden_dim, dtype=precision))
-        made = METHODS[name](
-            given_objective(learned, settings),
-            scenario,
-            weight=settings["weight"],
-            hidden_dim=len(inputs["b1"]),
-            frozen_mode="train",
-        )
+        weight, hidden_dim = settings["weight"], len(inputs["b1"])
+
+        def make(dtype):
+            scenario = Scenario(2, 8, lambda width: MLP(width, dtype=dtype))
+            given = {"weight": weight, "hidden_dim": hidden_dim, "frozen_mode": "train"}
+            return METHODS[name](given_objective(learned, settings), scenario, **given)
+
+        made = make(precision)
         frozen = {"z1": inputs["f1"], "z2": inputs["f2"]}
         if learned == "swav":
             frozen["prototypes"] = {"direction": inputs["teacher_direction"], "length": inputs["teacher_length"]}
-        past = Variables(frozen, {})
-        _, memory = made.init(jax.random.key(0), make_batch(), past)
-        memory = jax.tree.map(lambda x: x.astype(precision), memory)
-
-        def term(network, own, past):
-            params, then = TrainedParams(network, own), memory.replace(network=Variables(past, {}))
-            return made.loss(params, {}, then, make_batch(), (), make_keys(), small.CLOCK)[0]
+        start = jax.tree.map(lambda x: x.astype(jnp.float32), Variables(frozen, {}))
+        _, memory = make(jnp.float32).init(jax.random.key(0), make_batch(), start)
+        memory = jax.tree.map(lambda x: x.astype(precision), memory).replace(network=Variables(frozen, {}))
 
         def loss(x):
             head = {
@@ -89,7 +85,8 @@ def test_the_term_and_its_gradients_equal_the_official_ones(case, precision):
             own = ()
             if learned == "swav":
                 own = {"direction": x["student_direction"], "length": x["student_length"]}
-            return term({"z1": x["z1"], "z2": x["z2"]}, Trained(head, own), frozen)
+            params = TrainedParams({"z1": x["z1"], "z2": x["z2"]}, Trained(head, own))
+            return made.loss(params, {}, memory, make_batch(), (), make_keys(), small.CLOCK)[0]
 
         golden.check(loss, inputs, expected, precision)
 
