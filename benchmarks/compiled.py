@@ -324,7 +324,7 @@ def any_task():
 
     from ucl_jax.types import Span
 
-    return Span(*map(np.int32, (0, 0, 1000)))
+    return Span(*map(np.int32, (0, 0, 1000, 10)))
 
 
 def lower(config, devices: int = 1):

@@ -110,7 +110,7 @@ class Pillow:
         )
 
 
-SPAN = Span(*map(np.int32, (0, 0, 1000)))  # LUMP with SimSiam reads no clock
+SPAN = Span(*map(np.int32, (0, 0, 1000, 10)))  # LUMP with SimSiam reads no clock
 
 
 class Ours:

@@ -23,7 +23,7 @@ def get_config(arg="cifar10"):
         recipe="cassle",
         method=dict(
             name="cassle",
-            weight=1.0,  # weight of the distillation loss
+            weight=25.0 if objective == "vicreg" else 1.0,  # weight of the distillation loss
             hidden_dim=sized(benchmark, 2048, 512, 256),  # units of the hidden layer of the distillation head
             # train | eval: the frozen network uses statistics of the batch, as in CaSSLe's code, or its running ones.
             frozen_mode="train",

@@ -19,8 +19,8 @@ from ucl_jax.types import Batch, Clock, Keys, Span, TrainedParams, Variables
 
 SIZE, EXAMPLES, TASKS = 8, 6, 3
 SCENARIO = Scenario(tasks=TASKS, batch_size=EXAMPLES, head=MLP)
-CLOCK = Clock(*(jnp.asarray(number, jnp.int32) for number in (7, 1, 2, 5)))  # the third step of task 1
-SPAN = Span(*(jnp.asarray(number, jnp.int32) for number in (0, 0, 100)))
+CLOCK = Clock(*(jnp.asarray(number, jnp.int32) for number in (7, 1, 2, 5, 1)))  # the third step of task 1
+SPAN = Span(*(jnp.asarray(number, jnp.int32) for number in (0, 0, 100, 10)))
 # Programs compile in half the time this way.
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
@@ -47,6 +47,11 @@ CHANGED = {
     "momentum": 0.9,
     "first_update": "at_once",
     "classes": 1000,  # every label of `make_batch` has its class
+    "temperature": 0.05,
+    "queue_size": 7,  # more than a batch, and no multiple of it
+    "prototypes": 9,
+    "queue_epoch": 2,
+    "frozen_epochs": 1,
 }
 # Objective -> its settings: those of the embedded digits, but for CHANGED.
 SETTINGS = {

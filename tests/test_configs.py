@@ -73,7 +73,11 @@ def test_barlow_twins_of_the_paper():
         "name": "barlow_twins",
         "hidden_dim": 2048,
         "output_dim": 2048,
+        "layers": 2,
+        "norm": "all",
         "off_diagonal": 0.005,
+        "scale": 1.0,
+        "deviation": "unbiased",
     }
 
 
@@ -146,8 +150,30 @@ def test_byol_cassle_and_pfr_of_the_released_codes():
         "final_momentum": 1.0, "first_update": "late",
     }  # fmt: skip
     assert config.method.to_dict() == {"name": "cassle", "weight": 1.0, "hidden_dim": 2048, "frozen_mode": "train"}
+    assert cassle.get_config("cifar100,vicreg").method.weight == 25.0
     expected = {"name": "pfr", "weight": 1.0, "hidden_dim": 256, "frozen_mode": "train"}
     assert pfr.get_config("cifar100").method.to_dict() == expected
+
+
+# As in CaSSLe's code for CIFAR-100 (shared/reference/field.md, sections 1 and 2).
+RELEASED = {
+    "simclr": {"hidden_dim": 2048, "output_dim": 256, "temperature": 0.2},
+    "vicreg": {"hidden_dim": 2048, "output_dim": 2048, "similarity": 25.0, "variance": 25.0, "covariance": 1.0},
+    "moco": {
+        "hidden_dim": 2048, "output_dim": 128, "temperature": 0.2, "queue_size": 65536, "momentum": 0.99,
+        "final_momentum": 0.999, "first_update": "late",
+    },
+    "swav": {
+        "hidden_dim": 2048, "output_dim": 128, "prototypes": 3000, "temperature": 0.1, "epsilon": 0.05, "iterations": 3,
+        "queue_size": 3840, "queue_epoch": 50, "frozen_epochs": 2,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("objective", RELEASED)
+def test_objectives_of_the_released_code(objective):
+    settings = finetune.get_config(f"cifar100,{objective}").objective.to_dict()
+    assert settings == {"name": objective, **RELEASED[objective]}
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -42,6 +42,7 @@ LAYERS = [
     ["models.architectures"],
     ["objectives.losses"],
     ["objectives.base"],
+    ["objectives.target", "objectives.queue"],
     ["objectives.*"],
     ["objectives"],
     ["buffers.base"],

@@ -1,4 +1,4 @@
-"""Means, sizes and gathers over the devices of a mapped axis.
+"""Means, maxima, sizes and gathers over the devices of a mapped axis.
 
 `axis_name` is the name of the axis, or None outside of a mapped function, which counts as one device. On one device
 nothing is communicated.
@@ -13,6 +13,11 @@ from ucl_jax.types import Array, PyTree
 def mean(tree: PyTree, axis_name: str | None) -> PyTree:
     """Averages every leaf over the devices."""
     return tree if _one_device(axis_name) else jax.lax.pmean(tree, axis_name)
+
+
+def maximum(x: Array, axis_name: str | None) -> Array:
+    """Returns the largest of the devices' values, entry by entry. It has no gradient."""
+    return x if _one_device(axis_name) else jax.lax.pmax(x, axis_name)
 
 
 def size(axis_name: str | None) -> int:

@@ -195,24 +195,40 @@ CONFIG = {
     "log.wandb": flag(),
 }
 
+TARGET = {"momentum": PROBABILITY, "final_momentum": PROBABILITY, "first_update": one_of("late", "at_once")}
+PROJECTOR = {"hidden_dim": DIMENSION, "output_dim": DIMENSION}
+
 # Objective -> the keys of section `objective`, apart from its name.
 OBJECTIVE_SETTINGS = {
-    "simsiam": {"hidden_dim": DIMENSION, "output_dim": DIMENSION, "predictor_dim": DIMENSION},
-    "barlow_twins": {"hidden_dim": DIMENSION, "output_dim": DIMENSION, "off_diagonal": number(0, 1e3)},
-    "byol": {
-        "hidden_dim": DIMENSION,
-        "output_dim": DIMENSION,
-        "predictor_dim": DIMENSION,
-        "momentum": PROBABILITY,
-        "final_momentum": PROBABILITY,
-        "first_update": one_of("late", "at_once"),
+    "simsiam": {**PROJECTOR, "predictor_dim": DIMENSION},
+    "barlow_twins": {
+        **PROJECTOR,
+        "layers": integer(1, 16),
+        "norm": one_of("hidden", "all"),
+        "off_diagonal": number(0, 1e3),
+        "scale": number(1e-6, 1e3),
+        "deviation": one_of("unbiased", "biased"),
     },
-    "supervised": {
-        "classes": integer(1, 10**6),
-        "projector": flag(),
-        "hidden_dim": DIMENSION,
-        "output_dim": DIMENSION,
+    "byol": {**PROJECTOR, "predictor_dim": DIMENSION, **TARGET},
+    "simclr": {**PROJECTOR, "temperature": TEMPERATURE},
+    "vicreg": {
+        **PROJECTOR,
+        "similarity": number(0, 1e3),
+        "variance": number(0, 1e3),
+        "covariance": number(0, 1e3),
     },
+    "moco": {**PROJECTOR, "temperature": TEMPERATURE, "queue_size": integer(1, 2**20), **TARGET},
+    "swav": {
+        **PROJECTOR,
+        "prototypes": integer(2, 2**17),
+        "temperature": TEMPERATURE,
+        "epsilon": number(1e-3, 1e3),
+        "iterations": integer(1, 100),
+        "queue_size": integer(1, 2**20),
+        "queue_epoch": integer(0, 10**6),
+        "frozen_epochs": integer(0, 10**6),
+    },
+    "supervised": {"classes": integer(1, 10**6), "projector": flag(), **PROJECTOR},
 }
 
 BUFFER = {

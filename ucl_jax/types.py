@@ -71,7 +71,7 @@ class Variables(NamedTuple):
     """Holds a network, in what Flax calls variables.
 
     params: the parameters, which the optimiser changes.
-    state: what else training changes: running statistics, and what an objective adds, such as BYOL's target.
+    state: what else training changes: running statistics, and what an objective adds, such as a target or a queue.
     """
 
     params: Params
@@ -110,11 +110,13 @@ class Span(NamedTuple):
     task: int32 [], the number of the task, from 0.
     start: int32 [], the first step of the task, counted over the whole run.
     steps: int32 [], the number of steps of the task.
+    epoch_steps: int32 [], the number of steps of one epoch of the task.
     """
 
     task: Array
     start: Array
     steps: Array
+    epoch_steps: Array
 
 
 class Clock(NamedTuple):
@@ -124,17 +126,30 @@ class Clock(NamedTuple):
     task: int32 [], the number of the task that is being learned, from 0.
     task_step: int32 [], the steps done in this task.
     task_steps: int32 [], the number of steps of this task.
+    epoch_steps: int32 [], the number of steps of one epoch of this task, above 0.
     """
 
     step: Array
     task: Array
     task_step: Array
     task_steps: Array
+    epoch_steps: Array
+
+    @property
+    def epoch(self) -> Array:
+        """Returns the epochs done in this task: int32 []."""
+        return self.task_step // self.epoch_steps
 
 
 def clock_at(step: Array, span: Span) -> Clock:
     """Returns the clock after `step` steps of the whole run (int32 []), which must lie in the task of `span`."""
-    return Clock(step=step, task=span.task, task_step=step - span.start, task_steps=span.steps)
+    return Clock(
+        step=step,
+        task=span.task,
+        task_step=step - span.start,
+        task_steps=span.steps,
+        epoch_steps=span.epoch_steps,
+    )
 
 
 class Aux(NamedTuple):

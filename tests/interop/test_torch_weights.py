@@ -40,7 +40,15 @@ MOMENTUM, WEIGHT_DECAY, OFF_DIAGONAL = 0.9, 5e-4, 5e-3
 LEARNING_RATE = {"simsiam": 3e-3, "barlow_twins": 3e-4, "supervised": 0.03}
 SETTINGS = {
     "simsiam": {"hidden_dim": HIDDEN, "output_dim": OUTPUT, "predictor_dim": PREDICTOR},
-    "barlow_twins": {"hidden_dim": HIDDEN, "output_dim": OUTPUT, "off_diagonal": OFF_DIAGONAL},
+    "barlow_twins": {
+        "hidden_dim": HIDDEN,
+        "output_dim": OUTPUT,
+        "layers": 2,
+        "norm": "all",
+        "off_diagonal": OFF_DIAGONAL,
+        "scale": 1.0,
+        "deviation": "unbiased",
+    },
     "supervised": {"classes": CLASSES, "projector": False, "hidden_dim": HIDDEN, "output_dim": OUTPUT},
 }
 # With these seeds no input of a ReLU is so near 0 that its sign could differ between float32 and float64.

@@ -8,74 +8,38 @@ import numpy as np
 import optax
 import pytest
 
-from tests import small
+from tests import golden, small
 from tests.small import make_batch, make_keys
 from ucl_jax.methods import METHODS, Scenario
+from ucl_jax.methods.distillation import Trained
 from ucl_jax.models.heads import MLP, Embedding
-from ucl_jax.objectives import losses
+from ucl_jax.objectives import OBJECTIVES
 from ucl_jax.types import Aux, Clock, Span, TrainedParams, Variables, Views
 
 SETTINGS = {"weight": 0.7, "hidden_dim": 5, "frozen_mode": "train"}
 close = functools.partial(small.assert_trees_close, rtol=1e-4, atol=1e-5)
 
-# The added term with its weight, in float64, by DonkeyShot21/cassle @ b5b0929 (distillers/predictive.py and
-# decorrelative.py) and alviur/CVPR_PFR @ b95f701 (distillers/pfr.py): the loss, and the first entries and the norm of
-# each gradient, with weights as [out, in].
+# Case of tests/golden.json -> method, and the objective whose criterion it is.
 GOLDEN = {
-    "predictive": (
-        1.9155620052325968,
-        {
-            "z1": ([-0.07663872422581572, 0.015027355074808622, -0.004304666169367486], 0.1739877878947036),
-            "z2": ([0.008402954304466375, -0.011024963691238319, -0.009093538959416402], 0.15774052713271763),
-            "W1": ([0.014458536278722983, -0.07812820300030579, 0.014439896885449992], 0.4586249139808054),
-            "gamma": ([-0.019423267823279668, 0.027528294620093333, 0.018107039643615867], 0.10014383925198687),
-            "W2": ([-0.01251867911326131, 0.08977382338859476, -0.03183676630027224], 0.45464637364931865),
-            "b2": ([0.05837566524563282, 0.10114137678716792, 0.022464701796459388], 0.21821334520945537),
-        },
-    ),
-    "decorrelative": (
-        0.6233415479704133,
-        {
-            "z1": ([-0.0707097795432544, 0.02439147209694904, -0.0028944890507613167], 0.14866575570849452),
-            "z2": ([-0.01722929608569649, 0.0019743719071285467, -0.010962365379416326], 0.09310886118459902),
-            "W1": ([0.0047383377628706785, -0.05342400668496621, 0.01714890499404151], 0.27488373264396615),
-            "gamma": ([-0.09330091698351277, -0.03331812575296443, 0.03403177181093759], 0.1321498283620489),
-            "W2": ([-0.03205635464142495, 0.05619799165043397, -0.026740267428448476], 0.303427176619436),
-        },
-    ),
-    "pfr": (
-        0.04257686428507089,
-        {
-            "z1": ([0.007146188637381475, 0.006457948499768484, 0.01199800074716024], 0.0615154659540991),
-            "z2": ([-0.0016436313789835071, 0.0027394689767577503, -0.00807127460621584], 0.11514220589313143),
-            "W1": ([-0.0058104432228182285, 0.006821883726139554, 0.011475081253255212], 0.3134479911608229),
-            "gamma": ([0.006582963916851819, -0.0030122172943892614, 0.0009648714302782444], 0.015341178945488247),
-            "W2": ([-0.020965636799180565, -0.02995849753135799, 0.02447929363459094], 0.17926472684323835),
-            "b2": ([-0.07677890517963705, 0.1448148285303365, -0.0428919153695596], 0.3102393459734112),
-        },
-    ),
+    "cassle_contrastive": ("cassle", "simclr"),
+    "cassle_predictive": ("cassle", "byol"),
+    "cassle_predictive_mse": ("cassle", "vicreg"),
+    "cassle_decorrelative": ("cassle", "barlow_twins"),
+    "cassle_knowledge": ("cassle", "swav"),
+    "pfr": ("pfr", "simsiam"),
 }
 
 
-def drawn(seed, shape, scale=1.0, shift=0.0):
-    """Draws inputs of the golden values: RandomState(seed).standard_normal(shape) * scale + shift."""
-    numbers = np.random.RandomState(seed).standard_normal(shape) * scale + shift
-    return jnp.asarray(numbers, jnp.float32)
+def given_objective(name, settings):
+    """Builds an objective of loss 0 with the criterion of another.
 
-
-def golden_inputs(first, width, hidden):
-    """Draws z1, z2, f1, f2 and the weights of the head from the case's seeds."""
-    outputs = [drawn(first + place, (8, width)) for place in range(4)]
-    head = {
-        "W1": drawn(first + 10, (hidden, width), 0.5), "b1": drawn(first + 11, (hidden,), 0.1),
-        "gamma": drawn(first + 12, (hidden,), 0.1, 1.0), "beta": drawn(first + 13, (hidden,), 0.1),
-        "W2": drawn(first + 14, (width, hidden), 0.5), "b2": drawn(first + 15, (width,), 0.1),
-    }  # fmt: skip
-    return outputs, head
-
-
-def given_objective(distance):
-    """Builds an objective of loss 0, whose outputs for the two views are its parameters z1 and z2."""
+    Its outputs for the two views are its parameters z1 and z2.
+    """
+    own = small.SETTINGS[name]
+    given = own | {key: value for key, value in settings.items() if key in own}
+    if name == "barlow_twins":
+        given["deviation"] = "biased"
+    criterion = OBJECTIVES[name](small.ARCHITECTURE, small.AUGMENTATION, **given).distillation
 
     def embed(network, view, train):
         output = jnp.where(view[0, 0, 0, 0] == 0, network.params["z1"], network.params["z2"])
@@ -83,59 +47,61 @@ def given_objective(distance):
 
     def loss(network, views, clock):
         output = jnp.stack([network.params["z1"], network.params["z2"]])
-        return jnp.zeros(()), Aux(network.state, {}, Embedding(output, output, (), ()))
+        return jnp.zeros((), output.dtype), Aux(network.state, {}, Embedding(output, output, (), ()))
 
     images = tuple(jnp.full((8, 1, 1, 1), float(view)) for view in range(2))
     return small.objective("simsiam")._replace(
-        loss=loss, embed=embed, distance=distance, views=lambda keys, batch, how: Views(images, None)
+        loss=loss, embed=embed, distillation=criterion, views=lambda keys, batch, how: Views(images, None)
     )
 
 
-def decorrelative(first, second):
-    """Computes the loss of Barlow Twins in CaSSLe's code: standardised as by batch norm, and times 0.1."""
-    first, second = (
-        (x - x.mean(0, keepdims=True)) * jax.lax.rsqrt(x.var(0, keepdims=True) + 1e-5) for x in (first, second)
-    )
-    correlation = first.T @ second / len(first)
-    identity = jnp.eye(len(correlation))
-    return 0.1 * jnp.sum((identity + 5e-3 * (1 - identity)) * jnp.square(correlation - identity))
-
-
+@pytest.mark.parametrize("precision", golden.PRECISIONS)
 @pytest.mark.parametrize("case", GOLDEN)
-def test_the_term_and_its_gradients_equal_the_official_ones(case):
-    (z1, z2, f1, f2), head = golden_inputs(*((11040, 8, 4) if case == "pfr" else (11000, 6, 10)))
-    distance = losses.byol
-    if case == "decorrelative":
-        distance = decorrelative
-    made = METHODS["pfr" if case == "pfr" else "cassle"](
-        given_objective(distance), Scenario(2, 8, MLP), **(SETTINGS | {"weight": 1.0, "hidden_dim": len(head["b1"])})
-    )
-    past = Variables({"z1": f1, "z2": f2}, {})
-    _, memory = made.init(jax.random.key(0), make_batch(), past)
+def test_the_term_and_its_gradients_equal_the_official_ones(case, precision):
+    name, learned = GOLDEN[case]
+    with golden.precise(precision):
+        inputs, settings, expected = golden.read(case, precision)
+        weight, hidden_dim = settings["weight"], len(inputs["b1"])
 
-    def loss(outputs, head):
-        own = {
-            "hidden": {"dense": {"kernel": head["W1"].T, "bias": head["b1"]}},
-            "hidden_norm": {"scale": head["gamma"], "bias": head["beta"]},
-            "output": {"dense": {"kernel": head["W2"].T, "bias": head["b2"]}},
-        }
-        keys = make_keys()
-        return made.loss(TrainedParams(outputs, own), {}, memory, make_batch(), (), keys, small.CLOCK)[0]
+        def make(dtype):
+            scenario = Scenario(2, 8, lambda width: MLP(width, dtype=dtype))
+            given = {"weight": weight, "hidden_dim": hidden_dim, "frozen_mode": "train"}
+            return METHODS[name](given_objective(learned, settings), scenario, **given)
 
-    value, gradients = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))({"z1": z1, "z2": z2}, head)
-    expected, slopes = GOLDEN[case]
-    np.testing.assert_allclose(value, expected, rtol=1e-5)
-    found = gradients[0] | gradients[1]
-    for name, (first, norm) in slopes.items():
-        np.testing.assert_allclose(found[name].ravel()[:3], first, rtol=1e-4, atol=2e-6, err_msg=name)
-        np.testing.assert_allclose(jnp.linalg.norm(found[name]), norm, rtol=1e-4, err_msg=name)
+        made = make(precision)
+        frozen = {"z1": inputs["f1"], "z2": inputs["f2"]}
+        if learned == "swav":
+            frozen["prototypes"] = {"direction": inputs["teacher_direction"], "length": inputs["teacher_length"]}
+        start = jax.tree.map(lambda x: x.astype(jnp.float32), Variables(frozen, {}))
+        _, memory = make(jnp.float32).init(jax.random.key(0), make_batch(), start)
+        memory = jax.tree.map(lambda x: x.astype(precision), memory).replace(network=Variables(frozen, {}))
 
-    def of_the_past(outputs):
-        then = memory.replace(network=Variables(outputs, {}))
-        params = TrainedParams({"z1": z1, "z2": z2}, made.init(jax.random.key(0), make_batch(), past)[0])
-        return made.loss(params, {}, then, make_batch(), (), make_keys(), small.CLOCK)[0]
+        def loss(x):
+            head = {
+                "hidden": {"dense": {"kernel": x["W1"].T, "bias": x["b1"]}},
+                "hidden_norm": {"scale": x["gamma"], "bias": x["beta"]},
+                "output": {"dense": {"kernel": x["W2"].T, "bias": x["b2"]}},
+            }
+            own = ()
+            if learned == "swav":
+                own = {"direction": x["student_direction"], "length": x["student_length"]}
+            params = TrainedParams({"z1": x["z1"], "z2": x["z2"]}, Trained(head, own))
+            return made.loss(params, {}, memory, make_batch(), (), make_keys(), small.CLOCK)[0]
 
-    assert not any(np.any(leaf) for leaf in jax.tree.leaves(jax.grad(of_the_past)(past.params)))
+        golden.check(loss, inputs, expected, precision)
+
+
+@pytest.mark.parametrize("learned", ["byol", "simclr", "swav"])
+def test_no_gradient_reaches_the_frozen_network(learned):
+    made, start = method("cassle", learned), small.started(learned)
+    own, memory = made.init(jax.random.key(0), make_batch(), start.network)
+    params = TrainedParams(start.params.network, own)
+
+    def loss(frozen):
+        then = memory.replace(network=Variables(frozen, start.state))
+        return made.loss(params, start.state, then, make_batch(), (), make_keys(), small.CLOCK)[0]
+
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(small.quick_jit(jax.grad(loss))(start.params.network)))
 
 
 # On a small real network.
@@ -153,7 +119,7 @@ def second_task(learned="simsiam", name="cassle", **changes):
     first = small.start_state(made, optimizer, small.started(learned))
     state, _ = step(first, make_batch(0))
     ended = small.end_of_task(made, state)
-    later, metrics = step(ended, make_batch(1), Span(*(jnp.asarray(n, jnp.int32) for n in (1, 1, 100))))
+    later, metrics = step(ended, make_batch(1), Span(*(jnp.asarray(n, jnp.int32) for n in (1, 1, 100, 10))))
     return first, state, ended, later, metrics
 
 
@@ -212,7 +178,7 @@ def test_loss_and_gradient_equal_terms_by_hand(name, learned, frozen_mode):
         for place, view in enumerate(views.image):
             now = aux.outputs.features[place] if name == "pfr" else aux.outputs.projection[place]
             then, _ = small.objective(learned).embed(other, view, frozen_mode == "train")
-            dense, norm, last = (params.method[part] for part in ("hidden", "hidden_norm", "output"))
+            dense, norm, last = (params.method.head[part] for part in ("hidden", "hidden_norm", "output"))
             x = now @ dense["dense"]["kernel"] + dense["dense"]["bias"][None]
             x = (x - x.mean(0, keepdims=True)) / jnp.sqrt(x.var(0, keepdims=True) + 1e-5)
             x = jnp.maximum(x * norm["scale"][None] + norm["bias"][None], 0)
@@ -246,7 +212,7 @@ def test_another_word_for_the_frozen_network_is_refused(name):
 
 def test_the_head_has_the_width_that_was_asked_for():
     own, _ = method("cassle", hidden_dim=9).init(jax.random.key(0), make_batch(), small.started("simsiam").network)
-    shapes = {name: part["dense"]["kernel"].shape for name, part in own.items() if "dense" in part}
+    shapes = {name: part["dense"]["kernel"].shape for name, part in own.head.items() if "dense" in part}
     assert shapes == {"hidden": (6, 9), "output": (9, 6)}  # projections have 6 dimensions
 
 
@@ -255,7 +221,7 @@ def test_the_clock_says_when_there_is_a_past():
     own, memory = made.init(jax.random.key(0), make_batch(), start.network)
     params = TrainedParams(start.params.network, own)
     for task, term in ((0, False), (1, True)):
-        clock = Clock(*(jnp.asarray(n, jnp.int32) for n in (7, task, 2, 5)))
+        clock = Clock(*(jnp.asarray(n, jnp.int32) for n in (7, task, 2, 5, 1)))
         _, aux = made.loss(params, start.state, memory, make_batch(), (), make_keys(), clock)
         assert (float(aux.metrics["distillation"]) != 0.0) == term
         found = made.active(own, clock)

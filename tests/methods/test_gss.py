@@ -14,7 +14,7 @@ from tests.small import EXAMPLES, make_batch, make_keys
 from ucl_jax.buffers.base import filled_in_order, uniform_sample
 from ucl_jax.buffers.greedy import greedy_slots
 from ucl_jax.methods import METHODS
-from ucl_jax.models.heads import MLP, Network, Projector
+from ucl_jax.models.heads import MLP, Network
 from ucl_jax.models.layers import Dense
 from ucl_jax.types import Keys
 
@@ -151,7 +151,7 @@ def test_examples_that_are_not_eligible_take_no_slot_and_no_turn():
 
 
 HEADS = {
-    "simsiam": lambda: {"projector": Projector(12, 6), "predictor": MLP(5)},
+    "simsiam": lambda: {"projector": MLP(12, 6, norm="all"), "predictor": MLP(5)},
     "supervised": lambda: {"head": Dense(1000)},
 }
 

@@ -361,7 +361,7 @@ def toy_objective():
         return network.state | {"after": jnp.append(network.params["a"], clock.task_step.astype(jnp.float32))}
 
     return small.objective("simsiam")._replace(
-        active=lambda tree: {"a": tree["a"], "b": jnp.zeros_like(tree["b"])}, after_update=after_update
+        active=lambda tree, clock: {"a": tree["a"], "b": jnp.zeros_like(tree["b"])}, after_update=after_update
     )
 
 
@@ -374,11 +374,11 @@ def test_train_step_equals_numbers_worked_by_hand(devices, task):
     weight decay is 0.5, the rate 0.1.
     """
     params = {"a": jnp.asarray([1.0, -2.0]), "b": jnp.asarray(0.3)}
-    state = {"clock": jnp.zeros(4, jnp.int32), "after": jnp.zeros(3)}
+    state = {"clock": jnp.zeros(5, jnp.int32), "after": jnp.zeros(3)}
     optimizer = optax.chain(optax.add_decayed_weights(0.5), optax.sgd(0.1, momentum=0.9))
     before = init_state(Variables(params, state), toy(), optimizer, make_batch(1), jax.random.key(0))
     before, batch, key = before.replace(step=jnp.asarray(23)), make_batch(1), small.RUN_KEY
-    span = Span(*(jnp.asarray(number, jnp.int32) for number in (task, 20, 9)))
+    span = Span(*(jnp.asarray(number, jnp.int32) for number in (task, 20, 9, 4)))
     if devices == 1:
         after, metrics = jax.jit(make_train_step(toy_objective(), toy(), optimizer))(before, batch, key, span)
     else:
@@ -413,7 +413,7 @@ def test_train_step_equals_numbers_worked_by_hand(devices, task):
     norm = np.sqrt(np.sum(np.square(projected)) + 25.0 + late**2)
     np.testing.assert_allclose(metrics["grad_norm"], norm, rtol=1e-6)
     np.testing.assert_allclose(metrics["loss"], 102.5 * -1.0 + 3.0 * 0.3 + 5.0 * 1.25, rtol=1e-6)
-    np.testing.assert_array_equal(after.model_state["clock"], [23, task, 3, 9])
+    np.testing.assert_array_equal(after.model_state["clock"], [23, task, 3, 9, 4])
     np.testing.assert_allclose(after.model_state["after"], [*expected, 3.0], rtol=1e-6)
     assert after.step == 24
 

@@ -13,7 +13,7 @@ from flax import traverse_util
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from ucl_jax.models.architectures import ARCHITECTURES
-from ucl_jax.models.heads import MLP, Network, Projector
+from ucl_jax.models.heads import MLP, Network
 from ucl_jax.models.layers import BatchNorm, Conv, Dense
 from ucl_jax.models.progressive import Column, Lateral, Progressive
 from ucl_jax.models.resnet import ResNet18
@@ -31,7 +31,7 @@ def wave(shape, offset):
 
 
 def make_network(dtype=jnp.float32):
-    return Network(ResNet18(WIDTH, dtype), Projector(HIDDEN, OUTPUT, dtype), MLP(BOTTLENECK, dtype=dtype))
+    return Network(ResNet18(WIDTH, dtype), MLP(HIDDEN, OUTPUT, dtype, norm="all"), MLP(BOTTLENECK, dtype=dtype))
 
 
 # These translate this package's names to those of tests/golden_torch.py.
@@ -167,7 +167,7 @@ def test_running_statistics_equal_pytorchs(trained):
 
 
 def test_without_a_predictor_there_is_no_prediction_and_the_rest_is_the_same(golden):
-    network = Network(ResNet18(WIDTH), Projector(HIDDEN, OUTPUT))
+    network = Network(ResNet18(WIDTH), MLP(HIDDEN, OUTPUT, norm="all"))
     variables = golden_variables(network, (6, 16, 16, 3))
     assert set(variables["params"]) == {"backbone", "projector"}
     out = quick_jit(lambda images: network.apply(variables, images, False))(golden_views()[0])
@@ -184,7 +184,7 @@ class Mean(nn.Module):
 
 @pytest.mark.parametrize("projector", [False, True])
 def test_a_linear_head_reads_the_projection_or_else_the_features(projector):
-    mlp = {"projector": Projector(5, 4)} if projector else {}
+    mlp = {"projector": MLP(5, 4, norm="all")} if projector else {}
     network = Network(Mean(), **mlp, head=Dense(7, jnp.bfloat16))
     images = jnp.asarray(wave((6, 2, 2, 3), 1.0), jnp.float32)
     variables = jax.tree.map(lambda x: x + 0.1, network.init(jax.random.key(0), images, True))
@@ -198,6 +198,31 @@ def test_a_linear_head_reads_the_projection_or_else_the_features(projector):
     np.testing.assert_allclose(out.logits, x @ weight["kernel"] + weight["bias"], rtol=0.03, atol=0.02)
     assert out.logits.dtype == jnp.float32
     np.testing.assert_array_equal(out.output, out.logits)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("norm", ["none", "hidden", "all"])
+@pytest.mark.parametrize("unit_output", [False, True])
+def test_layers_of_an_mlp_by_hand(layers, norm, unit_output):
+    network = MLP(5, 4, layers=layers, norm=norm, unit_output=unit_output)
+    x = 3.0 * wave((6, 3), 1.0)
+    variables = network.init(jax.random.key(0), jnp.asarray(x, jnp.float32), True)
+    variables = jax.tree.map(lambda leaf: leaf + jnp.asarray(0.3 * wave(leaf.shape, 2.0), jnp.float32), variables)
+    out, _ = network.apply(variables, jnp.asarray(x, jnp.float32), True, mutable=["batch_stats"])
+
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), variables["params"])
+    names = [*("hidden", "hidden2")[: layers - 1], "output"]
+    normed = {"none": [], "hidden": names[:-1], "all": names}[norm]
+    assert set(params) == {*names, *(f"{name}_norm" for name in normed)}
+    for name in names:
+        x = x @ params[name]["dense"]["kernel"] + params[name]["dense"]["bias"]
+        if name in normed:
+            x = (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5)
+            x = x * params[f"{name}_norm"]["scale"] + params[f"{name}_norm"]["bias"]
+        if name != "output":
+            x = np.maximum(x, 0)
+    expected = x / np.linalg.norm(x, axis=1, keepdims=True) if unit_output else x
+    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
 
 
 # Sizes.
@@ -236,7 +261,7 @@ def test_sizes_of_the_feature_maps(size, last):
 
 
 def test_sizes_of_the_heads():
-    network = Network(ResNet18(width=4), Projector(), MLP())
+    network = Network(ResNet18(width=4), MLP(2048, 2048, norm="all"), MLP())
     variables = jax.eval_shape(lambda: network.init(jax.random.key(0), jnp.zeros((2, 8, 8, 3)), train=True))
     shapes = {name: leaf.shape for name, leaf in named_shapes(variables["params"]).items() if "backbone" not in name}
     assert shapes == {  # Madaan et al. 2022: 2048 hidden and out; SimSiam: 512 between, no norm after the predictor
@@ -260,7 +285,7 @@ COLUMNS, NARROW = 3, 2
 
 
 def progressive(column):
-    return Progressive(tuple(Network(Column(NARROW), Projector(6, 5)) for _ in range(COLUMNS)), column)
+    return Progressive(tuple(Network(Column(NARROW), MLP(6, 5, norm="all")) for _ in range(COLUMNS)), column)
 
 
 @functools.cache
@@ -334,7 +359,9 @@ def test_a_column_reads_the_earlier_ones_through_its_laterals_alone():
     @quick_jit
     def alone(params, state):
         variables = {"params": params, "batch_stats": state}
-        return Network(ResNet18(NARROW), Projector(6, 5)).apply(variables, images, True, mutable=["batch_stats"])[0]
+        return Network(ResNet18(NARROW), MLP(6, 5, norm="all")).apply(variables, images, True, mutable=["batch_stats"])[
+            0
+        ]
 
     def network(column):
         both = (variables[c][f"networks_{column}"] for c in ("params", "batch_stats"))
@@ -426,12 +453,13 @@ def test_a_phase_trains_its_own_column():
         for column in range(COLUMNS):
             name = f"networks_{column}"
             assert_same(active[name], params[name] if column == phase else jax.tree.map(np.zeros_like, params[name]))
-        network = architecture.build(lambda: {"projector": Projector(6, 5)})
+        network = architecture.build(lambda: {"projector": MLP(6, 5, norm="all")})
         assert network == progressive(phase)
     # With one network for all tasks, all of it is trained.
     (only,) = ARCHITECTURES["resnet18"](COLUMNS, NARROW, jnp.float32, None, "cpu")
     assert only.active(params) is params
-    assert only.build(lambda: {"projector": Projector(6, 5)}) == Network(ResNet18(NARROW), Projector(6, 5))
+    projector = MLP(6, 5, norm="all")
+    assert only.build(lambda: {"projector": projector}) == Network(ResNet18(NARROW), projector)
 
 
 def test_sizes_and_names_of_all_columns():

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from ucl_jax import collectives
+from ucl_jax.models.layers import unit
 from ucl_jax.objectives import losses
+from ucl_jax.objectives.base import contrastive
+from ucl_jax.objectives.swav import swav_loss
 
 DEVICES = 4
 
@@ -97,6 +100,14 @@ def test_barlow_twins_default_weight_is_the_official_one():
     np.testing.assert_allclose(losses.barlow_twins(*barlow_views()), BARLOW[5e-3][0], rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["barlow_twins", "vicreg", "nt_xent", "info_nce_in_batch"])
+def test_losses_of_bfloat16_are_computed_in_float32(name):
+    a, b = (float32(wave((8, 6), offset)).astype(jnp.bfloat16) for offset in (1.0, 2.0))
+    loss = SHARED[name](a, b, None)
+    assert loss.dtype == jnp.float32
+    np.testing.assert_allclose(loss, SHARED[name](float32(a), float32(b), None), rtol=1e-6)
+
+
 def test_barlow_twins_of_equal_orthogonal_columns_by_hand():
     # The columns of a Hadamard matrix have correlations of 0 off the diagonal. On it they are (B - 1) / B, because the
     # sum is divided by B and the deviation by B - 1. The loss is D * (1 / B)^2.
@@ -114,7 +125,29 @@ def test_barlow_twins_over_devices_equals_one_device(off_diagonal):
     np.testing.assert_allclose(value, np.full(DEVICES, BARLOW[off_diagonal][0]), rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["negative_cosine", "barlow_twins", "cross_entropy"])
+def in_swav(first, second, axis_name):
+    """Computes SwAV's loss with a queue of three, and prototypes that are constant."""
+    prototypes = {"direction": float32(wave((4, 6), 5.0)), "length": float32(2 + wave((4, 1), 6.0))}
+    queue = float32(wave((3, 2, 6), 7.0))
+    return swav_loss(prototypes, jnp.stack([first, second]), queue, jnp.asarray(True), 0.2, 0.1, 3, axis_name)
+
+
+# Losses of parameters that are shared, by both views and the axis.
+SHARED = {
+    "negative_cosine": lambda a, b, axis: losses.negative_cosine(a, b),
+    "barlow_twins": lambda a, b, axis: losses.barlow_twins(a, b, 0.3, axis_name=axis),
+    "barlow_twins_biased": lambda a, b, axis: losses.barlow_twins(a, b, 0.3, 0.1, True, axis),
+    "vicreg": lambda a, b, axis: losses.vicreg(a, b, 1.0, 2.0, 3.0, axis),
+    "nt_xent": lambda a, b, axis: losses.nt_xent(a, b, 0.5, axis),
+    "info_nce": lambda a, b, axis: losses.info_nce(a, b, unit(float32(wave((3, 6), 4.0))), 0.5),
+    "info_nce_in_batch": lambda a, b, axis: losses.info_nce_in_batch(a, b, 0.5, axis),
+    "contrastive": lambda a, b, axis: contrastive(0.5, axis).loss((), jnp.stack([a, b]), (), jnp.stack([b, 2 * a - b])),
+    "swav": in_swav,
+    "cross_entropy": lambda a, b, axis: losses.cross_entropy(a, jax.lax.stop_gradient(jax.nn.softmax(b))),
+}
+
+
+@pytest.mark.parametrize("name", SHARED)
 def test_averaged_gradient_over_devices_equals_that_of_one_device(name):
     """Checks that the averaged gradient over devices is that of one device.
 
@@ -123,12 +156,7 @@ def test_averaged_gradient_over_devices_equals_that_of_one_device(name):
     weight = float32(wave((5, 6), 3.0))
 
     def loss(weight, first, second, axis_name):
-        first, second = (jnp.matmul(x, weight, precision="highest") for x in (first, second))
-        if name == "barlow_twins":
-            return losses.barlow_twins(first, second, 0.3, axis_name)
-        if name == "cross_entropy":
-            return losses.cross_entropy(first, jax.lax.stop_gradient(jax.nn.softmax(second)))
-        return losses.negative_cosine(first, second)
+        return SHARED[name](*(jnp.matmul(x, weight, precision="highest") for x in (first, second)), axis_name)
 
     def step(weight, first, second):
         value, gradient = jax.value_and_grad(loss)(weight, first, second, "devices")
@@ -140,6 +168,65 @@ def test_averaged_gradient_over_devices_equals_that_of_one_device(name):
     np.testing.assert_allclose(values, np.full(DEVICES, value), rtol=1e-5)
     for device in gradients:
         np.testing.assert_allclose(device, gradient, rtol=1e-4, atol=1e-5)
+
+
+# Contrastive.
+
+
+def test_nt_xent_by_pencil():
+    # Views are alike, and the two images orthogonal: each anchor has the cosines 1 (its positive), 0 and 0.
+    z = float32([[1.0, 0.0], [0.0, 3.0]])
+    np.testing.assert_allclose(losses.nt_xent(z, 2.0 * z, 1.0), np.log(np.e + 2) - 1, rtol=1e-6)
+    # InfoNCE within the batch has the cosines 1 and 0.
+    np.testing.assert_allclose(losses.info_nce_in_batch(z, 2.0 * z, 1.0), np.log(np.e + 1) - 1, rtol=1e-6)
+
+
+def test_info_nce_by_pencil_and_without_gradient_through_keys():
+    query, key, negatives = float32([[2.0, 0.0]]), float32([[0.0, 1.0]]), float32([[1.0, 0.0], [-1.0, 0.0]])
+    # At temperature 1/2 the positive has 0, the negatives 2 and -2.
+    expected = np.log(1 + np.exp(2) + np.exp(-2))
+    value, (of_key, of_negatives) = jax.value_and_grad(losses.info_nce, (1, 2))(query, key, negatives, 0.5)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    assert not np.any(of_key)
+    assert not np.any(of_negatives)
+
+
+# Assignments.
+
+
+def sinkhorn_by_hand(scores, weight, epsilon, iterations):
+    """Repeats rows of whole weights, and divides columns and rows in turn, in float64."""
+    rows = np.repeat(np.arange(len(scores)), weight)
+    shares = np.exp(np.asarray(scores, np.float64)[rows] / epsilon)
+    for _ in range(iterations):
+        shares /= shares.sum(0)
+        shares /= shares.sum(1, keepdims=True)
+    return np.stack(
+        [shares[np.argmax(rows == row)] if row in rows else np.full(4, np.nan) for row in range(len(scores))]
+    )
+
+
+@pytest.mark.parametrize("weight", [(1, 1, 1, 1, 1, 1, 1, 1), (1, 1, 1, 1, 2, 3, 1, 2), (1, 1, 1, 1, 0, 0, 0, 0)])
+@pytest.mark.parametrize("devices", [1, DEVICES])
+def test_assignments_count_examples_by_their_weight(weight, devices):
+    scores, own = float32(wave((8, 4), 1.0)), float32(weight)
+    expected = sinkhorn_by_hand(scores, weight, 0.2, 3)
+    axis = "devices"
+    mapped = jax.pmap(
+        lambda s, w: losses.sinkhorn(s, w, epsilon=0.2, iterations=3, axis_name=axis),
+        axis,
+        devices=jax.devices()[:devices],
+    )
+    shape = (devices, 8 // devices)
+    found = mapped(scores.reshape(*shape, 4), own.reshape(shape)).reshape(8, 4)
+    counted = np.asarray(weight) > 0
+    np.testing.assert_allclose(found[counted], expected[counted], rtol=1e-5, atol=1e-7)
+
+
+def test_assignments_of_large_scores_are_finite_and_rows_sum_to_1():
+    scores = 1e3 * float32(wave((8, 4), 1.0))
+    found = losses.sinkhorn(scores, jnp.ones(8), epsilon=0.05, iterations=3)
+    np.testing.assert_allclose(np.sum(found, axis=1), np.ones(8), rtol=1e-5)
 
 
 # Cross-entropy.
@@ -214,6 +301,7 @@ def test_collectives_without_an_axis_are_the_identity():
         result = collective(tree, None)
         assert jax.tree.structure(result) == jax.tree.structure(tree)
         jax.tree.map(np.testing.assert_array_equal, result, tree)
+    np.testing.assert_array_equal(collectives.maximum(tree["a"], None), tree["a"])
     assert collectives.size(None) == 1
     np.testing.assert_array_equal(collectives.places(3, None), [0, 1, 2])
 
@@ -224,13 +312,15 @@ def test_collectives_over_devices_by_hand():
         assert collectives.size("devices") == DEVICES  # a Python integer while tracing
         assert places.dtype == jnp.int32
         tree = {"x": x, "pair": (x[:, 0],)}
-        return collectives.mean(tree, "devices"), collectives.gather(tree, "devices"), places
+        highest = collectives.maximum(x, "devices")
+        return collectives.mean(tree, "devices"), collectives.gather(tree, "devices"), places, highest
 
     x = np.arange(DEVICES * 2 * 3, dtype=np.float32).reshape(DEVICES, 2, 3)
-    mean, gathered, places = jax.pmap(f, axis_name="devices")(x)
+    mean, gathered, places, highest = jax.pmap(f, axis_name="devices")(x)
     for device in range(DEVICES):
         np.testing.assert_array_equal(mean["x"][device], (x[0] + x[1] + x[2] + x[3]) / 4)
         np.testing.assert_array_equal(mean["pair"][0][device], (x[0] + x[1] + x[2] + x[3])[:, 0] / 4)
+        np.testing.assert_array_equal(highest[device], x[3])  # the last device has the largest numbers
         np.testing.assert_array_equal(gathered["x"][device], np.concatenate(list(x)))
         np.testing.assert_array_equal(gathered["pair"][0][device], np.concatenate(list(x))[:, 0])
         np.testing.assert_array_equal(places[device], [2 * device, 2 * device + 1])

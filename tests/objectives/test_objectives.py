@@ -13,7 +13,7 @@ from tests import small
 from tests.small import CLOCK
 from ucl_jax import objectives
 from ucl_jax.models.architectures import Architecture
-from ucl_jax.models.heads import MLP, Network, Projector
+from ucl_jax.models.heads import MLP, Network
 from ucl_jax.models.layers import Dense
 from ucl_jax.models.progressive import Lateral, Progressive, only_column
 from ucl_jax.models.resnet import BasicBlock, ResNet18
@@ -43,29 +43,55 @@ AUGMENTATION = objectives.Augmentation(
 )
 
 
+TARGET = {"momentum": 0.9, "final_momentum": 1.0, "first_update": "at_once"}
 # The name before a "+" is the objective's name in the package.
 SETTINGS = {
     "simsiam": {"hidden_dim": 12, "output_dim": 6, "predictor_dim": 5},
-    "barlow_twins": {"hidden_dim": 12, "output_dim": 6, "off_diagonal": OFF_DIAGONAL},
+    "barlow_twins": {
+        "hidden_dim": 12, "output_dim": 6, "off_diagonal": OFF_DIAGONAL, "layers": 2, "norm": "all", "scale": 1.0,
+        "deviation": "unbiased",
+    },
+    "barlow_twins+cassle": {
+        "hidden_dim": 12, "output_dim": 6, "off_diagonal": OFF_DIAGONAL, "layers": 3, "norm": "hidden", "scale": 0.1,
+        "deviation": "biased",
+    },
+    "simclr": {"hidden_dim": 12, "output_dim": 6, "temperature": 0.5},
+    "vicreg": {"hidden_dim": 12, "output_dim": 6, "similarity": 3.0, "variance": 2.0, "covariance": 5.0},
     "supervised": {"classes": CLASSES, "projector": False, "hidden_dim": 12, "output_dim": 6},
     "supervised+projector": {"classes": CLASSES, "projector": True, "hidden_dim": 12, "output_dim": 6},
-}
-TWO_VIEWS, SUPERVISED = ("simsiam", "barlow_twins"), ("supervised", "supervised+projector")
+}  # fmt: skip
+# Objectives with more in their parameters or their state than a network of flax; each has a file of tests.
+OTHERS = {
+    "byol": {"hidden_dim": 12, "output_dim": 6, "predictor_dim": 5, **TARGET},
+    "moco": {"hidden_dim": 12, "output_dim": 6, "temperature": 0.5, "queue_size": 11, **TARGET},
+    "swav": {
+        "hidden_dim": 12, "output_dim": 6, "prototypes": 7, "temperature": 0.2, "epsilon": 0.1, "iterations": 3,
+        "queue_size": 5, "queue_epoch": 1, "frozen_epochs": 0,
+    },
+    "swav+empty": {
+        "hidden_dim": 12, "output_dim": 6, "prototypes": 7, "temperature": 0.2, "epsilon": 0.1, "iterations": 3,
+        "queue_size": 5, "queue_epoch": 9, "frozen_epochs": 0,
+    },
+}  # fmt: skip
+SUPERVISED = ("supervised", "supervised+projector")
 
 
 def make_objective(name, axis_name=None):
     architecture = Architecture(lambda heads: Network(Backbone(axis_name), **heads()))
     make = objectives.OBJECTIVES[name.partition("+")[0]]
-    return make(architecture, AUGMENTATION, **SETTINGS[name], axis_name=axis_name)
+    return make(architecture, AUGMENTATION, **(SETTINGS | OTHERS)[name], axis_name=axis_name)
 
 
 def make_network(name):
     """Builds the network that `make_objective` should have built."""
     return {
-        "simsiam": lambda: Network(Backbone(), Projector(12, 6), MLP(5)),
-        "barlow_twins": lambda: Network(Backbone(), Projector(12, 6)),
+        "simsiam": lambda: Network(Backbone(), MLP(12, 6, norm="all"), MLP(5)),
+        "barlow_twins": lambda: Network(Backbone(), MLP(12, 6, norm="all")),
+        "barlow_twins+cassle": lambda: Network(Backbone(), MLP(12, 6, layers=3)),
+        "simclr": lambda: Network(Backbone(), MLP(12, 6, norm="none")),
+        "vicreg": lambda: Network(Backbone(), MLP(12, 6, layers=3)),
         "supervised": lambda: Network(Backbone(), head=Dense(CLASSES)),
-        "supervised+projector": lambda: Network(Backbone(), Projector(12, 6), head=Dense(CLASSES)),
+        "supervised+projector": lambda: Network(Backbone(), MLP(12, 6, norm="all"), head=Dense(CLASSES)),
     }[name]()
 
 
@@ -85,7 +111,7 @@ def make_views(seed=0, shape=(EXAMPLES, SIZE, SIZE, 3), views=2):
 def views_of(name):
     """Returns views for the loss of an objective. Every second label is mixed and sums to 0.9, as LUMP's may."""
     first, second = make_views()
-    if name in TWO_VIEWS:
+    if name not in SUPERVISED:
         return Views((first, second), None)
     label = np.eye(CLASSES)[[0, 3, 3, 8, 1, 0, 5, 2]]
     label[::2] = 0.6 * label[::2] + 0.3 * label[::-2]
@@ -124,7 +150,7 @@ def assert_trees_close(a, b, **tolerance):
 @pytest.mark.parametrize(("kind", "count"), [("block", 3), ("resnet18", 2)])
 def test_forward_views_equals_calls_one_after_the_other(kind, count):
     backbone = Backbone() if kind == "block" else ResNet18(width=4)
-    network = Network(backbone, Projector(12, 6), MLP(5))
+    network = Network(backbone, MLP(12, 6, norm="all"), MLP(5))
     views = make_views(views=count) * jnp.arange(1.0, count + 1.0).reshape(-1, 1, 1, 1, 1)  # so that order matters
     variables = shaken(quick_jit(lambda: network.init(jax.random.key(0), views[0], train=True))())
     params, state = variables["params"], {"batch_stats": variables["batch_stats"]}
@@ -176,7 +202,15 @@ def simsiam_by_hand(first, second):
 
 
 def barlow_twins_by_hand(first, second):
-    a, b = ((x - x.mean(0)) / x.std(0, ddof=1) for x in (first.projection, second.projection))
+    return correlation_by_hand(*((x - x.mean(0)) / x.std(0, ddof=1) for x in (first.projection, second.projection)))
+
+
+def barlow_twins_of_cassle_by_hand(first, second):
+    deviate = lambda x: np.sqrt(x.var(0) + 1e-5)  # noqa: E731
+    return 0.1 * correlation_by_hand(*((x - x.mean(0)) / deviate(x) for x in (first.projection, second.projection)))
+
+
+def correlation_by_hand(a, b):
     return sum(
         (1.0 if i == j else OFF_DIAGONAL) * (np.sum(a[:, i] * b[:, j]) / len(a) - float(i == j)) ** 2
         for i in range(a.shape[1])
@@ -193,7 +227,31 @@ def supervised_by_hand(out, label):
     return total / len(label)
 
 
-BY_HAND = {"simsiam": simsiam_by_hand, "barlow_twins": barlow_twins_by_hand}
+def simclr_by_hand(first, second):
+    """Computes NT-Xent in a plain loop over anchors and candidates."""
+    z, total = unit(np.concatenate([first.projection, second.projection])), 0.0
+    for i in range(len(z)):
+        others = [np.exp(z[i] @ z[j] / 0.5) for j in range(len(z)) if j != i]
+        total -= np.log(np.exp(z[i] @ z[(i + EXAMPLES) % len(z)] / 0.5) / sum(others))
+    return total / len(z)
+
+
+def vicreg_by_hand(first, second):
+    value = 3.0 * np.mean((first.projection - second.projection) ** 2)
+    for z in (first.projection, second.projection):
+        covariance = np.cov(z.T)
+        value += 2.0 * np.mean(np.maximum(0, 1 - np.sqrt(z.var(0, ddof=1) + 1e-4)))
+        value += 5.0 * sum(covariance[i, j] ** 2 for i in range(6) for j in range(6) if i != j) / 6
+    return value
+
+
+BY_HAND = {
+    "simsiam": simsiam_by_hand,
+    "barlow_twins": barlow_twins_by_hand,
+    "barlow_twins+cassle": barlow_twins_of_cassle_by_hand,
+    "simclr": simclr_by_hand,
+    "vicreg": vicreg_by_hand,
+}
 
 
 def value_and_grad(objective, variables, views):
@@ -209,9 +267,53 @@ def on_one_device(name):
     return quick_jit(functools.partial(value_and_grad, objective))(variables, views_of(name))
 
 
-def correlation(a, b):
-    a, b = ((x - x.mean(0, keepdims=True)) / x.std(0, ddof=1, keepdims=True) for x in (a, b))
-    return jnp.matmul(a.T, b, precision="highest") / a.shape[0]
+def off_identity(a, b):
+    difference = jnp.square(jnp.matmul(a.T, b, precision="highest") / len(a) - jnp.eye(6))
+    return jnp.sum(jnp.where(jnp.eye(6) == 1.0, difference, OFF_DIAGONAL * difference))
+
+
+def barlow_twins_in_jax(first, second):
+    return off_identity(
+        *(
+            (x - x.mean(0, keepdims=True)) / x.std(0, ddof=1, keepdims=True)
+            for x in (first.projection, second.projection)
+        )
+    )
+
+
+def barlow_twins_of_cassle_in_jax(first, second):
+    normal = nn.BatchNorm(use_running_average=False, use_scale=False, use_bias=False)
+    apply = lambda x: normal.apply({}, x, mutable=["batch_stats"])[0]  # noqa: E731
+    return 0.1 * off_identity(apply(first.projection), apply(second.projection))
+
+
+def simsiam_in_jax(first, second):
+    rows = cosine(first.prediction, second.projection), cosine(second.prediction, first.projection)
+    return -jnp.mean(jnp.stack(rows))
+
+
+def simclr_in_jax(first, second):
+    z = jnp.concatenate([first.projection, second.projection])
+    z = z / jnp.linalg.norm(z, axis=1, keepdims=True)
+    logits = jnp.matmul(z, z.T, precision="highest") / 0.5 - 1e9 * jnp.eye(len(z))
+    return optax.softmax_cross_entropy_with_integer_labels(logits, (jnp.arange(len(z)) + EXAMPLES) % len(z)).mean()
+
+
+def vicreg_in_jax(first, second):
+    value = 3.0 * jnp.mean(jnp.square(first.projection - second.projection))
+    for z in (first.projection, second.projection):
+        value += 2.0 * jnp.mean(jnp.maximum(0, 1 - jnp.sqrt(jnp.var(z, axis=0, ddof=1) + 1e-4)))
+        value += 5.0 * jnp.sum(jnp.square(jnp.cov(z.T) * (1 - jnp.eye(6)))) / 6
+    return value
+
+
+IN_JAX = {
+    "simsiam": simsiam_in_jax,
+    "barlow_twins": barlow_twins_in_jax,
+    "barlow_twins+cassle": barlow_twins_of_cassle_in_jax,
+    "simclr": simclr_in_jax,
+    "vicreg": vicreg_in_jax,
+}
 
 
 def cosine(prediction, target):
@@ -228,13 +330,7 @@ def test_loss_and_gradient_equal_the_formula_on_outputs_of_two_calls(name):
 
     def reference(params):
         outputs, state = one_after_the_other(network, params, variables.state, make_views())
-        first, second = outputs
-        if name == "simsiam":
-            rows = cosine(first.prediction, second.projection), cosine(second.prediction, first.projection)
-            return -jnp.mean(jnp.stack(rows)), (outputs, state)
-        eye = jnp.eye(6)
-        difference = jnp.square(correlation(first.projection, second.projection) - eye)
-        return jnp.sum(jnp.where(eye == 1.0, difference, OFF_DIAGONAL * difference)), (outputs, state)
+        return IN_JAX[name](*outputs), (outputs, state)
 
     (_, (outputs, state)), expected = quick_jit(jax.value_and_grad(reference, has_aux=True))(variables.params)
     outputs = jax.tree.map(lambda x: np.asarray(x, np.float64), outputs)
@@ -287,9 +383,9 @@ def test_accuracy_of_the_batch_by_hand():
     np.testing.assert_allclose(aux.metrics["accuracy"], 3 / 8)
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", SETTINGS | OTHERS)
 def test_over_devices_equals_one_device(name):
-    """Checks that value, gradient and running statistics are the same with the batch split over four devices."""
+    """Checks that value, gradient and state are the same with the batch split over four devices."""
     _, variables = started(name)
     objective = make_objective(name, "devices")
 
@@ -335,8 +431,9 @@ def test_eval_loss_is_the_mean_over_examples_and_takes_running_statistics(name):
     assert abs(float(trained) - np.mean(alone)) > 1e-3  # the batch's statistics differ from the running ones
 
 
-def test_barlow_twins_has_no_loss_of_one_example():
-    assert make_objective("barlow_twins").eval_loss is None
+@pytest.mark.parametrize("name", ["barlow_twins", "simclr", "vicreg", "swav"])
+def test_an_objective_that_compares_examples_has_no_loss_of_one(name):
+    assert make_objective(name).eval_loss is None
 
 
 # Start, views, features.
@@ -443,7 +540,7 @@ def test_what_an_objective_says_of_itself(name):
     objective = make_objective(name)
     assert objective.classes == (CLASSES if name in SUPERVISED else None)
     tree = {"a": np.ones(2)}
-    assert objective.active(tree) is tree  # one network for all tasks is trained as a whole
+    assert objective.active(tree, CLOCK) is tree  # one network for all tasks is trained as a whole
 
 
 @pytest.mark.parametrize("name", SUPERVISED)
@@ -526,7 +623,7 @@ def test_loss_of_a_stage_changes_the_statistics_of_its_own_column_only(name):
     for old, new in zip(*(jax.tree.leaves(tree["networks_1"]) for tree in (model_state, after))):
         assert (np.asarray(old) != new).all()
     # The loss depends on the column before through the laterals, but the phase does not train it.
-    active = objective.active(gradient)
+    active = objective.active(gradient, CLOCK)
     assert np.abs(gradient["networks_0"]["backbone"]["first"]["first"]["conv"]["kernel"]).max() > 1e-6
     assert_trees_close(active["networks_1"], gradient["networks_1"], rtol=0, atol=0)
     for column in ("networks_0", "networks_2"):
@@ -546,9 +643,12 @@ def test_every_stage_starts_with_all_columns_and_the_same_numbers():
             assert params[column]["backbone"]["lateral"]["scale"].shape == (count,)
 
 
+RATES = {"vicreg": 0.001}  # objectives whose gradients need another rate
+
+
 @pytest.mark.parametrize("name", objectives.OBJECTIVES)
 def test_sixty_steps_on_one_batch_lower_the_loss(name):
-    optimizer, method = optax.sgd(0.05, momentum=0.9), small.make_raw("finetune", name)
+    optimizer, method = optax.sgd(RATES.get(name, 0.05), momentum=0.9), small.make_raw("finetune", name)
     step, state = small.make_step(method, optimizer, name), small.start_state(method, optimizer, small.started(name))
     losses = []
     for _ in range(60):

@@ -90,7 +90,7 @@ def test_matmul_precision_reaches_every_product_forward_and_backward(recipe, mat
     experiment = make_experiment(tiny.config(recipe, model__matmul_precision=matmul_precision), None, "tpu")
     phase, state = experiment.phases[0], jax.eval_shape(experiment.init)
     images = np.zeros((4, 8, 8, 3), np.uint8)
-    batch, span = Batch(images, np.zeros(4, np.int32), np.ones(4, bool)), Span(*map(np.int32, (0, 0, 1000)))
+    batch, span = Batch(images, np.zeros(4, np.int32), np.ones(4, bool)), Span(*map(np.int32, (0, 0, 1000, 10)))
     step = jax.make_jaxpr(phase.train_step)(state, batch, experiment.key, span).jaxpr
     features = jax.make_jaxpr(phase.objective.features)(state.network, images).jaxpr
     asked = {jax.lax.Precision(matmul_precision)}

@@ -117,7 +117,7 @@ def test_state_is_donated(data_dir):
     state = jax.device_put(experiment.init(), compiled.sharding)
     with open_stream(config.benchmark, data_dir) as stream:
         examples = stream.training(0)
-    span = Span(*map(np.int32, (0, 0, 10)))
+    span = Span(*map(np.int32, (0, 0, 10, 10)))
     selection = Selection(np.arange(16)[:, None], np.ones((16, 1), bool))
     compiled.train_steps(state, compiled.hold(examples, 80), selection, experiment.key, span)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))

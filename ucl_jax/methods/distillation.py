@@ -1,6 +1,6 @@
 """What distilling methods share: a frozen copy of the network, and a trained head that predicts its outputs."""
 
-from collections.abc import Callable
+from typing import NamedTuple
 
 import flax.struct
 import jax
@@ -8,8 +8,20 @@ import jax.numpy as jnp
 
 from ucl_jax.errors import argument_choice
 from ucl_jax.methods.base import Method, Scenario
-from ucl_jax.objectives import Objective
-from ucl_jax.types import Array, ModelState, Variables
+from ucl_jax.models.layers import at_least_float32
+from ucl_jax.objectives import Distillation, Objective
+from ucl_jax.types import ModelState, Params, Variables
+
+
+class Trained(NamedTuple):
+    """The parameters of a distilling method.
+
+    head: those of the head that predicts.
+    criterion: those of the criterion, or (); see `Distillation`.
+    """
+
+    head: Params
+    criterion: Params
 
 
 class FrozenNetwork(flax.struct.PyTreeNode):
@@ -29,22 +41,22 @@ def distillation(
     *,
     output: str,
     hidden_dim: int,
-    distance: Callable[[Array, Array], Array],
+    criterion: Distillation,
     weight: float,
     frozen_mode: str,
 ) -> Method:
-    """Makes a method that adds `weight * mean over views of distance(head(now), then)` to the objective.
+    """Makes a method that adds to the objective `weight` times how well a head predicts what the frozen network gives.
 
-    `now` and `then` are outputs for the same view, by the network and by its frozen copy. In the first task there is no
-    frozen network: the term is 0, and the head is not trained. Compared with finetune, a step costs one more forward
-    pass, and the memory for the copy.
+    The head sees the network's outputs, of one view after the other; the frozen network sees the same views. In the
+    first task there is none: the term is 0, and neither head nor criterion is trained. Both go on over the tasks.
+    Compared with finetune, a step costs one more forward pass, and the memory for the copy.
 
     Args:
       objective: what is learned.
       scenario: makes the head.
       output: which field of `Embedding` is predicted: "features" of the backbone, or "projection".
       hidden_dim: width of the hidden layer of the head.
-      distance: predicted [B, D], target [B, D] -> scalar.
+      criterion: judges the predictions.
       weight: at least 0.
       frozen_mode: which statistics the copy uses. "train": those of the batch, as in the released codes of CaSSLe and
         PFR, which never put it in evaluation mode. "eval": its running ones.
@@ -56,31 +68,32 @@ def distillation(
     head = scenario.head(hidden_dim)
 
     def outputs(embedding):
-        return getattr(embedding, output).astype(jnp.float32)
+        return at_least_float32(getattr(embedding, output))
 
     def init(key, batch, network):
         view = objective.views(None, batch, "plain").image[0]
         example = jax.eval_shape(lambda: outputs(objective.embed(network, view, False)[0]))
         drawn = head.init(key, jnp.zeros(example.shape, example.dtype), train=True)
         memory = FrozenNetwork(network=_copy(network), head_state={"batch_stats": drawn["batch_stats"]})
-        return drawn["params"], memory
+        return Trained(drawn["params"], criterion.init(jax.random.fold_in(key, 1))), memory
 
     def predict(params, memory, now):
-        variables = {"params": params, **memory.head_state}
-        return head.apply(variables, now, train=True, mutable=["batch_stats"])[0].astype(jnp.float32)
+        variables = {"params": params.head, **memory.head_state}
+        return at_least_float32(head.apply(variables, now, train=True, mutable=["batch_stats"])[0])
 
     def loss(params, state, memory, batch, recalled, keys, clock):
         views = objective.views(keys.example, batch, "present")
         value, aux = objective.loss(Variables(params.network, state), views, clock)
+        frozen = jax.lax.stop_gradient(memory.network)
 
-        def term(now, view):
-            predicted = predict(params.method, memory, now)
-            then = jax.lax.stop_gradient(outputs(objective.embed(memory.network, view, training)[0]))
-            # In the first task the term is masked below. That does not mask a gradient that is not finite, so the
-            # prediction is compared with itself there.
-            return distance(predicted, jnp.where(clock.task > 0, then, jax.lax.stop_gradient(predicted)))
+        def each(now, view):
+            return predict(params.method, memory, now), outputs(objective.embed(frozen, view, training)[0])
 
-        distilled = jnp.mean(jax.vmap(term)(outputs(aux.outputs), jnp.stack(views.image)))
+        predicted, target = jax.vmap(each)(outputs(aux.outputs), jnp.stack(views.image))
+        # In the first task the term is masked below. That does not mask a gradient that is not finite, so the
+        # prediction is compared with itself there.
+        target = jnp.where(clock.task > 0, target, jax.lax.stop_gradient(predicted))
+        distilled = criterion.loss(params.method.criterion, predicted, frozen, target)
         distilled = jnp.where(clock.task > 0, weight * distilled, 0.0)
         return value + distilled, aux._replace(outputs=(), metrics=aux.metrics | {"distillation": distilled})
 

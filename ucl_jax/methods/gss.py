@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from ucl_jax.methods.base import Method, Scenario
 from ucl_jax.methods.rehearsal import rehearsal, replaying_loss
 from ucl_jax.objectives import Objective
-from ucl_jax.types import Array, Batch, Params, Variables
+from ucl_jax.types import Array, Batch, Clock, Params, Variables
 
 
 def gss(
@@ -47,18 +47,18 @@ def gss(
     eval_loss = objective.eval_loss
     if eval_loss is None:
         raise ValueError(
-            "GSS compares gradients of single examples, and this objective has none: its loss is a correlation over a "
-            "batch; take the objective simsiam or supervised, or another method"
+            "GSS compares gradients of single examples, and this objective has none: its loss compares examples with "
+            "each other; take the objective simsiam, byol, moco or supervised, or another method"
         )
     compared = min(compare or scenario.batch_size, buffer_size)
 
-    def gradients(network: Variables, batch: Batch) -> Params:
+    def gradients(network: Variables, batch: Batch, clock: Clock) -> Params:
         """Computes the gradient of each example alone: leaves [B, ...]."""
 
         def gradient(example):
             views = objective.views(None, jax.tree.map(lambda x: x[None], example), "plain")
             loss = lambda params: eval_loss(Variables(params, network.state), views)  # noqa: E731
-            return objective.active(jax.grad(loss)(network.params))
+            return objective.active(jax.grad(loss)(network.params), clock)
 
         return jax.vmap(gradient)(batch)
 
@@ -80,8 +80,8 @@ def gss(
         value, aux = learn(params, state, memory, batch, recalled, keys, clock)
         fixed, others = jax.lax.stop_gradient(params.network), store.draw(memory, keys.batch, compared).items.batch
         network = Variables(fixed, state)
-        theirs = gradients(network, others)
-        cosine = in_chunks(lambda part: cosines(gradients(network, part), theirs), batch, at_once)
+        theirs = gradients(network, others, clock)
+        cosine = in_chunks(lambda part: cosines(gradients(network, part, clock), theirs), batch, at_once)
         # While nothing is stored there is nothing to compare with; the official code then takes 0.1.
         scores = jnp.clip(1.0 + jnp.max(cosine, axis=1), 0.0, 2.0)  # rounding may lead out of the range
         scores = jnp.where(jnp.any(store.filled(memory)), scores, 0.1)

@@ -3,6 +3,7 @@
 from ucl_jax.methods.base import Method, Scenario
 from ucl_jax.methods.distillation import distillation
 from ucl_jax.objectives import Objective
+from ucl_jax.objectives.base import mean_over_views
 from ucl_jax.objectives.losses import negative_cosine
 
 
@@ -26,7 +27,7 @@ def pfr(objective: Objective, scenario: Scenario, *, weight: float, hidden_dim: 
         scenario,
         output="features",
         hidden_dim=hidden_dim,
-        distance=negative_cosine,
+        criterion=mean_over_views(negative_cosine),
         weight=weight,
         frozen_mode=frozen_mode,
     )

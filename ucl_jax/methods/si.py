@@ -9,7 +9,8 @@ from ucl_jax.methods.base import Method, Scenario
 from ucl_jax.objectives import Objective
 from ucl_jax.types import Params, TrainedParams, Variables
 
-NOT_PROTECTED = ("projector", "predictor")  # the official code protects all else: the backbone and the linear head
+# The official code protects all else: the backbone and the linear head.
+NOT_PROTECTED = ("projector", "predictor", "prototypes")
 
 
 class Importance(flax.struct.PyTreeNode):

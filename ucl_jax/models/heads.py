@@ -5,47 +5,43 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from flax import linen as nn
 
-from ucl_jax.models.layers import BatchNorm, Dense
+from ucl_jax.models.layers import BatchNorm, Dense, unit
 from ucl_jax.types import Array
 
 
-class Projector(nn.Module):
-    """A projector: two affine layers with batch norm after each, and no ReLU on the output.
-
-    It is that of SimSiam (Chen & He 2021) with two layers instead of three, as in the official code of UCL.
-    """
-
-    hidden_dim: int = 2048
-    output_dim: int = 2048
-    dtype: Any = jnp.float32
-    axis_name: str | None = None
-
-    @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
-        """Projects features [B, D]: [B, output_dim]."""
-        x = Dense(self.hidden_dim, self.dtype, name="hidden")(x)
-        x = BatchNorm(self.axis_name, self.dtype, name="hidden_norm")(x, train, relu=True)
-        x = Dense(self.output_dim, self.dtype, name="output")(x)
-        return BatchNorm(self.axis_name, self.dtype, name="output_norm")(x, train)
-
-
 class MLP(nn.Module):
-    """Two affine layers with batch norm and ReLU between them, for predictors and for heads of distillation.
+    """Affine layers with ReLU between them: projectors, predictors, and heads of distillation.
 
-    If `output_dim` is None, the output has the dimension of the input.
+    hidden_dim: width of every layer but the last.
+    output_dim: width of the last layer; None takes the dimension of the input.
+    layers: the number of affine layers, at least 1.
+    norm: where batch norm is: "none", after the "hidden" layers, or after "all".
+    unit_output: whether outputs are scaled to length 1.
     """
 
     hidden_dim: int = 512
     output_dim: int | None = None
     dtype: Any = jnp.float32
     axis_name: str | None = None
+    layers: int = 2
+    norm: str = "hidden"
+    unit_output: bool = False
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         """Maps [B, D] to [B, output_dim]."""
-        y = Dense(self.hidden_dim, self.dtype, name="hidden")(x)
-        y = BatchNorm(self.axis_name, self.dtype, name="hidden_norm")(y, train, relu=True)
-        return Dense(self.output_dim or x.shape[-1], self.dtype, name="output")(y)
+        output_dim = self.output_dim or x.shape[-1]
+        for layer in range(1, self.layers):
+            name = "hidden" if layer == 1 else f"hidden{layer}"
+            x = Dense(self.hidden_dim, self.dtype, name=name)(x)
+            if self.norm == "none":
+                x = nn.relu(x)
+            else:
+                x = BatchNorm(self.axis_name, self.dtype, name=f"{name}_norm")(x, train, relu=True)
+        x = Dense(output_dim, self.dtype, name="output")(x)
+        if self.norm == "all":
+            x = BatchNorm(self.axis_name, self.dtype, name="output_norm")(x, train)
+        return unit(x).astype(self.dtype) if self.unit_output else x
 
 
 class Embedding(NamedTuple):

@@ -36,6 +36,18 @@ def dense_init(key: Array, shape: tuple[int, ...], dtype=jnp.float32, fan_in: in
     return bound * (2 * _draw(jax.random.uniform, key, shape, dtype) - 1)
 
 
+def at_least_float32(x: Array) -> Array:
+    """Returns x as it is if it is float64, else in float32."""
+    return x if x.dtype == jnp.float64 else x.astype(jnp.float32)
+
+
+def unit(x: Array, epsilon: float = 1e-12) -> Array:
+    """Returns the rows of x [..., D] at length 1, in at least float32. A row shorter than epsilon is divided by it."""
+    x = at_least_float32(x)
+    squared = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
+    return x * jax.lax.rsqrt(jnp.maximum(squared, epsilon**2))
+
+
 class Conv(nn.Module):
     """A k x k convolution without bias, padded by k // 2 on every side as PyTorch pads it.
 
@@ -173,8 +185,8 @@ def _normalise_batch(x, residual, scale, bias, how):
     axes = tuple(range(x.ndim - 1))
     # Both moments come from one pass over the map. The mean of squares minus the square of the mean would lose its
     # digits where values are far from 0: they are taken relative to the mean of some examples.
-    near = jnp.mean(x[:SOME_EXAMPLES].astype(jnp.float32), axes)
-    centred = x.astype(jnp.float32) - _along_last(near, x)
+    near = jnp.mean(at_least_float32(x[:SOME_EXAMPLES]), axes)
+    centred = at_least_float32(x) - _along_last(near, x)
     first, second = jnp.mean(centred, axes), jnp.mean(jnp.square(centred), axes)
     own_mean, own_var = near + first, second - jnp.square(first)
     mean = collectives.mean(own_mean, how.axis_name)
@@ -190,12 +202,12 @@ def _normalise_batch_backward(how, saved, gradients):
     gradient, axes = gradients[0], tuple(range(x.ndim - 1))
     inverse = jax.lax.rsqrt(var + how.epsilon)
     mean, inverse, scale, bias = (_along_last(v, x) for v in (mean, inverse, scale, bias))
-    normal = (x.astype(jnp.float32) - mean) * inverse
+    normal = (at_least_float32(x) - mean) * inverse
     # Without a residual, the sign before the ReLU is computed anew from `x`, which is read anyway. It is rounded a
     # little differently here, which matters only next to 0.
     if how.relu:
         gradient = jnp.where(normal * scale + bias > 0 if y is None else y > 0, gradient, 0)
-    wide = gradient.astype(jnp.float32)
+    wide = at_least_float32(gradient)
     # The barrier keeps XLA from merging the sum over several views into these sums, and reading the maps once more.
     of_bias, of_scale = jax.lax.optimization_barrier((jnp.sum(wide, axes), jnp.sum(wide * normal, axes)))
     count = float(x.size // x.shape[-1])  # it may be more than an int32 holds
@@ -212,9 +224,9 @@ def _apply_moments(x, residual, scale, bias, moments, how):
     """Normalises by given moments, scales, adds bias and residual, and applies the ReLU."""
     mean, var = moments
     mean, factor, bias = (_along_last(v, x) for v in (mean, jax.lax.rsqrt(var + how.epsilon) * scale, bias))
-    y = (x.astype(jnp.float32) - mean) * factor + bias
+    y = (at_least_float32(x) - mean) * factor + bias
     if residual is not None:
-        y += residual.astype(jnp.float32)
+        y += at_least_float32(residual)
     return (jax.nn.relu(y) if how.relu else y).astype(how.dtype)
 
 

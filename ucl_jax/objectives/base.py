@@ -15,6 +15,7 @@ from ucl_jax.models.architectures import Architecture
 from ucl_jax.models.heads import Embedding
 from ucl_jax.models.layers import BatchNorm
 from ucl_jax.models.resnet import MAPS
+from ucl_jax.objectives import losses
 from ucl_jax.types import Array, Aux, Batch, Clock, How, ModelState, Params, Variables, Views
 
 STAGES = ("stem", "stage1", "stage2", "stage3", "stage4")
@@ -49,6 +50,46 @@ def unchanged(network: Variables, clock: Clock) -> ModelState:
     return network.state
 
 
+class Distillation(NamedTuple):
+    """The criterion of an objective for predictions of what a frozen network gives (CaSSLe, Fini et al. 2022).
+
+    init: key -> parameters of the criterion itself, which are trained, or ().
+    loss: these parameters, predicted [V, B, D], the frozen network, its outputs [V, B, D] -> scalar, for V views. The
+      mean of the scalar over devices is the loss of the global batch.
+    """
+
+    init: Callable[[Array], Params]
+    loss: Callable[[Params, Array, Variables, Array], Array]
+
+
+def without_parameters(loss: Callable[[Array, Array], Array]) -> Distillation:
+    """Makes the criterion of a loss: predicted [V, B, D], outputs of the frozen network [V, B, D] -> scalar."""
+    return Distillation(init=lambda key: (), loss=lambda own, predicted, frozen, target: loss(predicted, target))
+
+
+def contrastive(temperature: float, axis_name: str | None) -> Distillation:
+    """Makes CaSSLe's contrastive criterion: predictions and targets of all views must find each other.
+
+    The other view of the same image is a negative, too.
+
+    Args:
+      temperature: cosines are divided by it.
+      axis_name: candidates are those of the global batch of this axis; None for one device.
+    """
+
+    def loss(predicted, target):
+        a, f = (x.reshape(-1, x.shape[-1]) for x in (predicted, target))
+        forth, back = ((x, y, temperature, axis_name) for x, y in ((a, f), (f, a)))
+        return (losses.info_nce_in_batch(*forth) + losses.info_nce_in_batch(*back)) / 2.0
+
+    return without_parameters(loss)
+
+
+def mean_over_views(loss: Callable[[Array, Array], Array]) -> Distillation:
+    """Makes the criterion that is the mean over views of a loss: predicted [B, D], target [B, D] -> scalar."""
+    return without_parameters(lambda predicted, target: jnp.mean(jax.vmap(loss)(predicted, target)))
+
+
 class Objective(NamedTuple):
     """What is learned from one batch: a tuple of pure functions over one network.
 
@@ -63,11 +104,11 @@ class Objective(NamedTuple):
     features: network, images uint8 [B, H, W, C] -> Readout.
     maps: network, images uint8 [B, H, W, C] -> a dict: name of a stage, "stem" to "stage4" -> [B, H', W', C'].
     backbone: a tree like params -> its branch of the backbone that this phase trains.
-    active: a tree like params -> the same with zeros where this phase of the run trains nothing.
+    active: a tree like params, clock -> the same with zeros where nothing is trained now.
     eval_loss: network, views -> scalar, the loss with running statistics, as a mean over examples that do not depend on
       each other. None for an objective that has no such loss.
-    distance: predicted [B, D], target [B, D] -> scalar, how far predicted projections are from their targets, by the
-      criterion of this objective; for distillation. None for an objective without projections.
+    distillation: how predictions of a frozen network's projections are judged. None for an objective without
+      projections.
     after_update: network with new parameters, clock -> its new state, such as one with a moving average.
     begin_task: network, clock -> its state before the first step of a task.
     classes: the number of outputs of the linear head; None for an objective without labels.
@@ -80,9 +121,9 @@ class Objective(NamedTuple):
     features: Callable[[Variables, Array], Readout]
     maps: Callable[[Variables, Array], dict[str, Array]]
     backbone: Callable[[Params], Params]
-    active: Callable[[Params], Params]
+    active: Callable[[Params, Clock], Params]
     eval_loss: Callable[[Variables, Views], Array] | None = None
-    distance: Callable[[Array, Array], Array] | None = None
+    distillation: Distillation | None = None
     after_update: Callable[[Variables, Clock], ModelState] = unchanged
     begin_task: Callable[[Variables, Clock], ModelState] = unchanged
     classes: int | None = None
@@ -93,17 +134,17 @@ def two_view_objective(
     heads: Callable[[], dict[str, nn.Module]],
     augmentation: Augmentation,
     criterion: Callable[[Embedding], Array],
-    distance: Callable[[Array, Array], Array],
-    per_example: bool = True,
+    distillation: Distillation,
+    per_example: bool,
 ) -> Objective:
-    """Makes an objective that compares two augmented views.
+    """Makes an objective that compares two augmented views by their embeddings alone.
 
     Args:
       architecture: puts the network together.
       heads: makes the heads of the network, by name.
       augmentation: its `present` gives the two views.
       criterion: an Embedding of both views, leaves [2, B, ...] -> the loss, a scalar.
-      distance: see `Objective`.
+      distillation: see `Objective`.
       per_example: whether the criterion is a mean over examples that do not depend on each other; if it is not, there
         is no `Objective.eval_loss`.
     """
@@ -112,11 +153,10 @@ def two_view_objective(
 
     def loss(variables, views, clock):
         outputs, state = forward_views(embed, variables, views)
-        metrics = {"feature_std": feature_std(outputs.features[0])}
-        return criterion(outputs), Aux(state=state, metrics=metrics, outputs=outputs)
+        return criterion(outputs), two_view_aux(outputs, state)
 
     def eval_loss(variables, views):
-        return criterion(jax.vmap(lambda view: embed(variables, view, False)[0])(jnp.stack(views.image)))
+        return criterion(evaluate_views(embed, variables, views))
 
     return Objective(
         init=make_init(network, augmentation),
@@ -126,10 +166,15 @@ def two_view_objective(
         features=make_features(embed, augmentation),
         maps=make_maps(network, architecture, augmentation),
         backbone=architecture.backbone,
-        active=architecture.active,
+        active=lambda tree, clock: architecture.active(tree),
         eval_loss=eval_loss if per_example else None,
-        distance=distance,
+        distillation=distillation,
     )
+
+
+def two_view_aux(outputs: Embedding, state: ModelState) -> Aux:
+    """Returns the `Aux` of an objective with two views, from its outputs, leaves [2, B, ...], and its state."""
+    return Aux(state=state, metrics={"feature_std": feature_std(outputs.features[0])}, outputs=outputs)
 
 
 def make_two_views(augmentation: Augmentation) -> Callable[[Array | None, Batch, How], Views]:
@@ -219,6 +264,13 @@ def forward_views(
     before, after = variables.state["batch_stats"], states["batch_stats"]
     folded = jax.tree.map(partial(_fold, momentum=BatchNorm.momentum), before, after)
     return outputs, variables.state | {"batch_stats": folded}
+
+
+def evaluate_views(
+    embed: Callable[[Variables, Array, bool], tuple[Any, ModelState]], variables: Variables, views: Views
+) -> Any:
+    """Applies a network to several views in evaluation mode; see `forward_views`. Outputs have leaves [V, B, ...]."""
+    return jax.vmap(lambda view: embed(variables, view, False)[0])(jnp.stack(views.image))
 
 
 def _fold(before: Array, after: Array, momentum: float) -> Array:

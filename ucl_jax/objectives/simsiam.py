@@ -5,9 +5,9 @@ from typing import Any
 import jax.numpy as jnp
 
 from ucl_jax.models.architectures import Architecture
-from ucl_jax.models.heads import MLP, Projector
+from ucl_jax.models.heads import MLP
 from ucl_jax.objectives import losses
-from ucl_jax.objectives.base import Augmentation, Objective, two_view_objective
+from ucl_jax.objectives.base import Augmentation, Objective, mean_over_views, two_view_objective
 
 
 def simsiam(
@@ -22,6 +22,8 @@ def simsiam(
 ) -> Objective:
     """Makes SimSiam: the symmetric negative cosine between a prediction and the other view's projection.
 
+    Its projector has two layers instead of three, as in the official code of UCL.
+
     Args:
       architecture: puts the network together.
       augmentation: its `present` gives the two views.
@@ -34,7 +36,7 @@ def simsiam(
 
     def heads():
         return {
-            "projector": Projector(hidden_dim, output_dim, dtype, axis_name),
+            "projector": MLP(hidden_dim, output_dim, dtype, axis_name, norm="all"),
             "predictor": MLP(predictor_dim, dtype=dtype, axis_name=axis_name),
         }
 
@@ -42,4 +44,5 @@ def simsiam(
         z, p = out.projection, out.prediction
         return 0.5 * losses.negative_cosine(p[0], z[1]) + 0.5 * losses.negative_cosine(p[1], z[0])
 
-    return two_view_objective(architecture, heads, augmentation, criterion, distance=losses.byol)
+    distillation = mean_over_views(losses.byol)
+    return two_view_objective(architecture, heads, augmentation, criterion, distillation, per_example=True)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from ucl_jax import augment
 from ucl_jax.errors import argument_choice
 from ucl_jax.models.architectures import Architecture
-from ucl_jax.models.heads import Projector
+from ucl_jax.models.heads import MLP
 from ucl_jax.models.layers import Dense
 from ucl_jax.objectives import losses
 from ucl_jax.objectives.base import (
@@ -49,7 +49,7 @@ def supervised(
     """
 
     def heads():
-        mlp = {"projector": Projector(hidden_dim, output_dim, dtype, axis_name)} if projector else {}
+        mlp = {"projector": MLP(hidden_dim, output_dim, dtype, axis_name, norm="all")} if projector else {}
         return {**mlp, "head": Dense(classes, dtype)}
 
     def views(keys, batch, how):
@@ -84,7 +84,7 @@ def supervised(
         features=make_features(embed, augmentation),
         maps=make_maps(network, architecture, augmentation),
         backbone=architecture.backbone,
-        active=architecture.active,
+        active=lambda tree, clock: architecture.active(tree),
         eval_loss=eval_loss,
         classes=classes,
     )

@@ -60,8 +60,8 @@ def _classifier_loss(objective, state, batch, classes, key):
 def _objective_loss(objective, state, batch, classes, key):
     """Makes the loss of the objective as in training, with the same views everywhere on the plane."""
     views = objective.views(jax.random.split(key, len(batch.label)), batch, "present")
-    zero = jnp.zeros((), jnp.int32)
-    clock = Clock(zero, zero, zero, zero)  # where a run starts
+    zero, one = jnp.zeros((), jnp.int32), jnp.ones((), jnp.int32)
+    clock = Clock(step=zero, task=zero, task_step=zero, task_steps=one, epoch_steps=one)  # where a run starts
     return lambda params: objective.loss(Variables(params, state), views, clock)[0]
 
 

@@ -34,7 +34,7 @@ ROWS = {
     "barlow_twins": UNLABELLED,
 }
 # Objective -> recipes whose method refuses it: CaSSLe compares projections, GSS needs the loss of a single example.
-IMPOSSIBLE = {"supervised": ("cassle",), "barlow_twins": ("gss",)}
+IMPOSSIBLE = {"supervised": ("cassle",)} | dict.fromkeys(("barlow_twins", "simclr", "vicreg", "swav"), ("gss",))
 # Objective -> recipes: the rows that the paper does not have, which are all other recipes of configs/.
 EXTRA_ROWS = {
     objective: tuple(one for one in recipes.names() if one not in (*rows, *IMPOSSIBLE.get(objective, ())))

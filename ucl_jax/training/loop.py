@@ -153,10 +153,11 @@ def train(
     for task in range(tasks_learned, tasks):
         phase = experiment.phase_index(task)
         start, steps = schedule.starts[task], schedule.starts[task + 1] - schedule.starts[task]
-        span = replicate(Span(*_int32(task, start, steps)))
+        epoch_steps = schedule.steps_per_epoch[task]
+        span = replicate(Span(*_int32(task, start, steps, epoch_steps)))
         if step == start:
             # Numbers of the host: nothing is compiled where nothing is to be done.
-            clock = Clock(*_int32(step, task, 0, steps))
+            clock = Clock(*_int32(step, task, 0, steps, epoch_steps))
             state = replicate(begin_task(experiment.phases[phase], local(state), clock))
         examples = compiled[phase].hold(stream.training(task), max(stream.train_sizes))
         if task + 1 < tasks:

@@ -72,7 +72,7 @@ def make_train_step(
         own_recalled = jax.tree.map(lambda x: x[place], recalled)
 
         def active(tree):
-            return TrainedParams(objective.active(tree.network), method.active(tree.method, clock))
+            return TrainedParams(objective.active(tree.network, clock), method.active(tree.method, clock))
 
         (loss, aux), grads = jax.value_and_grad(method.loss, has_aux=True)(
             state.params, state.model_state, state.memory, batch, own_recalled, keys, clock
