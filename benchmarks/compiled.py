@@ -306,7 +306,7 @@ def augmentation_flops(config) -> int:
     """
     a, size = config.augment, config.benchmark.image_size
     resized = a.crop == "resized"
-    blurred = a.blur_p > 0 or (a.blur_p == -1 and size > 32)
+    blurred = any(p > 0 or (p == -1 and size > 32) for p in a.blur_p)
     strong, weak = (1 if config.objective.name == "supervised" else 2), 0
     if config.method.name == "lump":
         strong, weak = (strong, 1) if config.method.replay_pair == "frozen" else (2 * strong, 0)
@@ -323,7 +323,7 @@ def any_task():
 
     from ucl_jax.types import Span
 
-    return Span(*map(np.int32, (0, 0, 1000)))
+    return Span(*map(np.int32, (0, 0, 1000, 100)))
 
 
 def lower(config, devices: int = 1):

@@ -43,7 +43,7 @@ def make_step(recipe: str, given: argparse.Namespace):
     image = rng.integers(0, 256, (given.batch, given.image, given.image, 3), np.uint8)
     batch = Batch(image, np.zeros(given.batch, np.int32), np.ones(given.batch, bool))
 
-    span = Span(*map(np.int32, (0, 0, 1000)))
+    span = Span(*map(np.int32, (0, 0, 1000, 100)))
 
     def step():
         nonlocal state
@@ -52,7 +52,7 @@ def make_step(recipe: str, given: argparse.Namespace):
 
     for _ in range(-(-256 // given.batch)):
         step()
-    state, span = end_task(experiment.phases[-1], state), Span(*map(np.int32, (1, 0, 1000)))
+    state, span = end_task(experiment.phases[-1], state), Span(*map(np.int32, (1, 0, 1000, 100)))
     step()
     return step
 

@@ -19,8 +19,8 @@ from ucl_jax.types import Batch, Clock, Keys, Span, TrainedParams, Variables
 
 SIZE, EXAMPLES, TASKS = 8, 6, 3
 SCENARIO = Scenario(tasks=TASKS, batch_size=EXAMPLES, head=MLP)
-CLOCK = Clock(*(jnp.asarray(number, jnp.int32) for number in (7, 1, 2, 5)))  # the third step of task 1
-SPAN = Span(*(jnp.asarray(number, jnp.int32) for number in (0, 0, 100)))
+CLOCK = Clock(*(jnp.asarray(number, jnp.int32) for number in (7, 1, 2, 5, 5)))  # the third step of task 1
+SPAN = Span(*(jnp.asarray(number, jnp.int32) for number in (0, 0, 100, 10)))
 # Programs compile in half the time this way.
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
@@ -35,8 +35,10 @@ class Backbone(nn.Module):
 
 ARCHITECTURE = Architecture(lambda heads: Network(Backbone(), **heads()))
 AUGMENTATION = objectives.Augmentation(
-    present=lambda key, image: image.astype(jnp.float32) / 255.0 * jax.random.uniform(key, minval=0.5, maxval=2.0),
-    weak=lambda key, image: image.astype(jnp.float32) / 255.0 - jax.random.uniform(key),
+    present=lambda key, image, view: (
+        image.astype(jnp.float32) / 255.0 * jax.random.uniform(key, minval=0.5, maxval=2.0)
+    ),
+    weak=lambda key, image, view: image.astype(jnp.float32) / 255.0 - jax.random.uniform(key),
     plain=lambda image: image.astype(jnp.float32) / 255.0 - 0.5,
 )
 CHANGED = {

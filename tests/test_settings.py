@@ -142,7 +142,7 @@ def test_a_tree_lacks_no_key_and_has_no_other():
         ("lump.py:digits", "compilation_cache", "~nobody-of-that-name/x", "it must be a path"),
         ("lump.py:digits", "log.wandb", "maybe", "is 'maybe'; it must be True or False"),
         ("lump.py:digits,supervised", "augment.crop_padding", "9", "must not be above config.benchmark.image_size, 8"),
-        ("lump.py:digits,supervised", "objective.classes", "3", "config.benchmark.classes_per_task is 10"),
+        ("lump.py:digits,supervised", "objective.classes", "3", "config.benchmark.classes_per_task ask for need 10"),
         ("pnn.py:cifar10", "benchmark.num_tasks", "101", "has at most 100"),
         ("agem.py:digits", "method.buffer_size", "4", "each of 5 tasks needs a slot"),
         ("lump.py:digits", "benchmark.name", "cifar100", "but config.benchmark.tfds_name is 'digits'"),

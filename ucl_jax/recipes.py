@@ -142,7 +142,7 @@ def _given(argv: Sequence[str]) -> Iterator[tuple[str, str | None]]:
 
 def _explain(argv: Sequence[str], recipe: str) -> None:
     """Raises UsageError if the recipe cannot be read, or for the first override that cannot be parsed by itself."""
-    require(bool(recipe), "give a recipe, --config=configs/NAME.py[:benchmark[,objective]]")
+    require(bool(recipe), "give a recipe, --config=configs/NAME.py[:benchmark[,objective[,protocol]]]")
     try:
         values, holder = _config_flag(alone := ["", f"--config={recipe}"])
         values(alone)

@@ -88,11 +88,13 @@ class Span(NamedTuple):
     task: int32 [], the number of the task, from 0.
     start: int32 [], the first step of the task, counted over the whole run.
     steps: int32 [], the number of steps of the task.
+    epoch_steps: int32 [], the number of steps of an epoch of this task.
     """
 
     task: Array
     start: Array
     steps: Array
+    epoch_steps: Array
 
 
 class Clock(NamedTuple):
@@ -102,17 +104,25 @@ class Clock(NamedTuple):
     task: int32 [], the number of the task that is being learned, from 0.
     task_step: int32 [], the steps done in this task.
     task_steps: int32 [], the number of steps of this task.
+    epoch_steps: int32 [], the number of steps of an epoch of this task.
     """
 
     step: Array
     task: Array
     task_step: Array
     task_steps: Array
+    epoch_steps: Array
 
 
 def clock_at(step: Array, span: Span) -> Clock:
     """Returns the clock after `step` steps of the whole run (int32 []), which must lie in the task of `span`."""
-    return Clock(step=step, task=span.task, task_step=step - span.start, task_steps=span.steps)
+    return Clock(
+        step=step,
+        task=span.task,
+        task_step=step - span.start,
+        task_steps=span.steps,
+        epoch_steps=span.epoch_steps,
+    )
 
 
 class Aux(NamedTuple):

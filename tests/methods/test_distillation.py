@@ -153,7 +153,7 @@ def second_task(learned="simsiam", name="cassle", **changes):
     first = small.start_state(made, optimizer, small.started(learned))
     state, _ = step(first, make_batch(0))
     ended = small.end_of_task(made, state)
-    later, metrics = step(ended, make_batch(1), Span(*(jnp.asarray(n, jnp.int32) for n in (1, 1, 100))))
+    later, metrics = step(ended, make_batch(1), Span(*(jnp.asarray(n, jnp.int32) for n in (1, 1, 100, 10))))
     return first, state, ended, later, metrics
 
 
@@ -255,7 +255,7 @@ def test_the_clock_says_when_there_is_a_past():
     own, memory = made.init(jax.random.key(0), make_batch(), start.network)
     params = TrainedParams(start.params.network, own)
     for task, term in ((0, False), (1, True)):
-        clock = Clock(*(jnp.asarray(n, jnp.int32) for n in (7, task, 2, 5)))
+        clock = Clock(*(jnp.asarray(n, jnp.int32) for n in (7, task, 2, 5, 5)))
         _, aux = made.loss(params, start.state, memory, make_batch(), (), make_keys(), clock)
         assert (float(aux.metrics["distillation"]) != 0.0) == term
         found = made.active(own, clock)

@@ -378,7 +378,7 @@ def test_train_step_equals_numbers_worked_by_hand(devices, task):
     optimizer = optax.chain(optax.add_decayed_weights(0.5), optax.sgd(0.1, momentum=0.9))
     before = init_state(Variables(params, state), toy(), optimizer, make_batch(1), jax.random.key(0))
     before, batch, key = before.replace(step=jnp.asarray(23)), make_batch(1), small.RUN_KEY
-    span = Span(*(jnp.asarray(number, jnp.int32) for number in (task, 20, 9)))
+    span = Span(*(jnp.asarray(number, jnp.int32) for number in (task, 20, 9, 3)))
     if devices == 1:
         after, metrics = jax.jit(make_train_step(toy_objective(), toy(), optimizer))(before, batch, key, span)
     else:

@@ -64,7 +64,7 @@ def objective(**changes):
 
 
 def clock(task_step, task_steps, task=0):
-    return Clock(*(jnp.asarray(number, jnp.int32) for number in (task_step, task, task_step, task_steps)))
+    return Clock(*(jnp.asarray(number, jnp.int32) for number in (task_step, task, task_step, task_steps, task_steps)))
 
 
 def test_the_first_targets_equal_the_official_ones():

@@ -99,7 +99,7 @@ def test_objective_and_method_are_told_of_the_beginning_of_each_task(tmp_path):
         objective=phase.objective._replace(begin_task=begin_objective),
         method=phase.method._replace(begin_task=begin_method),
     )
-    clock = Clock(*(np.int32(number) for number in (5, 1, 0, 5)))
+    clock = Clock(*(np.int32(number) for number in (5, 1, 0, 5, 5)))
     before = experiment.init()
     after = begin_task(phase, before, clock)
     assert told == [("objective", 5, 1, 0, 5), ("method", 5, 1, 0, 5)]

@@ -117,7 +117,7 @@ def test_state_is_donated(data_dir):
     state = jax.device_put(experiment.init(), compiled.sharding)
     with open_stream(config.benchmark, data_dir) as stream:
         image, label = stream.training(0)
-    span = Span(*map(np.int32, (0, 0, 10)))
+    span = Span(*map(np.int32, (0, 0, 10, 5)))
     compiled.train_step(state, Batch(image[:16], label[:16], np.ones(16, bool)), experiment.key, span)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
 

@@ -61,7 +61,7 @@ def _objective_loss(objective, state, batch, classes, key):
     """Makes the loss of the objective as in training, with the same views everywhere on the plane."""
     views = objective.views(jax.random.split(key, len(batch.label)), batch, "present")
     zero = jnp.zeros((), jnp.int32)
-    clock = Clock(zero, zero, zero, zero)  # where a run starts
+    clock = Clock(*[zero] * 5)  # where a run starts
     return lambda params: objective.loss(Variables(params, state), views, clock)[0]
 
 

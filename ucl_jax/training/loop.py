@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ucl_jax.data.tasks import TaskStream, batch_indices
-from ucl_jax.errors import check_argument
+from ucl_jax.errors import argument_choice, check_argument
 from ucl_jax.evaluation import evaluators
 from ucl_jax.settings import INT32_MAX
 from ucl_jax.training.build import Experiment, Phase
@@ -83,8 +83,8 @@ class TaskDone(NamedTuple):
 Event = StepDone | Evaluating | TaskDone
 
 
-def make_schedule(sizes: Sequence[int], epochs: int, batch_size: int) -> Schedule:
-    """Plans when each task is trained. An epoch of a task has ceil(size / batch_size) steps.
+def make_schedule(sizes: Sequence[int], epochs: int, batch_size: int, last_batch: str = "fill") -> Schedule:
+    """Plans when each task is trained.
 
     A task that is smaller than a batch is one batch of its own size, so that no image is in a batch twice.
 
@@ -92,11 +92,14 @@ def make_schedule(sizes: Sequence[int], epochs: int, batch_size: int) -> Schedul
       sizes: the number of training images of each task.
       epochs: passes over each task.
       batch_size: images in a batch, over all devices.
+      last_batch: what becomes of a last batch that is not full. "fill": an epoch of a task has ceil(size / batch_size)
+        steps, and the last batch is filled up. "drop": it has floor(size / batch_size) steps, but at least one.
 
     Raises:
       ValueError: there are more steps than a run can count.
     """
-    steps_per_epoch = tuple(-(-size // batch_size) for size in sizes)
+    counts = {"fill": lambda size: -(-size // batch_size), "drop": lambda size: max(size // batch_size, 1)}
+    steps_per_epoch = tuple(map(argument_choice("last_batch", last_batch, counts), sizes))
     starts = (0, *np.cumsum([epochs * steps for steps in steps_per_epoch]).tolist())
     check_argument(
         starts[-1] <= INT32_MAX,
@@ -141,10 +144,11 @@ def train(
     for task in range(tasks_learned, tasks):
         phase = experiment.phase_index(task)
         start, steps = schedule.starts[task], schedule.starts[task + 1] - schedule.starts[task]
-        span = replicate(Span(*_int32(task, start, steps)))
+        per_epoch = schedule.steps_per_epoch[task]
+        span = replicate(Span(*_int32(task, start, steps, per_epoch)))
         if step == start:
             # Numbers of the host: nothing is compiled where nothing is to be done.
-            clock = Clock(*_int32(step, task, 0, steps))
+            clock = Clock(*_int32(step, task, 0, steps, per_epoch))
             state = replicate(begin_task(experiment.phases[phase], local(state), clock))
         image, label = stream.training(task)
         if task + 1 < tasks:
@@ -193,7 +197,7 @@ def _batches(seed: int, task: int, schedule: Schedule, step: int, size: int) -> 
     per_epoch = schedule.steps_per_epoch[task]
     epochs = (schedule.starts[task + 1] - schedule.starts[task]) // per_epoch
     for epoch in range(done // per_epoch, epochs):
-        indices, first = batch_indices(seed, task, epoch, size, schedule.batch_sizes[task])
+        indices, first = batch_indices(seed, task, epoch, size, schedule.batch_sizes[task], per_epoch)
         for place in range(max(done - epoch * per_epoch, 0), per_epoch):
             yield epoch, first[place], indices[place]
 
