@@ -249,7 +249,7 @@ def _sometimes(key: Array, p: PerView, op: Callable[[Array], Array], image: Arra
     Raises:
       ValueError: if `p` is not in [0, 1].
     """
-    first, second = _each_view(p)
+    first, second = map(float, _each_view(p))
     if not (0 <= first <= 1 and 0 <= second <= 1):
         raise ValueError(f"a probability must be in [0, 1], got {p}")
     if first == second == 0:

@@ -38,17 +38,30 @@ def test_a_task_smaller_than_a_batch_is_one_batch_of_its_own_size():
         assert len(first) == 100
 
 
-def test_what_is_left_is_the_tail_of_the_whole():
-    schedule = make_schedule([10, 7], epochs=3, batch_size=4)
-    whole = list(_batches(0, 1, schedule, 9, 7))
-    assert [epoch for epoch, _, _ in whole] == [0, 0, 1, 1, 2, 2]
-    for done in range(7):
-        left = list(_batches(0, 1, schedule, 9 + done, 7))
+def test_a_last_batch_that_is_not_full_may_be_dropped():
+    # CaSSLe: 10,000 images in batches of 256 are 39 steps an epoch; 500 epochs of 5 tasks.
+    schedule = make_schedule([10_000] * 5, 500, 256, "drop")
+    assert (schedule.steps_per_epoch, schedule.total) == ((39,) * 5, 5 * 500 * 39)
+    # A task that is smaller than a batch is one batch all the same.
+    assert make_schedule([10, 8, 3], 2, 4, "drop") == ((0, 4, 8, 10), (2, 2, 1), (4, 4, 3))
+    with pytest.raises(ValueError, match=r"^last_batch is 'dropped'"):
+        make_schedule([10], 2, 4, "dropped")
+
+
+@pytest.mark.parametrize(("last_batch", "steps"), [("fill", 2), ("drop", 1)])
+def test_what_is_left_is_the_tail_of_the_whole(last_batch, steps):
+    schedule = make_schedule([10, 7], 3, 4, last_batch)
+    start = schedule.starts[1]
+    whole = list(_batches(0, 1, schedule, start, 7))
+    assert [epoch for epoch, _, _ in whole] == [epoch for epoch in range(3) for _ in range(steps)]
+    for done in range(3 * steps + 1):
+        left = list(_batches(0, 1, schedule, start + done, 7))
         assert [epoch for epoch, _, _ in left] == [epoch for epoch, _, _ in whole[done:]]
         for (_, first, index), (_, other_first, other_index) in zip(left, whole[done:]):
             np.testing.assert_array_equal(index, other_index)
             np.testing.assert_array_equal(first, other_first)
-    np.testing.assert_array_equal(np.stack([index for _, _, index in whole[2:4]]), batch_indices(0, 1, 1, 7, 4)[0])
+    second = np.stack([index for epoch, _, index in whole if epoch == 1])
+    np.testing.assert_array_equal(second, batch_indices(0, 1, 1, 7, 4, steps)[0])
 
 
 @pytest.mark.parametrize(
@@ -102,7 +115,7 @@ def test_objective_and_method_are_told_of_the_beginning_of_each_task(tmp_path):
     clock = Clock(*(np.int32(number) for number in (5, 1, 0, 5, 5)))
     before = experiment.init()
     after = begin_task(phase, before, clock)
-    assert told == [("objective", 5, 1, 0, 5), ("method", 5, 1, 0, 5)]
+    assert told == [("objective", 5, 1, 0, 5, 5), ("method", 5, 1, 0, 5, 5)]
     for ours, theirs in zip(jax.tree.leaves(after.model_state), jax.tree.leaves(before.model_state), strict=True):
         np.testing.assert_allclose(ours, theirs + 2)
 
