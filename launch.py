@@ -22,7 +22,7 @@ CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A recipe, configs/NAME.py[:benchmark[,objective[,protocol]]]."
 )
 WORKDIR = flags.DEFINE_string(
-    "workdir", None, "The folder of the run; default runs/<recipe>-<benchmark>-<objective>-seed<n>."
+    "workdir", None, "The folder of the run; default runs/<recipe>-<benchmark>-<objective>[-<protocol>]-seed<n>."
 )
 PRINT_CONFIG = flags.DEFINE_boolean("print_config", False, "Print every key of --config with its value; run nothing.")
 DIFF = flags.DEFINE_string(
