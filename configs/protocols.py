@@ -74,10 +74,12 @@ CASSLE_CIFAR = {
 }
 _HALF, _UNEVEN = (0.5, 0.5), (1.0, 0.1)  # probabilities of a blur
 CASSLE_IMAGENET = {
-    "simclr": CASSLE_CIFAR["simclr"]._replace(weight_decay=1e-4, blur_p=_HALF),
+    "simclr": CASSLE_CIFAR["simclr"]._replace(weight_decay=1e-4, blur_p=_HALF, objective={"output_dim": 128}),
     "byol": CASSLE_CIFAR["byol"]._replace(learning_rate=0.6, blur_p=_UNEVEN, objective={"predictor_dim": 8192}),
     "vicreg": CASSLE_CIFAR["vicreg"]._replace(learning_rate=0.4, blur_p=_HALF),
-    "swav": CASSLE_CIFAR["swav"]._replace(learning_rate=0.8, lars_exclude_1d=True, blur_p=_HALF),
+    "swav": CASSLE_CIFAR["swav"]._replace(
+        learning_rate=0.8, lars_exclude_1d=True, blur_p=_HALF, objective={"queue_epoch": 100, "frozen_epochs": 5}
+    ),
     "barlow_twins": CASSLE_CIFAR["barlow_twins"]._replace(learning_rate=0.4, blur_p=_UNEVEN),
     "moco": CASSLE_CIFAR["moco"]._replace(
         learning_rate=0.4, optimizer="sgd", warmup_epochs=0, jitter=(0.4, 0.4, 0.4, 0.1), blur_p=_HALF

@@ -162,7 +162,7 @@ CONFIG = {
     "benchmark.test_examples_per_task": IMAGES,
     "benchmark.validation_fraction": number(0, 0.99),
     "benchmark.subset_seed": integer(-1, INT32_MAX),  # -1 is the seed of the run
-    "benchmark.class_order_seed": integer(-1, INT32_MAX),  # -1 is label order
+    "benchmark.class_order_seed": integer(-1, INT32_MAX),  # -1 permutes nothing
     "benchmark.joint": flag(),
     "augment.crop": one_of("resized", "padded"),
     "augment.crop_padding": integer(0, 1024),

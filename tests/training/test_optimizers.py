@@ -1,7 +1,5 @@
 """Tests the optimisers against values of CaSSLe's code, and what they do at the borders of tasks."""
 
-import contextlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,21 +10,17 @@ from tests import golden, small
 from ucl_jax.training import optimizers
 from ucl_jax.types import Clock
 
-PRECISIONS = {"float32": (contextlib.nullcontext, 1e-5, 2e-6), "x64": (lambda: jax.enable_x64(True), 1e-9, 1e-9)}
-
 
 def clock(task_step=0, task_steps=10, epoch_steps=1):
     return Clock(*(jnp.asarray(n, jnp.int32) for n in (task_step, 0, task_step, task_steps, epoch_steps)))
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", golden.PRECISIONS)
 @pytest.mark.parametrize("name", ["lars_clip_exclude", "lars_clip_all", "lars_plain"])
 def test_lars_gives_the_values_of_the_released_code(name, precision):
-    case = golden.case(name)
-    settings, inputs = case["settings"], case["inputs"]
-    context, rtol, atol = PRECISIONS[precision]
-    with context():
-        rates = jnp.asarray(settings["rates"])
+    with golden.precise(precision):
+        inputs, settings, expected = golden.read(name, precision)
+        rates = jnp.asarray(settings["rates"], precision)
         optimizer = optimizers.lars(
             lambda clock: rates[clock.task_step],
             settings["momentum"],
@@ -35,28 +29,26 @@ def test_lars_gives_the_values_of_the_released_code(name, precision):
             clip=settings["clip"],
             exclude_1d=settings["exclude_1d"],
         )
-        params = {key: jnp.asarray(inputs[key], rates.dtype) for key in settings["order"]}
+        params = {key: inputs[key] for key in settings["order"]}
         state = optimizer.init(params)
         for step in range(len(rates)):
-            gradient = {key: jnp.asarray(inputs[f"gradient_{key}_{step}"], rates.dtype) for key in params}
+            gradient = {key: inputs[f"gradient_{key}_{step}"] for key in params}
             updates, state = optimizer.update(gradient, state, params, clock=clock(step))
             params = optax.apply_updates(params, updates)
-        for key, value in case["expected"].items():
-            np.testing.assert_allclose(params[key], value, rtol=rtol, atol=atol)
+        for key, value in expected.items():
+            np.testing.assert_allclose(params[key], value, **golden.TOLERANCE[precision])
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", golden.PRECISIONS)
 @pytest.mark.parametrize("name", ["warmup_cosine", "warmup_cosine_minimum"])
 def test_warmup_and_cosine_give_the_values_of_the_released_code(name, precision):
-    case = golden.case(name)
-    s = case["settings"]
-    rate = optimizers.warmup_cosine(s["base"], s["warmup_epochs"], s["warmup_start"], s["minimum"])
-    context, rtol, atol = PRECISIONS[precision]
-    with context():
-        for epoch, expected in zip(s["at"], case["expected"]["rate"], strict=True):
+    with golden.precise(precision):
+        _, s, expected = golden.read(name, precision)
+        rate = optimizers.warmup_cosine(s["base"], s["warmup_epochs"], s["warmup_start"], s["minimum"])
+        for epoch, value in zip(s["at"], expected["rate"], strict=True):
             for place in (0, 38):  # it is set once an epoch
                 at = clock(39 * epoch + place, 39 * s["epochs"], 39)
-                np.testing.assert_allclose(rate(at), expected, rtol=rtol, atol=atol)
+                np.testing.assert_allclose(rate(at), value, **golden.TOLERANCE[precision])
 
 
 def test_a_cosine_without_warm_up_begins_at_the_rate_and_ends_at_the_minimum():
@@ -96,7 +88,7 @@ def test_lars_in_the_train_step_changes_nothing_that_is_not_active():
     """Checks that weights which the objective masks stay as they are, although momentum and decay are not zero."""
     learned = small.objective("simsiam")
     frozen = jax.tree.map(jnp.zeros_like, small.started("simsiam").params.network["backbone"])
-    learned = learned._replace(active=lambda tree: tree | {"backbone": frozen})
+    learned = learned._replace(active=lambda tree, *_: tree | {"backbone": frozen})
     method = small.METHODS["finetune"](learned, small.SCENARIO)
     optimizer = optimizers.lars(optimizers.constant(0.3), 0.9, 0.01, eta=0.02, clip=True, exclude_1d=False)
     step = small.quick_jit(small.make_train_step(learned, method, optimizer))
