@@ -255,6 +255,8 @@ def analytic_flops(config, padding: bool = True) -> float:
     """
     user_choice("config.method.name", config.method.name, dict.fromkeys(("finetune", "si", "lump")))
     user_choice("config.model.name", config.model.name, dict.fromkeys(("resnet18",)))
+    user_choice("config.model.stem", config.model.stem, dict.fromkeys(("cifar",)))
+    require(config.model.stem_padding == 1, "FLOPs are counted for config.model.stem_padding=1 only")
     images = config.train.batch_size * (1 if config.objective.name == "supervised" else 2)
     network = images * (_backbone(config, padding) + sum(3 * 2 * rows * columns for rows, columns in _dense(config)))
     if config.objective.name == "barlow_twins":

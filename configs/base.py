@@ -73,7 +73,7 @@ def tree(
     data, sections = DATA[benchmark], PROTOCOLS[protocol](benchmark, objective)
     config = dict(
         recipe=recipe,
-        protocol=protocol,  # a name, for the run folder: take another by the recipe's argument
+        protocol=protocol,  # only a name, for the run folder and for reports
         seed=0,
         init_from="",  # a .pth file of the official code to start from; with train.epochs=0 it is only evaluated
         data_dir="",  # folder of TFDS; "" is its default, $TFDS_DATA_DIR or ~/tensorflow_datasets

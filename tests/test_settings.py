@@ -183,6 +183,7 @@ def test_other_forms_of_the_command_line():
         (["--config.seed"], "config.seed has no value"),
         (["--config.seed", "-1"], "config.seed is -1"),
         (["--noconfig.log.nothing"], "unknown key '--config.log.nothing'"),
+        (["--config.protocol=cassle"], "config.protocol only names"),
         (["--config.train={'epochs': 3}"], "config.train.batch_size is missing"),
     ]:
         with pytest.raises(UsageError, match=message):
