@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from configs.protocols import CASSLE_CIFAR, PROTOCOLS
 from tests import hostile
 from tests.hostile import defaults
 from tests.small import SPAN
@@ -61,6 +62,16 @@ def test_every_recipe_is_in_the_table_and_passes_and_no_entry_is_unused():
     assert used == {(o, m) for o in settings.OBJECTIVE_SETTINGS for m in settings.METHOD_SETTINGS}
 
 
+def test_every_benchmark_passes_with_the_protocol_of_cassle():
+    usual = settings.flatten(RECIPES["finetune"].get_config("digits").to_dict())
+    for benchmark in BENCHMARKS:
+        for objective in OBJECTIVES.keys() & CASSLE_CIFAR.keys():
+            config = RECIPES["finetune"].get_config(f"{benchmark},{objective},cassle")
+            settings.check(config)
+            own = {key for key in usual if key.startswith("objective.")}
+            assert settings.flatten(config.to_dict()).keys() >= usual.keys() - own
+
+
 def test_every_probe_is_in_the_table_and_its_defaults_pass():
     assert settings.PROBE_SETTINGS.keys() == PROBES.keys()
     for name, own in settings.PROBE_SETTINGS.items():
@@ -77,6 +88,7 @@ def test_the_words_of_the_table_are_those_that_the_code_knows():
     config = settings.CONFIG
     assert choices(config["model.name"]) == set(architectures.ARCHITECTURES)
     assert choices(config["model.dtype"]) == set(DTYPES)
+    assert choices(config["protocol"]) == set(PROTOCOLS)
     assert choices(config["benchmark.fit"]) == set(tfds_source.FITS)
     assert choices(config["eval.tasks"]) == set(EVALUATED)
     assert choices(config["eval.knn_k_rule"]) == set(evaluators.K_RULES)
