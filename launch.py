@@ -1,6 +1,6 @@
 """Trains and evaluates a recipe, or prints its config.
 
-python launch.py --config=configs/lump.py[:benchmark[,objective]] [--workdir=DIR] [--config.KEY=VALUE]
+python launch.py --config=configs/lump.py[:benchmark[,objective[,protocol]]] [--workdir=DIR] [--config.KEY=VALUE]
 
 With --distributed it works with the other processes that were given the same command, on this machine or on others.
 
@@ -18,9 +18,11 @@ from ml_collections import config_flags
 from ucl_jax import cli, recipes
 from ucl_jax.errors import UsageError, require
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "A recipe, configs/NAME.py[:benchmark[,objective]].")
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "A recipe, configs/NAME.py[:benchmark[,objective[,protocol]]]."
+)
 WORKDIR = flags.DEFINE_string(
-    "workdir", None, "The folder of the run; default runs/<recipe>-<benchmark>-<objective>-seed<n>."
+    "workdir", None, "The folder of the run; default runs/<recipe>-<benchmark>-<objective>[-<protocol>]-seed<n>."
 )
 PRINT_CONFIG = flags.DEFINE_boolean("print_config", False, "Print every key of --config with its value; run nothing.")
 DIFF = flags.DEFINE_string(
@@ -70,7 +72,7 @@ def main(argv: list[str]) -> None:
 
     require(WORKDIR.value != "", "--workdir is empty; give a folder, or leave the flag out for the default one")
     config = CONFIG.value
-    default = default_workdir(config.recipe, config.benchmark.name, config.objective.name, config.seed)
+    default = default_workdir(config.recipe, config.benchmark.name, config.objective.name, config.protocol, config.seed)
     workdir = pathlib.Path(WORKDIR.value or default)
     argument, overrides = recipes.origin(sys.argv, config)
     if DISTRIBUTED.value:

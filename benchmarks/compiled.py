@@ -256,6 +256,8 @@ def analytic_flops(config, padding: bool = True) -> float:
     """
     user_choice("config.method.name", config.method.name, dict.fromkeys(("finetune", "si", "lump")))
     user_choice("config.model.name", config.model.name, dict.fromkeys(("resnet18",)))
+    user_choice("config.model.stem", config.model.stem, dict.fromkeys(("cifar",)))
+    require(config.model.stem_padding == 1, "FLOPs are counted for config.model.stem_padding=1 only")
     images = config.train.batch_size * (1 if config.objective.name == "supervised" else 2)
     network = images * (_backbone(config, padding) + sum(3 * 2 * rows * columns for rows, columns in _dense(config)))
     if config.objective.name == "barlow_twins":
@@ -307,7 +309,7 @@ def augmentation_flops(config) -> int:
     """
     a, size = config.augment, config.benchmark.image_size
     resized = a.crop == "resized"
-    blurred = a.blur_p > 0 or (a.blur_p == -1 and size > 32)
+    blurred = any(p > 0 or (p == -1 and size > 32) for p in a.blur_p)
     strong, weak = (1 if config.objective.name == "supervised" else 2), 0
     if config.method.name == "lump":
         strong, weak = (strong, 1) if config.method.replay_pair == "frozen" else (2 * strong, 0)

@@ -204,7 +204,9 @@ class Loop:
         )
         train = config.train
         # It never reaches the end.
-        schedule = loop.make_schedule(stream.train_sizes, 10**6, train.batch_size, train.steps_per_call)
+        schedule = loop.make_schedule(
+            stream.train_sizes, 10**6, train.batch_size, train.last_batch, train.steps_per_call
+        )
         evaluation = make_evaluation(config)
         self._events = loop.train(self.experiment, self.compiled, stream, schedule, evaluation, self.state, 0, 0)
 

@@ -97,7 +97,7 @@ class Pillow:
                 setattr(self, keep_as, made)
                 return made
 
-            def one(key, image):
+            def one(key, image, view):
                 shape = jax.ShapeDtypeStruct(image.shape, np.float32)
                 return jax.pure_callback(views, shape, jax.random.key_data(key), image, vmap_method="broadcast_all")
 

@@ -1,12 +1,14 @@
-"""Makes the config tree of a run from the five places that hold its values.
+"""Makes the config tree of a run from the six places that hold its values.
 
     configs/lump.py and the like    a recipe: the settings of its method
     ucl_jax/data/benchmarks.py      a benchmark: its data set, tasks, mean and deviation of pixels
     configs/benchmarks.py           a benchmark: crops, width, epochs, batch size, learning rate
     configs/objectives.py           an objective: sizes of its heads and weights of its loss
+    configs/protocols.py            a protocol: optimiser, schedule, augmentation and stem
     this file                       what is the same for all of them
 
-Each key is written in only one of these places: Python raises a TypeError if two of them give the same key. Where the
+Each key is written in only one of these places: Python raises a TypeError if two of them give the same key. But the
+protocol `cassle` replaces values of the benchmark and of the objective by its own. With the protocol `ucl`, where the
 paper has such a setting, the value is the one that produced its Table 1; docs/fidelity.md says how well each of them is
 known. Types and ranges are in ucl_jax/settings.py.
 
@@ -19,30 +21,36 @@ from ml_collections import ConfigDict
 
 from configs.benchmarks import BENCHMARKS
 from configs.objectives import OBJECTIVES
+from configs.protocols import PROTOCOLS
 from ucl_jax.data.benchmarks import BENCHMARKS as DATA
 from ucl_jax.errors import require, user_choice
 from ucl_jax.settings import shown
 
 
-def parse(arg: str | None) -> tuple[str, str]:
-    """Returns the benchmark and the objective of a recipe's argument, `benchmark[,objective]`.
+def parse(arg: str | None) -> tuple[str, str, str]:
+    """Returns benchmark, objective and protocol of a recipe's argument, `benchmark[,objective[,protocol]]`.
 
-    The defaults are cifar10 and simsiam.
+    The defaults are cifar10, simsiam and ucl, the last for every benchmark.
 
     Raises:
-      UsageError: a word is unknown, for which it lists the known ones, or there are more than two words.
+      UsageError: a word is unknown, for which it lists the known ones, or there are more than three words.
     """
     words = [word.strip()[:60] for word in (arg or "cifar10").split(",")]  # cut, so that a message stays short
-    require(len(words) <= 2, f"config argument {shown(arg)} has {len(words)} words; it is benchmark[,objective]")
-    benchmark, objective = (words + ["simsiam"])[:2]
+    require(
+        len(words) <= 3,
+        f"config argument {shown(arg)} has {len(words)} words; it is benchmark[,objective[,protocol]]",
+    )
+    benchmark, objective, protocol = words + ["simsiam", "ucl"][len(words) - 1 :]
     user_choice("benchmark", benchmark, BENCHMARKS)
     user_choice("objective", objective, OBJECTIVES)
-    return benchmark, objective
+    user_choice("protocol", protocol, PROTOCOLS)
+    return benchmark, objective, protocol
 
 
 def tree(
     benchmark: str,
     objective: str,
+    protocol: str,
     *,
     recipe: str,
     method: dict[str, Any],
@@ -55,15 +63,17 @@ def tree(
     Args:
       benchmark: name in `configs.benchmarks.BENCHMARKS`.
       objective: name in `configs.objectives.OBJECTIVES`.
+      protocol: name in `configs.protocols.PROTOCOLS`.
       recipe: name of the recipe, for the run folder.
       method: the section `method`: `name`, which is in `ucl_jax.methods.METHODS`, and all settings of that method.
       architecture: name in `ucl_jax.models.architectures.ARCHITECTURES`.
       width: channels of the network's first stage; None takes the benchmark's.
       joint: whether to train on all tasks at once.
     """
-    data, sections = DATA[benchmark], BENCHMARKS[benchmark](objective)
+    data, sections = DATA[benchmark], PROTOCOLS[protocol](benchmark, objective)
     config = dict(
         recipe=recipe,
+        protocol=protocol,  # only a name, for the run folder and for reports
         seed=0,
         init_from="",  # a .pth file of the official code to start from; with train.epochs=0 it is only evaluated
         data_dir="",  # folder of TFDS; "" is its default, $TFDS_DATA_DIR or ~/tensorflow_datasets
@@ -73,6 +83,9 @@ def tree(
             tfds_name=data.tfds_name,  # any TFDS image classification data set
             num_tasks=data.num_tasks,  # the first num_tasks * classes_per_task classes are used
             classes_per_task=data.classes_per_task,
+            # classes | images: each task has other classes, or a random part of the images of the same classes.
+            split_by=data.split_by,
+            class_order=data.class_order,  # label | cassle: the order of classes; cassle is that of its code, for 100
             image_size=data.image_size,  # pixels a side
             fit=data.fit,  # none | pad | resize: how stored images come to image_size
             train_split=data.train_split,  # a TFDS split; slices such as train[:80%] work too
@@ -82,11 +95,14 @@ def tree(
             examples_per_task=0,  # training images of each task (few-shot); 0 is all
             test_examples_per_task=0,  # test images of each task; 0 is all
             validation_fraction=0.0,  # above 0: probe on a held-out part of the training split, not on the test split
-            subset_seed=0,  # seed of the few-shot and validation subsets; -1 is the run's seed
-            class_order_seed=-1,  # seed of the order in which classes are cut into tasks; -1 is label order
+            subset_seed=0,  # seed of few-shot and validation subsets, and of a split by images; -1 is the run's seed
+            class_order_seed=-1,  # seed by which the classes are permuted before they are cut into tasks; -1 is none
             joint=joint,  # one training task made of all
         ),
         augment=dict(
+            # With jitter: strengths of brightness, contrast, saturation and hue. blur_p: probabilities of a blur in the
+            # two views, or one for both; -1 is 0.5 for images above 32 pixels, else 0. solarize_p: likewise, of a
+            # solarisation. interpolation: of resized crops, bilinear | bicubic.
             **sections["augment"],
             mean=data.mean,  # for pixels in [0, 1]; the official code has CIFAR-10's on nearly every data set
             std=data.std,
@@ -97,27 +113,35 @@ def tree(
             crop="resized",
             # The same for the weak view of replayed images. With labels, the code of the paper already had padded ones.
             replay_crop="padded" if objective == "supervised" else "resized",
-            jitter=(0.4, 0.4, 0.4, 0.1),  # strengths of brightness, contrast, saturation and hue
             jitter_p=0.8,  # probability of the jitter
             gray_p=0.2,  # probability of a grey image
-            blur_p=-1.0,  # probability of a blur; -1 is 0.5 for images above 32 pixels, else 0
             rounding="none",  # none | pillow: pillow rounds to whole grey levels after each operation, as in the code
         ),
         model=dict(
             name=architecture,  # resnet18 | progressive: one network, or one column for each task (PNN)
             # Channels of the first stage; features are 8 times as many.
             width=sections["model"]["width"] if width is None else width,
+            # cifar: a 3x3 convolution with stem_padding zeros around the images. imagenet: torchvision's, a 7x7
+            # convolution and a max-pool, each of stride 2.
+            stem=sections["model"]["stem"],
+            stem_padding=sections["model"]["stem_padding"],
             dtype="float32",  # float32 | bfloat16: dtype of the computation; parameters and statistics are float32
             # float32 | tensorfloat32 | bfloat16: to what factors are rounded in products of float32. The code has
             # TensorFloat-32 where the GPU has it. A CPU always has float32.
             matmul_precision="tensorfloat32",
         ),
-        objective=dict(name=objective, **OBJECTIVES[objective](benchmark)),
+        objective=dict(name=objective, **OBJECTIVES[objective](benchmark) | sections["objective"]),
         method=method,
         train=dict(
+            # With last_batch: fill | drop, what becomes of a last batch of an epoch that is not full. optimizer: sgd |
+            # lars. optimizer_state: keep | restart, at a new task. schedule: constant | cosine, of the learning rate
+            # over each task, with warmup_epochs before the cosine and minimum_rate at its end. weight_decay: on all
+            # parameters, but for those that lars leaves out. lars_exclude_1d: leave out those of one dimension.
             **sections["train"],
+            warmup_start=0.003,  # the learning rate of the first epoch of a warm-up
+            lars_eta=0.02,  # trust coefficient
+            lars_clip=True,  # whether the learning rate is only the upper bound of a tensor's own rate
             momentum=0.9,
-            weight_decay=5e-4,  # on all parameters
             devices=0,  # number of devices; 0 is all of this machine, or of all processes
             # Steps that the devices make without the host in between. On CPU more than 1 only take longer to compile.
             steps_per_call=1,

@@ -15,11 +15,12 @@ from configs.objectives import sized
 
 
 def get_config(arg="cifar10"):
-    """Returns the config tree of CaSSLe for `arg`, benchmark[,objective]."""
-    benchmark, objective = base.parse(arg)
+    """Returns the config tree of CaSSLe for `arg`, benchmark[,objective[,protocol]]."""
+    benchmark, objective, protocol = base.parse(arg)
     return base.tree(
         benchmark,
         objective,
+        protocol,
         recipe="cassle",
         method=dict(
             name="cassle",

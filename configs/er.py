@@ -13,11 +13,12 @@ from configs import base
 
 
 def get_config(arg="cifar10"):
-    """Returns the config tree of ER for `arg`, benchmark[,objective]."""
-    benchmark, objective = base.parse(arg)
+    """Returns the config tree of ER for `arg`, benchmark[,objective[,protocol]]."""
+    benchmark, objective, protocol = base.parse(arg)
     return base.tree(
         benchmark,
         objective,
+        protocol,
         recipe="er",
         method=dict(
             name="er",

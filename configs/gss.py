@@ -22,11 +22,12 @@ from configs.objectives import sized
 
 
 def get_config(arg="cifar10"):
-    """Returns the config tree of GSS for `arg`, benchmark[,objective]."""
-    benchmark, objective = base.parse(arg)
+    """Returns the config tree of GSS for `arg`, benchmark[,objective[,protocol]]."""
+    benchmark, objective, protocol = base.parse(arg)
     return base.tree(
         benchmark,
         objective,
+        protocol,
         recipe="gss",
         method=dict(
             name="gss",

@@ -17,11 +17,12 @@ from configs import base
 
 
 def get_config(arg="cifar10"):
-    """Returns the config tree of LUMP for `arg`, benchmark[,objective]."""
-    benchmark, objective = base.parse(arg)
+    """Returns the config tree of LUMP for `arg`, benchmark[,objective[,protocol]]."""
+    benchmark, objective, protocol = base.parse(arg)
     return base.tree(
         benchmark,
         objective,
+        protocol,
         recipe="lump",
         method=dict(
             name="lump",

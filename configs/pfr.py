@@ -14,11 +14,12 @@ from configs.objectives import sized
 
 
 def get_config(arg="cifar10"):
-    """Returns the config tree of PFR for `arg`, benchmark[,objective]."""
-    benchmark, objective = base.parse(arg)
+    """Returns the config tree of PFR for `arg`, benchmark[,objective[,protocol]]."""
+    benchmark, objective, protocol = base.parse(arg)
     return base.tree(
         benchmark,
         objective,
+        protocol,
         recipe="pfr",
         method=dict(
             name="pfr",

@@ -20,14 +20,15 @@ from configs import base
 
 
 def get_config(arg="cifar10"):
-    """Returns the config tree of SI for `arg`, benchmark[,objective]."""
-    benchmark, objective = base.parse(arg)
+    """Returns the config tree of SI for `arg`, benchmark[,objective[,protocol]]."""
+    benchmark, objective, protocol = base.parse(arg)
     # The first three are from memory of the paper's appendix, not checked. On digits, 100 would make the penalty
     # oscillate.
     strength = {"cifar10": 100.0, "cifar100": 0.1, "tiny_imagenet": 0.01, "digits": 10.0}
     return base.tree(
         benchmark,
         objective,
+        protocol,
         recipe="si",
         method=dict(
             name="si",

@@ -93,5 +93,5 @@ def sensible(value: Any, default: Any) -> bool:
     if isinstance(default, float):
         return number(value, 1e6)
     if isinstance(default, tuple):
-        return len(value) == len(default) and all(number(x, 10) for x in value)
+        return len(value) in (len(default), 1) and all(number(x, 10) for x in value)  # one may stand for two views
     return value.isprintable() and len(value) <= 4096 and bool(value.strip() or not default or "cache" in default)

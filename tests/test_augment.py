@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import scipy.stats
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageEnhance, ImageOps
 
 from configs import lump
 from ucl_jax import augment, settings
@@ -501,17 +501,21 @@ def test_views_crop_by_the_law_of_crop_params_and_flip(view, off, given, scale):
 
 
 @pytest.mark.parametrize(
-    ("view", "method"),
-    [(augment.make_present_view, "bilinear"), (augment.make_weak_view, "bicubic")],
-    ids=["simsiam", "replay"],
+    ("view", "method", "settings"),
+    [
+        (augment.make_present_view, "bilinear", {}),
+        (augment.make_present_view, "bicubic", {"interpolation": "bicubic"}),
+        (augment.make_weak_view, "bicubic", {}),
+    ],
+    ids=["simsiam", "cassle", "replay"],
 )
-def test_views_resample_as_pillow(view, method):
+def test_views_resample_as_pillow(view, method, settings):
     # A crop of area (nearly) 1 is the whole image. Pillow rounds by 0.6 levels, twice where the filter overshoots.
     image, off = (
         uint8_image(12, 12),
         {} if view is augment.make_weak_view else {"jitter_p": 0.0, "gray_p": 0.0, "blur_p": 0.0},
     )
-    got = views(view(20, scale=(1.0, 1.0), flip=0.0, **off, **PLAIN), image, 1)[0]
+    got = views(view(20, scale=(1.0, 1.0), flip=0.0, **settings, **off, **PLAIN), image, 1)[0]
     want = np.asarray(Image.fromarray(image).resize((20, 20), FILTERS[method]))
     np.testing.assert_allclose(255 * got, want, rtol=0, atol=1.2)
 
@@ -732,6 +736,39 @@ def test_present_view_draws_sigma_and_sizes_its_kernel():
     assert scipy.stats.kstest(sigma[visible], "uniform", (0.3, 1.7)).pvalue > UNLIKELY
 
 
+def test_solarize_is_that_of_pillow():
+    image = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
+    want = np.asarray(ImageOps.solarize(Image.fromarray(image)))
+    np.testing.assert_array_equal(augment.solarize(jnp.asarray(image)), want)
+    got = augment.solarize(augment.to_float(jnp.asarray(image)))
+    np.testing.assert_allclose(255 * got, want, rtol=0, atol=1e-4)
+
+
+def test_each_view_has_its_own_probability_of_blur_and_solarisation():
+    # The square of level 200 is solarised to 55. A blur takes from its corner, where it does not change the square.
+    image, n = np.zeros((40, 40, 3), np.uint8), 600
+    image[10:30, 10:30] = 200
+    off = {"scale": (1.0, 1.0), "flip": 0.0, "jitter_p": 0.0, "gray_p": 0.0}
+    transform = augment.make_present_view(40, **off, blur_p=(0.0, 1.0), solarize_p=(0.3, 0.8), **PLAIN)
+    images = jnp.broadcast_to(jnp.asarray(image), (n, *image.shape))
+    pair = jit(functools.partial(augment.two_views, transform))(keys(n), images)
+    for view, solarized, blurred in zip(pair, (0.3, 0.8), (False, True)):
+        middle, edge = np.round(255 * np.asarray(view)[:, 20, (20, 10), 0]).astype(int).T
+        assert set(middle) == {55, 200}
+        assert frequency_is(middle == 55, solarized)
+        assert (edge != middle).any() == blurred
+    alone = views(transform, image, n)  # a lone view is the first
+    np.testing.assert_array_equal(np.unique(np.round(255 * alone[:, 20, 20, 0])), [55, 200])
+    assert frequency_is(np.round(255 * alone[:, 20, 20, 0]) == 55, 0.3)
+
+
+def test_flipping_last_as_in_the_code_of_cassle_gives_the_same_view():
+    image, key = uint8_image(40, 40), jax.random.key(3)
+    make = functools.partial(augment.make_present_view, 40, jitter_p=1.0, blur_p=1.0, solarize_p=1.0, **PLAIN)
+    first, without = jit(make(flip=1.0))(key, image), jit(make(flip=0.0))(key, image)
+    np.testing.assert_allclose(first[::, ::-1], without, rtol=0, atol=1e-5)
+
+
 def test_views_are_normalised_last():
     image = np.full((8, 8, 3), (200, 100, 50), np.uint8)
     want = (image / 255 - np.array(MEAN)) / np.array(STD)
@@ -754,7 +791,7 @@ def test_ops_with_probability_zero_are_not_compiled():
         view = augment.make_present_view(40, **settings, **PLAIN)
         return str(jax.make_jaxpr(view)(jax.random.key(0), image))
 
-    nothing = dict.fromkeys(("flip", "jitter_p", "gray_p", "blur_p"), 0.0)
+    nothing = dict.fromkeys(("flip", "jitter_p", "gray_p", "blur_p", "solarize_p"), 0.0)
     assert "bernoulli" not in equations(**nothing)
     for name in nothing:
         assert "bernoulli" in equations(**{**nothing, name: 0.5}), name

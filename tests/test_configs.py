@@ -6,7 +6,23 @@ import re
 
 import pytest
 
-from configs import agem, benchmarks, cassle, der, derpp, er, finetune, gss, lump, multitask, objectives, pfr, pnn, si
+from configs import (
+    agem,
+    benchmarks,
+    cassle,
+    der,
+    derpp,
+    er,
+    finetune,
+    gss,
+    lump,
+    multitask,
+    objectives,
+    pfr,
+    pnn,
+    protocols,
+    si,
+)
 from tests import tiny
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.errors import UsageError
@@ -16,6 +32,23 @@ from ucl_jax.objectives import OBJECTIVES
 from ucl_jax.results.paper import TABLE1
 
 RECIPES = {name: importlib.import_module(f"configs.{name}") for name in tiny.RECIPES}
+# What the paper's protocol sets alike for all objectives.
+UCL_TRAIN = {
+    "last_batch": "fill",
+    "optimizer": "sgd",
+    "optimizer_state": "keep",
+    "schedule": "constant",
+    "warmup_epochs": 10,
+    "warmup_start": 0.003,
+    "minimum_rate": 0.0,
+    "momentum": 0.9,
+    "weight_decay": 5e-4,
+    "lars_eta": 0.02,
+    "lars_clip": True,
+    "lars_exclude_1d": True,
+    "devices": 0,
+}
+UCL_MODEL = {"stem": "cifar", "stem_padding": 1, "dtype": "float32"}
 PAPER = ("cifar10", "cifar100", "tiny_imagenet")  # the benchmarks of the paper's tables
 
 
@@ -39,22 +72,16 @@ def test_settings_of_the_paper(benchmark, tasks, classes, size, alpha):
         "mix_labels": "lambda",
         "count": "presentations",
     }
-    assert config.train.to_dict() == {
-        "epochs": 200,
-        "batch_size": 256,
-        "learning_rate": 0.03,
-        "momentum": 0.9,
-        "weight_decay": 5e-4,
-        "devices": 0,
-    }
+    assert config.train.to_dict() == UCL_TRAIN | {"epochs": 200, "batch_size": 256, "learning_rate": 0.03}
     assert (config.eval.knn_k, config.eval.knn_k_rule, config.eval.knn_temperature) == (200, "fixed", 0.1)
     assert config.eval.forgetting == "max"
-    assert config.model.to_dict() == {"name": "resnet18", "width": 64, "dtype": "float32"}
+    assert config.model.to_dict() == UCL_MODEL | {"name": "resnet18", "width": 64}
     assert config.init_from == ""
     augment = config.augment
     assert (augment.crop, augment.rounding) == ("resized", "none")
     assert (augment.crop_scale, augment.flip, augment.jitter) == ((0.2, 1.0), 0.5, (0.4, 0.4, 0.4, 0.1))
-    assert (augment.jitter_p, augment.gray_p, augment.blur_p) == (0.8, 0.2, -1.0)  # -1: by image size
+    assert (augment.jitter_p, augment.gray_p, augment.blur_p) == (0.8, 0.2, (-1.0, -1.0))  # -1: by image size
+    assert (augment.solarize_p, augment.interpolation) == ((0.0, 0.0), "bilinear")
     assert augment.replay_crop_scale == (0.08, 1.0)
     assert augment.mean == (0.4914, 0.4822, 0.4465)
     assert augment.std == (0.2470, 0.2435, 0.2615)
@@ -114,12 +141,12 @@ def test_settings_of_the_paper_for_si_der_and_pnn(benchmark, objective, c, alpha
     assert derpp.get_config(arg).recipe == "derpp"
 
     config = pnn.get_config(arg)
-    assert config.model.to_dict() == {"name": "progressive", "width": width, "dtype": "float32"}
+    assert config.model.to_dict() == UCL_MODEL | {"name": "progressive", "width": width}
     assert config.method.to_dict() == {"name": "finetune"}
     assert config.recipe == "pnn"
     for name, recipe in RECIPES.items():  # only PNN has that width
         if name != "pnn":
-            assert recipe.get_config(arg).model.to_dict() == {"name": "resnet18", "width": 64, "dtype": "float32"}
+            assert recipe.get_config(arg).model.to_dict() == UCL_MODEL | {"name": "resnet18", "width": 64}
 
 
 @pytest.mark.parametrize("benchmark", PAPER)
@@ -184,7 +211,7 @@ def test_supervised_learning_of_the_paper(recipe, benchmark):
     train = config.train.to_dict()
     # The train step multiplies the rate by batch / 256, which must give 0.03; the code's rule would scale 0.03 itself.
     assert train.pop("learning_rate") * train["batch_size"] / 256 == pytest.approx(0.03, rel=1e-12)
-    assert train == {"epochs": 50, "batch_size": 32, "momentum": 0.9, "weight_decay": 5e-4, "devices": 0}
+    assert train == UCL_TRAIN | {"epochs": 50, "batch_size": 32}
     objective = config.objective.to_dict()
     assert (objective["name"], objective["classes"], objective["projector"]) == ("supervised", 100, False)
     augment, other = config.augment, RECIPES[recipe].get_config(benchmark).augment
@@ -195,6 +222,80 @@ def test_supervised_learning_of_the_paper(recipe, benchmark):
     assert (augment.mean, augment.std) == (other.mean, other.std)
     needed = config.benchmark.num_tasks * config.benchmark.classes_per_task
     assert needed <= objective["classes"]
+
+
+# The values are those of the two tables and the text of section 1 of shared/reference/field.md; none names SimSiam.
+@pytest.mark.parametrize(
+    ("benchmark", "objective", "rate", "decay", "jitter", "sol", "blur", "objective_key"),
+    [
+        ("cifar100_5x20", "byol", 1.0, 1e-5, (0.4, 0.4, 0.2, 0.1), (0, 0.2), (0, 0), ("predictor_dim", 4096)),
+        ("cifar100_10x10", "barlow_twins", 0.3, 1e-4, (0.4, 0.4, 0.2, 0.1), (0, 0.2), (0, 0), ("hidden_dim", 2048)),
+        ("imagenet100", "byol", 0.6, 1e-5, (0.4, 0.4, 0.2, 0.1), (0, 0.2), (1, 0.1), ("predictor_dim", 8192)),
+        (
+            "imagenet100_data5",
+            "barlow_twins",
+            0.4,
+            1e-4,
+            (0.4, 0.4, 0.2, 0.1),
+            (0, 0.2),
+            (1, 0.1),
+            ("output_dim", 2048),
+        ),
+    ],
+)
+def test_settings_of_the_protocol_of_cassle(benchmark, objective, rate, decay, jitter, sol, blur, objective_key):
+    config, usual = (finetune.get_config(f"{benchmark},{objective},{name}") for name in ("cassle", "ucl"))
+    imagenet = benchmark.startswith("imagenet")
+    assert config.train.to_dict() == UCL_TRAIN | {
+        "epochs": 400 if imagenet else 500,
+        "batch_size": 256,
+        "learning_rate": rate,
+        "last_batch": "drop",
+        "optimizer": "lars",
+        "optimizer_state": "restart",
+        "schedule": "cosine",
+        "weight_decay": decay,
+    }
+    augment = config.augment
+    assert (augment.jitter, augment.jitter_p, augment.gray_p, augment.flip) == (jitter, 0.8, 0.2, 0.5)
+    assert (augment.solarize_p, augment.blur_p) == (sol, blur)
+    assert (augment.crop, augment.crop_scale, augment.interpolation) == ("resized", (0.08, 1.0), "bicubic")
+    assert (config.model.stem, config.model.stem_padding) == (("imagenet", 1) if imagenet else ("cifar", 2))
+    assert config.objective[objective_key[0]] == objective_key[1]
+    # What is evaluated and how tasks are cut does not depend on the protocol.
+    for section in ("benchmark", "method", "eval", "checkpoint", "log"):
+        assert config[section] == usual[section]
+    assert (config.protocol, usual.protocol, finetune.get_config(benchmark).protocol) == ("cassle", "ucl", "ucl")
+
+
+def test_rows_of_the_protocol_of_cassle():
+    rows, imagenet = protocols.CASSLE_CIFAR, protocols.CASSLE_IMAGENET
+    assert rows.keys() == imagenet.keys()
+    numbers = {name: (row.learning_rate, row.weight_decay, row.lars_exclude_1d) for name, row in rows.items()}
+    assert numbers == {
+        "simclr": (0.4, 1e-5, True),
+        "byol": (1.0, 1e-5, True),
+        "vicreg": (0.3, 1e-4, True),
+        "swav": (0.6, 1e-6, False),
+        "barlow_twins": (0.3, 1e-4, True),
+        "moco": (0.6, 1e-4, False),
+        "simsiam": (1.0, 1e-5, True),
+    }
+    assert [name for name, row in rows.items() if row.jitter == (0.8, 0.8, 0.8, 0.2)] == ["simclr", "swav"]
+    assert [name for name, row in rows.items() if row.minimum_rate] == ["swav"]
+    assert (rows["vicreg"].least_crop, rows["vicreg"].solarize_p) == (0.2, (0.1, 0.1))
+    numbers = {name: (row.learning_rate, row.weight_decay) for name, row in imagenet.items()}
+    assert numbers == {
+        "simclr": (0.4, 1e-4),
+        "byol": (0.6, 1e-5),
+        "vicreg": (0.4, 1e-4),
+        "swav": (0.8, 1e-6),
+        "barlow_twins": (0.4, 1e-4),
+        "moco": (0.4, 1e-4),
+        "simsiam": (0.6, 1e-5),
+    }
+    assert [name for name, row in imagenet.items() if (row.optimizer, row.warmup_epochs) == ("sgd", 0)] == ["moco"]
+    assert imagenet["swav"].lars_exclude_1d
 
 
 def test_recipes_differ_in_their_method_only():
@@ -261,7 +362,9 @@ def test_every_method_and_every_architecture_has_a_recipe():
             "digits,byoll",
             f"unknown objective 'byoll', did you mean 'byol'. known: {', '.join(objectives.OBJECTIVES)}$",
         ),
-        ("digits,simsiam,lump", "has 3 words"),
+        ("digits,simsiam,lump", "unknown protocol 'lump'. known: ucl, cassle"),
+        ("digits,simsiam,ucl,lump", "has 4 words"),
+        ("cifar100_5x20,supervised,cassle", "protocol cassle has no settings for objective supervised"),
     ],
 )
 def test_unknown_words_list_the_known_ones(arg, message):

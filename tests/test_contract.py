@@ -22,7 +22,7 @@ from ucl_jax.models.architectures import Architecture
 from ucl_jax.models.heads import Network
 from ucl_jax.models.layers import BatchNorm, Conv
 from ucl_jax.models.progressive import Lateral
-from ucl_jax.models.resnet import spatial_mean
+from ucl_jax.models.resnet import CIFAR, Stem, spatial_mean
 from ucl_jax.objectives import OBJECTIVES
 from ucl_jax.reproduce.studies import IMPOSSIBLE
 from ucl_jax.training import parallel
@@ -44,6 +44,7 @@ class Column(nn.Module):
     dtype: Any = jnp.float32
     axis_name: str | None = None
     platform: str = "cpu"
+    stem: Stem = CIFAR
 
     @nn.compact
     def __call__(self, x, earlier, train):
@@ -62,7 +63,7 @@ class Backbone(nn.Module):
         return spatial_mean(Column(axis_name=self.axis_name, name="column")(x, (), train)[-1])
 
 
-def plain(tasks, width, dtype, axis_name, platform):
+def plain(tasks, width, dtype, axis_name, platform, stem):
     return (Architecture(lambda heads: Network(Backbone(axis_name), **heads())),)
 
 

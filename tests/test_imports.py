@@ -58,7 +58,7 @@ LAYERS = [
     ["data.prepare"],
     ["data.tfds_source"],
     ["data.tasks"],
-    ["training.step", "training.checkpoint", "training.metric_writers", "training.processes"],
+    ["training.step", "training.optimizers", "training.checkpoint", "training.metric_writers", "training.processes"],
     ["training.parallel", "training.build"],
     ["training.loop", "training.provenance"],
     ["training.run_folder"],
@@ -91,6 +91,7 @@ PURE = [
     "methods.*",
     "evaluation",
     "evaluation.*",
+    "training.optimizers",
     "training.step",
 ]
 # Not pure; but they are given values, and do not know the names of keys. So they too raise ValueError alone.

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from configs.protocols import CASSLE_CIFAR, PROTOCOLS
 from tests import hostile
 from tests.hostile import defaults
 from tests.small import SPAN
@@ -61,6 +62,16 @@ def test_every_recipe_is_in_the_table_and_passes_and_no_entry_is_unused():
     assert used == {(o, m) for o in settings.OBJECTIVE_SETTINGS for m in settings.METHOD_SETTINGS}
 
 
+def test_every_benchmark_passes_with_the_protocol_of_cassle():
+    usual = settings.flatten(RECIPES["finetune"].get_config("digits").to_dict())
+    for benchmark in BENCHMARKS:
+        for objective in OBJECTIVES.keys() & CASSLE_CIFAR.keys():
+            config = RECIPES["finetune"].get_config(f"{benchmark},{objective},cassle")
+            settings.check(config)
+            own = {key for key in usual if key.startswith("objective.")}
+            assert settings.flatten(config.to_dict()).keys() >= usual.keys() - own
+
+
 def test_every_probe_is_in_the_table_and_its_defaults_pass():
     assert settings.PROBE_SETTINGS.keys() == PROBES.keys()
     for name, own in settings.PROBE_SETTINGS.items():
@@ -77,6 +88,7 @@ def test_the_words_of_the_table_are_those_that_the_code_knows():
     config = settings.CONFIG
     assert choices(config["model.name"]) == set(architectures.ARCHITECTURES)
     assert choices(config["model.dtype"]) == set(DTYPES)
+    assert choices(config["protocol"]) == set(PROTOCOLS)
     assert choices(config["benchmark.fit"]) == set(tfds_source.FITS)
     assert choices(config["eval.tasks"]) == set(EVALUATED)
     assert choices(config["eval.knn_k_rule"]) == set(evaluators.K_RULES)
@@ -142,7 +154,7 @@ def test_a_tree_lacks_no_key_and_has_no_other():
         ("lump.py:digits", "compilation_cache", "~nobody-of-that-name/x", "it must be a path"),
         ("lump.py:digits", "log.wandb", "maybe", "is 'maybe'; it must be True or False"),
         ("lump.py:digits,supervised", "augment.crop_padding", "9", "must not be above config.benchmark.image_size, 8"),
-        ("lump.py:digits,supervised", "objective.classes", "3", "config.benchmark.classes_per_task is 10"),
+        ("lump.py:digits,supervised", "objective.classes", "3", "config.benchmark.classes_per_task ask for need 10"),
         ("pnn.py:cifar10", "benchmark.num_tasks", "101", "has at most 100"),
         ("agem.py:digits", "method.buffer_size", "4", "each of 5 tasks needs a slot"),
         ("lump.py:digits", "benchmark.name", "cifar100", "but config.benchmark.tfds_name is 'digits'"),
@@ -162,7 +174,8 @@ def test_an_override_is_refused_in_a_line_that_names_its_key(recipe, key, value,
         ("augment.crop_scale", "(1,1)", (1, 1)),
         ("augment.crop_scale", "[0.5,1.0]", (0.5, 1.0)),
         ("log.wandb", "false", False),
-        ("augment.blur_p", "-1", -1.0),
+        ("augment.blur_p", "-1", (-1,)),  # one value for both views
+        ("augment.solarize_p", "0.1,0.2", (0.1, 0.2)),
         ("data_dir", "/data sets/größe", "/data sets/größe"),
         ("compilation_cache", "", ""),
         ("benchmark.test_split", "test[:50%]", "test[:50%]"),
@@ -182,6 +195,7 @@ def test_other_forms_of_the_command_line():
         (["--config.seed"], "config.seed has no value"),
         (["--config.seed", "-1"], "config.seed is -1"),
         (["--noconfig.log.nothing"], "unknown key '--config.log.nothing'"),
+        (["--config.protocol=cassle"], "config.protocol only names"),
         (["--config.train={'epochs': 3}"], "config.train.batch_size is missing"),
     ]:
         with pytest.raises(UsageError, match=message):
@@ -244,7 +258,9 @@ EXTREMES = {
     "augment.jitter": ((0, 0, 0, 0), (10, 10, 10, 0.5)),
     "augment.jitter_p": (0, 1),
     "augment.gray_p": (0, 1),
-    "augment.blur_p": (-1, 1),
+    "augment.blur_p": ((-1, -1), (1, 1)),
+    "augment.solarize_p": ((0, 1), (1, 1)),
+    "augment.interpolation": ("bilinear", "bicubic"),
     "augment.mean": ((-10, -10, -10), (10, 10, 10)),
     "augment.std": ((1e-3, 1e-3, 1e-3), (10, 10, 10)),
     "augment.replay_crop_scale": ((1e-4, 1e-4), (1, 1)),
@@ -254,6 +270,8 @@ EXTREMES = {
     "benchmark.classes_per_task": (1, 100_000),
     "benchmark.image_size": (1, 1024),
     "model.width": (1, 512),
+    "model.stem": ("cifar", "imagenet"),
+    "model.stem_padding": (2, 1),
     "objective.hidden_dim": (1, 2**15),
     "objective.output_dim": (1, 2**15),
     "objective.predictor_dim": (1, 2**15),
@@ -268,6 +286,13 @@ EXTREMES = {
     "method.rate": (1e-9, 1e3),
     "method.clip": (0, 1e6),
     "train.batch_size": (2, 2**20),
+    "train.optimizer": ("lars", "sgd"),
+    "train.optimizer_state": ("keep", "restart"),
+    "train.schedule": ("constant", "cosine"),
+    "train.warmup_epochs": (0, 10**6),
+    "train.warmup_start": (0, 1e3),
+    "train.minimum_rate": (0, 1e3),
+    "train.lars_eta": (1e-9, 1e3),
     "train.learning_rate": (1e-9, 1e3),
     "train.momentum": (0, 0.9999),
     "train.weight_decay": (0, 1),

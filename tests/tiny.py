@@ -40,9 +40,8 @@ def config(recipe: str, arg: str = "digits", **more):
 
 def train(config, experiment, compiled, stream, state, step=0, tasks_learned=0):
     """Yields the events of `loop.train` for a config, from any step of the run on."""
-    schedule = make_schedule(
-        stream.train_sizes, config.train.epochs, config.train.batch_size, config.train.steps_per_call
-    )
+    t = config.train
+    schedule = make_schedule(stream.train_sizes, t.epochs, t.batch_size, t.last_batch, t.steps_per_call)
     return loop.train(experiment, compiled, stream, schedule, make_evaluation(config), state, step, tasks_learned)
 
 

@@ -25,7 +25,9 @@ from ucl_jax.errors import argument_choice
 from ucl_jax.types import Array
 
 Scalar = Any  # a number, traced or not
-Transform = Callable[[Array, Array], Array]  # key [], uint8 [H, W, 3] -> float32 [size, size, 3]
+# key [], uint8 [H, W, 3], number of the view (int32 []) -> float32 [size, size, 3]
+Transform = Callable[[Array, Array, Scalar], Array]
+PerView = float | tuple[float, float]  # a probability of both views, or of the first and the second
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # the ops of a colour jitter, as torchvision numbers them
 
@@ -236,17 +238,24 @@ def random_crop(key: Array, image: Array, padding: int) -> Array:
     return jax.lax.dynamic_slice(padded, (top, left, 0), image.shape)
 
 
-def _sometimes(key: Array, p: float, op: Callable[[Array], Array], image: Array) -> Array:
+def _each_view(value: Any) -> tuple[Any, Any]:
+    """Returns the values of the first and the second view, from two or from one for both."""
+    return value if isinstance(value, tuple) else (value, value)
+
+
+def _sometimes(key: Array, p: PerView, op: Callable[[Array], Array], image: Array, view: Scalar = 0) -> Array:
     """Returns op(image) with probability `p`, else `image` (torchvision's `RandomApply`).
 
     Raises:
       ValueError: if `p` is not in [0, 1].
     """
-    if not 0 <= p <= 1:
+    first, second = map(float, _each_view(p))
+    if not (0 <= first <= 1 and 0 <= second <= 1):
         raise ValueError(f"a probability must be in [0, 1], got {p}")
-    if p == 0:
+    if first == second == 0:
         return image
-    return jnp.where(jax.random.bernoulli(key, p), op(image), image)
+    probability = first if first == second else jnp.where(view == 0, first, second)
+    return jnp.where(jax.random.bernoulli(key, probability), op(image), image)
 
 
 def horizontal_flip(key: Array, image: Array, p: float) -> Array:
@@ -419,6 +428,13 @@ def color_jitter(key: Array, image: Array, brightness: float, contrast: float, s
     return apply_jitter(image, *jitter_params(key, brightness, contrast, saturation, hue))
 
 
+def solarize(image: Array) -> Array:
+    """Inverts the values of an image [H, W, 3] that are level 128 of 255 or above (Pillow's `ImageOps.solarize`)."""
+    if _has_levels(image):
+        return jnp.where(image < 128, image, 255 - image)
+    return jnp.where(image < 128.0 / 255.0, image, 1.0 - image)
+
+
 def gaussian_blur(image: Array, sigma: Scalar, kernel_size: int) -> Array:
     """Blurs an image [H, W, 3] by a Gaussian of `sigma` > 0 pixels, cut to `kernel_size` taps, with reflected edges.
 
@@ -473,15 +489,19 @@ def make_present_view(
     jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1),
     jitter_p: float = 0.8,
     gray_p: float = 0.2,
-    blur_p: float | None = None,
+    blur_p: float | tuple[float | None, ...] | None = None,
+    solarize_p: PerView = 0.0,
+    interpolation: str = "bilinear",
     rounding: str = "none",
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Transform:
-    """Makes the strong view of SimSiam, in which present images are shown.
+    """Makes the strong view, in which present images are shown.
 
-    Its ops are a bilinear crop, flip, colour jitter, grey, blur and normalisation (Chen & He 2021, arXiv 2011.10566),
-    with the settings of the UCL code.
+    Its ops are a crop, flip, colour jitter, grey, blur, solarisation (Grill et al. 2020) and normalisation. Without
+    solarisation it is the view of SimSiam (Chen & He 2021, arXiv 2011.10566); defaults are those of the UCL code.
+    CaSSLe's code flips after the solarisation. That gives the same views, because all ops in between treat the two
+    sides of an image alike.
 
     Args:
       size: side of the view in pixels.
@@ -493,32 +513,38 @@ def make_present_view(
       jitter_p: probability of the jitter.
       gray_p: probability of a grey image.
       blur_p: probability of a blur of size // 20 * 2 + 1 taps, with sigma uniform in [0.1, 2]. None is 0.5 for views
-        above 32 pixels, else 0.
+        above 32 pixels, else 0. As for `solarize_p`, a pair has a probability for each view.
+      solarize_p: probability of the solarisation; or a pair, that of the first view and that of the second.
+      interpolation: of a resized crop, 'bilinear' or 'bicubic'.
       rounding: a name in `ROUNDING`.
       mean: mean of each channel, for `normalize`.
       std: likewise.
 
     Returns:
-      A function of a key [] and a uint8 image [H, W, 3] that returns float32 [size, size, 3]. It raises what its ops
-      raise.
+      A function of a key [], a uint8 image [H, W, 3] and the number of the view, 0 or 1, that returns float32 [size,
+      size, 3]. It raises what its ops raise.
     """
-    blur_p = (0.5 if size > 32 else 0.0) if blur_p is None else blur_p
+    by_size = 0.5 if size > 32 else 0.0
+    first_blur, second_blur = (by_size if p is None else p for p in _each_view(blur_p))
 
-    def transform(key: Array, image: Array) -> Array:
-        crop_key, flip_key, jitter_coin, jitter_key, gray_coin, blur_coin, blur_key = jax.random.split(key, 7)
+    def transform(key: Array, image: Array, view: Scalar = 0) -> Array:
+        crop_key, flip_key, jitter_coin, jitter_key, gray_coin, blur_coin, blur_key, solarize_coin = jax.random.split(
+            key, 8
+        )
 
-        def jittered(view: Array) -> Array:
-            return color_jitter(jitter_key, view, *jitter)
+        def jittered(image: Array) -> Array:
+            return color_jitter(jitter_key, image, *jitter)
 
-        def blurred(view: Array) -> Array:
-            return gaussian_blur(view, jax.random.uniform(blur_key, minval=0.1, maxval=2.0), size // 20 * 2 + 1)
+        def blurred(image: Array) -> Array:
+            return gaussian_blur(image, jax.random.uniform(blur_key, minval=0.1, maxval=2.0), size // 20 * 2 + 1)
 
-        view = _crop(crop_key, _begin(image, rounding), size, scale, "bilinear", padding)
-        view = horizontal_flip(flip_key, view, flip)
-        view = _sometimes(jitter_coin, jitter_p, jittered, view)
-        view = _sometimes(gray_coin, gray_p, grayscale, view)
-        view = _sometimes(blur_coin, blur_p, blurred, view)
-        return normalize(view, mean, std)
+        image = _crop(crop_key, _begin(image, rounding), size, scale, interpolation, padding)
+        image = horizontal_flip(flip_key, image, flip)
+        image = _sometimes(jitter_coin, jitter_p, jittered, image)
+        image = _sometimes(gray_coin, gray_p, grayscale, image)
+        image = _sometimes(blur_coin, (first_blur, second_blur), blurred, image, view)
+        image = _sometimes(solarize_coin, solarize_p, solarize, image, view)
+        return normalize(image, mean, std)
 
     return transform
 
@@ -535,13 +561,13 @@ def make_weak_view(
 ) -> Transform:
     """Makes the weak view, in which the UCL code shows replayed images: bicubic crop, flip and normalisation.
 
-    Arguments, result and errors are those of `make_present_view`.
+    Arguments, result and errors are those of `make_present_view`. Both views are alike.
     """
 
-    def transform(key: Array, image: Array) -> Array:
+    def transform(key: Array, image: Array, view: Scalar = 0) -> Array:
         crop_key, flip_key = jax.random.split(key)
-        view = _crop(crop_key, _begin(image, rounding), size, scale, "bicubic", padding)
-        return normalize(horizontal_flip(flip_key, view, flip), mean, std)
+        image = _crop(crop_key, _begin(image, rounding), size, scale, "bicubic", padding)
+        return normalize(horizontal_flip(flip_key, image, flip), mean, std)
 
     return transform
 
@@ -554,9 +580,12 @@ def make_plain_view(mean: Sequence[float], std: Sequence[float]) -> Callable[[Ar
 # Batches.
 
 
-def apply(transform: Transform, keys: Array, images: Array) -> Array:
-    """Makes a view of every image: from keys [B] and uint8 [B, H, W, 3], float32 [B, size, size, 3]."""
-    return jax.vmap(transform)(keys, images)
+def apply(transform: Transform, keys: Array, images: Array, view: Scalar = 0) -> Array:
+    """Makes a view of every image: from keys [B] and uint8 [B, H, W, 3], float32 [B, size, size, 3].
+
+    `view` is the number of the view; a view that stands alone is the first one, 0.
+    """
+    return jax.vmap(transform, in_axes=(0, 0, None))(keys, images, view)
 
 
 def two_views(transform: Transform, keys: Array, images: Array) -> tuple[Array, Array]:
@@ -565,5 +594,5 @@ def two_views(transform: Transform, keys: Array, images: Array) -> tuple[Array, 
     View i of image b uses key i of `split(keys[b])`.
     """
     pairs = jax.vmap(jax.random.split)(keys)
-    first, second = jax.vmap(apply, in_axes=(None, 1, None))(transform, pairs, images)
+    first, second = jax.vmap(apply, in_axes=(None, 1, None, 0))(transform, pairs, images, jnp.arange(2))
     return first, second

@@ -108,7 +108,13 @@ def _parse(argv: Sequence[str], values: flags.FlagValues) -> list[str]:
     """Parses `argv` into `values` and checks the config; returns what is left; raises UsageError for bad input."""
     recipe = _recipe(argv)
     file = recipe.partition(":")[0]
-    given = "config" in dict(_given(argv))
+    names = dict(_given(argv))
+    given = "config" in names
+    require(
+        "config.protocol" not in names,
+        "config.protocol only names what the recipe's argument has chosen: give it there, as the third word, "
+        "--config=configs/NAME.py:benchmark,objective,protocol",
+    )
     require(
         not given or (file.endswith(".py") and os.path.isfile(file)),
         f"there is no recipe {settings.shown(file)}; recipes are the files of configs/, such as configs/lump.py",
@@ -142,7 +148,7 @@ def _given(argv: Sequence[str]) -> Iterator[tuple[str, str | None]]:
 
 def _explain(argv: Sequence[str], recipe: str) -> None:
     """Raises UsageError if the recipe cannot be read, or for the first override that cannot be parsed by itself."""
-    require(bool(recipe), "give a recipe, --config=configs/NAME.py[:benchmark[,objective]]")
+    require(bool(recipe), "give a recipe, --config=configs/NAME.py[:benchmark[,objective[,protocol]]]")
     try:
         values, holder = _config_flag(alone := ["", f"--config={recipe}"])
         values(alone)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from ucl_jax.data.benchmarks import BENCHMARKS
+from ucl_jax.data.benchmarks import BENCHMARKS, CLASS_ORDERS
 from ucl_jax.errors import UsageError, require, user_choice
 
 INT32_MAX = 2**31 - 1  # steps, seeds and places are int32 on the device
@@ -104,6 +104,15 @@ def tuple_of(*members: Setting) -> Setting:
     return Setting(tuple, f"{len(members)} values, {described}", accepts)
 
 
+def per_view(each: Setting) -> Setting:
+    """Makes the setting of a tuple (or a list) of one value for both views, or of two, one for each."""
+
+    def accepts(value):
+        return isinstance(value, tuple | list) and len(value) in (1, 2) and all(map(each.accepts, value))
+
+    return Setting(tuple, f"one value for both views, or two with a comma between; each {each.requirement}", accepts)
+
+
 def list_of(each: Setting, least: int = 1) -> Setting:
     """Makes the setting of a tuple (or a list) of `least` to 1000 values, each a value of the setting `each`."""
 
@@ -130,6 +139,7 @@ TEMPERATURE = number(1e-3, 1e3)
 
 CONFIG = {
     "recipe": NAME,
+    "protocol": one_of("ucl", "cassle"),
     "seed": SEED,
     "init_from": path(),
     "data_dir": path(),
@@ -140,6 +150,8 @@ CONFIG = {
     ),
     "benchmark.num_tasks": integer(1, 1000),
     "benchmark.classes_per_task": integer(1, 100_000),
+    "benchmark.split_by": one_of("classes", "images"),
+    "benchmark.class_order": one_of("label", *CLASS_ORDERS),
     "benchmark.image_size": integer(1, 1024),
     "benchmark.fit": one_of("none", "pad", "resize"),
     "benchmark.train_split": SPLIT,
@@ -150,7 +162,7 @@ CONFIG = {
     "benchmark.test_examples_per_task": IMAGES,
     "benchmark.validation_fraction": number(0, 0.99),
     "benchmark.subset_seed": integer(-1, INT32_MAX),  # -1 is the seed of the run
-    "benchmark.class_order_seed": integer(-1, INT32_MAX),  # -1 is label order
+    "benchmark.class_order_seed": integer(-1, INT32_MAX),  # -1 permutes nothing
     "benchmark.joint": flag(),
     "augment.crop": one_of("resized", "padded"),
     "augment.crop_padding": integer(0, 1024),
@@ -159,7 +171,9 @@ CONFIG = {
     "augment.jitter": tuple_of(*[number(0, 10)] * 3, number(0, 0.5)),
     "augment.jitter_p": PROBABILITY,
     "augment.gray_p": PROBABILITY,
-    "augment.blur_p": number(0, 1, -1),
+    "augment.blur_p": per_view(number(0, 1, -1)),
+    "augment.solarize_p": per_view(PROBABILITY),
+    "augment.interpolation": one_of("bilinear", "bicubic"),
     "augment.mean": MEAN,
     "augment.std": STD,
     "augment.rounding": one_of("none", "pillow"),
@@ -169,13 +183,25 @@ CONFIG = {
     "augment.replay_std": STD,
     "model.name": one_of("resnet18", "progressive"),
     "model.width": integer(1, 512),
+    "model.stem": one_of("cifar", "imagenet"),
+    "model.stem_padding": integer(1, 2),
     "model.dtype": one_of("float32", "bfloat16"),
     "model.matmul_precision": one_of("float32", "tensorfloat32", "bfloat16"),
     "train.epochs": integer(0, 10**6),
     "train.batch_size": integer(2, 2**20),  # batch norm needs two images
+    "train.last_batch": one_of("fill", "drop"),
+    "train.optimizer": one_of("sgd", "lars"),
+    "train.optimizer_state": one_of("keep", "restart"),
     "train.learning_rate": LEARNING_RATE,
+    "train.schedule": one_of("constant", "cosine"),
+    "train.warmup_epochs": integer(0, 10**6),
+    "train.warmup_start": number(0, 1e3),
+    "train.minimum_rate": number(0, 1e3),
     "train.momentum": MOMENTUM,
     "train.weight_decay": number(0, 1),
+    "train.lars_eta": number(1e-9, 1e3),
+    "train.lars_clip": flag(),
+    "train.lars_exclude_1d": flag(),
     "train.devices": integer(0, 1024),
     "train.steps_per_call": integer(1, 1000),
     "eval.tasks": one_of("seen", "all"),
@@ -439,16 +465,23 @@ def _check_together(values: Mapping[str, Any], name: str) -> None:
         "padded" not in (values["augment.crop"], values["augment.replay_crop"]) or padding <= size,
         f"{name}.augment.crop_padding is {padding}; it must not be above {name}.benchmark.image_size, {size}",
     )
-    needed = tasks * values["benchmark.classes_per_task"]
+    by_images = values["benchmark.split_by"] == "images"
+    used = values["benchmark.classes_per_task"] * (1 if by_images else tasks)
+    needed = max(used, 1 + max(CLASS_ORDERS.get(values["benchmark.class_order"], ())[:used], default=0))
     classes = values.get("objective.classes", needed)
     require(
         classes >= needed,
-        f"{name}.objective.classes is {classes}, but {name}.benchmark.num_tasks times "
-        f"{name}.benchmark.classes_per_task is {needed}",
+        f"{name}.objective.classes is {classes}, but the classes that {name}.benchmark.num_tasks and "
+        f"{name}.benchmark.classes_per_task ask for need {needed}",
     )
     require(
         values["model.name"] != "progressive" or tasks <= 100 or values["benchmark.joint"],
         f"{name}.benchmark.num_tasks is {tasks}; a network that grows by each task has at most 100",
+    )
+    require(
+        values["model.stem"] == "cifar" or values["model.stem_padding"] == 1,
+        f"{name}.model.stem_padding is {values['model.stem_padding']}; only {name}.model.stem=cifar has that setting, "
+        "set it to 1",
     )
     trained, buffer_size = 1 if values["benchmark.joint"] else tasks, values.get("method.buffer_size", 0)
     require(

@@ -3,14 +3,18 @@
 import collections
 import concurrent.futures
 import itertools
+import json
+import pathlib
 import threading
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from tests import golden
 from tests.data_helpers import REAL_DATA_DIR, SHAPES, stream_config, write_shapes
 from ucl_jax.data import prepare, tfds_source
+from ucl_jax.data.benchmarks import BENCHMARKS, CLASS_ORDERS
 from ucl_jax.data.tasks import _subset, batch_indices, open_stream
 from ucl_jax.errors import UsageError
 
@@ -94,6 +98,51 @@ def test_class_order_is_a_permutation_by_its_seed(open_digits):
     assert order == np.random.default_rng(3).permutation(10).tolist()
     assert set(tasks.task(0).test_label) == set(tasks.classes[0])
     assert open_digits(class_order_seed=3).classes == tasks.classes != open_digits(class_order_seed=4).classes
+
+
+def test_the_class_order_of_cassle_is_that_of_its_code():
+    (order,) = json.loads(pathlib.Path(golden.__file__).with_suffix(".json").read_text())["class_orders"].values()
+    assert list(CLASS_ORDERS["cassle"]) == order
+    common = {name: entry for name, entry in BENCHMARKS.items() if entry.class_order == "cassle"}
+    assert common.keys() == {"cifar100_5x20", "cifar100_10x10", "cifar100_data5", "imagenet100", "imagenet100_data5"}
+    for name, tasks, classes in (("cifar100_5x20", 5, 20), ("cifar100_10x10", 10, 10), ("cifar100_data5", 5, 100)):
+        entry = BENCHMARKS[name]
+        assert (entry.num_tasks, entry.classes_per_task, entry.num_classes) == (tasks, classes, 100)
+        assert (entry.mean, entry.std) == ((0.4914, 0.4822, 0.4465), (0.247, 0.243, 0.261))
+
+
+def test_a_named_class_order_is_cut_into_tasks_and_may_be_permuted(open_digits, monkeypatch):
+    monkeypatch.setitem(CLASS_ORDERS, "backwards", tuple(range(9, -1, -1)))
+    backwards = {"class_order": "backwards", "num_tasks": 2}
+    assert open_digits(**backwards).classes == ((9, 8), (7, 6))
+    permuted = np.random.default_rng(1).permutation([9, 8, 7, 6]).tolist()
+    assert list(itertools.chain(*open_digits(**backwards, class_order_seed=1).classes)) == permuted
+
+
+def test_a_split_by_images_gives_each_task_a_part_of_every_image_once(open_digits):
+    by_images = {"split_by": "images", "classes_per_task": 10}
+    whole, parts = open_digits(num_tasks=1, classes_per_task=10).task(0), open_digits(**by_images)
+    assert parts.classes == (tuple(range(10)),) * 5
+    tasks = every(parts)
+    for images in ("train_image", "test_image"):
+        together = [getattr(task, images) for task in tasks]
+        assert sum(map(image_set, together), collections.Counter()) == image_set(getattr(whole, images))
+        assert max(map(len, together)) - min(map(len, together)) <= 1
+    assert all(set(task.train_label) == set(range(10)) for task in tasks)
+    other = open_digits(**by_images, subset_seed=1)
+    assert image_set(tasks[0].train_image) != image_set(other.task(0).train_image)
+
+
+def test_a_split_by_images_of_some_classes_with_few_images_and_a_held_out_part(open_digits):
+    settings = {"split_by": "images", "classes_per_task": 3, "validation_fraction": 0.25}
+    full, few = (every(open_digits(**settings, examples_per_task=n)) for n in (0, 21))
+    for a, b in zip(few, full):
+        assert np.unique(a.train_label, return_counts=True)[1].tolist() == [7, 7, 7]
+        assert image_set(a.train_image) < image_set(b.train_image)
+        np.testing.assert_array_equal(a.test_image, b.test_image)
+    whole = open_digits(num_tasks=1, classes_per_task=3).task(0)
+    together = (image_set(images) for task in full for images in (task.train_image, task.test_image))
+    assert sum(together, collections.Counter()) == image_set(whole.train_image)
 
 
 def test_class_order_keeps_the_classes_of_the_benchmark(open_digits):
@@ -252,6 +301,7 @@ def test_close_ends_the_worker(data_dir):
     ("overrides", "message"),
     [
         ({"num_tasks": 4, "classes_per_task": 3}, r"num_tasks is 4 and classes_per_task 3: .* 12 classes, .* has 10;"),
+        ({"class_order": "cassle"}, r"class_order is 'cassle': it is an order of 100 classes, and 'digits' has 10"),
         ({"examples_per_task": 290}, r"examples_per_task is 290, but task 1 of digits has 289 images"),
         ({"validation_fraction": 0.001}, r"test_examples_per_task is 0, but task 1 of digits has no images"),
         (
@@ -309,6 +359,20 @@ def test_the_last_batch_is_filled_from_the_epoch_that_follows():
 
     indices, _ = batch_indices(1, 0, 4, size=5, batch_size=3)
     assert indices.ravel().tolist() == permutation(4) + permutation(5)[:1]
+
+
+def test_an_example_is_new_once_even_if_its_first_epochs_leave_it_out():
+    run = [batch_indices(3, 1, epoch, size=11, batch_size=4, steps=2) for epoch in range(12)]
+    seen = set()
+    for epoch, (indices, first) in enumerate(run):
+        assert indices.shape == first.shape == (2, 4)
+        order = np.random.default_rng([3, 1, epoch]).permutation(11)
+        np.testing.assert_array_equal(indices.ravel(), order[:8])
+        for index, new in zip(indices.ravel(), first.ravel()):
+            assert new == (index not in seen)
+            seen.add(index)
+    assert seen == set(range(11))
+    assert any(first.any() for _, first in run[1:])
 
 
 def test_batches_are_a_function_of_seed_task_and_epoch():

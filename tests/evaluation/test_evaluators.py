@@ -176,7 +176,9 @@ def test_chance():
         "head_task": 50.0,
         "head_all": 10.0,
     }
-    assert chance([tuple(range(5))] * 20) == {"knn_task": 20.0, "knn_all": 1.0, "head_task": 20.0, "head_all": 1.0}
+    twenty = [tuple(range(5 * task, 5 * task + 5)) for task in range(20)]
+    assert chance(twenty) == {"knn_task": 20.0, "knn_all": 1.0, "head_task": 20.0, "head_all": 1.0}
+    assert set(chance([tuple(range(5))] * 20).values()) == {20.0}  # tasks that share their classes
     # Tasks of two and of three classes have the mean chance of 50 and 33.3; over all five classes chance is 20.
     assert chance([(0, 1), (2, 3, 4)])["head_task"] == pytest.approx(41.6667, abs=1e-4)
     assert chance([(0, 1), (2, 3, 4)])["head_all"] == 20.0

@@ -59,7 +59,7 @@ def make_objective(name, width=WIDTH, **changes):
     """Builds the objective under test; its features take images as they are."""
     (architecture,) = architectures.resnet18(1, width, jnp.float32, None, "cpu")
     augmentation = objectives.Augmentation(
-        present=lambda key, image: image, weak=lambda key, image: image, plain=lambda image: image
+        present=lambda key, image, view: image, weak=lambda key, image, view: image, plain=lambda image: image
     )
     return objectives.OBJECTIVES[name](architecture, augmentation, **SETTINGS[name] | changes)
 

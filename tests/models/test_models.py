@@ -16,7 +16,7 @@ from ucl_jax.models.architectures import ARCHITECTURES
 from ucl_jax.models.heads import MLP, Network
 from ucl_jax.models.layers import BatchNorm, Conv, Dense
 from ucl_jax.models.progressive import Column, Lateral, Progressive
-from ucl_jax.models.resnet import ResNet18
+from ucl_jax.models.resnet import CIFAR, IMAGENET, MAPS, ResNet18
 from ucl_jax.objectives import losses
 
 WIDTH, HIDDEN, OUTPUT, BOTTLENECK = 4, 24, 16, 8  # sizes of the golden network
@@ -258,6 +258,40 @@ def test_sizes_of_the_feature_maps(size, last):
     assert sorted(maps) == sorted(
         ["stem", "stem_norm", *(f"stage{stage}_block{block}" for stage in (1, 2, 3, 4) for block in (1, 2))]
     )
+
+
+@pytest.mark.parametrize(
+    ("stem", "sizes"),
+    [
+        (CIFAR._replace(padding=2), {"stem": 34, "stage1": 34, "stage2": 17, "stage3": 9, "stage4": 5}),
+        (IMAGENET, {"stem": 8, "stage1": 8, "stage2": 4, "stage3": 2, "stage4": 1}),
+    ],
+    ids=["padding2", "imagenet"],
+)
+def test_sizes_of_the_feature_maps_behind_other_stems(stem, sizes):
+    """Checks the maps of 32 pixels: CaSSLe's code has 34 after the stem, and torchvision's stem leaves a quarter."""
+    network, images = ResNet18(width=4, beginning=stem), jnp.zeros((2, 32, 32, 3))
+    variables = jax.eval_shape(lambda: network.init(jax.random.key(0), images, True))
+    maps = jax.eval_shape(lambda v: network.apply(v, images, False, mutable=[MAPS])[1][MAPS], variables)
+    assert {name.removesuffix("_map"): map_.shape[1] for name, (map_,) in maps.items()} == sizes
+
+
+@pytest.mark.parametrize("stem", [CIFAR, CIFAR._replace(padding=2), IMAGENET], ids=["cifar", "padding2", "imagenet"])
+def test_a_stem_is_a_convolution_a_norm_and_perhaps_a_pool(stem):
+    network = ResNet18(width=5, beginning=stem)
+    images = np.random.default_rng(0).normal(size=(2, 11, 11, 3)).astype(np.float32)
+    got, variables = network.init_with_output(jax.random.key(0), images, False, method="begin")
+    kernel = variables["params"]["stem"]["conv"]["kernel"]
+    assert kernel.shape == (stem.kernel, stem.kernel, 3, 5)
+    padded = np.pad(images, ((0, 0), (stem.padding,) * 2, (stem.padding,) * 2, (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (stem.kernel, stem.kernel), (1, 2))
+    # Running statistics are fresh: mean 0, variance 1.
+    want = np.einsum("byxcij,ijcf->byxf", windows[:, :: stem.stride, :: stem.stride], kernel) / np.sqrt(1 + 1e-5)
+    want = np.maximum(want, 0)
+    if stem.pool:
+        around = np.pad(want, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
+        want = np.lib.stride_tricks.sliding_window_view(around, (3, 3), (1, 2))[:, ::2, ::2].max((-1, -2))
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
 def test_sizes_of_the_heads():

@@ -37,8 +37,10 @@ class Backbone(nn.Module):
 
 # These are easy to compute by hand: a view is the image times a random number, the weak view the image minus one.
 AUGMENTATION = objectives.Augmentation(
-    present=lambda key, image: image.astype(jnp.float32) / 255.0 * jax.random.uniform(key, minval=0.5, maxval=2.0),
-    weak=lambda key, image: image.astype(jnp.float32) / 255.0 - jax.random.uniform(key),
+    present=lambda key, image, view: (
+        image.astype(jnp.float32) / 255.0 * jax.random.uniform(key, minval=0.5, maxval=2.0)
+    ),
+    weak=lambda key, image, view: image.astype(jnp.float32) / 255.0 - jax.random.uniform(key),
     plain=lambda image: image.astype(jnp.float32) / 255.0 - 0.5,
 )
 

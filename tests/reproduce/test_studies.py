@@ -96,6 +96,7 @@ def test_images_a_task_are_those_of_the_data_sets():
     training = {"digits": 1442, "mnist": 60000, "fashion_mnist": 60000, "cifar10": 50000, "cifar100": 50000}
     training |= {"svhn_cropped": 73257, "tiny_imagenet": 100 * 500}  # half of its 200 classes
     training |= {"cifar10_16px": 50000 * 0.4, "cifar100_16px": 50000 * 0.4}
+    training |= dict.fromkeys(("cifar100_5x20", "cifar100_10x10", "cifar100_data5"), 50000)
     for name, images in training.items():
         assert BENCHMARKS[name].images_per_task == round(images / BENCHMARKS[name].num_tasks)
 

@@ -38,17 +38,30 @@ def test_a_task_smaller_than_a_batch_is_one_batch_of_its_own_size():
         assert first.shape == index.shape == (100, 1)
 
 
-def test_what_is_left_is_the_tail_of_the_whole():
-    schedule = make_schedule([10, 7], epochs=3, batch_size=4)
-    whole = list(_selections(0, 1, schedule, 9, 7))
-    assert [schedule.epoch(step, 1) for step in range(10, 16)] == [0, 0, 1, 1, 2, 2]
-    for done in range(7):
-        left = list(_selections(0, 1, schedule, 9 + done, 7))
-        assert len(left) == 6 - done
+def test_a_last_batch_that_is_not_full_may_be_dropped():
+    # CaSSLe: 10,000 images in batches of 256 are 39 steps an epoch; 500 epochs of 5 tasks.
+    schedule = make_schedule([10_000] * 5, 500, 256, "drop")
+    assert (schedule.steps_per_epoch, schedule.total) == ((39,) * 5, 5 * 500 * 39)
+    # A task that is smaller than a batch is one batch all the same.
+    assert make_schedule([10, 8, 3], 2, 4, "drop") == ((0, 4, 8, 10), (2, 2, 1), (4, 4, 3), 1)
+    with pytest.raises(ValueError, match=r"^last_batch is 'dropped'"):
+        make_schedule([10], 2, 4, "dropped")
+
+
+@pytest.mark.parametrize(("last_batch", "steps"), [("fill", 2), ("drop", 1)])
+def test_what_is_left_is_the_tail_of_the_whole(last_batch, steps):
+    schedule = make_schedule([10, 7], 3, 4, last_batch)
+    start = schedule.starts[1]
+    whole = list(_selections(0, 1, schedule, start, 7))
+    epochs = [schedule.epoch(start + done + 1, 1) for done in range(len(whole))]
+    assert epochs == [epoch for epoch in range(3) for _ in range(steps)]
+    for done in range(3 * steps + 1):
+        left = list(_selections(0, 1, schedule, start + done, 7))
+        assert len(left) == len(whole) - done
         for ours, theirs in zip(left, whole[done:]):
             jax.tree.map(np.testing.assert_array_equal, ours, theirs)
-    second = np.concatenate([index for index, _ in whole[2:4]], axis=1)
-    np.testing.assert_array_equal(second.T, batch_indices(0, 1, 1, 7, 4)[0])
+    second = np.concatenate([index for epoch, (index, _) in zip(epochs, whole) if epoch == 1], axis=1)
+    np.testing.assert_array_equal(second.T, batch_indices(0, 1, 1, 7, 4, steps)[0])
 
 
 def test_calls_of_several_steps_select_the_same_batches_and_leave_single_ones_at_the_end():

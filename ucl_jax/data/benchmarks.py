@@ -11,14 +11,28 @@ Colour = tuple[float, float, float]
 CIFAR10_MEAN: Colour = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD: Colour = (0.2470, 0.2435, 0.2615)
 
+# Orders of classes; "label", which is not among them, is 0, 1, 2 and so on. That of "cassle" is torch.randperm(100)
+# under seed 5, by which the codes of CaSSLe, PFR and PNR cut CIFAR-100 and ImageNet-100 into tasks. It was computed
+# once, with torch 2.13.0.
+CLASS_ORDERS: dict[str, tuple[int, ...]] = {
+    "cassle": (
+        11, 22, 39, 23, 42, 30, 78, 81, 64, 20, 29, 79, 15, 69, 86, 63, 55, 53, 73, 68, 89, 67, 58, 97, 96, 92, 37,
+        14, 75, 51, 54, 7, 3, 6, 50, 40, 45, 4, 83, 98, 27, 12, 8, 99, 60, 87, 28, 5, 84, 34, 82, 16, 72, 49, 59, 31,
+        71, 35, 66, 76, 61, 17, 36, 62, 13, 2, 38, 94, 80, 19, 25, 18, 0, 1, 46, 74, 85, 91, 52, 77, 21, 33, 32, 88,
+        93, 70, 44, 47, 26, 57, 90, 95, 48, 65, 43, 10, 9, 56, 24, 41,
+    )
+}  # fmt: skip
+
 
 class Benchmark(NamedTuple):
-    """A data set and how it is cut into tasks of disjoint classes.
+    """A data set and how it is cut into tasks.
 
     tfds_name: the name that `tfds.builder` takes, e.g. 'cifar10', 'imagenet_resized/32x32' or 'cifar10:3.0.2'.
-    num_tasks, classes_per_task: the first num_tasks * classes_per_task classes are used, in label order.
+    num_tasks, classes_per_task: the tasks, and the classes of each.
     image_size: images become image_size x image_size x 3.
     images_per_task: training images of a task, the mean where tasks differ.
+    split_by: what a task is: 'classes' of its own, or a random part of the 'images' of the same classes.
+    class_order: the order of classes; the first of it are used. 'label', or a name in `CLASS_ORDERS`.
     fit: how they get that size: 'none' (they have it already), 'pad' (centred in zeros) or 'resize' (bilinear).
     train_split, test_split: TFDS splits; slices such as 'train[:80%]' work too.
     image_key, label_key: the features that hold the image and the class.
@@ -32,6 +46,8 @@ class Benchmark(NamedTuple):
     classes_per_task: int
     image_size: int
     images_per_task: int
+    split_by: str = "classes"
+    class_order: str = "label"
     fit: str = "none"
     train_split: str = "train"
     test_split: str = "test"
@@ -41,6 +57,11 @@ class Benchmark(NamedTuple):
     std: Colour = CIFAR10_STD
     replay_mean: Colour = CIFAR10_MEAN
     replay_std: Colour = CIFAR10_STD
+
+    @property
+    def num_classes(self) -> int:
+        """Returns the number of classes that are used."""
+        return self.classes_per_task * (self.num_tasks if self.split_by == "classes" else 1)
 
 
 def _grey(name: str, mean: float, std: float) -> Benchmark:
@@ -65,6 +86,28 @@ def _quick(name: str, num_tasks: int, classes_per_task: int, images_per_task: in
     return Benchmark(name, num_tasks, classes_per_task, 16, images_per_task, fit="resize", train_split="train[:40%]")
 
 
+def _common(name: str, num_tasks: int, split_by: str = "classes") -> Benchmark:
+    """Returns a benchmark of CaSSLe's code: CIFAR-100, or ImageNet-100 at 224 pixels."""
+    cifar = name == "cifar100"
+    mean: Colour = (0.4914, 0.4822, 0.4465) if cifar else (0.485, 0.456, 0.406)
+    std: Colour = (0.247, 0.243, 0.261) if cifar else (0.229, 0.224, 0.225)
+    return Benchmark(
+        name,
+        num_tasks,
+        classes_per_task=100 // num_tasks if split_by == "classes" else 100,
+        image_size=32 if cifar else 224,
+        images_per_task=(50_000 if cifar else 126_689) // num_tasks,  # of the subset that most papers take
+        split_by=split_by,
+        class_order="cassle",
+        fit="none" if cifar else "resize",
+        test_split="test" if cifar else "validation",
+        mean=mean,
+        std=std,
+        replay_mean=mean,
+        replay_std=std,
+    )
+
+
 BENCHMARKS: dict[str, Benchmark] = {
     "cifar10": Benchmark("cifar10", num_tasks=5, classes_per_task=2, image_size=32, images_per_task=10000),
     "cifar100": Benchmark("cifar100", num_tasks=20, classes_per_task=5, image_size=32, images_per_task=2500),
@@ -84,4 +127,11 @@ BENCHMARKS: dict[str, Benchmark] = {
     "mnist": _grey("mnist", 0.1, 0.2752),
     "fashion_mnist": _grey("fashion_mnist", 0.2190, 0.3318),
     "svhn_cropped": Benchmark("svhn_cropped", num_tasks=5, classes_per_task=2, image_size=32, images_per_task=14651),
+    # The common protocol of CaSSLe, PFR and PNR. TFDS has no imagenet100: any data set of 100 classes that is prepared
+    # under this name serves.
+    "cifar100_5x20": _common("cifar100", num_tasks=5),
+    "cifar100_10x10": _common("cifar100", num_tasks=10),
+    "cifar100_data5": _common("cifar100", num_tasks=5, split_by="images"),
+    "imagenet100": _common("imagenet100", num_tasks=5),
+    "imagenet100_data5": _common("imagenet100", num_tasks=5, split_by="images"),
 }

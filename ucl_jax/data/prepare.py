@@ -127,6 +127,11 @@ def check_known(tfds_name: str) -> None:
     known = sorted({*tfds.list_builders(with_community_datasets=False), *OWN})
     if base not in known:
         near = difflib.get_close_matches(base, known, n=3)
+        if base in {benchmark.tfds_name for benchmark in BENCHMARKS.values()}:  # imagenet100
+            raise UsageError(
+                f"'{base}' is not in TFDS: prepare a data set of your own under this name, or name one that is "
+                "prepared by config.benchmark.tfds_name, with another config.benchmark.name"
+            )
         hint = f"did you mean {' or '.join(near)}?" if near else "see https://www.tensorflow.org/datasets/catalog"
         raise UsageError(f"unknown TFDS data set '{tfds_name}': {hint}")
 

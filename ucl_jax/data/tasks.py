@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ucl_jax.data import tfds_source
+from ucl_jax.data.benchmarks import CLASS_ORDERS
 from ucl_jax.errors import check_argument
 from ucl_jax.types import Examples
 
@@ -35,7 +36,10 @@ class StreamSettings(NamedTuple):
 
     name: the name of the benchmark, for messages.
     tfds_name: the name that `tfds.builder` takes.
-    num_tasks, classes_per_task: the first num_tasks * classes_per_task classes are used.
+    num_tasks, classes_per_task: the tasks, and the classes of each.
+    split_by: "classes": each task has classes of its own, num_tasks * classes_per_task in all. "images": all tasks have
+      the same classes_per_task classes, and each a random part of their training and test images.
+    class_order: the order of classes, of which the first are used: "label", or a name in `benchmarks.CLASS_ORDERS`.
     image_size: images become image_size x image_size x 3.
     fit: how they get that size, "none", "pad" or "resize"; see `tfds_source`.
     train_split, test_split: TFDS splits.
@@ -43,8 +47,9 @@ class StreamSettings(NamedTuple):
     examples_per_task, test_examples_per_task: the number of training and of test images of each task; 0 takes all.
     validation_fraction: 0 evaluates on test_split. Above 0, this part of every class of train_split is held out of
       training and evaluated on instead, and test_split is not opened.
-    subset_seed: the seed that fixes the held-out part and the subsets; -1 takes the run's seed.
-    class_order_seed: the seed by which the classes are permuted before they are cut into tasks; -1 keeps label order.
+    subset_seed: the seed that fixes the held-out part, the subsets and the parts of a split by images; -1 takes the
+      run's seed.
+    class_order_seed: the seed by which the classes are permuted before they are cut into tasks; -1 keeps `class_order`.
     joint: whether to train on all tasks together; each task is still evaluated by itself.
     """
 
@@ -52,6 +57,8 @@ class StreamSettings(NamedTuple):
     tfds_name: str
     num_tasks: int
     classes_per_task: int
+    split_by: str
+    class_order: str
     image_size: int
     fit: str
     train_split: str
@@ -178,6 +185,7 @@ def open_stream(settings: StreamSettings, data_dir: str | None = None, seed: int
     test = train if holds_out else tfds_source.open_split(builder, settings.test_split, *keys)
 
     classes = _task_classes(settings, train.num_classes)
+    train_parts, test_parts = (_parts(len(part.labels), settings.num_tasks, subset_seed) for part in (train, test))
     train_indices, test_indices = [], []
     for task, members in enumerate(classes):
         pools = [_shuffled(train.labels, label, subset_seed) for label in members]
@@ -187,43 +195,84 @@ def open_stream(settings: StreamSettings, data_dir: str | None = None, seed: int
         else:
             test_pools = [_shuffled(test.labels, label, subset_seed) for label in members]
         train_pools = [pool[cut:] for pool, cut in zip(pools, cuts)]
+        if settings.split_by == "images":
+            train_pools, test_pools = (
+                [pool[of[pool] == task] for pool in pools]
+                for pools, of in ((train_pools, train_parts), (test_pools, test_parts))
+            )
         where = f"task {task + 1} of {settings.name}"
         train_indices.append(_subset(train_pools, settings.examples_per_task, where, "examples_per_task"))
         test_indices.append(_subset(test_pools, settings.test_examples_per_task, where, "test_examples_per_task"))
     return TaskStream(classes, train, test, train_indices, test_indices, settings.joint)
 
 
-def batch_indices(seed: int, task: int, epoch: int, size: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+def batch_indices(
+    seed: int, task: int, epoch: int, size: int, batch_size: int, steps: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Returns the batches of one epoch of a task of `size` examples, as indices of examples.
 
-    The order of an epoch is a permutation fixed by (seed, task, epoch). Every batch is full: the last one is filled up
-    with the first examples of the next epoch. A task smaller than a batch is one batch of its own size.
+    The order of an epoch is a permutation fixed by (seed, task, epoch). Every batch is full. With ceil(size / B)
+    batches, the last one is filled up with the first examples of the next epoch. With one less, the examples that fill
+    no batch are left out of this epoch. A task smaller than a batch is one batch of its own size.
+
+    Args:
+        seed: of the run.
+        task: the number of the task.
+        epoch: the number of the epoch within the task, from 0.
+        size: at least 1.
+        batch_size: at least 1.
+        steps: the number of batches S of each epoch, from 1 to ceil(size / B); None is ceil(size / B).
 
     Returns:
-        indices: int64 [ceil(size / B), B] with B = min(size, batch_size), values in [0, size).
-        first: bool of the same shape, True where the run presents an example for the first time. That is the case in
-            epoch 0, except for the examples that fill up the last batch.
+        indices: int64 [S, B] with B = min(size, batch_size), values in [0, size).
+        first: bool of the same shape, True where the run presents an example for the first time: in epoch 0, or later
+            where it was left out before; but never for the examples that fill up the last batch.
     """
     batch_size = min(size, batch_size)
-    steps = -(-size // batch_size)
+    steps = -(-size // batch_size) if steps is None else steps
     total = steps * batch_size
-    orders = [np.random.default_rng([seed, task, epoch + ahead]).permutation(size) for ahead in range(2)]
-    first = (np.arange(total) < size) & (epoch == 0)
-    return np.concatenate(orders)[:total].reshape(steps, batch_size), first.reshape(steps, batch_size)
+
+    def order(epoch):
+        return np.random.default_rng([seed, task, epoch]).permutation(size)
+
+    unseen = np.ones(size, bool)
+    for earlier in range(epoch):
+        if not unseen.any():  # so after a few epochs
+            break
+        unseen[order(earlier)[:total]] = False
+    indices = np.concatenate([order(epoch), order(epoch + 1)])[:total]
+    first = unseen[indices] & (np.arange(total) < size)
+    return indices.reshape(steps, batch_size), first.reshape(steps, batch_size)
 
 
 def _task_classes(settings: StreamSettings, num_classes: int) -> tuple[tuple[int, ...], ...]:
     """Returns the classes of each task; raises ValueError if the data set has too few."""
-    needed = settings.num_tasks * settings.classes_per_task
+    by_images = settings.split_by == "images"
+    needed = settings.classes_per_task * (1 if by_images else settings.num_tasks)
     check_argument(
         needed <= num_classes,
         f"num_tasks is {settings.num_tasks} and classes_per_task {settings.classes_per_task}: that needs {needed} "
         f"classes, and '{settings.tfds_name}' has {num_classes}; lower one of them",
     )
-    order = np.arange(needed)
+    order = np.asarray(CLASS_ORDERS.get(settings.class_order, range(needed)))[:needed]
+    check_argument(
+        len(order) == needed and order.max() < num_classes,
+        f"class_order is '{settings.class_order}': it is an order of {len(CLASS_ORDERS.get(settings.class_order, ()))} "
+        f"classes, and '{settings.tfds_name}' has {num_classes}; set it to label",
+    )
     if settings.class_order_seed >= 0:
-        order = np.random.default_rng(settings.class_order_seed).permutation(needed)
-    return tuple(map(tuple, order.reshape(settings.num_tasks, settings.classes_per_task).tolist()))
+        order = np.random.default_rng(settings.class_order_seed).permutation(order)
+    classes = tuple(map(tuple, order.reshape(-1, settings.classes_per_task).tolist()))
+    return classes * settings.num_tasks if by_images else classes
+
+
+def _parts(size: int, parts: int, seed: int) -> np.ndarray:
+    """Cuts `size` examples into `parts` random parts of equal size, or as equal as can be.
+
+    Returns:
+        int64 [size], the part of each example, fixed by the seed.
+    """
+    return np.random.default_rng(seed).permutation(np.arange(size) * parts // size)
 
 
 def _shuffled(labels: np.ndarray, label: int, seed: int) -> np.ndarray:

@@ -239,7 +239,7 @@ def _chance_task(classes: Classes) -> float:
 
 
 def _chance_all(classes: Classes) -> float:
-    return 100.0 / sum(map(len, classes))
+    return 100.0 / len(set().union(*classes))
 
 
 EVALUATORS = {

@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from ucl_jax.models.heads import Network
 from ucl_jax.models.progressive import Column, Progressive, only_column
-from ucl_jax.models.resnet import ResNet18
+from ucl_jax.models.resnet import CIFAR, ResNet18, Stem
 from ucl_jax.types import Params
 
 
@@ -30,7 +30,9 @@ class Architecture(NamedTuple):
     backbone: Callable[[Params], Params] = lambda tree: tree["backbone"]
 
 
-def resnet18(tasks: int, width: int, dtype: Any, axis_name: str | None, platform: str) -> tuple[Architecture, ...]:
+def resnet18(
+    tasks: int, width: int, dtype: Any, axis_name: str | None, platform: str, stem: Stem = CIFAR
+) -> tuple[Architecture, ...]:
     """Returns the architecture of a run with one phase: one ResNet-18 for all tasks (He et al. 2016).
 
     Args:
@@ -39,8 +41,13 @@ def resnet18(tasks: int, width: int, dtype: Any, axis_name: str | None, platform
       dtype: of the computation; parameters and statistics are float32.
       axis_name: the mapped axis of the devices, over which batch norm works, or None.
       platform: where the network will run, as in `jax.Device.platform`; see `convolution.convolve`.
+      stem: how a backbone begins.
     """
-    return (Architecture(lambda heads: Network(backbone=ResNet18(width, dtype, axis_name, platform), **heads())),)
+
+    def build(heads):
+        return Network(backbone=ResNet18(width, dtype, axis_name, platform, stem), **heads())
+
+    return (Architecture(build),)
 
 
 def progressive(
@@ -49,6 +56,7 @@ def progressive(
     dtype: Any,
     axis_name: str | None,
     platform: str,
+    stem: Stem = CIFAR,
     column: Callable[..., nn.Module] = Column,
 ) -> tuple[Architecture, ...]:
     """Returns the architectures of a progressive network (PNN, Rusu et al. 2016), one phase for each task.
@@ -62,12 +70,14 @@ def progressive(
       dtype: of the computation; parameters and statistics are float32.
       axis_name: the mapped axis of the devices, over which batch norm works, or None.
       platform: where the network will run, as in `jax.Device.platform`; see `convolution.convolve`.
-      column: makes a column from (width, dtype, axis_name, platform); it is called as a `Column` is.
+      stem: how a backbone begins.
+      column: makes a column from (width, dtype, axis_name, platform, stem); it is called as a `Column` is.
     """
 
     def phase(task):
         def build(heads):
-            networks = tuple(Network(column(width, dtype, axis_name, platform), **heads()) for _ in range(tasks))
+            made = (width, dtype, axis_name, platform, stem)
+            networks = tuple(Network(column(*made), **heads()) for _ in range(tasks))
             return Progressive(networks, task)
 
         return Architecture(build, partial(only_column, task), lambda tree: tree[f"networks_{task}"]["backbone"])

@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from ucl_jax.models.heads import Embedding, Network
 from ucl_jax.models.layers import Conv
-from ucl_jax.models.resnet import ResNet18, keep_map, spatial_mean
+from ucl_jax.models.resnet import CIFAR, ResNet18, Stem, keep_map, spatial_mean
 from ucl_jax.types import Array, Params
 
 
@@ -46,10 +46,11 @@ class Column(nn.Module):
     dtype: Any = jnp.float32
     axis_name: str | None = None
     platform: str = "cpu"
+    stem: Stem = CIFAR
 
     def setup(self):
         """Makes the ResNet, and the laterals from earlier columns."""
-        self.resnet = ResNet18(self.width, self.dtype, self.axis_name, self.platform)
+        self.resnet = ResNet18(self.width, self.dtype, self.axis_name, self.platform, self.stem)
         self.laterals = [Lateral(self.width * 2**stage, self.dtype, self.platform) for stage in (1, 2, 3)]
 
     def __call__(self, x: Array, earlier: Sequence[Sequence[Array]], train: bool) -> list[Array]:

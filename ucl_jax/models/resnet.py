@@ -1,6 +1,6 @@
-"""ResNet-18 for small images (He et al. 2016), as in the official code: a 3x3 stem of stride 1, and no max-pool."""
+"""ResNet-18 (He et al. 2016), by default for small images as in the official code: a 3x3 stem, and no max-pool."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -16,6 +16,24 @@ def keep_map(module: nn.Module, name: str, x: Array) -> None:
     """Stores a map as `NAME_map` in the collection MAPS if the caller of `apply` has made that mutable."""
     if not module.is_initializing():
         module.sow(MAPS, f"{name}_map", x)
+
+
+class Stem(NamedTuple):
+    """Holds how a ResNet begins: by a convolution, batch norm, ReLU, and perhaps a max-pool.
+
+    kernel: side of the convolution's kernel, odd.
+    stride: of the convolution.
+    padding: zeros on every side of the images, at least kernel // 2.
+    pool: whether a 3x3 max-pool of stride 2 follows.
+    """
+
+    kernel: int = 3
+    stride: int = 1
+    padding: int = 1
+    pool: bool = False
+
+
+CIFAR, IMAGENET = Stem(), Stem(kernel=7, stride=2, padding=3, pool=True)
 
 
 class BasicBlock(nn.Module):
@@ -52,10 +70,12 @@ class ResNet18(nn.Module):
     dtype: Any = jnp.float32
     axis_name: str | None = None
     platform: str = "cpu"
+    beginning: Stem = CIFAR
 
     def setup(self):
         """Makes the stem and the blocks, under the names that their parameters have."""
-        self.stem = Conv(self.width, dtype=self.dtype, platform=self.platform)
+        begin = self.beginning
+        self.stem = Conv(self.width, begin.kernel, begin.stride, self.dtype, self.platform)
         self.stem_norm = BatchNorm(self.axis_name, self.dtype)
         for stage in range(4):
             for block in range(2):
@@ -64,8 +84,12 @@ class ResNet18(nn.Module):
                 setattr(self, f"stage{stage + 1}_block{block + 1}", made)
 
     def begin(self, x: Array, train: bool) -> Array:
-        """Applies the stem (convolution, batch norm, ReLU) to images [B, H, W, 3]: [B, H, W, width]."""
+        """Applies the stem to images [B, H, W, 3]: [B, H', W', width], which by default has the size of the images."""
+        more = self.beginning.padding - self.beginning.kernel // 2  # beyond what the convolution pads by itself
+        x = jnp.pad(x, ((0, 0), (more, more), (more, more), (0, 0))) if more else x
         x = self.stem_norm(self.stem(x), train, relu=True)
+        if self.beginning.pool:
+            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         keep_map(self, "stem", x)
         return x
 

@@ -24,13 +24,13 @@ STAGES = ("stem", "stage1", "stage2", "stage3", "stage4")
 class Augmentation(NamedTuple):
     """Holds the ways in which one image uint8 [H, W, C] is shown, each as float [H, W, C].
 
-    present: key, image -> the image augmented as in training.
-    weak: key, image -> the image augmented weakly, as replayed images are.
+    present: key, image, number of the view -> the image augmented as in training.
+    weak: key, image, number of the view -> the image augmented weakly, as replayed images are.
     plain: image -> the image as it is evaluated, without augmentation.
     """
 
-    present: Callable[[Array, Array], Array]
-    weak: Callable[[Array, Array], Array]
+    present: augment.Transform
+    weak: augment.Transform
     plain: Callable[[Array], Array]
 
 

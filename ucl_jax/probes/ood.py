@@ -6,6 +6,7 @@ Images are classified by kNN, as in the paper's Table 2, and by a linear classif
 import numpy as np
 
 from ucl_jax.data import prepare
+from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.evaluation.evaluators import TaskFeatures, knn_accuracy, put_bank
 from ucl_jax.probes.base import Probe, Settings, accuracy, each
 from ucl_jax.probes.knn import neighbours
@@ -45,7 +46,8 @@ def datasets(run: TrainedRun, settings: Settings) -> list[Settings]:
       UsageError: none is available.
     """
     if settings["dataset"] == ("available",):
-        others = [name for name in DATASETS if name != run.stream_settings.name]
+        own = run.stream_settings.tfds_name.partition(":")[0]
+        others = [name for name in DATASETS if BENCHMARKS[name].tfds_name != own]
         settings = settings | {"dataset": tuple(prepare.prepared_of(others, run.data_dir))}
     return each("dataset")(run, settings)
 

@@ -242,7 +242,8 @@ def datasets(options: StudyOptions, benchmark: str) -> list[str]:
         return list(options.datasets)
     from ucl_jax.data import prepare  # imports TFDS, which no other study needs
 
-    return prepare.prepared_of([name for name in DATASETS if name != benchmark], options.data_dir)
+    own = BENCHMARKS[benchmark].tfds_name
+    return prepare.prepared_of([name for name in DATASETS if BENCHMARKS[name].tfds_name != own], options.data_dir)
 
 
 def _settings(options: StudyOptions, probe: str, benchmark: str) -> Settings:

@@ -45,6 +45,7 @@ NEUTRAL = ("data_dir", "compilation_cache", "log.", "checkpoint.")
 # Config keys, or the beginnings of such, that do not affect the untrained network and its evaluation.
 ONLY_FOR_TRAINING = (
     "recipe",
+    "protocol",
     "seed",
     "method.",
     "train.",

@@ -231,6 +231,8 @@ def plot_buffer(
 ) -> None:
     """Draws the images of a buffer ordered by task, and tells how many are of each task.
 
+    Where tasks have the same classes, a label does not tell the task. Then images are ordered by label.
+
     Args:
       path: where the picture is written.
       images: stored images, uint8 [S, H, W, C].
@@ -239,8 +241,9 @@ def plot_buffer(
       most: how many images to show; where more are stored, evenly spaced ones are chosen.
     """
     task_of = {label: task for task, labels_of in enumerate(classes) for label in labels_of}
+    disjoint = len(task_of) == sum(map(len, classes))
     tasks = np.array([task_of[int(label)] for label in labels], dtype=int)
-    order = np.argsort(tasks, kind="stable")
+    order = np.argsort(tasks if disjoint else labels, kind="stable")
     shown = order[np.linspace(0, len(order) - 1, min(most, len(order))).astype(int)]
     columns = max(1, int(np.ceil(np.sqrt(1.6 * len(shown)))))
     rows = max(1, -(-len(shown) // columns))
@@ -255,7 +258,8 @@ def plot_buffer(
     axis.imshow(grid, interpolation="nearest")
     axis.axis("off")
     held = ", ".join(f"task {task + 1}: {count}" for task, count in enumerate(counts) if count)
-    axis.set_title(f"{len(images)} images in the buffer ({held})", fontsize=9, wrap=True)
+    title = f"{len(images)} images in the buffer" + (f" ({held})" if disjoint else "")
+    axis.set_title(title, fontsize=9, wrap=True)
     figure.savefig(path, **drawing.SAVE)
 
 

@@ -16,9 +16,11 @@ from ucl_jax.data.tasks import StreamSettings
 from ucl_jax.errors import require, usage_errors
 from ucl_jax.evaluation.evaluators import Evaluation, KnnSettings
 from ucl_jax.methods import METHODS, Method, Scenario
+from ucl_jax.models import resnet
 from ucl_jax.models.architectures import ARCHITECTURES
 from ucl_jax.models.heads import MLP
 from ucl_jax.objectives import OBJECTIVES, Augmentation, Objective
+from ucl_jax.training import optimizers
 from ucl_jax.training.step import TrainStep, init_state, make_train_step
 from ucl_jax.types import Array, Batch, TrainState
 
@@ -127,17 +129,14 @@ def make_experiment(config: ConfigDict, axis_name: str | None, platform: str) ->
       UsageError: the method does not work with the objective.
     """
     dtype = DTYPES[config.model.dtype]
-    train, benchmark = config.train, config.benchmark
+    benchmark = config.benchmark
     scenario = Scenario(
         tasks=1 if benchmark.joint else benchmark.num_tasks,
-        batch_size=train.batch_size,
+        batch_size=config.train.batch_size,
         head=lambda hidden_dim: MLP(hidden_dim, dtype=dtype, axis_name=axis_name),
     )
     augmentation = make_augmentation(config)
-    optimizer = optax.chain(
-        optax.add_decayed_weights(train.weight_decay),
-        optax.sgd(train.learning_rate * train.batch_size / 256, train.momentum),
-    )
+    optimizer = make_optimizer(config)
 
     def phase(architecture):
         objective = _make("objective", config, OBJECTIVES, architecture, augmentation, dtype=dtype, axis_name=axis_name)
@@ -146,7 +145,9 @@ def make_experiment(config: ConfigDict, axis_name: str | None, platform: str) ->
         return Phase(objective, method, at_precision(make_train_step(objective, method, optimizer, axis_name)))
 
     at_precision = jax.default_matmul_precision(config.model.matmul_precision)  # where a product has none of its own
-    architectures = ARCHITECTURES[config.model.name](scenario.tasks, config.model.width, dtype, axis_name, platform)
+    m = config.model
+    stem = {"cifar": resnet.CIFAR._replace(padding=m.stem_padding), "imagenet": resnet.IMAGENET}[m.stem]
+    architectures = ARCHITECTURES[m.name](scenario.tasks, m.width, dtype, axis_name, platform, stem)
     phases = tuple(map(phase, architectures))
     first = phases[0]
     init_key, key = jax.random.split(jax.random.key(config.seed))
@@ -174,6 +175,23 @@ def make_run_settings(config: ConfigDict) -> RunSettings:
     )
 
 
+def make_optimizer(config: ConfigDict) -> optax.GradientTransformationExtraArgs:
+    """Makes the optimiser that `config.train` describes; its `update` takes the clock."""
+    t = config.train
+    highest = t.learning_rate * t.batch_size / 256
+    rates = {
+        "constant": lambda: optimizers.constant(highest),
+        "cosine": lambda: optimizers.warmup_cosine(highest, t.warmup_epochs, t.warmup_start, t.minimum_rate),
+    }
+    common = rates[t.schedule](), t.momentum, t.weight_decay
+    makers = {
+        "sgd": lambda: optimizers.sgd(*common),
+        "lars": lambda: optimizers.lars(*common, eta=t.lars_eta, clip=t.lars_clip, exclude_1d=t.lars_exclude_1d),
+    }
+    optimizer = makers[t.optimizer]()
+    return {"keep": lambda made: made, "restart": optimizers.restarted}[t.optimizer_state](optimizer)
+
+
 def make_stream_settings(config: ConfigDict) -> StreamSettings:
     """Reads from `config.benchmark` how the data set is cut into tasks."""
     return StreamSettings(**config.benchmark)
@@ -190,6 +208,10 @@ def make_augmentation(config: ConfigDict) -> Augmentation:
     """Makes the views that `config.augment` describes, of `config.benchmark.image_size` pixels a side."""
     a, size = config.augment, config.benchmark.image_size
     paddings = {"resized": None, "padded": a.crop_padding}
+
+    def each_view(setting):  # one value for both views, or two
+        return setting[0], setting[-1]
+
     return Augmentation(
         present=augment.make_present_view(
             size,
@@ -199,7 +221,9 @@ def make_augmentation(config: ConfigDict) -> Augmentation:
             jitter=a.jitter,
             jitter_p=a.jitter_p,
             gray_p=a.gray_p,
-            blur_p=None if a.blur_p == -1 else a.blur_p,
+            blur_p=tuple(None if p == -1 else p for p in each_view(a.blur_p)),
+            solarize_p=each_view(a.solarize_p),
+            interpolation=a.interpolation,
             rounding=a.rounding,
             mean=a.mean,
             std=a.std,

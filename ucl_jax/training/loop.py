@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ucl_jax.data.tasks import TaskStream, batch_indices
-from ucl_jax.errors import check_argument
+from ucl_jax.errors import argument_choice, check_argument
 from ucl_jax.evaluation import evaluators
 from ucl_jax.settings import INT32_MAX
 from ucl_jax.training.build import Experiment, Phase
@@ -94,8 +94,10 @@ class TaskDone(NamedTuple):
 Event = StepsDone | Evaluating | TaskDone
 
 
-def make_schedule(sizes: Sequence[int], epochs: int, batch_size: int, steps_per_call: int = 1) -> Schedule:
-    """Plans when each task is trained. An epoch of a task has ceil(size / batch_size) steps.
+def make_schedule(
+    sizes: Sequence[int], epochs: int, batch_size: int, last_batch: str = "fill", steps_per_call: int = 1
+) -> Schedule:
+    """Plans when each task is trained.
 
     A task that is smaller than a batch is one batch of its own size, so that no image is in a batch twice.
 
@@ -103,12 +105,15 @@ def make_schedule(sizes: Sequence[int], epochs: int, batch_size: int, steps_per_
       sizes: the number of training images of each task.
       epochs: passes over each task.
       batch_size: images in a batch, over all devices.
+      last_batch: what becomes of a last batch that is not full. "fill": an epoch of a task has ceil(size / batch_size)
+        steps, and the last batch is filled up. "drop": it has floor(size / batch_size) steps, but at least one.
       steps_per_call: the steps that the devices make in one call, at least 1.
 
     Raises:
       ValueError: there are more steps than a run can count.
     """
-    steps_per_epoch = tuple(-(-size // batch_size) for size in sizes)
+    counts = {"fill": lambda size: -(-size // batch_size), "drop": lambda size: max(size // batch_size, 1)}
+    steps_per_epoch = tuple(map(argument_choice("last_batch", last_batch, counts), sizes))
     starts = (0, *np.cumsum([epochs * steps for steps in steps_per_epoch]).tolist())
     check_argument(
         starts[-1] <= INT32_MAX,
@@ -207,7 +212,10 @@ def _selections(seed: int, task: int, schedule: Schedule, step: int, size: int) 
     """
     start, end = schedule.starts[task : task + 2]
     per_epoch, batch_size = schedule.steps_per_epoch[task], schedule.batch_sizes[task]
-    order = partial(functools.lru_cache(2)(batch_indices), seed, task, size=size, batch_size=batch_size)
+
+    @functools.lru_cache(2)  # a call may end in the next epoch
+    def order(epoch):
+        return batch_indices(seed, task, epoch, size, batch_size, per_epoch)
 
     def column(step):
         epoch, place = divmod(step - start, per_epoch)

@@ -145,9 +145,8 @@ def _carry_out(config: ConfigDict, workdir: pathlib.Path, origin: Origin, mappin
         with usage_errors("config.benchmark."):
             stream = stack.enter_context(open_stream(make_stream_settings(config), config.data_dir, config.seed))
         with usage_errors("config.train."):
-            schedule = make_schedule(
-                stream.train_sizes, config.train.epochs, config.train.batch_size, config.train.steps_per_call
-            )
+            t = config.train
+            schedule = make_schedule(stream.train_sizes, t.epochs, t.batch_size, t.last_batch, t.steps_per_call)
         check_batches(schedule.batch_sizes, len(devices))
         recorder = None
         if main:

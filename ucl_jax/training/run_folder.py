@@ -29,9 +29,13 @@ if TYPE_CHECKING:
 OTHER_BYTES = 1_000_000  # what results, metrics and plots may take
 
 
-def default_workdir(recipe: str, benchmark: str, objective: str, seed: int) -> pathlib.Path:
-    """Returns the run folder by default: `runs/<recipe>-<benchmark>-<objective>-seed<n>`."""
-    return pathlib.Path("runs") / f"{recipe}-{benchmark}-{objective}-seed{seed}"
+def default_workdir(recipe: str, benchmark: str, objective: str, protocol: str, seed: int) -> pathlib.Path:
+    """Returns the run folder by default: `runs/<recipe>-<benchmark>-<objective>-seed<n>`.
+
+    A protocol other than ucl is named before the seed.
+    """
+    named = "" if protocol == "ucl" else f"-{protocol}"
+    return pathlib.Path("runs") / f"{recipe}-{benchmark}-{objective}{named}-seed{seed}"
 
 
 def finished_results(config: ConfigDict, workdir: pathlib.Path) -> RunResult | None:

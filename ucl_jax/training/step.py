@@ -50,10 +50,12 @@ def make_train_step(
     Args:
       objective: what is learned from one batch.
       method: how the past is kept.
-      optimizer: makes updates from gradients.
+      optimizer: makes updates from gradients. It is given the clock if it takes extra arguments.
       axis_name: the axis of devices over which the step is mapped; None for one device. Each device gets its share of
         the global batch, in order. State and metrics are the same on every device.
     """
+
+    optimizer = optax.with_extra_args_support(optimizer)
 
     def train_step(state, batch, key, span):
         clock = clock_at(state.step, span)
@@ -85,8 +87,9 @@ def make_train_step(
             reference = active(reference)
         loss, metrics, grads, reference = collectives.mean((loss, aux.metrics, grads, reference), axis_name)
         projected = method.project(state.memory, grads, reference)
-        # Weight decay must not change what is not trained: it adds zeros where parameters are zeros.
-        updates, opt_state = optimizer.update(projected, state.opt_state, active(state.params))
+        # Weight decay must not change what is not trained: it adds zeros where parameters are zeros. LARS, too, leaves
+        # alone what has norm 0.
+        updates, opt_state = optimizer.update(projected, state.opt_state, active(state.params), clock=clock)
         params = optax.apply_updates(state.params, active(updates))
         model_state = objective.after_update(Variables(params.network, aux.state), clock)
 
