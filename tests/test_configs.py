@@ -34,6 +34,7 @@ from ucl_jax.results.paper import TABLE1
 RECIPES = {name: importlib.import_module(f"configs.{name}") for name in tiny.RECIPES}
 # What the paper's protocol sets alike for all objectives.
 UCL_TRAIN = {
+    "steps_per_call": 1,
     "last_batch": "fill",
     "optimizer": "sgd",
     "optimizer_state": "keep",
@@ -48,7 +49,7 @@ UCL_TRAIN = {
     "lars_exclude_1d": True,
     "devices": 0,
 }
-UCL_MODEL = {"stem": "cifar", "stem_padding": 1, "dtype": "float32"}
+UCL_MODEL = {"stem": "cifar", "stem_padding": 1, "dtype": "float32", "matmul_precision": "tensorfloat32"}
 PAPER = ("cifar10", "cifar100", "tiny_imagenet")  # the benchmarks of the paper's tables
 
 
@@ -165,7 +166,7 @@ def test_buffers_of_the_other_rehearsal_methods(benchmark):
             **shown,
         }
     assert gss.get_config(benchmark).method.to_dict() == {
-        "name": "gss", "compare": 0, "replay_from": "buffer", "replay_view": "strong", **reservoir,
+        "name": "gss", "compare": 0, "at_once": 32, "replay_from": "buffer", "replay_view": "strong", **reservoir,
     }  # fmt: skip
 
 
