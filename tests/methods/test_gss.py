@@ -243,7 +243,9 @@ def test_as_many_stored_examples_are_compared_as_is_asked_for(compare, number):
 
 def test_only_what_is_trained_is_compared():
     objective = small.objective("simsiam")._replace(
-        active=lambda tree: {k: v if k == "projector" else jax.tree.map(jnp.zeros_like, v) for k, v in tree.items()}
+        active=lambda tree, clock: {
+            k: v if k == "projector" else jax.tree.map(jnp.zeros_like, v) for k, v in tree.items()
+        }
     )
     method = small.compiled(METHODS["gss"](objective, small.SCENARIO, **DEFAULTS))
     start, batch, keys = small.started("simsiam"), make_batch(3), make_keys(5)
