@@ -1,6 +1,7 @@
 """Convolutions without bias, computed in the fastest way on each platform.
 
-On an accelerator this is XLA's convolution, with JAX's gradients. On a CPU the same values are computed in other ways:
+On an accelerator this is XLA's convolution, with JAX's gradients; a 1x1 kernel is given only the places that it meets.
+On a CPU the same values are computed in other ways:
 
 - A large layer with a 3x3 kernel and stride 1 uses Winograd's minimal filtering F(2x2, 3x3), with 2.25 times fewer
   multiplications (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016).
@@ -40,7 +41,9 @@ def convolve(x: Array, kernel: Array, stride: int, platform: str) -> Array:
       [B, ceil(H / stride), ceil(W / stride), F].
     """
     if platform != "cpu":
-        return _convolution(x, kernel, stride)
+        if kernel.shape[0] == 1:  # cuDNN would read all places, and write their gradient, which is mostly 0
+            x, stride = x[:, ::stride, ::stride], 1
+        return _convolution(x, _in_order(kernel), stride)
     if max(x.shape[1:3]) <= 2 and kernel.shape[0] > 1:
         return _small_map_convolution(x, kernel, stride)
     if len(x) <= examples_at_once(x, kernel, stride):
@@ -60,6 +63,22 @@ def _convolution(x, kernel, stride):
     return jax.lax.conv_general_dilated(
         x, kernel, (stride, stride), [(padding, padding)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
+
+
+@jax.custom_vjp
+def _in_order(kernel):
+    """Returns the kernel, whose gradient will be laid out in memory as it is itself.
+
+    cuDNN lays out the gradient in another order. XLA would bring the parameter and its momentum into that order before
+    the update, and back after it.
+    """
+    return kernel
+
+
+_in_order.defvjp(
+    lambda kernel: (kernel, None),
+    lambda _, gradient: (jax.lax.optimization_barrier(gradient.ravel()).reshape(gradient.shape),),
+)
 
 
 def _parts(x: Array, most: int) -> Array:

@@ -121,13 +121,25 @@ class BatchNorm(nn.Module):
         y, (mean, var) = normalise_batch(x, residual, scale, bias, how)
         if not self.is_initializing():
             count = x.size // x.shape[-1] * collectives.size(axis_name)
-            running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
-            unbiased = var * (count / (count - 1))
-            running_var.value = self.momentum * running_var.value + (1 - self.momentum) * unbiased
+            running_mean.value = _move(running_mean.value, mean, self.momentum)
+            running_var.value = _move(running_var.value, var * (count / (count - 1)), self.momentum)
         return y
 
 
-SOME_EXAMPLES = 8  # of a batch, whose mean is near that of all
+@jax.custom_batching.custom_vmap
+def _move(running, of_batch, momentum):
+    """Moves running statistics towards those of a batch."""
+    return momentum * running + (1 - momentum) * of_batch
+
+
+@_move.def_vmap
+def _move_by_views(views, mapped, running, of_batch, momentum):
+    """Maps `_move` over views that share their running statistics: each view moves these in turn."""
+    if mapped[0]:
+        return jax.vmap(_move.fun, [0 if one else None for one in mapped])(running, of_batch, momentum), True
+    for view in range(views):
+        running = _move.fun(running, of_batch[view], momentum)
+    return running, False
 
 
 class Normalisation(NamedTuple):
@@ -152,7 +164,8 @@ def normalise_batch(
     """Normalises a batch by its own statistics, with the gradient in closed form (Ioffe & Szegedy 2015).
 
     The forward pass reads `x` twice, for the moments and for the result. The backward pass reads `x` and the gradient
-    twice. JAX's own gradient would read and write more maps, some of them in float32.
+    twice, for two sums and for the gradient of `x`. JAX's own gradient would read and write more maps, some of them in
+    float32. Barriers keep XLA from joining these passes with each other or with those of other norms.
 
     Args:
       x: [..., C].
@@ -170,42 +183,72 @@ def normalise_batch(
 
 def _normalise_batch(x, residual, scale, bias, how):
     """Returns the result of `normalise_batch`, and what its gradient needs: its result only if there is a residual."""
-    axes = tuple(range(x.ndim - 1))
-    # Both moments come from one pass over the map. The mean of squares minus the square of the mean would lose its
-    # digits where values are far from 0: they are taken relative to the mean of some examples.
-    near = jnp.mean(x[:SOME_EXAMPLES].astype(jnp.float32), axes)
-    centred = x.astype(jnp.float32) - _along_last(near, x)
-    first, second = jnp.mean(centred, axes), jnp.mean(jnp.square(centred), axes)
-    own_mean, own_var = near + first, second - jnp.square(first)
+    own_mean, own_var = _join_moments(x, 0)  # of each place
+    own_mean, own_var = _join_moments(*(v.reshape(-1, x.shape[-1]) for v in (own_mean, own_var)))
     mean = collectives.mean(own_mean, how.axis_name)
     # The variance over all devices is the mean of theirs, plus the variance of their means.
     var = collectives.mean(own_var + jnp.square(own_mean - mean), how.axis_name)
     y = _apply_moments(x, residual, scale, bias, (mean, var), how)
+    if how.relu:  # a block adds this result to one of its own, and XLA would compute it anew for that
+        y = jax.lax.optimization_barrier(y)
     return (y, (mean, var)), (x, None if residual is None else y, scale, bias, mean, var)
 
 
 def _normalise_batch_backward(how, saved, gradients):
     """Returns the gradients of x, residual, scale and bias; those of scale and bias are of this device's examples."""
     x, y, scale, bias, mean, var = saved
-    gradient, axes = gradients[0], tuple(range(x.ndim - 1))
+    x, gradient = jax.lax.optimization_barrier(x), gradients[0]
+    if how.relu and y is not None:
+        gradient = jnp.where(y > 0, gradient, 0)
     inverse = jax.lax.rsqrt(var + how.epsilon)
-    mean, inverse, scale, bias = (_along_last(v, x) for v in (mean, inverse, scale, bias))
-    normal = (x.astype(jnp.float32) - mean) * inverse
-    # Without a residual, the sign before the ReLU is computed anew from `x`, which is read anyway. It is rounded a
-    # little differently here, which matters only next to 0.
-    if how.relu:
-        gradient = jnp.where(normal * scale + bias > 0 if y is None else y > 0, gradient, 0)
-    wide = gradient.astype(jnp.float32)
-    # The barrier keeps XLA from merging the sum over several views into these sums, and reading the maps once more.
-    of_bias, of_scale = jax.lax.optimization_barrier((jnp.sum(wide, axes), jnp.sum(wide * normal, axes)))
+    mean, factor, bias = (_along_last(v, x) for v in (mean, inverse * scale, bias))
+
+    def centre_and_mask(x, gradient):
+        """Returns `x` minus the mean, and the gradient before the ReLU, both in float32.
+
+        Without a residual, the sign before the ReLU is computed anew from `x`, which is read anyway. It is rounded a
+        little differently here, which matters only next to 0.
+        """
+        centred, wide = x.astype(jnp.float32) - mean, gradient.astype(jnp.float32)
+        return centred, jnp.where(centred * factor > -bias, wide, 0) if how.relu and y is None else wide
+
+    centred, wide = centre_and_mask(x, gradient)
+    sums, x, gradient = jax.lax.optimization_barrier((_sums(wide, wide * centred), x, gradient))
     count = float(x.size // x.shape[-1])  # it may be more than an int32 holds
-    first, second = collectives.mean((of_bias / count, of_scale / count), how.axis_name)
-    first, second = _along_last(first, x), _along_last(second, x)
-    of_x = (wide - first - normal * second) * (inverse * scale)
-    return of_x.astype(x.dtype), None if y is None else gradient.astype(y.dtype), of_scale, of_bias
+    first, second = collectives.mean(sums, how.axis_name) / count
+    centred, wide = centre_and_mask(x, gradient)
+    of_x = (wide - _along_last(first, x) - centred * _along_last(second * jnp.square(inverse), x)) * factor
+    return of_x.astype(x.dtype), None if y is None else gradient.astype(y.dtype), sums[1] * inverse, sums[0]
 
 
 normalise_batch.defvjp(_normalise_batch, _normalise_batch_backward)
+
+
+def _join_moments(means, variances):
+    """Returns the mean and the variance of all N parts together, from those of each (Chan et al. 1983).
+
+    One pass over the parts gives both. The mean of squares minus the square of the mean would lose its digits where
+    values are far from 0: they are taken relative to the first part.
+
+    Args:
+      means: [N, ...], of parts of the same size; values are parts of size 1.
+      variances: [N, ...], or 0 for values.
+
+    Returns:
+      Both float32 [...].
+    """
+    near = means[0].astype(jnp.float32)
+    centred = means.astype(jnp.float32) - near
+    first, second = jnp.mean(centred, 0), jnp.mean(variances + jnp.square(centred), 0)
+    return near + first, second - jnp.square(first)
+
+
+def _sums(*arrays):
+    """Sums K arrays [B, ..., C] over all axes but the last: [K, C].
+
+    Examples are summed first. So the sums over the places, of all arrays, are one operation.
+    """
+    return jnp.sum(jnp.stack([jnp.sum(v, 0) for v in arrays]), tuple(range(1, arrays[0].ndim - 1)))
 
 
 def _apply_moments(x, residual, scale, bias, moments, how):
