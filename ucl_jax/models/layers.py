@@ -86,11 +86,12 @@ class BatchNorm(nn.Module):
     because an accelerator spends the time of a norm on reading and writing maps.
 
     `momentum` is in the convention of Flax, where 0.9 is PyTorch's 0.1. Statistics and parameters are float32 whatever
-    `dtype` is.
+    `dtype` is. `platform` is that of the devices, as in `jax.Device.platform`; the values do not depend on it.
     """
 
     axis_name: str | None = None
     dtype: Any = jnp.float32
+    platform: str = "cpu"
     momentum: float = 0.9
     epsilon: float = 1e-5
 
@@ -115,9 +116,9 @@ class BatchNorm(nn.Module):
         axis_name = None if self.is_initializing() else self.axis_name
 
         if not train:
-            how = Normalisation(None, self.epsilon, relu, self.dtype)
+            how = Normalisation(None, self.platform, self.epsilon, relu, self.dtype)
             return _apply_moments(x, residual, scale, bias, (running_mean.value, running_var.value), how)
-        how = Normalisation(axis_name, self.epsilon, relu, self.dtype)
+        how = Normalisation(axis_name, self.platform, self.epsilon, relu, self.dtype)
         y, (mean, var) = normalise_batch(x, residual, scale, bias, how)
         if not self.is_initializing():
             count = x.size // x.shape[-1] * collectives.size(axis_name)
@@ -146,12 +147,14 @@ class Normalisation(NamedTuple):
     """Says how `normalise_batch` normalises.
 
     axis_name: the axis of the devices over which the moments are taken, or None.
+    platform: of the devices, see `BatchNorm`.
     epsilon: is added to the variance.
     relu: whether a ReLU is applied.
     dtype: of the result.
     """
 
     axis_name: str | None
+    platform: str
     epsilon: float
     relu: bool
     dtype: Any
@@ -183,8 +186,7 @@ def normalise_batch(
 
 def _normalise_batch(x, residual, scale, bias, how):
     """Returns the result of `normalise_batch`, and what its gradient needs: its result only if there is a residual."""
-    own_mean, own_var = _join_moments(x, 0)  # of each place
-    own_mean, own_var = _join_moments(*(v.reshape(-1, x.shape[-1]) for v in (own_mean, own_var)))
+    own_mean, own_var = _moments(x, how.platform)
     mean = collectives.mean(own_mean, how.axis_name)
     # The variance over all devices is the mean of theirs, plus the variance of their means.
     var = collectives.mean(own_var + jnp.square(own_mean - mean), how.axis_name)
@@ -213,7 +215,7 @@ def _normalise_batch_backward(how, saved, gradients):
         return centred, jnp.where(centred * factor > -bias, wide, 0) if how.relu and y is None else wide
 
     centred, wide = centre_and_mask(x, gradient)
-    sums, x, gradient = jax.lax.optimization_barrier((_sums(wide, wide * centred), x, gradient))
+    sums, x, gradient = jax.lax.optimization_barrier((_sums(wide, wide * centred, how.platform), x, gradient))
     count = float(x.size // x.shape[-1])  # it may be more than an int32 holds
     first, second = collectives.mean(sums, how.axis_name) / count
     centred, wide = centre_and_mask(x, gradient)
@@ -224,31 +226,37 @@ def _normalise_batch_backward(how, saved, gradients):
 normalise_batch.defvjp(_normalise_batch, _normalise_batch_backward)
 
 
-def _join_moments(means, variances):
-    """Returns the mean and the variance of all N parts together, from those of each (Chan et al. 1983).
+# An accelerator takes moments and sums in two steps: over the examples, which is one pass over the maps, then over the
+# places. XLA alone would take other steps, with more operations and some maps in float32. A CPU is faster in one step.
 
-    One pass over the parts gives both. The mean of squares minus the square of the mean would lose its digits where
-    values are far from 0: they are taken relative to the first part.
 
-    Args:
-      means: [N, ...], of parts of the same size; values are parts of size 1.
-      variances: [N, ...], or 0 for values.
+def _moments(x, platform):
+    """Returns the mean and the biased variance of [B, ..., C] over all axes but the last: float32 [C] each."""
+    if platform == "cpu":
+        return _join_moments(x, 0, tuple(range(x.ndim - 1)))
+    mean, var = _join_moments(x, 0, 0)
+    return _join_moments(mean.reshape(-1, x.shape[-1]), var.reshape(-1, x.shape[-1]), 0)
 
-    Returns:
-      Both float32 [...].
+
+def _sums(x, y, platform):
+    """Sums two arrays [B, ..., C] over all axes but the last: [2, C]."""
+    every = tuple(range(x.ndim - 1))
+    if platform == "cpu":
+        return jnp.stack([jnp.sum(x, every), jnp.sum(y, every)])
+    return jnp.sum(jnp.stack([jnp.sum(x, 0), jnp.sum(y, 0)]), every[1:])
+
+
+def _join_moments(means, variances, axes):
+    """Returns the mean and the variance along `axes`, from those of parts of the same size (Chan et al. 1983).
+
+    Values are parts whose variance is 0. One pass over the parts gives both moments. The mean of squares minus the
+    square of the mean would lose its digits where values are far from 0: they are taken relative to the mean of the
+    first parts, those at place 0 of the first axis.
     """
-    near = means[0].astype(jnp.float32)
+    near = jnp.mean(means[:1].astype(jnp.float32), axes, keepdims=True)
     centred = means.astype(jnp.float32) - near
-    first, second = jnp.mean(centred, 0), jnp.mean(variances + jnp.square(centred), 0)
-    return near + first, second - jnp.square(first)
-
-
-def _sums(*arrays):
-    """Sums K arrays [B, ..., C] over all axes but the last: [K, C].
-
-    Examples are summed first. So the sums over the places, of all arrays, are one operation.
-    """
-    return jnp.sum(jnp.stack([jnp.sum(v, 0) for v in arrays]), tuple(range(1, arrays[0].ndim - 1)))
+    first, second = jnp.mean(centred, axes), jnp.mean(variances + jnp.square(centred), axes)
+    return near.reshape(first.shape) + first, second - jnp.square(first)
 
 
 def _apply_moments(x, residual, scale, bias, moments, how):

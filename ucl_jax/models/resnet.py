@@ -33,7 +33,7 @@ class BasicBlock(nn.Module):
 
         def conv_norm(y, name, kernel=3, stride=1, **options):
             y = Conv(self.features, kernel, stride, self.dtype, self.platform, name=name)(y)
-            return BatchNorm(self.axis_name, self.dtype, name=f"{name}_norm")(y, train, **options)
+            return BatchNorm(self.axis_name, self.dtype, self.platform, name=f"{name}_norm")(y, train, **options)
 
         y = conv_norm(x, "first", stride=self.stride, relu=True)
         if x.shape != y.shape:
@@ -56,7 +56,7 @@ class ResNet18(nn.Module):
     def setup(self):
         """Makes the stem and the blocks, under the names that their parameters have."""
         self.stem = Conv(self.width, dtype=self.dtype, platform=self.platform)
-        self.stem_norm = BatchNorm(self.axis_name, self.dtype)
+        self.stem_norm = BatchNorm(self.axis_name, self.dtype, self.platform)
         for stage in range(4):
             for block in range(2):
                 stride = 2 if stage > 0 and block == 0 else 1
