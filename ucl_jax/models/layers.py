@@ -119,9 +119,10 @@ class BatchNorm(nn.Module):
             how = Normalisation(None, self.platform, self.epsilon, relu, self.dtype)
             return _apply_moments(x, residual, scale, bias, (running_mean.value, running_var.value), how)
         how = Normalisation(axis_name, self.platform, self.epsilon, relu, self.dtype)
-        y, (mean, var) = normalise_batch(x, residual, scale, bias, how)
+        y, moments = normalise_batch(x, residual, scale, bias, how)
         if not self.is_initializing():
             count = x.size // x.shape[-1] * collectives.size(axis_name)
+            mean, var = jax.lax.stop_gradient(moments)
             running_mean.value = _move(running_mean.value, mean, self.momentum)
             running_var.value = _move(running_var.value, var * (count / (count - 1)), self.momentum)
         return y
