@@ -86,7 +86,8 @@ class BatchNorm(nn.Module):
     because an accelerator spends the time of a norm on reading and writing maps.
 
     `momentum` is in the convention of Flax, where 0.9 is PyTorch's 0.1. Statistics and parameters are float32 whatever
-    `dtype` is. `platform` is that of the devices, as in `jax.Device.platform`; the values do not depend on it.
+    `dtype` is. `platform` is that of the devices, as in `jax.Device.platform`; the values do not depend on it. On any
+    platform "cpu" serves for vectors, such as those of heads.
     """
 
     axis_name: str | None = None
@@ -169,7 +170,7 @@ def normalise_batch(
 
     The forward pass reads `x` twice, for the moments and for the result. The backward pass reads `x` and the gradient
     twice, for two sums and for the gradient of `x`. JAX's own gradient would read and write more maps, some of them in
-    float32. Barriers keep XLA from joining these passes with each other or with those of other norms.
+    float32.
 
     Args:
       x: [..., C].
@@ -193,14 +194,14 @@ def _normalise_batch(x, residual, scale, bias, how):
     var = collectives.mean(own_var + jnp.square(own_mean - mean), how.axis_name)
     y = _apply_moments(x, residual, scale, bias, (mean, var), how)
     if how.relu:  # a block adds this result to one of its own, and XLA would compute it anew for that
-        y = jax.lax.optimization_barrier(y)
+        y = _apart(y, how.platform)
     return (y, (mean, var)), (x, None if residual is None else y, scale, bias, mean, var)
 
 
 def _normalise_batch_backward(how, saved, gradients):
     """Returns the gradients of x, residual, scale and bias; those of scale and bias are of this device's examples."""
     x, y, scale, bias, mean, var = saved
-    x, gradient = jax.lax.optimization_barrier(x), gradients[0]
+    x, gradient = _apart(x, how.platform), gradients[0]
     if how.relu and y is not None:
         gradient = jnp.where(y > 0, gradient, 0)
     inverse = jax.lax.rsqrt(var + how.epsilon)
@@ -216,7 +217,8 @@ def _normalise_batch_backward(how, saved, gradients):
         return centred, jnp.where(centred * factor > -bias, wide, 0) if how.relu and y is None else wide
 
     centred, wide = centre_and_mask(x, gradient)
-    sums, x, gradient = jax.lax.optimization_barrier((_sums(wide, wide * centred, how.platform), x, gradient))
+    sums = _sums(wide, wide * centred, how.platform)
+    sums, x, gradient = _apart((sums, x, gradient), how.platform)
     count = float(x.size // x.shape[-1])  # it may be more than an int32 holds
     first, second = collectives.mean(sums, how.axis_name) / count
     centred, wide = centre_and_mask(x, gradient)
@@ -227,8 +229,14 @@ def _normalise_batch_backward(how, saved, gradients):
 normalise_batch.defvjp(_normalise_batch, _normalise_batch_backward)
 
 
-# An accelerator takes moments and sums in two steps: over the examples, which is one pass over the maps, then over the
-# places. XLA alone would take other steps, with more operations and some maps in float32. A CPU is faster in one step.
+# On an accelerator, which spends its time on reading and writing maps, the passes over them are kept apart, and moments
+# and sums are taken in two steps: over the examples, which is one pass over the maps, then over the places. XLA alone
+# would take other steps, with more operations and some maps in float32. A CPU is faster with what XLA makes of it.
+
+
+def _apart(values, platform):
+    """Returns the same values, as a result that XLA for an accelerator neither joins with others nor computes anew."""
+    return values if platform == "cpu" else jax.lax.optimization_barrier(values)
 
 
 def _moments(x, platform):
@@ -243,7 +251,8 @@ def _sums(x, y, platform):
     """Sums two arrays [B, ..., C] over all axes but the last: [2, C]."""
     every = tuple(range(x.ndim - 1))
     if platform == "cpu":
-        return jnp.stack([jnp.sum(x, every), jnp.sum(y, every)])
+        # The barrier keeps XLA from merging the sum over several views into these sums, and reading the maps once more.
+        return jax.lax.optimization_barrier(jnp.stack([jnp.sum(x, every), jnp.sum(y, every)]))
     return jnp.sum(jnp.stack([jnp.sum(x, 0), jnp.sum(y, 0)]), every[1:])
 
 
