@@ -1,7 +1,7 @@
 """Convolutions without bias, computed in the fastest way on each platform.
 
-On an accelerator this is XLA's convolution, with JAX's gradients; a 1x1 kernel is given only the places that it meets.
-On a CPU the same values are computed in other ways:
+On an accelerator this is XLA's convolution, with JAX's gradients. On a GPU a 1x1 kernel is given only the places that
+it meets. On a CPU the same values are computed in other ways:
 
 - A large layer with a 3x3 kernel and stride 1 uses Winograd's minimal filtering F(2x2, 3x3), with 2.25 times fewer
   multiplications (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016).
@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 
 from ucl_jax.types import Array
+
+GPUS = ("gpu", "cuda", "rocm")  # names of platforms
 
 # A batch is computed in parts, so that the patches or tiles of a part stay in the caches of two cores beside the other
 # operands. A layer is large if the patches of the batch take more than PATCH_BYTES; XLA is faster for others.
@@ -40,10 +42,12 @@ def convolve(x: Array, kernel: Array, stride: int, platform: str) -> Array:
     Returns:
       [B, ceil(H / stride), ceil(W / stride), F].
     """
-    if platform != "cpu":
+    if platform in GPUS:
         if kernel.shape[0] == 1:  # cuDNN would read all places, and write their gradient, which is mostly 0
             x, stride = x[:, ::stride, ::stride], 1
         return _convolution(x, _in_order(kernel), stride)
+    if platform != "cpu":
+        return _convolution(x, kernel, stride)
     if max(x.shape[1:3]) <= 2 and kernel.shape[0] > 1:
         return _small_map_convolution(x, kernel, stride)
     if len(x) <= examples_at_once(x, kernel, stride):

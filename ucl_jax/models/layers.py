@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from ucl_jax import collectives
-from ucl_jax.models.convolution import convolve
+from ucl_jax.models.convolution import GPUS, convolve
 from ucl_jax.types import Array
 
 
@@ -229,19 +229,19 @@ def _normalise_batch_backward(how, saved, gradients):
 normalise_batch.defvjp(_normalise_batch, _normalise_batch_backward)
 
 
-# On an accelerator, which spends its time on reading and writing maps, the passes over them are kept apart, and moments
-# and sums are taken in two steps: over the examples, which is one pass over the maps, then over the places. XLA alone
-# would take other steps, with more operations and some maps in float32. A CPU is faster with what XLA makes of it.
+# On a GPU, which spends its time on reading and writing maps, the passes over them are kept apart, and moments and sums
+# are taken in two steps: over the examples, which is one pass over the maps, then over the places. XLA alone would take
+# other steps, with more operations and some maps in float32. A CPU and a TPU are faster with what XLA makes of it.
 
 
 def _apart(values, platform):
-    """Returns the same values, as a result that XLA for an accelerator neither joins with others nor computes anew."""
-    return values if platform == "cpu" else jax.lax.optimization_barrier(values)
+    """Returns the same values, as a result that XLA for a GPU neither joins with others nor computes anew."""
+    return jax.lax.optimization_barrier(values) if platform in GPUS else values
 
 
 def _moments(x, platform):
     """Returns the mean and the biased variance of [B, ..., C] over all axes but the last: float32 [C] each."""
-    if platform == "cpu":
+    if platform not in GPUS:
         return _join_moments(x, 0, tuple(range(x.ndim - 1)))
     mean, var = _join_moments(x, 0, 0)
     return _join_moments(mean.reshape(-1, x.shape[-1]), var.reshape(-1, x.shape[-1]), 0)
@@ -250,7 +250,7 @@ def _moments(x, platform):
 def _sums(x, y, platform):
     """Sums two arrays [B, ..., C] over all axes but the last: [2, C]."""
     every = tuple(range(x.ndim - 1))
-    if platform == "cpu":
+    if platform not in GPUS:
         # The barrier keeps XLA from merging the sum over several views into these sums, and reading the maps once more.
         return jax.lax.optimization_barrier(jnp.stack([jnp.sum(x, every), jnp.sum(y, every)]))
     return jnp.sum(jnp.stack([jnp.sum(x, 0), jnp.sum(y, 0)]), every[1:])
