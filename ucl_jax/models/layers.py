@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from ucl_jax import collectives
-from ucl_jax.models.convolution import convolve
+from ucl_jax.models.convolution import GPUS, convolve
 from ucl_jax.types import Array
 
 
@@ -98,11 +98,13 @@ class BatchNorm(nn.Module):
     because an accelerator spends the time of a norm on reading and writing maps.
 
     `momentum` is in the convention of Flax, where 0.9 is PyTorch's 0.1. Statistics and parameters are float32 whatever
-    `dtype` is.
+    `dtype` is. `platform` is that of the devices, as in `jax.Device.platform`; the values do not depend on it. On any
+    platform "cpu" serves for vectors, such as those of heads.
     """
 
     axis_name: str | None = None
     dtype: Any = jnp.float32
+    platform: str = "cpu"
     momentum: float = 0.9
     epsilon: float = 1e-5
 
@@ -127,31 +129,46 @@ class BatchNorm(nn.Module):
         axis_name = None if self.is_initializing() else self.axis_name
 
         if not train:
-            how = Normalisation(None, self.epsilon, relu, self.dtype)
+            how = Normalisation(None, self.platform, self.epsilon, relu, self.dtype)
             return _apply_moments(x, residual, scale, bias, (running_mean.value, running_var.value), how)
-        how = Normalisation(axis_name, self.epsilon, relu, self.dtype)
-        y, (mean, var) = normalise_batch(x, residual, scale, bias, how)
+        how = Normalisation(axis_name, self.platform, self.epsilon, relu, self.dtype)
+        y, moments = normalise_batch(x, residual, scale, bias, how)
         if not self.is_initializing():
             count = x.size // x.shape[-1] * collectives.size(axis_name)
-            running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
-            unbiased = var * (count / (count - 1))
-            running_var.value = self.momentum * running_var.value + (1 - self.momentum) * unbiased
+            mean, var = jax.lax.stop_gradient(moments)
+            running_mean.value = _move(running_mean.value, mean, self.momentum)
+            running_var.value = _move(running_var.value, var * (count / (count - 1)), self.momentum)
         return y
 
 
-SOME_EXAMPLES = 8  # of a batch, whose mean is near that of all
+@jax.custom_batching.custom_vmap
+def _move(running, of_batch, momentum):
+    """Moves running statistics towards those of a batch."""
+    return momentum * running + (1 - momentum) * of_batch
+
+
+@_move.def_vmap
+def _move_by_views(views, mapped, running, of_batch, momentum):
+    """Maps `_move` over views that share their running statistics: each view moves these in turn."""
+    if mapped[0]:
+        return jax.vmap(_move.fun, [0 if one else None for one in mapped])(running, of_batch, momentum), True
+    for view in range(views):
+        running = _move.fun(running, of_batch[view], momentum)
+    return running, False
 
 
 class Normalisation(NamedTuple):
     """Says how `normalise_batch` normalises.
 
     axis_name: the axis of the devices over which the moments are taken, or None.
+    platform: of the devices, see `BatchNorm`.
     epsilon: is added to the variance.
     relu: whether a ReLU is applied.
     dtype: of the result.
     """
 
     axis_name: str | None
+    platform: str
     epsilon: float
     relu: bool
     dtype: Any
@@ -164,7 +181,8 @@ def normalise_batch(
     """Normalises a batch by its own statistics, with the gradient in closed form (Ioffe & Szegedy 2015).
 
     The forward pass reads `x` twice, for the moments and for the result. The backward pass reads `x` and the gradient
-    twice. JAX's own gradient would read and write more maps, some of them in float32.
+    twice, for two sums and for the gradient of `x`. JAX's own gradient would read and write more maps, some of them in
+    float32.
 
     Args:
       x: [..., C].
@@ -182,42 +200,85 @@ def normalise_batch(
 
 def _normalise_batch(x, residual, scale, bias, how):
     """Returns the result of `normalise_batch`, and what its gradient needs: its result only if there is a residual."""
-    axes = tuple(range(x.ndim - 1))
-    # Both moments come from one pass over the map. The mean of squares minus the square of the mean would lose its
-    # digits where values are far from 0: they are taken relative to the mean of some examples.
-    near = jnp.mean(at_least_float32(x[:SOME_EXAMPLES]), axes)
-    centred = at_least_float32(x) - _along_last(near, x)
-    first, second = jnp.mean(centred, axes), jnp.mean(jnp.square(centred), axes)
-    own_mean, own_var = near + first, second - jnp.square(first)
+    own_mean, own_var = _moments(x, how.platform)
     mean = collectives.mean(own_mean, how.axis_name)
     # The variance over all devices is the mean of theirs, plus the variance of their means.
     var = collectives.mean(own_var + jnp.square(own_mean - mean), how.axis_name)
     y = _apply_moments(x, residual, scale, bias, (mean, var), how)
+    if how.relu:  # a block adds this result to one of its own, and XLA would compute it anew for that
+        y = _apart(y, how.platform)
     return (y, (mean, var)), (x, None if residual is None else y, scale, bias, mean, var)
 
 
 def _normalise_batch_backward(how, saved, gradients):
     """Returns the gradients of x, residual, scale and bias; those of scale and bias are of this device's examples."""
     x, y, scale, bias, mean, var = saved
-    gradient, axes = gradients[0], tuple(range(x.ndim - 1))
+    x, gradient = _apart(x, how.platform), gradients[0]
+    if how.relu and y is not None:
+        gradient = jnp.where(y > 0, gradient, 0)
     inverse = jax.lax.rsqrt(var + how.epsilon)
-    mean, inverse, scale, bias = (_along_last(v, x) for v in (mean, inverse, scale, bias))
-    normal = (at_least_float32(x) - mean) * inverse
-    # Without a residual, the sign before the ReLU is computed anew from `x`, which is read anyway. It is rounded a
-    # little differently here, which matters only next to 0.
-    if how.relu:
-        gradient = jnp.where(normal * scale + bias > 0 if y is None else y > 0, gradient, 0)
-    wide = at_least_float32(gradient)
-    # The barrier keeps XLA from merging the sum over several views into these sums, and reading the maps once more.
-    of_bias, of_scale = jax.lax.optimization_barrier((jnp.sum(wide, axes), jnp.sum(wide * normal, axes)))
+    mean, factor, bias = (_along_last(v, x) for v in (mean, inverse * scale, bias))
+
+    def centre_and_mask(x, gradient):
+        """Returns `x` minus the mean, and the gradient before the ReLU, both in float32.
+
+        Without a residual, the sign before the ReLU is computed anew from `x`, which is read anyway. It is rounded a
+        little differently here, which matters only next to 0.
+        """
+        centred, wide = at_least_float32(x) - mean, at_least_float32(gradient)
+        return centred, jnp.where(centred * factor > -bias, wide, 0) if how.relu and y is None else wide
+
+    centred, wide = centre_and_mask(x, gradient)
+    sums = _sums(wide, wide * centred, how.platform)
+    sums, x, gradient = _apart((sums, x, gradient), how.platform)
     count = float(x.size // x.shape[-1])  # it may be more than an int32 holds
-    first, second = collectives.mean((of_bias / count, of_scale / count), how.axis_name)
-    first, second = _along_last(first, x), _along_last(second, x)
-    of_x = (wide - first - normal * second) * (inverse * scale)
-    return of_x.astype(x.dtype), None if y is None else gradient.astype(y.dtype), of_scale, of_bias
+    first, second = collectives.mean(sums, how.axis_name) / count
+    centred, wide = centre_and_mask(x, gradient)
+    of_x = (wide - _along_last(first, x) - centred * _along_last(second * jnp.square(inverse), x)) * factor
+    return of_x.astype(x.dtype), None if y is None else gradient.astype(y.dtype), sums[1] * inverse, sums[0]
 
 
 normalise_batch.defvjp(_normalise_batch, _normalise_batch_backward)
+
+
+# On a GPU, which spends its time on reading and writing maps, the passes over them are kept apart, and moments and sums
+# are taken in two steps: over the examples, which is one pass over the maps, then over the places. XLA alone would take
+# other steps, with more operations and some maps in float32. A CPU and a TPU are faster with what XLA makes of it.
+
+
+def _apart(values, platform):
+    """Returns the same values, as a result that XLA for a GPU neither joins with others nor computes anew."""
+    return jax.lax.optimization_barrier(values) if platform in GPUS else values
+
+
+def _moments(x, platform):
+    """Returns the mean and the biased variance of [B, ..., C] over all axes but the last: float32 [C] each."""
+    if platform not in GPUS:
+        return _join_moments(x, 0, tuple(range(x.ndim - 1)))
+    mean, var = _join_moments(x, 0, 0)
+    return _join_moments(mean.reshape(-1, x.shape[-1]), var.reshape(-1, x.shape[-1]), 0)
+
+
+def _sums(x, y, platform):
+    """Sums two arrays [B, ..., C] over all axes but the last: [2, C]."""
+    every = tuple(range(x.ndim - 1))
+    if platform not in GPUS:
+        # The barrier keeps XLA from merging the sum over several views into these sums, and reading the maps once more.
+        return jax.lax.optimization_barrier(jnp.stack([jnp.sum(x, every), jnp.sum(y, every)]))
+    return jnp.sum(jnp.stack([jnp.sum(x, 0), jnp.sum(y, 0)]), every[1:])
+
+
+def _join_moments(means, variances, axes):
+    """Returns the mean and the variance along `axes`, from those of parts of the same size (Chan et al. 1983).
+
+    Values are parts whose variance is 0. One pass over the parts gives both moments. The mean of squares minus the
+    square of the mean would lose its digits where values are far from 0: they are taken relative to the mean of the
+    first parts, those at place 0 of the first axis.
+    """
+    near = jnp.mean(at_least_float32(means[:1]), axes, keepdims=True)
+    centred = at_least_float32(means) - near
+    first, second = jnp.mean(centred, axes), jnp.mean(variances + jnp.square(centred), axes)
+    return near.reshape(first.shape) + first, second - jnp.square(first)
 
 
 def _apply_moments(x, residual, scale, bias, moments, how):
