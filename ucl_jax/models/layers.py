@@ -200,85 +200,105 @@ def normalise_batch(
 
 def _normalise_batch(x, residual, scale, bias, how):
     """Returns the result of `normalise_batch`, and what its gradient needs: its result only if there is a residual."""
-    own_mean, own_var = _moments(x, how.platform)
+    gpu = how.platform in GPUS
+    own_mean, own_var = (_moments_on_gpu if gpu else _moments)(x)
     mean = collectives.mean(own_mean, how.axis_name)
     # The variance over all devices is the mean of theirs, plus the variance of their means.
     var = collectives.mean(own_var + jnp.square(own_mean - mean), how.axis_name)
     y = _apply_moments(x, residual, scale, bias, (mean, var), how)
-    if how.relu:  # a block adds this result to one of its own, and XLA would compute it anew for that
-        y = _apart(y, how.platform)
+    if gpu and how.relu:  # a block adds this result to one of its own, and XLA would compute it anew for that
+        y = jax.lax.optimization_barrier(y)
     return (y, (mean, var)), (x, None if residual is None else y, scale, bias, mean, var)
 
 
 def _normalise_batch_backward(how, saved, gradients):
     """Returns the gradients of x, residual, scale and bias; those of scale and bias are of this device's examples."""
+    return (_gradients_on_gpu if how.platform in GPUS else _gradients)(how, saved, gradients[0])
+
+
+normalise_batch.defvjp(_normalise_batch, _normalise_batch_backward)
+
+
+SOME_EXAMPLES = 8  # whose mean is near enough to that of the batch
+
+
+def _moments(x):
+    """Returns the mean and the biased variance of [B, ..., C] over all axes but the last: float32 [C] each.
+
+    Both come from one pass over the map. The mean of squares minus the square of the mean would lose its digits where
+    values are far from 0: they are taken relative to the mean of some examples.
+    """
+    axes = tuple(range(x.ndim - 1))
+    near = jnp.mean(at_least_float32(x[:SOME_EXAMPLES]), axes)
+    centred = at_least_float32(x) - _along_last(near, x)
+    first, second = jnp.mean(centred, axes), jnp.mean(jnp.square(centred), axes)
+    return near + first, second - jnp.square(first)
+
+
+def _gradients(how, saved, gradient):
+    """Returns the gradients of `normalise_batch` on a CPU or a TPU."""
     x, y, scale, bias, mean, var = saved
-    x, gradient = _apart(x, how.platform), gradients[0]
+    axes = tuple(range(x.ndim - 1))
+    mean, inverse, scale, bias = (_along_last(v, x) for v in (mean, jax.lax.rsqrt(var + how.epsilon), scale, bias))
+    normal = (at_least_float32(x) - mean) * inverse
+    # Without a residual, the sign before the ReLU is computed anew from `x`, which is read anyway. It is rounded a
+    # little differently here, which matters only next to 0.
+    if how.relu:
+        gradient = jnp.where(normal * scale + bias > 0 if y is None else y > 0, gradient, 0)
+    wide = at_least_float32(gradient)
+    # The barrier keeps XLA from merging the sum over several views into these sums, and reading the maps once more.
+    of_bias, of_scale = jax.lax.optimization_barrier((jnp.sum(wide, axes), jnp.sum(wide * normal, axes)))
+    count = float(x.size // x.shape[-1])  # it may be more than an int32 holds
+    first, second = collectives.mean((of_bias / count, of_scale / count), how.axis_name)
+    of_x = (wide - _along_last(first, x) - normal * _along_last(second, x)) * (inverse * scale)
+    return of_x.astype(x.dtype), None if y is None else gradient.astype(y.dtype), of_scale, of_bias
+
+
+# On a GPU, which spends its time on reading and writing maps, the passes over them are kept apart, and moments and sums
+# are taken in two steps: over the examples, which is one pass over the maps, then over the places. XLA alone would take
+# other steps, with more operations and some maps in float32. A CPU is slower with it, and a TPU lays out maps anew.
+
+
+def _moments_on_gpu(x):
+    """Returns what `_moments` does: of the examples at each place, then of the places."""
+    mean, var = _join_moments(x, 0)
+    return _join_moments(mean.reshape(-1, x.shape[-1]), var.reshape(-1, x.shape[-1]))
+
+
+def _join_moments(means, variances):
+    """Returns the mean and the variance along the first axis, from those of parts of the same size (Chan et al. 1983).
+
+    Values are parts whose variance is 0. They are taken relative to the first of them, see `_moments`.
+    """
+    near = at_least_float32(means[:1])
+    centred = at_least_float32(means) - near
+    first, second = jnp.mean(centred, 0), jnp.mean(variances + jnp.square(centred), 0)
+    return near[0] + first, second - jnp.square(first)
+
+
+def _gradients_on_gpu(how, saved, gradient):
+    """Returns what `_gradients` does, in two passes over the maps."""
+    x, y, scale, bias, mean, var = saved
+    x = jax.lax.optimization_barrier(x)
     if how.relu and y is not None:
         gradient = jnp.where(y > 0, gradient, 0)
     inverse = jax.lax.rsqrt(var + how.epsilon)
     mean, factor, bias = (_along_last(v, x) for v in (mean, inverse * scale, bias))
 
     def centre_and_mask(x, gradient):
-        """Returns `x` minus the mean, and the gradient before the ReLU, both in float32.
-
-        Without a residual, the sign before the ReLU is computed anew from `x`, which is read anyway. It is rounded a
-        little differently here, which matters only next to 0.
-        """
+        """Returns `x` minus the mean, and the gradient before the ReLU, each anew in either pass."""
         centred, wide = at_least_float32(x) - mean, at_least_float32(gradient)
         return centred, jnp.where(centred * factor > -bias, wide, 0) if how.relu and y is None else wide
 
     centred, wide = centre_and_mask(x, gradient)
-    sums = _sums(wide, wide * centred, how.platform)
-    sums, x, gradient = _apart((sums, x, gradient), how.platform)
+    by_place = jnp.stack([jnp.sum(wide, 0), jnp.sum(wide * centred, 0)])
+    sums = jnp.sum(by_place, tuple(range(1, x.ndim - 1)))
+    sums, x, gradient = jax.lax.optimization_barrier((sums, x, gradient))
     count = float(x.size // x.shape[-1])  # it may be more than an int32 holds
     first, second = collectives.mean(sums, how.axis_name) / count
     centred, wide = centre_and_mask(x, gradient)
     of_x = (wide - _along_last(first, x) - centred * _along_last(second * jnp.square(inverse), x)) * factor
     return of_x.astype(x.dtype), None if y is None else gradient.astype(y.dtype), sums[1] * inverse, sums[0]
-
-
-normalise_batch.defvjp(_normalise_batch, _normalise_batch_backward)
-
-
-# On a GPU, which spends its time on reading and writing maps, the passes over them are kept apart, and moments and sums
-# are taken in two steps: over the examples, which is one pass over the maps, then over the places. XLA alone would take
-# other steps, with more operations and some maps in float32. A CPU and a TPU are faster with what XLA makes of it.
-
-
-def _apart(values, platform):
-    """Returns the same values, as a result that XLA for a GPU neither joins with others nor computes anew."""
-    return jax.lax.optimization_barrier(values) if platform in GPUS else values
-
-
-def _moments(x, platform):
-    """Returns the mean and the biased variance of [B, ..., C] over all axes but the last: float32 [C] each."""
-    if platform not in GPUS:
-        return _join_moments(x, 0, tuple(range(x.ndim - 1)))
-    mean, var = _join_moments(x, 0, 0)
-    return _join_moments(mean.reshape(-1, x.shape[-1]), var.reshape(-1, x.shape[-1]), 0)
-
-
-def _sums(x, y, platform):
-    """Sums two arrays [B, ..., C] over all axes but the last: [2, C]."""
-    every = tuple(range(x.ndim - 1))
-    if platform not in GPUS:
-        # The barrier keeps XLA from merging the sum over several views into these sums, and reading the maps once more.
-        return jax.lax.optimization_barrier(jnp.stack([jnp.sum(x, every), jnp.sum(y, every)]))
-    return jnp.sum(jnp.stack([jnp.sum(x, 0), jnp.sum(y, 0)]), every[1:])
-
-
-def _join_moments(means, variances, axes):
-    """Returns the mean and the variance along `axes`, from those of parts of the same size (Chan et al. 1983).
-
-    Values are parts whose variance is 0. One pass over the parts gives both moments. The mean of squares minus the
-    square of the mean would lose its digits where values are far from 0: they are taken relative to the mean of the
-    first parts, those at place 0 of the first axis.
-    """
-    near = jnp.mean(at_least_float32(means[:1]), axes, keepdims=True)
-    centred = at_least_float32(means) - near
-    first, second = jnp.mean(centred, axes), jnp.mean(variances + jnp.square(centred), axes)
-    return near.reshape(first.shape) + first, second - jnp.square(first)
 
 
 def _apply_moments(x, residual, scale, bias, moments, how):
