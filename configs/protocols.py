@@ -75,7 +75,13 @@ CASSLE_CIFAR = {
     "byol": Row(1.0, 1e-5, WEAK, solarize_p=(0.0, 0.2)),
     "vicreg": Row(0.3, 1e-4, WEAK, solarize_p=(0.1, 0.1), least_crop=0.2),
     "swav": Row(0.6, 1e-6, STRONG, lars_exclude_1d=False, minimum_rate=6e-4),
-    "barlow_twins": Row(0.3, 1e-4, WEAK, solarize_p=(0.0, 0.2)),
+    "barlow_twins": Row(
+        0.3,
+        1e-4,
+        WEAK,
+        solarize_p=(0.0, 0.2),
+        objective={"layers": 3, "norm": "hidden", "scale": 0.1, "deviation": "biased"},
+    ),
     "moco": Row(0.6, 1e-4, WEAK, solarize_p=(0.0, 0.2), lars_exclude_1d=False),  # of PNR's scripts
     "simsiam": Row(1.0, 1e-5, WEAK, solarize_p=(0.0, 0.2)),  # no script has it: our choice, as BYOL
 }
