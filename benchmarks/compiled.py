@@ -350,7 +350,7 @@ def lower_for(config, devices: list):
     count, size = config.train.batch_size, config.benchmark.image_size
     images = config.benchmark.examples_per_task or BENCHMARKS[config.benchmark.name].images_per_task
     examples = Examples(
-        jax.ShapeDtypeStruct((images, size, size, 3), np.uint8), jax.ShapeDtypeStruct((images,), np.int32)
+        jax.ShapeDtypeStruct((images, size * size * 3), np.uint8), jax.ShapeDtypeStruct((images,), np.int32)
     )
     selection = Selection(jax.ShapeDtypeStruct((count, 1), np.int32), jax.ShapeDtypeStruct((count, 1), bool))
     return compiled.lower(jax.eval_shape(experiment.init), examples, selection, experiment.key, any_task())

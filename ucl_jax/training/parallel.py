@@ -39,7 +39,8 @@ class Parallel(NamedTuple):
       else the selected images do. State, key and span are placed by `replicate`.
     lower: the same arguments, or their shapes -> the lowered program before it is compiled, for measurements and tests.
     hold: the examples of a task, the size N of the largest task -> the examples on every device, padded with zeros to N
-      so that all tasks have one program; or as they are, on the host, if so many are too large.
+      so that all tasks have one program, and with flat images, which a TPU gathers without laying all of them out
+      anew; or as they are, on the host, if so many are too large.
     features: a network, host images uint8 [N, H, W, C] -> Readout with leaves [N, ...]. N must be a multiple of the
       number of devices. Every process gives all images.
     rows: the number of examples in a global batch -> the slice of them that the devices of this process take.
@@ -257,8 +258,12 @@ def parallelise(
         if not _fits(size * examples.image[0].nbytes, devices[ours[0]]):
             return examples
         missing = size - len(examples.label)
-        padded = [np.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1)) if missing else x for x in examples]
-        return replicate(Examples(*padded))
+
+        def padded(x):
+            return np.pad(x, [(0, missing), (0, 0)][: x.ndim]) if missing else x
+
+        flat = examples.image.reshape(len(examples.image), -1)
+        return replicate(Examples(padded(flat), padded(examples.label)))
 
     return Parallel(
         train_steps=train_steps,

@@ -1,11 +1,11 @@
 """Makes the train step, and the state before the first one. Here alone gradients are taken that change parameters."""
 
+import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.flatten_util import ravel_pytree
 
 from ucl_jax import collectives
 from ucl_jax.methods.base import Method, Step
@@ -15,7 +15,6 @@ from ucl_jax.types import (
     Batch,
     Examples,
     Keys,
-    PyTree,
     Selection,
     Span,
     TrainedParams,
@@ -118,8 +117,8 @@ def make_train_step(
         memory = method.observe(state.memory, step, observe_key)
         metrics = {
             "loss": loss,
-            "grad_norm": _norm(projected),
-            "param_norm": _norm(params),  # after the update, so that it tells whether the new state is finite
+            "grad_norm": optax.tree.norm(projected),
+            "param_norm": optax.tree.norm(params),  # after the update, so that it tells whether the new state is finite
             **metrics,
         }
         after = TrainState(
@@ -137,12 +136,15 @@ def selecting(train_steps: TrainStep) -> TrainSteps:
       train_steps: what `consecutive` makes.
 
     Returns:
-      state, examples [N, ...], selection [B, K], key, span -> the state after K steps, and their metrics, leaves [K].
+      state, examples with flat images [N, S * S * 3], selection [B, K], key, span -> the state after K steps, and their
+      metrics, leaves [K].
     """
 
     def selected_steps(state, examples, selection, key, span):
-        chosen = Batch(examples.image[selection.index], examples.label[selection.index], selection.first)
-        return train_steps(state, chosen, key, span)
+        image = examples.image[selection.index]
+        side = math.isqrt(image.shape[-1] // 3)
+        image = image.reshape(*image.shape[:-1], side, side, 3)
+        return train_steps(state, Batch(image, examples.label[selection.index], selection.first), key, span)
 
     return selected_steps
 
@@ -176,8 +178,3 @@ def consecutive(train_step: TrainStep, unroll: bool) -> TrainStep:
 
 def _fold_in_each(key: Array, places: Array) -> Array:
     return jax.vmap(jax.random.fold_in, (None, 0))(key, places)
-
-
-def _norm(tree: PyTree) -> Array:
-    """Returns the Euclidean norm of all leaves as one vector, which takes one operation and not one for each leaf."""
-    return jnp.linalg.norm(ravel_pytree(tree)[0])
