@@ -147,6 +147,9 @@ def tree(
             steps_per_call=1,
         ),
         eval=dict(
+            # With online_linear: none | apart | in_training_mode, a linear probe that is trained beside the network on
+            # labelled images of all tasks. They are shown apart from all else, or change the running statistics, too,
+            # as in CaSSLe's code. online_linear_rate: its learning rate at batch 256; the rest is as in train.
             **sections["eval"],
             # all | seen: which tasks are evaluated after each task; with all, forgetting takes the best of all rows.
             tasks="all",

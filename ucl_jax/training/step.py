@@ -1,4 +1,7 @@
-"""Makes the train step, and the state before the first one. Here alone gradients are taken that change parameters."""
+"""Makes the train step, and the state before the first one.
+
+Here alone gradients are taken that change the parameters of the network and of the method.
+"""
 
 from collections.abc import Callable
 
@@ -9,11 +12,24 @@ import optax
 from ucl_jax import collectives
 from ucl_jax.methods.base import Method, Step
 from ucl_jax.objectives.base import Objective
-from ucl_jax.types import Array, Batch, Examples, Keys, Selection, Span, TrainedParams, TrainState, Variables, clock_at
+from ucl_jax.types import (
+    Array,
+    Batch,
+    Examples,
+    Keys,
+    Probed,
+    PyTree,
+    Selection,
+    Span,
+    TrainedParams,
+    TrainState,
+    Variables,
+    clock_at,
+)
 
 Metrics = dict[str, Array]
-TrainStep = Callable[[TrainState, Batch, Array, Span], tuple[TrainState, Metrics]]
-TrainSteps = Callable[[TrainState, Examples, Selection, Array, Span], tuple[TrainState, Metrics]]
+TrainStep = Callable[[TrainState, Batch | Probed, Array, Span], tuple[TrainState, Metrics]]
+TrainSteps = Callable[[TrainState, Examples, Selection | Probed, Array, Span], tuple[TrainState, Metrics]]
 
 
 def init_state(
@@ -66,9 +82,9 @@ def make_train_step(
         )
         keys = Keys(
             batch=batch_key,
-            example=_fold_in_each(present_key, place),
-            past=_fold_in_each(past_key, place),
-            method=_fold_in_each(method_key, place),
+            example=fold_in_each(present_key, place),
+            past=fold_in_each(past_key, place),
+            method=fold_in_each(method_key, place),
         )
         recalled = method.recall(state.memory, recall_key, count * collectives.size(axis_name))
         own_recalled = jax.tree.map(lambda x: x[place], recalled)
@@ -109,7 +125,7 @@ def make_train_step(
             "param_norm": optax.tree.norm(params),  # after the update, so that it tells whether the new state is finite
             **metrics,
         }
-        after = TrainState(
+        after = state.replace(
             step=state.step + 1, params=params, model_state=model_state, opt_state=opt_state, memory=memory
         )
         return after, metrics
@@ -117,8 +133,17 @@ def make_train_step(
     return train_step
 
 
+def select(examples: Examples, selection: PyTree) -> PyTree:
+    """Returns a tree like `selection`, whose leaves are Selections, with the Batch that each of them selects."""
+
+    def take(one: Selection) -> Batch:
+        return Batch(examples.image[one.index], examples.label[one.index], one.first)
+
+    return jax.tree.map(take, selection, is_leaf=lambda x: isinstance(x, Selection))
+
+
 def selecting(train_steps: TrainStep) -> TrainSteps:
-    """Makes steps take their batches from the examples of a task, which are on the device.
+    """Makes steps take their batches from examples that are on the device.
 
     Args:
       train_steps: what `consecutive` makes.
@@ -128,8 +153,7 @@ def selecting(train_steps: TrainStep) -> TrainSteps:
     """
 
     def selected_steps(state, examples, selection, key, span):
-        chosen = Batch(examples.image[selection.index], examples.label[selection.index], selection.first)
-        return train_steps(state, chosen, key, span)
+        return train_steps(state, select(examples, selection), key, span)
 
     return selected_steps
 
@@ -153,7 +177,7 @@ def consecutive(train_step: TrainStep, unroll: bool) -> TrainStep:
             state, batch = jax.lax.optimization_barrier((state, batch))
             return jax.lax.optimization_barrier(train_step(state, batch, key, span))
 
-        if batch.label.shape[1] == 1:
+        if jax.tree.leaves(batch)[0].shape[1] == 1:
             state, metrics = train_step(state, jax.tree.map(lambda x: x[:, 0], batch), key, span)
             return state, jax.tree.map(lambda x: x[None], metrics)
         return jax.lax.scan(one, state, jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), batch), unroll=unroll)
@@ -161,5 +185,6 @@ def consecutive(train_step: TrainStep, unroll: bool) -> TrainStep:
     return train_steps
 
 
-def _fold_in_each(key: Array, places: Array) -> Array:
+def fold_in_each(key: Array, places: Array) -> Array:
+    """Returns a key for each of `places` (int32 [B]): key [B]."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, places)
