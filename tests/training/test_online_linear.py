@@ -173,9 +173,9 @@ def test_labelled_batches_are_of_all_images_in_an_order_of_their_own():
     assert not np.array_equal(labelled_indices(3, 1, 3, 50, 8, 5), index)
     # Joint training learns from all images, too, in another order.
     assert not np.array_equal(batch_indices(3, 1, 2, 50, 8, 5)[0], index)
-    assert sorted(labelled_indices(3, 1, 2, 10, 8, 2).flat) == sorted(
-        [*range(10), *labelled_indices(3, 1, 2, 10, 6, 1)[0]]
-    )
+    again = labelled_indices(3, 1, 2, 10, 8, 2).ravel()
+    assert sorted(again[:10]) == list(range(10))
+    np.testing.assert_array_equal(again[10:], again[:6])
 
 
 @pytest.mark.parametrize("steps_per_call", [1, 3])
@@ -194,4 +194,5 @@ def test_selections_are_from_all_tasks_and_what_is_left_is_the_tail(steps_per_ca
     np.testing.assert_array_equal(whole.labelled.index, expected)
     assert whole.labelled.index.dtype == whole.present.index.dtype == np.int32
     for done in range(1, 6):
-        small.assert_trees_equal(selections(start + done), jax.tree.map(lambda x: x[:, done:], whole))
+        for one, other in zip(jax.tree.leaves(selections(start + done)), jax.tree.leaves(whole), strict=True):
+            np.testing.assert_array_equal(one, other[:, done:])
