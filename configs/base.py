@@ -4,7 +4,7 @@
     ucl_jax/data/benchmarks.py      a benchmark: its data set, tasks, mean and deviation of pixels
     configs/benchmarks.py           a benchmark: crops, width, epochs, batch size, learning rate
     configs/objectives.py           an objective: sizes of its heads and weights of its loss
-    configs/protocols.py            a protocol: optimiser, schedule, augmentation and stem
+    configs/protocols.py            a protocol: optimiser, schedule, augmentation, stem, online linear probe
     this file                       what is the same for all of them
 
 Each key is written in only one of these places: Python raises a TypeError if two of them give the same key. But the
