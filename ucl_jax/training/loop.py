@@ -178,10 +178,9 @@ def train(
         if task + 1 < tasks:
             stream.prefetch(task + 1)
         rows = compiled[phase].rows(schedule.batch_sizes[task])
-        selections = _selections(experiment.seed, task, schedule, step, sizes[task])
-        if experiment.online:
-            selections = _probed(selections, experiment.seed, task, schedule, step, sizes)
-        for selection in selections:
+        present = _selections(experiment.seed, task, schedule, step, sizes[task])
+        probed = _probed(present, experiment.seed, task, schedule, step, sizes)
+        for selection in probed if experiment.online else present:
             ours = jax.tree.map(operator.itemgetter(rows), selection)
             state, metrics = compiled[phase].train_steps(state, examples, ours, key, span)
             step += len(metrics["loss"])
@@ -298,7 +297,7 @@ def task_features(
             return evaluators.extract(show, images, batch_size)
 
         bank, query = extract(data.train_image), extract(data.test_image)
-        online_logits = online_linear.logits(online.params, query.features) if online else ()
+        online_logits = np.asarray(online_linear.logits(online.params, query.features)) if online else ()
         return evaluators.TaskFeatures(
             bank.features, data.train_label, query.features, data.test_label, query.logits, online_logits
         )

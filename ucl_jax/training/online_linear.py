@@ -49,7 +49,7 @@ def init(key: Array, features: int, classes: int, optimizer: optax.GradientTrans
 
 def logits(params: Params, features: Array) -> Array:
     """Computes the logits [B, C] of features [B, F]."""
-    return features @ params["kernel"] + params["bias"]
+    return features @ params["kernel"] + params["bias"][None]
 
 
 def with_online_linear(
@@ -88,7 +88,7 @@ def with_online_linear(
         keys = fold_in_each(jax.random.fold_in(jax.random.fold_in(key, state.step), KEY), place)
         shown = augment.apply(augmentation.present, keys, labelled.image, 1)
         outputs, updated = objective.embed(network, shown, in_training_mode)
-        features, target = outputs.features.astype(jnp.float32), labelled.label[:, None] == classes
+        features, target = outputs.features.astype(jnp.float32), labelled.label[:, None] == classes[None]
         params, opt_state = state.online
 
         def loss(params):
