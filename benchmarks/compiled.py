@@ -343,7 +343,7 @@ def lower_for(config, devices: list):
 
     from ucl_jax.training import parallel
     from ucl_jax.training.build import make_experiment
-    from ucl_jax.types import Examples, Selection
+    from ucl_jax.types import Examples, Probed, Selection
 
     experiment = make_experiment(config, parallel.AXIS, devices[0].platform)
     compiled = parallel.compile_phases(experiment.phases[-1:], devices)[0]
@@ -353,7 +353,8 @@ def lower_for(config, devices: list):
         jax.ShapeDtypeStruct((images, size * size * 3), np.uint8), jax.ShapeDtypeStruct((images,), np.int32)
     )
     selection = Selection(jax.ShapeDtypeStruct((count, 1), np.int32), jax.ShapeDtypeStruct((count, 1), bool))
-    return compiled.lower(jax.eval_shape(experiment.init), examples, selection, experiment.key, any_task())
+    given = Probed(selection, selection) if experiment.online else selection
+    return compiled.lower(jax.eval_shape(experiment.init), examples, given, experiment.key, any_task())
 
 
 def report(found: list[Collective]) -> list[dict]:

@@ -200,6 +200,7 @@ class Loop:
             train_sizes=[task_images] * tasks,
             num_tasks=tasks,
             training=lambda task: Examples(image, label),
+            all_training=lambda: Examples(np.concatenate([image] * tasks), np.concatenate([label] * tasks)),
             prefetch=lambda task: None,
         )
         train = config.train

@@ -4,7 +4,7 @@
     ucl_jax/data/benchmarks.py      a benchmark: its data set, tasks, mean and deviation of pixels
     configs/benchmarks.py           a benchmark: crops, width, epochs, batch size, learning rate
     configs/objectives.py           an objective: sizes of its heads and weights of its loss
-    configs/protocols.py            a protocol: optimiser, schedule, augmentation and stem
+    configs/protocols.py            a protocol: optimiser, schedule, augmentation, stem, online linear probe
     this file                       what is the same for all of them
 
 Each key is written in only one of these places: Python raises a TypeError if two of them give the same key. But the
@@ -138,6 +138,9 @@ def tree(
             steps_per_call=1,
         ),
         eval=dict(
+            # With online_linear: none | apart | in_training_mode, a linear probe that is trained beside the network on
+            # labelled images of all tasks. They are shown apart from all else, or change the running statistics, too,
+            # as in CaSSLe's code. online_linear_rate: its learning rate at batch 256; the rest is as in train.
             **sections["eval"],
             # all | seen: which tasks are evaluated after each task; with all, forgetting takes the best of all rows.
             tasks="all",

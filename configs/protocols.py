@@ -47,6 +47,7 @@ def ucl(benchmark: str, objective: str) -> Sections:
             weight_decay=5e-4,  # on all parameters, with lars without those of one dimension if it excludes them
             lars_exclude_1d=True,  # whether lars treats biases and norms as sgd does, without weight decay
         ),
+        eval=dict(**of["eval"], online_linear="none", online_linear_rate=0.1),
     )
 
 
@@ -67,13 +68,14 @@ class Row(NamedTuple):
     optimizer: str = "lars"
     warmup_epochs: int = 10
     minimum_rate: float = 0.0
+    online_linear_rate: float = 0.1
     objective: Mapping[str, Any] = MappingProxyType({})
 
 
 CASSLE_CIFAR = {
     "simclr": Row(0.4, 1e-5, STRONG),
     "byol": Row(1.0, 1e-5, WEAK, solarize_p=(0.0, 0.2)),
-    "vicreg": Row(0.3, 1e-4, WEAK, solarize_p=(0.1, 0.1), least_crop=0.2),
+    "vicreg": Row(0.3, 1e-4, WEAK, solarize_p=(0.1, 0.1), least_crop=0.2, online_linear_rate=0.3),
     "swav": Row(0.6, 1e-6, STRONG, lars_exclude_1d=False, minimum_rate=6e-4),
     "barlow_twins": Row(
         0.3,
@@ -82,7 +84,8 @@ CASSLE_CIFAR = {
         solarize_p=(0.0, 0.2),
         objective={"layers": 3, "norm": "hidden", "scale": 0.1, "deviation": "biased"},
     ),
-    "moco": Row(0.6, 1e-4, WEAK, solarize_p=(0.0, 0.2), lars_exclude_1d=False),  # of PNR's scripts
+    # Of PNR's scripts.
+    "moco": Row(0.6, 1e-4, WEAK, solarize_p=(0.0, 0.2), lars_exclude_1d=False, online_linear_rate=0.3),
     "simsiam": Row(1.0, 1e-5, WEAK, solarize_p=(0.0, 0.2)),  # no script has it: our choice, as BYOL
 }
 _HALF, _UNEVEN = (0.5, 0.5), (1.0, 0.1)  # probabilities of a blur
@@ -137,6 +140,11 @@ def cassle(benchmark: str, objective: str) -> Sections:
             minimum_rate=row.minimum_rate,
             weight_decay=row.weight_decay,
             lars_exclude_1d=row.lars_exclude_1d,
+        ),
+        eval=dict(
+            **of["eval"],
+            online_linear="none" if imagenet else "in_training_mode",
+            online_linear_rate=row.online_linear_rate,
         ),
     )
 

@@ -263,9 +263,12 @@ def test_settings_of_the_protocol_of_cassle(benchmark, objective, rate, decay, j
     assert (augment.crop, augment.crop_scale, augment.interpolation) == ("resized", (0.08, 1.0), "bicubic")
     assert (config.model.stem, config.model.stem_padding) == (("imagenet", 1) if imagenet else ("cifar", 2))
     assert config.objective[objective_key[0]] == objective_key[1]
-    # What is evaluated and how tasks are cut does not depend on the protocol.
-    for section in ("benchmark", "method", "eval", "checkpoint", "log"):
+    # How tasks are cut does not depend on the protocol, nor what is evaluated, but for the online linear probe.
+    for section in ("benchmark", "method", "checkpoint", "log"):
         assert config[section] == usual[section]
+    probe = {"online_linear": "none" if imagenet else "in_training_mode"}
+    assert config.eval.to_dict() == usual.eval.to_dict() | probe
+    assert (usual.eval.online_linear, usual.eval.online_linear_rate) == ("none", 0.1)
     assert (config.protocol, usual.protocol, finetune.get_config(benchmark).protocol) == ("cassle", "ucl", "ucl")
 
 
@@ -284,6 +287,8 @@ def test_rows_of_the_protocol_of_cassle():
     }
     assert [name for name, row in rows.items() if row.jitter == (0.8, 0.8, 0.8, 0.2)] == ["simclr", "swav"]
     assert [name for name, row in rows.items() if row.minimum_rate] == ["swav"]
+    rates = {name: finetune.get_config(f"cifar100_5x20,{name},cassle").eval.online_linear_rate for name in rows}
+    assert rates == dict.fromkeys(rows, 0.1) | {"vicreg": 0.3, "moco": 0.3}
     assert (rows["vicreg"].least_crop, rows["vicreg"].solarize_p) == (0.2, (0.1, 0.1))
     numbers = {name: (row.learning_rate, row.weight_decay) for name, row in imagenet.items()}
     assert numbers == {

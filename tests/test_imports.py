@@ -59,6 +59,7 @@ LAYERS = [
     ["data.tfds_source"],
     ["data.tasks"],
     ["training.step", "training.optimizers", "training.checkpoint", "training.metric_writers", "training.processes"],
+    ["training.online_linear"],
     ["training.parallel", "training.build"],
     ["training.loop", "training.provenance"],
     ["training.run_folder"],
@@ -93,6 +94,7 @@ PURE = [
     "evaluation.*",
     "training.optimizers",
     "training.step",
+    "training.online_linear",
 ]
 # Not pure; but they are given values, and do not know the names of keys. So they too raise ValueError alone.
 TAKE_VALUES = ["data.tasks", "training.parallel", "training.loop"]

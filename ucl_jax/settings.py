@@ -209,6 +209,8 @@ CONFIG = {
     "eval.knn_k_rule": one_of("fixed", "tasks_seen"),
     "eval.knn_temperature": TEMPERATURE,
     "eval.knn_search": one_of("exact", "approximate"),
+    "eval.online_linear": one_of("none", "apart", "in_training_mode"),
+    "eval.online_linear_rate": LEARNING_RATE,
     "eval.forgetting": one_of("max", "first", "with_last"),
     "eval.batch_size": integer(1, 2**20),
     "eval.random_init": flag(),

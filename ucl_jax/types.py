@@ -31,7 +31,7 @@ class Batch(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """Holds all N training examples of a task, on the host or on the devices.
+    """Holds all N training examples of a task, or of all tasks, on the host or on the devices.
 
     image: uint8 [N, H, W, C].
     label: int32 [N], the classes.
@@ -50,6 +50,17 @@ class Selection(NamedTuple):
 
     index: Any
     first: Any
+
+
+class Probed(NamedTuple):
+    """Holds two batches, or the two Selections that they come from, for a step that trains an online linear probe, too.
+
+    present: the batch that the network learns from.
+    labelled: the one that the probe learns from, as large. Its images are of all tasks.
+    """
+
+    present: Any
+    labelled: Any
 
 
 # How examples are shown, see `Objective.views`.
@@ -167,13 +178,22 @@ class Aux(NamedTuple):
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """Holds everything that training changes. It has arrays only, the same on every device."""
+    """Holds everything that training changes. It has arrays only, the same on every device.
+
+    step: int32 [], the steps done in the whole run.
+    params: of the network and of the method.
+    model_state: what else training changes in the network.
+    opt_state: of the optimiser of `params`.
+    memory: of the method.
+    online: the online linear probe, an `OnlineLinear`; () for none.
+    """
 
     step: Array
     params: TrainedParams
     model_state: ModelState
     opt_state: OptState
     memory: Memory
+    online: Any = ()
 
     @property
     def network(self) -> Variables:

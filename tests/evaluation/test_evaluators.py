@@ -166,6 +166,22 @@ def test_head_all_chooses_among_the_classes_of_all_tasks_seen(seen):
     assert evaluators.head_all(tasks, seen, SETTINGS, HEAD_CLASSES) == row
 
 
+def test_online_linear_chooses_among_the_classes_of_all_tasks():
+    """Checks that output k stands for the k-th smallest label, and that tasks count whether they are seen or not."""
+    classes, labels = [(14, 1), (9, 5)], np.array([1, 5, 9, 14])
+    tasks, expected = [], []
+    for seed, own in enumerate(classes):
+        rng = np.random.default_rng(seed)
+        place = rng.choice(np.flatnonzero(np.isin(labels, own)), 200)
+        logits = rng.normal(size=(200, 4)).astype(np.float32) + np.eye(4, dtype=np.float32)[place]
+        tasks.append(make_task(seed, [0, 1], queries=200)._replace(query_label=labels[place], online_logits=logits))
+        expected.append(100 * np.mean(logits.argmax(axis=1) == place))
+    assert 40 < np.mean(expected) < 90
+    assert evaluators.online_linear(tasks, 1, SETTINGS, classes) == (pytest.approx(expected), None, False)
+    row = evaluators.online_linear([tasks[0], None], 1, SETTINGS, classes)
+    assert row.accuracy == [pytest.approx(expected[0]), None]
+
+
 def test_chance():
     def chance(classes):
         return {name: probe.chance(classes) for name, probe in evaluators.EVALUATORS.items()}
@@ -175,9 +191,12 @@ def test_chance():
         "knn_all": 10.0,
         "head_task": 50.0,
         "head_all": 10.0,
+        "online_linear": 10.0,
     }
     twenty = [tuple(range(5 * task, 5 * task + 5)) for task in range(20)]
-    assert chance(twenty) == {"knn_task": 20.0, "knn_all": 1.0, "head_task": 20.0, "head_all": 1.0}
+    assert chance(twenty) == {
+        "knn_task": 20.0, "knn_all": 1.0, "head_task": 20.0, "head_all": 1.0, "online_linear": 1.0,
+    }  # fmt: skip
     assert set(chance([tuple(range(5))] * 20).values()) == {20.0}  # tasks that share their classes
     # Tasks of two and of three classes have the mean chance of 50 and 33.3; over all five classes chance is 20.
     assert chance([(0, 1), (2, 3, 4)])["head_task"] == pytest.approx(41.6667, abs=1e-4)
@@ -186,8 +205,10 @@ def test_chance():
 
 def test_probes_of_an_objective_with_a_head_and_of_one_without():
     assert list(evaluators.evaluators_of(labelled=False)) == ["knn_task", "knn_all"]
-    assert evaluators.evaluators_of(labelled=True) == evaluators.EVALUATORS
-    assert list(evaluators.EVALUATORS) == ["knn_task", "knn_all", "head_task", "head_all"]
+    assert list(evaluators.evaluators_of(labelled=True)) == ["knn_task", "knn_all", "head_task", "head_all"]
+    assert list(evaluators.evaluators_of(labelled=False, online=True)) == ["knn_task", "knn_all", "online_linear"]
+    assert evaluators.evaluators_of(labelled=True, online=True) == evaluators.EVALUATORS
+    assert list(evaluators.EVALUATORS) == ["knn_task", "knn_all", "head_task", "head_all", "online_linear"]
     for name, probe in evaluators.EVALUATORS.items():
         assert probe.row is getattr(evaluators, name)
         # A probe that is told the task may take the network of that task's phase.

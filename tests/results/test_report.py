@@ -123,6 +123,29 @@ def test_probes_that_only_some_runs_have():
     assert rows[2][4:] == ["88.50", "+23.50", "10.00", "40.00", "+29.00", "50.00"]
 
 
+def test_a_probe_that_the_untrained_network_does_not_have(tmp_path):
+    """Checks the online linear probe in all tables and in a figure."""
+    probes = LUMP.to_json()["probes"]
+    matrix = [[50.0, 10.0], [40.0, 46.0]]
+    online = {"online_linear": run_results.probe(matrix, chance=25.0, random_init=None)}
+    runs = [
+        results(name, LUMP_MATRIX, probes=probes | online, settings={"eval.tasks": "all"})
+        for name in ("lump", "finetune")
+    ]
+    title = "online linear probe over all classes"
+    header, lump, _, untrained, chance = cells(text(runs, "markdown"))
+    assert header[7:] == [title, f"over untrained, {title}", f"forgetting (max) by {title}"]
+    assert (lump[7:], untrained[7:]) == (["43.00", "-", "10.00"], ["-", "-", "-"])
+    assert untrained[1] == "65.00"
+    assert chance[7:] == ["25.00", "-", "-"]
+    rows = cells(tables.render(tables.of_seeds(runs, "max"), "markdown"))
+    assert [row[7] for row in rows[1:]] == ["43.00", "43.00", "-", "25.00"]
+    _, *pairs = cells(tables.render(tables.of_pairs(runs), "markdown"))
+    assert [(row[2], row[7]) for row in pairs[:2]] == [("untrained network", "-"), ("finetune", "+0.00")]
+    run_figures.plot_average_accuracy(tmp_path / "online.png", runs)
+    assert (tmp_path / "online.png").exists()
+
+
 def test_average_accuracy_of_runs_with_different_probes(tmp_path):
     for number, runs in enumerate(([LUMP, LABELLED], [LABELLED, LUMP])):
         run_figures.plot_average_accuracy(tmp_path / f"{number}.png", runs)

@@ -24,7 +24,12 @@ FIRST_STEPS, LATER_STEPS, WAY = 1e-4, 5e-2, 0.1
 def run_on(devices: int, objective: str, data_dir: str):
     """Trains LUMP for 20 steps over the border of two tasks; returns the losses, the first state and the last."""
     config = tiny.config(
-        "lump", f"digits,{objective}", seed=1, method__buffer_size=24, train__learning_rate=LEARNING_RATE[objective]
+        "lump",
+        f"digits,{objective}",
+        seed=1,
+        method__buffer_size=24,
+        train__learning_rate=LEARNING_RATE[objective],
+        eval__online_linear="in_training_mode",
     )
     experiment = make_experiment(config, parallel.AXIS, "cpu")
     compiled = parallel.compile_phases(experiment.phases, parallel.choose_devices(devices, 16))
@@ -58,7 +63,7 @@ def test_one_two_and_four_devices_agree(objective, data_dir):
         assert distance(other_start.params, start.params) == 0
         np.testing.assert_allclose(other_losses[:5], losses[:5], rtol=FIRST_STEPS, atol=FIRST_STEPS)
         np.testing.assert_allclose(other_losses, losses, rtol=LATER_STEPS, atol=LATER_STEPS)
-        for name in ("params", "model_state"):
+        for name in ("params", "model_state", "online"):
             way = distance(getattr(state, name), getattr(start, name))
             assert distance(getattr(other, name), getattr(state, name)) < WAY * way, name
         # The stored images and their slots are the same to the bit. Frozen views are not: each is computed on its

@@ -83,7 +83,8 @@ def final_state(workdir: pathlib.Path, recipe: str = "lump", **more):
         return jax.device_get(checkpoints.restore(like)[0])
 
 
-LONG = {"train__epochs": 12, "benchmark__num_tasks": 2}  # 60 steps a task
+# 60 steps a task, and an online linear probe, which is in the checkpoints, too.
+LONG = {"train__epochs": 12, "benchmark__num_tasks": 2, "eval__online_linear": "in_training_mode"}
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +126,9 @@ def test_records_of_a_run(undisturbed):
         assert f"{probe['average_accuracy']:.2f}" in done.stdout
     assert results["probes"]["knn_task"]["chance"] == 50.0
     assert results["probes"]["knn_all"]["chance"] == 25.0
+    online = results["probes"]["online_linear"]
+    assert (online["chance"], online["rows"], online["random_init"], online["settings"]) == (25.0, "all", None, {})
+    assert online["average_accuracy"] > 50
 
     entries = read_metrics(workdir)
     steps, tasks = [e for e in entries if "loss" in e], [e for e in entries if "loss" not in e]
@@ -132,7 +136,7 @@ def test_records_of_a_run(undisturbed):
     assert [r["task"] for r in steps] == [0] * 60 + [1] * 60
     assert [r["epoch"] for r in steps] == [step // 5 % 12 for step in range(120)]
     assert [(r["task"], r["step"]) for r in tasks] == [(0, 60), (1, 120)]
-    for name in ("knn_task", "knn_all"):
+    for name in ("knn_task", "knn_all", "online_linear"):
         assert tasks[1][f"{name}/average_accuracy"] == results["probes"][name]["average_accuracy"]
         assert tasks[1][f"{name}/forgetting"] == results["probes"][name]["forgetting"]["max"]
 

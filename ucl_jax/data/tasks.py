@@ -4,7 +4,7 @@ A task is a set of indices into the splits of a TFDS data set. The batches are a
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -136,10 +136,11 @@ class TaskStream:
         for one in part:
             self.prefetch(one)
         data = [self.task(one) for one in part]
-        if len(data) == 1:
-            return Examples(data[0].train_image, data[0].train_label)
-        images, labels = [one.train_image for one in data], [one.train_label for one in data]
-        return Examples(np.concatenate(images), np.concatenate(labels))
+        return _together(Examples(one.train_image, one.train_label) for one in data)
+
+    def all_training(self) -> Examples:
+        """Returns the examples of all tasks together, in the order of the tasks, on the host: a copy."""
+        return _together(map(self.training, range(len(self.train_sizes))))
 
     def close(self) -> None:
         """Stops the decoding. Tasks that are decoded can still be read."""
@@ -245,16 +246,52 @@ def batch_indices(
     return indices.reshape(steps, batch_size), first.reshape(steps, batch_size)
 
 
+def labelled_indices(seed: int, task: int, epoch: int, size: int, batch_size: int, steps: int) -> np.ndarray:
+    """Returns the batches of the online linear probe in one epoch of a task, as indices of the examples of all tasks.
+
+    They are the beginning of a permutation of all examples, which is fixed by (seed, task, epoch). It is another one
+    than that of `batch_indices`. Examples come again only where the batches are more than all examples.
+
+    Args:
+        seed: of the run.
+        task: the number of the task.
+        epoch: the number of the epoch within the task, from 0.
+        size: the number of examples of all tasks.
+        batch_size: the number B of images in a batch, at most `size`.
+        steps: the number of batches S of the epoch.
+
+    Returns:
+        int64 [S, B], values in [0, size).
+    """
+    order = np.random.default_rng([seed, task, epoch, 1]).permutation(size)
+    return np.resize(order, (steps, batch_size))
+
+
+def _together(parts: Iterable[Examples]) -> Examples:
+    """Joins examples; those of a single part are not copied."""
+    known = list(parts)
+    return known[0] if len(known) == 1 else Examples(*map(np.concatenate, zip(*known)))
+
+
+def classes_used(settings: StreamSettings) -> np.ndarray:
+    """Returns the labels of all tasks together, int [C], each once. Whether the data set has them is not checked."""
+    needed = _classes_needed(settings)
+    return np.asarray(CLASS_ORDERS.get(settings.class_order, range(needed)))[:needed]
+
+
+def _classes_needed(settings: StreamSettings) -> int:
+    return settings.classes_per_task * (1 if settings.split_by == "images" else settings.num_tasks)
+
+
 def _task_classes(settings: StreamSettings, num_classes: int) -> tuple[tuple[int, ...], ...]:
     """Returns the classes of each task; raises ValueError if the data set has too few."""
-    by_images = settings.split_by == "images"
-    needed = settings.classes_per_task * (1 if by_images else settings.num_tasks)
+    needed = _classes_needed(settings)
     check_argument(
         needed <= num_classes,
         f"num_tasks is {settings.num_tasks} and classes_per_task {settings.classes_per_task}: that needs {needed} "
         f"classes, and '{settings.tfds_name}' has {num_classes}; lower one of them",
     )
-    order = np.asarray(CLASS_ORDERS.get(settings.class_order, range(needed)))[:needed]
+    order = classes_used(settings)
     check_argument(
         len(order) == needed and order.max() < num_classes,
         f"class_order is '{settings.class_order}': it is an order of {len(CLASS_ORDERS.get(settings.class_order, ()))} "
@@ -263,7 +300,7 @@ def _task_classes(settings: StreamSettings, num_classes: int) -> tuple[tuple[int
     if settings.class_order_seed >= 0:
         order = np.random.default_rng(settings.class_order_seed).permutation(order)
     classes = tuple(map(tuple, order.reshape(-1, settings.classes_per_task).tolist()))
-    return classes * settings.num_tasks if by_images else classes
+    return classes * settings.num_tasks if settings.split_by == "images" else classes
 
 
 def _parts(size: int, parts: int, seed: int) -> np.ndarray:

@@ -19,6 +19,8 @@ class TaskFeatures(NamedTuple):
     query: float32 [Q, F], features of the test images.
     query_label: int32 [Q], their classes.
     logits: float32 [Q, C] of the test images; () without a linear head.
+    online_logits: float32 [Q, C], likewise, by the online linear probe, with an output for each class of the run; ()
+      without one.
     """
 
     bank: np.ndarray
@@ -26,6 +28,7 @@ class TaskFeatures(NamedTuple):
     query: np.ndarray
     query_label: np.ndarray
     logits: np.ndarray | tuple[()] = ()
+    online_logits: np.ndarray | tuple[()] = ()
 
 
 class MatrixRow(NamedTuple):
@@ -214,7 +217,21 @@ def head_all(tasks: Tasks, seen: int, settings: KnnSettings, classes: Classes) -
 
 
 def _head_accuracy(task: TaskFeatures, known: Sequence[int]) -> float:
-    predicted = np.asarray(known)[np.argmax(np.asarray(task.logits)[:, known], axis=1)]
+    return _accuracy(task, np.asarray(task.logits)[:, known], known)
+
+
+def online_linear(tasks: Tasks, seen: int, settings: KnnSettings, classes: Classes) -> MatrixRow:
+    """Computes the row of the online linear probe: it chooses among the classes of all tasks, seen or not.
+
+    Arguments as `knn_task`; `seen` and `settings` are not used. Labelled images of all tasks have trained the probe.
+    """
+    known = sorted(set().union(*classes))
+    return MatrixRow([None if task is None else _accuracy(task, task.online_logits, known) for task in tasks])
+
+
+def _accuracy(task: TaskFeatures, logits: np.ndarray | tuple[()], known: Sequence[int]) -> float:
+    """Returns the accuracy of logits [Q, K] on the queries of a task, in per cent; `known` has the K labels."""
+    predicted = np.asarray(known)[np.argmax(logits, axis=1)]
     return 100.0 * int(np.sum(predicted == task.query_label)) / len(predicted)
 
 
@@ -225,13 +242,13 @@ class Evaluator(NamedTuple):
     chance: labels of each task -> the accuracy of guessing, in per cent.
     own_phase: True for a probe within the task: features come from the phase in which each task was learned. False:
       all come from the present phase. The two differ only where the architecture grows.
-    head: whether it needs a linear head.
+    by: what classifies: "knn", the linear "head", or the linear layer "online", which is trained beside the network.
     """
 
     row: Callable[[Tasks, int, KnnSettings, Classes], MatrixRow]
     chance: Callable[[Classes], float]
     own_phase: bool
-    head: bool
+    by: str
 
 
 def _chance_task(classes: Classes) -> float:
@@ -243,13 +260,20 @@ def _chance_all(classes: Classes) -> float:
 
 
 EVALUATORS = {
-    "knn_task": Evaluator(knn_task, _chance_task, own_phase=True, head=False),
-    "knn_all": Evaluator(knn_all, _chance_all, own_phase=False, head=False),
-    "head_task": Evaluator(head_task, _chance_task, own_phase=True, head=True),
-    "head_all": Evaluator(head_all, _chance_all, own_phase=False, head=True),
+    "knn_task": Evaluator(knn_task, _chance_task, own_phase=True, by="knn"),
+    "knn_all": Evaluator(knn_all, _chance_all, own_phase=False, by="knn"),
+    "head_task": Evaluator(head_task, _chance_task, own_phase=True, by="head"),
+    "head_all": Evaluator(head_all, _chance_all, own_phase=False, by="head"),
+    "online_linear": Evaluator(online_linear, _chance_all, own_phase=False, by="online"),
 }
 
 
-def evaluators_of(labelled: bool) -> dict[str, Evaluator]:
-    """Returns the probes of a run by name: all if its objective is `labelled`, else those without a linear head."""
-    return {name: one for name, one in EVALUATORS.items() if labelled or not one.head}
+def evaluators_of(labelled: bool, online: bool = False) -> dict[str, Evaluator]:
+    """Returns the probes of a run by name.
+
+    Args:
+      labelled: whether its objective has labels, and so a linear head.
+      online: whether it trains an online linear probe.
+    """
+    there = {"knn": True, "head": labelled, "online": online}
+    return {name: one for name, one in EVALUATORS.items() if there[one.by]}

@@ -26,6 +26,7 @@ PROBE_TITLES: dict[ProbeName, str] = {
     "knn_all": "kNN over all classes seen",
     "head_task": "head within the task",
     "head_all": "head over all classes seen",
+    "online_linear": "online linear probe over all classes",
 }
 
 
@@ -52,6 +53,7 @@ ONLY_FOR_TRAINING = (
     "augment.replay",
     "benchmark.joint",
     "eval.forgetting",
+    "eval.online_linear",
     *NEUTRAL,
 )
 # Settings in which 0 means all of something, and the words for that.
@@ -304,7 +306,7 @@ def untrained_networks(runs: Sequence[RunResult]) -> dict[str, list[RunResult]]:
     The label is "untrained network". Where runs of one seed measured different numbers, each value of the settings that
     explain the difference has a label of its own, such as "untrained network, benchmark.examples_per_task=50".
     """
-    measured = [run for run in runs if all(probe.random_init for probe in run.probes.values())]
+    measured = [run for run in runs if any(probe.random_init for probe in run.probes.values())]
     pairs = [pair for pair in itertools.combinations(measured, 2) if _measured_otherwise(*pair)]
     differences = [set(differing_keys([_before_training(one), _before_training(other)])) for one, other in pairs]
     keys = sorted(_telling_keys([keys for keys in differences if keys]))  # where no setting differs, the machines did

@@ -283,7 +283,8 @@ def _average_accuracy(
         _band(axis, range(1, reached + 1), together, label=name, **styles[name])
         rows += [[name, run, tasks, a] for run, curve in enumerate(curves) for tasks, a in enumerate(curve, start=1)]
     shown = list(itertools.chain.from_iterable(having.values()))
-    starts = compare.untrained_networks([run for run in shown if run.model == shown[0].model])
+    measured = [run for run in shown if compare.untrained(run, probe) is not None]
+    starts = compare.untrained_networks([run for run in measured if run.model == shown[0].model])
     for (label, group), style in zip(starts.items(), itertools.cycle(drawing.GREYS)):
         axis.axhline(np.mean([compare.untrained(run, probe) for run in group]), label=f"{label}, all tasks", **style)
     axis.xaxis.get_major_locator().set_params(integer=True)

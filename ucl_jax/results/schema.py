@@ -36,7 +36,7 @@ from ucl_jax.settings import flatten
 
 VERSION: Final = 1  # of results.json
 
-ProbeName = Literal["knn_task", "knn_all", "head_task", "head_all"]
+ProbeName = Literal["knn_task", "knn_all", "head_task", "head_all", "online_linear"]
 KEEP_UNKNOWN_KEYS = ConfigDict(extra="allow")  # of a record that keeps the keys that no field names
 
 
@@ -87,7 +87,7 @@ class ConfigKeys:
 
 @dataclass(frozen=True, kw_only=True, config=KEEP_UNKNOWN_KEYS)
 class ProbeResultSettings:
-    """The settings of a kNN probe; a linear head has none of them.
+    """The settings of a kNN probe; other probes have none of them.
 
     k: the number of neighbours that was asked for.
     k_rule: how the number used follows from it (`eval.knn_k_rule`).
@@ -117,7 +117,7 @@ class ProbeResult:
     forgetting: in points, by the name of each definition.
     chance: the accuracy of guessing, in per cent.
     random_init: the untrained network's accuracy on each task, in per cent; null where the run is not finished or did
-      not measure it.
+      not measure it, and for the online linear probe, which is trained with the network.
     """
 
     settings: ProbeResultSettings = field(default_factory=ProbeResultSettings)

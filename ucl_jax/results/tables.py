@@ -243,7 +243,7 @@ def of_pairs(runs: Sequence[RunResult]) -> Table:
     Raises:
       ValueError: runs of a row differ in more than their seed, or two have one seed.
     """
-    probes = [name for name in compare.probes_of(runs) if any(compare.untrained(run, name) is not None for run in runs)]
+    probes = compare.probes_of(runs)
     recipes = by_recipe(runs)
     rows: list[list[Any]] = []
     for (objective, recipe), members in recipes.items():
@@ -350,7 +350,7 @@ def _header(runs: Sequence[RunResult], probes: Sequence[ProbeName], definition: 
 
     def forgetting(probe: ProbeName) -> str:
         # Over all classes seen a task has no entry before it is learned, whatever is evaluated.
-        known = probe.endswith("_task") and definition != "first"
+        known = not probe.endswith("_all") and definition != "first"
         return compare.forgetting_title(probe, definition, known and compare.seen_rows_only(runs))
 
     return [name for probe in probes for name in (PROBE_TITLES[probe], forgetting(probe))]

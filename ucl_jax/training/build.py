@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
 from ucl_jax import augment
-from ucl_jax.data.tasks import StreamSettings
+from ucl_jax.data.tasks import StreamSettings, classes_used
 from ucl_jax.errors import require, usage_errors
 from ucl_jax.evaluation.evaluators import Evaluation, KnnSettings
 from ucl_jax.methods import METHODS, Method, Scenario
@@ -20,7 +21,7 @@ from ucl_jax.models import resnet
 from ucl_jax.models.architectures import ARCHITECTURES
 from ucl_jax.models.heads import MLP
 from ucl_jax.objectives import OBJECTIVES, Augmentation, Objective
-from ucl_jax.training import optimizers
+from ucl_jax.training import online_linear, optimizers
 from ucl_jax.training.step import TrainStep, init_state, make_train_step
 from ucl_jax.types import Array, Batch, TrainState
 
@@ -32,7 +33,8 @@ class Phase(NamedTuple):
 
     objective: what is learned from one batch.
     method: how the past is kept.
-    train_step: state, batch, key, span -> state, metrics; to be mapped over the axis that it was made for.
+    train_step: state, batch, key, span -> state, metrics; to be mapped over the axis that it was made for. If there is
+      an online linear probe, the batch is a `Probed`.
     """
 
     objective: Objective
@@ -47,12 +49,14 @@ class Experiment(NamedTuple):
     init: a network to start from, or None for a fresh one -> the state before the first step.
     seed: decides the order of images, on the host.
     key: decides all that is random on the devices.
+    online: whether the train step trains an online linear probe, too.
     """
 
     phases: tuple[Phase, ...]
     init: Callable[..., TrainState]
     seed: int
     key: Array
+    online: bool = False
 
     @property
     def labelled(self) -> bool:
@@ -136,13 +140,27 @@ def make_experiment(config: ConfigDict, axis_name: str | None, platform: str) ->
         head=lambda hidden_dim: MLP(hidden_dim, dtype=dtype, axis_name=axis_name),
     )
     augmentation = make_augmentation(config)
-    optimizer = make_optimizer(config)
+    optimizer = make_optimizer(config, config.train.learning_rate, config.train.weight_decay)
+    online = config.eval.online_linear != "none"
+    probe_optimizer = make_optimizer(config, config.eval.online_linear_rate, weight_decay=0.0)
+    classes = np.sort(classes_used(make_stream_settings(config)))
 
     def phase(architecture):
         objective = _make("objective", config, OBJECTIVES, architecture, augmentation, dtype=dtype, axis_name=axis_name)
         objective = Objective(*(at_precision(x) if callable(x) else x for x in objective))
         method = _make("method", config, METHODS, objective, scenario)
-        return Phase(objective, method, at_precision(make_train_step(objective, method, optimizer, axis_name)))
+        train_step = make_train_step(objective, method, optimizer, axis_name)
+        if online:
+            train_step = online_linear.with_online_linear(
+                train_step,
+                objective,
+                augmentation,
+                classes,
+                probe_optimizer,
+                in_training_mode=config.eval.online_linear == "in_training_mode",
+                axis_name=axis_name,
+            )
+        return Phase(objective, method, at_precision(train_step))
 
     at_precision = jax.default_matmul_precision(config.model.matmul_precision)  # where a product has none of its own
     m = config.model
@@ -157,9 +175,14 @@ def make_experiment(config: ConfigDict, axis_name: str | None, platform: str) ->
     @jax.jit
     def init(start=None):
         network = first.objective.init(init_key, example.image) if start is None else start
-        return init_state(network, first.method, optimizer, example, jax.random.fold_in(init_key, 1))
+        state = init_state(network, first.method, optimizer, example, jax.random.fold_in(init_key, 1))
+        if not online:
+            return state
+        features = jax.eval_shape(first.objective.features, network, example.image).features.shape[-1]
+        probe_key = jax.random.fold_in(init_key, 2)
+        return state.replace(online=online_linear.init(probe_key, features, len(classes), probe_optimizer))
 
-    return Experiment(phases, init, config.seed, key)
+    return Experiment(phases, init, config.seed, key, online)
 
 
 def make_run_settings(config: ConfigDict) -> RunSettings:
@@ -175,15 +198,23 @@ def make_run_settings(config: ConfigDict) -> RunSettings:
     )
 
 
-def make_optimizer(config: ConfigDict) -> optax.GradientTransformationExtraArgs:
-    """Makes the optimiser that `config.train` describes; its `update` takes the clock."""
+def make_optimizer(
+    config: ConfigDict, learning_rate: float, weight_decay: float
+) -> optax.GradientTransformationExtraArgs:
+    """Makes an optimiser of the kind and with the schedule that `config.train` describes; its `update` takes the clock.
+
+    Args:
+      config: the config tree of a run.
+      learning_rate: the highest, at batch 256; it is scaled by the batch size.
+      weight_decay: at least 0.
+    """
     t = config.train
-    highest = t.learning_rate * t.batch_size / 256
+    highest = learning_rate * t.batch_size / 256
     rates = {
         "constant": lambda: optimizers.constant(highest),
         "cosine": lambda: optimizers.warmup_cosine(highest, t.warmup_epochs, t.warmup_start, t.minimum_rate),
     }
-    common = rates[t.schedule](), t.momentum, t.weight_decay
+    common = rates[t.schedule](), t.momentum, weight_decay
     makers = {
         "sgd": lambda: optimizers.sgd(*common),
         "lars": lambda: optimizers.lars(*common, eta=t.lars_eta, clip=t.lars_clip, exclude_1d=t.lars_exclude_1d),

@@ -1,19 +1,23 @@
 """Goes over the tasks, epochs and steps of a run. It does no I/O: it yields events; the caller logs and saves."""
 
 import functools
+import operator
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
-from ucl_jax.data.tasks import TaskStream, batch_indices
+from ucl_jax.data.tasks import TaskStream, batch_indices, labelled_indices
 from ucl_jax.errors import argument_choice, check_argument
 from ucl_jax.evaluation import evaluators
 from ucl_jax.settings import INT32_MAX
+from ucl_jax.training import online_linear
 from ucl_jax.training.build import Experiment, Phase
+from ucl_jax.training.online_linear import OnlineLinear
 from ucl_jax.training.parallel import Parallel, local
-from ucl_jax.types import Array, Clock, Selection, Span, TrainedParams, TrainState, Variables
+from ucl_jax.types import Array, Clock, Probed, Selection, Span, TrainedParams, TrainState, Variables
 
 MatrixRows = dict[str, evaluators.MatrixRow]
 
@@ -37,9 +41,13 @@ class Schedule(NamedTuple):
         """Returns the number of steps of the whole run."""
         return self.starts[-1]
 
+    def place(self, step: int, task: int) -> tuple[int, int]:
+        """Returns the epoch of a task, and the step of that epoch, both from 0, that come after `step` steps."""
+        return divmod(step - self.starts[task], self.steps_per_epoch[task])
+
     def epoch(self, step: int, task: int) -> int:
         """Returns the epoch of a task, from 0, in which the last of `step` steps of the run was made."""
-        return (step - 1 - self.starts[task]) // self.steps_per_epoch[task]
+        return self.place(step - 1, task)[0]
 
 
 class StepsDone(NamedTuple):
@@ -155,6 +163,8 @@ def train(
     evaluated_at = None
     replicate = compiled[0].replicate
     key = replicate(experiment.key)  # placed once, so that no step waits for it
+    sizes = stream.train_sizes
+    everything = compiled[0].hold(stream.all_training(), sum(sizes)) if experiment.online else None
     for task in range(tasks_learned, tasks):
         phase = experiment.phase_index(task)
         start, steps = schedule.starts[task], schedule.starts[task + 1] - schedule.starts[task]
@@ -164,26 +174,29 @@ def train(
             # Numbers of the host: nothing is compiled where nothing is to be done.
             clock = Clock(*_int32(step, task, 0, steps, epoch_steps))
             state = replicate(begin_task(experiment.phases[phase], local(state), clock))
-        examples = compiled[phase].hold(stream.training(task), max(stream.train_sizes))
+        examples = everything or compiled[phase].hold(stream.training(task), max(sizes))
         if task + 1 < tasks:
             stream.prefetch(task + 1)
         rows = compiled[phase].rows(schedule.batch_sizes[task])
-        for selection in _selections(experiment.seed, task, schedule, step, stream.train_sizes[task]):
-            ours = Selection(selection.index[rows], selection.first[rows])
+        present = _selections(experiment.seed, task, schedule, step, sizes[task])
+        probed = _probed(present, experiment.seed, task, schedule, step, sizes)
+        for selection in probed if experiment.online else present:
+            ours = jax.tree.map(operator.itemgetter(rows), selection)
             state, metrics = compiled[phase].train_steps(state, examples, ours, key, span)
-            step += selection.index.shape[1]
+            step += len(metrics["loss"])
             yield StepsDone(step, task, state, metrics)
 
         if step != evaluated_at or len(experiment.phases) > 1:  # the same network has the same features
             features, evaluated_at = [None] * stream.num_tasks, step
         seen = stream.num_tasks if len(stream.train_sizes) == 1 else task + 1
+        online = jax.device_get(local(state.online))
         for i in range(evaluators.EVALUATED[evaluation.tasks](seen, stream.num_tasks)):
             yield Evaluating(step, i, state)
             if features[i] is None:
                 features[i] = task_features(
-                    experiment, compiled, stream, state.network, i, task + 1, evaluation.batch_size
+                    experiment, compiled, stream, state.network, i, task + 1, evaluation.batch_size, online
                 )
-        accuracies = probe(evaluation.knn, experiment, features, task + 1, seen, stream.classes)
+        accuracies = probe(evaluation.knn, experiment, features, task + 1, seen, stream.classes, experiment.online)
         state = replicate(end_task(experiment.phases[phase], local(state)))
         yield TaskDone(step, task, state, accuracies)
 
@@ -210,15 +223,14 @@ def _selections(seed: int, task: int, schedule: Schedule, step: int, size: int) 
 
     Where fewer are left than a call makes, they are yielded one by one, so that no third program is compiled.
     """
-    start, end = schedule.starts[task : task + 2]
-    per_epoch, batch_size = schedule.steps_per_epoch[task], schedule.batch_sizes[task]
+    end, per_epoch, batch_size = schedule.starts[task + 1], schedule.steps_per_epoch[task], schedule.batch_sizes[task]
 
     @functools.lru_cache(2)  # a call may end in the next epoch
     def order(epoch):
         return batch_indices(seed, task, epoch, size, batch_size, per_epoch)
 
     def column(step):
-        epoch, place = divmod(step - start, per_epoch)
+        epoch, place = schedule.place(step, task)
         return [of_epoch[place] for of_epoch in order(epoch)]
 
     while step < end:
@@ -226,6 +238,27 @@ def _selections(seed: int, task: int, schedule: Schedule, step: int, size: int) 
         index, first = zip(*map(column, range(step, step + count)))
         yield Selection(np.stack(index, axis=1).astype(np.int32), np.stack(first, axis=1))
         step += count
+
+
+def _probed(
+    selections: Iterator[Selection], seed: int, task: int, schedule: Schedule, step: int, sizes: Sequence[int]
+) -> Iterator[Probed]:
+    """Yields what `_selections` yields, with the batches of the online linear probe beside it.
+
+    Both are selected from the examples of all tasks together; `sizes` has the number of those of each task.
+    """
+    per_epoch, batch_size = schedule.steps_per_epoch[task], schedule.batch_sizes[task]
+    first, total = np.int32(sum(sizes[:task])), sum(sizes)
+
+    @functools.lru_cache(2)
+    def order(epoch):
+        return labelled_indices(seed, task, epoch, total, batch_size, per_epoch)
+
+    for present in selections:
+        places = [schedule.place(step + k, task) for k in range(present.index.shape[1])]
+        index = np.stack([order(epoch)[place] for epoch, place in places], axis=1).astype(np.int32)
+        yield Probed(present._replace(index=first + present.index), Selection(index, np.zeros(index.shape, bool)))
+        step += len(places)
 
 
 def task_features(
@@ -236,6 +269,7 @@ def task_features(
     task: int,
     after: int,
     batch_size: int,
+    online: OnlineLinear | tuple[()] = (),
 ) -> dict[int, evaluators.TaskFeatures]:
     """Computes features of the training images (the bank) and the test images (the queries) of a task.
 
@@ -250,6 +284,7 @@ def task_features(
       task: the number of the task, from 0.
       after: the number of tasks learned; 0 for the untrained network.
       batch_size: images that are shown to the network at once, over all devices.
+      online: the online linear probe, on the host; () for none.
 
     Returns:
       The index of a phase -> its features.
@@ -262,7 +297,10 @@ def task_features(
             return evaluators.extract(show, images, batch_size)
 
         bank, query = extract(data.train_image), extract(data.test_image)
-        return evaluators.TaskFeatures(bank.features, data.train_label, query.features, data.test_label, query.logits)
+        online_logits = np.asarray(online_linear.logits(online.params, query.features)) if online else ()
+        return evaluators.TaskFeatures(
+            bank.features, data.train_label, query.features, data.test_label, query.logits, online_logits
+        )
 
     last = after - 1
     return {phase: features(phase) for phase in {experiment.phase_index(min(task, last)), experiment.phase_index(last)}}
@@ -275,6 +313,7 @@ def probe(
     after: int,
     seen: int,
     classes: Sequence[Sequence[int]],
+    online: bool = False,
 ) -> MatrixRows:
     """Computes the row of each probe of the run.
 
@@ -285,12 +324,13 @@ def probe(
       after: the number of tasks learned; 0 for the untrained network.
       seen: the number of tasks that count as known, at least 1.
       classes: the labels of each task.
+      online: whether the features have logits of an online linear probe.
 
     Returns:
       A probe's name -> its row of the accuracy matrix.
     """
     rows = {}
-    for name, one in evaluators.evaluators_of(experiment.labelled).items():
+    for name, one in evaluators.evaluators_of(experiment.labelled, online).items():
         phases = [
             experiment.phase_index(min(i, after - 1) if one.own_phase else after - 1) for i in range(len(features))
         ]

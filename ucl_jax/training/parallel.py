@@ -18,8 +18,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ucl_jax import collectives
 from ucl_jax.errors import check_argument
 from ucl_jax.objectives import Readout
-from ucl_jax.training.step import TrainStep, TrainSteps, consecutive, selecting
-from ucl_jax.types import Array, Batch, Examples, PyTree, Selection, Span, TrainState, Variables
+from ucl_jax.training.step import TrainStep, TrainSteps, consecutive, select, selecting
+from ucl_jax.types import Array, Examples, Probed, PyTree, Selection, Span, TrainState, Variables
 
 AXIS = "devices"
 # YNNPACK is fast for reductions but slow for convolutions. With convolutions left to Eigen, forward and backward passes
@@ -33,14 +33,15 @@ HELD_BYTES = 2**30  # the same, where a device does not tell how much memory it 
 class Parallel(NamedTuple):
     """Holds the compiled functions of a phase. Every device has the same state; batches are split over the devices.
 
-    train_steps: state, examples of a task, selection [b, K], key, span -> the state after K steps, their metrics with
-      leaves [K]. The selection is the part of K global batches that `rows` gives, all of them in one process. The
-      memory of the given state is reused (donation). If the examples are held, only the selection moves to the devices;
-      else the selected images do. State, key and span are placed by `replicate`.
+    train_steps: state, examples, selection [b, K], key, span -> the state after K steps, their metrics with leaves [K].
+      The selection is the part of K global batches that `rows` gives, all of them in one process. The memory of the
+      given state is reused (donation). If the examples are held, only the selection moves to the devices; else the
+      selected images do. State, key and span are placed by `replicate`.
     lower: the same arguments, or their shapes -> the lowered program before it is compiled, for measurements and tests.
     hold: the examples of a task, the size N of the largest task -> the examples on every device, padded with zeros to N
       so that all tasks have one program, and with flat images, which a TPU gathers without laying all of them out
-      anew; or as they are, on the host, if so many are too large.
+      anew; or as they are, on the host, if so many are too large. Likewise the examples of all tasks together, whose
+      number is N.
     features: a network, host images uint8 [N, H, W, C] -> Readout with leaves [N, ...]. N must be a multiple of the
       number of devices. Every process gives all images.
     rows: the number of examples in a global batch -> the slice of them that the devices of this process take.
@@ -49,7 +50,7 @@ class Parallel(NamedTuple):
     """
 
     train_steps: TrainSteps
-    lower: Callable[[TrainState, Examples, Selection, Array, Span], jax.stages.Lowered]
+    lower: Callable[[TrainState, Examples, Selection | Probed, Array, Span], jax.stages.Lowered]
     hold: Callable[[Examples, int], Examples]
     features: Callable[[Variables, np.ndarray], Readout]
     rows: Callable[[int], slice]
@@ -250,9 +251,7 @@ def parallelise(
     def train_steps(state, examples, selection, key, span):
         if isinstance(examples.image, jax.Array):
             return selected(state, examples, place(selection), key, span)
-        index = selection.index
-        batch = Batch(examples.image[index], examples.label[index], selection.first)
-        return streamed(state, place(batch), key, span)
+        return streamed(state, place(select(examples, selection)), key, span)
 
     def hold(examples, size):
         if not _fits(size * examples.image[0].nbytes, devices[ours[0]]):

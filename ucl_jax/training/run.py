@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 # How many calls the host starts before it reads the metrics of the first, so that the device always has work.
 LAG = 2
 CHECKED = ("loss", "grad_norm", "param_norm")  # metrics that must be finite
+CHECKED_PROBE = "online_linear/loss"  # likewise, in a run that has it
 
 
 class Progress(NamedTuple):
@@ -259,7 +260,7 @@ class _Recorder:
     writers: list[MetricWriter] = dataclasses.field(init=False)
 
     def __post_init__(self):
-        self.probes = evaluators.evaluators_of(self.experiment.labelled)
+        self.probes = evaluators.evaluators_of(self.experiment.labelled, self.experiment.online)
         self.progress = Progress({name: [] for name in self.probes})
         self.networks = Networks(self.workdir / "networks")
         self.began = time.monotonic()
@@ -356,7 +357,8 @@ class _Recorder:
         """
         metrics = jax.device_get(done.metrics)
         for place, step in enumerate(done.steps):
-            self._check_finite({name: float(metrics[name][place]) for name in CHECKED}, done.task, step)
+            checked = {name: float(metrics[name][place]) for name in (*CHECKED, CHECKED_PROBE) if name in metrics}
+            self._check_finite(checked, done.task, step)
         now = time.monotonic()
         if self.recorded_at is not None:
             spent = self.progress.train_seconds + now - self.recorded_at
@@ -377,15 +379,16 @@ class _Recorder:
 
     def _check_finite(self, values: dict[str, float], task: int, step: int) -> None:
         """Raises UsageError if a metric of a step is not finite, after the last checkpoint is on the disk."""
-        wrong = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
+        wrong = {name: f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)}
         if not wrong:
             return
         self.checkpoints.wait()
         kept = self.checkpoints.latest_step
         write_json(self.workdir / "diverged.json", {"task": task, "step": step})  # for programs
+        keys = "config.train.learning_rate, or the weights in config.method"
         raise UsageError(
-            f"training diverged in task {task + 1}, step {step} ({', '.join(wrong)}): "
-            "lower config.train.learning_rate, or the weights in config.method, in another --workdir; "
+            f"training diverged in task {task + 1}, step {step} ({', '.join(wrong.values())}): "
+            f"lower {'config.eval.online_linear_rate' if [*wrong] == [CHECKED_PROBE] else keys}, in another --workdir; "
             + ("nothing was saved before" if kept is None else f"the checkpoint of step {kept} is kept")
         )
 
@@ -455,9 +458,9 @@ class _Recorder:
         for name, rows in self.progress.rows.items():
             used, clipped = [row["k"] for row in rows], any(row["clipped"] for row in rows)
             matrix = self.progress.matrix(name)
-            asked: dict[str, Any] = {} if self.probes[name].head else {**knn, "k_used": used, "clipped": clipped}
-            # The untrained network is evaluated on all tasks, so that its row has no gaps.
-            before = None if random_init is None else cast(list[float], random_init[name].accuracy)
+            asked: dict[str, Any] = {**knn, "k_used": used, "clipped": clipped} if self.probes[name].by == "knn" else {}
+            # The untrained network is evaluated on all tasks, so that its row has no gaps. It has no online probe.
+            before = cast(list[float], random_init[name].accuracy) if random_init and name in random_init else None
             probes[cast(ProbeName, name)] = ProbeResult(
                 settings=ProbeResultSettings(**asked),
                 matrix=matrix,

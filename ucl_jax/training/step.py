@@ -1,4 +1,7 @@
-"""Makes the train step, and the state before the first one. Here alone gradients are taken that change parameters."""
+"""Makes the train step, and the state before the first one.
+
+Here alone gradients are taken that change the parameters of the network and of the method.
+"""
 
 import math
 from collections.abc import Callable
@@ -15,6 +18,8 @@ from ucl_jax.types import (
     Batch,
     Examples,
     Keys,
+    Probed,
+    PyTree,
     Selection,
     Span,
     TrainedParams,
@@ -24,8 +29,8 @@ from ucl_jax.types import (
 )
 
 Metrics = dict[str, Array]
-TrainStep = Callable[[TrainState, Batch, Array, Span], tuple[TrainState, Metrics]]
-TrainSteps = Callable[[TrainState, Examples, Selection, Array, Span], tuple[TrainState, Metrics]]
+TrainStep = Callable[[TrainState, Batch | Probed, Array, Span], tuple[TrainState, Metrics]]
+TrainSteps = Callable[[TrainState, Examples, Selection | Probed, Array, Span], tuple[TrainState, Metrics]]
 
 
 def init_state(
@@ -78,9 +83,9 @@ def make_train_step(
         )
         keys = Keys(
             batch=batch_key,
-            example=_fold_in_each(present_key, place),
-            past=_fold_in_each(past_key, place),
-            method=_fold_in_each(method_key, place),
+            example=fold_in_each(present_key, place),
+            past=fold_in_each(past_key, place),
+            method=fold_in_each(method_key, place),
         )
         recalled = method.recall(state.memory, recall_key, count * collectives.size(axis_name))
         own_recalled = jax.tree.map(lambda x: x[place], recalled)
@@ -121,7 +126,7 @@ def make_train_step(
             "param_norm": optax.tree.norm(params),  # after the update, so that it tells whether the new state is finite
             **metrics,
         }
-        after = TrainState(
+        after = state.replace(
             step=state.step + 1, params=params, model_state=model_state, opt_state=opt_state, memory=memory
         )
         return after, metrics
@@ -129,8 +134,24 @@ def make_train_step(
     return train_step
 
 
+def select(examples: Examples, selection: PyTree) -> PyTree:
+    """Returns a tree like `selection`, whose leaves are Selections, with the Batch that each of them selects.
+
+    Images are uint8 [N, S, S, 3], or flat [N, S * S * 3].
+    """
+
+    def take(one: Selection) -> Batch:
+        image = examples.image[one.index]
+        if examples.image.ndim == 2:
+            side = math.isqrt(image.shape[-1] // 3)
+            image = image.reshape(*image.shape[:-1], side, side, 3)
+        return Batch(image, examples.label[one.index], one.first)
+
+    return jax.tree.map(take, selection, is_leaf=lambda x: isinstance(x, Selection))
+
+
 def selecting(train_steps: TrainStep) -> TrainSteps:
-    """Makes steps take their batches from the examples of a task, which are on the device.
+    """Makes steps take their batches from examples that are on the device.
 
     Args:
       train_steps: what `consecutive` makes.
@@ -141,10 +162,7 @@ def selecting(train_steps: TrainStep) -> TrainSteps:
     """
 
     def selected_steps(state, examples, selection, key, span):
-        image = examples.image[selection.index]
-        side = math.isqrt(image.shape[-1] // 3)
-        image = image.reshape(*image.shape[:-1], side, side, 3)
-        return train_steps(state, Batch(image, examples.label[selection.index], selection.first), key, span)
+        return train_steps(state, select(examples, selection), key, span)
 
     return selected_steps
 
@@ -168,7 +186,7 @@ def consecutive(train_step: TrainStep, unroll: bool) -> TrainStep:
             state, batch = jax.lax.optimization_barrier((state, batch))
             return jax.lax.optimization_barrier(train_step(state, batch, key, span))
 
-        if batch.label.shape[1] == 1:
+        if jax.tree.leaves(batch)[0].shape[1] == 1:
             state, metrics = train_step(state, jax.tree.map(lambda x: x[:, 0], batch), key, span)
             return state, jax.tree.map(lambda x: x[None], metrics)
         return jax.lax.scan(one, state, jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), batch), unroll=unroll)
@@ -176,5 +194,6 @@ def consecutive(train_step: TrainStep, unroll: bool) -> TrainStep:
     return train_steps
 
 
-def _fold_in_each(key: Array, places: Array) -> Array:
+def fold_in_each(key: Array, places: Array) -> Array:
+    """Returns a key for each of `places` (int32 [B]): key [B]."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, places)
