@@ -1,5 +1,7 @@
 """Tests Osiris: its loss against the released code, and what it does at the borders of tasks."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,7 +55,7 @@ def given_objective(settings, precision):
 
     def forward(network, views):
         features = jnp.stack(views.image)[..., :-1]
-        projection = made.contrast.head.apply({"params": network.params["projector"]}, features, train=True)
+        projection = jax.vmap(partial(made.contrast.project, network.params["projector"]))(features)
         return Embedding(features, projection, (), ()), network.state
 
     return made._replace(

@@ -81,11 +81,11 @@ def osiris(
         return Remembered(copied(network) if distils else (), rehearsed)
 
     def init(key, batch, network):
-        own = jax.tree.map(jnp.copy, contrast.head_of(network.params))
+        own = jax.tree.map(jnp.copy, contrast.projector(network.params))
         return own, remember(network, store.init(key, batch, network)[1])
 
     def begin_task(own, memory, network, clock):
-        own = jax.tree.map(lambda h, g: jnp.where(clock.task == 1, g, h), own, contrast.head_of(network.params))
+        own = jax.tree.map(lambda h, g: jnp.where(clock.task == 1, g, h), own, contrast.projector(network.params))
         return own, memory
 
     def loss(params, state, memory, batch, recalled, keys, clock):
@@ -101,7 +101,7 @@ def osiris(
         now = jax.tree.map(lambda x: x[:, :first], both)
         present = comparison.both(now)
 
-        h = jax.vmap(lambda features: contrast.head.apply({"params": params.method}, features, train=True))
+        h = jax.vmap(partial(contrast.project, params.method))
         x, u = h(now.features), h(both.features[:, first:])
         if distils:
             kept = contrast.distil(x, h(frozen(memory.network, views, now.features, clock)))

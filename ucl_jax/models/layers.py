@@ -133,9 +133,10 @@ class BatchNorm(nn.Module):
         y, (mean, var) = normalise_batch(x, residual, scale, bias, how)
         if not self.is_initializing():
             count = x.size // x.shape[-1] * collectives.size(axis_name)
-            running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
             unbiased = var * (count / (count - 1))
-            running_var.value = self.momentum * running_var.value + (1 - self.momentum) * unbiased
+            for running, new in ((running_mean, mean), (running_var, unbiased)):
+                new = new.astype(running.value.dtype)
+                running.value = self.momentum * running.value + (1 - self.momentum) * new
         return y
 
 

@@ -147,15 +147,15 @@ class Comparison(NamedTuple):
 class Contrast(NamedTuple):
     """How an objective whose negatives are other images contrasts two sets of images (Osiris, Zhang et al. 2024).
 
-    head: a projector, which is applied to features.
-    head_of: the network's parameters -> those of its own projector, which fit `head`.
+    project: parameters of a projector, features [N, F] -> embeddings [N, D].
+    projector: the network's parameters -> those of its own projector.
     across: embeddings [2, B, D] of both views, those of another set [2, N, D] -> scalar. Views must find each other
       among images of the other set.
     distil: embeddings [2, B, D], past embeddings of the same views [2, B, D] -> scalar. They must find each other.
     """
 
-    head: nn.Module
-    head_of: Callable[[Params], Params]
+    project: Callable[[Params, Array], Array]
+    projector: Callable[[Params], Params]
     across: Callable[[Array, Array], Array]
     distil: Callable[[Array, Array], Array]
 

@@ -43,6 +43,9 @@ def simclr(
     def heads():
         return {"projector": MLP(hidden_dim, output_dim, dtype, axis_name, norm="none")}
 
+    def project(params, features):
+        return heads()["projector"].apply({"params": params}, features, train=True)
+
     def compare(first, second):
         return losses.nt_xent(first, second, temperature, axis_name)
 
@@ -59,8 +62,8 @@ def simclr(
         return (one + other) / 2.0
 
     contrast = Contrast(
-        head=heads()["projector"],
-        head_of=lambda params: architecture.in_use(params)["projector"],
+        project=project,
+        projector=lambda params: architecture.in_use(params)["projector"],
         across=across,
         distil=partial(losses.symmetric_info_nce, temperature=temperature, axis_name=axis_name, mask_other_view=True),
     )
