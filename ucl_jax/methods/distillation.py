@@ -75,8 +75,9 @@ def distillation(
         views = objective.views(keys.example, batch, "present")
         value, aux = objective.loss(Variables(params.network, state), views, clock)
         predicted = jax.vmap(partial(head.predict, params.method.head))(head.output(aux.outputs))
-        target = frozen(memory.network, views, predicted, clock)
-        distilled = criterion.loss(params.method.criterion, predicted, memory.network, target)
+        past = jax.lax.stop_gradient(memory.network)
+        target = frozen(past, views, predicted, clock)
+        distilled = criterion.loss(params.method.criterion, predicted, past, target)
         distilled = jnp.where(clock.task > 0, weight * distilled, 0.0)
         return value + distilled, aux._replace(outputs=(), metrics=aux.metrics | {"distillation": distilled})
 
