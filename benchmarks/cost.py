@@ -1,4 +1,4 @@
-"""Measures the time of a training step of every recipe, relative to finetune's.
+"""Measures the time of a training step of every recipe that the objective allows, relative to finetune's.
 
     python -m benchmarks.cost [--width=16 --batch=64 --image=32 --repeats=5]
 
@@ -20,6 +20,7 @@ import numpy as np
 from benchmarks import measure
 from benchmarks.tables import all_recipes
 from ucl_jax.cli import Parser, returns_exit_code
+from ucl_jax.reproduce.studies import IMPOSSIBLE
 from ucl_jax.training import parallel
 from ucl_jax.training.build import make_experiment
 from ucl_jax.training.loop import end_task
@@ -67,8 +68,9 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--objective", default="simsiam")
     given = parser.parse_args(argv)
-    steps = {recipe: make_step(recipe, given) for recipe in RECIPES}
-    seconds = {recipe: [] for recipe in RECIPES}
+    possible = [recipe for recipe in RECIPES if recipe not in IMPOSSIBLE.get(given.objective, ())]
+    steps = {recipe: make_step(recipe, given) for recipe in possible}
+    seconds = {recipe: [] for recipe in possible}
     for _ in range(given.repeats):
         for recipe, step in steps.items():
             began = time.perf_counter()

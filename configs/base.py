@@ -27,10 +27,10 @@ from ucl_jax.errors import require, user_choice
 from ucl_jax.settings import shown
 
 
-def parse(arg: str | None) -> tuple[str, str, str]:
+def parse(arg: str | None, objective: str = "simsiam") -> tuple[str, str, str]:
     """Returns benchmark, objective and protocol of a recipe's argument, `benchmark[,objective[,protocol]]`.
 
-    The defaults are cifar10, simsiam and ucl, the last for every benchmark.
+    The defaults are cifar10, `objective` and ucl, the last for every benchmark.
 
     Raises:
       UsageError: a word is unknown, for which it lists the known ones, or there are more than three words.
@@ -40,7 +40,7 @@ def parse(arg: str | None) -> tuple[str, str, str]:
         len(words) <= 3,
         f"config argument {shown(arg)} has {len(words)} words; it is benchmark[,objective[,protocol]]",
     )
-    benchmark, objective, protocol = words + ["simsiam", "ucl"][len(words) - 1 :]
+    benchmark, objective, protocol = words + [objective, "ucl"][len(words) - 1 :]
     user_choice("benchmark", benchmark, BENCHMARKS)
     user_choice("objective", objective, OBJECTIVES)
     user_choice("protocol", protocol, PROTOCOLS)

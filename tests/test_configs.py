@@ -10,6 +10,7 @@ from configs import (
     agem,
     benchmarks,
     cassle,
+    cromo_mixup,
     der,
     derpp,
     er,
@@ -18,8 +19,11 @@ from configs import (
     lump,
     multitask,
     objectives,
+    osiris_d,
+    osiris_r,
     pfr,
     pnn,
+    pnr,
     protocols,
     si,
 )
@@ -181,6 +185,48 @@ def test_byol_cassle_and_pfr_of_the_released_codes():
     assert cassle.get_config("cifar100,vicreg").method.weight == 25.0
     expected = {"name": "pfr", "weight": 1.0, "hidden_dim": 256, "frozen_mode": "train"}
     assert pfr.get_config("cifar100").method.to_dict() == expected
+
+
+def test_settings_of_pnr_cromo_mixup_and_osiris():
+    """Checks these methods against their released codes (shared/reference/field.md, section 5)."""
+    weights = {"simclr": (1.0, 1.0), "moco": (1.0, 1.0), "byol": (1.0, 0.5), "simsiam": (1.0, 0.5)}
+    weights |= {"barlow_twins": (1.0, 1.0), "vicreg": (25.0, 23.0)}
+    for objective, expected in weights.items():
+        method = pnr.get_config(f"cifar100_5x20,{objective}").method
+        assert (method.weight, method.negative_weight) == expected
+        assert (method.hidden_dim, method.frozen_mode) == (2048, "train")
+    method = pnr.get_config("imagenet100,byol").method
+    assert (method.negative_weight, method.frozen_mode) == (1.0, "eval")
+
+    assert cromo_mixup.get_config("cifar100_5x20,barlow_twins").method.to_dict() == {
+        "name": "cromo_mixup",
+        "buffer_size": 2500,  # 500 a task
+        "policy": "with_replacement",
+        "replay_from": "past_tasks",
+        "count": "examples",
+        "replay_share": 64 / 256,
+        "fixed_lambda": 0.7,
+        "alpha": 1.0,
+        "weight": 1.0,
+        "hidden_dim": 2048,
+        "frozen_mode": "train",
+    }
+    assert cromo_mixup.get_config("cifar100_10x10,byol").method.buffer_size == 10 * 100
+    assert cromo_mixup.get_config("cifar100_10x10,byol").method.fixed_lambda == 0.0
+
+    for recipe, past in ((osiris_r, "replay"), (osiris_d, "distil")):
+        config = recipe.get_config("cifar100_5x20")
+        assert config.objective.name == "simclr"
+        assert config.method.to_dict() == {
+            "name": "osiris",
+            "buffer_size": 500,
+            "policy": "reservoir",
+            "replay_from": "buffer",
+            "count": "presentations",
+            "replay_share": 192 / 256,
+            "past": past,
+            "frozen_mode": "train",
+        }
 
 
 # As in CaSSLe's code for CIFAR-100 (shared/reference/field.md, sections 1 and 2).

@@ -264,10 +264,12 @@ BUFFER = {
     "replay_from": one_of("buffer", "past_tasks"),
     "count": one_of("presentations", "examples"),
 }
-POLICIES = ("reservoir", "equal_share", "fifo")  # those of `ucl_jax.buffers` that need no scores
+POLICIES = ("reservoir", "equal_share", "with_replacement", "fifo")  # those of `ucl_jax.buffers` that need no scores
 REHEARSAL = {**BUFFER, "policy": one_of(*POLICIES)}
 REPLAY_VIEW = one_of("strong", "weak")
-DISTILLATION = {"weight": number(0, 1e6), "hidden_dim": DIMENSION, "frozen_mode": one_of("train", "eval")}
+REPLAY_SHARE = number(1e-3, 1)
+FROZEN_MODE = one_of("train", "eval")
+DISTILLATION = {"weight": number(0, 1e6), "hidden_dim": DIMENSION, "frozen_mode": FROZEN_MODE}
 
 # Method -> the keys of section `method`, apart from its name.
 METHOD_SETTINGS = {
@@ -293,6 +295,20 @@ METHOD_SETTINGS = {
     },
     "cassle": DISTILLATION,
     "pfr": DISTILLATION,
+    "pnr": {**DISTILLATION, "negative_weight": number(0, 1e6)},
+    "cromo_mixup": {
+        **REHEARSAL,
+        **DISTILLATION,
+        "replay_share": REPLAY_SHARE,
+        "fixed_lambda": PROBABILITY,  # 0 draws lambda
+        "alpha": number(1e-3, 1e3),
+    },
+    "osiris": {
+        **REHEARSAL,
+        "replay_share": REPLAY_SHARE,
+        "past": one_of("replay", "distil"),
+        "frozen_mode": FROZEN_MODE,
+    },
 }
 
 NEIGHBOURS = text(r"run|tasks|[1-9][0-9]{0,5}", "a number above 0 and below 1000000, 'run' or 'tasks'")

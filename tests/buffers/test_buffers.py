@@ -316,7 +316,7 @@ def offered(numbers, eligible=None, task=0):
     )
 
 
-@pytest.mark.parametrize("name", BUFFERS)
+@pytest.mark.parametrize("name", [name for name in BUFFERS if name != "with_replacement"])
 def test_a_policy_fills_free_slots_first_and_then_holds_what_it_was_offered(name):
     buffer = BUFFERS[name](6, 1)
     stored = buffer.init(items([1]))
@@ -335,6 +335,37 @@ def test_a_policy_fills_free_slots_first_and_then_holds_what_it_was_offered(name
     assert len(set(numbers(stored.items))) == 6
     assert set(numbers(stored.items)) <= {11, 13} | {20 + 10 * step + place for step in range(5) for place in range(4)}
     assert jax.tree.map(lambda x: (x.shape, x.dtype), stored) == shapes
+
+
+def test_with_replacement_every_slot_is_a_draw_of_its_own_from_all_of_the_task():
+    """Checks that slots are uniform over what was offered of their task, and independent of each other."""
+    buffer, runs = BUFFERS["with_replacement"](4, 2), 4_000
+    eligible = np.array([True, False, True])  # items 1, 3, 4, 6, 7, 9 of the first task, and 10, 12 of the second
+
+    def run(key):
+        stored = buffer.init({"n": jnp.zeros(1, jnp.int32)})
+        filled = [buffer.filled(stored)]
+        for step, step_key in enumerate(jax.random.split(key, 4)):
+            new = {"n": jnp.arange(3, dtype=jnp.int32) + 3 * step + 1}
+            offer = Offer(new, jnp.asarray(eligible), jnp.asarray(step // 3, jnp.int32), jnp.zeros(3))
+            stored = buffer.add(stored, step_key, offer)
+            filled.append(buffer.filled(stored))
+        nothing = buffer.add(stored, key, offer._replace(eligible=jnp.zeros(3, bool)))
+        return stored.items["n"], nothing.items["n"], jnp.stack(filled)
+
+    kept, after_nothing, filled = map(np.asarray, jax.jit(jax.vmap(run))(keys(runs)))
+    np.testing.assert_array_equal(after_nothing, kept)
+    half = [True, True, False, False]
+    np.testing.assert_array_equal(filled[0], [[False] * 4, half, half, half, [True] * 4])
+    for slot in range(4):
+        numbers = [1, 3, 4, 6, 7, 9] if slot < 2 else [10, 12]
+        observed = np.array([np.sum(kept[:, slot] == number) for number in numbers])
+        assert observed.sum() == runs
+        assert scipy.stats.chisquare(observed).pvalue > UNLIKELY
+    for one, other in ((0, 1), (2, 3), (1, 2)):
+        table = np.histogram2d(kept[:, one], kept[:, other], bins=np.arange(0.5, 13))[0]
+        table = table[table.any(axis=1)][:, table.any(axis=0)]
+        assert scipy.stats.chi2_contingency(table).pvalue > UNLIKELY
 
 
 def test_fifo_keeps_the_last_that_were_offered():

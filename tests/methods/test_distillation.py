@@ -1,4 +1,4 @@
-"""Tests CaSSLe and PFR: their terms against the released codes, and whole steps against networks called by hand."""
+"""Tests CaSSLe, PFR and PNR: their terms against the released codes, and whole steps against networks by hand."""
 
 import functools
 
@@ -11,12 +11,14 @@ import pytest
 from tests import golden, small
 from tests.small import make_batch, make_keys
 from ucl_jax.methods import METHODS, Scenario
-from ucl_jax.methods.distillation import Trained
+from ucl_jax.methods.distillation import FrozenNetwork, Trained
+from ucl_jax.methods.pnr import Remembered
 from ucl_jax.models.heads import MLP, Embedding
-from ucl_jax.objectives import OBJECTIVES
+from ucl_jax.objectives import OBJECTIVES, losses
 from ucl_jax.types import Aux, Clock, Span, TrainedParams, Variables, Views
 
-SETTINGS = {"weight": 0.7, "hidden_dim": 5, "frozen_mode": "train"}
+DISTILLATION = {"weight": 0.7, "hidden_dim": 5, "frozen_mode": "train"}
+SETTINGS = {"cassle": DISTILLATION, "pfr": DISTILLATION, "pnr": DISTILLATION | {"negative_weight": 0.4}}
 close = functools.partial(small.assert_trees_close, rtol=1e-4, atol=1e-5)
 
 # Case of tests/golden.json -> method, and the objective whose criterion it is.
@@ -27,19 +29,24 @@ GOLDEN = {
     "cassle_decorrelative": ("cassle", "barlow_twins"),
     "cassle_knowledge": ("cassle", "swav"),
     "pfr": ("pfr", "simsiam"),
+    "pnr_simclr": ("pnr", "simclr"),
+    "pnr_moco": ("pnr", "moco"),
+    "pnr_byol": ("pnr", "byol"),
+    "pnr_barlow": ("pnr", "barlow_twins"),
+    "pnr_vicreg": ("pnr", "vicreg"),
 }
 
 
 def given_objective(name, settings):
-    """Builds an objective of loss 0 with the criterion of another.
+    """Builds an objective of loss 0 with the criteria of another.
 
-    Its outputs for the two views are its parameters z1 and z2.
+    Its outputs for the two views are its parameters z1 and z2, and those of its target k1 and k2, if there are any.
     """
     own = small.SETTINGS[name]
     given = own | {key: value for key, value in settings.items() if key in own}
     if name == "barlow_twins":
         given["deviation"] = "biased"
-    criterion = OBJECTIVES[name](small.ARCHITECTURE, small.AUGMENTATION, **given).distillation
+    made = OBJECTIVES[name](small.ARCHITECTURE, small.AUGMENTATION, **given)
 
     def embed(network, view, train):
         output = jnp.where(view[0, 0, 0, 0] == 0, network.params["z1"], network.params["z2"])
@@ -47,11 +54,16 @@ def given_objective(name, settings):
 
     def loss(network, views, clock):
         output = jnp.stack([network.params["z1"], network.params["z2"]])
-        return jnp.zeros((), output.dtype), Aux(network.state, {}, Embedding(output, output, (), ()))
+        target = jnp.stack([network.state["k1"], network.state["k2"]]) if "k1" in network.state else ()
+        return jnp.zeros((), output.dtype), Aux(network.state, {}, Embedding(output, output, (), (), target))
 
     images = tuple(jnp.full((8, 1, 1, 1), float(view)) for view in range(2))
     return small.objective("simsiam")._replace(
-        loss=loss, embed=embed, distillation=criterion, views=lambda keys, batch, how: Views(images, None)
+        loss=loss,
+        embed=embed,
+        distillation=made.distillation,
+        pseudo_negatives=made.pseudo_negatives,
+        views=lambda keys, batch, how: Views(images, None),
     )
 
 
@@ -61,20 +73,21 @@ def test_the_term_and_its_gradients_equal_the_official_ones(case, precision):
     name, learned = GOLDEN[case]
     with golden.precise(precision):
         inputs, settings, expected = golden.read(case, precision)
-        weight, hidden_dim = settings["weight"], len(inputs["b1"])
-
-        def make(dtype):
-            scenario = Scenario(2, 8, lambda width: MLP(width, dtype=dtype))
-            given = {"weight": weight, "hidden_dim": hidden_dim, "frozen_mode": "train"}
-            return METHODS[name](given_objective(learned, settings), scenario, **given)
-
-        made = make(precision)
-        frozen = {"z1": inputs["f1"], "z2": inputs["f2"]}
+        weights = {"weight": 1.0} | {key: settings[key] for key in ("weight", "negative_weight") if key in settings}
+        if name == "pnr":  # for SimCLR and MoCo the code has no such weights
+            weights = {"negative_weight": 1.0} | weights
+        scenario = Scenario(2, 8, lambda width: MLP(width, dtype=precision))
+        given = weights | {"hidden_dim": len(inputs["b1"]), "frozen_mode": "train"}
+        made = METHODS[name](given_objective(learned, settings), scenario, **given)
+        frozen = Variables({"z1": inputs["f1"], "z2": inputs["f2"]}, {})
         if learned == "swav":
-            frozen["prototypes"] = {"direction": inputs["teacher_direction"], "length": inputs["teacher_length"]}
-        start = jax.tree.map(lambda x: x.astype(jnp.float32), Variables(frozen, {}))
-        _, memory = make(jnp.float32).init(jax.random.key(0), make_batch(), start)
-        memory = jax.tree.map(lambda x: x.astype(precision), memory).replace(network=Variables(frozen, {}))
+            prototypes = {"direction": inputs["teacher_direction"], "length": inputs["teacher_length"]}
+            frozen.params["prototypes"] = prototypes
+        state, queue = {}, ()
+        if learned == "moco":  # queues are [2, D, K] there
+            present, queue = (jnp.transpose(inputs[key], (2, 0, 1)) for key in ("queue", "past_queue"))
+            state = {"k1": inputs["k1"], "k2": inputs["k2"], "queue": present}
+        memory = Remembered(frozen, queue, jnp.int32(1)) if name == "pnr" else FrozenNetwork(frozen)
 
         def loss(x):
             head = {
@@ -85,15 +98,24 @@ def test_the_term_and_its_gradients_equal_the_official_ones(case, precision):
             own = ()
             if learned == "swav":
                 own = {"direction": x["student_direction"], "length": x["student_length"]}
-            params = TrainedParams({"z1": x["z1"], "z2": x["z2"]}, Trained(head, own))
-            return made.loss(params, {}, memory, make_batch(), (), make_keys(), small.CLOCK)[0]
+            params = TrainedParams({"z1": x["z1"], "z2": x["z2"]}, head if name == "pnr" else Trained(head, own))
+            return made.loss(params, state, memory, make_batch(), (), make_keys(), small.CLOCK)[0]
 
+        if learned == "moco":
+            # Projections are of length 1 there. Here they are normalised once more, so that the gradient along them is
+            # missing. Of the official gradients only the first row is known whole.
+            found, given = jax.jit(jax.grad(loss))(inputs), dict(expected["gradient"])
+            for key in ("z1", "z2"):
+                z, official = np.asarray(inputs[key][0]), np.asarray(given.pop(key)["first"][:6])
+                across, ours = (g - (g @ z) * z for g in (official, np.asarray(found[key][0])))
+                np.testing.assert_allclose(ours, across, **golden.TOLERANCE[precision])
+            expected = expected | {"gradient": given}
         golden.check(loss, inputs, expected, precision)
 
 
-@pytest.mark.parametrize("learned", ["byol", "simclr", "swav"])
-def test_no_gradient_reaches_the_frozen_network(learned):
-    made, start = method("cassle", learned), small.started(learned)
+@pytest.mark.parametrize(("name", "learned"), [("cassle", "byol"), ("cassle", "swav"), ("pnr", "simclr")])
+def test_no_gradient_reaches_the_frozen_network(name, learned):
+    made, start = method(name, learned), small.started(learned)
     own, memory = made.init(jax.random.key(0), make_batch(), start.network)
     params = TrainedParams(start.params.network, own)
 
@@ -109,7 +131,7 @@ def test_no_gradient_reaches_the_frozen_network(learned):
 
 @functools.cache
 def method(name, learned="simsiam", **changes):
-    return METHODS[name](small.objective(learned), small.SCENARIO, **(SETTINGS | changes))
+    return METHODS[name](small.objective(learned), small.SCENARIO, **(SETTINGS[name] | changes))
 
 
 def second_task(learned="simsiam", name="cassle", **changes):
@@ -123,9 +145,10 @@ def second_task(learned="simsiam", name="cassle", **changes):
     return first, state, ended, later, metrics
 
 
-def test_in_the_first_task_a_step_is_finetunes_and_the_head_stays_as_it_was_drawn():
+@pytest.mark.parametrize("name", ["cassle", "pnr"])
+def test_in_the_first_task_a_step_is_finetunes_and_the_head_stays_as_it_was_drawn(name):
     optimizer = optax.chain(optax.add_decayed_weights(0.1), optax.sgd(0.1, momentum=0.9))
-    made, plain = method("cassle"), METHODS["finetune"](small.objective("simsiam"), small.SCENARIO)
+    made, plain = method(name), METHODS["finetune"](small.objective("simsiam"), small.SCENARIO)
     ours, theirs = (small.start_state(one, optimizer, small.started("simsiam")) for one in (made, plain))
     drawn_head = jax.tree.map(np.asarray, ours.params.method)
     for seed in range(2):
@@ -137,8 +160,9 @@ def test_in_the_first_task_a_step_is_finetunes_and_the_head_stays_as_it_was_draw
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(optax.tree.get(ours.opt_state, "trace").method))
 
 
-def test_the_copy_is_the_network_as_the_last_task_left_it_with_its_statistics():
-    first, learned, ended, later, metrics = second_task()
+@pytest.mark.parametrize("name", ["cassle", "pnr"])
+def test_the_copy_is_the_network_as_the_last_task_left_it_with_its_statistics(name):
+    first, learned, ended, later, metrics = second_task(name=name)
     small.assert_trees_equal(ended.memory.network, learned.network)
     small.assert_trees_equal(later.memory, ended.memory)  # the copy is frozen during the task
     small.assert_trees_equal(first.memory.network, small.started("simsiam").network)
@@ -199,12 +223,44 @@ def test_loss_and_gradient_equal_terms_by_hand(name, learned, frozen_mode):
     assert aux.outputs == ()
 
 
-def test_cassle_needs_projections():
-    with pytest.raises(ValueError, match="projections"):
-        method("cassle", "supervised")
+@pytest.mark.parametrize(("name", "learned"), [("cassle", "supervised"), ("pnr", "supervised"), ("pnr", "swav")])
+def test_an_objective_without_the_criterion_is_refused(name, learned):
+    with pytest.raises(ValueError, match=r"take .* method"):
+        method(name, learned)
 
 
-@pytest.mark.parametrize("name", ["cassle", "pfr"])
+def test_pnr_keeps_the_frozen_networks_projections_from_the_second_task_on():
+    """Checks MoCo's queue of frozen projections: random until the second task, then the newest are in front."""
+    first, learned, ended, later, _ = second_task("moco", "pnr")
+    drawn = np.asarray(first.memory.queue)
+    np.testing.assert_allclose(np.linalg.norm(drawn, axis=2), 1.0, rtol=1e-6)
+    for state in (learned, ended):
+        np.testing.assert_array_equal(state.memory.queue, drawn)
+    _, _, keys = small.step_keys(1)
+    made = small.alone("moco")
+    views = made.views(keys.example, make_batch(1)).image
+    given = [made.embed(ended.memory.network, view, True)[0].projection for view in views]
+    close(later.memory.queue[: small.EXAMPLES], jnp.stack(given, axis=1))
+    np.testing.assert_array_equal(later.memory.queue[small.EXAMPLES :], drawn[: -small.EXAMPLES])
+
+
+@pytest.mark.parametrize("negative_weight", [0.0, 1.0, 3.0])
+def test_pnr_with_simclr_counts_pseudo_negatives_by_their_weight(negative_weight):
+    rng = np.random.default_rng(0)
+    z, p, y = (rng.normal(size=(2, 4, 5)) for _ in range(3))
+    found = losses.nt_xent_beside_frozen(*map(jnp.float32, (z, p, y)), 0.5, 0.7, negative_weight)
+    z, p, y = (x.reshape(8, 5) / np.linalg.norm(x.reshape(8, 5), axis=1, keepdims=True) for x in (z, p, y))
+    present, past = [], []
+    for i in range(8):
+        others = [j for j in range(8) if j != i]
+        near = np.exp(z[i] @ z[others].T / 0.5).sum() + negative_weight * np.exp(z[i] @ y[others].T / 0.5).sum()
+        present.append(np.log(near) - z[i] @ z[(i + 4) % 8] / 0.5)
+        near = np.exp(p[i] @ y[others].T / 0.5).sum() + negative_weight * np.exp(p[i] @ z[others].T / 0.5).sum()
+        past.append(np.log(near) - p[i] @ y[i] / 0.5)
+    np.testing.assert_allclose(found, np.mean(present) + 0.7 * np.mean(past), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["cassle", "pfr", "pnr"])
 def test_another_word_for_the_frozen_network_is_refused(name):
     with pytest.raises(ValueError, match=r"frozen_mode is 'test'.*train, eval"):
         method(name, frozen_mode="test")

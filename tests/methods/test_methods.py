@@ -496,7 +496,7 @@ def test_a_column_learns_alone_beside_the_frozen_ones():
     ("mix_labels", "released", "mix_labels is 'released'.*lambda, release"),
     ("mix_per", "pixel", "mix_per is 'pixel'.*batch, example"),
     ("count", "", "count is ''.*presentations, examples"),
-    ("policy", "ring", "policy is 'ring'.*reservoir, equal_share, fifo"),
+    ("policy", "ring", "policy is 'ring'.*reservoir, equal_share, with_replacement, fifo"),
 ])  # fmt: skip
 def test_a_word_that_is_not_known_is_an_error_that_names_the_argument(name, value, message):
     with pytest.raises(ValueError, match=message):

@@ -142,6 +142,15 @@ SHARED = {
     "info_nce": lambda a, b, axis: losses.info_nce(a, b, unit(float32(wave((3, 6), 4.0))), 0.5),
     "info_nce_in_batch": lambda a, b, axis: losses.info_nce_in_batch(a, b, 0.5, axis),
     "contrastive": lambda a, b, axis: contrastive(0.5, axis).loss((), jnp.stack([a, b]), (), jnp.stack([b, 2 * a - b])),
+    "masked": lambda a, b, axis: losses.symmetric_info_nce(
+        jnp.stack([a, b]), jnp.stack([b, 2 * a - b]), 0.5, axis, True
+    ),
+    "beside_frozen": lambda a, b, axis: losses.nt_xent_beside_frozen(
+        jnp.stack([a, b]), jnp.stack([b, 2 * a]), jnp.stack([b - a, a]), 0.5, 0.7, 0.3, axis
+    ),
+    "with_others": lambda a, b, axis: losses.contrast_with_others(
+        jnp.stack([a, b]), jnp.stack([b - a, 2 * a + b]), 0.5, axis
+    ),
     "swav": in_swav,
     "cross_entropy": lambda a, b, axis: losses.cross_entropy(a, jax.lax.stop_gradient(jax.nn.softmax(b))),
 }

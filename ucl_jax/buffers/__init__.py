@@ -7,7 +7,14 @@ from ucl_jax.buffers.base import Buffer, BufferState, Offer, Recalled
 from ucl_jax.buffers.fifo import fifo
 from ucl_jax.buffers.greedy import greedy
 from ucl_jax.buffers.reservoir import equal_share, reservoir
+from ucl_jax.buffers.with_replacement import with_replacement
 
-BUFFERS = {"reservoir": reservoir, "equal_share": equal_share, "fifo": fifo, "greedy": greedy}
+BUFFERS = {
+    "reservoir": reservoir,
+    "equal_share": equal_share,
+    "with_replacement": with_replacement,
+    "fifo": fifo,
+    "greedy": greedy,
+}
 
 __all__ = ["BUFFERS", "Buffer", "BufferState", "Offer", "Recalled"]

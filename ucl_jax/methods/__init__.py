@@ -10,12 +10,15 @@ from collections.abc import Callable
 from ucl_jax.methods.agem import agem
 from ucl_jax.methods.base import Method, Scenario, Step
 from ucl_jax.methods.cassle import cassle
+from ucl_jax.methods.cromo_mixup import cromo_mixup
 from ucl_jax.methods.der import der
 from ucl_jax.methods.er import er
 from ucl_jax.methods.finetune import finetune
 from ucl_jax.methods.gss import gss
 from ucl_jax.methods.lump import lump
+from ucl_jax.methods.osiris import osiris
 from ucl_jax.methods.pfr import pfr
+from ucl_jax.methods.pnr import pnr
 from ucl_jax.methods.si import si
 
 METHODS: dict[str, Callable[..., Method]] = {
@@ -28,6 +31,9 @@ METHODS: dict[str, Callable[..., Method]] = {
     "lump": lump,
     "cassle": cassle,
     "pfr": pfr,
+    "pnr": pnr,
+    "cromo_mixup": cromo_mixup,
+    "osiris": osiris,
 }
 
 __all__ = ["METHODS", "Method", "Scenario", "Step"]

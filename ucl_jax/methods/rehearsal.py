@@ -1,11 +1,13 @@
 """What rehearsal methods share: a buffer of examples, each with whatever the method keeps beside it."""
 
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ucl_jax.buffers import BUFFERS, BufferState, Offer, Recalled
 from ucl_jax.errors import argument_choice
@@ -165,6 +167,37 @@ def replaying_loss(objective: Objective, store: Rehearsal, replay_view: str) -> 
 
 # `replay_view` -> the word for `Objective.views`.
 REPLAY_VIEWS: dict[str, How] = {"strong": "present", "weak": "weak"}
+
+
+def replayed_rows(count: int, share: float) -> np.ndarray:
+    """Returns which rows of a batch have a stored example: places in the batch, evenly spread, int [n].
+
+    Whole periods of the rows look alike: with share 3/4 each 4 rows have 3 stored examples. So a batch that is split
+    over devices has the same ones, if each device's part is a whole number of periods.
+
+    Args:
+      count: rows of the batch.
+      share: in (0, 1]; n is this part of `count`, rounded down, and at least 1. It is taken as a fraction with at most
+        1024 parts.
+    """
+    part = Fraction(share).limit_denominator(1024)
+    edges = np.arange(count + 1) * part.numerator // part.denominator
+    return np.flatnonzero(np.diff(edges)) if edges[-1] else np.zeros(1, int)
+
+
+def replay_on_rows(store: Rehearsal, memory: Rehearsed, key: Array, count: int, share: float) -> Recalled:
+    """Recalls an example for each of the `replayed_rows` of a batch: leaves [count, ...]. Other rows are unused.
+
+    Args:
+      store: the functions of the buffer.
+      memory: of the store.
+      key: random key.
+      count: rows of the global batch.
+      share: see `replayed_rows`.
+    """
+    rows = replayed_rows(count, share)
+    place = np.maximum(np.searchsorted(rows, np.arange(count), side="right") - 1, 0)
+    return jax.tree.map(lambda x: x[place], store.recall(memory, key, len(rows)))
 
 
 def past_or_present(past: PyTree, present: PyTree, anything: Array) -> PyTree:

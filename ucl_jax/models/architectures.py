@@ -22,12 +22,17 @@ class Architecture(NamedTuple):
     build: makes the network, a module that is called as network(images, train) -> Embedding. Its argument is a function
       that returns new heads as keyword arguments of `Network`; it is called once for each backbone.
     active: takes a tree like the network's parameters, and returns it with zeros where this phase trains nothing.
-    backbone: takes a tree like the network's parameters, and returns the branch of the backbone that is in use.
+    in_use: takes a tree like the network's parameters, and returns the branch of the network that is in use, whose own
+      branches are the backbone and the heads.
     """
 
     build: Callable[[Callable[[], dict[str, Any]]], nn.Module]
     active: Callable[[Params], Params] = lambda tree: tree
-    backbone: Callable[[Params], Params] = lambda tree: tree["backbone"]
+    in_use: Callable[[Params], Params] = lambda tree: tree
+
+    def backbone(self, tree: Params) -> Params:
+        """Returns the branch of the backbone that is in use."""
+        return self.in_use(tree)["backbone"]
 
 
 def resnet18(
@@ -80,7 +85,7 @@ def progressive(
             networks = tuple(Network(column(*made), **heads()) for _ in range(tasks))
             return Progressive(networks, task)
 
-        return Architecture(build, partial(only_column, task), lambda tree: tree[f"networks_{task}"]["backbone"])
+        return Architecture(build, partial(only_column, task), lambda tree: tree[f"networks_{task}"])
 
     return tuple(map(phase, range(tasks)))
 

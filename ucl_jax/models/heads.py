@@ -51,17 +51,29 @@ class Embedding(NamedTuple):
     projection: [B, D], the output of the projector.
     prediction: [B, D], the output of the predictor.
     logits: float32 [B, classes], the output of the linear head.
+    target: [B, D], the output of the projector of the target network, which objectives that have one add.
     """
 
     features: Array
     projection: Any
     prediction: Any
     logits: Any
+    target: Any = ()
 
     @property
     def output(self) -> Array:
         """Returns the output of the whole network: logits if it has a linear head, else the projection."""
         return self.projection if isinstance(self.logits, tuple) else self.logits
+
+    @property
+    def query(self) -> Array:
+        """Returns what an objective compares with the key of another view: the prediction if any, or the projection."""
+        return self.projection if isinstance(self.prediction, tuple) else self.prediction
+
+    @property
+    def key(self) -> Array:
+        """Returns what queries of other views are compared with: the target's projection if any, or its own."""
+        return self.projection if isinstance(self.target, tuple) else self.target
 
 
 class Network(nn.Module):

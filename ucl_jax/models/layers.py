@@ -143,8 +143,8 @@ class BatchNorm(nn.Module):
 
 @jax.custom_batching.custom_vmap
 def _move(running, of_batch, momentum):
-    """Moves running statistics towards those of a batch."""
-    return momentum * running + (1 - momentum) * of_batch
+    """Moves running statistics towards those of a batch, and keeps their dtype."""
+    return momentum * running + (1 - momentum) * of_batch.astype(running.dtype)
 
 
 @_move.def_vmap

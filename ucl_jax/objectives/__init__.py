@@ -7,7 +7,17 @@ Each function here takes an architecture, an augmentation and the settings of `c
 from collections.abc import Callable
 
 from ucl_jax.objectives.barlow_twins import barlow_twins
-from ucl_jax.objectives.base import STAGES, Augmentation, Distillation, Objective, Readout
+from ucl_jax.objectives.base import (
+    STAGES,
+    Augmentation,
+    Comparison,
+    Contrast,
+    Distillation,
+    Objective,
+    Predicted,
+    PseudoNegatives,
+    Readout,
+)
 from ucl_jax.objectives.byol import byol
 from ucl_jax.objectives.moco import moco
 from ucl_jax.objectives.simclr import simclr
@@ -27,4 +37,15 @@ OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "supervised": supervised,
 }
 
-__all__ = ["OBJECTIVES", "STAGES", "Augmentation", "Distillation", "Objective", "Readout"]
+__all__ = [
+    "OBJECTIVES",
+    "STAGES",
+    "Augmentation",
+    "Comparison",
+    "Contrast",
+    "Distillation",
+    "Objective",
+    "Predicted",
+    "PseudoNegatives",
+    "Readout",
+]

@@ -8,7 +8,7 @@ from ucl_jax.errors import argument_choice, check_word
 from ucl_jax.models.architectures import Architecture
 from ucl_jax.models.heads import MLP
 from ucl_jax.objectives import losses
-from ucl_jax.objectives.base import Augmentation, Objective, mean_over_views, two_view_objective
+from ucl_jax.objectives.base import Augmentation, Objective, added_pseudo_negatives, mean_over_views, two_view_objective
 
 
 def barlow_twins(
@@ -60,4 +60,13 @@ def barlow_twins(
 
     # Correlations are over a batch, so that one example alone has no loss.
     distillation = mean_over_views(compare)
-    return two_view_objective(architecture, heads, augmentation, criterion, distillation, per_example=False)
+    return two_view_objective(
+        architecture,
+        heads,
+        augmentation,
+        criterion,
+        distillation,
+        per_example=False,
+        compare=compare,
+        pseudo_negatives=added_pseudo_negatives(compare, losses.negative_cosine),
+    )

@@ -1,6 +1,7 @@
 """What an objective is, a tuple of pure functions over one network, and what several objectives share."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -74,18 +75,88 @@ def contrastive(temperature: float, axis_name: str | None) -> Distillation:
       temperature: cosines are divided by it.
       axis_name: candidates are those of the global batch of this axis; None for one device.
     """
-
-    def loss(predicted, target):
-        a, f = (x.reshape(-1, x.shape[-1]) for x in (predicted, target))
-        forth, back = ((x, y, temperature, axis_name) for x, y in ((a, f), (f, a)))
-        return (losses.info_nce_in_batch(*forth) + losses.info_nce_in_batch(*back)) / 2.0
-
-    return without_parameters(loss)
+    return without_parameters(partial(losses.symmetric_info_nce, temperature=temperature, axis_name=axis_name))
 
 
 def mean_over_views(loss: Callable[[Array, Array], Array]) -> Distillation:
     """Makes the criterion that is the mean over views of a loss: predicted [B, D], target [B, D] -> scalar."""
     return without_parameters(lambda predicted, target: jnp.mean(jax.vmap(loss)(predicted, target)))
+
+
+class Predicted(NamedTuple):
+    """Holds what a trained head predicts of the outputs of a frozen network, and these, for `PseudoNegatives`.
+
+    predicted: [2, B, D] for both views.
+    target: [2, B, D], what the frozen network gives.
+    queue: such outputs of earlier batches [K, 2, D], at length 1; () for an objective that keeps none.
+    """
+
+    predicted: Array
+    target: Array
+    queue: Array | tuple[()]
+
+
+class PseudoNegatives(NamedTuple):
+    """How an objective learns with the outputs of a frozen network as further negatives (PNR, Cha et al. 2024).
+
+    init: key -> the queue of the frozen network's outputs before it has given any: random, or () for none.
+    loss: the objective's loss, its outputs of both views, the network's state before them, `Predicted`, the weight of
+      predictions, the weight of pseudo-negatives -> the whole loss, a scalar. Its mean over devices is the loss of the
+      global batch.
+    """
+
+    init: Callable[[Array], Array | tuple[()]]
+    loss: Callable[[Array, Embedding, ModelState, Predicted, float, float], Array]
+
+
+def added_pseudo_negatives(
+    near: Callable[[Array, Array], Array], far: Callable[[Array, Array], Array]
+) -> PseudoNegatives:
+    """Makes the pseudo-negatives of an objective that has no negatives: a term is added to its loss.
+
+    A prediction is drawn to the frozen network's output for its view, and repelled from that for the other view.
+
+    Args:
+      near: the loss by which it is drawn: predicted [B, D], target [B, D] -> scalar.
+      far: the loss by which it is repelled, which is subtracted.
+    """
+
+    def loss(value, outputs, state, past, weight, negative_weight):
+        drawn = jnp.mean(jax.vmap(near)(past.predicted, past.target))
+        repelled = jnp.mean(jax.vmap(far)(past.predicted, past.target[::-1]))
+        return value + weight * drawn - negative_weight * repelled
+
+    return PseudoNegatives(init=lambda key: (), loss=loss)
+
+
+class Comparison(NamedTuple):
+    """The loss of an objective that compares embeddings with each other and with nothing else.
+
+    forward: network, views -> outputs of both views, leaves [2, B, ...], state; in training mode.
+    both: these outputs, or some of their rows -> the objective's loss, a scalar.
+    one: queries [N, D], keys [N, D] (see `Embedding`) -> scalar. For the query of one view and the key of the other its
+      mean over both directions is what `both` gives.
+    """
+
+    forward: Callable[[Variables, Views], tuple[Embedding, ModelState]]
+    both: Callable[[Embedding], Array]
+    one: Callable[[Array, Array], Array]
+
+
+class Contrast(NamedTuple):
+    """How an objective whose negatives are other images contrasts two sets of images (Osiris, Zhang et al. 2024).
+
+    project: parameters of a projector, features [N, F] -> embeddings [N, D].
+    projector: the network's parameters -> those of its own projector.
+    across: embeddings [2, B, D] of both views, those of another set [2, N, D] -> scalar. Views must find each other
+      among images of the other set.
+    distil: embeddings [2, B, D], past embeddings of the same views [2, B, D] -> scalar. They must find each other.
+    """
+
+    project: Callable[[Params, Array], Array]
+    projector: Callable[[Params], Params]
+    across: Callable[[Array, Array], Array]
+    distil: Callable[[Array, Array], Array]
 
 
 class Objective(NamedTuple):
@@ -107,6 +178,9 @@ class Objective(NamedTuple):
       each other. None for an objective that has no such loss.
     distillation: how predictions of a frozen network's projections are judged. None for an objective without
       projections.
+    pseudo_negatives: see `PseudoNegatives`; None for an objective that has none.
+    comparison: see `Comparison`; None for an objective that compares with a queue, prototypes or labels.
+    contrast: see `Contrast`; None for an objective without negatives in the batch.
     after_update: network with new parameters, clock -> its new state, such as one with a moving average.
     begin_task: network, clock -> its state before the first step of a task.
     classes: the number of outputs of the linear head; None for an objective without labels.
@@ -122,6 +196,9 @@ class Objective(NamedTuple):
     active: Callable[[Params, Clock], Params]
     eval_loss: Callable[[Variables, Views], Array] | None = None
     distillation: Distillation | None = None
+    pseudo_negatives: PseudoNegatives | None = None
+    comparison: Comparison | None = None
+    contrast: Contrast | None = None
     after_update: Callable[[Variables, Clock], ModelState] = unchanged
     begin_task: Callable[[Variables, Clock], ModelState] = unchanged
     classes: int | None = None
@@ -134,6 +211,10 @@ def two_view_objective(
     criterion: Callable[[Embedding], Array],
     distillation: Distillation,
     per_example: bool,
+    *,
+    compare: Callable[[Array, Array], Array],
+    pseudo_negatives: PseudoNegatives,
+    contrast: Contrast | None = None,
 ) -> Objective:
     """Makes an objective that compares two augmented views by their embeddings alone.
 
@@ -145,12 +226,16 @@ def two_view_objective(
       distillation: see `Objective`.
       per_example: whether the criterion is a mean over examples that do not depend on each other; if it is not, there
         is no `Objective.eval_loss`.
+      compare: `Comparison.one`.
+      pseudo_negatives: see `Objective`.
+      contrast: see `Objective`.
     """
     network = architecture.build(heads)
     embed = make_embed(network)
+    forward = partial(forward_views, embed)
 
     def loss(variables, views, clock):
-        outputs, state = forward_views(embed, variables, views)
+        outputs, state = forward(variables, views)
         return criterion(outputs), two_view_aux(outputs, state)
 
     def eval_loss(variables, views):
@@ -167,6 +252,9 @@ def two_view_objective(
         active=lambda tree, clock: architecture.active(tree),
         eval_loss=eval_loss if per_example else None,
         distillation=distillation,
+        pseudo_negatives=pseudo_negatives,
+        comparison=Comparison(forward, criterion, compare),
+        contrast=contrast,
     )
 
 

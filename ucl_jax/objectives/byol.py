@@ -9,7 +9,9 @@ from ucl_jax.models.heads import MLP
 from ucl_jax.objectives import losses
 from ucl_jax.objectives.base import (
     Augmentation,
+    Comparison,
     Objective,
+    added_pseudo_negatives,
     evaluate_views,
     forward_views,
     make_embed,
@@ -66,17 +68,25 @@ def byol(
         architecture, projector, momentum=momentum, final_momentum=final_momentum, first_update=first_update
     )
 
-    def criterion(outputs, targets):
-        p, z = outputs.prediction, targets.projection
+    def criterion(outputs):
+        p, z = outputs.prediction, outputs.target
         return losses.byol(p[0], z[1]) + losses.byol(p[1], z[0])
 
-    def loss(variables, views, clock):
+    def forward(variables, views):
         outputs, state = forward_views(embed, variables, views)
         targets, state = target.forward(state, views)
-        return criterion(outputs, targets), two_view_aux(outputs, state)
+        return outputs._replace(target=targets.projection), state
+
+    def loss(variables, views, clock):
+        outputs, state = forward(variables, views)
+        return criterion(outputs), two_view_aux(outputs, state)
 
     def eval_loss(variables, views):
-        return criterion(evaluate_views(embed, variables, views), target.evaluate(variables.state, views))
+        outputs, targets = evaluate_views(embed, variables, views), target.evaluate(variables.state, views)
+        return criterion(outputs._replace(target=targets.projection))
+
+    def compare(query, key):  # twice, because the criterion is the sum of both directions, not their mean
+        return 2.0 * losses.byol(query, key)
 
     return Objective(
         init=lambda key, images: target.start(init(key, images)),
@@ -89,5 +99,7 @@ def byol(
         active=lambda tree, clock: architecture.active(tree),
         eval_loss=eval_loss,
         distillation=mean_over_views(losses.byol),
+        pseudo_negatives=added_pseudo_negatives(losses.byol, losses.byol),
+        comparison=Comparison(forward, criterion, compare),
         after_update=target.after_update,
     )

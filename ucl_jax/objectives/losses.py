@@ -89,15 +89,73 @@ def nt_xent(first: Array, second: Array, temperature: float, axis_name: str | No
     """
     _check_pair(first, second)
     own = unit(jnp.concatenate([first, second]))
-    everyone = collectives.gather(own, axis_name)
-    place = collectives.places(len(own), axis_name)
-    itself = place[:, None] == jnp.arange(len(everyone), dtype=place.dtype)[None, :]
-    similarity = jnp.where(itself, -jnp.inf, matmul(own, everyone.T) / temperature)
+    similarity = _to_others(own, own, temperature, axis_name)
     positive = jnp.sum(own * jnp.roll(own, len(first), axis=0), axis=-1) / temperature
     return jnp.mean(jax.nn.logsumexp(similarity, axis=-1) - positive)
 
 
-def info_nce(query: Array, key: Array, negatives: Array, temperature: float) -> Array:
+def nt_xent_beside_frozen(
+    projection: Array,
+    predicted: Array,
+    target: Array,
+    temperature: float,
+    weight: float = 1.0,
+    negative_weight: float = 1.0,
+    axis_name: str | None = None,
+) -> Array:
+    """Computes the loss of PNR for SimCLR (Cha et al. 2024): NT-Xent, and contrast of predictions with their targets.
+
+    Each of the two terms has the negatives of the other as pseudo-negatives. As in the released code, the second one
+    does not have its positive in the denominator, so that it can be negative.
+
+    Args:
+      projection: [2, B, D] of both views.
+      predicted: [2, B, D], what a head makes of them.
+      target: [2, B, D], the projections that a frozen network makes of the same views.
+      temperature: cosines are divided by it.
+      weight: of the second term.
+      negative_weight: how often each pseudo-negative counts, at least 0.
+      axis_name: negatives are those of the global batch of this axis.
+
+    Returns:
+      Scalar.
+    """
+    z, p, y = (unit(x.reshape(-1, x.shape[-1])) for x in (projection, predicted, target))
+    shift = jnp.log(jnp.asarray(negative_weight, z.dtype))
+
+    def term(anchor, positive, negatives, pseudo_negatives):
+        own = _to_others(anchor, negatives, temperature, axis_name)
+        pseudo = _to_others(anchor, pseudo_negatives, temperature, axis_name) + shift
+        similarity = jnp.sum(anchor * positive, axis=-1) / temperature
+        return jnp.mean(jax.nn.logsumexp(jnp.concatenate([own, pseudo], axis=1), axis=-1) - similarity)
+
+    return term(z, jnp.roll(z, projection.shape[1], axis=0), z, y) + weight * term(p, y, y, z)
+
+
+def contrast_with_others(anchors: Array, others: Array, temperature: float, axis_name: str | None = None) -> Array:
+    """Computes InfoNCE in which the two views of an image must find each other among those of another set of images.
+
+    It is half of the cross-task loss of Osiris (Zhang et al. 2024). No negative comes from the anchors' own set.
+
+    Args:
+      anchors: [2, B, D] of both views.
+      others: [2, N, D] of both views of the other set.
+      temperature: cosines are divided by it.
+      axis_name: the other set is the global one of this axis.
+
+    Returns:
+      Scalar, at least 0.
+    """
+    anchors, others = unit(anchors), unit(others)
+    positive = jnp.sum(anchors[:1] * anchors[1:], axis=-1, keepdims=True)  # [1, B, 1]
+    rows, everyone = (x.reshape(-1, x.shape[-1]) for x in (anchors, others))
+    negative = matmul(rows, collectives.gather(everyone, axis_name).T).reshape(*anchors.shape[:2], -1)
+    positive = jnp.broadcast_to(positive, (2, *positive.shape[1:]))
+    similarity = jnp.concatenate([positive, negative], axis=-1) / temperature
+    return jnp.mean(jax.nn.logsumexp(similarity, axis=-1) - similarity[..., 0])
+
+
+def info_nce(query: Array, key: Array, negatives: Array, temperature: float, log_weight: Array | None = None) -> Array:
     """Computes InfoNCE with negatives from a queue, by cosines (He et al. 2020, eq. 1).
 
     There is no gradient through keys and negatives.
@@ -107,18 +165,23 @@ def info_nce(query: Array, key: Array, negatives: Array, temperature: float) -> 
       key: [B, D], the positive of each query, which is in the denominator too.
       negatives: [K, D] of length 1, the same for all queries.
       temperature: cosines are divided by it.
+      log_weight: [K], the logarithm of how often each negative counts; None for once.
 
     Returns:
       Scalar, at least 0.
     """
     _check_pair(query, key)
     query, key = unit(query), jax.lax.stop_gradient(unit(key))
-    positive = jnp.sum(query * key, axis=-1, keepdims=True)
-    similarity = jnp.concatenate([positive, matmul(query, jax.lax.stop_gradient(negatives).T)], axis=1) / temperature
+    positive = jnp.sum(query * key, axis=-1, keepdims=True) / temperature
+    others = matmul(query, jax.lax.stop_gradient(negatives).T) / temperature
+    others = others if log_weight is None else others + log_weight[None, :]
+    similarity = jnp.concatenate([positive, others], axis=1)
     return jnp.mean(jax.nn.logsumexp(similarity, axis=-1) - similarity[:, 0])
 
 
-def info_nce_in_batch(first: Array, second: Array, temperature: float, axis_name: str | None = None) -> Array:
+def info_nce_in_batch(
+    first: Array, second: Array, temperature: float, axis_name: str | None = None, mask_other_view: bool = False
+) -> Array:
     """Computes InfoNCE in which each row of `first` is told which row of `second` is its own, by cosines.
 
     Args:
@@ -126,6 +189,8 @@ def info_nce_in_batch(first: Array, second: Array, temperature: float, axis_name
       second: [N, D]; row i is the positive of row i of `first`, and a negative of all others.
       temperature: cosines are divided by it.
       axis_name: candidates are those of the global batch of this axis.
+      mask_other_view: whether the other view of the same image is no candidate. Rows are then those of two views, one
+        after the other.
 
     Returns:
       Scalar, at least 0.
@@ -133,7 +198,30 @@ def info_nce_in_batch(first: Array, second: Array, temperature: float, axis_name
     _check_pair(first, second)
     first, second = unit(first), unit(second)
     similarity = matmul(first, collectives.gather(second, axis_name).T) / temperature
+    if mask_other_view:
+        place = jnp.roll(collectives.places(len(first), axis_name), len(first) // 2)
+        similarity = jnp.where(_is_at(place, similarity.shape[1]), -jnp.inf, similarity)
     return jnp.mean(jax.nn.logsumexp(similarity, axis=-1) - jnp.sum(first * second, axis=-1) / temperature)
+
+
+def symmetric_info_nce(
+    first: Array, second: Array, temperature: float, axis_name: str | None = None, mask_other_view: bool = False
+) -> Array:
+    """Computes the mean of `info_nce_in_batch` over both directions, for the embeddings of all views together.
+
+    Args:
+      first: [V, B, D].
+      second: [V, B, D].
+      temperature: see `info_nce_in_batch`.
+      axis_name: see `info_nce_in_batch`.
+      mask_other_view: see `info_nce_in_batch`; there must be two views.
+
+    Returns:
+      Scalar, at least 0.
+    """
+    a, f = (x.reshape(-1, x.shape[-1]) for x in (first, second))
+    forth, back = (info_nce_in_batch(x, y, temperature, axis_name, mask_other_view) for x, y in ((a, f), (f, a)))
+    return (forth + back) / 2.0
 
 
 # Statistics of a batch.
@@ -242,6 +330,18 @@ def _check_pair(first: Array, second: Array) -> None:
 def matmul(first: Array, second: Array) -> Array:
     """Multiplies matrices in full precision, because recent GPUs use TF32 by default."""
     return jnp.matmul(first, second, precision=jax.lax.Precision.HIGHEST)
+
+
+def _is_at(place: Array, count: int) -> Array:
+    """Returns bool [N, count], True where column is `place` (int32 [N]) of the row."""
+    return place[:, None] == jnp.arange(count, dtype=place.dtype)[None, :]
+
+
+def _to_others(anchors: Array, candidates: Array, temperature: float, axis_name: str | None) -> Array:
+    """Computes the similarities of unit vectors [N, D] to the candidates of all devices, -inf for that in its place."""
+    similarity = matmul(anchors, collectives.gather(candidates, axis_name).T) / temperature
+    place = collectives.places(len(anchors), axis_name)
+    return jnp.where(_is_at(place, similarity.shape[1]), -jnp.inf, similarity)
 
 
 def _centre(x: Array, axis_name: str | None) -> Array:

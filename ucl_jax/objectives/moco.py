@@ -15,6 +15,7 @@ from ucl_jax.objectives import losses
 from ucl_jax.objectives.base import (
     Augmentation,
     Objective,
+    PseudoNegatives,
     contrastive,
     evaluate_views,
     forward_views,
@@ -76,9 +77,12 @@ def moco(
         architecture, heads, momentum=momentum, final_momentum=final_momentum, first_update=first_update
     )
 
+    def draw_queue(key):
+        return unit(jax.random.normal(key, (queue_size, 2, output_dim)))
+
     def init(key, images):
         variables = target.start(init_network(key, images))
-        queue = unit(jax.random.normal(jax.random.fold_in(key, 1), (queue_size, 2, output_dim)))
+        queue = draw_queue(jax.random.fold_in(key, 1))
         return Variables(variables.params, variables.state | {"queue": queue})
 
     def loss(variables, views, clock):
@@ -86,11 +90,21 @@ def moco(
         keys, state = target.forward(state, views)
         value = moco_loss(outputs.projection, keys.projection, state["queue"], temperature)
         entering = at_least_float32(jnp.swapaxes(keys.projection, 0, 1))
+        outputs = outputs._replace(target=keys.projection)
         return value, two_view_aux(outputs, state | {"queue": pushed(state["queue"], entering, axis_name)})
 
     def eval_loss(variables, views):
         queries, keys = evaluate_views(embed, variables, views), target.evaluate(variables.state, views)
         return moco_loss(queries.projection, keys.projection, variables.state["queue"], temperature)
+
+    def beside_frozen(value, outputs, state, past, weight, negative_weight):
+        queue = jnp.concatenate([state["queue"], past.queue])
+        once = jnp.zeros(len(queue) // 2, queue.dtype)
+        pseudo = once + jnp.log(jnp.asarray(negative_weight, queue.dtype))
+        first, second = jnp.concatenate([once, pseudo]), jnp.concatenate([pseudo, once])
+        present = moco_loss(outputs.projection, outputs.target, queue, temperature, first)
+        # The target of a prediction is of the same view; as for a query, its negatives are of the other view.
+        return present + weight * moco_loss(past.predicted, past.target[::-1], queue, temperature, second)
 
     return Objective(
         init=init,
@@ -103,11 +117,12 @@ def moco(
         active=lambda tree, clock: architecture.active(tree),
         eval_loss=eval_loss,
         distillation=contrastive(temperature, axis_name),
+        pseudo_negatives=PseudoNegatives(init=draw_queue, loss=beside_frozen),
         after_update=target.after_update,
     )
 
 
-def moco_loss(queries: Array, keys: Array, queue: Array, temperature: float) -> Array:
+def moco_loss(queries: Array, keys: Array, queue: Array, temperature: float, log_weight: Array | None = None) -> Array:
     """Computes the mean of InfoNCE over both views: a query, the key of the other view, and queued keys of that view.
 
     Args:
@@ -115,10 +130,11 @@ def moco_loss(queries: Array, keys: Array, queue: Array, temperature: float) -> 
       keys: [2, B, D].
       queue: [K, 2, D] of length 1.
       temperature: above 0.
+      log_weight: [K], the logarithm of how often each of the queue counts; None for once.
 
     Returns:
       Scalar, at least 0.
     """
-    first = losses.info_nce(queries[0], keys[1], queue[:, 1], temperature)
-    second = losses.info_nce(queries[1], keys[0], queue[:, 0], temperature)
+    first = losses.info_nce(queries[0], keys[1], queue[:, 1], temperature, log_weight)
+    second = losses.info_nce(queries[1], keys[0], queue[:, 0], temperature, log_weight)
     return (first + second) / 2.0

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from ucl_jax.models.architectures import Architecture
 from ucl_jax.models.heads import MLP
 from ucl_jax.objectives import losses
-from ucl_jax.objectives.base import Augmentation, Objective, mean_over_views, two_view_objective
+from ucl_jax.objectives.base import Augmentation, Objective, added_pseudo_negatives, mean_over_views, two_view_objective
 
 
 def simsiam(
@@ -45,4 +45,13 @@ def simsiam(
         return 0.5 * losses.negative_cosine(p[0], z[1]) + 0.5 * losses.negative_cosine(p[1], z[0])
 
     distillation = mean_over_views(losses.byol)
-    return two_view_objective(architecture, heads, augmentation, criterion, distillation, per_example=True)
+    return two_view_objective(
+        architecture,
+        heads,
+        augmentation,
+        criterion,
+        distillation,
+        per_example=True,
+        compare=losses.negative_cosine,
+        pseudo_negatives=added_pseudo_negatives(losses.byol, losses.byol),  # our choice, as BYOL: no code has it
+    )

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from ucl_jax.models.architectures import Architecture
 from ucl_jax.models.heads import MLP
 from ucl_jax.objectives import losses
-from ucl_jax.objectives.base import Augmentation, Objective, mean_over_views, two_view_objective
+from ucl_jax.objectives.base import Augmentation, Objective, added_pseudo_negatives, mean_over_views, two_view_objective
 
 
 def vicreg(
@@ -39,10 +39,21 @@ def vicreg(
     def heads():
         return {"projector": MLP(hidden_dim, output_dim, dtype, axis_name, layers=3)}
 
-    def criterion(out):
-        first, second = out.projection
+    def compare(first, second):
         return losses.vicreg(first, second, similarity, variance, covariance, axis_name)
+
+    def criterion(out):
+        return compare(*out.projection)
 
     # Variances are over a batch, so that one example alone has no loss.
     distillation = mean_over_views(losses.mean_squared_error)
-    return two_view_objective(architecture, heads, augmentation, criterion, distillation, per_example=False)
+    return two_view_objective(
+        architecture,
+        heads,
+        augmentation,
+        criterion,
+        distillation,
+        per_example=False,
+        compare=compare,
+        pseudo_negatives=added_pseudo_negatives(losses.mean_squared_error, losses.mean_squared_error),
+    )

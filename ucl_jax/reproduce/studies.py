@@ -33,8 +33,19 @@ ROWS = {
     "simsiam": UNLABELLED,
     "barlow_twins": UNLABELLED,
 }
-# Objective -> recipes whose method refuses it: CaSSLe compares projections, GSS needs the loss of a single example.
-IMPOSSIBLE = {"supervised": ("cassle",)} | dict.fromkeys(("barlow_twins", "simclr", "vicreg", "swav"), ("gss",))
+OSIRIS = ("osiris_r", "osiris_d")
+# Objective -> recipes whose method refuses it. CaSSLe compares projections, GSS needs the loss of a single example. PNR
+# needs negatives, CroMo-Mixup a loss of embeddings alone, Osiris negatives in the batch.
+IMPOSSIBLE = {
+    "simsiam": OSIRIS,
+    "barlow_twins": ("gss", *OSIRIS),
+    "byol": OSIRIS,
+    "simclr": ("gss",),
+    "vicreg": ("gss", *OSIRIS),
+    "moco": ("cromo_mixup", *OSIRIS),
+    "swav": ("gss", "pnr", "cromo_mixup", *OSIRIS),
+    "supervised": ("cassle", "pnr", "cromo_mixup", *OSIRIS),
+}
 # Objective -> recipes: the rows that the paper does not have, which are all other recipes of configs/.
 EXTRA_ROWS = {
     objective: tuple(one for one in recipes.names() if one not in (*rows, *IMPOSSIBLE.get(objective, ())))
