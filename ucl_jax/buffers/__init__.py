@@ -6,8 +6,15 @@ Each function of BUFFERS takes the number of slots and the number of tasks, and 
 from ucl_jax.buffers.base import Buffer, BufferState, Offer, Recalled
 from ucl_jax.buffers.fifo import fifo
 from ucl_jax.buffers.greedy import greedy
+from ucl_jax.buffers.min_red import min_red
 from ucl_jax.buffers.reservoir import equal_share, reservoir
 
-BUFFERS = {"reservoir": reservoir, "equal_share": equal_share, "fifo": fifo, "greedy": greedy}
+BUFFERS = {
+    "reservoir": reservoir,
+    "equal_share": equal_share,
+    "fifo": fifo,
+    "greedy": greedy,
+    "min_red": min_red,
+}
 
 __all__ = ["BUFFERS", "Buffer", "BufferState", "Offer", "Recalled"]

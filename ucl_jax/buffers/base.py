@@ -32,12 +32,14 @@ class Offer(NamedTuple):
     eligible: bool [B], False for examples that the buffer must pass over.
     task: int32 [], the number of the task that they belong to.
     score: float32 [B]; what it means depends on the policy, and most do not use it.
+    kept: what the method keeps beside each stored example, leaves [S, ...]. Most policies do not use it.
     """
 
     items: Items
     eligible: Array
     task: Array
     score: Array
+    kept: PyTree = ()
 
 
 class Recalled(NamedTuple):

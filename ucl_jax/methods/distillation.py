@@ -8,9 +8,9 @@ import jax.numpy as jnp
 
 from ucl_jax.errors import argument_choice
 from ucl_jax.methods.base import Method, Scenario
-from ucl_jax.models.layers import at_least_float32
+from ucl_jax.methods.head import make_head
 from ucl_jax.objectives import Distillation, Objective
-from ucl_jax.types import ModelState, Params, Variables
+from ucl_jax.types import Params, Variables
 
 
 class Trained(NamedTuple):
@@ -28,11 +28,9 @@ class FrozenNetwork(flax.struct.PyTreeNode):
     """The memory of a distilling method.
 
     network: a copy of the network from the end of the last task, with its running statistics.
-    head_state: running statistics of the head. Flax needs them, but no result depends on them, and they never change.
     """
 
     network: Variables
-    head_state: ModelState
 
 
 def distillation(
@@ -65,21 +63,11 @@ def distillation(
       ValueError: `frozen_mode` has an unknown value.
     """
     training = argument_choice("frozen_mode", frozen_mode, {"train": True, "eval": False})
-    head = scenario.head(hidden_dim)
-
-    def outputs(embedding):
-        return at_least_float32(getattr(embedding, output))
+    head = make_head(objective, scenario, output, hidden_dim)
 
     def init(key, batch, network):
-        view = objective.views(None, batch, "plain").image[0]
-        example = jax.eval_shape(lambda: outputs(objective.embed(network, view, False)[0]))
-        drawn = head.init(key, jnp.zeros(example.shape, example.dtype), train=True)
-        memory = FrozenNetwork(network=_copy(network), head_state={"batch_stats": drawn["batch_stats"]})
-        return Trained(drawn["params"], criterion.init(jax.random.fold_in(key, 1))), memory
-
-    def predict(params, memory, now):
-        variables = {"params": params.head, **memory.head_state}
-        return at_least_float32(head.apply(variables, now, train=True, mutable=["batch_stats"])[0])
+        own = Trained(head.init(key, batch, network), criterion.init(jax.random.fold_in(key, 1)))
+        return own, FrozenNetwork(network=_copy(network))
 
     def loss(params, state, memory, batch, recalled, keys, clock):
         views = objective.views(keys.example, batch, "present")
@@ -87,9 +75,9 @@ def distillation(
         frozen = jax.lax.stop_gradient(memory.network)
 
         def each(now, view):
-            return predict(params.method, memory, now), outputs(objective.embed(frozen, view, training)[0])
+            return head.predict(params.method.head, now), head.output(objective.embed(frozen, view, training)[0])
 
-        predicted, target = jax.vmap(each)(outputs(aux.outputs), jnp.stack(views.image))
+        predicted, target = jax.vmap(each)(head.output(aux.outputs), jnp.stack(views.image))
         # In the first task the term is masked below. That does not mask a gradient that is not finite, so the
         # prediction is compared with itself there.
         target = jnp.where(clock.task > 0, target, jax.lax.stop_gradient(predicted))

@@ -33,8 +33,11 @@ ROWS = {
     "simsiam": UNLABELLED,
     "barlow_twins": UNLABELLED,
 }
-# Objective -> recipes whose method refuses it: CaSSLe compares projections, GSS needs the loss of a single example.
-IMPOSSIBLE = {"supervised": ("cassle",)} | dict.fromkeys(("barlow_twins", "simclr", "vicreg", "swav"), ("gss",))
+# Objective -> recipes whose method refuses it: CaSSLe, MinRed, CLA and ARP compare projections, GSS needs the loss of a
+# single example.
+IMPOSSIBLE = {"supervised": ("cassle", "min_red", "cla", "arp")} | dict.fromkeys(
+    ("barlow_twins", "simclr", "vicreg", "swav"), ("gss",)
+)
 # Objective -> recipes: the rows that the paper does not have, which are all other recipes of configs/.
 EXTRA_ROWS = {
     objective: tuple(one for one in recipes.names() if one not in (*rows, *IMPOSSIBLE.get(objective, ())))
