@@ -8,14 +8,17 @@ import pytest
 
 from configs import (
     agem,
+    arp,
     benchmarks,
     cassle,
+    cla,
     der,
     derpp,
     er,
     finetune,
     gss,
     lump,
+    min_red,
     multitask,
     objectives,
     pfr,
@@ -181,6 +184,21 @@ def test_byol_cassle_and_pfr_of_the_released_codes():
     assert cassle.get_config("cifar100,vicreg").method.weight == 25.0
     expected = {"name": "pfr", "weight": 1.0, "hidden_dim": 256, "frozen_mode": "train"}
     assert pfr.get_config("cifar100").method.to_dict() == expected
+
+
+def test_min_red_cla_and_arp_of_the_released_codes():
+    """Checks them against shared/reference/field.md, section 5; 2000 slots are those of the code of CLA and ARP."""
+    assert min_red.get_config("cifar100").method.to_dict() == {
+        "name": "min_red", "buffer_size": 2000, "count": "presentations", "features": "visit",
+    }  # fmt: skip
+    aligned = {"buffer_size": 2000, "replay_from": "buffer", "count": "presentations", "weight": 0.1, "hidden_dim": 512}
+    own = {"name": "cla", "policy": "fifo", "aligned": "replayed", "momentum": 0.999}
+    assert cla.get_config("cifar100").method.to_dict() == aligned | own
+    assert arp.get_config("cifar100").method.to_dict() == aligned | {"name": "arp", "policy": "reservoir"}
+    for recipe in (min_red, cla, arp):  # replay can start, and images can leave by their features
+        for benchmark in BENCHMARKS:
+            config = recipe.get_config(benchmark)
+            assert config.method.buffer_size >= 2 * config.train.batch_size
 
 
 # As in CaSSLe's code for CIFAR-100 (shared/reference/field.md, sections 1 and 2).

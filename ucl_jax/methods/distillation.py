@@ -1,5 +1,7 @@
 """What distilling methods share: a frozen copy of the network, and a trained head that predicts its outputs."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import flax.struct
@@ -9,8 +11,9 @@ import jax.numpy as jnp
 from ucl_jax.errors import argument_choice
 from ucl_jax.methods.base import Method, Scenario
 from ucl_jax.methods.head import make_head
+from ucl_jax.models.layers import at_least_float32
 from ucl_jax.objectives import Distillation, Objective
-from ucl_jax.types import Params, Variables
+from ucl_jax.types import Array, Clock, Params, Variables, Views
 
 
 class Trained(NamedTuple):
@@ -62,38 +65,60 @@ def distillation(
     Raises:
       ValueError: `frozen_mode` has an unknown value.
     """
-    training = argument_choice("frozen_mode", frozen_mode, {"train": True, "eval": False})
-    head = make_head(objective, scenario, output, hidden_dim)
+    frozen, head = frozen_outputs(objective, output, frozen_mode), make_head(objective, scenario, output, hidden_dim)
 
     def init(key, batch, network):
         own = Trained(head.init(key, batch, network), criterion.init(jax.random.fold_in(key, 1)))
-        return own, FrozenNetwork(network=_copy(network))
+        return own, FrozenNetwork(copied(network))
 
     def loss(params, state, memory, batch, recalled, keys, clock):
         views = objective.views(keys.example, batch, "present")
         value, aux = objective.loss(Variables(params.network, state), views, clock)
-        frozen = jax.lax.stop_gradient(memory.network)
-
-        def each(now, view):
-            return head.predict(params.method.head, now), head.output(objective.embed(frozen, view, training)[0])
-
-        predicted, target = jax.vmap(each)(head.output(aux.outputs), jnp.stack(views.image))
-        # In the first task the term is masked below. That does not mask a gradient that is not finite, so the
-        # prediction is compared with itself there.
-        target = jnp.where(clock.task > 0, target, jax.lax.stop_gradient(predicted))
-        distilled = criterion.loss(params.method.criterion, predicted, frozen, target)
+        predicted = jax.vmap(partial(head.predict, params.method.head))(head.output(aux.outputs))
+        target = frozen(memory.network, views, predicted, clock)
+        distilled = criterion.loss(params.method.criterion, predicted, memory.network, target)
         distilled = jnp.where(clock.task > 0, weight * distilled, 0.0)
         return value + distilled, aux._replace(outputs=(), metrics=aux.metrics | {"distillation": distilled})
 
     def end_task(own, memory, network):
-        return own, memory.replace(network=_copy(network))
+        return own, FrozenNetwork(copied(network))
 
-    def active(own, clock):
-        return jax.tree.map(lambda x: jnp.where(clock.task > 0, x, jnp.zeros_like(x)), own)
-
-    return Method(init=init, loss=loss, end_task=end_task, active=active)
+    return Method(init=init, loss=loss, end_task=end_task, active=active_later)
 
 
-def _copy(network: Variables) -> Variables:
+def frozen_outputs(
+    objective: Objective, output: str, frozen_mode: str
+) -> Callable[[Variables, Views, Array, Clock], Array]:
+    """Makes the function that gives the outputs of a frozen network.
+
+    Args:
+      objective: applies the network.
+      output: which field of `Embedding` is returned.
+      frozen_mode: see `distillation`.
+
+    Returns:
+      The frozen network, V views of B images, other outputs [V, B, D], clock -> outputs [V, B, D], in at least float32
+      and without gradient. In the first task, which has no past, they are the others: terms of it are masked there,
+      which does not mask a gradient that is not finite, so that they had better be compared with themselves.
+
+    Raises:
+      ValueError: `frozen_mode` has an unknown value.
+    """
+    training = argument_choice("frozen_mode", frozen_mode, {"train": True, "eval": False})
+
+    def outputs(network, views, others, clock):
+        embed = lambda view: getattr(objective.embed(network, view, training)[0], output)  # noqa: E731
+        found = at_least_float32(jax.vmap(embed)(jnp.stack(views.image)))
+        return jax.lax.stop_gradient(jnp.where(clock.task > 0, found, others))
+
+    return outputs
+
+
+def active_later(own: Params, clock: Clock) -> Params:
+    """Returns `own` with zeros in the first task: a `Method.active` of what is trained from the second task on."""
+    return jax.tree.map(lambda x: jnp.where(clock.task > 0, x, jnp.zeros_like(x)), own)
+
+
+def copied(network: Variables) -> Variables:
     """Copies a network, because the next step reuses the memory of its arrays (donation)."""
     return jax.tree.map(jnp.copy, network)
