@@ -53,7 +53,7 @@ def leaving(feature: Array, since: Array, filled: Array, excess: Array, most: in
     """
     known = filled & jnp.any(feature != 0, axis=1)
     later = since[None, :] > since[:, None]
-    oldest = filled & (jnp.sum(filled[:, None] & later, axis=0) < excess)
+    oldest = filled & (jnp.sum(filled[:, None] & later, axis=0, dtype=jnp.int32) < excess)
     unit = feature / jnp.maximum(jnp.linalg.norm(feature, axis=1, keepdims=True), 1e-12)
     cosine = jnp.matmul(unit, unit.T, precision=jax.lax.Precision.HIGHEST)
     # Of each example with those stored later, so that the older one of a pair is the row.
@@ -62,7 +62,7 @@ def leaving(feature: Array, since: Array, filled: Array, excess: Array, most: in
     def drop(turn, gone):
         nearest = jnp.max(jnp.where(gone[None, :], -jnp.inf, cosine), axis=1)
         next_one = jnp.argmax(jnp.where(gone, -jnp.inf, nearest))
-        return gone.at[next_one].max(turn < excess)
+        return gone.at[next_one].max(turn.astype(jnp.int32) < excess)
 
     redundant = jax.lax.fori_loop(0, most, drop, jnp.zeros_like(filled))
-    return jnp.where(jnp.sum(known) >= 2 * excess, redundant, oldest)
+    return jnp.where(jnp.sum(known, dtype=jnp.int32) >= 2 * excess, redundant, oldest)
