@@ -148,16 +148,19 @@ def test_the_recipes_here_are_all_methods():
 
 
 @pytest.mark.parametrize(
-    ("recipe", "objective", "policy"),
+    ("recipe", "objective", "change"),
     [
-        *((*pair, "") for pair in PAIRS if pair not in FORBIDDEN),  # "" is the policy of the recipe
-        *(("er", "simsiam", policy) for policy in POLICIES if policy != "reservoir"),
+        *((*pair, "") for pair in PAIRS if pair not in FORBIDDEN),  # "" changes nothing of the recipe
+        *(("er", "simsiam", f"policy={policy}") for policy in POLICIES if policy != "reservoir"),
+        ("min_red", "simsiam", "features=arrival"),
+        ("cla", "simsiam", "aligned=all"),
     ],
 )
-def test_every_pair_keeps_the_contract(recipe, objective, policy, data_dir):
+def test_every_pair_keeps_the_contract(recipe, objective, change, data_dir):
     config = pair_config(recipe, objective)
-    if policy:
-        config.method.policy = policy
+    if change:
+        key, _, value = change.partition("=")
+        config.method[key] = value
     one = Traced(config, 1)
     start = jax.device_get(one.start())
     events = one.run(data_dir, start)
