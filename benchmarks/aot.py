@@ -112,7 +112,7 @@ def version(package: str) -> str | None:
 # What the name or the source of an instruction has -> where its bytes come from; the first that is found counts. The
 # backbone has also the sums of gradients where a shortcut branches off, and the spatial mean.
 ORIGINS = (
-    (r"_norm['\\/]|batch_stats|objectives/base\.py:_fold", "normalisation"),
+    (r"_norm['\\/]|batch_stats", "normalisation"),
     (r"\bconv\b|models/convolution\.py", "convolution"),
     (r"\bdense\b|projector|predictor|objectives/", "loss and heads"),
     (r"\bbackbone\b|models/", "normalisation"),

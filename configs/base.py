@@ -100,9 +100,6 @@ def tree(
             joint=joint,  # one training task made of all
         ),
         augment=dict(
-            # With jitter: strengths of brightness, contrast, saturation and hue. blur_p: probabilities of a blur in the
-            # two views, or one for both; -1 is 0.5 for images above 32 pixels, else 0. solarize_p: likewise, of a
-            # solarisation. interpolation: of resized crops, bilinear | bicubic.
             **sections["augment"],
             mean=data.mean,  # for pixels in [0, 1]; the official code has CIFAR-10's on nearly every data set
             std=data.std,
@@ -121,8 +118,6 @@ def tree(
             name=architecture,  # resnet18 | progressive: one network, or one column for each task (PNN)
             # Channels of the first stage; features are 8 times as many.
             width=sections["model"]["width"] if width is None else width,
-            # cifar: a 3x3 convolution with stem_padding zeros around the images. imagenet: torchvision's, a 7x7
-            # convolution and a max-pool, each of stride 2.
             stem=sections["model"]["stem"],
             stem_padding=sections["model"]["stem_padding"],
             dtype="float32",  # float32 | bfloat16: dtype of the computation; parameters and statistics are float32
@@ -133,12 +128,8 @@ def tree(
         objective=dict(name=objective, **OBJECTIVES[objective](benchmark) | sections["objective"]),
         method=method,
         train=dict(
-            # With last_batch: fill | drop, what becomes of a last batch of an epoch that is not full. optimizer: sgd |
-            # lars. optimizer_state: keep | restart, at a new task. schedule: constant | cosine, of the learning rate
-            # over each task, with warmup_epochs before the cosine and minimum_rate at its end. weight_decay: on all
-            # parameters, but for those that lars leaves out. lars_exclude_1d: leave out those of one dimension.
             **sections["train"],
-            warmup_start=0.003,  # the learning rate of the first epoch of a warm-up
+            warmup_start=0.003,  # the learning rate of the first epoch of a warm-up, whatever the batch size
             lars_eta=0.02,  # trust coefficient
             lars_clip=True,  # whether the learning rate is only the upper bound of a tensor's own rate
             momentum=0.9,

@@ -22,23 +22,30 @@ def ucl(benchmark: str, objective: str) -> Sections:
     return of | dict(
         augment=dict(
             **of["augment"],
-            jitter=(0.4, 0.4, 0.4, 0.1),
+            jitter=(0.4, 0.4, 0.4, 0.1),  # strengths of brightness, contrast, saturation and hue
+            # Probability of a blur in the first view and in the second, or one for both; -1 is 0.5 for images above
+            # 32 pixels, else 0.
             blur_p=(-1.0, -1.0),
-            solarize_p=(0.0, 0.0),
-            interpolation="bilinear",
+            solarize_p=(0.0, 0.0),  # probability of a solarisation, likewise
+            interpolation="bilinear",  # bilinear | bicubic: of resized crops of the present
         ),
-        model=dict(**of["model"], stem="cifar", stem_padding=1),
+        model=dict(
+            **of["model"],
+            # cifar: a 3x3 convolution. imagenet: torchvision's 7x7 convolution and max-pool, each of stride 2.
+            stem="cifar",
+            stem_padding=1,  # zeros on each side of images before the convolution of stem=cifar
+        ),
         objective={},
         train=dict(
             **of["train"],
-            last_batch="fill",
-            optimizer="sgd",
-            optimizer_state="keep",
-            schedule="constant",
-            warmup_epochs=10,
-            minimum_rate=0.0,
-            weight_decay=5e-4,
-            lars_exclude_1d=True,
+            last_batch="fill",  # fill | drop: a last batch that is not full is filled up, or left out
+            optimizer="sgd",  # sgd | lars
+            optimizer_state="keep",  # keep | restart: what becomes of momentum at a new task
+            schedule="constant",  # constant | cosine: the learning rate over each task
+            warmup_epochs=10,  # epochs of each task before the cosine, on a line from warmup_start
+            minimum_rate=0.0,  # the learning rate at the end of the cosine, whatever the batch size
+            weight_decay=5e-4,  # on all parameters, with lars without those of one dimension if it excludes them
+            lars_exclude_1d=True,  # whether lars treats biases and norms as sgd does, without weight decay
         ),
     )
 
@@ -68,7 +75,13 @@ CASSLE_CIFAR = {
     "byol": Row(1.0, 1e-5, WEAK, solarize_p=(0.0, 0.2)),
     "vicreg": Row(0.3, 1e-4, WEAK, solarize_p=(0.1, 0.1), least_crop=0.2),
     "swav": Row(0.6, 1e-6, STRONG, lars_exclude_1d=False, minimum_rate=6e-4),
-    "barlow_twins": Row(0.3, 1e-4, WEAK, solarize_p=(0.0, 0.2)),
+    "barlow_twins": Row(
+        0.3,
+        1e-4,
+        WEAK,
+        solarize_p=(0.0, 0.2),
+        objective={"layers": 3, "norm": "hidden", "scale": 0.1, "deviation": "biased"},
+    ),
     "moco": Row(0.6, 1e-4, WEAK, solarize_p=(0.0, 0.2), lars_exclude_1d=False),  # of PNR's scripts
     "simsiam": Row(1.0, 1e-5, WEAK, solarize_p=(0.0, 0.2)),  # no script has it: our choice, as BYOL
 }

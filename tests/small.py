@@ -50,7 +50,7 @@ CHANGED = {
     "first_update": "at_once",
     "classes": 1000,  # every label of `make_batch` has its class
     "temperature": 0.05,
-    "queue_size": 7,  # more than a batch, and no multiple of it
+    "queue_size": 400,  # more than 60 steps fill, and no multiple of a batch
     "prototypes": 9,
     "queue_epoch": 2,
     "frozen_epochs": 1,

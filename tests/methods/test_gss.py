@@ -257,7 +257,9 @@ def test_gradients_in_chunks_give_the_same_scores_and_take_the_memory_that_is_to
 
 def test_only_what_is_trained_is_compared():
     objective = small.objective("simsiam")._replace(
-        active=lambda tree: {k: v if k == "projector" else jax.tree.map(jnp.zeros_like, v) for k, v in tree.items()}
+        active=lambda tree, clock: {
+            k: v if k == "projector" else jax.tree.map(jnp.zeros_like, v) for k, v in tree.items()
+        }
     )
     method = small.compiled(METHODS["gss"](objective, small.SCENARIO, **DEFAULTS))
     start, batch, keys = small.started("simsiam"), make_batch(3), make_keys(5)

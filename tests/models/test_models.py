@@ -580,8 +580,13 @@ def test_initialisation_of_a_whole_network_leaves_the_norms_at_1_0_0_1_and_uses_
 # Layers.
 
 
+# A norm, and a convolution with a 1x1 kernel, is computed in another way on accelerators, which a CPU can do too.
+PLATFORMS = pytest.mark.parametrize("platform", ["cpu", "cuda"])
+
+
+@PLATFORMS
 @pytest.mark.parametrize("axes", [(6, 5), (4, 3, 2, 5)], ids=["dense", "image"])
-def test_batch_norm_equals_numpy(axes):
+def test_batch_norm_equals_numpy(axes, platform):
     """Checks that the biased variance normalises, and the unbiased one is kept with momentum 0.1, as in torch.nn."""
     rng = np.random.default_rng(0)
     x = rng.normal(2.0, 3.0, size=axes)
@@ -592,21 +597,23 @@ def test_batch_norm_equals_numpy(axes):
     )
     rows = x.reshape(-1, 5)
 
-    out, updated = BatchNorm().apply(variables, jnp.asarray(x, jnp.float32), True, mutable=["batch_stats"])
+    norm = BatchNorm(platform=platform)
+    out, updated = norm.apply(variables, jnp.asarray(x, jnp.float32), True, mutable=["batch_stats"])
     expected = (x - rows.mean(0)) / np.sqrt(rows.var(0) + 1e-5) * scale + bias
     np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-4)
     statistics = updated["batch_stats"]
     np.testing.assert_allclose(statistics["mean"], 0.9 * mean + 0.1 * rows.mean(0), rtol=1e-5)
     np.testing.assert_allclose(statistics["var"], 0.9 * var + 0.1 * rows.var(0, ddof=1), rtol=1e-5)
 
-    out, updated = BatchNorm().apply(variables, jnp.asarray(x, jnp.float32), False, mutable=["batch_stats"])
+    out, updated = norm.apply(variables, jnp.asarray(x, jnp.float32), False, mutable=["batch_stats"])
     np.testing.assert_allclose(out, (x - mean) / np.sqrt(var + 1e-5) * scale + bias, rtol=1e-4, atol=1e-4)
     jax.tree.map(np.testing.assert_array_equal, updated["batch_stats"], variables["batch_stats"])
 
 
+@PLATFORMS
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("added", [False, True], ids=["alone", "residual"])
-def test_batch_norm_has_the_gradient_of_its_formula_on_any_number_of_devices(relu, added):
+def test_batch_norm_has_the_gradient_of_its_formula_on_any_number_of_devices(relu, added, platform):
     """Checks output, statistics and gradients, on one device and on four, against the formula in float64.
 
     JAX differentiates the formula, so that nothing of the layer is used.
@@ -632,7 +639,7 @@ def test_batch_norm_has_the_gradient_of_its_formula_on_any_number_of_devices(rel
     def loss(inputs, target, axis_name):
         variables = BatchNorm().init(jax.random.key(0), inputs["x"], True)
         variables["params"] = {name: inputs[name] for name in ("scale", "bias")}
-        out, updated = BatchNorm(axis_name).apply(
+        out, updated = BatchNorm(axis_name, platform=platform).apply(
             variables, inputs["x"], True, inputs.get("residual"), relu, mutable=["batch_stats"]
         )
         return jnp.mean(jnp.square(out - target)), (out, updated["batch_stats"])
@@ -663,21 +670,24 @@ def test_batch_norm_has_the_gradient_of_its_formula_on_any_number_of_devices(rel
         check(outs.reshape(8, 2, 2, 3), jax.tree.map(lambda v, d=device: v[d], of_devices), joined)
 
 
-def test_batch_norm_does_not_cancel_far_from_zero():
+@PLATFORMS
+@pytest.mark.parametrize("places", [(), (4, 4)], ids=["dense", "image"])
+def test_batch_norm_does_not_cancel_far_from_zero(places, platform):
     """Checks the variance far from zero, where mean of squares minus squared mean has no digit left in float32."""
-    x = np.random.default_rng(0).normal(5000.0, 0.5, size=(64, 3)).astype(np.float32)
+    x = np.random.default_rng(0).normal(5000.0, 0.5, size=(64, *places, 3)).astype(np.float32)
     variables = BatchNorm().init(jax.random.key(0), x, True)
     wide = x.astype(np.float64)
-    expected = (wide - wide.mean(0)) / np.sqrt(wide.var(0) + 1e-5)
+    rows = wide.reshape(-1, 3)
+    expected = (wide - rows.mean(0)) / np.sqrt(rows.var(0) + 1e-5)
 
     def normalise(x, axis_name):
-        return BatchNorm(axis_name).apply(variables, x, True, mutable=["batch_stats"])
+        return BatchNorm(axis_name, platform=platform).apply(variables, x, True, mutable=["batch_stats"])
 
     out, updated = normalise(x, None)
-    outs, updates = jax.pmap(lambda x: normalise(x, "devices"), axis_name="devices")(x.reshape(4, 16, 3))
-    for got, statistics in ((out, updated), (outs.reshape(64, 3), jax.tree.map(lambda s: s[2], updates))):
+    outs, updates = jax.pmap(lambda x: normalise(x, "devices"), axis_name="devices")(x.reshape(4, 16, *places, 3))
+    for got, statistics in ((out, updated), (outs.reshape(x.shape), jax.tree.map(lambda s: s[2], updates))):
         np.testing.assert_allclose(got, expected, atol=5e-3)
-        np.testing.assert_allclose(statistics["batch_stats"]["var"], 0.9 + 0.1 * wide.var(0, ddof=1), rtol=1e-4)
+        np.testing.assert_allclose(statistics["batch_stats"]["var"], 0.9 + 0.1 * rows.var(0, ddof=1), rtol=1e-4)
 
 
 def test_batch_norm_sends_as_much_whatever_the_number_of_devices():
@@ -695,15 +705,16 @@ def test_batch_norm_sends_as_much_whatever_the_number_of_devices():
         sent = [e for e in equations if "devices" in (e.params.get("axes") or e.params.get("axis_name") or ())]
         return [sum(v.aval.size for v in e.outvars) for e in sent]
 
-    assert sizes(2) == sizes(256) == [3, 3, 3, 3]
+    assert sizes(2) == sizes(256) == [3, 3, 6]
 
 
-@pytest.mark.parametrize(("kernel", "stride", "size"), [(3, 1, 5), (3, 2, 6), (3, 2, 5), (1, 2, 6)])
-def test_convolution_equals_scipy_with_symmetric_padding(kernel, stride, size):
+@PLATFORMS
+@pytest.mark.parametrize(("kernel", "stride", "size"), [(3, 1, 5), (3, 2, 6), (3, 2, 5), (1, 2, 6), (1, 2, 5)])
+def test_convolution_equals_scipy_with_symmetric_padding(kernel, stride, size, platform):
     rng = np.random.default_rng(0)
     x, weight = rng.normal(size=(1, size, size, 2)), rng.normal(size=(kernel, kernel, 2, 3))
     params = {"params": {"conv": {"kernel": jnp.asarray(weight, jnp.float32)}}}
-    out = Conv(3, kernel, stride).apply(params, jnp.asarray(x, jnp.float32))
+    out = Conv(3, kernel, stride, platform=platform).apply(params, jnp.asarray(x, jnp.float32))
     for feature in range(3):
         full = sum(
             scipy.signal.correlate2d(x[0, :, :, c], weight[:, :, c, feature], "same") for c in range(2)

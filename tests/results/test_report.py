@@ -150,11 +150,13 @@ def test_plots_of_a_folder(tmp_path):
         assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 20
 
 
-def test_buffer_picture_shows_the_images_ordered_by_task(tmp_path):
-    # Plain red of task 2 is stored before plain blue of task 1, but blue must be shown first.
+@pytest.mark.parametrize("classes", [[(0, 1), (2, 3)], [(0, 1, 2, 3)] * 2], ids=["by task", "by label"])
+def test_buffer_picture_shows_the_images_in_order(classes, tmp_path):
+    # Plain red of task 2 is stored before plain blue of task 1, but blue must be shown first. Where tasks share their
+    # classes, its label is the lower one.
     images = np.zeros((2, 8, 8, 3), np.uint8)
     images[0, ..., 0], images[1, ..., 2] = 255, 255
-    run_figures.plot_buffer(tmp_path / "b.png", images, np.array([3, 0]), [(0, 1), (2, 3)])
+    run_figures.plot_buffer(tmp_path / "b.png", images, np.array([3, 0]), classes)
     picture = pixels(tmp_path / "b.png")
     where = {}
     for name, colour in {"red": (255, 0, 0), "blue": (0, 0, 255)}.items():

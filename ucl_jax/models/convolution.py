@@ -1,6 +1,7 @@
 """Convolutions without bias, computed in the fastest way on each platform.
 
-On an accelerator this is XLA's convolution, with JAX's gradients. On a CPU the same values are computed in other ways:
+On an accelerator this is XLA's convolution, with JAX's gradients. On a GPU a 1x1 kernel is given only the places that
+it meets. On a CPU the same values are computed in other ways:
 
 - A large layer with a 3x3 kernel and stride 1 uses Winograd's minimal filtering F(2x2, 3x3), with 2.25 times fewer
   multiplications (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016).
@@ -16,6 +17,8 @@ import jax
 import jax.numpy as jnp
 
 from ucl_jax.types import Array
+
+GPUS = ("gpu", "cuda", "rocm")  # names of platforms
 
 # A batch is computed in parts, so that the patches or tiles of a part stay in the caches of two cores beside the other
 # operands. A layer is large if the patches of the batch take more than PATCH_BYTES; XLA is faster for others.
@@ -39,6 +42,10 @@ def convolve(x: Array, kernel: Array, stride: int, platform: str) -> Array:
     Returns:
       [B, ceil(H / stride), ceil(W / stride), F].
     """
+    if platform in GPUS:
+        if kernel.shape[0] == 1:  # cuDNN would read all places, and write their gradient, which is mostly 0
+            x, stride = x[:, ::stride, ::stride], 1
+        return _convolution(x, _in_order(kernel), stride)
     if platform != "cpu":
         return _convolution(x, kernel, stride)
     if max(x.shape[1:3]) <= 2 and kernel.shape[0] > 1:
@@ -60,6 +67,22 @@ def _convolution(x, kernel, stride):
     return jax.lax.conv_general_dilated(
         x, kernel, (stride, stride), [(padding, padding)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
+
+
+@jax.custom_vjp
+def _in_order(kernel):
+    """Returns the kernel, whose gradient will be laid out in memory as it is itself.
+
+    cuDNN lays out the gradient in another order. XLA would bring the parameter and its momentum into that order before
+    the update, and back after it.
+    """
+    return kernel
+
+
+_in_order.defvjp(
+    lambda kernel: (kernel, None),
+    lambda _, gradient: (jax.lax.optimization_barrier(gradient.ravel()).reshape(gradient.shape),),
+)
 
 
 def _parts(x: Array, most: int) -> Array:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from ucl_jax import collectives
-from ucl_jax.models.convolution import convolve
+from ucl_jax.models.convolution import GPUS, convolve
 from ucl_jax.types import Array
 
 
@@ -98,11 +98,13 @@ class BatchNorm(nn.Module):
     because an accelerator spends the time of a norm on reading and writing maps.
 
     `momentum` is in the convention of Flax, where 0.9 is PyTorch's 0.1. Statistics and parameters are float32 whatever
-    `dtype` is.
+    `dtype` is. `platform` is that of the devices, as in `jax.Device.platform`; the values do not depend on it. On any
+    platform "cpu" serves for vectors, such as those of heads.
     """
 
     axis_name: str | None = None
     dtype: Any = jnp.float32
+    platform: str = "cpu"
     momentum: float = 0.9
     epsilon: float = 1e-5
 
@@ -127,31 +129,46 @@ class BatchNorm(nn.Module):
         axis_name = None if self.is_initializing() else self.axis_name
 
         if not train:
-            how = Normalisation(None, self.epsilon, relu, self.dtype)
+            how = Normalisation(None, self.platform, self.epsilon, relu, self.dtype)
             return _apply_moments(x, residual, scale, bias, (running_mean.value, running_var.value), how)
-        how = Normalisation(axis_name, self.epsilon, relu, self.dtype)
-        y, (mean, var) = normalise_batch(x, residual, scale, bias, how)
+        how = Normalisation(axis_name, self.platform, self.epsilon, relu, self.dtype)
+        y, moments = normalise_batch(x, residual, scale, bias, how)
         if not self.is_initializing():
             count = x.size // x.shape[-1] * collectives.size(axis_name)
-            running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
-            unbiased = var * (count / (count - 1))
-            running_var.value = self.momentum * running_var.value + (1 - self.momentum) * unbiased
+            mean, var = jax.lax.stop_gradient(moments)
+            running_mean.value = _move(running_mean.value, mean, self.momentum)
+            running_var.value = _move(running_var.value, var * (count / (count - 1)), self.momentum)
         return y
 
 
-SOME_EXAMPLES = 8  # of a batch, whose mean is near that of all
+@jax.custom_batching.custom_vmap
+def _move(running, of_batch, momentum):
+    """Moves running statistics towards those of a batch."""
+    return momentum * running + (1 - momentum) * of_batch
+
+
+@_move.def_vmap
+def _move_by_views(views, mapped, running, of_batch, momentum):
+    """Maps `_move` over views that share their running statistics: each view moves these in turn."""
+    if mapped[0]:
+        return jax.vmap(_move.fun, [0 if one else None for one in mapped])(running, of_batch, momentum), True
+    for view in range(views):
+        running = _move.fun(running, of_batch[view], momentum)
+    return running, False
 
 
 class Normalisation(NamedTuple):
     """Says how `normalise_batch` normalises.
 
     axis_name: the axis of the devices over which the moments are taken, or None.
+    platform: of the devices, see `BatchNorm`.
     epsilon: is added to the variance.
     relu: whether a ReLU is applied.
     dtype: of the result.
     """
 
     axis_name: str | None
+    platform: str
     epsilon: float
     relu: bool
     dtype: Any
@@ -164,7 +181,8 @@ def normalise_batch(
     """Normalises a batch by its own statistics, with the gradient in closed form (Ioffe & Szegedy 2015).
 
     The forward pass reads `x` twice, for the moments and for the result. The backward pass reads `x` and the gradient
-    twice. JAX's own gradient would read and write more maps, some of them in float32.
+    twice, for two sums and for the gradient of `x`. JAX's own gradient would read and write more maps, some of them in
+    float32.
 
     Args:
       x: [..., C].
@@ -182,26 +200,46 @@ def normalise_batch(
 
 def _normalise_batch(x, residual, scale, bias, how):
     """Returns the result of `normalise_batch`, and what its gradient needs: its result only if there is a residual."""
-    axes = tuple(range(x.ndim - 1))
-    # Both moments come from one pass over the map. The mean of squares minus the square of the mean would lose its
-    # digits where values are far from 0: they are taken relative to the mean of some examples.
-    near = jnp.mean(at_least_float32(x[:SOME_EXAMPLES]), axes)
-    centred = at_least_float32(x) - _along_last(near, x)
-    first, second = jnp.mean(centred, axes), jnp.mean(jnp.square(centred), axes)
-    own_mean, own_var = near + first, second - jnp.square(first)
+    gpu = how.platform in GPUS
+    own_mean, own_var = (_moments_on_gpu if gpu else _moments)(x)
     mean = collectives.mean(own_mean, how.axis_name)
     # The variance over all devices is the mean of theirs, plus the variance of their means.
     var = collectives.mean(own_var + jnp.square(own_mean - mean), how.axis_name)
     y = _apply_moments(x, residual, scale, bias, (mean, var), how)
+    if gpu and how.relu:  # a block adds this result to one of its own, and XLA would compute it anew for that
+        y = jax.lax.optimization_barrier(y)
     return (y, (mean, var)), (x, None if residual is None else y, scale, bias, mean, var)
 
 
 def _normalise_batch_backward(how, saved, gradients):
     """Returns the gradients of x, residual, scale and bias; those of scale and bias are of this device's examples."""
+    return (_gradients_on_gpu if how.platform in GPUS else _gradients)(how, saved, gradients[0])
+
+
+normalise_batch.defvjp(_normalise_batch, _normalise_batch_backward)
+
+
+SOME_EXAMPLES = 8  # whose mean is near enough to that of the batch
+
+
+def _moments(x):
+    """Returns the mean and the biased variance of [B, ..., C] over all axes but the last: float32 [C] each.
+
+    Both come from one pass over the map. The mean of squares minus the square of the mean would lose its digits where
+    values are far from 0: they are taken relative to the mean of some examples.
+    """
+    axes = tuple(range(x.ndim - 1))
+    near = jnp.mean(at_least_float32(x[:SOME_EXAMPLES]), axes)
+    centred = at_least_float32(x) - _along_last(near, x)
+    first, second = jnp.mean(centred, axes), jnp.mean(jnp.square(centred), axes)
+    return near + first, second - jnp.square(first)
+
+
+def _gradients(how, saved, gradient):
+    """Returns the gradients of `normalise_batch` on a CPU or a TPU."""
     x, y, scale, bias, mean, var = saved
-    gradient, axes = gradients[0], tuple(range(x.ndim - 1))
-    inverse = jax.lax.rsqrt(var + how.epsilon)
-    mean, inverse, scale, bias = (_along_last(v, x) for v in (mean, inverse, scale, bias))
+    axes = tuple(range(x.ndim - 1))
+    mean, inverse, scale, bias = (_along_last(v, x) for v in (mean, jax.lax.rsqrt(var + how.epsilon), scale, bias))
     normal = (at_least_float32(x) - mean) * inverse
     # Without a residual, the sign before the ReLU is computed anew from `x`, which is read anyway. It is rounded a
     # little differently here, which matters only next to 0.
@@ -212,12 +250,55 @@ def _normalise_batch_backward(how, saved, gradients):
     of_bias, of_scale = jax.lax.optimization_barrier((jnp.sum(wide, axes), jnp.sum(wide * normal, axes)))
     count = float(x.size // x.shape[-1])  # it may be more than an int32 holds
     first, second = collectives.mean((of_bias / count, of_scale / count), how.axis_name)
-    first, second = _along_last(first, x), _along_last(second, x)
-    of_x = (wide - first - normal * second) * (inverse * scale)
+    of_x = (wide - _along_last(first, x) - normal * _along_last(second, x)) * (inverse * scale)
     return of_x.astype(x.dtype), None if y is None else gradient.astype(y.dtype), of_scale, of_bias
 
 
-normalise_batch.defvjp(_normalise_batch, _normalise_batch_backward)
+# On a GPU, which spends its time on reading and writing maps, the passes over them are kept apart, and moments and sums
+# are taken in two steps: over the examples, which is one pass over the maps, then over the places. XLA alone would take
+# other steps, with more operations and some maps in float32. A CPU is slower with it, and a TPU lays out maps anew.
+
+
+def _moments_on_gpu(x):
+    """Returns what `_moments` does: of the examples at each place, then of the places."""
+    mean, var = _join_moments(x, 0)
+    return _join_moments(mean.reshape(-1, x.shape[-1]), var.reshape(-1, x.shape[-1]))
+
+
+def _join_moments(means, variances):
+    """Returns the mean and the variance along the first axis, from those of parts of the same size (Chan et al. 1983).
+
+    Values are parts whose variance is 0. They are taken relative to the first of them, see `_moments`.
+    """
+    near = at_least_float32(means[:1])
+    centred = at_least_float32(means) - near
+    first, second = jnp.mean(centred, 0), jnp.mean(variances + jnp.square(centred), 0)
+    return near[0] + first, second - jnp.square(first)
+
+
+def _gradients_on_gpu(how, saved, gradient):
+    """Returns what `_gradients` does, in two passes over the maps."""
+    x, y, scale, bias, mean, var = saved
+    x = jax.lax.optimization_barrier(x)
+    if how.relu and y is not None:
+        gradient = jnp.where(y > 0, gradient, 0)
+    inverse = jax.lax.rsqrt(var + how.epsilon)
+    mean, factor, bias = (_along_last(v, x) for v in (mean, inverse * scale, bias))
+
+    def centre_and_mask(x, gradient):
+        """Returns `x` minus the mean, and the gradient before the ReLU, each anew in either pass."""
+        centred, wide = at_least_float32(x) - mean, at_least_float32(gradient)
+        return centred, jnp.where(centred * factor > -bias, wide, 0) if how.relu and y is None else wide
+
+    centred, wide = centre_and_mask(x, gradient)
+    by_place = jnp.stack([jnp.sum(wide, 0), jnp.sum(wide * centred, 0)])
+    sums = jnp.sum(by_place, tuple(range(1, x.ndim - 1)))
+    sums, x, gradient = jax.lax.optimization_barrier((sums, x, gradient))
+    count = float(x.size // x.shape[-1])  # it may be more than an int32 holds
+    first, second = collectives.mean(sums, how.axis_name) / count
+    centred, wide = centre_and_mask(x, gradient)
+    of_x = (wide - _along_last(first, x) - centred * _along_last(second * jnp.square(inverse), x)) * factor
+    return of_x.astype(x.dtype), None if y is None else gradient.astype(y.dtype), sums[1] * inverse, sums[0]
 
 
 def _apply_moments(x, residual, scale, bias, moments, how):

@@ -51,7 +51,7 @@ class BasicBlock(nn.Module):
 
         def conv_norm(y, name, kernel=3, stride=1, **options):
             y = Conv(self.features, kernel, stride, self.dtype, self.platform, name=name)(y)
-            return BatchNorm(self.axis_name, self.dtype, name=f"{name}_norm")(y, train, **options)
+            return BatchNorm(self.axis_name, self.dtype, self.platform, name=f"{name}_norm")(y, train, **options)
 
         y = conv_norm(x, "first", stride=self.stride, relu=True)
         if x.shape != y.shape:
@@ -76,7 +76,7 @@ class ResNet18(nn.Module):
         """Makes the stem and the blocks, under the names that their parameters have."""
         begin = self.beginning
         self.stem = Conv(self.width, begin.kernel, begin.stride, self.dtype, self.platform)
-        self.stem_norm = BatchNorm(self.axis_name, self.dtype)
+        self.stem_norm = BatchNorm(self.axis_name, self.dtype, self.platform)
         for stage in range(4):
             for block in range(2):
                 stride = 2 if stage > 0 and block == 0 else 1

@@ -1,7 +1,6 @@
 """What an objective is, a tuple of pure functions over one network, and what several objectives share."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +12,6 @@ from ucl_jax import augment
 from ucl_jax.errors import argument_choice
 from ucl_jax.models.architectures import Architecture
 from ucl_jax.models.heads import Embedding
-from ucl_jax.models.layers import BatchNorm
 from ucl_jax.models.resnet import MAPS
 from ucl_jax.objectives import losses
 from ucl_jax.types import Array, Aux, Batch, Clock, How, ModelState, Params, Variables, Views
@@ -260,10 +258,7 @@ def forward_views(
     Returns:
       Outputs with leaves [V, B, ...], and the state as it would be after V passes, one view after the other.
     """
-    outputs, states = jax.vmap(lambda view: embed(variables, view, True))(jnp.stack(views.image))
-    before, after = variables.state["batch_stats"], states["batch_stats"]
-    folded = jax.tree.map(partial(_fold, momentum=BatchNorm.momentum), before, after)
-    return outputs, variables.state | {"batch_stats": folded}
+    return jax.vmap(lambda view: embed(variables, view, True), out_axes=(0, None))(jnp.stack(views.image))
 
 
 def evaluate_views(
@@ -271,18 +266,6 @@ def evaluate_views(
 ) -> Any:
     """Applies a network to several views in evaluation mode; see `forward_views`. Outputs have leaves [V, B, ...]."""
     return jax.vmap(lambda view: embed(variables, view, False)[0])(jnp.stack(views.image))
-
-
-def _fold(before: Array, after: Array, momentum: float) -> Array:
-    """Returns running statistics after all views in turn, from the updates `after` [V, ...] that each made alone.
-
-    View v alone gives after[v] = m * before + (1 - m) * s[v], with momentum m and statistics s[v]. In turn, the result
-    of one view takes the place of `before` for the next.
-    """
-    result = before
-    for view in range(after.shape[0]):
-        result = momentum * (result - before) + after[view]
-    return result
 
 
 def feature_std(features: Array) -> Array:
