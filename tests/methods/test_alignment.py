@@ -94,8 +94,8 @@ def test_the_term_of_arp_and_what_it_stores_equal_the_official_ones(precision):
 
         def forward(x):
             objective = given_objective((x["z1"], x["z2"]), lambda params, view: view)
-            made = METHODS["arp"](objective, of_dtype(precision, 4), **given)
-            memory = made.init(jax.random.key(0), batch, Variables({}, {}))[1]
+            made, single = (METHODS["arp"](objective, of_dtype(x, 4), **given) for x in (precision, "float32"))
+            memory = single.init(jax.random.key(0), batch, Variables({}, {}))[1]
             memory = memory.replace(buffer=memory.buffer.replace(offered=jnp.full(1, 7, jnp.int32)))
             params = TrainedParams({}, given_head(x))
             value, aux = made.loss(params, {}, memory, batch, recalled, make_keys(), small.CLOCK)

@@ -88,7 +88,7 @@ def cla(
             views, first = joined(memory.rehearsed, batch, recalled, keys), len(batch.label)
             some = store.has_past(memory.rehearsed)
         else:
-            views, first, some = objective.views(keys.example, batch, "present"), 0, True
+            views, first, some = objective.views(keys.example, batch, "present"), 0, jnp.ones((), bool)
         value, aux = objective.loss(Variables(params.network, state), views, clock)
         now = head.output(aux.outputs)[:, first:]
         shown = jnp.concatenate([view[first:] for view in views.image])
