@@ -8,8 +8,10 @@ import pytest
 
 from configs import (
     agem,
+    arp,
     benchmarks,
     cassle,
+    cla,
     cromo_mixup,
     der,
     derpp,
@@ -17,6 +19,7 @@ from configs import (
     finetune,
     gss,
     lump,
+    min_red,
     multitask,
     objectives,
     osiris_d,
@@ -227,6 +230,21 @@ def test_settings_of_pnr_cromo_mixup_and_osiris():
             "past": past,
             "frozen_mode": "train",
         }
+
+
+def test_min_red_cla_and_arp_of_the_released_codes():
+    """Checks them against shared/reference/field.md, section 5; 2000 slots are those of the code of CLA and ARP."""
+    assert min_red.get_config("cifar100").method.to_dict() == {
+        "name": "min_red", "buffer_size": 2000, "count": "presentations", "features": "visit",
+    }  # fmt: skip
+    aligned = {"buffer_size": 2000, "replay_from": "buffer", "count": "presentations", "weight": 0.1, "hidden_dim": 512}
+    own = {"name": "cla", "policy": "fifo", "aligned": "replayed", "momentum": 0.999}
+    assert cla.get_config("cifar100").method.to_dict() == aligned | own
+    assert arp.get_config("cifar100").method.to_dict() == aligned | {"name": "arp", "policy": "reservoir"}
+    for recipe in (min_red, cla, arp):  # replay can start, and images can leave by their features
+        for benchmark in BENCHMARKS:
+            config = recipe.get_config(benchmark)
+            assert config.method.buffer_size >= 2 * config.train.batch_size
 
 
 # As in CaSSLe's code for CIFAR-100 (shared/reference/field.md, sections 1 and 2).

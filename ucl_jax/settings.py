@@ -264,12 +264,18 @@ BUFFER = {
     "replay_from": one_of("buffer", "past_tasks"),
     "count": one_of("presentations", "examples"),
 }
-POLICIES = ("reservoir", "equal_share", "with_replacement", "fifo")  # those of `ucl_jax.buffers` that need no scores
+POLICIES = (
+    "reservoir",
+    "equal_share",
+    "with_replacement",
+    "fifo",
+)  # those of `ucl_jax.buffers` that need no scores and no features
 REHEARSAL = {**BUFFER, "policy": one_of(*POLICIES)}
 REPLAY_VIEW = one_of("strong", "weak")
 REPLAY_SHARE = number(1e-3, 1)
 FROZEN_MODE = one_of("train", "eval")
 DISTILLATION = {"weight": number(0, 1e6), "hidden_dim": DIMENSION, "frozen_mode": FROZEN_MODE}
+ALIGNMENT = {**REHEARSAL, "weight": number(0, 1e6), "hidden_dim": DIMENSION}
 
 # Method -> the keys of section `method`, apart from its name.
 METHOD_SETTINGS = {
@@ -309,6 +315,13 @@ METHOD_SETTINGS = {
         "past": one_of("replay", "distil"),
         "frozen_mode": FROZEN_MODE,
     },
+    "min_red": {
+        "buffer_size": BUFFER["buffer_size"],
+        "count": BUFFER["count"],
+        "features": one_of("visit", "arrival"),
+    },
+    "cla": {**ALIGNMENT, "aligned": one_of("replayed", "all"), "momentum": PROBABILITY},
+    "arp": ALIGNMENT,
 }
 
 NEIGHBOURS = text(r"run|tasks|[1-9][0-9]{0,5}", "a number above 0 and below 1000000, 'run' or 'tasks'")

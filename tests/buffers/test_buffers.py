@@ -313,6 +313,7 @@ def offered(numbers, eligible=None, task=0):
         eligible=jnp.asarray(eligible),
         task=jnp.asarray(task, jnp.int32),
         score=jnp.asarray(scores),
+        kept=jnp.zeros((6, 2)),  # no example has a feature
     )
 
 

@@ -32,12 +32,14 @@ class Offer(NamedTuple):
     eligible: bool [B], False for examples that the buffer must pass over.
     task: int32 [], the number of the task that they belong to.
     score: float32 [B]; what it means depends on the policy, and most do not use it.
+    kept: what the method keeps beside each stored example, leaves [S, ...]. Most policies do not use it.
     """
 
     items: Items
     eligible: Array
     task: Array
     score: Array
+    kept: PyTree = ()
 
 
 class Recalled(NamedTuple):
@@ -79,7 +81,7 @@ def empty(items: Items, size: int) -> Items:
 def filled_in_order(stored: BufferState) -> Array:
     """Tells which slots are filled, bool [S], for a policy whose parts each fill their slots in order."""
     share = capacity(stored) // stored.offered.shape[0]
-    return (jnp.arange(share)[None, :] < stored.offered[:, None]).reshape(-1)
+    return (jnp.arange(share, dtype=jnp.int32)[None, :] < stored.offered[:, None]).reshape(-1)
 
 
 def write(items: Items, new: Items, slot: Array) -> Items:
@@ -122,6 +124,6 @@ def uniform_sample(stored: BufferState, key: Array, count: int, allowed: Array) 
     """
     order = jnp.argsort(jnp.where(allowed, jax.random.uniform(key, allowed.shape), 2.0))
     number = jnp.sum(allowed, dtype=jnp.int32)
-    index = order[jnp.arange(count) % jnp.maximum(number, 1)].astype(jnp.int32)
+    index = order[jnp.arange(count, dtype=jnp.int32) % jnp.maximum(number, 1)].astype(jnp.int32)
     items = jax.tree.map(lambda x: jnp.where(number > 0, x[index], jnp.zeros((), x.dtype)), stored.items)
     return Recalled(slot=index, items=items)

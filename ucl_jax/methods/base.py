@@ -5,6 +5,8 @@ from typing import NamedTuple, Protocol
 
 from flax import linen as nn
 
+from ucl_jax.errors import check_argument
+from ucl_jax.objectives import Objective
 from ucl_jax.types import (
     Array,
     Aux,
@@ -131,3 +133,11 @@ class Method(NamedTuple):
     active: Callable[[Params, Clock], Params] = lambda own, clock: own
     stored: Callable[[Memory], tuple[Batch, Array]] | None = None
     step_bytes: Callable[[Params], int] | None = None
+
+
+def check_projections(objective: Objective, method: str) -> None:
+    """Raises ValueError, which names the method, unless the objective has projections of views without labels."""
+    check_argument(
+        objective.distillation is not None,
+        f"{method} needs projections, and this objective has none; take another objective or method",
+    )

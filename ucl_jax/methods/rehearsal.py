@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.struct
 import jax
@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ucl_jax.buffers import BUFFERS, BufferState, Offer, Recalled
-from ucl_jax.errors import argument_choice
+from ucl_jax.buffers.base import capacity, write
+from ucl_jax.errors import argument_choice, check_argument
 from ucl_jax.methods.base import Step
 from ucl_jax.objectives import Objective
-from ucl_jax.types import Array, Batch, How, Params, PyTree, Variables
+from ucl_jax.types import Array, Batch, How, Keys, Outputs, Params, PyTree, Variables, Views
 
 
 class Item(NamedTuple):
@@ -45,12 +46,13 @@ class Rehearsal(NamedTuple):
 
     init: key, a batch, the network -> no parameters, and an empty memory.
     recall: see `Method`. It draws from the slots that may be replayed.
-    observe: see `Method`. It offers the batch of the step to the buffer.
+    observe: see `Method`. It refreshes what is kept beside the recalled examples, and then offers the batch of the step
+      to the buffer.
     end_task: see `Method`.
     stored: see `Method`.
     draw: memory, key, n -> n stored examples, of all slots, whether they may be replayed or not.
     filled: memory -> bool [S], the slots that hold an example.
-    has_past: memory -> bool [], whether there is an example that may be replayed.
+    has_past: memory -> bool [], whether there are enough examples that may be replayed.
     """
 
     init: Callable[[Array, Batch, Variables], tuple[tuple, Rehearsed]]
@@ -78,7 +80,9 @@ def rehearsal(
     replay_from: str = "buffer",
     count: str = "presentations",
     keep: Callable[[Batch, Variables], PyTree] = lambda batch, network: (),
-    score: Callable[[Any], tuple[PyTree, Array]] | None = None,
+    score: Callable[[Outputs], tuple[PyTree, Array]] | None = None,
+    refresh: Callable[[PyTree, PyTree], PyTree] | None = None,
+    more_than: int = 0,
 ) -> Rehearsal:
     """Makes a memory with a buffer. `observe` offers it every batch, with the outputs of the loss beside it.
 
@@ -92,16 +96,28 @@ def rehearsal(
       keep: a batch, the network -> a tree with the shapes and dtypes of what is kept beside the examples.
       score: outputs of the loss -> what is kept, and scores float32 [B] by which the policy chooses. None keeps the
         outputs, and gives all the score 0.
+      refresh: what is kept beside the recalled examples, what the loss says about them -> what is kept from now on,
+        leaves [n, ...]. The outputs of the loss are then a pair: of the batch, and of the recalled examples. None
+        leaves what is kept as it was stored.
+      more_than: the past is replayed once more examples than this may be; below `buffer_size`.
 
     Raises:
-      ValueError: `policy`, `replay_from` or `count` has an unknown value.
+      ValueError: `policy`, `replay_from` or `count` has an unknown value, or `buffer_size` is too small.
     """
+    check_argument(
+        buffer_size > more_than,
+        f"buffer_size is {buffer_size}, but examples are replayed once more than {more_than} are stored, which is a "
+        "batch; take more slots, or smaller batches",
+    )
     replayed = argument_choice("replay_from", replay_from, REPLAYED)
     eligible = argument_choice("count", count, COUNTED)
     buffer = argument_choice("policy", policy, BUFFERS)(buffer_size, tasks)
 
     def allowed(memory):
         return buffer.filled(memory.buffer) & replayed(memory)
+
+    def has_past(memory):
+        return jnp.sum(allowed(memory)) > more_than
 
     def item(batch, kept, task):
         return Item(batch=batch, kept=kept, task=jnp.full(batch.label.shape, task))
@@ -115,11 +131,21 @@ def rehearsal(
         return buffer.sample(memory.buffer, key, n, allowed(memory))
 
     def observe(memory, step, key):
-        kept, scores = (step.outputs, jnp.zeros(step.batch.label.shape)) if score is None else score(step.outputs)
+        stored, outputs = memory.buffer, step.outputs
+        if refresh is not None:
+            outputs, past = outputs
+            kept = refresh(step.recalled.items.kept, past)
+            slot = jnp.where(has_past(memory), step.recalled.slot, capacity(stored))
+            stored = stored.replace(items=stored.items._replace(kept=write(stored.items.kept, kept, slot)))
+        kept, scores = (outputs, jnp.zeros(step.batch.label.shape)) if score is None else score(outputs)
         offer = Offer(
-            items=item(step.batch, kept, memory.task), eligible=eligible(step.batch), task=memory.task, score=scores
+            items=item(step.batch, kept, memory.task),
+            eligible=eligible(step.batch),
+            task=memory.task,
+            score=scores,
+            kept=stored.items.kept,
         )
-        return memory.replace(buffer=buffer.add(memory.buffer, key, offer))
+        return memory.replace(buffer=buffer.add(stored, key, offer))
 
     def end_task(own, memory, network):
         return own, memory.replace(task=memory.task + 1)
@@ -135,14 +161,12 @@ def rehearsal(
         stored=stored,
         draw=lambda memory, key, n: buffer.sample(memory.buffer, key, n, buffer.filled(memory.buffer)),
         filled=lambda memory: buffer.filled(memory.buffer),
-        has_past=lambda memory: jnp.any(allowed(memory)),
+        has_past=has_past,
     )
 
 
 def replaying_loss(objective: Objective, store: Rehearsal, replay_view: str) -> Callable:
     """Makes a `Method.loss`: the objective on present and past in one batch.
-
-    While there is no past, the batch has the present twice.
 
     Args:
       objective: what is learned.
@@ -153,16 +177,36 @@ def replaying_loss(objective: Objective, store: Rehearsal, replay_view: str) -> 
     Raises:
       ValueError: `replay_view` has an unknown value.
     """
-    how = argument_choice("replay_view", replay_view, REPLAY_VIEWS)
+    views = joined_views(objective, store, argument_choice("replay_view", replay_view, REPLAY_VIEWS))
 
     def loss(params, state, memory, batch, recalled, keys, clock):
-        views = objective.views(keys.example, batch, "present")
-        past = past_or_present(objective.views(keys.past, recalled.items.batch, how), views, store.has_past(memory))
-        together = jax.tree.map(lambda x, y: jnp.concatenate([x, y]), views, past)
+        together = views(memory, batch, recalled, keys)
         value, aux = objective.loss(Variables(params.network, state), together, clock)
         return value, aux._replace(outputs=())
 
     return loss
+
+
+def joined_views(
+    objective: Objective, store: Rehearsal, how: How
+) -> Callable[[Rehearsed, Batch, Recalled, Keys], Views]:
+    """Makes the views of present and past in one batch: the memory, B present examples, n of the past, keys -> views.
+
+    The first B rows are of the present, the n after them of the past. While there is no past, the batch has the present
+    twice.
+
+    Args:
+      objective: makes the views.
+      store: the functions of the buffer.
+      how: how the past is shown, see `Objective.views`.
+    """
+
+    def views(memory, batch, recalled, keys):
+        present = objective.views(keys.example, batch, "present")
+        past = past_or_present(objective.views(keys.past, recalled.items.batch, how), present, store.has_past(memory))
+        return jax.tree.map(lambda x, y: jnp.concatenate([x, y]), present, past)
+
+    return views
 
 
 # `replay_view` -> the word for `Objective.views`.

@@ -135,7 +135,7 @@ class BatchNorm(nn.Module):
         y, moments = normalise_batch(x, residual, scale, bias, how)
         if not self.is_initializing():
             count = x.size // x.shape[-1] * collectives.size(axis_name)
-            mean, var = jax.lax.stop_gradient(moments)
+            mean, var = (x.astype(running_mean.value.dtype) for x in jax.lax.stop_gradient(moments))
             running_mean.value = _move(running_mean.value, mean, self.momentum)
             running_var.value = _move(running_var.value, var * (count / (count - 1)), self.momentum)
         return y

@@ -83,8 +83,12 @@ def moving_target(
 def moved(network: Variables, momentum: Array) -> ModelState:
     """Returns the network's state with the target moved to `momentum * target + (1 - momentum) * network`."""
     target, online = network.state["target"], without_predictor(network.params)
-    params = jax.tree.map(lambda t, p: momentum * t + (1.0 - momentum) * p, target.params, online)
-    return network.state | {"target": Variables(params, target.state)}
+    return network.state | {"target": Variables(moving_average(target.params, online, momentum), target.state)}
+
+
+def moving_average(average: Params, new: Params, momentum: Array | float) -> Params:
+    """Returns `momentum * average + (1 - momentum) * new` for every leaf of two trees of the same structure."""
+    return jax.tree.map(lambda a, n: momentum * a + (1.0 - momentum) * n, average, new)
 
 
 def momentum_at(step: Array, steps: Array, base: float, final: float) -> Array:

@@ -34,8 +34,8 @@ ROWS = {
     "barlow_twins": UNLABELLED,
 }
 OSIRIS = ("osiris_r", "osiris_d")
-# Objective -> recipes whose method refuses it. CaSSLe compares projections, GSS needs the loss of a single example. PNR
-# needs negatives, CroMo-Mixup a loss of embeddings alone, Osiris negatives in the batch.
+# Objective -> recipes whose method refuses it. CaSSLe, MinRed, CLA and ARP compare projections, GSS needs the loss of a
+# single example, PNR needs negatives, CroMo-Mixup a loss of embeddings alone, Osiris negatives in the batch.
 IMPOSSIBLE = {
     "simsiam": OSIRIS,
     "barlow_twins": ("gss", *OSIRIS),
@@ -44,7 +44,7 @@ IMPOSSIBLE = {
     "vicreg": ("gss", *OSIRIS),
     "moco": ("cromo_mixup", *OSIRIS),
     "swav": ("gss", "pnr", "cromo_mixup", *OSIRIS),
-    "supervised": ("cassle", "pnr", "cromo_mixup", *OSIRIS),
+    "supervised": ("cassle", "pnr", "cromo_mixup", "min_red", "cla", "arp", *OSIRIS),
 }
 # Objective -> recipes: the rows that the paper does not have, which are all other recipes of configs/.
 EXTRA_ROWS = {
