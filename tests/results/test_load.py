@@ -81,7 +81,7 @@ ANALYSIS = [
             "learning_accuracy": 93.5,
         },
     },
-    {"probe": "geometry", "after": 2, "settings": {}, "values": run_results.GEOMETRY},
+    {"probe": "geometry", "after": 2, "settings": {"images": 1024, "seed": 0}, "values": run_results.GEOMETRY},
     {"probe": "feature_maps", "after": 2, "settings": {"stage": "stage2"}, "values": {"tasks": [0], "items": [ITEM]}},
     {
         "probe": "embedding",

@@ -205,7 +205,7 @@ def test_analysis_tables(read):
         ],
         ["lump (simsiam)", "2", "2", "4.00±0.00", "-", "5.00±1.41", "96", "0.15±0.00", "0.10±0.00"],
     ]
-    assert read.tables["Linear probe, accuracy in %"] == [
+    assert read.tables["Linear classifiers on features of plain images, accuracy in %"] == [
         ["group", "tasks learned", "solver", "fraction", "n", "within the task", "all classes"],
         ["lump (simsiam)", "1", "ridge", "0.1", "1", "85.00", "70.00"],
     ]
@@ -230,7 +230,7 @@ def test_records_that_differ_in_a_setting_have_their_own_rows():
     )
     other["values"] = LINEAR["values"] | {"task": [50.0], "all": [1.0]}
     read = Reader(page.build([page.Source(run(analysis=[LINEAR | first, LINEAR | other]), [], None, "")], "max"))
-    assert read.tables["Linear probe, accuracy in %"] == [
+    assert read.tables["Linear classifiers on features of plain images, accuracy in %"] == [
         ["group", "tasks learned", "solver", "fraction", "folds", "seed", "n", "within the task", "all classes"],
         ["lump (simsiam)", "1", "ridge", "0.1", "2", "2", "1", "85.00", "70.00"],
         ["lump (simsiam)", "1", "ridge", "0.1", "5", "3", "1", "50.00", "1.00"],
