@@ -79,7 +79,7 @@ def empty(items: Items, size: int) -> Items:
 def filled_in_order(stored: BufferState) -> Array:
     """Tells which slots are filled, bool [S], for a policy whose parts each fill their slots in order."""
     share = capacity(stored) // stored.offered.shape[0]
-    return (jnp.arange(share)[None, :] < stored.offered[:, None]).reshape(-1)
+    return (jnp.arange(share, dtype=jnp.int32)[None, :] < stored.offered[:, None]).reshape(-1)
 
 
 def write(items: Items, new: Items, slot: Array) -> Items:
