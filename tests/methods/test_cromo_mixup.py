@@ -13,7 +13,7 @@ from tests.small import make_batch, make_keys
 from ucl_jax.buffers import Recalled
 from ucl_jax.methods import METHODS, Scenario
 from ucl_jax.methods.cromo_mixup import Remembered
-from ucl_jax.methods.rehearsal import replayed_rows
+from ucl_jax.methods.rehearsal import rehearsal, replayed_rows
 from ucl_jax.models.heads import MLP, Embedding
 from ucl_jax.objectives import OBJECTIVES
 from ucl_jax.types import Batch, Span, TrainedParams, Variables, Views
@@ -44,9 +44,9 @@ def given_batch(first, second):
 
 
 def given_objective(settings):
-    """Builds Barlow Twins on a network that is one matrix."""
+    """Builds Barlow Twins on a network that is one matrix. The deviation is unbiased in this code."""
     own = {key: settings.get(key, value) for key, value in small.SETTINGS["barlow_twins"].items()}
-    made = OBJECTIVES["barlow_twins"](small.ARCHITECTURE, small.AUGMENTATION, **(own | {"deviation": "biased"}))
+    made = OBJECTIVES["barlow_twins"](small.ARCHITECTURE, small.AUGMENTATION, **own)
 
     def embed(network, view, train):
         output = view @ network.params["encoder"].T
@@ -76,6 +76,7 @@ def test_the_loss_and_its_gradients_equal_the_official_ones(precision):
         place[rows] = np.arange(replayed)
         scenario = Scenario(2, 8, lambda width: MLP(width, dtype=precision))
         changes = {
+            "policy": "reservoir",
             "replay_from": "buffer",
             "replay_share": replayed / 8,
             "fixed_lambda": settings["lambda"],
@@ -84,10 +85,11 @@ def test_the_loss_and_its_gradients_equal_the_official_ones(precision):
         }
         made = METHODS["cromo_mixup"](given_objective(settings), scenario, **(SETTINGS | changes))
         frozen = Variables({"encoder": inputs["past_encoder"]}, {})
-        start = jax.tree.map(lambda x: x.astype(jnp.float32), frozen)
-        memory = made.observe(made.init(jax.random.key(0), batch, start)[1], small.seen(batch), jax.random.key(1))
+        store = rehearsal(9, policy="reservoir", tasks=2)
+        stored = store.observe(store.init(jax.random.key(0), batch, frozen)[1], small.seen(batch), jax.random.key(1))
+        memory = Remembered(frozen, stored)
         past = given_batch(inputs["old1"][place], inputs["old2"][place])
-        recalled = Recalled(jnp.arange(8), memory.rehearsed.buffer.items._replace(batch=past))
+        recalled = Recalled(jnp.arange(8), stored.buffer.items._replace(batch=past))
 
         def loss(x):
             head = {
@@ -96,8 +98,7 @@ def test_the_loss_and_its_gradients_equal_the_official_ones(precision):
                 "output": {"dense": {"kernel": x["W2"].T, "bias": x["b2"]}},
             }
             params = TrainedParams({"encoder": x["encoder"]}, head)
-            then = Remembered(frozen, memory.rehearsed)
-            return made.loss(params, {}, then, batch, recalled, make_keys(), small.CLOCK)[0]
+            return made.loss(params, {}, memory, batch, recalled, make_keys(), small.CLOCK)[0]
 
         golden.check(loss, inputs, expected, precision)
 

@@ -40,7 +40,7 @@ def reservoir_slots(key: Array, offered: Array, size: int, eligible: Array) -> A
       int32 [B]: a slot in [0, size), or `size` where the example is not kept.
     """
     position = offered + jnp.cumsum(eligible, dtype=jnp.int32) - 1
-    draw = jax.random.randint(key, position.shape, 0, jnp.maximum(position, 0) + 1)
+    draw = jax.random.randint(key, position.shape, 0, jnp.maximum(position, 0) + 1, jnp.int32)
     slot = jnp.where(position < size, position, draw)
     return jnp.where(eligible & (slot < size), slot, size)
 

@@ -22,9 +22,11 @@ def with_replacement(size: int, tasks: int) -> Buffer:
         part = jnp.minimum(offer.task, tasks - 1)
         before, count = stored.offered[part], jnp.cumsum(offer.eligible, dtype=jnp.int32)
         # A slot draws one of all that were offered; what is below `before` is what it has.
-        place = jax.random.randint(key, (share,), 0, jnp.maximum(before + count[-1], 1)) - before
+        place = jax.random.randint(key, (share,), 0, jnp.maximum(before + count[-1], 1), jnp.int32) - before
         index = jnp.searchsorted(count, place + 1)  # of the eligible example at that place in the batch
-        slot = jnp.where((place >= 0) & (count[-1] > 0), part * share + jnp.arange(share), capacity(stored))
+        slot = jnp.where(
+            (place >= 0) & (count[-1] > 0), part * share + jnp.arange(share, dtype=jnp.int32), capacity(stored)
+        )
         items = write(stored.items, jax.tree.map(lambda x: x[index], offer.items), slot)
         return stored.replace(items=items, offered=stored.offered.at[part].add(count[-1]))
 
