@@ -153,10 +153,10 @@ def test_loss_and_gradient_equal_terms_by_hand(name, learned):
         memory = made.observe(memory, step, jax.random.key(number))
     batch, keys = make_batch(3), make_keys(5)
     recalled = made.recall(memory, jax.random.key(3), EXAMPLES)
+    views = two_views(objective, keys, batch, recalled) if replays else objective.views(keys.example, batch)
 
     def by_hand(params):
         network = Variables(params.network, start.state)
-        views = two_views(objective, keys, batch, recalled) if replays else objective.views(keys.example, batch)
         value, aux = small.objective(learned).loss(network, views, small.CLOCK)
         first = EXAMPLES if replays else 0
         now = jnp.concatenate([aux.outputs.projection[0, first:], aux.outputs.projection[1, first:]])
