@@ -1,5 +1,7 @@
 """Tests the online linear probe: its step by hand, what it changes in a run, and from where a run goes on."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -83,11 +85,24 @@ def data_dir(tmp_path_factory):
     return str(tmp_path_factory.mktemp("tfds"))
 
 
-def run(data_dir, mode, state=None, step=0, recipe="lump", **more):
-    """Trains tiny digits on one device; returns the metrics, the states after each call and the rows of each task."""
-    config = tiny.config(recipe, eval__online_linear=mode, eval__online_linear_rate=1.0, **VIEWS, **more)
+@functools.cache
+def made(mode, **more):
+    """Returns config, experiment and compiled functions of LUMP on tiny digits, on one device."""
+    settings = {
+        "method__buffer_size": 24,
+        "eval__online_linear": mode,
+        "eval__online_linear_rate": 1.0,
+        **VIEWS,
+        **more,
+    }
+    config = tiny.config("lump", **settings)
     experiment = make_experiment(config, parallel.AXIS, "cpu")
-    compiled = parallel.compile_phases(experiment.phases, jax.local_devices()[:1])
+    return config, experiment, parallel.compile_phases(experiment.phases, jax.local_devices()[:1])
+
+
+def run(data_dir, mode, state=None, step=0, **more):
+    """Trains two tasks; returns the metrics, the states after each call and the rows of each task."""
+    config, experiment, compiled = made(mode, **more)
     state = jax.device_put(experiment.init() if state is None else state, compiled[0].sharding)
     metrics, states, rows = [], {}, []
     with open_stream(config.benchmark, data_dir) as stream:
@@ -102,7 +117,8 @@ def run(data_dir, mode, state=None, step=0, recipe="lump", **more):
 
 @pytest.fixture(scope="module")
 def runs(data_dir):
-    return {mode: run(data_dir, mode, method__buffer_size=24) for mode in MODES}
+    """Returns a function: the value of `eval.online_linear` -> the run of that mode."""
+    return functools.cache(functools.partial(run, data_dir))
 
 
 def without_probe(metrics):
@@ -110,7 +126,7 @@ def without_probe(metrics):
 
 
 def test_a_probe_apart_changes_no_bit_of_the_run(runs):
-    (metrics, states, rows), (other_metrics, other_states, other_rows) = runs["none"], runs["apart"]
+    (metrics, states, rows), (other_metrics, other_states, other_rows) = runs("none"), runs("apart")
     small.assert_trees_equal(without_probe(other_metrics), metrics)
     for step, state in states.items():
         small.assert_trees_equal(other_states[step].replace(online=()), state)
@@ -121,7 +137,7 @@ def test_a_probe_apart_changes_no_bit_of_the_run(runs):
 
 
 def test_a_probe_in_training_mode_changes_only_the_running_statistics_of_the_backbone(runs):
-    (metrics, states, _), (other_metrics, other_states, _) = runs["none"], runs["in_training_mode"]
+    (metrics, states, _), (other_metrics, other_states, _) = runs("none"), runs("in_training_mode")
     small.assert_trees_equal(without_probe(other_metrics), metrics)
     one, other = states[20], other_states[20]
     for name in ("params", "opt_state", "memory"):
@@ -136,7 +152,7 @@ def test_a_probe_in_training_mode_changes_only_the_running_statistics_of_the_bac
 
 def test_the_probe_learns(runs):
     for mode in MODES[1:]:
-        metrics, _, rows = runs[mode]
+        metrics, _, rows = runs(mode)
         loss = metrics["online_linear/loss"]
         assert loss[:3].mean() > 1.2  # the logarithm of 4 classes is 1.39
         assert loss[-5:].mean() < 1.0
@@ -144,19 +160,18 @@ def test_the_probe_learns(runs):
 
 
 def test_a_run_goes_on_to_the_bit(runs, data_dir):
-    metrics, states, rows = runs["in_training_mode"]
-    left, after, rows_left = run(data_dir, "in_training_mode", states[7], 7, method__buffer_size=24)
+    metrics, states, rows = runs("in_training_mode")
+    left, after, rows_left = run(data_dir, "in_training_mode", states[7], 7)
     small.assert_trees_equal(left, jax.tree.map(lambda x: x[7:], metrics))
     small.assert_trees_equal(after[20], states[20])
     assert rows_left == rows
 
 
 def test_several_steps_a_call_and_images_on_the_host_change_no_bit(runs, data_dir, monkeypatch):
-    metrics, states, rows = runs["in_training_mode"]
-    more = {"method__buffer_size": 24, "train__steps_per_call": 3}
+    metrics, states, rows = runs("in_training_mode")
     for held_bytes in (parallel.HELD_BYTES, 0):
         monkeypatch.setattr(parallel, "HELD_BYTES", held_bytes)
-        together, after, same_rows = run(data_dir, "in_training_mode", **more)
+        together, after, same_rows = run(data_dir, "in_training_mode", train__steps_per_call=3)
         small.assert_trees_equal(together, metrics)
         small.assert_trees_equal(after[20], states[20])
         assert same_rows == rows

@@ -84,7 +84,12 @@ def final_state(workdir: pathlib.Path, recipe: str = "lump", **more):
 
 
 # 60 steps a task, and an online linear probe, which is in the checkpoints, too.
-LONG = {"train__epochs": 12, "benchmark__num_tasks": 2, "eval__online_linear": "in_training_mode"}
+LONG = {
+    "train__epochs": 12,
+    "benchmark__num_tasks": 2,
+    "eval__online_linear": "in_training_mode",
+    "eval__online_linear_rate": 1.0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +133,7 @@ def test_records_of_a_run(undisturbed):
     assert results["probes"]["knn_all"]["chance"] == 25.0
     online = results["probes"]["online_linear"]
     assert (online["chance"], online["rows"], online["random_init"], online["settings"]) == (25.0, "all", None, {})
-    assert online["average_accuracy"] > 50
+    assert online["average_accuracy"] > 40
 
     entries = read_metrics(workdir)
     steps, tasks = [e for e in entries if "loss" in e], [e for e in entries if "loss" not in e]
