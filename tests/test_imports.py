@@ -49,6 +49,7 @@ LAYERS = [
     ["buffers.*"],
     ["buffers"],
     ["methods.base", "methods.mixup"],
+    ["methods.head"],
     ["methods.rehearsal", "methods.distillation"],
     ["methods.*"],
     ["methods"],
