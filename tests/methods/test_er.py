@@ -14,7 +14,7 @@ from ucl_jax.methods.rehearsal import past_or_present
 OWN = {
     "er": {"replay_view": "strong", "policy": "reservoir"},
     "agem": {"replay_view": "strong", "policy": "equal_share"},
-    "gss": {"replay_view": "strong", "compare": 3},
+    "gss": {"replay_view": "strong", "compare": 3, "at_once": 0},
     "der": {"policy": "reservoir", "alpha": 0.1, "beta": 0.0, "target": "features"},
 }
 BUFFER = {"buffer_size": 3 * EXAMPLES, "replay_from": "buffer", "count": "presentations"}

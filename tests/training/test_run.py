@@ -322,7 +322,7 @@ def test_loss_that_is_not_finite_stops_the_run(environment, tmp_path):
     [
         ("lump.py:cifar9", {}, "unknown benchmark 'cifar9', did you mean 'cifar10'? known: cifar10, cifar100"),
         ("lump.py:digits,simsam", {}, "unknown objective 'simsam', did you mean 'simsiam'?"),
-        ("lump.py:digits,simsiam,x", {}, "unknown protocol 'x'. known: ucl, cassle"),
+        ("lump.py:digits,simsiam,x", {}, "unknown protocol 'x'; known: ucl, cassle"),
         ("nothing.py", {}, "there is no recipe 'configs/nothing.py'"),
         ("lump.py:digits", {"method__name": "lumb"}, "unknown config.method.name 'lumb', did you mean 'lump'?"),
         (
