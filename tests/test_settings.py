@@ -93,7 +93,8 @@ def test_the_words_of_the_table_are_those_that_the_code_knows():
     assert choices(config["eval.tasks"]) == set(EVALUATED)
     assert choices(config["eval.knn_k_rule"]) == set(evaluators.K_RULES)
     assert choices(config["eval.forgetting"]) == set(accuracy_matrix.FORGETTING)
-    assert {*settings.POLICIES, "greedy"} == set(BUFFERS)  # GSS alone has the scores that greedy needs
+    # GSS alone has the scores that greedy needs, MinRed the features that min_red needs.
+    assert {*settings.POLICIES, "greedy", "min_red"} == set(BUFFERS)
     assert choices(settings.REHEARSAL["replay_from"]) == set(REPLAYED)
     assert choices(settings.REHEARSAL["count"]) == set(COUNTED)
     probes = settings.PROBE_SETTINGS
