@@ -186,7 +186,8 @@ def open_stream(settings: StreamSettings, data_dir: str | None = None, seed: int
     test = train if holds_out else tfds_source.open_split(builder, settings.test_split, *keys)
 
     classes = _task_classes(settings, train.num_classes)
-    train_parts, test_parts = (_parts(len(part.labels), settings.num_tasks, subset_seed) for part in (train, test))
+    by_images = settings.split_by == "images"
+    parts = [_parts(len(split.labels), settings.num_tasks, subset_seed) for split in (train, test) if by_images]
     train_indices, test_indices = [], []
     for task, members in enumerate(classes):
         pools = [_shuffled(train.labels, label, subset_seed) for label in members]
@@ -196,10 +197,9 @@ def open_stream(settings: StreamSettings, data_dir: str | None = None, seed: int
         else:
             test_pools = [_shuffled(test.labels, label, subset_seed) for label in members]
         train_pools = [pool[cut:] for pool, cut in zip(pools, cuts)]
-        if settings.split_by == "images":
+        if by_images:
             train_pools, test_pools = (
-                [pool[of[pool] == task] for pool in pools]
-                for pools, of in ((train_pools, train_parts), (test_pools, test_parts))
+                [pool[part[pool] == task] for pool in pools] for pools, part in zip((train_pools, test_pools), parts)
             )
         where = f"task {task + 1} of {settings.name}"
         train_indices.append(_subset(train_pools, settings.examples_per_task, where, "examples_per_task"))

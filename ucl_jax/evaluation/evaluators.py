@@ -78,23 +78,26 @@ EVALUATED = {"seen": lambda seen, tasks: seen, "all": lambda seen, tasks: tasks}
 K_RULES: dict[str, Callable[[int, int], int]] = {"fixed": lambda k, seen: k, "tasks_seen": min}
 
 
-def extract(features: Callable[[np.ndarray], PyTree], images: np.ndarray, batch_size: int) -> PyTree:
+def extract(features: Callable[[PyTree], PyTree], images: PyTree, batch_size: int) -> PyTree:
     """Applies a function to images in batches of one size, for which the last is padded.
 
     Args:
       features: images uint8 [batch_size, H, W, C] -> a tree with leaves [batch_size, ...].
-      images: uint8 [N, H, W, C].
+      images: uint8 [N, H, W, C]; or a tree of arrays with leaves [N, ...], whose batches `features` takes then.
       batch_size: images of a batch.
 
     Returns:
       The same tree as NumPy arrays [N, ...].
     """
-    chunks = []
-    for start in range(0, len(images), batch_size):
-        chunk = images[start : start + batch_size]
-        padding = [(0, batch_size - len(chunk))] + [(0, 0)] * (images.ndim - 1)
-        chunks.append(features(np.pad(chunk, padding)))
-    return jax.tree.map(lambda *parts: np.concatenate([np.asarray(part) for part in parts])[: len(images)], *chunks)
+    count, chunks = len(jax.tree.leaves(images)[0]), []
+
+    def chunk(x, start):
+        part = x[start : start + batch_size]
+        return np.pad(part, [(0, batch_size - len(part))] + [(0, 0)] * (x.ndim - 1))
+
+    for start in range(0, count, batch_size):
+        chunks.append(features(jax.tree.map(partial(chunk, start=start), images)))
+    return jax.tree.map(lambda *parts: np.concatenate([np.asarray(part) for part in parts])[:count], *chunks)
 
 
 @partial(jax.jit, static_argnames=("num_classes", "k", "search"))

@@ -99,8 +99,8 @@ def frozen_outputs(
 
     Returns:
       The frozen network, V views of B images, other outputs [V, B, D], clock -> outputs [V, B, D], in at least float32
-      and without gradient. In the first task, which has no past, they are the others: terms of it are masked there,
-      which does not mask a gradient that is not finite, so that they had better be compared with themselves.
+      and without gradient. In the first task, which has no past, the other outputs are returned. Methods mask their
+      terms there, but a mask does not hide a gradient that is not finite. What is compared with itself has none.
 
     Raises:
       ValueError: `frozen_mode` has an unknown value.

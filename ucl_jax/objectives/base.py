@@ -204,6 +204,35 @@ class Objective(NamedTuple):
     classes: int | None = None
 
 
+def objective_of(
+    network: nn.Module,
+    architecture: Architecture,
+    augmentation: Augmentation,
+    loss: Callable[[Variables, Views, Clock], tuple[Array, Aux]],
+) -> Objective:
+    """Makes an objective of a network with running statistics, two views and a loss.
+
+    What an objective has beside these, or does in another way, it puts in place with `_replace`.
+
+    Args:
+      network: applies backbone and heads.
+      architecture: puts the network together.
+      augmentation: shows the images.
+      loss: see `Objective`.
+    """
+    embed = make_embed(network)
+    return Objective(
+        init=make_init(network, augmentation),
+        views=make_two_views(augmentation),
+        loss=loss,
+        embed=embed,
+        features=make_features(embed, augmentation),
+        maps=make_maps(network, architecture, augmentation),
+        backbone=architecture.backbone,
+        active=lambda tree, clock: architecture.active(tree),
+    )
+
+
 def two_view_objective(
     architecture: Architecture,
     heads: Callable[[], dict[str, nn.Module]],
@@ -241,15 +270,7 @@ def two_view_objective(
     def eval_loss(variables, views):
         return criterion(evaluate_views(embed, variables, views))
 
-    return Objective(
-        init=make_init(network, augmentation),
-        views=make_two_views(augmentation),
-        loss=loss,
-        embed=embed,
-        features=make_features(embed, augmentation),
-        maps=make_maps(network, architecture, augmentation),
-        backbone=architecture.backbone,
-        active=lambda tree, clock: architecture.active(tree),
+    return objective_of(network, architecture, augmentation, loss)._replace(
         eval_loss=eval_loss if per_example else None,
         distillation=distillation,
         pseudo_negatives=pseudo_negatives,

@@ -15,11 +15,9 @@ from ucl_jax.objectives.base import (
     evaluate_views,
     forward_views,
     make_embed,
-    make_features,
     make_init,
-    make_maps,
-    make_two_views,
     mean_over_views,
+    objective_of,
     two_view_aux,
 )
 from ucl_jax.objectives.target import moving_target
@@ -88,15 +86,8 @@ def byol(
     def compare(query, key):  # twice, because the criterion is the sum of both directions, not their mean
         return 2.0 * losses.byol(query, key)
 
-    return Objective(
+    return objective_of(network, architecture, augmentation, loss)._replace(
         init=lambda key, images: target.start(init(key, images)),
-        views=make_two_views(augmentation),
-        loss=loss,
-        embed=embed,
-        features=make_features(embed, augmentation),
-        maps=make_maps(network, architecture, augmentation),
-        backbone=architecture.backbone,
-        active=lambda tree, clock: architecture.active(tree),
         eval_loss=eval_loss,
         distillation=mean_over_views(losses.byol),
         pseudo_negatives=added_pseudo_negatives(losses.byol, losses.byol),

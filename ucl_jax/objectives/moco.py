@@ -20,10 +20,8 @@ from ucl_jax.objectives.base import (
     evaluate_views,
     forward_views,
     make_embed,
-    make_features,
     make_init,
-    make_maps,
-    make_two_views,
+    objective_of,
     two_view_aux,
 )
 from ucl_jax.objectives.queue import pushed
@@ -106,15 +104,8 @@ def moco(
         # The target of a prediction is of the same view; as for a query, its negatives are of the other view.
         return present + weight * moco_loss(past.predicted, past.target[::-1], queue, temperature, second)
 
-    return Objective(
+    return objective_of(network, architecture, augmentation, loss)._replace(
         init=init,
-        views=make_two_views(augmentation),
-        loss=loss,
-        embed=embed,
-        features=make_features(embed, augmentation),
-        maps=make_maps(network, architecture, augmentation),
-        backbone=architecture.backbone,
-        active=lambda tree, clock: architecture.active(tree),
         eval_loss=eval_loss,
         distillation=contrastive(temperature, axis_name),
         pseudo_negatives=PseudoNegatives(init=draw_queue, loss=beside_frozen),

@@ -11,16 +11,7 @@ from ucl_jax.models.architectures import Architecture
 from ucl_jax.models.heads import MLP
 from ucl_jax.models.layers import Dense
 from ucl_jax.objectives import losses
-from ucl_jax.objectives.base import (
-    Augmentation,
-    Objective,
-    feature_std,
-    make_embed,
-    make_features,
-    make_init,
-    make_maps,
-    show,
-)
+from ucl_jax.objectives.base import Augmentation, Objective, feature_std, make_embed, objective_of, show
 from ucl_jax.types import Aux, Views
 
 
@@ -76,15 +67,8 @@ def supervised(
     def eval_loss(variables, views):
         return losses.cross_entropy(embed(variables, views.image[0], False)[0].logits, views.label)
 
-    return Objective(
-        init=make_init(network, augmentation),
+    return objective_of(network, architecture, augmentation, loss)._replace(
         views=views,
-        loss=loss,
-        embed=embed,
-        features=make_features(embed, augmentation),
-        maps=make_maps(network, architecture, augmentation),
-        backbone=architecture.backbone,
-        active=lambda tree, clock: architecture.active(tree),
         eval_loss=eval_loss,
         classes=classes,
     )

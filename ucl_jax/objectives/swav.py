@@ -16,10 +16,8 @@ from ucl_jax.objectives.base import (
     Objective,
     forward_views,
     make_embed,
-    make_features,
     make_init,
-    make_maps,
-    make_two_views,
+    objective_of,
     two_view_aux,
 )
 from ucl_jax.objectives.queue import pushed
@@ -99,14 +97,8 @@ def swav(
 
         return jnp.mean(jax.vmap(of_view)(predicted, target))
 
-    return Objective(
+    return objective_of(network, architecture, augmentation, loss)._replace(
         init=init,
-        views=make_two_views(augmentation),
-        loss=loss,
-        embed=embed,
-        features=make_features(embed, augmentation),
-        maps=make_maps(network, architecture, augmentation),
-        backbone=architecture.backbone,
         active=active,
         distillation=Distillation(init_prototypes, distil),
         begin_task=lambda variables, clock: variables.state | {"queue": empty()},

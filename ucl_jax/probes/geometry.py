@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ucl_jax.evaluation import evaluators
 from ucl_jax.evaluation import representation as shapes
 from ucl_jax.probes.base import Probe, Settings, finite
 from ucl_jax.probes.trained_run import TrainedRun
@@ -43,14 +44,14 @@ def views_features(run: TrainedRun, after: int, count: int, key: jax.Array) -> n
     image, label, _ = run.test_images(count)
 
     @jax.jit
-    def features(image, label, keys):
+    def features(shown):
+        image, label, keys = shown
         batch = Batch(image, label, jnp.ones(len(label), bool))
-        view = objective.views(keys, batch, "present").image[0]
+        view = objective.views(jax.random.wrap_key_data(keys), batch, "present").image[0]
         return objective.embed(network, view, False)[0].features
 
-    keys = jax.random.split(key, len(label))
-    parts = np.array_split(np.arange(len(label)), -(-len(label) // run.evaluation.batch_size))
-    return np.concatenate([np.asarray(features(image[i], label[i], keys[i])) for i in parts])
+    keys = np.asarray(jax.random.key_data(jax.random.split(key, len(label))))
+    return evaluators.extract(features, (image, label, keys), run.evaluation.batch_size)
 
 
 geometry = Probe(measure=_measure)

@@ -63,8 +63,7 @@ def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
 
 
 def _logits(classifier, features):
-    products = jnp.matmul(features, classifier["weight"], precision=jax.lax.Precision.HIGHEST)
-    return products.astype(jnp.float32) + classifier["bias"][None]
+    return losses.matmul(features, classifier["weight"]).astype(jnp.float32) + classifier["bias"][None]
 
 
 linear_augmented = Probe(measure=_measure)

@@ -38,10 +38,9 @@ class Parallel(NamedTuple):
       given state is reused (donation). If the examples are held, only the selection moves to the devices; else the
       selected images do. State, key and span are placed by `replicate`.
     lower: the same arguments, or their shapes -> the lowered program before it is compiled, for measurements and tests.
-    hold: the examples of a task, the size N of the largest task -> the examples on every device, padded with zeros to N
-      so that all tasks have one program, and with flat images, which a TPU gathers without laying all of them out
-      anew; or as they are, on the host, if so many are too large. Likewise the examples of all tasks together, whose
-      number is N.
+    hold: examples, a number N -> the same examples on every device. They are padded with zeros to N, the size of the
+      largest task, so that all tasks have one program. Images become flat, because a TPU would lay out all of them anew
+      in every step. N examples that are too large for the devices stay on the host, as they are.
     features: a network, host images uint8 [N, H, W, C] -> Readout with leaves [N, ...]. N must be a multiple of the
       number of devices. Every process gives all images.
     rows: the number of examples in a global batch -> the slice of them that the devices of this process take.
