@@ -115,7 +115,9 @@ def tree(
             rounding="none",  # none | pillow: pillow rounds to whole grey levels after each operation, as in the code
         ),
         model=dict(
-            name=architecture,  # resnet18 | progressive: one network, or one column for each task (PNN)
+            # resnet18 | resnet18_group_norm | progressive: one network, the same with group norm and Mish as in Osiris'
+            # code, or one column for each task (PNN).
+            name=architecture,
             # Channels of the first stage; features are 8 times as many.
             width=sections["model"]["width"] if width is None else width,
             stem=sections["model"]["stem"],

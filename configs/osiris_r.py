@@ -7,7 +7,7 @@
 Stores 500 images, a projector.
 
 Not in the paper's tables. It works with simclr alone, its default, which has negatives in the batch. Osiris' own code
-has a network of another kind, GroupNorm and Mish, and `objective.temperature=0.1`.
+has `model.name=resnet18_group_norm` and `objective.temperature=0.1`.
 """
 
 from configs import base

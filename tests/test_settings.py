@@ -157,6 +157,7 @@ def test_a_tree_lacks_no_key_and_has_no_other():
         ("lump.py:digits,supervised", "augment.crop_padding", "9", "must not be above config.benchmark.image_size, 8"),
         ("lump.py:digits,supervised", "objective.classes", "3", "config.benchmark.classes_per_task ask for need 10"),
         ("pnn.py:cifar10", "benchmark.num_tasks", "101", "has at most 100"),
+        ("lump.py:digits,simsiam", "model.name", "resnet18_group_norm", "needs a power of 2 from 4 on"),
         ("agem.py:digits", "method.buffer_size", "4", "each of 5 tasks needs a slot"),
         ("lump.py:digits", "benchmark.name", "cifar100", "but config.benchmark.tfds_name is 'digits'"),
     ],
@@ -270,6 +271,7 @@ EXTREMES = {
     "benchmark.num_tasks": (1, 2),  # more tasks would need more classes
     "benchmark.classes_per_task": (1, 100_000),
     "benchmark.image_size": (1, 1024),
+    "model.name": ("resnet18", "resnet18_group_norm"),
     "model.width": (1, 512),
     "model.stem": ("cifar", "imagenet"),
     "model.stem_padding": (2, 1),

@@ -181,7 +181,7 @@ CONFIG = {
     "augment.replay_crop_scale": SCALE,
     "augment.replay_mean": MEAN,
     "augment.replay_std": STD,
-    "model.name": one_of("resnet18", "progressive"),
+    "model.name": one_of("resnet18", "resnet18_group_norm", "progressive"),
     "model.width": integer(1, 512),
     "model.stem": one_of("cifar", "imagenet"),
     "model.stem_padding": integer(1, 2),
@@ -508,6 +508,12 @@ def _check_together(values: Mapping[str, Any], name: str) -> None:
     require(
         values["model.name"] != "progressive" or tasks <= 100 or values["benchmark.joint"],
         f"{name}.benchmark.num_tasks is {tasks}; a network that grows by each task has at most 100",
+    )
+    width = values["model.width"]
+    require(
+        values["model.name"] != "resnet18_group_norm" or (width >= 4 and width.bit_count() == 1),
+        f"{name}.model.width is {width}; {name}.model.name=resnet18_group_norm needs a power of 2 from 4 on, so that "
+        "channels fall into groups",
     )
     require(
         values["model.stem"] == "cifar" or values["model.stem_padding"] == 1,

@@ -14,7 +14,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from ucl_jax.models.architectures import ARCHITECTURES
 from ucl_jax.models.heads import MLP, Network
-from ucl_jax.models.layers import BatchNorm, Conv, Dense
+from ucl_jax.models.layers import BatchNorm, Conv, Dense, GroupNormMish
 from ucl_jax.models.progressive import Column, Lateral, Progressive
 from ucl_jax.models.resnet import CIFAR, IMAGENET, MAPS, ResNet18
 from ucl_jax.objectives import losses
@@ -223,6 +223,39 @@ def test_layers_of_an_mlp_by_hand(layers, norm, unit_output):
             x = np.maximum(x, 0)
     expected = x / np.linalg.norm(x, axis=1, keepdims=True) if unit_output else x
     np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
+
+
+# The network of Osiris' code.
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(8, 2), (256, 32)])
+def test_group_norm_and_mish(channels, groups):
+    x, residual = (np.float32(wave((3, 2, 5, channels), offset)) for offset in (1.0, 2.0))
+    scale, bias = 1 + 0.3 * wave((channels,), 3.0), wave((channels,), 4.0)
+    norm = GroupNormMish()
+    variables = norm.init(jax.random.key(0), x, True, residual)
+    assert "batch_stats" not in variables
+    assert not np.any(variables["params"]["group"]["scale"])  # a block starts as its shortcut
+    assert np.all(norm.init(jax.random.key(0), x, True)["params"]["group"]["scale"] == 1)
+    given = {"params": {"group": {"scale": jnp.float32(scale), "bias": jnp.float32(bias)}}}
+    out = norm.apply(given, x, True, residual, True)
+    grouped = np.float64(x).reshape(3, 10, groups, channels // groups)
+    centred = grouped - grouped.mean((1, 3), keepdims=True)
+    normal = centred / np.sqrt((centred**2).mean((1, 3), keepdims=True) + 1e-5)
+    total = normal.reshape(x.shape) * scale + bias + residual
+    np.testing.assert_allclose(out, total * np.tanh(np.log1p(np.exp(total))), rtol=1e-4, atol=1e-5)
+
+
+def test_network_with_group_norm_sees_each_image_alone():
+    (architecture,) = ARCHITECTURES["resnet18_group_norm"](1, WIDTH, jnp.float32, None, "cpu")
+    network = architecture.build(lambda: {"projector": MLP(HIDDEN, OUTPUT, norm="none")})
+    images = golden_views()[0]
+    variables = network.init(jax.random.key(0), images, True)
+    assert set(variables) == {"params"}
+    forward = quick_jit(network.apply, static_argnums=2)
+    together = forward(variables, images, True).projection
+    np.testing.assert_allclose(forward(variables, images[:2], False).projection, together[:2], rtol=1e-4, atol=1e-5)
+    assert np.std(together, axis=0).max() > 1e-3
 
 
 # Sizes.

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from flax import linen as nn
 
 from ucl_jax.models.heads import Network
+from ucl_jax.models.layers import BatchNorm, GroupNormMish
 from ucl_jax.models.progressive import Column, Progressive, only_column
 from ucl_jax.models.resnet import CIFAR, ResNet18, Stem
 from ucl_jax.types import Params
@@ -36,7 +37,13 @@ class Architecture(NamedTuple):
 
 
 def resnet18(
-    tasks: int, width: int, dtype: Any, axis_name: str | None, platform: str, stem: Stem = CIFAR
+    tasks: int,
+    width: int,
+    dtype: Any,
+    axis_name: str | None,
+    platform: str,
+    stem: Stem = CIFAR,
+    norm: type[nn.Module] = BatchNorm,
 ) -> tuple[Architecture, ...]:
     """Returns the architecture of a run with one phase: one ResNet-18 for all tasks (He et al. 2016).
 
@@ -47,10 +54,11 @@ def resnet18(
       axis_name: the mapped axis of the devices, over which batch norm works, or None.
       platform: where the network will run, as in `jax.Device.platform`; see `convolution.convolve`.
       stem: how a backbone begins.
+      norm: `BatchNorm`, or a module that is made and called in the same way.
     """
 
     def build(heads):
-        return Network(backbone=ResNet18(width, dtype, axis_name, platform, stem), **heads())
+        return Network(backbone=ResNet18(width, dtype, axis_name, platform, stem, norm), **heads())
 
     return (Architecture(build),)
 
@@ -91,4 +99,8 @@ def progressive(
 
 
 # The values of `config.model.name`.
-ARCHITECTURES = {"resnet18": resnet18, "progressive": progressive}
+ARCHITECTURES = {
+    "resnet18": resnet18,
+    "resnet18_group_norm": partial(resnet18, norm=GroupNormMish),  # that of Osiris' code
+    "progressive": progressive,
+}

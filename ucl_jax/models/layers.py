@@ -141,6 +141,40 @@ class BatchNorm(nn.Module):
         return y
 
 
+class GroupNormMish(nn.Module):
+    """Group normalisation of each image (Wu & He 2018), and Mish (Misra 2019) where `BatchNorm` has a ReLU.
+
+    The code of Osiris has these in its ResNet-18. There are min(32, C / 4) groups of channels. A norm that adds a
+    residual starts with scale 0, so that a block starts as its shortcut. Images do not depend on the others in the
+    batch, so that `train`, `axis_name` and `platform` make no difference. They are here to be called as `BatchNorm` is.
+    """
+
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+    platform: str = "cpu"
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool, residual: Array | None = None, relu: bool = False) -> Array:
+        """Normalises [B, H, W, C], where C is a multiple of 4, or of 32 from 128 on; the result has `dtype`.
+
+        Args:
+          x: [B, H, W, C].
+          train: makes no difference.
+          residual: of the shape of `x` and of `dtype`, added to the normalised values.
+          relu: whether Mish is applied to the sum.
+        """
+        y = nn.GroupNorm(
+            num_groups=min(32, x.shape[-1] // 4),
+            epsilon=1e-5,
+            dtype=jnp.float32,
+            scale_init=nn.initializers.ones if residual is None else nn.initializers.zeros,
+            name="group",
+        )(x)
+        if residual is not None:
+            y += at_least_float32(residual)
+        return (jax.nn.mish(y) if relu else y).astype(self.dtype)
+
+
 @jax.custom_batching.custom_vmap
 def _move(running, of_batch, momentum):
     """Moves running statistics towards those of a batch, and keeps their dtype."""

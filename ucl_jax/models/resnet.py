@@ -44,6 +44,7 @@ class BasicBlock(nn.Module):
     dtype: Any = jnp.float32
     axis_name: str | None = None
     platform: str = "cpu"
+    norm: type[nn.Module] = BatchNorm
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
@@ -51,7 +52,7 @@ class BasicBlock(nn.Module):
 
         def conv_norm(y, name, kernel=3, stride=1, **options):
             y = Conv(self.features, kernel, stride, self.dtype, self.platform, name=name)(y)
-            return BatchNorm(self.axis_name, self.dtype, self.platform, name=f"{name}_norm")(y, train, **options)
+            return self.norm(self.axis_name, self.dtype, self.platform, name=f"{name}_norm")(y, train, **options)
 
         y = conv_norm(x, "first", stride=self.stride, relu=True)
         if x.shape != y.shape:
@@ -63,7 +64,7 @@ class ResNet18(nn.Module):
     """A ResNet-18: a stem, four stages of two blocks each, then the spatial mean.
 
     The stages have `width` times 1, 2, 4 and 8 channels. The paper's network has `width=64`: 512 features and 11.2
-    million parameters.
+    million parameters. `norm` is `BatchNorm`, or a module with the same fields and the same call.
     """
 
     width: int = 64
@@ -71,16 +72,17 @@ class ResNet18(nn.Module):
     axis_name: str | None = None
     platform: str = "cpu"
     beginning: Stem = CIFAR
+    norm: type[nn.Module] = BatchNorm
 
     def setup(self):
         """Makes the stem and the blocks, under the names that their parameters have."""
         begin = self.beginning
         self.stem = Conv(self.width, begin.kernel, begin.stride, self.dtype, self.platform)
-        self.stem_norm = BatchNorm(self.axis_name, self.dtype, self.platform)
+        self.stem_norm = self.norm(self.axis_name, self.dtype, self.platform)
         for stage in range(4):
             for block in range(2):
                 stride = 2 if stage > 0 and block == 0 else 1
-                made = BasicBlock(self.width * 2**stage, stride, self.dtype, self.axis_name, self.platform)
+                made = BasicBlock(self.width * 2**stage, stride, self.dtype, self.axis_name, self.platform, self.norm)
                 setattr(self, f"stage{stage + 1}_block{block + 1}", made)
 
     def begin(self, x: Array, train: bool) -> Array:

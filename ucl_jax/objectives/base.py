@@ -305,24 +305,24 @@ def show(augmentation: Augmentation, images: Array) -> Array:
 
 
 def make_init(network: nn.Module, augmentation: Augmentation) -> Callable[[Array, Array], Variables]:
-    """Makes `Objective.init` of a network with running statistics."""
+    """Makes `Objective.init` of a network, whose running statistics are {} where none of its layers has them."""
 
     def init(key, images):
         variables = network.init(key, show(augmentation, images), train=True)
-        return Variables(variables["params"], {"batch_stats": variables["batch_stats"]})
+        return Variables(variables["params"], {"batch_stats": variables.get("batch_stats", {})})
 
     return init
 
 
 def make_embed(network: nn.Module) -> Callable[[Variables, Array, bool], tuple[Embedding, ModelState]]:
-    """Makes `Objective.embed` of a network with running statistics."""
+    """Makes `Objective.embed` of a network, for the state that `make_init` makes."""
 
     def embed(variables, view, train):
         tree = {"params": variables.params, "batch_stats": variables.state["batch_stats"]}
         if not train:
             return network.apply(tree, view, train=False), variables.state
         outputs, updated = network.apply(tree, view, train=True, mutable=["batch_stats"])
-        return outputs, variables.state | {"batch_stats": updated["batch_stats"]}
+        return outputs, variables.state | {"batch_stats": updated.get("batch_stats", {})}
 
     return embed
 
