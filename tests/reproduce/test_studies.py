@@ -7,6 +7,7 @@ import pathlib
 import numpy as np
 import pytest
 
+from tests import run_results
 from tests.pretended import call, config_of, files, squeezed, write_results
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.reproduce import __main__ as reproduce
@@ -61,6 +62,28 @@ def test_what_the_paper_does_not_have_is_a_dash(fake, capsys):
     assert call(fake, "table1", "--objectives=simsiam", "--recipes=lump", "--seeds=1", "--format=markdown") == 0
     told = squeezed(capsys.readouterr().out)
     assert "| simsiam | lump | 1 | 88.00 | - | - | - | 3.00 | - | - | - | 40.00 | 20.00 |" in told
+
+
+def test_the_table_of_cassles_protocol_by_hand(fake, capsys):
+    """Checks means, deviations and what is published: 54.1 by kNN for finetune with Barlow Twins."""
+    root = fake / "runs"
+    for seed, last in enumerate((58.0, 60.0)):
+        folder = root / "cifar100_5x20" / f"finetune-barlow_twins-cassle-seed{seed}"
+        folder.mkdir(parents=True)
+        online, knn = [[30.0, None], [40.0, last]], [[50.0, None], [40.0, 44.0]]
+        probes = {"knn_task": knn, "knn_all": knn, "online_linear": online}
+        run_results.save(
+            folder / "results.json",
+            config=config_of("finetune", "cifar100_5x20,barlow_twins,cassle", f"seed={seed}"),
+            probes={name: run_results.probe(rows, random_init=None) for name, rows in probes.items()},
+        )
+    arguments = ("cassle", "--benchmarks=cifar100_5x20", "--objectives=barlow_twins", "--recipes=finetune", "--seeds=2")
+    assert call(fake, *arguments, "--format=markdown") == 0
+    told = squeezed(capsys.readouterr().out)
+    assert "| barlow_twins | finetune | 2 | 49.50±0.71 | 42.00±0.00 | - | 54.10 | Marczak |" in told
+    (row,) = json.loads((root / "cassle-cifar100_5x20.json").read_text())["rows"]
+    assert row["online_linear"] == [49.0, 50.0]
+    assert row["published"] == [{"accuracy": 54.1, "by": "knn", "source": "Marczak"}]
 
 
 def test_few_shot_by_hand(fake, capsys):

@@ -1,11 +1,13 @@
-"""Makes any table or figure of the paper that is made of runs: plans the runs, trains what is missing, and reports.
+"""Makes any table or figure that is made of runs: plans the runs, trains what is missing, and reports.
 
     python -m ucl_jax.reproduce table1 --benchmarks=digits --seeds=3
     python -m ucl_jax.reproduce table2 --benchmarks=cifar10 --objectives=simsiam --dry-run
     python -m ucl_jax.reproduce fewshot --benchmarks=cifar100 --slurm
+    python -m ucl_jax.reproduce cassle --benchmarks=cifar100_5x20 --dry-run
 
-Runs are in ROOT/BENCHMARK/RECIPE-OBJECTIVE-seedN, and all studies share them: a finished run is not run again, and an
-interrupted one goes on. Each study writes ROOT/STUDY-BENCHMARK.md, .csv and .json, and its figure beside them.
+Runs are in ROOT/BENCHMARK/RECIPE-OBJECTIVE-seedN, or RECIPE-OBJECTIVE-cassle-seedN in CaSSLe's protocol. All studies
+share them: a finished run is not run again, and an interrupted one goes on. Each study writes ROOT/STUDY-BENCHMARK.md,
+.csv and .json, and its figure beside them.
 """
 
 from __future__ import annotations
@@ -38,7 +40,17 @@ from ucl_jax.reproduce.plan import (
     train,
 )
 from ucl_jax.reproduce.probe_requests import ProbeRequest, record
-from ucl_jax.reproduce.studies import EXAMPLES, EXTRA_ROWS, ROWS, STUDIES, SUBSET, Runs, StudyOptions, StudyReport
+from ucl_jax.reproduce.studies import (
+    EXAMPLES,
+    EXTRA_ROWS,
+    OBJECTIVES,
+    ROWS,
+    STUDIES,
+    SUBSET,
+    Runs,
+    StudyOptions,
+    StudyReport,
+)
 from ucl_jax.results import tables
 from ucl_jax.results.compare import NEUTRAL
 from ucl_jax.results.tables import Table
@@ -95,7 +107,7 @@ def parse(argv: Sequence[str]) -> Command:
     known = dict.fromkeys(recipe for rows in (ROWS, EXTRA_ROWS) for row in rows.values() for recipe in row)
     for what, names, choices in (
         ("benchmark", benchmarks, BENCHMARKS),
-        ("objective", objectives, ROWS),
+        ("objective", objectives, dict.fromkeys(OBJECTIVES)),
         ("data set", datasets, BENCHMARKS),
         ("format", [given.format], tables.FORMATS),
         ("recipe", recipes if recipes != ["all"] else [], known),
@@ -142,9 +154,9 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("study", help="one of the studies above")
     add("--benchmarks", default="digits", help=f"with commas between: {', '.join(BENCHMARKS)}")
-    add("--objectives", default="", help=f"{', '.join(ROWS)}; default all; for cka and landscape supervised,simsiam")
+    add("--objectives", default="", help=f"{', '.join(OBJECTIVES)}; default those of the table or figure")
     add("--seeds", type=_number("seeds"), default=3, help="how many: 0 .. SEEDS-1; default 3")
-    add("--recipes", default="", help="names, or all; default those that the paper's table has")
+    add("--recipes", default="", help="names, or all; default those of the table or figure")
     add("--override", action="append", default=[], metavar="KEY=VALUE", help="a setting of every run, repeatable")
     add("--root", type=pathlib.Path, default=pathlib.Path("runs/reproduce"), help="the folder of all that is written")
     add("--jobs", type=_number("jobs"), help="processes at a time; default one a GPU, else one a core; on a TPU give 1")
@@ -338,7 +350,7 @@ def _print_plan(command: Command, plan: Plan, requests: Sequence[ProbeRequest], 
     options = command.options
     print(f"{command.study} on {', '.join(command.benchmarks)}, in {options.root}")
     for objective in options.objectives:
-        if left_out := set(options.recipes) - {"all", *ROWS[objective], *EXTRA_ROWS[objective]}:
+        if left_out := set(options.recipes) - {"all", *ROWS.get(objective, ()), *EXTRA_ROWS[objective]}:
             print(f"there is no {', '.join(sorted(left_out))} with {objective}")
     print_plan(plan, len(slots))
     runs = finished(plan.planned, command.save)

@@ -33,7 +33,7 @@ Overrides = tuple[tuple[str, str], ...]  # pairs of key and value; a tuple, so t
 
 
 class PlannedRun(NamedTuple):
-    """A run that a study needs: configs/RECIPE.py:BENCHMARK,OBJECTIVE with a seed and overrides, in a folder.
+    """A run that a study needs: configs/RECIPE.py:BENCHMARK,OBJECTIVE,PROTOCOL with a seed and overrides, in a folder.
 
     name: the name of the folder, and of the results file where results are kept elsewhere.
     folder: the run's folder.
@@ -42,6 +42,7 @@ class PlannedRun(NamedTuple):
     objective: the name of the objective.
     seed: `config.seed`.
     overrides: "section.key" and value of each, the value as the command line takes it.
+    protocol: the name of the protocol.
     """
 
     name: str
@@ -51,11 +52,12 @@ class PlannedRun(NamedTuple):
     objective: str
     seed: int
     overrides: Overrides = ()
+    protocol: str = "ucl"
 
     @property
     def argument(self) -> str:
         """Returns the argument of the recipe: what follows the colon after its file."""
-        return f"{self.benchmark},{self.objective}"
+        return ",".join([self.benchmark, self.objective, *([self.protocol] if self.protocol != "ucl" else [])])
 
     @property
     def path(self) -> str:

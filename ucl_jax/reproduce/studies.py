@@ -1,4 +1,6 @@
-"""Describes the studies: for each table or figure of the paper its runs, the probes that it needs, and its report.
+"""Describes the studies: for each table or figure its runs, the probes that it needs, and its report.
+
+All are of the paper but `cassle`, the table of the protocol of CaSSLe.
 
 Nothing is run here; the command `python -m ucl_jax.reproduce` does that. Neither JAX nor TFDS is imported, so that a
 plan is made at once.
@@ -20,6 +22,7 @@ from ucl_jax.reproduce.probe_requests import ProbeRequest, Settings
 from ucl_jax.results import compare, tables
 from ucl_jax.results.compare import PROBE_TITLES, RunGroup
 from ucl_jax.results.paper import DATASETS, TABLE1, TABLE2, Value
+from ucl_jax.results.published import CASSLE, PNR_BEST, SOURCES
 from ucl_jax.results.tables import Table, make_frame, mean_and_deviation, with_deviation
 
 if TYPE_CHECKING:
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from ucl_jax.results.schema import ProbeName, RunResult
 
 UNLABELLED = ("finetune", "si", "der", "lump", "multitask", "pnn")
-# Objective -> recipes: the rows of the paper's Table 1.
+# Objective -> recipes: the rows of the paper's Table 1. Other objectives have UNLABELLED by default.
 ROWS = {
     "supervised": ("finetune", "si", "agem", "gss", "der", "multitask", "pnn"),
     "simsiam": UNLABELLED,
@@ -46,14 +49,22 @@ IMPOSSIBLE = {
     "swav": ("gss", "pnr", "cromo_mixup", *OSIRIS),
     "supervised": ("cassle", "pnr", "cromo_mixup", "min_red", "cla", "arp", *OSIRIS),
 }
+OBJECTIVES = tuple(IMPOSSIBLE)
 # Objective -> recipes: the rows that the paper does not have, which are all other recipes of configs/.
 EXTRA_ROWS = {
-    objective: tuple(one for one in recipes.names() if one not in (*rows, *IMPOSSIBLE.get(objective, ())))
-    for objective, rows in ROWS.items()
+    objective: tuple(one for one in recipes.names() if one not in (*ROWS.get(objective, ()), *refusing))
+    for objective, refusing in IMPOSSIBLE.items()
+}
+# Objective -> recipes: the rows of the table of CaSSLe's protocol.
+CASSLE_ROWS = {
+    objective: tuple(
+        one for one in ("finetune", "cassle", "pfr", "pnr", "multitask") if one not in IMPOSSIBLE[objective]
+    )
+    for objective in ("simclr", "byol", "vicreg", "moco", "swav", "barlow_twins")
 }
 TABLE2_ROWS = {objective: tuple(r for b, o, r in TABLE2 if (b, o) == ("cifar10", objective)) for objective in ROWS}
-FEWSHOT_ROWS = dict.fromkeys(ROWS, ("finetune", "der", "lump"))
-LANDSCAPE_ROWS = dict.fromkeys(ROWS, ("finetune", "si", "lump")) | {"supervised": ("finetune", "si")}
+FEWSHOT_ROWS = dict.fromkeys(OBJECTIVES, ("finetune", "der", "lump"))
+LANDSCAPE_ROWS = dict.fromkeys(OBJECTIVES, ("finetune", "si", "lump")) | {"supervised": ("finetune", "si")}
 EXAMPLES = "benchmark.examples_per_task"
 SUBSET = "benchmark.subset_seed"
 # Benchmark -> numbers of training images a task in few-shot runs; other benchmarks have 100, 200 and 500.
@@ -65,7 +76,7 @@ class StudyOptions(NamedTuple):
     """What a person chose about a study.
 
     root: the folder of all that is written.
-    objectives: names of objectives, each a key of ROWS.
+    objectives: names of objectives, each one of OBJECTIVES.
     seeds: how many seeds: 0 .. seeds - 1.
     recipes: names of recipes; () for those of the study's table in the paper, and ("all",) for all of an objective.
     overrides: key and value of each, settings of every run.
@@ -101,7 +112,7 @@ class StudyReport(NamedTuple):
 
 
 class Study(NamedTuple):
-    """A study: one table or figure of the paper.
+    """A study: one table or figure.
 
     about: what it shows, in a line of the command's help.
     objectives: the objectives that it has by default.
@@ -118,44 +129,55 @@ class Study(NamedTuple):
 
 
 def _planned_run(
-    options: StudyOptions, benchmark: str, recipe: str, objective: str, seed: int, examples: int = 0
+    options: StudyOptions,
+    benchmark: str,
+    recipe: str,
+    objective: str,
+    seed: int,
+    examples: int = 0,
+    protocol: str = "ucl",
 ) -> PlannedRun:
     """Returns a run with its folder under the root; it trains on `examples` images a task, 0 for all of them.
 
     Where it does not train on all of them, each seed has a subset of its own.
     """
     own = ((EXAMPLES, str(examples)), (SUBSET, "-1")) if examples else ()
-    name = f"{recipe}-{objective}-seed{seed}" + (f"-examples{examples}" if examples else "")
+    parts = [recipe, objective, *([protocol] if protocol != "ucl" else []), f"seed{seed}"]
+    name = "-".join([*parts, *([f"examples{examples}"] if examples else [])])
     folder = options.root / benchmark / name
-    return PlannedRun(name, folder, benchmark, recipe, objective, seed, (*own, *options.overrides))
+    return PlannedRun(name, folder, benchmark, recipe, objective, seed, (*own, *options.overrides), protocol)
 
 
 def _recipes(options: StudyOptions, objective: str, default: Sequence[str]) -> list[str]:
     """Returns the recipes of an objective: `default`; all, those of `default` first; or those that were chosen."""
-    known = ROWS[objective] + EXTRA_ROWS[objective]
+    known = ROWS.get(objective, ()) + EXTRA_ROWS[objective]
     if options.recipes == ("all",):
         return list(dict.fromkeys((*default, *known)))
     return [recipe for recipe in options.recipes or default if recipe in known]
 
 
 def _grid(
-    rows: Mapping[str, Sequence[str]], sizes: Callable[[StudyOptions, str], list[int]] = lambda options, benchmark: [0]
+    rows: Mapping[str, Sequence[str]],
+    sizes: Callable[[StudyOptions, str], list[int]] = lambda options, benchmark: [0],
+    protocol: str = "ucl",
 ) -> Callable[[StudyOptions, str], list[PlannedRun]]:
     """Returns a function that plans a run for each objective, recipe, seed and number of images.
 
     The default rows come first, one seed after the other, so that a study that is stopped has whole rows.
 
     Args:
-      rows: objective -> recipes by default.
+      rows: objective -> recipes by default; UNLABELLED for an objective that is not in it.
       sizes: a function (options, benchmark) -> numbers of training images a task, 0 for all.
+      protocol: of all runs.
     """
     return lambda options, benchmark: [
-        _planned_run(options, benchmark, recipe, objective, seed, examples)
+        _planned_run(options, benchmark, recipe, objective, seed, examples, protocol)
         for more in (False, True)
         for seed in range(options.seeds)
         for objective in options.objectives
-        for recipe in _recipes(options, objective, rows[objective])
-        if (recipe not in rows[objective]) == more
+        for own in [rows.get(objective, UNLABELLED)]
+        for recipe in _recipes(options, objective, own)
+        if (recipe not in own) == more
         for examples in sizes(options, benchmark)
     ]
 
@@ -235,6 +257,39 @@ def _report_table1(options: StudyOptions, planned: Sequence[PlannedRun], runs: R
     return StudyReport(
         Table(f"Table 1 on {benchmark}", make_frame(columns, rows), 2, legend, tables.signed(*names)), numbers
     )
+
+
+def _report_cassle(options: StudyOptions, planned: Sequence[PlannedRun], runs: Runs) -> StudyReport:
+    """Reports accuracy over all classes after the last task in CaSSLe's protocol, beside published numbers."""
+    definition, benchmark = _definition(planned), planned[0].benchmark
+    probes: tuple[ProbeName, ...] = ("online_linear", "knn_all")
+    shown = {"linear": "published, linear", "knn": "published, kNN"}
+    heads = with_deviation(*(PROBE_TITLES[probe] for probe in probes))
+    rows, numbers = [], []
+    for group in _groups(options, planned, runs):
+        ours = {probe: compare.scores(group.runs, probe, definition)[0] for probe in probes}
+        found = CASSLE.get(group.key, ())
+        by = {one.by: one.accuracy for one in found}
+        read = ", ".join(one.source for one in found) or None
+        beside = [*(by.get(word) for word in shown), read]
+        rows.append([group.objective, group.recipe, len(group.runs), *_means(ours.values()), *beside])
+        numbers.append(
+            {**_row(group), "seeds": compare.seeds(group.runs), **ours, "published": [one._asdict() for one in found]}
+        )
+    best = PNR_BEST.get(benchmark)
+    used = {one.source for key, found in CASSLE.items() if key[0] == benchmark for one in found}
+    used |= {best.source} if best else set()
+    legend = [
+        "Accuracy over all classes after the last task, in %; mean±unbiased deviation over n seeds. The online linear "
+        "probe is trained beside the network, with labelled images of all tasks.",
+        "Published: of others, who trained a linear layer at the end, or used kNN. None of it was checked."
+        if used
+        else f"No published number is known for {benchmark}.",
+        *([f"PNR with its best objective: {best.accuracy} ({best.source})."] if best else []),
+        *(f"{name}: {where}." for name, where in SOURCES.items() if name in used),
+    ]
+    frame = make_frame(["objective", "recipe", "n", *heads, *shown.values(), "read in"], rows)
+    return StudyReport(Table(f"CaSSLe's protocol on {benchmark}", frame, 2, legend), numbers)
 
 
 def _against(ours: Sequence[float | None], theirs: Value | None) -> dict[str, Any] | None:
@@ -324,7 +379,7 @@ def _report_fewshot(options: StudyOptions, planned: Sequence[PlannedRun], runs: 
         fewest, most = (dict(zip(points[place]["seeds"], accuracies[place])) for place in (0, -1))
         if len(sizes) > 1 and (both := fewest.keys() & most.keys()):  # runs of other seeds may be missing yet
             lost = statistics.fmean(most[seed] - fewest[seed] for seed in sorted(both))
-            if group.runs[0].recipe in ROWS[group.objective]:
+            if group.runs[0].recipe in ROWS.get(group.objective, ()):
                 lost_of.setdefault("supervised" if group.objective == "supervised" else "unsupervised", []).append(lost)
             else:
                 apart.append(f"{group.recipe} ({group.objective})")
@@ -496,12 +551,14 @@ TABLE1_ABOUT = "kNN accuracy and forgetting of every method, beside the paper's"
 TABLE2_ABOUT = "kNN on data sets that the network was not trained on, beside the paper's"
 FEWSHOT_ABOUT = "accuracy and forgetting by the number of training images, fig. 2"
 CKA_ABOUT = "how alike networks are, stage by stage, fig. 3"
+CASSLE_ABOUT = "accuracy over all classes in the protocol of CaSSLe, PFR and PNR, beside published numbers"
 LANDSCAPE_ABOUT = "the first task's loss around the network after the first and the last task, fig. 5"
-ALL_OBJECTIVES, TWO = tuple(ROWS), ("supervised", "simsiam")
+THREE, TWO = tuple(ROWS), ("supervised", "simsiam")
 STUDIES: dict[str, Study] = {
-    "table1": Study(TABLE1_ABOUT, ALL_OBJECTIVES, _grid(ROWS), _report_table1),
-    "table2": Study(TABLE2_ABOUT, ALL_OBJECTIVES, _grid(TABLE2_ROWS), _report_table2, _request_ood),
-    "fewshot": Study(FEWSHOT_ABOUT, ALL_OBJECTIVES, _grid(FEWSHOT_ROWS, _sizes), _report_fewshot),
+    "table1": Study(TABLE1_ABOUT, THREE, _grid(ROWS), _report_table1),
+    "table2": Study(TABLE2_ABOUT, THREE, _grid(TABLE2_ROWS), _report_table2, _request_ood),
+    "fewshot": Study(FEWSHOT_ABOUT, THREE, _grid(FEWSHOT_ROWS, _sizes), _report_fewshot),
     "cka": Study(CKA_ABOUT, TWO, _cka_runs, _report_cka, _request_cka),
     "landscape": Study(LANDSCAPE_ABOUT, TWO, _grid(LANDSCAPE_ROWS), _report_landscape, _request_landscape),
+    "cassle": Study(CASSLE_ABOUT, tuple(CASSLE_ROWS), _grid(CASSLE_ROWS, protocol="cassle"), _report_cassle),
 }
