@@ -26,7 +26,7 @@ LAYERS = [
     ["recipes"],
     ["collectives", "augment", "evaluation.knn", "evaluation.linear", "evaluation.representation"],
     ["evaluation.accuracy_matrix", "evaluation.evaluators"],
-    ["results.fields", "results.paper"],
+    ["results.fields", "results.paper", "results.published"],
     ["results.records"],
     ["results.schema"],
     ["results.load", "results.compare"],
@@ -148,7 +148,7 @@ def test_pure_modules_do_without_io_and_clocks(module):
 
 
 # They read or write files, or need modules that do, but know no command line.
-NO_COMMAND_LINE = ["fields", "paper", "records", "schema", "compare", "tables", "drawing", "page"]
+NO_COMMAND_LINE = ["fields", "paper", "published", "records", "schema", "compare", "tables", "drawing", "page"]
 NO_COMMAND_LINE += ["run_figures", "probe_figures"]
 
 

@@ -17,12 +17,13 @@ from ucl_jax.errors import UsageError
 CROPS = {f"jvp({views})/dot_general" for axis in ("ow,hwc->hoc", "oh,hwc->owc") for views in (
     f"vmap({axis})", f"vmap(vmap({axis}))",
 )}  # fmt: skip
-# Activations of the digits step that are laid out anew in float32, at most. The goal is none. They are maps of 2 x 2
-# places and of one, whose channels are no multiple of what the accelerators like.
-LAID_OUT = {"h100": 5, "v5e:1x1": 3}
+# What the digits step may have at most, a few per cent above what it had with JAX 0.11.2 and libtpu 0.0.52: launches,
+# bytes, and activations that are laid out anew in float32. The goal of the last is none. They are maps of 2 x 2 places
+# and of one, whose channels are no multiple of what the accelerators like.
+BOUNDS = {"h100": (560, 87_000_000, 6), "v5e:1x1": (800, 9_200_000, 3)}
 
 
-@pytest.fixture(scope="module", params=list(LAID_OUT))
+@pytest.fixture(scope="module", params=list(BOUNDS))
 def step(request, tmp_path_factory):
     """Compiles the digits step; returns the target, what was reported, and the text of the program."""
     target = request.param
@@ -46,7 +47,8 @@ def test_the_step_of_an_accelerator(step):
     assert told["devices"] == 1
     assert told["loops"] == text.count(" while(") == 0
     assert {one["name"] for one in told["float32_products"]} == CROPS
-    assert told["layout_changes"]["activations"]["float32"] <= LAID_OUT[target]
+    found = told["launches"], told["bytes"], told["layout_changes"]["activations"]["float32"]
+    assert all(one <= bound for one, bound in zip(found, BOUNDS[target], strict=True)), found
     assert told["collectives"] == []
     assert sum(of["launches"] for of in told["origins"].values()) == told["launches"] > 0
     # What the names and sources do not tell is next to nothing.

@@ -82,7 +82,7 @@ def test_the_table_of_cassles_protocol_by_hand(fake, capsys):
     told = squeezed(capsys.readouterr().out)
     assert "| barlow_twins | finetune | 2 | 49.50±0.71 | 42.00±0.00 | - | 54.10 | Marczak |" in told
     (row,) = json.loads((root / "cassle-cifar100_5x20.json").read_text())["rows"]
-    assert row["online_linear"] == [49.0, 50.0]
+    assert row["accuracy"]["online_linear"] == [49.0, 50.0]
     assert row["published"] == [{"accuracy": 54.1, "by": "knn", "source": "Marczak"}]
 
 

@@ -99,7 +99,7 @@ def progressive(
 
 
 # The values of `config.model.name`.
-ARCHITECTURES = {
+ARCHITECTURES: dict[str, Callable[..., tuple[Architecture, ...]]] = {
     "resnet18": resnet18,
     "resnet18_group_norm": partial(resnet18, norm=GroupNormMish),  # that of Osiris' code
     "progressive": progressive,

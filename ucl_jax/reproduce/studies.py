@@ -273,9 +273,8 @@ def _report_cassle(options: StudyOptions, planned: Sequence[PlannedRun], runs: R
         read = ", ".join(one.source for one in found) or None
         beside = [*(by.get(word) for word in shown), read]
         rows.append([group.objective, group.recipe, len(group.runs), *_means(ours.values()), *beside])
-        numbers.append(
-            {**_row(group), "seeds": compare.seeds(group.runs), **ours, "published": [one._asdict() for one in found]}
-        )
+        published = [one._asdict() for one in found]
+        numbers.append({**_row(group), "seeds": compare.seeds(group.runs), "accuracy": ours, "published": published})
     best = PNR_BEST.get(benchmark)
     used = {one.source for key, found in CASSLE.items() if key[0] == benchmark for one in found}
     used |= {best.source} if best else set()
