@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 ITEM_BITS = {"pred": 8, "i1": 8, "bf16": 16, "ui8": 8}  # types whose bits are not the number at the end of the name
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
+NOT_ESTIMATED = 2**63 - 1  # what libtpu writes for a launch that it cannot estimate
 SHAPE = re.compile(r"\b([a-z]+[0-9]*(?:e[0-9]m[0-9]\w*)?)\[([0-9,]*)\](?:\{([^}]*)\})?")
 
 
@@ -72,9 +73,10 @@ class Instruction(NamedTuple):
 
     @property
     def cycles(self) -> int | None:
-        """The cycles that libtpu estimates, None where it does not."""
+        """The cycles that libtpu estimates, 0 for a launch that it cannot estimate, None for what it does not launch."""
         found = re.search(r'"estimated_cycles":"(\d+)"', self.rest)
-        return int(found[1]) if found else None
+        cycles = int(found[1]) if found else None
+        return 0 if cycles == NOT_ESTIMATED else cycles
 
 
 class Program(NamedTuple):

@@ -163,6 +163,8 @@ def test_cycles_are_of_what_libtpu_estimates():
     told = aot.describe(text.replace('stem_norm/reduce_sum"}', "stem_norm/reduce_sum" + estimated % 500))
     assert (told["cycles"], told["launches"]) == (3500, 2)
     assert told["origins"]["convolution"]["cycles"] == 3000
+    unknown = aot.describe(TEXT.replace('conv_general_dilated"}', "conv_general_dilated" + estimated % (2**63 - 1)))
+    assert (unknown["cycles"], unknown["launches"]) == (0, 1)
 
 
 def test_predicted_milliseconds():
