@@ -73,7 +73,7 @@ class Instruction(NamedTuple):
 
     @property
     def cycles(self) -> int | None:
-        """The cycles that libtpu estimates, 0 for a launch that it cannot estimate, None for what it does not launch."""
+        """The cycles that libtpu estimates: 0 where it cannot tell, None for what is not launched."""
         found = re.search(r'"estimated_cycles":"(\d+)"', self.rest)
         cycles = int(found[1]) if found else None
         return 0 if cycles == NOT_ESTIMATED else cycles
