@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 
 AOT_VENV ?= .venv-aot
 
-.PHONY: demo check test test-aot lint format clean
+.PHONY: demo check test test-aot docs lint format clean
 
 INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
@@ -63,6 +63,11 @@ $(AOT_VENV)/ready: pyproject.toml
 
 test-aot: $(AOT_VENV)/ready
 	TPU_SKIP_MDS_QUERY=1 $(AOT_VENV)/bin/python -m pytest -rs tests/benchmarks/test_aot.py
+
+# The site, from README.md, docs/ and the docstrings. A broken link is an error.
+docs: $(VENV)/ready-to-test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "open build/site/index.html"
 
 format: $(VENV)/ready-to-test
 	$(BIN)/ruff check --fix .

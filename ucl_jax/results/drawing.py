@@ -12,9 +12,12 @@ import json
 import math
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Okabe and Ito 2008, without yellow, which is too pale for lines. More lines than colours have other marks and dashes.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -124,7 +127,7 @@ class Picture(NamedTuple):
     width: float
 
 
-def save(stem: pathlib.Path, figure, numbers: Any, header: Sequence[str], rows: Rows) -> Picture:
+def save(stem: pathlib.Path, figure: Figure, numbers: Any, header: Sequence[str], rows: Rows) -> Picture:
     """Saves a picture, without a date so that its bytes can be compared, and its numbers.
 
     Args:

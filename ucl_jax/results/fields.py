@@ -60,7 +60,7 @@ def read_as(kind: Any, content: Any, place: tuple[str | int, ...] = ()) -> Any:
 
     Raises:
       ValueError: the content does not have the type; names the first wrong place, such as
-        "$.probes.knn_task.matrix[1][0]", and what is wrong there.
+        `$.probes.knn_task.matrix[1][0]`, and what is wrong there.
     """
     try:
         return _adapter(kind).validate_python(content)
