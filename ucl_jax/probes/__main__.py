@@ -1,6 +1,6 @@
 """Probes saved networks of a run. Adds what it finds to the run's results.json, and pictures to RUN/analysis.
 
-    python -m ucl_jax.probe --workdir=RUN --probes=knn,linear,ood [--after=last|all|0,1,5] [--set=linear.fraction=0.1]
+python -m ucl_jax.probe --workdir=RUN --probes=knn,linear,ood --after=0,1,5 --set=linear.fraction=0.1
 """
 
 from __future__ import annotations
