@@ -27,7 +27,7 @@ from ucl_jax.reproduce.studies import IMPOSSIBLE
 from ucl_jax.settings import POLICIES
 from ucl_jax.training import parallel
 from ucl_jax.training.build import make_experiment
-from ucl_jax.training.loop import StepsDone, TaskDone
+from ucl_jax.training.loop import LegDone, StepsDone
 
 RECIPES = [recipe for recipe in tiny.RECIPES if not tiny.config(recipe).benchmark.joint]
 FORBIDDEN = [(recipe, objective) for objective, refusing in IMPOSSIBLE.items() for recipe in refusing]
@@ -114,15 +114,15 @@ class Traced:
     def start(self):
         return jax.device_put(self.experiment.init(), self.compiled[0].sharding)
 
-    def run(self, data_dir, state, step=0, tasks_learned=0):
+    def run(self, data_dir, state, step=0, legs_done=0):
         """Trains from `state` on; returns each event as (name, step, host copy of the state, metrics or rows)."""
         state = jax.device_put(state, self.compiled[0].sharding)
         events = []
         with open_stream(self.config.benchmark, data_dir) as stream:
-            for event in tiny.train(self.config, self.experiment, self.compiled, stream, state, step, tasks_learned):
+            for event in tiny.train(self.config, self.experiment, self.compiled, stream, state, step, legs_done):
                 if isinstance(event, StepsDone):
                     events.append(("step", event.step, jax.device_get(event.state), jax.device_get(event.metrics)))
-                if isinstance(event, TaskDone):
+                if isinstance(event, LegDone):
                     events.append(("task", event.step, jax.device_get(event.state), event.rows))
         return events
 
@@ -179,7 +179,7 @@ def test_every_pair_keeps_the_contract(recipe, objective, change, data_dir):
 
     # A run that goes on from the third step of the second task gives the same bits.
     _, step, middle, _ = events[8]
-    again = one.run(data_dir, middle, step, tasks_learned=1)
+    again = one.run(data_dir, middle, step, legs_done=1)
     assert len(one.traces) == len(one.experiment.phases)
     for (name, at, state, found), (other_name, other_at, other_state, other_found) in zip(
         events[9:], again, strict=True

@@ -4,13 +4,13 @@ A task is a set of indices into the splits of a TFDS data set. The batches are a
 """
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 
-from ucl_jax.data import tfds_source
+from ucl_jax.data import streams, tfds_source
 from ucl_jax.data.benchmarks import CLASS_ORDERS
 from ucl_jax.errors import check_argument
 from ucl_jax.types import Examples
@@ -83,6 +83,7 @@ class TaskStream:
     num_tasks: the number of tasks that are evaluated.
     train_sizes: the number of training images of each training task; joint training has one training task.
     test_sizes: the number of test images of each task.
+    sequence: which training image comes when; those of the first training task, then those of the second, and so on.
     """
 
     def __init__(
@@ -96,8 +97,9 @@ class TaskStream:
     ):
         self.classes = classes
         self.num_tasks = len(classes)
-        self._parts = [range(self.num_tasks)] if joint else [[task] for task in range(self.num_tasks)]
-        self.train_sizes = tuple(sum(len(train_indices[task]) for task in part) for part in self._parts)
+        self.sequence = streams.in_turn(train_indices)
+        sizes = tuple(map(len, train_indices))
+        self.train_sizes = (sum(sizes),) if joint else sizes
         self.test_sizes = tuple(map(len, test_indices))
         self._splits = train, test
         self._indices = train_indices, test_indices
@@ -124,23 +126,37 @@ class TaskStream:
         self.prefetch(task)
         return self._decoded[task].result()
 
-    def training(self, task: int) -> Examples:
-        """Returns all examples of a training task, on the host.
+    def training(self, part: slice) -> Examples:
+        """Returns the examples of a part of the sequence, in its order, on the host.
 
-        The one training task of joint training is a copy of all tasks: call this only once.
-
-        Args:
-            task: in [0, len(train_sizes)).
+        They are a copy, unless the part is one whole task as it is stored.
         """
-        part = self._parts[task]
-        for one in part:
-            self.prefetch(one)
-        data = [self.task(one) for one in part]
-        return _together(Examples(one.train_image, one.train_label) for one in data)
+        index, task = self.sequence.index[part], self.sequence.task[part]
+        whole = self._indices[0][task[0]]
+        if np.array_equal(index, whole) and (task == task[0]).all():
+            data = self.task(int(task[0]))
+            return Examples(data.train_image, data.train_label)
+        self.prefetch_part(part)
+        known = {one: self.task(one) for one in np.unique(task).tolist()}
+        first = known[int(task[0])]
+        image, label = (np.empty((len(index), *x.shape[1:]), x.dtype) for x in (first.train_image, first.train_label))
+        for one, data in known.items():
+            at = np.flatnonzero(task == one)
+            place = np.searchsorted(self._indices[0][one], index[at])
+            image[at], label[at] = data.train_image[place], data.train_label[place]
+        return Examples(image, label)
 
-    def all_training(self) -> Examples:
-        """Returns the examples of all tasks together, in the order of the tasks, on the host: a copy."""
-        return _together(map(self.training, range(len(self.train_sizes))))
+    def prefetch_part(self, part: slice) -> None:
+        """Starts to decode the tasks of a part of the sequence, in the order in which they come."""
+        for task in dict.fromkeys(self.sequence.task[part].tolist()):
+            self.prefetch(task)
+
+    def tasks_seen(self, count: int) -> int:
+        """Returns how many tasks count as seen after `count` examples of the sequence, at least 1.
+
+        Tasks are counted up to the last one of which there is an example.
+        """
+        return 1 + int(self.sequence.task[:count].max(initial=0))
 
     def close(self) -> None:
         """Stops the decoding. Tasks that are decoded can still be read."""
@@ -246,6 +262,16 @@ def batch_indices(
     return indices.reshape(steps, batch_size), first.reshape(steps, batch_size)
 
 
+def consecutive_indices(size: int, batch_size: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the batches of one pass over `size` examples in their order, as indices of examples.
+
+    Every batch is full. A last one is filled up with the first examples. Arguments and results are those of
+    `batch_indices`.
+    """
+    place = np.arange(steps * min(size, batch_size)).reshape(steps, -1)
+    return place % size, place < size
+
+
 def labelled_indices(seed: int, task: int, epoch: int, size: int, batch_size: int, steps: int) -> np.ndarray:
     """Returns the batches of the online linear probe in one epoch of a task, as indices of the examples of all tasks.
 
@@ -265,12 +291,6 @@ def labelled_indices(seed: int, task: int, epoch: int, size: int, batch_size: in
     """
     order = np.random.default_rng([seed, task, epoch, 1]).permutation(size)
     return np.resize(order, (steps, batch_size))
-
-
-def _together(parts: Iterable[Examples]) -> Examples:
-    """Joins examples; those of a single part are not copied."""
-    known = list(parts)
-    return known[0] if len(known) == 1 else Examples(*map(np.concatenate, zip(*known)))
 
 
 def classes_used(settings: StreamSettings) -> np.ndarray:
