@@ -117,6 +117,11 @@ def average_accuracy(run: RunResult, probe: ProbeName) -> float | None:
     return accuracy_matrix.average_accuracy(run.probes[probe].matrix, run.tasks_seen)
 
 
+def stream_average(run: RunResult, probe: ProbeName) -> float | None:
+    """Returns the mean of the average accuracies of a run in all rows by a probe, in per cent."""
+    return accuracy_matrix.stream_average(run.probes[probe].matrix, run.tasks_seen)
+
+
 def scores(
     runs: Sequence[RunResult], probe: ProbeName, definition: str
 ) -> tuple[list[float | None], list[float | None]]:

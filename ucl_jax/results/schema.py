@@ -282,8 +282,11 @@ class RunResult:
         tree = _plain(self)
         for probe in tree["probes"].values():
             probe["settings"] = {key: value for key, value in probe["settings"].items() if value is not None}
-            if probe["rows"] is None:
-                del probe["rows"]
+            for key in ("rows", "stream_average", "class_accuracy"):
+                if probe[key] is None:
+                    del probe[key]
+        if self.evaluations is None:
+            del tree["evaluations"]
         if not self.analysis:
             del tree["analysis"]
         return tree
@@ -354,6 +357,12 @@ class RunResult:
             return [row.tasks_seen for row in self.evaluations]
         rows, tasks = self.probes["knn_task"].shape
         return [tasks] if self.joint else list(range(1, rows + 1))
+
+    @property
+    def class_accuracy(self) -> dict[int, float | None]:
+        """Returns the label of a class -> its accuracy by kNN over all classes in the last row; {} in older files."""
+        labels = sorted(set().union(*self.classes or ()))
+        return dict(zip(labels, self.probes["knn_all"].class_accuracy or ()))
 
     @property
     def images_seen(self) -> list[int]:
