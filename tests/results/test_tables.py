@@ -289,11 +289,11 @@ def test_a_stream_has_its_average_and_samples_in_the_table_of_runs():
     assert (one.is_stream, other.is_stream) == (True, False)
     header, ours, theirs, *_, chance = cells(tables.every_run([one, other], "max"))
     columns = dict(zip(header, zip(ours, theirs, chance)))
-    assert columns["kNN within the task, %"] == ("68.00", "88.50", "50.00")
+    assert columns[compare.PROBE_TITLES["knn_task"]] == ("68.00", "88.50", "50.00")
     assert columns["images seen"] == ("100", "-", "-")
     assert columns["gradient samples"] == ("200", "-", "-")
     # (60 + 70 + 68) / 3, and (90 + 88.5) / 2 of the run whose rows are tasks.
-    assert columns["mean over the stream, kNN within the task, %"] == ("66.00", "89.25", "-")
+    assert columns[tables.STREAM_AVERAGE.format(compare.PROBE_TITLES["knn_task"])] == ("66.00", "89.25", "-")
     assert "images seen" not in cells(tables.every_run([other], "max"))[0]
 
 
@@ -307,5 +307,5 @@ def test_rows_must_have_the_tasks_seen():
     good = run_results.as_json(matrix=STREAM, evaluations=run_results.evaluated([40, 80, 100], [1, 2, 2]))
     assert RunResult.from_json(RunResult.from_json(good).to_json()).tasks_seen == [1, 2, 2]
     for seen in ([2, 2, 2], [1, 2], [1, 2, 3], [2, 1, 2]):
-        with pytest.raises(ValueError, match=r"^\$: .*(seen|entries)"):
+        with pytest.raises(ValueError, match=r"^\$.*: .*(seen|entries)"):
             RunResult.from_json(good | {"evaluations": run_results.evaluated([40, 80, 100], seen)})

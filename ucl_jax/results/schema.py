@@ -244,16 +244,6 @@ class RunResult:
         rows, tasks = self.probes["knn_task"].shape
         for name, probe in self.probes.items():
             require_shape(f"probes.{name}.matrix", probe.matrix, rows, tasks)
-            for place, (row, seen) in enumerate(zip(probe.matrix, self.tasks_seen)):
-                check_argument(
-                    None not in row[:seen], f"row {place} of `probes.{name}.matrix` lacks a task that was seen"
-                )
-        seen_by_row = self.tasks_seen
-        check_argument(len(seen_by_row) == rows, f"`evaluations` has {len(seen_by_row)} entries for {rows} rows")
-        check_argument(
-            seen_by_row == sorted(seen_by_row) and seen_by_row[-1] <= tasks,
-            f"the matrices have {tasks} tasks, but the rows have seen {', '.join(map(str, seen_by_row))}",
-        )
         check_argument(self.classes is None or len(self.classes) == tasks, f"`classes` is not of {tasks} tasks")
 
     @classmethod
@@ -272,10 +262,25 @@ class RunResult:
             raise OtherVersion(f"{found}, and this program reads version {VERSION} of results.json")
         result = read_as(cls, content)
         read_as(ConfigKeys, result.config, ("config",))
+        result._check_rows()
         for place, record in enumerate(result.analysis):
             for part, kind in zip(("settings", "values"), RECORD_TYPES.get(record.probe, ())):
                 read_as(kind, getattr(record, part), ("analysis", place, part))
         return result
+
+    def _check_rows(self) -> None:
+        """Raises ValueError unless the rows of the accuracy matrices have the tasks that were seen by then."""
+        seen, (rows, tasks) = self.tasks_seen, self.probes["knn_task"].shape
+        check_argument(len(seen) == rows, f"$.evaluations: it has {len(seen)} entries for {rows} rows")
+        check_argument(
+            seen == sorted(seen) and seen[-1] <= tasks,
+            f"$: there are {tasks} tasks, and the rows have seen {', '.join(map(str, seen))}",
+        )
+        for name, probe in self.probes.items():
+            for place, row in enumerate(probe.matrix):
+                check_argument(
+                    None not in row[: seen[place]], f"$.probes.{name}.matrix[{place}]: it lacks a task that was seen"
+                )
 
     def to_json(self) -> dict[str, Any]:
         """Returns a tree that `from_json` takes, without the optional keys that have no value."""
