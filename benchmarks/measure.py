@@ -181,6 +181,7 @@ class Loop:
         import jax
         import numpy as np
 
+        from ucl_jax.data import streams
         from ucl_jax.training import loop, parallel, schedule
         from ucl_jax.training.build import make_evaluation, make_experiment
         from ucl_jax.types import Examples
@@ -202,6 +203,8 @@ class Loop:
             num_tasks=tasks,
             training=lambda part: Examples(*(np.resize(x, (part.stop - part.start, *x.shape[1:])) for x in stored)),
             prefetch_part=lambda part: None,
+            sequence=streams.in_turn(np.split(np.arange(task_images * tasks), tasks)),
+            places=lambda part, among: np.arange(part.start, part.stop) - among.start,
         )
         train = config.train
         # It never reaches the end.

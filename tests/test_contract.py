@@ -246,7 +246,7 @@ def test_every_stream_goes_on_where_it_stopped(name, data_dir):
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_methods_that_need_boundaries_are_refused_without_them(recipe):
-    config = pair_config(recipe, "simclr")
+    config = pair_config(recipe, "simsiam" if recipe == "gss" else "simclr")
     config.stream.boundaries = "hidden"
     needing = {"si", "agem", "cassle", "pfr", "pnr", "cromo_mixup", "osiris_r", "osiris_d", "pnn"}
     with pytest.raises(UsageError, match=r"^config\..*boundaries") if recipe in needing else contextlib.nullcontext():

@@ -39,7 +39,7 @@ def config(recipe: str, arg: str = "digits", **more):
 
 def train(config, experiment, compiled, stream, state, step=0, legs_done=0):
     """Yields the events of `loop.train` for a config, from any step of the run on."""
-    schedule = make_run_schedule(config, stream.train_sizes)
+    schedule = make_run_schedule(config, stream.starts)
     return loop.train(experiment, compiled, stream, schedule, make_evaluation(config), state, step, legs_done)
 
 

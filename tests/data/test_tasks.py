@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 
 from tests import golden
 from tests.data_helpers import REAL_DATA_DIR, SHAPES, stream_config, write_shapes
-from ucl_jax.data import prepare, tfds_source
+from ucl_jax.data import prepare, streams, tfds_source
 from ucl_jax.data.benchmarks import BENCHMARKS, CLASS_ORDERS
 from ucl_jax.data.tasks import _subset, batch_indices, consecutive_indices, open_stream
 from ucl_jax.errors import UsageError
@@ -227,8 +227,7 @@ def test_validation_needs_no_test_split_and_few_shot_spares_it(open_digits):
 
 def test_training_gives_a_tasks_own_arrays(open_digits):
     tasks = open_digits()
-    starts = np.cumsum([0, *tasks.train_sizes])
-    image, label = tasks.training(slice(*starts[3:5]))
+    image, label = tasks.training(slice(*tasks.starts[3:5]))
     assert image is tasks.task(3).train_image
     assert label is tasks.task(3).train_label
 
@@ -247,12 +246,28 @@ def test_joint_trains_on_the_union_and_evaluates_per_task(open_digits):
 
 def test_training_gives_any_part_of_the_sequence(open_digits):
     tasks = open_digits()
-    end = tasks.train_sizes[0] + 7  # from the middle of the first task into the second
+    end = tasks.starts[1] + 7  # from the middle of the first task into the second
     first, second = tasks.task(0), tasks.task(1)
     image, label = tasks.training(slice(5, end))
     np.testing.assert_array_equal(image, np.concatenate([first.train_image[5:], second.train_image[:7]]))
     np.testing.assert_array_equal(label, np.concatenate([first.train_label[5:], second.train_label[:7]]))
+    np.testing.assert_array_equal(tasks.places(slice(8, 10), slice(5, end)), [3, 4])
     assert [tasks.tasks_seen(count) for count in (0, 1, end - 7, end - 6, sum(tasks.train_sizes))] == [1, 1, 1, 2, 5]
+
+
+def test_training_gives_examples_as_they_are_stored_whatever_the_sequence(open_digits):
+    tasks = open_digits()
+    expected, stored = tasks.task(0), tasks.sequence
+    reverse = streams.Sequence(*(np.repeat(x[: tasks.starts[1]][::-1], 2) for x in stored))  # each twice in a row
+    tasks.sequence, whole = reverse, slice(0, 2 * tasks.starts[1])
+    image, label = tasks.training(whole)
+    np.testing.assert_array_equal(image, expected.train_image)
+    np.testing.assert_array_equal(label, expected.train_label)
+    np.testing.assert_array_equal(tasks.places(whole, whole), np.repeat(np.arange(tasks.starts[1])[::-1], 2))
+    part = slice(10, 14)  # the last but 5, and the last but 6
+    image, _ = tasks.training(part)
+    np.testing.assert_array_equal(image, expected.train_image[[-7, -6]])
+    np.testing.assert_array_equal(tasks.places(part, part), [1, 1, 0, 0])
 
 
 def test_batches_in_order_have_each_example_once_and_fill_the_last_one():

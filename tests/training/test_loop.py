@@ -18,14 +18,19 @@ from ucl_jax.training.schedule import make_schedule
 from ucl_jax.types import Clock, Variables
 
 
+def selections(seed, leg, schedule, step):
+    """Yields the batches of a leg, of a period whose examples alone are held, in the order of the sequence."""
+    return _selections(seed, leg, schedule, step, np.arange(schedule.periods[leg.period].size))
+
+
 def test_what_is_left_is_the_tail_of_the_whole():
     for options in ({}, {"last_batch": "drop"}, {"in_order": True}, {"updates_per_batch": 3}):
         schedule = make_schedule([10, 7], 1 if "in_order" in options else 3, 4, **options)
         leg, start = schedule.legs[1], schedule.periods[1].start
-        whole = list(_selections(0, leg, schedule, start))
+        whole = list(selections(0, leg, schedule, start))
         assert len(whole) == schedule.periods[1].steps
         for done in range(len(whole) + 1):
-            left = list(_selections(0, leg, schedule, start + done))
+            left = list(selections(0, leg, schedule, start + done))
             assert len(left) == len(whole) - done
             for ours, theirs in zip(left, whole[done:]):
                 jax.tree.map(np.testing.assert_array_equal, ours, theirs)
@@ -34,14 +39,14 @@ def test_what_is_left_is_the_tail_of_the_whole():
 @pytest.mark.parametrize(("last_batch", "steps"), [("fill", 2), ("drop", 1)])
 def test_each_epoch_has_its_own_order(last_batch, steps):
     schedule = make_schedule([10, 7], 3, 4, last_batch)
-    found = [index[:, 0] for index, _ in _selections(0, schedule.legs[1], schedule, schedule.periods[1].start)]
+    found = [index[:, 0] for index, _ in selections(0, schedule.legs[1], schedule, schedule.periods[1].start)]
     np.testing.assert_array_equal(found[steps : 2 * steps], batch_indices(0, 1, 1, 7, 4, steps)[0])
 
 
 def test_several_updates_have_the_same_batch():
     one, three = (make_schedule([10, 7], 2, 4, updates_per_batch=k) for k in (1, 3))
-    once = list(_selections(0, one.legs[1], one, one.periods[1].start))
-    thrice = list(_selections(0, three.legs[1], three, three.periods[1].start))
+    once = list(selections(0, one.legs[1], one, one.periods[1].start))
+    thrice = list(selections(0, three.legs[1], three, three.periods[1].start))
     for place, found in enumerate(thrice):
         jax.tree.map(np.testing.assert_array_equal, found, once[place // 3])
     assert len(thrice) == 3 * len(once)
@@ -50,25 +55,37 @@ def test_several_updates_have_the_same_batch():
 def test_one_pass_is_in_order_whatever_the_legs():
     schedule = make_schedule([17], 1, 4, in_order=True, evaluate_every=6)
     assert [leg.end for leg in schedule.legs] == [2, 3, 5]
-    found = [s for leg, start in zip(schedule.legs, (0, 2, 3)) for s in _selections(9, leg, schedule, start)]
+    found = [s for leg, start in zip(schedule.legs, (0, 2, 3)) for s in selections(9, leg, schedule, start)]
     np.testing.assert_array_equal(np.concatenate([index[:, 0] for index, _ in found]), np.arange(20) % 17)
     np.testing.assert_array_equal(np.concatenate([first[:, 0] for _, first in found]), np.arange(20) < 17)
 
 
 def test_a_task_smaller_than_a_batch_has_each_image_once_in_its_batch():
     schedule = make_schedule([10, 100, 300], epochs=2, batch_size=256)
-    for index, first in _selections(0, schedule.legs[1], schedule, 2):
+    for index, first in selections(0, schedule.legs[1], schedule, 2):
         assert sorted(index[:, 0]) == list(range(100))
         assert first.shape == index.shape == (100, 1)
 
 
 def test_calls_of_several_steps_select_the_same_batches_and_leave_single_ones_at_the_end():
     one, many = make_schedule([10, 7], 4, 4), make_schedule([10, 7], 4, 4, steps_per_call=3)
-    single = list(_selections(0, one.legs[1], one, 12))
-    together = list(_selections(0, many.legs[1], many, 12))
+    single = list(selections(0, one.legs[1], one, 12))
+    together = list(selections(0, many.legs[1], many, 12))
     assert [index.shape for index, _ in together] == [(4, 3), (4, 3), (4, 1), (4, 1)]  # 8 steps
     for one, other in zip(*[(np.concatenate(x, axis=1) for x in zip(*found)) for found in (single, together)]):
         np.testing.assert_array_equal(one, other)
+
+
+def test_examples_come_in_the_order_of_the_sequence_or_in_a_random_order_of_the_stored_ones():
+    places = np.array([5, 3, 3, 4, 0])  # one example comes twice, in a row
+    one = make_schedule([5], 1, 2, in_order=True)
+    index, first = (np.concatenate(x, axis=1) for x in zip(*_selections(0, one.legs[0], one, 0, places)))
+    np.testing.assert_array_equal(index.T, [[5, 3], [3, 4], [0, 5]])
+    np.testing.assert_array_equal(first.T, [[True, True], [False, True], [True, False]])
+    many = make_schedule([5], 2, 2)
+    index, first = (np.concatenate(x, axis=1) for x in zip(*_selections(0, many.legs[0], many, 0, places)))
+    np.testing.assert_array_equal(index[:, :3].T, np.sort(places)[batch_indices(0, 0, 0, 5, 2)[0]])
+    assert first.sum() == 4
 
 
 @pytest.mark.parametrize(

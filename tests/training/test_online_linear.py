@@ -205,10 +205,10 @@ def test_selections_are_from_all_tasks_and_what_is_left_is_the_tail(steps_per_ca
     start, leg = schedule.periods[1].start, schedule.legs[1]  # 9; task 1 has 6 steps, 2 an epoch
 
     def selections(step):
-        made = _probed(_selections(5, leg, schedule, step), 5, leg, schedule, step)
+        made = _probed(_selections(5, leg, schedule, step, 10 + np.arange(7)), 5, leg, schedule, step, 17)
         return jax.tree.map(lambda *x: np.concatenate(x, axis=1), *made)
 
-    whole, present = selections(start), list(_selections(5, leg, schedule, start))
+    whole, present = selections(start), list(_selections(5, leg, schedule, start, np.arange(7)))
     np.testing.assert_array_equal(whole.present.index, 10 + np.concatenate([one.index for one in present], axis=1))
     expected = np.concatenate([labelled_indices(5, 1, epoch, 17, 4, 2) for epoch in range(3)]).T
     np.testing.assert_array_equal(whole.labelled.index, expected)

@@ -4,7 +4,7 @@ A task is a set of indices into the splits of a TFDS data set. The batches are a
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -81,9 +81,11 @@ class TaskStream:
 
     classes: the classes of each task.
     num_tasks: the number of tasks that are evaluated.
-    train_sizes: the number of training images of each training task; joint training has one training task.
+    sequence: the order in which training images come.
+    starts: int64 [L + 1], the places in the sequence at which training tasks start, and its end. Joint training has one
+      training task.
+    train_sizes: the number of training images of each training task.
     test_sizes: the number of test images of each task.
-    sequence: which training image comes when; those of the first training task, then those of the second, and so on.
     """
 
     def __init__(
@@ -98,8 +100,9 @@ class TaskStream:
         self.classes = classes
         self.num_tasks = len(classes)
         self.sequence = streams.in_turn(train_indices)
-        sizes = tuple(map(len, train_indices))
-        self.train_sizes = (sum(sizes),) if joint else sizes
+        sizes = [len(self.sequence.index)] if joint else [*map(len, train_indices)]
+        self.starts = np.cumsum([0, *sizes])
+        self.train_sizes = tuple(sizes)
         self.test_sizes = tuple(map(len, test_indices))
         self._splits = train, test
         self._indices = train_indices, test_indices
@@ -127,24 +130,29 @@ class TaskStream:
         return self._decoded[task].result()
 
     def training(self, part: slice) -> Examples:
-        """Returns the examples of a part of the sequence, in its order, on the host.
+        """Returns the examples of a part of the sequence, on the host: by task, and as they are stored, each once.
 
-        They are a copy, unless the part is one whole task as it is stored.
+        They are a copy, unless the part has the examples of one task and no others.
         """
-        index, task = self.sequence.index[part], self.sequence.task[part]
-        whole = self._indices[0][task[0]]
-        if np.array_equal(index, whole) and (task == task[0]).all():
-            data = self.task(int(task[0]))
-            return Examples(data.train_image, data.train_label)
         self.prefetch_part(part)
-        known = {one: self.task(one) for one in np.unique(task).tolist()}
-        first = known[int(task[0])]
-        image, label = (np.empty((len(index), *x.shape[1:]), x.dtype) for x in (first.train_image, first.train_label))
-        for one, data in known.items():
-            at = np.flatnonzero(task == one)
-            place = np.searchsorted(self._indices[0][one], index[at])
-            image[at], label[at] = data.train_image[place], data.train_label[place]
-        return Examples(image, label)
+        data = [self.task(one) for one in self._tasks(part)]
+        examples = _together(Examples(one.train_image, one.train_label) for one in data)
+        present = np.isin(self._stored(part), self.sequence.index[part])
+        return examples if present.all() else Examples(examples.image[present], examples.label[present])
+
+    def places(self, part: slice, among: slice) -> np.ndarray:
+        """Returns where the n examples of a part of the sequence are in `training(among)`: int64 [n]."""
+        stored = self._stored(among)
+        stored = stored[np.isin(stored, self.sequence.index[among])]
+        order = np.argsort(stored)
+        return order[np.searchsorted(stored, self.sequence.index[part], sorter=order)]
+
+    def _tasks(self, part: slice) -> list[int]:
+        return np.unique(self.sequence.task[part]).tolist()
+
+    def _stored(self, part: slice) -> np.ndarray:
+        """Returns the places in the split of all examples of the tasks that a part of the sequence has examples of."""
+        return np.concatenate([self._indices[0][one] for one in self._tasks(part)])
 
     def prefetch_part(self, part: slice) -> None:
         """Starts to decode the tasks of a part of the sequence, in the order in which they come."""
@@ -291,6 +299,12 @@ def labelled_indices(seed: int, task: int, epoch: int, size: int, batch_size: in
     """
     order = np.random.default_rng([seed, task, epoch, 1]).permutation(size)
     return np.resize(order, (steps, batch_size))
+
+
+def _together(parts: Iterable[Examples]) -> Examples:
+    """Joins examples; those of a single part are not copied."""
+    known = list(parts)
+    return known[0] if len(known) == 1 else Examples(*map(np.concatenate, zip(*known)))
 
 
 def classes_used(settings: StreamSettings) -> np.ndarray:

@@ -104,7 +104,7 @@ class TrainedRun:
         """Returns the number of tasks seen by a network: all for the untrained one and for joint training."""
         if not after:
             return self.stream.num_tasks
-        schedule = make_run_schedule(self._config, self.stream.train_sizes)
+        schedule = make_run_schedule(self._config, self.stream.starts)
         return self.stream.tasks_seen(schedule.reached(schedule.rows[after - 1]))
 
     def network(self, after: int) -> Variables:

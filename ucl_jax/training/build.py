@@ -229,15 +229,15 @@ def make_run_settings(config: ConfigDict) -> RunSettings:
     )
 
 
-def make_run_schedule(config: ConfigDict, sizes: Sequence[int]) -> Schedule:
-    """Plans the run of a config, for training tasks of these sizes.
+def make_run_schedule(config: ConfigDict, starts: np.ndarray) -> Schedule:
+    """Plans the run of a config over a stream; `starts` are those of its training tasks, see `TaskStream`.
 
     Raises:
       ValueError: there are more steps than a run can count.
     """
     t, s = config.train, config.stream
     return make_schedule(
-        period_sizes(sizes, s.boundaries, s.snapshot_every),
+        period_sizes(np.diff(starts).tolist(), s.boundaries, s.snapshot_every),
         t.epochs,
         t.batch_size,
         t.last_batch,

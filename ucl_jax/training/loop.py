@@ -107,8 +107,10 @@ def train(
     evaluated_at = None
     replicate = compiled[0].replicate
     key = replicate(experiment.key)  # placed once, so that no step waits for it
-    sizes = [period.size for period in schedule.periods]
-    whole = slice(0, sum(sizes)) if experiment.online else None  # the labelled images of the probe are of all tasks
+    # What the devices hold: a period, or all of them for the labelled images of the online linear probe.
+    parts = [period.part for period in schedule.periods]
+    parts = [slice(0, parts[-1].stop)] * len(parts) if experiment.online else parts
+    size = max(len(np.unique(stream.sequence.index[part])) for part in parts)
     examples: Examples
     held: slice | None = None
     for number in range(legs_done, len(schedule.legs)):
@@ -120,14 +122,13 @@ def train(
             # Numbers of the host: nothing is compiled where nothing is to be done.
             clock = Clock(*_int32(step, leg.period, 0), *times)
             state = replicate(begin_task(experiment.phases[phase], local(state), clock))
-        if held != (wanted := whole or period.part):
-            size = sum(sizes) if whole else max(sizes)
-            examples, held = compiled[phase].hold(stream.training(wanted), size), wanted
+        if held != (part := parts[leg.period]):
+            examples, held = compiled[phase].hold(stream.training(part), size), part
             for later in schedule.periods[leg.period + 1 : leg.period + 2]:
                 stream.prefetch_part(later.part)
         rows = compiled[phase].rows(period.batch_size)
-        present = _selections(experiment.seed, leg, schedule, step)
-        probed = _probed(present, experiment.seed, leg, schedule, step)
+        present = _selections(experiment.seed, leg, schedule, step, stream.places(period.part, part))
+        probed = _probed(present, experiment.seed, leg, schedule, step, size)
         for selection in probed if experiment.online else present:
             ours = jax.tree.map(operator.itemgetter(rows), selection)
             state, metrics = compiled[phase].train_steps(state, examples, ours, key, span)
@@ -169,19 +170,25 @@ def _int32(*numbers: int) -> list[Any]:
     return [np.int32(number) for number in numbers]
 
 
-def _selections(seed: int, leg: Leg, schedule: Schedule, step: int) -> Iterator[Selection]:
+def _selections(seed: int, leg: Leg, schedule: Schedule, step: int, places: np.ndarray) -> Iterator[Selection]:
     """Yields the batches of a leg that are left after `step` steps, as many at once as in a call.
 
-    Where fewer are left than a call makes, they are yielded one by one, so that no third program is compiled.
+    Where fewer are left than a call makes, they are yielded one by one, so that no third program is compiled. `places`
+    (int [n]) says which of the examples that the devices hold are those of the period, in the order of the sequence.
     """
     period = schedule.periods[leg.period]
     batches = period.epoch_steps // schedule.updates_per_batch
+    pool = places if schedule.in_order else np.sort(places)  # a random order is one of examples as they are stored
+    new = np.zeros(len(pool), bool)
+    new[np.unique(pool, return_index=True)[1]] = True  # of an example that comes several times, one is the first
 
     @functools.lru_cache(2)  # a call may end in the next epoch
     def order(epoch):
         if schedule.in_order:
-            return consecutive_indices(period.size, period.batch_size, batches)
-        return batch_indices(seed, leg.period, epoch, period.size, period.batch_size, batches)
+            index, first = consecutive_indices(period.size, period.batch_size, batches)
+        else:
+            index, first = batch_indices(seed, leg.period, epoch, period.size, period.batch_size, batches)
+        return pool[index], first & new[index]
 
     def column(step):
         epoch, place = schedule.place(step, leg.period)
@@ -194,12 +201,14 @@ def _selections(seed: int, leg: Leg, schedule: Schedule, step: int) -> Iterator[
         step += count
 
 
-def _probed(selections: Iterator[Selection], seed: int, leg: Leg, schedule: Schedule, step: int) -> Iterator[Probed]:
+def _probed(
+    selections: Iterator[Selection], seed: int, leg: Leg, schedule: Schedule, step: int, total: int
+) -> Iterator[Probed]:
     """Yields what `_selections` yields, with the batches of the online linear probe beside it.
 
-    Both are selected from the examples of all periods together.
+    These are selected from all examples that the devices hold, of which there are `total`.
     """
-    period, total = schedule.periods[leg.period], schedule.periods[-1].part.stop
+    period = schedule.periods[leg.period]
 
     @functools.lru_cache(2)
     def order(epoch):
@@ -208,8 +217,7 @@ def _probed(selections: Iterator[Selection], seed: int, leg: Leg, schedule: Sche
     for present in selections:
         places = [divmod(step + k - period.start, period.epoch_steps) for k in range(present.index.shape[1])]
         index = np.stack([order(epoch)[place] for epoch, place in places], axis=1).astype(np.int32)
-        moved = present._replace(index=np.int32(period.part.start) + present.index)
-        yield Probed(moved, Selection(index, np.zeros(index.shape, bool)))
+        yield Probed(present, Selection(index, np.zeros(index.shape, bool)))
         step += len(places)
 
 

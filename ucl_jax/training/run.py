@@ -154,7 +154,7 @@ def _carry_out(config: ConfigDict, workdir: pathlib.Path, origin: Origin, mappin
         with usage_errors("config.benchmark."):
             stream = stack.enter_context(open_stream(make_stream_settings(config), config.data_dir, config.seed))
         with usage_errors("config.train."):
-            schedule = make_run_schedule(config, stream.train_sizes)
+            schedule = make_run_schedule(config, stream.starts)
         check_batches([period.batch_size for period in schedule.periods], len(devices))
         recorder = None
         if main:
