@@ -96,6 +96,7 @@ class Method(NamedTuple):
     A term that is not, such as the distance of a mean over images, has to be computed by every device from the same
     examples: drawn from the memory by `keys.batch`, as GSS does.
 
+    A task is what the method is told of as one: a `Period` of `training/schedule.py`.
     With several updates on a batch, each is a step. `Step.last` tells which is the last.
 
     `init`, `begin_task` and `end_task` run once, outside the step. There the objective can show images in evaluation
