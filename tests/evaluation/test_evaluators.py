@@ -181,7 +181,7 @@ def test_online_linear_chooses_among_the_classes_of_all_tasks():
         tasks.append(make_task(seed, [0, 1], queries=200)._replace(query_label=labels[place], online_logits=logits))
         expected.append(100 * np.mean(logits.argmax(axis=1) == place))
     assert 40 < np.mean(expected) < 90
-    assert evaluators.online_linear(tasks, 1, SETTINGS, classes) == (pytest.approx(expected), None, False)
+    assert evaluators.online_linear(tasks, 1, SETTINGS, classes) == (pytest.approx(expected), None, False, None)
     row = evaluators.online_linear([tasks[0], None], 1, SETTINGS, classes)
     assert row.accuracy == [pytest.approx(expected[0]), None]
 
