@@ -181,7 +181,8 @@ class Loop:
         import jax
         import numpy as np
 
-        from ucl_jax.training import loop, parallel
+        from ucl_jax.data import streams
+        from ucl_jax.training import loop, parallel, schedule
         from ucl_jax.training.build import make_evaluation, make_experiment
         from ucl_jax.types import Examples
 
@@ -196,20 +197,22 @@ class Loop:
         self.state = jax.device_put(self.experiment.init(), self.compiled[0].sharding)
         self.metrics: dict[str, Any] = {}
         self.key, self.images, self.labels = self.experiment.key, image, label
+        stored = Examples(image, label)
         stream = SimpleNamespace(
             train_sizes=[task_images] * tasks,
             num_tasks=tasks,
-            training=lambda task: Examples(image, label),
-            all_training=lambda: Examples(np.concatenate([image] * tasks), np.concatenate([label] * tasks)),
-            prefetch=lambda task: None,
+            training=lambda part: Examples(*(np.resize(x, (part.stop - part.start, *x.shape[1:])) for x in stored)),
+            prefetch_part=lambda part: None,
+            sequence=streams.in_turn(np.split(np.arange(task_images * tasks), tasks)),
+            places=lambda part, among: np.arange(part.start, part.stop) - among.start,
         )
         train = config.train
         # It never reaches the end.
-        schedule = loop.make_schedule(
+        plan = schedule.make_schedule(
             stream.train_sizes, 10**6, train.batch_size, train.last_batch, train.steps_per_call
         )
         evaluation = make_evaluation(config)
-        self._events = loop.train(self.experiment, self.compiled, stream, schedule, evaluation, self.state, 0, 0)
+        self._events = loop.train(self.experiment, self.compiled, stream, plan, evaluation, self.state, 0, 0)
 
     def steps(self, count: int = 1) -> float:
         """Takes at least so many steps, in whole calls, waits for them, and returns the seconds a step."""

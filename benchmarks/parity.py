@@ -203,7 +203,8 @@ def runs(config, seeds: range) -> Iterator[dict[str, dict[str, float]]]:
             theirs = {name: torch_program(config, network) for name in PROGRAMS if name not in ours}
             losses = {name: [] for name in PROGRAMS}
             for task in range(stream.num_tasks):
-                image, label = stream.training(task)
+                data = stream.task(task)
+                image, label = data.train_image, data.train_label
                 for epoch in range(epochs):
                     for place, (index, first) in enumerate(zip(*batch_indices(seed, task, epoch, count, size))):
                         batch = Batch(image[index], label[index], first)

@@ -217,7 +217,7 @@ def _our_parts(loop: measure.Loop) -> dict[str, Callable[[], object]]:
     def exchange(memory, batch, views, key):
         recalled = method.recall(memory, key, count)
         kept = Views(views.image[1:], views.label)
-        step = Step(batch=batch, recalled=recalled, outputs=kept, grads=(), before=(), after=())
+        step = Step(batch=batch, recalled=recalled, last=True, outputs=kept, grads=(), before=(), after=())
         return method.observe(memory, step, key), recalled
 
     exchange = jit(exchange, donate_argnums=0)

@@ -39,8 +39,9 @@ from ucl_jax.errors import require, usage_errors
 from ucl_jax.evaluation import accuracy_matrix, evaluators
 from ucl_jax.results.schema import ProbeResult, ProbeResultSettings, RunResult
 from ucl_jax.training import build, provenance
-from ucl_jax.training.loop import MatrixRows, make_schedule
+from ucl_jax.training.loop import MatrixRows
 from ucl_jax.training.run_folder import claim, write_json
+from ucl_jax.training.schedule import make_schedule
 
 
 class Learned(NamedTuple):
@@ -93,15 +94,14 @@ def learn(program: torch_lump.Plain, stream: TaskStream, config) -> Learned:
 
     def train(task):
         program.begin_task(stream.task(task).train_image)
-        start, end = schedule.starts[task : task + 2]
-        for step in range(start + 1, end + 1):
+        period = schedule.periods[task]
+        for step in range(period.start + 1, period.end + 1):
             if step % every and step != schedule.total:
                 program.step()
                 continue
             metrics = torch_lump.measured_step(program)
             require(np.isfinite([*metrics.values()]).all(), f"training diverged at step {step}: {metrics}")
-            epoch = (step - 1 - start) // schedule.steps_per_epoch[task]
-            entries.append({"step": step, "task": task, "epoch": epoch, **metrics})
+            entries.append({"step": step, "task": task, "epoch": period.epoch(step), **metrics})
         torch_lump.wait()
 
     def timed(what, function, *arguments):
@@ -119,7 +119,7 @@ def learn(program: torch_lump.Plain, stream: TaskStream, config) -> Learned:
         timed("train", train, task)
         rows.append(timed("evaluation", probe, program, stream, evaluation, task + 1))
         means = {name: float(np.mean(row.accuracy[: task + 1])) for name, row in rows[-1].items()}
-        entry = {"step": schedule.starts[task + 1], "task": task}
+        entry = {"step": schedule.periods[task].end, "task": task}
         entries.append(entry | {f"{name}/average_accuracy": mean for name, mean in means.items()})
         told = [*(f"{name} {mean:.2f} %" for name, mean in means.items()), f"{sum(spent.values()):.0f} s"]
         print(f"task {task + 1}/{stream.num_tasks} learned: {', '.join(told)}", flush=True)

@@ -99,6 +99,17 @@ def tree(
             class_order_seed=-1,  # seed by which the classes are permuted before they are cut into tasks; -1 is none
             joint=joint,  # one training task made of all
         ),
+        stream=dict(
+            # known | hidden: the method is told of each task, or of the whole stream as one.
+            boundaries="known",
+            snapshot_every=0,  # with hidden boundaries: a method is told of a new task after so many images; 0 is never
+            # The network is evaluated whenever so many more images were shown, and at the end. 0 is at the end of each
+            # task that the method is told of.
+            evaluate_every=0,
+            passes="epochs",  # epochs | one: a task in random order, train.epochs times; or once, in the stream's order
+            updates_per_batch=1,  # steps on each batch, one after the other
+            replay_per_batch=0,  # stored images that a step recalls; 0 is as many as the batch has
+        ),
         augment=dict(
             **sections["augment"],
             mean=data.mean,  # for pixels in [0, 1]; the official code has CIFAR-10's on nearly every data set

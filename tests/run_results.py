@@ -24,6 +24,14 @@ def probe(matrix=MATRIX, chance=50.0, random_init=(60.0, 70.0, 65.0), **more):
     return {"matrix": matrix, "chance": chance, "random_init": initial, "settings": {}, **more}
 
 
+def evaluated(images, seen, samples=2, batch_size=4):
+    """Returns `evaluations` of a stream: a row after each number of images, with `samples` gradients an image."""
+    return [
+        {"step": count // batch_size, "images_seen": count, "gradient_samples": samples * count, "tasks_seen": tasks}
+        for count, tasks in zip(images, seen)
+    ]
+
+
 def changed(tree, path, value):
     """Returns a copy of nested dicts with another value at "section.key"."""
     key, _, rest = path.partition(".")

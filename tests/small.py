@@ -18,7 +18,7 @@ from ucl_jax.training.step import init_state, make_train_step
 from ucl_jax.types import Batch, Clock, Keys, Span, TrainedParams, Variables
 
 SIZE, EXAMPLES, TASKS = 8, 6, 3
-SCENARIO = Scenario(tasks=TASKS, batch_size=EXAMPLES, head=MLP)
+SCENARIO = Scenario(tasks=TASKS, batch_size=EXAMPLES, replayed=EXAMPLES, head=MLP)
 CLOCK = Clock(*(jnp.asarray(number, jnp.int32) for number in (7, 1, 2, 5, 1)))  # the third step of task 1
 SPAN = Span(*(jnp.asarray(number, jnp.int32) for number in (0, 0, 100, 10)))
 # Programs compile in half the time this way.
@@ -152,9 +152,9 @@ def end_of_task(method, state):
     return state.replace(params=state.params._replace(method=own), memory=memory)
 
 
-def seen(batch, outputs=(), grads=(), before=(), after=()):
+def seen(batch, outputs=(), grads=(), before=(), after=(), last=True):
     """Builds the `Step` that `Method.observe` receives."""
-    return Step(batch=batch, recalled=(), outputs=outputs, grads=grads, before=before, after=after)
+    return Step(batch, recalled=(), last=last, outputs=outputs, grads=grads, before=before, after=after)
 
 
 def make_batch(seed=0, first=True):

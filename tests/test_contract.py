@@ -3,6 +3,7 @@
 The network is a convolution or two, so that a pair compiles in seconds; everything else is as the recipes have it.
 """
 
+import contextlib
 from functools import partial
 from typing import Any
 
@@ -24,10 +25,10 @@ from ucl_jax.models.progressive import Lateral
 from ucl_jax.models.resnet import CIFAR, Stem, spatial_mean
 from ucl_jax.objectives import OBJECTIVES
 from ucl_jax.reproduce.studies import IMPOSSIBLE
-from ucl_jax.settings import POLICIES
+from ucl_jax.settings import POLICIES, check
 from ucl_jax.training import parallel
 from ucl_jax.training.build import make_experiment
-from ucl_jax.training.loop import StepsDone, TaskDone
+from ucl_jax.training.loop import LegDone, StepsDone
 
 RECIPES = [recipe for recipe in tiny.RECIPES if not tiny.config(recipe).benchmark.joint]
 FORBIDDEN = [(recipe, objective) for objective, refusing in IMPOSSIBLE.items() for recipe in refusing]
@@ -114,16 +115,16 @@ class Traced:
     def start(self):
         return jax.device_put(self.experiment.init(), self.compiled[0].sharding)
 
-    def run(self, data_dir, state, step=0, tasks_learned=0):
+    def run(self, data_dir, state, step=0, legs_done=0):
         """Trains from `state` on; returns each event as (name, step, host copy of the state, metrics or rows)."""
         state = jax.device_put(state, self.compiled[0].sharding)
         events = []
         with open_stream(self.config.benchmark, data_dir) as stream:
-            for event in tiny.train(self.config, self.experiment, self.compiled, stream, state, step, tasks_learned):
+            for event in tiny.train(self.config, self.experiment, self.compiled, stream, state, step, legs_done):
                 if isinstance(event, StepsDone):
                     events.append(("step", event.step, jax.device_get(event.state), jax.device_get(event.metrics)))
-                if isinstance(event, TaskDone):
-                    events.append(("task", event.step, jax.device_get(event.state), event.rows))
+                if isinstance(event, LegDone):
+                    events.append(("leg", event.step, jax.device_get(event.state), event.rows))
         return events
 
 
@@ -164,7 +165,7 @@ def test_every_pair_keeps_the_contract(recipe, objective, change, data_dir):
     one = Traced(config, 1)
     start = jax.device_get(one.start())
     events = one.run(data_dir, start)
-    assert [name for name, *_ in events] == (["step"] * 5 + ["task"]) * 2
+    assert [name for name, *_ in events] == (["step"] * 5 + ["leg"]) * 2
 
     # The state keeps its structure, shapes and dtypes through every step and end_task, and stays finite.
     for name, step, state, found in events:
@@ -179,7 +180,7 @@ def test_every_pair_keeps_the_contract(recipe, objective, change, data_dir):
 
     # A run that goes on from the third step of the second task gives the same bits.
     _, step, middle, _ = events[8]
-    again = one.run(data_dir, middle, step, tasks_learned=1)
+    again = one.run(data_dir, middle, step, legs_done=1)
     assert len(one.traces) == len(one.experiment.phases)
     for (name, at, state, found), (other_name, other_at, other_state, other_found) in zip(
         events[9:], again, strict=True
@@ -203,6 +204,71 @@ def test_every_pair_keeps_the_contract(recipe, objective, change, data_dir):
                 np.testing.assert_array_equal(theirs, ours)
 
 
+# Name -> recipe, settings of the section `stream`, and the events: s for a step, l for the end of a leg.
+ONE_PASS = {"stream__boundaries": "hidden", "stream__passes": "one"}
+STREAMS = {
+    "one pass, evaluated on the way": (
+        "er",
+        ONE_PASS | {"stream__evaluate_every": 56, "stream__updates_per_batch": 3, "stream__replay_per_batch": 24},
+        ("s" * 12 + "l") + ("s" * 9 + "l") + ("s" * 9 + "l"),  # 160 images in batches of 16: after 64, 112 and 160
+    ),
+    "replay of refreshed images": ("arp", ONE_PASS | {"stream__updates_per_batch": 2}, "s" * 20 + "l"),
+    "draws from the buffer alone": ("min_red", ONE_PASS | {"stream__updates_per_batch": 3}, "s" * 30 + "l"),
+    "snapshots": ("si", {"stream__boundaries": "hidden", "stream__snapshot_every": 64}, "sssslssssl" + "ssl"),
+    "evaluated inside a task": ("osiris_d", {"stream__evaluate_every": 48}, "sssl" + "ssl" + "sl" + "sssl" + "sl"),
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_every_stream_goes_on_where_it_stopped(name, data_dir):
+    """Checks that a run over a stream ends with the same bits from wherever it goes on, and on two devices."""
+    recipe, settings, expected = STREAMS[name]
+    config = pair_config(recipe, "simclr")
+    for key, value in settings.items():
+        config.stream[key.removeprefix("stream__")] = value
+    one = Traced(config, 1)
+    start = jax.device_get(one.start())
+    events = one.run(data_dir, start)
+    assert "".join({"step": "s", "leg": "l"}[name] for name, *_ in events) == expected
+    for place in (1, expected.index("l") - 1, expected.index("l"), len(events) - 3):
+        _, step, middle, _ = events[place]
+        again = one.run(data_dir, middle, step, legs_done=expected[: place + 1].count("l"))
+        for (kind, at, state, found), (*other, other_state, other_found) in zip(
+            events[place + 1 :], again, strict=True
+        ):
+            assert [kind, at] == other
+            jax.tree.map(np.testing.assert_array_equal, other_state, state)
+            assert other_found == found
+    assert len(one.traces) == 1
+    others = Traced(config, 2).run(data_dir, start)
+    assert distance(others[-1][2].params, events[-1][2].params) < 1e-2 * distance(events[-1][2].params, start.params)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_methods_that_need_boundaries_are_refused_without_them(recipe):
+    config = pair_config(recipe, "simsiam" if recipe == "gss" else "simclr")
+    config.stream.boundaries = "hidden"
+    needing = {"si", "agem", "cassle", "pfr", "pnr", "cromo_mixup", "osiris_r", "osiris_d", "pnn"}
+    with pytest.raises(UsageError, match=r"^config\..*boundaries") if recipe in needing else contextlib.nullcontext():
+        check(config)
+        make_experiment(config, None, "cpu")
+    if recipe not in ("agem", "pnn"):  # which need to know the tasks, not only where they begin
+        config.stream.snapshot_every = 64
+        check(config)
+        make_experiment(config, None, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "refused"), [("finetune", True), ("lump", True), ("cromo_mixup", True), ("er", False)]
+)
+def test_replay_that_a_method_cannot_have_is_refused(recipe, refused):
+    config = pair_config(recipe, "simclr")
+    config.stream.replay_per_batch = 24
+    message = r"^config\.stream\.replay_per_batch is 24"
+    with pytest.raises(UsageError, match=message) if recipe != "er" else contextlib.nullcontext():
+        make_experiment(config, None, "cpu")
+
+
 @pytest.mark.parametrize(("joint", "shares"), [(False, 2), (True, 1)])
 def test_methods_are_told_the_number_of_tasks(joint, shares):
     config = pair_config("agem", "simsiam")
@@ -224,7 +290,7 @@ def test_progressive_columns_are_frozen_once_learned(data_dir):
     start = jax.device_get(run.start())
     events = run.run(data_dir, start)
     first, last = events[5], events[11]
-    assert (first[0], last[0]) == ("task", "task")
+    assert (first[0], last[0]) == ("leg", "leg")
     for part in (lambda state: state.params.network, lambda state: state.model_state["batch_stats"]):
         learned, later = part(first[2]), part(last[2])
         jax.tree.map(np.testing.assert_array_equal, later["networks_0"], learned["networks_0"])

@@ -59,6 +59,7 @@ LAYERS = [
     ["data.prepare"],
     ["data.tfds_source"],
     ["data.tasks"],
+    ["training.schedule"],
     ["training.step", "training.optimizers", "training.checkpoint", "training.metric_writers", "training.processes"],
     ["training.online_linear"],
     ["training.parallel", "training.build"],
@@ -98,7 +99,7 @@ PURE = [
     "training.online_linear",
 ]
 # Not pure; but they are given values, and do not know the names of keys. So they too raise ValueError alone.
-TAKE_VALUES = ["data.tasks", "training.parallel", "training.loop"]
+TAKE_VALUES = ["data.tasks", "training.parallel", "training.schedule", "training.loop"]
 FORBIDDEN = {"tensorflow", "tensorflow_datasets", "orbax", "absl", "os", "time", "pathlib", "io", "socket", "logging"}
 TRAINING = {"jax", "jaxlib", "flax", "optax", "orbax", "chex", "tensorflow", "tensorflow_datasets"}
 # No module imports these at its top: the package does without them, or imports them in a function when needed.

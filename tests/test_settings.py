@@ -159,6 +159,11 @@ def test_a_tree_lacks_no_key_and_has_no_other():
         ("pnn.py:cifar10", "benchmark.num_tasks", "101", "has at most 100"),
         ("lump.py:digits,simsiam", "model.name", "resnet18_group_norm", "needs a power of 2 from 4 on"),
         ("agem.py:digits", "method.buffer_size", "4", "each of 5 tasks needs a slot"),
+        ("lump.py:digits", "stream.passes", "one", "config.train.epochs is 40; with"),
+        ("lump.py:digits", "stream.snapshot_every", "256", "only config.stream.boundaries=hidden has snapshots"),
+        ("agem.py:digits", "stream.boundaries", "hidden", "config.method.policy is 'equal_share'"),
+        ("pnn.py:digits", "stream.boundaries", "hidden", "config.model.name is 'progressive'"),
+        ("pnn.py:digits", "stream.evaluate_every", "64", "evaluated after each, set it to 0"),
         ("lump.py:digits", "benchmark.name", "cifar100", "but config.benchmark.tfds_name is 'digits'"),
     ],
 )

@@ -4,8 +4,7 @@ import importlib
 
 from ucl_jax import recipes
 from ucl_jax.training import loop
-from ucl_jax.training.build import make_evaluation
-from ucl_jax.training.loop import make_schedule
+from ucl_jax.training.build import make_evaluation, make_run_schedule
 
 RECIPES = recipes.names()
 SHRUNK = {
@@ -38,11 +37,10 @@ def config(recipe: str, arg: str = "digits", **more):
     return tree
 
 
-def train(config, experiment, compiled, stream, state, step=0, tasks_learned=0):
+def train(config, experiment, compiled, stream, state, step=0, legs_done=0):
     """Yields the events of `loop.train` for a config, from any step of the run on."""
-    t = config.train
-    schedule = make_schedule(stream.train_sizes, t.epochs, t.batch_size, t.last_batch, t.steps_per_call)
-    return loop.train(experiment, compiled, stream, schedule, make_evaluation(config), state, step, tasks_learned)
+    schedule = make_run_schedule(config, stream.starts)
+    return loop.train(experiment, compiled, stream, schedule, make_evaluation(config), state, step, legs_done)
 
 
 def flags(**more) -> list[str]:

@@ -164,6 +164,12 @@ CONFIG = {
     "benchmark.subset_seed": integer(-1, INT32_MAX),  # -1 is the seed of the run
     "benchmark.class_order_seed": integer(-1, INT32_MAX),  # -1 permutes nothing
     "benchmark.joint": flag(),
+    "stream.boundaries": one_of("known", "hidden"),
+    "stream.snapshot_every": IMAGES,  # here 0 is never
+    "stream.evaluate_every": IMAGES,  # here 0 is at the end of each period
+    "stream.passes": one_of("epochs", "one"),
+    "stream.updates_per_batch": integer(1, 1000),
+    "stream.replay_per_batch": integer(0, 2**20),
     "augment.crop": one_of("resized", "padded"),
     "augment.crop_padding": integer(0, 1024),
     "augment.crop_scale": SCALE,
@@ -520,6 +526,7 @@ def _check_together(values: Mapping[str, Any], name: str) -> None:
         f"{name}.model.stem_padding is {values['model.stem_padding']}; only {name}.model.stem=cifar has that setting, "
         "set it to 1",
     )
+    _check_stream(values, name)
     trained, buffer_size = 1 if values["benchmark.joint"] else tasks, values.get("method.buffer_size", 0)
     require(
         values.get("method.policy") != "equal_share" or buffer_size >= trained,
@@ -531,6 +538,41 @@ def _check_together(values: Mapping[str, Any], name: str) -> None:
         benchmark not in BENCHMARKS or BENCHMARKS[benchmark].tfds_name == tfds_name.partition(":")[0],
         f"{name}.benchmark.name is {benchmark!r}, but {name}.benchmark.tfds_name is {tfds_name!r}: take the benchmark "
         f"by the recipe's argument, as in configs/lump.py:{benchmark}, or give your own another name",
+    )
+
+
+def _check_stream(values: Mapping[str, Any], name: str) -> None:
+    """Checks the rules between settings of the section `stream` and others."""
+    hidden, every = values["stream.boundaries"] == "hidden", values["stream.snapshot_every"]
+    require(
+        hidden or not every,
+        f"{name}.stream.snapshot_every is {every}; only {name}.stream.boundaries=hidden has snapshots, set it to 0",
+    )
+    require(
+        every % values["train.batch_size"] == 0,
+        f"{name}.stream.snapshot_every is {every}; it must be a multiple of {name}.train.batch_size, "
+        f"{values['train.batch_size']}",
+    )
+    require(
+        not hidden or values.get("method.policy") != "equal_share",
+        f"{name}.method.policy is 'equal_share', which shares the buffer among tasks, and "
+        f"{name}.stream.boundaries=hidden hides them; take another policy, such as reservoir",
+    )
+    grows = values["model.name"] == "progressive"
+    require(
+        not grows or not hidden,
+        f"{name}.model.name is 'progressive', which adds a column for each task, and "
+        f"{name}.stream.boundaries=hidden hides them; take resnet18, or boundaries=known",
+    )
+    require(
+        not grows or not values["stream.evaluate_every"],
+        f"{name}.stream.evaluate_every is {values['stream.evaluate_every']}; a network that grows by each task is "
+        "evaluated after each, set it to 0",
+    )
+    require(
+        values["stream.passes"] == "epochs" or values["train.epochs"] == 1,
+        f"{name}.train.epochs is {values['train.epochs']}; with {name}.stream.passes=one each image comes once, "
+        "set it to 1",
     )
 
 

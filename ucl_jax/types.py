@@ -105,8 +105,8 @@ class Keys(NamedTuple):
 
     batch: key [], the same on every device.
     example: key [B], one for the views of each present example.
-    past: key [B], one for the views of each recalled example.
-    method: key [B], one for whatever else a method draws for each example.
+    past: key [n], one for the views of each recalled example.
+    method: key [n], one for whatever else a method draws for each recalled example.
     """
 
     batch: Array
@@ -116,7 +116,9 @@ class Keys(NamedTuple):
 
 
 class Span(NamedTuple):
-    """Holds when a task is trained. The host sends it to the devices once per task, so that no step waits for it.
+    """Holds when a task is trained, as the method is told of tasks: a period, see `training/schedule.py`.
+
+    The host sends it to the devices once per leg of a period, so that no step waits for it.
 
     task: int32 [], the number of the task, from 0.
     start: int32 [], the first step of the task, counted over the whole run.

@@ -13,9 +13,9 @@ from sklearn.datasets import load_digits
 
 from tests import golden
 from tests.data_helpers import REAL_DATA_DIR, SHAPES, stream_config, write_shapes
-from ucl_jax.data import prepare, tfds_source
+from ucl_jax.data import prepare, streams, tfds_source
 from ucl_jax.data.benchmarks import BENCHMARKS, CLASS_ORDERS
-from ucl_jax.data.tasks import _subset, batch_indices, open_stream
+from ucl_jax.data.tasks import _subset, batch_indices, consecutive_indices, open_stream
 from ucl_jax.errors import UsageError
 
 SMALL = {"image_size": 8, "fit": "none"}  # the size in which digits are stored
@@ -227,7 +227,7 @@ def test_validation_needs_no_test_split_and_few_shot_spares_it(open_digits):
 
 def test_training_gives_a_tasks_own_arrays(open_digits):
     tasks = open_digits()
-    image, label = tasks.training(3)
+    image, label = tasks.training(slice(*tasks.starts[3:5]))
     assert image is tasks.task(3).train_image
     assert label is tasks.task(3).train_label
 
@@ -236,14 +236,46 @@ def test_joint_trains_on_the_union_and_evaluates_per_task(open_digits):
     joint, apart = open_digits(joint=True), open_digits()
     assert joint.train_sizes == (sum(apart.train_sizes),)
     assert (joint.num_tasks, joint.classes) == (5, apart.classes)
-    image, label = joint.training(0)
+    image, label = joint.training(slice(0, joint.train_sizes[0]))
     assert label.dtype == np.int32
     np.testing.assert_array_equal(label, np.concatenate([one.train_label for one in every(apart)]))
     assert image_set(image) == sum((image_set(one.train_image) for one in every(apart)), collections.Counter())
     for a, b in zip(every(joint), every(apart)):
         np.testing.assert_array_equal(a.test_image, b.test_image)
-    with pytest.raises(IndexError):
-        joint.training(1)
+
+
+def test_training_gives_any_part_of_the_sequence(open_digits):
+    tasks = open_digits()
+    end = tasks.starts[1] + 7  # from the middle of the first task into the second
+    first, second = tasks.task(0), tasks.task(1)
+    image, label = tasks.training(slice(5, end))
+    np.testing.assert_array_equal(image, np.concatenate([first.train_image[5:], second.train_image[:7]]))
+    np.testing.assert_array_equal(label, np.concatenate([first.train_label[5:], second.train_label[:7]]))
+    np.testing.assert_array_equal(tasks.places(slice(8, 10), slice(5, end)), [3, 4])
+    assert [tasks.tasks_seen(count) for count in (0, 1, end - 7, end - 6, sum(tasks.train_sizes))] == [1, 1, 1, 2, 5]
+
+
+def test_training_gives_examples_as_they_are_stored_whatever_the_sequence(open_digits):
+    tasks = open_digits()
+    expected, stored = tasks.task(0), tasks.sequence
+    reverse = streams.Sequence(*(np.repeat(x[: tasks.starts[1]][::-1], 2) for x in stored))  # each twice in a row
+    tasks.sequence, whole = reverse, slice(0, 2 * tasks.starts[1])
+    image, label = tasks.training(whole)
+    np.testing.assert_array_equal(image, expected.train_image)
+    np.testing.assert_array_equal(label, expected.train_label)
+    np.testing.assert_array_equal(tasks.places(whole, whole), np.repeat(np.arange(tasks.starts[1])[::-1], 2))
+    part = slice(10, 14)  # the last but 5, and the last but 6
+    image, _ = tasks.training(part)
+    np.testing.assert_array_equal(image, expected.train_image[[-7, -6]])
+    np.testing.assert_array_equal(tasks.places(part, part), [1, 1, 0, 0])
+
+
+def test_batches_in_order_have_each_example_once_and_fill_the_last_one():
+    indices, first = consecutive_indices(10, 4, 3)
+    np.testing.assert_array_equal(indices, [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 0, 1]])
+    np.testing.assert_array_equal(first.ravel(), [True] * 10 + [False] * 2)
+    np.testing.assert_array_equal(consecutive_indices(10, 4, 2)[0], indices[:2])  # the last one is dropped
+    np.testing.assert_array_equal(consecutive_indices(3, 4, 1)[0], [[0, 1, 2]])
 
 
 # Decoding

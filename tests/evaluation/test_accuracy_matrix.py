@@ -80,15 +80,30 @@ def test_partial_run(matrix, rows):
 
 
 def test_joint_training_has_an_average_and_no_forgetting():
-    summary = accuracy_matrix.summarise([[95.0, 96.0, 97.0]], joint=True)
+    summary = accuracy_matrix.summarise([[95.0, 96.0, 97.0]], seen=[3])
     nothing = {"max": None, "first": None, "with_last": None}
-    assert summary == {"rows": "all", "average_accuracy": 96.0, "forgetting": nothing}
+    assert summary == {"rows": "all", "average_accuracy": 96.0, "stream_average": 96.0, "forgetting": nothing}
+
+
+def test_rows_of_a_stream_have_seen_any_number_of_tasks():
+    """Checks numbers by hand: four rows, of which two are inside the first of three tasks."""
+    matrix, seen = [[60.0, None, None], [90.0, 50.0, None], [80.0, 70.0, None], [70.0, 66.0, 99.0]], [1, 2, 2, 3]
+    assert accuracy_matrix.average_accuracies(matrix, seen) == pytest.approx([60, 70, 75, 235 / 3])
+    summary = accuracy_matrix.summarise(matrix, seen)
+    assert summary["average_accuracy"] == pytest.approx(235 / 3)
+    assert summary["stream_average"] == pytest.approx((60 + 70 + 75 + 235 / 3) / 4)
+    # The best of task 0 is 90, of task 1 it is 70. First seen they had 60 and 50.
+    assert summary["forgetting"] == pytest.approx({"max": (20 + 4) / 2, "first": (-10 - 16) / 2, "with_last": 24 / 3})
+    # With all tasks seen from the start, all count.
+    everything = [[60.0, 90.0], [80.0, 70.0], [70.0, 75.0]]
+    assert accuracy_matrix.forgetting(everything, "max", [2, 2, 2]) == pytest.approx((10 + 15) / 2)
 
 
 def test_nothing_evaluated_yet():
     assert accuracy_matrix.summarise([]) == {
         "rows": "all",
         "average_accuracy": None,
+        "stream_average": None,
         "forgetting": {"max": None, "first": None, "with_last": None},
     }
 

@@ -57,6 +57,10 @@ def test_knn_all_takes_the_bank_of_all_tasks_seen():
     labels = np.concatenate([TASKS[0].bank_label, TASKS[1].bank_label])
     assert row.accuracy == pytest.approx([*(accuracy(task, bank, labels) for task in TASKS[:2])] + [None], abs=1e-4)
     assert row.k == [7, 7, None]
+    queries, true = (np.concatenate([getattr(one, name) for one in TASKS[:2]]) for name in ("query", "query_label"))
+    right = numpy_knn(queries, bank, labels, 7, 0.1, 6) == true
+    by_class = [100 * np.mean(right[true == label]) for label in range(4)]
+    assert row.class_accuracy == pytest.approx([*by_class, None, None], abs=1e-4)
 
 
 def test_unseen_tasks_count_for_knn_task_only():
@@ -177,7 +181,7 @@ def test_online_linear_chooses_among_the_classes_of_all_tasks():
         tasks.append(make_task(seed, [0, 1], queries=200)._replace(query_label=labels[place], online_logits=logits))
         expected.append(100 * np.mean(logits.argmax(axis=1) == place))
     assert 40 < np.mean(expected) < 90
-    assert evaluators.online_linear(tasks, 1, SETTINGS, classes) == (pytest.approx(expected), None, False)
+    assert evaluators.online_linear(tasks, 1, SETTINGS, classes) == (pytest.approx(expected), None, False, None)
     row = evaluators.online_linear([tasks[0], None], 1, SETTINGS, classes)
     assert row.accuracy == [pytest.approx(expected[0]), None]
 

@@ -50,7 +50,7 @@ def given_objective(shown, projections):
 
 
 def of_dtype(precision, count):
-    return Scenario(2, count, lambda width: MLP(width, dtype=precision))
+    return Scenario(2, count, count, lambda width: MLP(width, dtype=precision))
 
 
 @pytest.mark.parametrize("precision", golden.PRECISIONS)

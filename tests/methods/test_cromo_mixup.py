@@ -74,7 +74,7 @@ def test_the_loss_and_its_gradients_equal_the_official_ones(precision):
         batch = given_batch(inputs["x1"][order], inputs["x2"][order])
         place = np.zeros(8, int)
         place[rows] = np.arange(replayed)
-        scenario = Scenario(2, 8, lambda width: MLP(width, dtype=precision))
+        scenario = Scenario(2, 8, 8, lambda width: MLP(width, dtype=precision))
         changes = {
             "policy": "reservoir",
             "replay_from": "buffer",

@@ -76,7 +76,7 @@ def test_the_term_and_its_gradients_equal_the_official_ones(case, precision):
         weights = {"weight": 1.0} | {key: settings[key] for key in ("weight", "negative_weight") if key in settings}
         if name == "pnr":  # for SimCLR and MoCo the code has no such weights
             weights = {"negative_weight": 1.0} | weights
-        scenario = Scenario(2, 8, lambda width: MLP(width, dtype=precision))
+        scenario = Scenario(2, 8, 8, lambda width: MLP(width, dtype=precision))
         given = weights | {"hidden_dim": len(inputs["b1"]), "frozen_mode": "train"}
         made = METHODS[name](given_objective(learned, settings), scenario, **given)
         frozen = Variables({"z1": inputs["f1"], "z2": inputs["f2"]}, {})

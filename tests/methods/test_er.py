@@ -9,7 +9,7 @@ import pytest
 
 from tests import small
 from tests.small import EXAMPLES, make_batch, make_keys
-from ucl_jax.methods.rehearsal import past_or_present
+from ucl_jax.methods.rehearsal import past_or_present, stand_in
 
 OWN = {
     "er": {"replay_view": "strong", "policy": "reservoir"},
@@ -50,6 +50,24 @@ def test_past_or_present_takes_all_of_one():
     )
     small.assert_trees_equal(past_or_present(past, present, jnp.asarray(True)), past)
     small.assert_trees_equal(past_or_present(past, present, jnp.asarray(False)), present)
+
+
+def test_rows_that_stand_in_for_the_past_are_those_of_the_same_device():
+    rows = jnp.arange(8)
+    np.testing.assert_array_equal(stand_in(rows, 8), rows)
+    np.testing.assert_array_equal(stand_in(rows, 4), [0, 2, 4, 6])
+    np.testing.assert_array_equal(stand_in(rows, 12), [0, 0, 1, 2, 2, 3, 4, 4, 5, 6, 6, 7])
+    for n in (4, 12, 20):
+        both = np.concatenate([stand_in(half, n // 2) for half in np.split(rows, 2)])
+        np.testing.assert_array_equal(both, stand_in(rows, n))
+
+
+def test_a_batch_enters_the_buffer_after_the_last_of_its_updates():
+    method, batch = er("simsiam", count="examples"), make_batch(1)
+    memory = small.memory_of(method, batch, small.started("simsiam"))
+    for last, offered in ((False, 0), (False, 0), (True, EXAMPLES)):
+        memory = method.observe(memory, small.seen(batch, last=last), jax.random.key(0))
+        assert memory.buffer.offered == offered
 
 
 # The loss.

@@ -383,11 +383,11 @@ def test_resumed_metrics_drop_what_came_after_the_checkpoint(tmp_path):
     tasks = [{"step": 2, "task": 0, "knn": 1.0}, {"step": 4, "task": 1, "knn": 2.0}]
     lines = [steps[0], steps[1], tasks[0], steps[2], steps[3], tasks[1]]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"st')  # a kill cut the last line off
-    file = MetricsFile(path, step=4, tasks_learned=1)  # the checkpoint is of step 4, before task 1 was evaluated
+    file = MetricsFile(path, step=4, evaluations=1)  # the checkpoint is of step 4, before task 1 was evaluated
     file.write({"step": 4, "task": 1, "again": 1.0})
     file.close()
     assert read_metrics(path) == [*lines[:5], {"step": 4, "task": 1, "again": 1.0}]
-    MetricsFile(path, step=2, tasks_learned=1).close()
+    MetricsFile(path, step=2, evaluations=1).close()
     assert read_metrics(path) == lines[:3]
 
 

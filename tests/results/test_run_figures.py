@@ -6,6 +6,7 @@ import re
 import matplotlib
 
 from tests.pictures import RUNS, run, share
+from tests.run_results import evaluated
 from ucl_jax.results import run_figures
 
 
@@ -61,3 +62,19 @@ def test_forgetting_is_drawn_as_mean_and_deviation_of_the_seeds(tmp_path, monkey
     assert lower.lines[0].get_ydata().tolist() == [12.0]
     heights = lower.collections[0].get_paths()[0].vertices[:, 1]
     assert [round(height, 4) for height in (heights.min(), heights.max())] == [0.6863, 23.3137]  # 12 -+ 8 sqrt(2)
+
+
+def test_rows_of_a_stream_are_drawn_over_images_seen(tmp_path, monkeypatch):
+    images = [40, 80, 100]
+    streams = [
+        run("lump", [[60.0, None], [90.0, 50.0], [70.0, last]], seed=seed, evaluations=evaluated(images, [1, 2, 2]))
+        for seed, last in enumerate((66.0, 70.0))
+    ]
+    figures = []
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
+    run_figures.plot_average_accuracy(tmp_path / "a.png", streams, "max")
+    upper, _, lower, _ = figures[0].axes
+    assert upper.lines[0].get_xdata().tolist() == images
+    assert upper.lines[0].get_ydata().tolist() == [60, 70, 69]
+    assert lower.lines[0].get_xdata().tolist() == images[1:]
+    assert lower.lines[0].get_ydata().tolist() == [0, 10]  # of task 1 20 points are lost, of task 2 none

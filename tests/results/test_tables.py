@@ -4,6 +4,7 @@ import pytest
 
 from tests import run_results
 from ucl_jax.results import compare, tables
+from ucl_jax.results.schema import RunResult
 
 EXAMPLES = "benchmark.examples_per_task"
 ALPHA = "method.alpha"
@@ -268,3 +269,43 @@ def test_geometry_shows_the_deviations_mean_and_least_and_not_all():
         ["tasks learned", "n", *(key.replace("_", " ") for key in run_results.GEOMETRY if key != "deviation")],
         ["1", "1", "2.00", "-", "1.50", "2", "0.15", "0.10"],
     ]
+
+
+# Streams.
+
+STREAM = [[60.0, None], [90.0, 50.0], [70.0, 66.0]]
+
+
+def stream(**more):
+    """Makes a run over a stream of two tasks with three rows."""
+    found = run_results.probe(STREAM) | {"class_accuracy": [75.0, 65.0, None]}
+    probes = {"knn_task": found, "knn_all": found}
+    evaluations = run_results.evaluated([40, 80, 100], [1, 2, 2])
+    return run_results.result(probes=probes, evaluations=evaluations, classes=[[4, 0], [7]], **more)
+
+
+def test_a_stream_has_its_average_and_samples_in_the_table_of_runs():
+    one, other = stream(), run_results.result(seed=1)
+    assert (one.is_stream, other.is_stream) == (True, False)
+    header, ours, theirs, *_, chance = cells(tables.every_run([one, other], "max"))
+    columns = dict(zip(header, zip(ours, theirs, chance)))
+    assert columns[compare.PROBE_TITLES["knn_task"]] == ("68.00", "88.50", "50.00")
+    assert columns["images seen"] == ("100", "-", "-")
+    assert columns["gradient samples"] == ("200", "-", "-")
+    # (60 + 70 + 68) / 3, and (90 + 88.5) / 2 of the run whose rows are tasks.
+    assert columns[tables.STREAM_AVERAGE.format(compare.PROBE_TITLES["knn_task"])] == ("66.00", "89.25", "-")
+    assert "images seen" not in cells(tables.every_run([other], "max"))[0]
+
+
+def test_classes_have_a_row_each():
+    assert cells(tables.of_classes([stream(seed=3), run_results.result()]))[1:] == [
+        ["0", "75.00"], ["4", "65.00"], ["7", "-"]
+    ]  # fmt: skip
+
+
+def test_rows_must_have_the_tasks_seen():
+    good = run_results.as_json(matrix=STREAM, evaluations=run_results.evaluated([40, 80, 100], [1, 2, 2]))
+    assert RunResult.from_json(RunResult.from_json(good).to_json()).tasks_seen == [1, 2, 2]
+    for seen in ([2, 2, 2], [1, 2], [1, 2, 3], [2, 1, 2]):
+        with pytest.raises(ValueError, match=r"^\$.*: .*(seen|entries)"):
+            RunResult.from_json(good | {"evaluations": run_results.evaluated([40, 80, 100], seen)})

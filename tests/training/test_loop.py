@@ -13,63 +13,79 @@ from ucl_jax.evaluation.evaluators import KnnSettings
 from ucl_jax.objectives import Readout
 from ucl_jax.training import parallel
 from ucl_jax.training.build import Experiment, Phase, make_experiment
-from ucl_jax.training.loop import _selections, begin_task, make_schedule, probe, task_features
+from ucl_jax.training.loop import _selections, begin_task, probe, task_features
+from ucl_jax.training.schedule import make_schedule
 from ucl_jax.types import Clock, Variables
 
 
-def test_schedule_by_hand():
-    # 10 examples in batches of 4 are 3 steps an epoch, 4 are 1, and 9 are 3.
-    schedule = make_schedule([10, 4, 9], epochs=2, batch_size=4)
-    assert schedule == ((0, 6, 8, 14), (3, 1, 3), (4, 4, 4), 1)
-    assert schedule.total == 14
-    # The paper: 10,000 images a task in batches of 256 are 40 steps; 5 tasks of 200 epochs are 40,000.
-    assert make_schedule([10_000] * 5, 200, 256).total == 40_000
-    # Steps are int32: 2**31 - 1 of them, and no more.
-    assert make_schedule([2**31 - 1], 1, 1).total == 2**31 - 1
-    with pytest.raises(ValueError, match=r"^epochs is 1000000: .* 25000000000 steps"):
-        make_schedule([10_000] * 5, 10**6, 2)
+def selections(seed, leg, schedule, step):
+    """Yields the batches of a leg, of a period whose examples alone are held, in the order of the sequence."""
+    return _selections(seed, leg, schedule, step, np.arange(schedule.periods[leg.period].size))
 
 
-def test_a_task_smaller_than_a_batch_is_one_batch_of_its_own_size():
-    schedule = make_schedule([10, 100, 300], epochs=2, batch_size=256)
-    assert schedule == ((0, 2, 4, 8), (1, 1, 2), (10, 100, 256), 1)
-    for index, first in _selections(0, 1, schedule, 2, 100):
-        assert sorted(index[:, 0]) == list(range(100))  # every image occurs once
-        assert first.shape == index.shape == (100, 1)
-
-
-def test_a_last_batch_that_is_not_full_may_be_dropped():
-    # CaSSLe: 10,000 images in batches of 256 are 39 steps an epoch; 500 epochs of 5 tasks.
-    schedule = make_schedule([10_000] * 5, 500, 256, "drop")
-    assert (schedule.steps_per_epoch, schedule.total) == ((39,) * 5, 5 * 500 * 39)
-    # A task that is smaller than a batch is one batch all the same.
-    assert make_schedule([10, 8, 3], 2, 4, "drop") == ((0, 4, 8, 10), (2, 2, 1), (4, 4, 3), 1)
-    with pytest.raises(ValueError, match=r"^last_batch is 'dropped'"):
-        make_schedule([10], 2, 4, "dropped")
+def test_what_is_left_is_the_tail_of_the_whole():
+    for options in ({}, {"last_batch": "drop"}, {"in_order": True}, {"updates_per_batch": 3}):
+        schedule = make_schedule([10, 7], 1 if "in_order" in options else 3, 4, **options)
+        leg, start = schedule.legs[1], schedule.periods[1].start
+        whole = list(selections(0, leg, schedule, start))
+        assert len(whole) == schedule.periods[1].steps
+        for done in range(len(whole) + 1):
+            left = list(selections(0, leg, schedule, start + done))
+            assert len(left) == len(whole) - done
+            for ours, theirs in zip(left, whole[done:]):
+                jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
 @pytest.mark.parametrize(("last_batch", "steps"), [("fill", 2), ("drop", 1)])
-def test_what_is_left_is_the_tail_of_the_whole(last_batch, steps):
+def test_each_epoch_has_its_own_order(last_batch, steps):
     schedule = make_schedule([10, 7], 3, 4, last_batch)
-    start = schedule.starts[1]
-    whole = list(_selections(0, 1, schedule, start, 7))
-    epochs = [schedule.epoch(start + done + 1, 1) for done in range(len(whole))]
-    assert epochs == [epoch for epoch in range(3) for _ in range(steps)]
-    for done in range(3 * steps + 1):
-        left = list(_selections(0, 1, schedule, start + done, 7))
-        assert len(left) == len(whole) - done
-        for ours, theirs in zip(left, whole[done:]):
-            jax.tree.map(np.testing.assert_array_equal, ours, theirs)
-    second = np.concatenate([index for epoch, (index, _) in zip(epochs, whole) if epoch == 1], axis=1)
-    np.testing.assert_array_equal(second.T, batch_indices(0, 1, 1, 7, 4, steps)[0])
+    found = [index[:, 0] for index, _ in selections(0, schedule.legs[1], schedule, schedule.periods[1].start)]
+    np.testing.assert_array_equal(found[steps : 2 * steps], batch_indices(0, 1, 1, 7, 4, steps)[0])
+
+
+def test_several_updates_have_the_same_batch():
+    one, three = (make_schedule([10, 7], 2, 4, updates_per_batch=k) for k in (1, 3))
+    once = list(selections(0, one.legs[1], one, one.periods[1].start))
+    thrice = list(selections(0, three.legs[1], three, three.periods[1].start))
+    for place, found in enumerate(thrice):
+        jax.tree.map(np.testing.assert_array_equal, found, once[place // 3])
+    assert len(thrice) == 3 * len(once)
+
+
+def test_one_pass_is_in_order_whatever_the_legs():
+    schedule = make_schedule([17], 1, 4, in_order=True, evaluate_every=6)
+    assert [leg.end for leg in schedule.legs] == [2, 3, 5]
+    found = [s for leg, start in zip(schedule.legs, (0, 2, 3)) for s in selections(9, leg, schedule, start)]
+    np.testing.assert_array_equal(np.concatenate([index[:, 0] for index, _ in found]), np.arange(20) % 17)
+    np.testing.assert_array_equal(np.concatenate([first[:, 0] for _, first in found]), np.arange(20) < 17)
+
+
+def test_a_task_smaller_than_a_batch_has_each_image_once_in_its_batch():
+    schedule = make_schedule([10, 100, 300], epochs=2, batch_size=256)
+    for index, first in selections(0, schedule.legs[1], schedule, 2):
+        assert sorted(index[:, 0]) == list(range(100))
+        assert first.shape == index.shape == (100, 1)
 
 
 def test_calls_of_several_steps_select_the_same_batches_and_leave_single_ones_at_the_end():
-    single = list(_selections(0, 1, make_schedule([10, 7], 4, 4), 12, 7))
-    together = list(_selections(0, 1, make_schedule([10, 7], 4, 4, steps_per_call=3), 12, 7))
+    one, many = make_schedule([10, 7], 4, 4), make_schedule([10, 7], 4, 4, steps_per_call=3)
+    single = list(selections(0, one.legs[1], one, 12))
+    together = list(selections(0, many.legs[1], many, 12))
     assert [index.shape for index, _ in together] == [(4, 3), (4, 3), (4, 1), (4, 1)]  # 8 steps
     for one, other in zip(*[(np.concatenate(x, axis=1) for x in zip(*found)) for found in (single, together)]):
         np.testing.assert_array_equal(one, other)
+
+
+def test_examples_come_in_the_order_of_the_sequence_or_in_a_random_order_of_the_stored_ones():
+    places = np.array([5, 3, 3, 4, 0])  # one example comes twice, in a row
+    one = make_schedule([5], 1, 2, in_order=True)
+    index, first = (np.concatenate(x, axis=1) for x in zip(*_selections(0, one.legs[0], one, 0, places)))
+    np.testing.assert_array_equal(index.T, [[5, 3], [3, 4], [0, 5]])
+    np.testing.assert_array_equal(first.T, [[True, True], [False, True], [True, False]])
+    many = make_schedule([5], 2, 2)
+    index, first = (np.concatenate(x, axis=1) for x in zip(*_selections(0, many.legs[0], many, 0, places)))
+    np.testing.assert_array_equal(index[:, :3].T, np.sort(places)[batch_indices(0, 0, 0, 5, 2)[0]])
+    assert first.sum() == 4
 
 
 @pytest.mark.parametrize(
@@ -92,12 +108,12 @@ def test_events_and_the_shape_of_the_matrix(recipe, tasks, matrix, tmp_path):
         ]
     steps = [step for name, step, _ in events if name == "StepsDone"]
     assert steps == list(range(1, 11))  # 2 x 80 images in batches of 16, joint or task by task
-    rows = [rows for name, _, rows in events if name == "TaskDone"]
+    rows = [rows for name, _, rows in events if name == "LegDone"]
     assert [[a is not None for a in row["knn_task"].accuracy] for row in rows] == matrix
     assert accuracy_matrix.rows_recorded([row["knn_task"].accuracy for row in rows]) == (
         "all" if np.all(matrix) else "seen"
     )
-    assert [step for name, step, _ in events if name == "TaskDone"] == ([5, 10] if len(matrix) == 2 else [10])
+    assert [step for name, step, _ in events if name == "LegDone"] == ([5, 10] if len(matrix) == 2 else [10])
 
 
 def test_objective_and_method_are_told_of_the_beginning_of_each_task(tmp_path):

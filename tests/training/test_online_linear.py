@@ -14,7 +14,8 @@ from ucl_jax.data.tasks import batch_indices, labelled_indices, open_stream
 from ucl_jax.models.architectures import ARCHITECTURES
 from ucl_jax.training import online_linear, parallel
 from ucl_jax.training.build import make_augmentation, make_experiment
-from ucl_jax.training.loop import StepsDone, TaskDone, _probed, _selections, make_schedule
+from ucl_jax.training.loop import LegDone, StepsDone, _probed, _selections
+from ucl_jax.training.schedule import make_schedule
 from ucl_jax.types import Batch, Probed, Span, Variables
 
 MODES = ("none", "apart", "in_training_mode")
@@ -110,7 +111,7 @@ def run(data_dir, mode, state=None, step=0, **more):
             if isinstance(event, StepsDone):
                 metrics.append(jax.device_get(event.metrics))
                 states[event.step] = jax.device_get(event.state)
-            if isinstance(event, TaskDone):
+            if isinstance(event, LegDone):
                 rows.append(event.rows)
     return jax.tree.map(lambda *x: np.concatenate(x), *metrics), states, rows
 
@@ -201,13 +202,13 @@ def test_labelled_batches_are_of_all_images_in_an_order_of_their_own():
 def test_selections_are_from_all_tasks_and_what_is_left_is_the_tail(steps_per_call):
     sizes = [10, 7]
     schedule = make_schedule(sizes, 3, 4, "fill", steps_per_call)
-    start = schedule.starts[1]  # 9; task 1 has 6 steps, 2 an epoch
+    start, leg = schedule.periods[1].start, schedule.legs[1]  # 9; task 1 has 6 steps, 2 an epoch
 
     def selections(step):
-        made = _probed(_selections(5, 1, schedule, step, 7), 5, 1, schedule, step, sizes)
+        made = _probed(_selections(5, leg, schedule, step, 10 + np.arange(7)), 5, leg, schedule, step, 17)
         return jax.tree.map(lambda *x: np.concatenate(x, axis=1), *made)
 
-    whole, present = selections(start), list(_selections(5, 1, schedule, start, 7))
+    whole, present = selections(start), list(_selections(5, leg, schedule, start, np.arange(7)))
     np.testing.assert_array_equal(whole.present.index, 10 + np.concatenate([one.index for one in present], axis=1))
     expected = np.concatenate([labelled_indices(5, 1, epoch, 17, 4, 2) for epoch in range(3)]).T
     np.testing.assert_array_equal(whole.labelled.index, expected)

@@ -104,7 +104,7 @@ def test_train_step_and_features_compile_once(data_dir):
         with open_stream(config.benchmark, data_dir) as stream:
             return list(tiny.train(config, experiment, [compiled], stream, state))
 
-    assert [type(event).__name__ for event in run()].count("TaskDone") == 2
+    assert [type(event).__name__ for event in run()].count("LegDone") == 2
     assert sorted(calls) == ["features", "step"]
     jax.monitoring.register_event_duration_secs_listener(listen)
     run()
@@ -121,7 +121,7 @@ def test_state_is_donated(data_dir):
     compiled = parallel.compile_phases(experiment.phases, jax.local_devices()[:2])[0]
     state = jax.device_put(experiment.init(), compiled.sharding)
     with open_stream(config.benchmark, data_dir) as stream:
-        examples = stream.training(0)
+        examples = stream.training(slice(0, stream.train_sizes[0]))
     span = Span(*map(np.int32, (0, 0, 10, 10)))
     selection = Selection(np.arange(16)[:, None], np.ones((16, 1), bool))
     compiled.train_steps(state, compiled.hold(examples, 80), selection, experiment.key, span)
@@ -160,7 +160,7 @@ def test_examples_that_fit_are_held_by_every_device(data_dir, monkeypatch):
     experiment = make_experiment(config, parallel.AXIS, "cpu")
     compiled = parallel.compile_phases(experiment.phases, jax.local_devices()[:2])[0]
     with open_stream(config.benchmark, data_dir) as stream:
-        examples = stream.training(0)
+        examples = stream.training(slice(0, stream.train_sizes[0]))
     held = compiled.hold(examples, 100)  # the largest task has 100
     assert held.image.sharding == compiled.sharding
     np.testing.assert_array_equal(held.image[:80], examples.image.reshape(80, -1))
@@ -174,7 +174,7 @@ def test_features_on_four_devices_are_those_of_one(data_dir):
     config = tiny.config("finetune")
     experiment = make_experiment(config, parallel.AXIS, "cpu")
     with open_stream(config.benchmark, data_dir) as stream:
-        image = stream.training(0)[0][:32]
+        image = stream.task(0).train_image[:32]
     features = []
     for count in (1, 4):
         compiled = parallel.compile_phases(experiment.phases, jax.local_devices()[:count])[0]

@@ -196,6 +196,49 @@ def test_killed_and_resumed_is_the_undisturbed_run_to_the_bit(environment, undis
     ]
 
 
+STREAMS = {
+    # 480 images in 60 batches, 3 steps on each; evaluated after 13, 25, 38, 50 and 60 batches.
+    "er": (
+        60,
+        {
+            "stream__boundaries": "hidden", "stream__passes": "one", "stream__evaluate_every": 100,
+            "stream__updates_per_batch": 3, "stream__replay_per_batch": 12, "train__epochs": 1,
+            "train__batch_size": 8, "benchmark__examples_per_task": 240,
+        },
+    ),
+    # Parts of 64, 64 and 32 images, 6 epochs of each.
+    "si": (30, {"stream__boundaries": "hidden", "stream__snapshot_every": 64, "train__epochs": 6}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("recipe", STREAMS)
+def test_a_stream_that_was_killed_ends_with_the_same_bits(environment, tmp_path, recipe):
+    at, more = STREAMS[recipe]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    done = launch(environment, f"{recipe}.py:digits", whole, **more)
+    assert done.returncode == 0, done.stderr
+    process = launch_until(environment, at, f"{recipe}.py:digits", killed, **more)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    done = launch(environment, f"{recipe}.py:digits", killed, **more)
+    assert done.returncode == 0, done.stderr
+    assert f"resuming {killed} at step " in done.stderr
+    assert comparable(killed) == comparable(whole)
+    ours, theirs = (final_state(folder, recipe, **more) for folder in (killed, whole))
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    found = [[{**e, "images_per_second": 0} for e in read_metrics(folder)] for folder in (killed, whole)]
+    assert found[0] == found[1]
+    rows = comparable(whole)["evaluations"]
+    if recipe == "er":
+        assert [row["images_seen"] for row in rows] == [104, 200, 304, 400, 480]
+        assert [row["gradient_samples"] for row in rows] == [3 * 13 * 20, 3 * 25 * 20, 3 * 38 * 20, 3 * 50 * 20, 3600]
+        assert [row["tasks_seen"] for row in rows] == [1, 1, 2, 2, 2]
+        assert len(comparable(whole)["probes"]["knn_all"]["class_accuracy"]) == 4
+    else:
+        assert [row["step"] for row in rows] == [24, 48, 60]
+        assert [row["tasks_seen"] for row in rows] == [1, 2, 2]
+
+
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signals_save_first(environment, tmp_path, signum, code):
     workdir = tmp_path / "run"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ucl_jax.data import tfds_source
+from ucl_jax.data import streams, tfds_source
 from ucl_jax.data.benchmarks import CLASS_ORDERS
 from ucl_jax.errors import check_argument
 from ucl_jax.types import Examples
@@ -81,7 +81,10 @@ class TaskStream:
 
     classes: the classes of each task.
     num_tasks: the number of tasks that are evaluated.
-    train_sizes: the number of training images of each training task; joint training has one training task.
+    sequence: the order in which training images come.
+    starts: int64 [L + 1], the places in the sequence at which training tasks start, and its end. Joint training has one
+      training task.
+    train_sizes: the number of training images of each training task.
     test_sizes: the number of test images of each task.
     """
 
@@ -96,8 +99,10 @@ class TaskStream:
     ):
         self.classes = classes
         self.num_tasks = len(classes)
-        self._parts = [range(self.num_tasks)] if joint else [[task] for task in range(self.num_tasks)]
-        self.train_sizes = tuple(sum(len(train_indices[task]) for task in part) for part in self._parts)
+        self.sequence = streams.in_turn(train_indices)
+        sizes = [len(self.sequence.index)] if joint else [*map(len, train_indices)]
+        self.starts = np.cumsum([0, *sizes])
+        self.train_sizes = tuple(sizes)
         self.test_sizes = tuple(map(len, test_indices))
         self._splits = train, test
         self._indices = train_indices, test_indices
@@ -124,23 +129,42 @@ class TaskStream:
         self.prefetch(task)
         return self._decoded[task].result()
 
-    def training(self, task: int) -> Examples:
-        """Returns all examples of a training task, on the host.
+    def training(self, part: slice) -> Examples:
+        """Returns the examples of a part of the sequence, on the host: by task, and as they are stored, each once.
 
-        The one training task of joint training is a copy of all tasks: call this only once.
-
-        Args:
-            task: in [0, len(train_sizes)).
+        They are a copy, unless the part has the examples of one task and no others.
         """
-        part = self._parts[task]
-        for one in part:
-            self.prefetch(one)
-        data = [self.task(one) for one in part]
-        return _together(Examples(one.train_image, one.train_label) for one in data)
+        self.prefetch_part(part)
+        data = [self.task(one) for one in self._tasks(part)]
+        examples = _together(Examples(one.train_image, one.train_label) for one in data)
+        present = np.isin(self._stored(part), self.sequence.index[part])
+        return examples if present.all() else Examples(examples.image[present], examples.label[present])
 
-    def all_training(self) -> Examples:
-        """Returns the examples of all tasks together, in the order of the tasks, on the host: a copy."""
-        return _together(map(self.training, range(len(self.train_sizes))))
+    def places(self, part: slice, among: slice) -> np.ndarray:
+        """Returns where the n examples of a part of the sequence are in `training(among)`: int64 [n]."""
+        stored = self._stored(among)
+        stored = stored[np.isin(stored, self.sequence.index[among])]
+        order = np.argsort(stored)
+        return order[np.searchsorted(stored, self.sequence.index[part], sorter=order)]
+
+    def _tasks(self, part: slice) -> list[int]:
+        return np.unique(self.sequence.task[part]).tolist()
+
+    def _stored(self, part: slice) -> np.ndarray:
+        """Returns the places in the split of all examples of the tasks that a part of the sequence has examples of."""
+        return np.concatenate([self._indices[0][one] for one in self._tasks(part)])
+
+    def prefetch_part(self, part: slice) -> None:
+        """Starts to decode the tasks of a part of the sequence, in the order in which they come."""
+        for task in dict.fromkeys(self.sequence.task[part].tolist()):
+            self.prefetch(task)
+
+    def tasks_seen(self, count: int) -> int:
+        """Returns how many tasks count as seen after `count` examples of the sequence, at least 1.
+
+        Tasks are counted up to the last one of which there is an example.
+        """
+        return 1 + int(self.sequence.task[:count].max(initial=0))
 
     def close(self) -> None:
         """Stops the decoding. Tasks that are decoded can still be read."""
@@ -244,6 +268,16 @@ def batch_indices(
     indices = np.concatenate([order(epoch), order(epoch + 1)])[:total]
     first = unseen[indices] & (np.arange(total) < size)
     return indices.reshape(steps, batch_size), first.reshape(steps, batch_size)
+
+
+def consecutive_indices(size: int, batch_size: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the batches of one pass over `size` examples in their order, as indices of examples.
+
+    Every batch is full. A last one is filled up with the first examples. Arguments and results are those of
+    `batch_indices`.
+    """
+    place = np.arange(steps * min(size, batch_size)).reshape(steps, -1)
+    return place % size, place < size
 
 
 def labelled_indices(seed: int, task: int, epoch: int, size: int, batch_size: int, steps: int) -> np.ndarray:

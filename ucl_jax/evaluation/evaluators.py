@@ -37,11 +37,14 @@ class MatrixRow(NamedTuple):
     accuracy: in per cent for each task; None for a task that was not evaluated.
     k: the number of neighbours that each entry used; None for a probe without neighbours.
     clipped: whether a bank was too small for the k that was asked for.
+    class_accuracy: in per cent for each class of the run, in the order of labels; None for a class that was not
+      evaluated. kNN over all classes has it, None for other probes.
     """
 
     accuracy: list[float | None]
     k: list[int | None] | None = None
     clipped: bool = False
+    class_accuracy: list[float | None] | None = None
 
 
 class KnnSettings(NamedTuple):
@@ -129,10 +132,10 @@ def put_bank(features: np.ndarray, label: np.ndarray) -> Bank:
     return Bank(features=on_device[0], label=on_device[1], valid=on_device[2], size=len(features))
 
 
-def knn_accuracy(
+def knn_hits(
     task: TaskFeatures, bank: Bank, k: int, temperature: float, num_classes: int, search: str = "exact"
-) -> float:
-    """Computes the accuracy of kNN on the queries of a task, in per cent.
+) -> np.ndarray:
+    """Tells which queries of a task kNN classifies rightly: bool [Q].
 
     The queries are classified in chunks, which bounds the memory.
 
@@ -150,8 +153,18 @@ def knn_accuracy(
         _predict(np.pad(q, [(0, chunk - len(q)), (0, 0)]), *bank[:3], temperature, **static)
         for q in np.array_split(task.query, range(chunk, len(task.query), chunk))
     ]
-    predicted = np.concatenate([np.asarray(p) for p in predictions])[: len(task.query)]
-    return 100.0 * int(np.sum(predicted == task.query_label)) / len(predicted)
+    return np.concatenate([np.asarray(p) for p in predictions])[: len(task.query)] == task.query_label
+
+
+def knn_accuracy(
+    task: TaskFeatures, bank: Bank, k: int, temperature: float, num_classes: int, search: str = "exact"
+) -> float:
+    """Computes the accuracy of kNN on the queries of a task, in per cent. Arguments as `knn_hits`."""
+    return _percent(knn_hits(task, bank, k, temperature, num_classes, search))
+
+
+def _percent(hits: np.ndarray) -> float:
+    return 100.0 * int(np.sum(hits)) / len(hits)
 
 
 Tasks = Sequence[TaskFeatures | None]
@@ -171,7 +184,7 @@ def knn_task(tasks: Tasks, seen: int, settings: KnnSettings, classes: Classes) -
     def bank(task):
         return None if task is None else put_bank(task.bank, task.bank_label)
 
-    return _knn_row(tasks, map(bank, tasks), seen, settings, classes)
+    return _knn_row(tasks, map(bank, tasks), seen, settings, classes)[0]
 
 
 def knn_all(tasks: Tasks, seen: int, settings: KnnSettings, classes: Classes) -> MatrixRow:
@@ -181,25 +194,36 @@ def knn_all(tasks: Tasks, seen: int, settings: KnnSettings, classes: Classes) ->
     """
     parts = (np.concatenate([getattr(task, name) for task in tasks[:seen]]) for name in ("bank", "bank_label"))
     bank = put_bank(*parts)  # put on the device once for all tasks
-    return _knn_row(tasks, [bank if i < seen else None for i in range(len(tasks))], seen, settings, classes)
+    row, hits = _knn_row(tasks, [bank if i < seen else None for i in range(len(tasks))], seen, settings, classes)
+    label = np.concatenate([task.query_label for i, task in enumerate(tasks) if task is not None and i in hits])
+    right = np.concatenate([*hits.values()])
+    known = sorted(set().union(*classes))
+    by_class = [_percent(right[label == one]) if (label == one).any() else None for one in known]
+    return row._replace(class_accuracy=by_class)
 
 
 def _knn_row(
     tasks: Tasks, banks: Iterable[Bank | None], seen: int, settings: KnnSettings, classes: Classes
-) -> MatrixRow:
-    """Computes a row from the queries of each task and the bank that votes on them; None leaves a task out."""
+) -> tuple[MatrixRow, dict[int, np.ndarray]]:
+    """Computes a row from the queries of each task and the bank that votes on them; None leaves a task out.
+
+    Returns:
+      The row; the number of a task -> which of its queries were classified rightly, bool [Q].
+    """
     num_classes = 1 + max(map(max, classes))
     asked = K_RULES[settings.k_rule](settings.k, seen)
     accuracy: list[float | None] = []
     used: list[int | None] = []
-    for task, bank in zip(tasks, banks):
+    hits: dict[int, np.ndarray] = {}
+    for number, (task, bank) in enumerate(zip(tasks, banks)):
         if task is None or bank is None:
             used.append(None)
             accuracy.append(None)
         else:
             used.append(k := min(asked, bank.size))
-            accuracy.append(knn_accuracy(task, bank, k, settings.temperature, num_classes, settings.search))
-    return MatrixRow(accuracy, used, any(k is not None and k < asked for k in used))
+            hits[number] = knn_hits(task, bank, k, settings.temperature, num_classes, settings.search)
+            accuracy.append(_percent(hits[number]))
+    return MatrixRow(accuracy, used, any(k is not None and k < asked for k in used)), hits
 
 
 def head_task(tasks: Tasks, seen: int, settings: KnnSettings, classes: Classes) -> MatrixRow:
@@ -235,7 +259,7 @@ def online_linear(tasks: Tasks, seen: int, settings: KnnSettings, classes: Class
 def _accuracy(task: TaskFeatures, logits: np.ndarray | tuple[()], known: Sequence[int]) -> float:
     """Returns the accuracy of logits [Q, K] on the queries of a task, in per cent; `known` has the K labels."""
     predicted = np.asarray(known)[np.argmax(logits, axis=1)]
-    return 100.0 * int(np.sum(predicted == task.query_label)) / len(predicted)
+    return _percent(predicted == task.query_label)
 
 
 class Evaluator(NamedTuple):

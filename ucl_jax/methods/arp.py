@@ -32,8 +32,8 @@ def arp(
 
     Args:
       objective: what is learned; it must have projections.
-      scenario: makes the head; its batch size is for the start of the replay.
-      buffer_size: slots, more than a batch has examples. Replay starts when more than a batch are stored.
+      scenario: makes the head; how many examples a step recalls is for the start of the replay.
+      buffer_size: slots, more than a step recalls. Replay starts when more than these are stored.
       policy: a name of `BUFFERS`; "reservoir" in the released code.
       replay_from: see `rehearsal`.
       count: see `rehearsal`.
@@ -58,7 +58,7 @@ def arp(
         count=count,
         keep=keep,
         refresh=lambda kept, new: 0.5 * kept + 0.5 * new,
-        more_than=scenario.batch_size,
+        more_than=scenario.replayed,
     )
     joined = joined_views(objective, store, "present")
 
@@ -81,4 +81,6 @@ def arp(
         observe=store.observe,
         end_task=store.end_task,
         stored=store.stored,
+        samples=lambda present, past: present + past,
+        needs_boundaries=store.needs_boundaries,
     )

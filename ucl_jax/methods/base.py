@@ -26,14 +26,17 @@ from ucl_jax.types import (
 class Scenario(NamedTuple):
     """Tells a method about the run that it is made for.
 
-    tasks: the number of tasks that are learned one after the other; 1 for joint training.
+    tasks: the number of tasks that are learned one after the other; 1 for joint training, and where boundaries are
+      hidden.
     batch_size: examples of a full batch, over all devices.
+    replayed: stored examples that a step with a full batch recalls, over all devices.
     head: width of the hidden layer -> a Flax module of two layers with batch norm between them, which maps [B, D] to
       [B, D]. Its dtype and its batch statistics over devices are as in the network of the run.
     """
 
     tasks: int
     batch_size: int
+    replayed: int
     head: Callable[[int], nn.Module]
 
 
@@ -42,6 +45,7 @@ class Step(NamedTuple):
 
     batch: the examples of the step, leaves [B, ...].
     recalled: what `Method.recall` returned for the step.
+    last: bool [], whether this is the last update on the batch, after which it may enter a buffer.
     outputs: `Aux.outputs` of the loss, leaves [B, ...].
     grads: gradients of the loss, averaged over devices, before `Method.project`; zeros where nothing is trained.
     before: parameters before the update.
@@ -50,6 +54,7 @@ class Step(NamedTuple):
 
     batch: Batch
     recalled: Past
+    last: Array
     outputs: Outputs
     grads: TrainedParams
     before: TrainedParams
@@ -91,6 +96,9 @@ class Method(NamedTuple):
     A term that is not, such as the distance of a mean over images, has to be computed by every device from the same
     examples: drawn from the memory by `keys.batch`, as GSS does.
 
+    A task is what the method is told of as one: a `Period` of `training/schedule.py`.
+    With several updates on a batch, each is a step. `Step.last` tells which is the last.
+
     `init`, `begin_task` and `end_task` run once, outside the step. There the objective can show images in evaluation
     mode only, by `Objective.features` or `Objective.embed`. What they keep of the network must be copied
     (`jnp.copy`), because the next step reuses the memory of its arrays.
@@ -102,8 +110,10 @@ class Method(NamedTuple):
       further passes which a method makes change no running statistics.
     reference: params, the network's state, memory, recalled, keys, clock -> the scalar of a second loss, whose gradient
       `project` is given (A-GEM). None for no second loss.
-    recall: memory, key, n -> past examples for a global batch of n, leaves [n, ...]: a `buffers.Recalled`, several of
-      them, or () for none.
+    recall: memory, key, n -> n past examples, leaves [n, ...]: a `buffers.Recalled`, several of them, or () for none.
+      As a rule n is the size of the global batch.
+    paired: whether recalled examples belong to rows of the batch, so that there must be as many.
+    samples: the number of present examples, n -> of how many images a step takes gradients, once there is a past.
     project: memory, grads, gradients of `reference` or () -> the grads that the optimiser is given. Both are averaged
       over devices.
     observe: memory, step, key -> memory. It is called after the update of the parameters.
@@ -114,6 +124,8 @@ class Method(NamedTuple):
     active: a tree with the structure of the own parameters, clock -> the same with zeros where nothing is trained now.
     stored: memory -> Batch, bool [S], True for filled slots. These are the stored images, for a picture of the buffer.
       None for a method that stores none.
+    needs_boundaries: why the method cannot do without being told of tasks, in words that continue "it ..."; "" if it
+      can.
     step_bytes: the network's parameters, or their shapes -> the bytes of memory that a step needs on a device beside
       those of finetune, at most. None for a method that needs few.
     """
@@ -122,6 +134,8 @@ class Method(NamedTuple):
     loss: MethodLoss
     reference: ReferenceLoss | None = None
     recall: Callable[[Memory, Array, int], Past] = lambda memory, key, n: ()
+    paired: bool = False
+    samples: Callable[[int, int], int] = lambda present, past: present
     project: Callable[[Memory, TrainedParams, TrainedParams | tuple[()]], TrainedParams] = (
         lambda memory, grads, reference: grads
     )
@@ -132,6 +146,7 @@ class Method(NamedTuple):
     end_task: Callable[[Params, Memory, Variables], tuple[Params, Memory]] = lambda own, memory, network: (own, memory)
     active: Callable[[Params, Clock], Params] = lambda own, clock: own
     stored: Callable[[Memory], tuple[Batch, Array]] | None = None
+    needs_boundaries: str = ""
     step_bytes: Callable[[Params], int] | None = None
 
 

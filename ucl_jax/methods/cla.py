@@ -51,8 +51,8 @@ def cla(
 
     Args:
       objective: what is learned; it must have projections.
-      scenario: makes the head; its batch size is for the start of the replay.
-      buffer_size: slots, more than a batch has examples. Replay starts when more than a batch are stored.
+      scenario: makes the head; how many examples a step recalls is for the start of the replay.
+      buffer_size: slots, more than a step recalls. Replay starts when more than these are stored.
       policy: a name of `BUFFERS`; "fifo" in CLA-E.
       replay_from: see `rehearsal`.
       count: see `rehearsal`.
@@ -74,7 +74,7 @@ def cla(
         tasks=scenario.tasks,
         replay_from=replay_from,
         count=count,
-        more_than=scenario.batch_size,
+        more_than=scenario.replayed,
     )
     joined = joined_views(objective, store, "present")
 
@@ -115,4 +115,6 @@ def cla(
         observe=observe,
         end_task=end_task,
         stored=lambda memory: store.stored(memory.rehearsed),
+        samples=lambda present, past: present + past,
+        needs_boundaries=store.needs_boundaries,
     )

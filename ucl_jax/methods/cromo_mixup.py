@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ucl_jax.methods.base import Method, Scenario
-from ucl_jax.methods.distillation import active_later, copied, frozen_outputs
+from ucl_jax.methods.distillation import NEEDS_FROZEN, active_later, copied, frozen_outputs
 from ucl_jax.methods.head import make_head
 from ucl_jax.methods.mixup import mixup, sample_lambda
 from ucl_jax.methods.rehearsal import Rehearsed, past_or_present, rehearsal, replay_on_rows, replayed_rows
@@ -123,4 +123,7 @@ def cromo_mixup(
         end_task=end_task,
         active=active_later,
         stored=lambda memory: store.stored(memory.rehearsed),
+        paired=True,
+        samples=lambda present, past: present + len(replayed_rows(past, replay_share)),
+        needs_boundaries=NEEDS_FROZEN,
     )

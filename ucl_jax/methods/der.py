@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from ucl_jax.errors import check_word
 from ucl_jax.methods.base import Method, Scenario
-from ucl_jax.methods.rehearsal import past_or_present, rehearsal
+from ucl_jax.methods.rehearsal import past_or_present, rehearsal, stand_in
 from ucl_jax.objectives import Objective
 from ucl_jax.types import Aux, Variables
 
@@ -74,7 +74,8 @@ def der(
         penalty = jnp.where(some, alpha * jnp.mean(jnp.square(outputs(now) - recalled[0].items.kept)), 0.0)
         state = past_or_present(join_statistics(after, aux.state), aux.state, some)
         if beta > 0:
-            again = past_or_present(objective.views(keys.method, recalled[1].items.batch, "present"), views, some)
+            again = objective.views(keys.method, recalled[1].items.batch, "present")
+            again = past_or_present(again, stand_in(views, len(recalled[1].slot)), some)
             replayed, last = objective.loss(Variables(params.network, state), again, clock)
             penalty += jnp.where(some, beta * replayed, 0.0)
             state = past_or_present(last.state, state, some)
@@ -87,4 +88,6 @@ def der(
         observe=store.observe,
         end_task=store.end_task,
         stored=store.stored,
+        samples=lambda present, past: present + past * (1 + (beta > 0)),
+        needs_boundaries=store.needs_boundaries,
     )

@@ -15,6 +15,8 @@ from ucl_jax.models.layers import at_least_float32
 from ucl_jax.objectives import Distillation, Objective
 from ucl_jax.types import Array, Clock, Params, Variables, Views
 
+NEEDS_FROZEN = "copies the network at the end of a task"  # a `Method.needs_boundaries`
+
 
 class Trained(NamedTuple):
     """The parameters of a distilling method.
@@ -84,7 +86,7 @@ def distillation(
     def end_task(own, memory, network):
         return own, FrozenNetwork(copied(network))
 
-    return Method(init=init, loss=loss, end_task=end_task, active=active_later)
+    return Method(init=init, loss=loss, end_task=end_task, active=active_later, needs_boundaries=NEEDS_FROZEN)
 
 
 def frozen_outputs(

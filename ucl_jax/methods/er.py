@@ -27,4 +27,6 @@ def er(
         observe=store.observe,
         end_task=store.end_task,
         stored=store.stored,
+        samples=lambda present, past: present + past,
+        needs_boundaries=store.needs_boundaries,
     )

@@ -94,6 +94,8 @@ def gss(
         observe=store.observe,
         end_task=store.end_task,
         stored=store.stored,
+        samples=lambda present, past: present + past,
+        needs_boundaries=store.needs_boundaries,
         step_bytes=step_bytes,
     )
 

@@ -86,6 +86,8 @@ def lump(
         observe=store.observe,
         end_task=store.end_task,
         stored=store.stored,
+        paired=True,
+        needs_boundaries=store.needs_boundaries,
     )
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from ucl_jax.errors import argument_choice
 from ucl_jax.methods.base import Method, Scenario, check_projections
-from ucl_jax.methods.rehearsal import past_or_present, rehearsal
+from ucl_jax.methods.rehearsal import past_or_present, rehearsal, stand_in
 from ucl_jax.models.layers import at_least_float32, unit
 from ucl_jax.objectives import Objective
 from ucl_jax.types import Params, Variables
@@ -14,7 +14,8 @@ from ucl_jax.types import Params, Variables
 def min_red(objective: Objective, scenario: Scenario, *, buffer_size: int, count: str, features: str) -> Method:
     """Makes MinRed, which learns the objective on a batch drawn from the buffer, in place of the present batch.
 
-    The present batch enters the buffer after the step, and others leave by the policy `buffers.min_red`. Beside each
+    The present batch enters the buffer after the step, and others leave by the policy `buffers.min_red`. With K updates
+    on a batch it enters after the last of them, so that K batches are drawn from one entry to the next. Beside each
     stored image is its feature: a moving average of what the projector gives for it when it is trained on. Only the
     first step, when nothing is stored, learns from the present batch.
 
@@ -62,7 +63,8 @@ def min_red(objective: Objective, scenario: Scenario, *, buffer_size: int, count
         network = Variables(params.network, state)
         present = objective.views(keys.example, batch, "present")
         past = objective.views(keys.past, recalled.items.batch, "present")
-        value, aux = objective.loss(network, past_or_present(past, present, store.has_past(memory)), clock)
+        instead = stand_in(present, len(recalled.slot))
+        value, aux = objective.loss(network, past_or_present(past, instead, store.has_past(memory)), clock)
         mean = jax.lax.stop_gradient(jnp.mean(projection(aux.outputs), axis=0))
         return value, aux._replace(outputs=(of_present(network, batch, True), mean if at_once else unit(mean)))
 
@@ -76,5 +78,6 @@ def min_red(objective: Objective, scenario: Scenario, *, buffer_size: int, count
         observe=store.observe,
         end_task=store.end_task,
         stored=store.stored,
+        samples=lambda present, past: past,
         step_bytes=step_bytes,
     )

@@ -124,4 +124,7 @@ def osiris(
         end_task=end_task,
         active=active_later,
         stored=lambda memory: store.stored(memory.rehearsed),
+        paired=True,
+        samples=lambda present, past: present + len(replayed_rows(past, replay_share)),
+        needs_boundaries="starts to train its second projector in the second task",
     )

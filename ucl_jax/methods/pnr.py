@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ucl_jax.methods.base import Method, Scenario
-from ucl_jax.methods.distillation import active_later, copied, frozen_outputs
+from ucl_jax.methods.distillation import NEEDS_FROZEN, active_later, copied, frozen_outputs
 from ucl_jax.methods.head import make_head
 from ucl_jax.objectives import Objective, Predicted
 from ucl_jax.objectives.queue import pushed
@@ -94,4 +94,11 @@ def pnr(
     def end_task(own, memory, network):
         return own, memory.replace(network=copied(network), task=memory.task + 1)
 
-    return Method(init=init, loss=loss, observe=observe, end_task=end_task, active=active_later)
+    return Method(
+        init=init,
+        loss=loss,
+        observe=observe,
+        end_task=end_task,
+        active=active_later,
+        needs_boundaries=NEEDS_FROZEN,
+    )

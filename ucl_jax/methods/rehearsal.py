@@ -42,14 +42,15 @@ class Rehearsed(flax.struct.PyTreeNode):
 
 
 class Rehearsal(NamedTuple):
-    """Holds the functions of a `Method` that rehearsal methods share, and three that their losses use.
+    """Holds the fields of a `Method` that rehearsal methods share, and three functions that their losses use.
 
     init: key, a batch, the network -> no parameters, and an empty memory.
     recall: see `Method`. It draws from the slots that may be replayed.
-    observe: see `Method`. It refreshes what is kept beside the recalled examples, and then offers the batch of the step
-      to the buffer.
+    observe: see `Method`. It refreshes what is kept beside the recalled examples. After the last update on a batch, it
+      then offers the batch to the buffer.
     end_task: see `Method`.
     stored: see `Method`.
+    needs_boundaries: see `Method`; only where examples of the present task are not replayed.
     draw: memory, key, n -> n stored examples, of all slots, whether they may be replayed or not.
     filled: memory -> bool [S], the slots that hold an example.
     has_past: memory -> bool [], whether there are enough examples that may be replayed.
@@ -60,6 +61,7 @@ class Rehearsal(NamedTuple):
     observe: Callable[[Rehearsed, Step, Array], Rehearsed]
     end_task: Callable[[Params, Rehearsed, Variables], tuple[Params, Rehearsed]]
     stored: Callable[[Rehearsed], tuple[Batch, Array]]
+    needs_boundaries: str
     draw: Callable[[Rehearsed, Array, int], Recalled]
     filled: Callable[[Rehearsed], Array]
     has_past: Callable[[Rehearsed], Array]
@@ -69,6 +71,7 @@ REPLAYED = {
     "buffer": lambda memory: jnp.ones_like(memory.buffer.items.task, bool),
     "past_tasks": lambda memory: memory.buffer.items.task < memory.task,
 }
+NEEDS_PAST_TASKS = "replays examples of past tasks only (method.replay_from=past_tasks)"
 COUNTED = {"presentations": lambda batch: jnp.ones_like(batch.first), "examples": lambda batch: batch.first}
 
 
@@ -93,6 +96,7 @@ def rehearsal(
       replay_from: "buffer" replays all stored examples, from the second batch of a run on; "past_tasks" only those of
         earlier tasks.
       count: "presentations" offers an image to the buffer each time it is shown; "examples" only the first time.
+        Several updates on a batch show it once.
       keep: a batch, the network -> a tree with the shapes and dtypes of what is kept beside the examples.
       score: outputs of the loss -> what is kept, and scores float32 [B] by which the policy chooses. None keeps the
         outputs, and gives all the score 0.
@@ -140,7 +144,7 @@ def rehearsal(
         kept, scores = (outputs, jnp.zeros(step.batch.label.shape)) if score is None else score(outputs)
         offer = Offer(
             items=item(step.batch, kept, memory.task),
-            eligible=eligible(step.batch),
+            eligible=eligible(step.batch) & step.last,
             task=memory.task,
             score=scores,
             kept=stored.items.kept,
@@ -159,6 +163,7 @@ def rehearsal(
         observe=observe,
         end_task=end_task,
         stored=stored,
+        needs_boundaries=NEEDS_PAST_TASKS if replay_from == "past_tasks" else "",
         draw=lambda memory, key, n: buffer.sample(memory.buffer, key, n, buffer.filled(memory.buffer)),
         filled=lambda memory: buffer.filled(memory.buffer),
         has_past=has_past,
@@ -193,7 +198,7 @@ def joined_views(
     """Makes the views of present and past in one batch: the memory, B present examples, n of the past, keys -> views.
 
     The first B rows are of the present, the n after them of the past. While there is no past, the batch has the present
-    twice.
+    again in its place.
 
     Args:
       objective: makes the views.
@@ -203,7 +208,8 @@ def joined_views(
 
     def views(memory, batch, recalled, keys):
         present = objective.views(keys.example, batch, "present")
-        past = past_or_present(objective.views(keys.past, recalled.items.batch, how), present, store.has_past(memory))
+        past = objective.views(keys.past, recalled.items.batch, how)
+        past = past_or_present(past, stand_in(present, len(recalled.slot)), store.has_past(memory))
         return jax.tree.map(lambda x, y: jnp.concatenate([x, y]), present, past)
 
     return views
@@ -242,6 +248,18 @@ def replay_on_rows(store: Rehearsal, memory: Rehearsed, key: Array, count: int, 
     rows = replayed_rows(count, share)
     place = np.maximum(np.searchsorted(rows, np.arange(count), side="right") - 1, 0)
     return jax.tree.map(lambda x: x[place], store.recall(memory, key, len(rows)))
+
+
+def stand_in(present: PyTree, n: int) -> PyTree:
+    """Returns n rows of a tree with leaves [B, ...], evenly spread, for use in place of the past.
+
+    If batch and past are split over devices, the rows of each device are those that it has.
+    """
+
+    def rows(x):
+        return x if len(x) == n else x[np.arange(n) * len(x) // n]
+
+    return jax.tree.map(rows, present)
 
 
 def past_or_present(past: PyTree, present: PyTree, anything: Array) -> PyTree:

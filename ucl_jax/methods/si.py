@@ -99,4 +99,11 @@ def si(
         zeros = jax.tree.map(jnp.zeros_like, network.params)
         return own, Importance(omega=omega, path=zeros, anchor=jax.tree.map(jnp.copy, network.params))
 
-    return Method(init=init, loss=loss, project=project, observe=observe, end_task=end_task)
+    return Method(
+        init=init,
+        loss=loss,
+        project=project,
+        observe=observe,
+        end_task=end_task,
+        needs_boundaries="takes importances at the end of a task",
+    )

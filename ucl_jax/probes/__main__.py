@@ -126,7 +126,8 @@ def summary(record: Record) -> str:
     rows = values.get("rows", [values] if "task" in values and "all" in values else [])
     for row in rows:
         asked = f"k={row['k']} " if "k" in row else ""
-        means = (f"{key} {accuracy_matrix.average_accuracy([row[key]], joint=True):.2f} %" for key in ("task", "all"))
+        averages = {key: accuracy_matrix.average_accuracy([row[key]], [len(row[key])]) for key in ("task", "all")}
+        means = (f"{key} {average:.2f} %" for key, average in averages.items())
         told.append(asked + ", ".join(means))
     return "; ".join(told) or "done"
 

@@ -18,7 +18,13 @@ from ucl_jax.evaluation import evaluators
 from ucl_jax.objectives import Objective, Readout
 from ucl_jax.results.load import read_saved_config
 from ucl_jax.training import parallel
-from ucl_jax.training.build import Experiment, make_evaluation, make_experiment, make_stream_settings
+from ucl_jax.training.build import (
+    Experiment,
+    make_evaluation,
+    make_experiment,
+    make_run_schedule,
+    make_stream_settings,
+)
 from ucl_jax.training.checkpoint import Networks
 from ucl_jax.training.loop import task_features
 from ucl_jax.types import Variables
@@ -96,7 +102,10 @@ class TrainedRun:
 
     def seen(self, after: int) -> int:
         """Returns the number of tasks seen by a network: all for the untrained one and for joint training."""
-        return self.stream_settings.num_tasks if self.stream_settings.joint or not after else after
+        if not after:
+            return self.stream.num_tasks
+        schedule = make_run_schedule(self._config, self.stream.starts)
+        return self.stream.tasks_seen(schedule.reached(schedule.rows[after - 1]))
 
     def network(self, after: int) -> Variables:
         """Returns a network. The untrained network is made anew from the seed of the run.

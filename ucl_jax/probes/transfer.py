@@ -18,6 +18,11 @@ def _measure(run: TrainedRun, after: None, settings: Settings) -> dict:
         "finish the run, or train it anew with config.checkpoint.networks=True",
     )
 
+    require(
+        run.stream_settings.joint or list(map(run.seen, kept)) == list(range(1, tasks + 1)),
+        "transfer compares networks after each task, and this run over a stream was evaluated at other times",
+    )
+
     def row(after):
         features = run.features(after, own_phase=True)
         return evaluators.knn_task(features, run.seen(after), chosen, classes).accuracy

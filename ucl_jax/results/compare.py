@@ -114,7 +114,12 @@ def all_known(values: Sequence[float | None]) -> list[float] | None:
 
 def average_accuracy(run: RunResult, probe: ProbeName) -> float | None:
     """Returns the average accuracy of a run by a probe, in per cent, over the tasks learned."""
-    return accuracy_matrix.average_accuracy(run.probes[probe].matrix, run.joint)
+    return accuracy_matrix.average_accuracy(run.probes[probe].matrix, run.tasks_seen)
+
+
+def stream_average(run: RunResult, probe: ProbeName) -> float | None:
+    """Returns the mean of the average accuracies of a run in all rows by a probe, in per cent."""
+    return accuracy_matrix.stream_average(run.probes[probe].matrix, run.tasks_seen)
 
 
 def scores(
@@ -130,7 +135,7 @@ def scores(
     having = [run for run in runs if probe in run.probes]
     return (
         [average_accuracy(run, probe) for run in having],
-        [accuracy_matrix.forgetting(run.probes[probe].matrix, definition) for run in having],
+        [accuracy_matrix.forgetting(run.probes[probe].matrix, definition, run.tasks_seen) for run in having],
     )
 
 

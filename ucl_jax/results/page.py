@@ -110,6 +110,7 @@ def build(sources: Sequence[Source], definition: str) -> str:
             "What the buffers hold": _buffers(dict(zip(names, sources))),
             "Settings that differ": _settings(groups),
             "How each run was made": [{"kind": "runs", "items": list(map(_how_made, names, sources))}],
+            "Accuracy of each class at the end": _classes([run for run in runs if run.is_stream]),
         }
     # Sections without content are left out. Ids count them too, so that a link to a section stays valid.
     sections = [
@@ -318,6 +319,11 @@ def _settings(groups: Sequence[RunGroup]) -> list[Block]:
     if table.frame.empty:
         return [_paragraph("All settings but the seed are the same.")]
     return [_table(table, "Settings that differ")]
+
+
+def _classes(streams: Sequence[RunResult]) -> list[Block]:
+    """Returns the table of the accuracy of each class in runs over streams; nothing without such runs."""
+    return [_table(tables.of_classes(streams), "Accuracy of each class at the end")] if streams else []
 
 
 def _how_made(name: str, source: Source) -> dict[str, Any]:

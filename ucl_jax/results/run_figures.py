@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,7 +77,7 @@ def accuracy_matrices(stem: pathlib.Path, runs: Sequence[RunResult], probe: Prob
     size = max(2.9, 0.42 * tasks + 1.0)
     figure, places = drawing.new_grid(len(found), width=size, height=size - 0.2, most=4)
     for axis, (name, run), each in zip(places, having, found):
-        image = _accuracy(axis, each, run.joint, norm)
+        image = _accuracy(axis, each, run, norm)
         axis.set_title(name, fontsize=9)
     if found:
         figure.colorbar(image, ax=places, label="accuracy, %")
@@ -98,7 +98,9 @@ def accuracy_matrices(stem: pathlib.Path, runs: Sequence[RunResult], probe: Prob
 def average_accuracy(
     stem: pathlib.Path, groups: dict[str, list[RunResult]], probe: ProbeName, title: str, order: Sequence[str] = ()
 ) -> Picture:
-    """Draws the average accuracy over the tasks learned so far: mean and deviation over the runs of each group.
+    """Draws the average accuracy over the tasks learned so far, or for streams over the images seen.
+
+    A line shows means over the runs of a group, a band the deviation.
 
     Args:
       stem: path of the files without a suffix.
@@ -173,7 +175,7 @@ def plot_matrices(path: pathlib.Path, results: RunResult) -> None:
     rows, columns = next(iter(probes.values())).shape
     figure = drawing.new_figure(len(probes) * max(3.6, 0.5 * columns + 1.6), max(1.9, 0.42 * rows + 1.5))
     for axis, (name, probe) in zip(figure.subplots(1, len(probes), squeeze=False)[0], probes.items()):
-        image = _accuracy(axis, probe, results.joint, drawing.make_norm(probe.chance, 100))
+        image = _accuracy(axis, probe, results, drawing.make_norm(probe.chance, 100))
         axis.set_aspect("auto")
         axis.set_title(PROBE_TITLES[name])
         figure.colorbar(image, ax=axis, label="accuracy, %")
@@ -266,11 +268,16 @@ def plot_buffer(
 def _average_accuracy(
     axis, groups: dict[str, list[RunResult]], probe: ProbeName, order: Sequence[str] = ()
 ) -> list[list]:
-    """Draws average accuracy on an axis; returns rows of group, run, tasks learned, average accuracy."""
+    """Draws average accuracy on an axis; returns rows of group, run, place, average accuracy.
+
+    The place is the number of tasks learned, or for streams of images seen.
+    """
     having = {name: [run for run in runs if probe in run.probes] for name, runs in groups.items()}
+    shown = list(itertools.chain.from_iterable(having.values()))
+    places, what = _places(shown)
     rows, styles = [], drawing.lines(order or groups)
     for name, runs in having.items():
-        curves = [accuracy_matrix.average_accuracies(run.probes[probe].matrix, run.joint) for run in runs]
+        curves = [accuracy_matrix.average_accuracies(run.probes[probe].matrix, run.tasks_seen) for run in runs]
         if not any(curves):
             continue
         reached = min(map(len, curves)) or max(map(len, curves))
@@ -280,33 +287,36 @@ def _average_accuracy(
             axis.axhline(means[-1], ls="--", color="0.4", label=name)
             rows += [[name, run, "all", curve[-1]] for run, curve in enumerate(curves) if curve]
             continue
-        _band(axis, range(1, reached + 1), together, label=name, **styles[name])
-        rows += [[name, run, tasks, a] for run, curve in enumerate(curves) for tasks, a in enumerate(curve, start=1)]
-    shown = list(itertools.chain.from_iterable(having.values()))
+        _band(axis, places(max(runs, key=places))[:reached], together, label=name, **styles[name])
+        rows += [[name, run, *row] for run, curve in enumerate(curves) for row in zip(places(runs[run]), curve)]
     measured = [run for run in shown if compare.untrained(run, probe) is not None]
     starts = compare.untrained_networks([run for run in measured if run.model == shown[0].model])
     for (label, group), style in zip(starts.items(), itertools.cycle(drawing.GREYS)):
         axis.axhline(np.mean([compare.untrained(run, probe) for run in group]), label=f"{label}, all tasks", **style)
     axis.xaxis.get_major_locator().set_params(integer=True)
-    axis.set(xlabel="tasks learned", ylabel="average accuracy, %")
+    axis.set(xlabel=what, ylabel="average accuracy, %")
     axis.grid(color="0.9")
     return rows
 
 
 def _forgetting(axis, groups: dict[str, list[RunResult]], probe: ProbeName, definition: str) -> None:
-    """Draws on an axis how much is forgotten after each task but the first; joint training forgets nothing."""
+    """Draws on an axis how much is forgotten in each row but the first; joint training forgets nothing."""
     styles = drawing.lines(groups)
+    places, what = _places([run for runs in groups.values() for run in runs])
     for name, runs in groups.items():
-        matrices = [run.probes[probe].matrix for run in runs if probe in run.probes and not run.joint]
-        reached = min(map(len, matrices), default=0)
+        having = [run for run in runs if probe in run.probes and not run.joint]
+        reached = min((run.tasks_learned for run in having), default=0)
         curves = [
-            [accuracy_matrix.forgetting(matrix[:tasks], definition) for tasks in range(2, reached + 1)]
-            for matrix in matrices
+            [
+                accuracy_matrix.forgetting(run.probes[probe].matrix[:rows], definition, run.tasks_seen[:rows])
+                for rows in range(2, reached + 1)
+            ]
+            for run in having
         ]
         if reached > 1:
-            _band(axis, range(2, reached + 1), np.array(curves, float), **styles[name])
+            _band(axis, places(having[0])[1:reached], np.array(curves, float), **styles[name])
     axis.xaxis.get_major_locator().set_params(integer=True)
-    axis.set(xlabel="tasks learned", ylabel=f"forgetting ({definition}), points")
+    axis.set(xlabel=what, ylabel=f"forgetting ({definition}), points")
     axis.grid(color="0.9")
 
 
@@ -319,11 +329,21 @@ def _band(axis, places: Sequence[int], curves: np.ndarray, **style) -> None:
         axis.fill_between(places, means - spread, means + spread, color=style["color"], alpha=0.15, lw=0)
 
 
-def _accuracy(axis, probe: ProbeResult, joint: bool, norm):
-    """Draws the accuracy matrix of a probe on an axis, and returns the image."""
-    matrix = accuracy_matrix.as_array(probe.matrix)
-    rows, columns = matrix.shape
-    names = ["all"] if joint else range(1, rows + 1)
-    image = drawing.heat(axis, matrix, names, range(1, columns + 1), norm, "{:.0f}")
-    axis.set(xlabel="task", ylabel="after learning task")
+def _places(runs: Sequence[RunResult]) -> tuple[Callable[[RunResult], list[int]], str]:
+    """Returns what the rows of runs are drawn over: tasks learned, or for streams images seen.
+
+    Returns:
+      A run -> the place of each row; the name of the axis.
+    """
+    if any(run.is_stream for run in runs):
+        return lambda run: run.images_seen, "images seen"
+    return lambda run: list(range(1, run.tasks_learned + 1)), "tasks learned"
+
+
+def _accuracy(axis, probe: ProbeResult, run: RunResult, norm):
+    """Draws the accuracy matrix of a probe of a run on an axis, and returns the image."""
+    matrix, (places, what) = accuracy_matrix.as_array(probe.matrix), _places([run])
+    names = ["all"] if run.joint else places(run)
+    image = drawing.heat(axis, matrix, names, range(1, matrix.shape[1] + 1), norm, "{:.0f}")
+    axis.set(xlabel="task", ylabel=what if run.is_stream else "after learning task")
     return image

@@ -106,14 +106,33 @@ class ProbeResultSettings:
 
 
 @dataclass(frozen=True, kw_only=True, config=KEEP_UNKNOWN_KEYS)
+class Evaluated:
+    """When a network was evaluated, which gave a row of each accuracy matrix.
+
+    step: the steps done in the whole run.
+    images_seen: how many images of the stream were shown by then; several updates on a batch count it once.
+    gradient_samples: of how many images gradients were taken by then, of present and of replayed ones.
+    tasks_seen: the number of tasks that count as seen, the first ones.
+    """
+
+    step: Count
+    images_seen: Count
+    gradient_samples: Count
+    tasks_seen: Positive
+
+
+@dataclass(frozen=True, kw_only=True, config=KEEP_UNKNOWN_KEYS)
 class ProbeResult:
     """What a probe of the run itself found.
 
     settings: of the probe.
-    matrix: the accuracy matrix: `matrix[t][i]` is the accuracy in per cent on task i after learning task t. Tasks that
-      were learned have an entry.
-    rows: "all" where every task was evaluated after every task, else "seen".
-    average_accuracy: in per cent.
+    matrix: the accuracy matrix: `matrix[r][i]` is the accuracy in per cent on task i when the network was evaluated for
+      the time r, as a rule after learning task r. Tasks that were seen have an entry.
+    rows: "all" where every task was evaluated every time, else "seen".
+    average_accuracy: of the last row, in per cent.
+    stream_average: the mean of the average accuracies of all rows, in per cent.
+    class_accuracy: of the last row, in per cent, for each class of the run in the order of labels; null for a class
+      that was not evaluated, and for probes that do not record it.
     forgetting: in points, by the name of each definition.
     chance: the accuracy of guessing, in per cent.
     random_init: the untrained network's accuracy on each task, in per cent; null where the run is not finished or did
@@ -124,6 +143,8 @@ class ProbeResult:
     matrix: AccuracyMatrix
     rows: Name | None = None
     average_accuracy: Percent | None = None
+    stream_average: Percent | None = None
+    class_accuracy: list[Percent | None] | None = None
     forgetting: dict[str, Points | None] = field(default_factory=dict)
     chance: Percent
     random_init: Annotated[list[Percent], Field(min_length=1)] | None = None
@@ -131,9 +152,6 @@ class ProbeResult:
     def __post_init__(self):
         rows, tasks = self.shape
         require_shape("matrix", self.matrix, rows, tasks)
-        check_argument(rows <= tasks, f"`matrix` has {rows} rows for {tasks} tasks")
-        for place, row in enumerate(self.matrix):
-            check_argument(None not in row[: place + 1], f"row {place} of `matrix` lacks a task that was learned")
         if self.random_init is not None:
             require_shape("random_init", [self.random_init], 1, tasks)
         if self.settings.k_used is not None:
@@ -199,6 +217,8 @@ class RunResult:
       seconds: wall time of the run.
       images_per_second: speed of training.
       classes: the labels of each task.
+      evaluations: when each row of the accuracy matrices was made; null in files that are older than this key, whose
+        rows are those after each task.
       probes: what each of the run's own probes found, by name.
       analysis: records of probes that were asked of the saved networks afterwards.
     """
@@ -215,6 +235,7 @@ class RunResult:
     seconds: Seconds = 0.0
     images_per_second: NotNegative = 0.0
     classes: list[list[Count]] | None = None
+    evaluations: list[Evaluated] | None = None
     probes: dict[ProbeName, ProbeResult]
     analysis: list[Record] = field(default_factory=list)
 
@@ -241,18 +262,36 @@ class RunResult:
             raise OtherVersion(f"{found}, and this program reads version {VERSION} of results.json")
         result = read_as(cls, content)
         read_as(ConfigKeys, result.config, ("config",))
+        result._check_rows()
         for place, record in enumerate(result.analysis):
             for part, kind in zip(("settings", "values"), RECORD_TYPES.get(record.probe, ())):
                 read_as(kind, getattr(record, part), ("analysis", place, part))
         return result
+
+    def _check_rows(self) -> None:
+        """Raises ValueError unless the rows of the accuracy matrices have the tasks that were seen by then."""
+        seen, (rows, tasks) = self.tasks_seen, self.probes["knn_task"].shape
+        check_argument(len(seen) == rows, f"$.evaluations: it has {len(seen)} entries for {rows} rows")
+        check_argument(
+            seen == sorted(seen) and seen[-1] <= tasks,
+            f"$: there are {tasks} tasks, and the rows have seen {', '.join(map(str, seen))}",
+        )
+        for name, probe in self.probes.items():
+            for place, row in enumerate(probe.matrix):
+                check_argument(
+                    None not in row[: seen[place]], f"$.probes.{name}.matrix[{place}]: it lacks a task that was seen"
+                )
 
     def to_json(self) -> dict[str, Any]:
         """Returns a tree that `from_json` takes, without the optional keys that have no value."""
         tree = _plain(self)
         for probe in tree["probes"].values():
             probe["settings"] = {key: value for key, value in probe["settings"].items() if value is not None}
-            if probe["rows"] is None:
-                del probe["rows"]
+            for key in ("rows", "stream_average", "class_accuracy"):
+                if probe[key] is None:
+                    del probe[key]
+        if self.evaluations is None:
+            del tree["evaluations"]
         if not self.analysis:
             del tree["analysis"]
         return tree
@@ -313,8 +352,37 @@ class RunResult:
 
     @property
     def tasks_learned(self) -> int:
-        """Returns the number of tasks learned so far; joint training learns one."""
+        """Returns `after` of the latest network: how often it was evaluated, as a rule after each task learned."""
         return self.probes["knn_task"].shape[0]
+
+    @property
+    def tasks_seen(self) -> list[int]:
+        """Returns the number of tasks seen in each row of the accuracy matrices."""
+        if self.evaluations is not None:
+            return [row.tasks_seen for row in self.evaluations]
+        rows, tasks = self.probes["knn_task"].shape
+        return [tasks] if self.joint else list(range(1, rows + 1))
+
+    @property
+    def class_accuracy(self) -> dict[int, float | None]:
+        """Returns the label of a class -> its accuracy by kNN over all classes in the last row; {} in older files."""
+        labels = sorted(set().union(*self.classes or ()))
+        return dict(zip(labels, self.probes["knn_all"].class_accuracy or ()))
+
+    @property
+    def images_seen(self) -> list[int]:
+        """Returns the number of images shown until each row; in older files, which lack it, the number of the row."""
+        return [row.images_seen for row in self.evaluations or ()] or list(range(1, self.tasks_learned + 1))
+
+    @property
+    def rows_are_tasks(self) -> bool:
+        """Tells whether each row is that after one more task; it is not in joint training and in most streams."""
+        return self.tasks_seen == list(range(1, self.tasks_learned + 1))
+
+    @property
+    def is_stream(self) -> bool:
+        """Tells whether rows are times in a stream, and not the tasks learned or joint training."""
+        return not self.joint and not self.rows_are_tasks
 
     @property
     def name(self) -> str:
@@ -336,7 +404,7 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class MetricsEntry:
-    """A line of metrics.jsonl: about a step where it has a loss, else about a task."""
+    """A line of metrics.jsonl: about a step where it has a loss, else about an evaluation."""
 
     step: Count
     task: Count

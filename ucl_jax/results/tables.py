@@ -178,6 +178,8 @@ FORMATS: dict[str, Callable[[Table], str]] = {
 
 # Runs.
 
+SAMPLES = ("images seen", "gradient samples")  # of a stream
+STREAM_AVERAGE = "mean over the stream, {}"
 OVER_UNTRAINED, HIGHER = "over untrained, {}", "seeds higher, {}"
 
 
@@ -185,6 +187,9 @@ def every_run(runs: Sequence[RunResult], definition: str) -> Table:
     """Makes the table of average accuracy and forgetting of runs: a row a run, then untrained networks, then chance.
 
     By each probe it also has the points by which a run is above its own network before training.
+
+    With streams among the runs there are columns for how many images were seen, of how many gradients were taken, and
+    the mean over the stream by each probe, see `accuracy_matrix.stream_average`.
 
     A row for an untrained network or for chance has the numbers of the first run that has them. Untrained networks with
     different settings have a row each, see `compare.untrained_networks`.
@@ -199,19 +204,43 @@ def every_run(runs: Sequence[RunResult], definition: str) -> Table:
         "",
         *(name for title, lost in zip(titles, titles) for name in (title, OVER_UNTRAINED.format(title), lost)),
     ]
+    streams = any(run.is_stream for run in runs)
+    columns += [*SAMPLES, *(STREAM_AVERAGE.format(PROBE_TITLES[name]) for name in probes)] if streams else []
+    blank = [None] * (len(SAMPLES) + len(probes)) if streams else []
     rows: list[list[Any]] = []
     for name, run in zip(compare.run_names(runs), runs):
         cells: list[Any] = [name + ("" if run.finished else ", not finished")]
         for probe in probes:
             (accuracy,), (lost,) = compare.scores([run], probe, definition) if probe in run.probes else ([None],) * 2
             cells += [accuracy, compare.over_untrained(run, probe), lost]
-        rows.append(cells)
+        rows.append(cells + (_of_stream(run, probes) if streams else []))
     for label, (initial, *_) in compare.untrained_networks(runs).items():
-        rows.append([label, *(cell for name in probes for cell in (compare.untrained(initial, name), None, None))])
-    rows.append(["chance", *(cell for name in probes for cell in (compare.chance(runs, name), None, None))])
+        before = (cell for name in probes for cell in (compare.untrained(initial, name), None, None))
+        rows.append([label, *before, *blank])
+    rows.append(["chance", *(cell for name in probes for cell in (compare.chance(runs, name), None, None)), *blank])
     return Table(
         "", make_frame(columns, rows), formats={OVER_UNTRAINED.format(PROBE_TITLES[p]): "+.2f" for p in probes}
     )
+
+
+def _of_stream(run: RunResult, probes: Sequence[ProbeName]) -> list[Any]:
+    """Returns the cells of a run in the columns SAMPLES and STREAM_AVERAGE."""
+    last = run.evaluations[-1] if run.evaluations else None
+    samples = [last.images_seen, last.gradient_samples] if last else [None, None]
+    return samples + [compare.stream_average(run, name) if name in run.probes else None for name in probes]
+
+
+def of_classes(runs: Sequence[RunResult]) -> Table:
+    """Makes the table of the accuracy of each class by kNN over all classes, when the run was last evaluated, in %.
+
+    Args:
+      runs: results; each has a column, and those that did not record it are left out.
+    """
+    named = dict(zip(compare.run_names(runs), runs))
+    found = {name: run.class_accuracy for name, run in named.items() if run.class_accuracy}
+    labels = sorted(set().union(*found.values()))
+    rows = [[str(label), *(accuracy.get(label) for accuracy in found.values())] for label in labels]
+    return Table("", make_frame(["class", *found], rows))
 
 
 def of_seeds(runs: Sequence[RunResult], definition: str) -> Table:

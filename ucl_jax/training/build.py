@@ -22,6 +22,7 @@ from ucl_jax.models.architectures import ARCHITECTURES
 from ucl_jax.models.heads import MLP
 from ucl_jax.objectives import OBJECTIVES, Augmentation, Objective
 from ucl_jax.training import online_linear, optimizers
+from ucl_jax.training.schedule import Schedule, make_schedule, period_sizes
 from ucl_jax.training.step import TrainStep, init_state, make_train_step
 from ucl_jax.types import Array, Batch, TrainState
 
@@ -102,8 +103,8 @@ class LogSettings(NamedTuple):
 class RunSettings(NamedTuple):
     """Holds how a run is carried out: all that a config says beside the experiment and the data.
 
-    epochs: passes over each task.
-    joint: whether the run trains on all tasks together.
+    epochs: passes over each period.
+    replay_per_batch: the number of stored examples that a step recalls; 0 is as many as the batch has.
     evaluation: how networks are evaluated.
     forgetting: the definition of forgetting that is recorded after each task, a name in `accuracy_matrix.FORGETTING`.
     random_init: whether the untrained network is evaluated too.
@@ -112,7 +113,7 @@ class RunSettings(NamedTuple):
     """
 
     epochs: int
-    joint: bool
+    replay_per_batch: int
     evaluation: Evaluation
     forgetting: str
     random_init: bool
@@ -130,13 +131,15 @@ def make_experiment(config: ConfigDict, axis_name: str | None, platform: str) ->
         devices that are not here.
 
     Raises:
-      UsageError: the method does not work with the objective.
+      UsageError: the method does not work with the objective, or with the stream.
     """
     dtype = DTYPES[config.model.dtype]
     benchmark = config.benchmark
+    batch_size, stream = config.train.batch_size, config.stream
     scenario = Scenario(
-        tasks=1 if benchmark.joint else benchmark.num_tasks,
-        batch_size=config.train.batch_size,
+        tasks=1 if benchmark.joint or stream.boundaries == "hidden" else benchmark.num_tasks,
+        batch_size=batch_size,
+        replayed=stream.replay_per_batch or batch_size,
         head=lambda hidden_dim: MLP(hidden_dim, dtype=dtype, axis_name=axis_name),
     )
     augmentation = make_augmentation(config)
@@ -149,7 +152,15 @@ def make_experiment(config: ConfigDict, axis_name: str | None, platform: str) ->
         objective = _make("objective", config, OBJECTIVES, architecture, augmentation, dtype=dtype, axis_name=axis_name)
         objective = Objective(*(at_precision(x) if callable(x) else x for x in objective))
         method = _make("method", config, METHODS, objective, scenario)
-        train_step = make_train_step(objective, method, optimizer, axis_name)
+        _check_stream(config, method)
+        train_step = make_train_step(
+            objective,
+            method,
+            optimizer,
+            axis_name,
+            updates_per_batch=stream.updates_per_batch,
+            replay_per_batch=0 if method.paired else stream.replay_per_batch,
+        )
         if online:
             train_step = online_linear.with_online_linear(
                 train_step,
@@ -185,16 +196,55 @@ def make_experiment(config: ConfigDict, axis_name: str | None, platform: str) ->
     return Experiment(phases, init, config.seed, key, online)
 
 
+def _check_stream(config: ConfigDict, method: Method) -> None:
+    """Checks that a method can go over a stream as `config.stream` says; raises UsageError."""
+    stream, name, replayed = config.stream, config.method.name, config.stream.replay_per_batch
+    told = stream.boundaries == "known" or stream.snapshot_every > 0
+    require(
+        told or not method.needs_boundaries,
+        f"config.stream.boundaries is 'hidden', but {name} {method.needs_boundaries}; give the interval of boundaries "
+        "in images by config.stream.snapshot_every, or take boundaries=known or another method",
+    )
+    require(
+        not replayed or method.stored is not None,
+        f"config.stream.replay_per_batch is {replayed}, but {name} stores no examples; set it to 0",
+    )
+    require(
+        not method.paired or replayed in (0, config.train.batch_size),
+        f"config.stream.replay_per_batch is {replayed}, but {name} pairs stored examples with those of the batch, "
+        f"which are {config.train.batch_size}; set it to 0",
+    )
+
+
 def make_run_settings(config: ConfigDict) -> RunSettings:
     """Reads how a run is carried out, from several sections of the config."""
     return RunSettings(
         epochs=config.train.epochs,
-        joint=config.benchmark.joint,
+        replay_per_batch=config.stream.replay_per_batch,
         evaluation=make_evaluation(config),
         forgetting=config.eval.forgetting,
         random_init=config.eval.random_init,
         checkpoint=CheckpointSettings(**config.checkpoint),
         log=LogSettings(**config.log),
+    )
+
+
+def make_run_schedule(config: ConfigDict, starts: np.ndarray) -> Schedule:
+    """Plans the run of a config over a stream; `starts` are those of its training tasks, see `TaskStream`.
+
+    Raises:
+      ValueError: there are more steps than a run can count.
+    """
+    t, s = config.train, config.stream
+    return make_schedule(
+        period_sizes(np.diff(starts).tolist(), s.boundaries, s.snapshot_every),
+        t.epochs,
+        t.batch_size,
+        t.last_batch,
+        t.steps_per_call,
+        updates_per_batch=s.updates_per_batch,
+        in_order=s.passes == "one",
+        evaluate_every=s.evaluate_every,
     )
 
 

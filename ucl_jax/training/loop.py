@@ -1,4 +1,4 @@
-"""Goes over the tasks, epochs and steps of a run. It does no I/O: it yields events; the caller logs and saves."""
+"""Goes over the periods, epochs and steps of a run. It does no I/O: it yields events; the caller logs and saves."""
 
 import functools
 import operator
@@ -9,59 +9,32 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ucl_jax.data.tasks import TaskStream, batch_indices, labelled_indices
-from ucl_jax.errors import argument_choice, check_argument
+from ucl_jax.data.tasks import TaskStream, batch_indices, consecutive_indices, labelled_indices
 from ucl_jax.evaluation import evaluators
-from ucl_jax.settings import INT32_MAX
 from ucl_jax.training import online_linear
 from ucl_jax.training.build import Experiment, Phase
 from ucl_jax.training.online_linear import OnlineLinear
 from ucl_jax.training.parallel import Parallel, local
-from ucl_jax.types import Array, Clock, Probed, Selection, Span, TrainedParams, TrainState, Variables
+from ucl_jax.training.schedule import Leg, Schedule
+from ucl_jax.types import Array, Clock, Examples, Probed, Selection, Span, TrainedParams, TrainState, Variables
 
 MatrixRows = dict[str, evaluators.MatrixRow]
-
-
-class Schedule(NamedTuple):
-    """Holds when each of T tasks is trained, and in batches of what size.
-
-    starts: [T + 1] steps of the run. Task t has the steps from `starts[t]` up to, but without, `starts[t + 1]`.
-    steps_per_epoch: [T], the steps of one epoch of each task.
-    batch_sizes: [T], the images in a batch of each task.
-    steps_per_call: the steps that the devices make in one call.
-    """
-
-    starts: tuple[int, ...]
-    steps_per_epoch: tuple[int, ...]
-    batch_sizes: tuple[int, ...]
-    steps_per_call: int = 1
-
-    @property
-    def total(self) -> int:
-        """Returns the number of steps of the whole run."""
-        return self.starts[-1]
-
-    def place(self, step: int, task: int) -> tuple[int, int]:
-        """Returns the epoch of a task, and the step of that epoch, both from 0, that come after `step` steps."""
-        return divmod(step - self.starts[task], self.steps_per_epoch[task])
-
-    def epoch(self, step: int, task: int) -> int:
-        """Returns the epoch of a task, from 0, in which the last of `step` steps of the run was made."""
-        return self.place(step - 1, task)[0]
 
 
 class StepsDone(NamedTuple):
     """The event after every call of the devices, which makes one step or several.
 
     step: the steps done in the whole run.
-    task: the number of the task, from 0.
+    leg: the number of the leg, from 0.
+    period: the number of its period, from 0.
     state: after the last of the steps. It is valid until the loop goes on, because the next step reuses its memory.
     metrics: of each of K steps, the last of which is `step`: arrays [K] on the devices, which may still be being
       computed.
     """
 
     step: int
-    task: int
+    leg: int
+    period: int
     state: TrainState
     metrics: dict[str, Array]
 
@@ -72,7 +45,7 @@ class StepsDone(NamedTuple):
 
 
 class Evaluating(NamedTuple):
-    """The event before features of a task are computed, at the end of a task. The state is the same in all of these.
+    """The event before features of a task are computed, at the end of a leg. The state is the same in all of these.
 
     step: the steps done in the whole run.
     task: the number of the task that will be evaluated, from 0.
@@ -84,50 +57,22 @@ class Evaluating(NamedTuple):
     state: TrainState
 
 
-class TaskDone(NamedTuple):
-    """The event after a task was learned, evaluated and closed by `end_task`.
+class LegDone(NamedTuple):
+    """The event after a leg was trained, evaluated if it is, and closed by `end_task` where its period ends.
 
     step: the steps done in the whole run.
-    task: the number of the task, from 0.
-    state: the one that the next task starts from.
-    rows: a probe's name -> its row of the accuracy matrix.
+    leg: the number of the leg, from 0.
+    state: the one that the next leg starts from.
+    rows: a probe's name -> its row of the accuracy matrix; None where the leg is not evaluated.
     """
 
     step: int
-    task: int
+    leg: int
     state: TrainState
-    rows: MatrixRows
+    rows: MatrixRows | None
 
 
-Event = StepsDone | Evaluating | TaskDone
-
-
-def make_schedule(
-    sizes: Sequence[int], epochs: int, batch_size: int, last_batch: str = "fill", steps_per_call: int = 1
-) -> Schedule:
-    """Plans when each task is trained.
-
-    A task that is smaller than a batch is one batch of its own size, so that no image is in a batch twice.
-
-    Args:
-      sizes: the number of training images of each task.
-      epochs: passes over each task.
-      batch_size: images in a batch, over all devices.
-      last_batch: what becomes of a last batch that is not full. "fill": an epoch of a task has ceil(size / batch_size)
-        steps, and the last batch is filled up. "drop": it has floor(size / batch_size) steps, but at least one.
-      steps_per_call: the steps that the devices make in one call, at least 1.
-
-    Raises:
-      ValueError: there are more steps than a run can count.
-    """
-    counts = {"fill": lambda size: -(-size // batch_size), "drop": lambda size: max(size // batch_size, 1)}
-    steps_per_epoch = tuple(map(argument_choice("last_batch", last_batch, counts), sizes))
-    starts = (0, *np.cumsum([epochs * steps for steps in steps_per_epoch]).tolist())
-    check_argument(
-        starts[-1] <= INT32_MAX,
-        f"epochs is {epochs}: a run of {starts[-1]} steps cannot be counted; give at most {INT32_MAX} steps",
-    )
-    return Schedule(starts, steps_per_epoch, tuple(min(size, batch_size) for size in sizes), steps_per_call)
+Event = StepsDone | Evaluating | LegDone
 
 
 def train(
@@ -138,9 +83,9 @@ def train(
     evaluation: evaluators.Evaluation,
     state: TrainState,
     step: int,
-    tasks_learned: int,
+    legs_done: int,
 ) -> Iterator[Event]:
-    """Trains and evaluates one task after the other, from the start of a run or from any later point.
+    """Trains and evaluates one leg after the other, from the start of a run or from any later point.
 
     Everything random is a function of the seed and the step. So a run that goes on from a saved state gives the same
     results as one that was never interrupted.
@@ -149,56 +94,63 @@ def train(
       experiment: the pure functions of the run.
       compiled: the compiled functions of each phase of `experiment`.
       stream: the tasks.
-      schedule: when each task of the stream is trained.
-      evaluation: how the network is evaluated after each task.
+      schedule: the plan of the run.
+      evaluation: how the network is evaluated.
       state: the state after `step` steps.
       step: the steps done in the whole run.
-      tasks_learned: the number of tasks learned, evaluated and closed.
+      legs_done: the number of legs trained, evaluated and closed.
 
     Yields:
-      StepsDone after every call of the devices, Evaluating before the features of each task, TaskDone after every task.
+      StepsDone after every call of the devices, Evaluating before the features of each task, LegDone after every leg.
     """
-    tasks = len(stream.train_sizes)
     features: list[dict[int, evaluators.TaskFeatures] | None] = [None] * stream.num_tasks
     evaluated_at = None
     replicate = compiled[0].replicate
     key = replicate(experiment.key)  # placed once, so that no step waits for it
-    sizes = stream.train_sizes
-    everything = compiled[0].hold(stream.all_training(), sum(sizes)) if experiment.online else None
-    for task in range(tasks_learned, tasks):
-        phase = experiment.phase_index(task)
-        start, steps = schedule.starts[task], schedule.starts[task + 1] - schedule.starts[task]
-        epoch_steps = schedule.steps_per_epoch[task]
-        span = replicate(Span(*_int32(task, start, steps, epoch_steps)))
-        if step == start:
+    # What the devices hold: a period, or all of them for the labelled images of the online linear probe.
+    parts = [period.part for period in schedule.periods]
+    parts = [slice(0, parts[-1].stop)] * len(parts) if experiment.online else parts
+    size = max(len(np.unique(stream.sequence.index[part])) for part in parts)
+    examples: Examples
+    held: slice | None = None
+    for number in range(legs_done, len(schedule.legs)):
+        leg = schedule.legs[number]
+        period, phase = schedule.periods[leg.period], experiment.phase_index(leg.period)
+        times = _int32(period.steps, period.epoch_steps)
+        span = replicate(Span(*_int32(leg.period, period.start), *times))
+        if step == period.start:
             # Numbers of the host: nothing is compiled where nothing is to be done.
-            clock = Clock(*_int32(step, task, 0, steps, epoch_steps))
+            clock = Clock(*_int32(step, leg.period, 0), *times)
             state = replicate(begin_task(experiment.phases[phase], local(state), clock))
-        examples = everything or compiled[phase].hold(stream.training(task), max(sizes))
-        if task + 1 < tasks:
-            stream.prefetch(task + 1)
-        rows = compiled[phase].rows(schedule.batch_sizes[task])
-        present = _selections(experiment.seed, task, schedule, step, sizes[task])
-        probed = _probed(present, experiment.seed, task, schedule, step, sizes)
+        if held != (part := parts[leg.period]):
+            examples, held = compiled[phase].hold(stream.training(part), size), part
+            for later in schedule.periods[leg.period + 1 : leg.period + 2]:
+                stream.prefetch_part(later.part)
+        rows = compiled[phase].rows(period.batch_size)
+        present = _selections(experiment.seed, leg, schedule, step, stream.places(period.part, part))
+        probed = _probed(present, experiment.seed, leg, schedule, step, size)
         for selection in probed if experiment.online else present:
             ours = jax.tree.map(operator.itemgetter(rows), selection)
             state, metrics = compiled[phase].train_steps(state, examples, ours, key, span)
             step += len(metrics["loss"])
-            yield StepsDone(step, task, state, metrics)
+            yield StepsDone(step, number, leg.period, state, metrics)
 
-        if step != evaluated_at or len(experiment.phases) > 1:  # the same network has the same features
-            features, evaluated_at = [None] * stream.num_tasks, step
-        seen = stream.num_tasks if len(stream.train_sizes) == 1 else task + 1
-        online = jax.device_get(local(state.online))
-        for i in range(evaluators.EVALUATED[evaluation.tasks](seen, stream.num_tasks)):
-            yield Evaluating(step, i, state)
-            if features[i] is None:
-                features[i] = task_features(
-                    experiment, compiled, stream, state.network, i, task + 1, evaluation.batch_size, online
-                )
-        accuracies = probe(evaluation.knn, experiment, features, task + 1, seen, stream.classes, experiment.online)
-        state = replicate(end_task(experiment.phases[phase], local(state)))
-        yield TaskDone(step, task, state, accuracies)
+        accuracies = None
+        if leg.evaluated:
+            if step != evaluated_at or len(experiment.phases) > 1:  # the same network has the same features
+                features, evaluated_at = [None] * stream.num_tasks, step
+            seen = stream.tasks_seen(schedule.reached(leg))
+            after, online = leg.period + 1, jax.device_get(local(state.online))
+            for i in range(evaluators.EVALUATED[evaluation.tasks](seen, stream.num_tasks)):
+                yield Evaluating(step, i, state)
+                if features[i] is None:
+                    features[i] = task_features(
+                        experiment, compiled, stream, state.network, i, after, evaluation.batch_size, online
+                    )
+            accuracies = probe(evaluation.knn, experiment, features, after, seen, stream.classes, experiment.online)
+        if step == period.end:
+            state = replicate(end_task(experiment.phases[phase], local(state)))
+        yield LegDone(step, number, state, accuracies)
 
 
 def begin_task(phase: Phase, state: TrainState, clock: Clock) -> TrainState:
@@ -218,46 +170,54 @@ def _int32(*numbers: int) -> list[Any]:
     return [np.int32(number) for number in numbers]
 
 
-def _selections(seed: int, task: int, schedule: Schedule, step: int, size: int) -> Iterator[Selection]:
-    """Yields the batches of a task of `size` examples that are left after `step` steps, as many at once as in a call.
+def _selections(seed: int, leg: Leg, schedule: Schedule, step: int, places: np.ndarray) -> Iterator[Selection]:
+    """Yields the batches of a leg that are left after `step` steps, as many at once as in a call.
 
-    Where fewer are left than a call makes, they are yielded one by one, so that no third program is compiled.
+    Where fewer are left than a call makes, they are yielded one by one, so that no third program is compiled. `places`
+    (int [n]) says which of the examples that the devices hold are those of the period, in the order of the sequence.
     """
-    end, per_epoch, batch_size = schedule.starts[task + 1], schedule.steps_per_epoch[task], schedule.batch_sizes[task]
+    period = schedule.periods[leg.period]
+    batches = period.epoch_steps // schedule.updates_per_batch
+    pool = places if schedule.in_order else np.sort(places)  # a random order is one of examples as they are stored
+    new = np.zeros(len(pool), bool)
+    new[np.unique(pool, return_index=True)[1]] = True  # of an example that comes several times, one is the first
 
     @functools.lru_cache(2)  # a call may end in the next epoch
     def order(epoch):
-        return batch_indices(seed, task, epoch, size, batch_size, per_epoch)
+        if schedule.in_order:
+            index, first = consecutive_indices(period.size, period.batch_size, batches)
+        else:
+            index, first = batch_indices(seed, leg.period, epoch, period.size, period.batch_size, batches)
+        return pool[index], first & new[index]
 
     def column(step):
-        epoch, place = schedule.place(step, task)
+        epoch, place = schedule.place(step, leg.period)
         return [of_epoch[place] for of_epoch in order(epoch)]
 
-    while step < end:
-        count = schedule.steps_per_call if step + schedule.steps_per_call <= end else 1
+    while step < leg.end:
+        count = schedule.steps_per_call if step + schedule.steps_per_call <= leg.end else 1
         index, first = zip(*map(column, range(step, step + count)))
         yield Selection(np.stack(index, axis=1).astype(np.int32), np.stack(first, axis=1))
         step += count
 
 
 def _probed(
-    selections: Iterator[Selection], seed: int, task: int, schedule: Schedule, step: int, sizes: Sequence[int]
+    selections: Iterator[Selection], seed: int, leg: Leg, schedule: Schedule, step: int, total: int
 ) -> Iterator[Probed]:
     """Yields what `_selections` yields, with the batches of the online linear probe beside it.
 
-    Both are selected from the examples of all tasks together; `sizes` has the number of those of each task.
+    These are selected from all examples that the devices hold, of which there are `total`.
     """
-    per_epoch, batch_size = schedule.steps_per_epoch[task], schedule.batch_sizes[task]
-    first, total = np.int32(sum(sizes[:task])), sum(sizes)
+    period = schedule.periods[leg.period]
 
     @functools.lru_cache(2)
     def order(epoch):
-        return labelled_indices(seed, task, epoch, total, batch_size, per_epoch)
+        return labelled_indices(seed, leg.period, epoch, total, period.batch_size, period.epoch_steps)
 
     for present in selections:
-        places = [schedule.place(step + k, task) for k in range(present.index.shape[1])]
+        places = [divmod(step + k - period.start, period.epoch_steps) for k in range(present.index.shape[1])]
         index = np.stack([order(epoch)[place] for epoch, place in places], axis=1).astype(np.int32)
-        yield Probed(present._replace(index=first + present.index), Selection(index, np.zeros(index.shape, bool)))
+        yield Probed(present, Selection(index, np.zeros(index.shape, bool)))
         step += len(places)
 
 

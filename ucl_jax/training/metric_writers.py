@@ -1,5 +1,6 @@
 """Writes the metrics of a run: to metrics.jsonl (which all else reads), TensorBoard, Weights & Biases, the console."""
 
+import itertools
 import json
 import math
 import pathlib
@@ -17,11 +18,12 @@ from ucl_jax.results.load import read_metrics
 class MetricWriter(Protocol):
     """What the metrics of a run are written to, in entries as a line of metrics.jsonl has.
 
-    The entry of a step has a loss; that of a task, written at the end of a task, has none. Both have a step and a task.
+    The entry of a step has a loss; that of an evaluation has none. Both have a step and a task, which is the number of
+    the period.
     """
 
     def write(self, entry: dict[str, Any]) -> None:
-        """Writes the entry of a step or of a task."""
+        """Writes the entry of a step or of an evaluation."""
 
     def close(self) -> None:
         """Finishes writing; no entry is written after this."""
@@ -30,12 +32,13 @@ class MetricWriter(Protocol):
 class MetricsFile:
     """Writes a file with one JSON object per line, each flushed at once.
 
-    A run that resumes after `step` steps and `tasks_learned` tasks first drops the entries of later steps and tasks.
+    A run that resumes after `step` steps and so many `evaluations` first drops the entries of later ones.
     """
 
-    def __init__(self, path: pathlib.Path, step: int, tasks_learned: int):
+    def __init__(self, path: pathlib.Path, step: int, evaluations: int):
         entries = read_metrics(path) if path.exists() else []
-        kept = [e for e in entries if (e["step"] <= step if "loss" in e else e["task"] < tasks_learned)]
+        made = itertools.count()
+        kept = [e for e in entries if (e["step"] <= step if "loss" in e else next(made) < evaluations)]
         write_atomically(path, "".join(json.dumps(entry) + "\n" for entry in kept))
         self._file = path.open("a")
 
@@ -75,7 +78,7 @@ class TensorBoard:
         for name, value in entry.items():
             if isinstance(value, float):
                 self._add(step=entry["step"], summary=self._scalar(name, value))
-        if "loss" not in entry:  # the end of a task
+        if "loss" not in entry:  # an evaluation
             self._file.flush()
 
     def close(self) -> None:
@@ -116,8 +119,8 @@ class Console:
         Args:
           total: the steps of the whole run.
           step: the steps done by the processes before this one.
-          tasks: the number of training tasks.
-          epochs: passes over each task.
+          tasks: the number of periods.
+          epochs: passes over each period.
           seconds: the time from one line to the next, where there is no bar.
           stream: where it is shown; None for standard error.
         """

@@ -31,6 +31,7 @@ from ucl_jax.training.build import (
     RunSettings,
     check_batches,
     make_experiment,
+    make_run_schedule,
     make_run_settings,
     make_stream_settings,
 )
@@ -38,11 +39,9 @@ from ucl_jax.training.checkpoint import Checkpoints, Networks, numbers
 from ucl_jax.training.loop import (
     Evaluating,
     Event,
+    LegDone,
     MatrixRows,
-    Schedule,
     StepsDone,
-    TaskDone,
-    make_schedule,
     probe,
     task_features,
     train,
@@ -50,10 +49,11 @@ from ucl_jax.training.loop import (
 from ucl_jax.training.metric_writers import Console, MetricsFile, MetricWriter, TensorBoard, WeightsAndBiases
 from ucl_jax.training.provenance import Origin, commit, device_name, versions
 from ucl_jax.training.run_folder import claim, finished_results, require_room, write_json
+from ucl_jax.training.schedule import Schedule
 from ucl_jax.types import TrainState, Variables
 
 if TYPE_CHECKING:
-    from ucl_jax.results.schema import RunResult
+    from ucl_jax.results.schema import Evaluated, RunResult
 
 # How many calls the host starts before it reads the metrics of the first, so that the device always has work.
 LAG = 2
@@ -65,19 +65,21 @@ class Progress(NamedTuple):
     """Holds what a run has found so far. Every checkpoint has it as JSON, beside the state.
 
     rows: a probe's name -> the rows of its accuracy matrix, `evaluators.MatrixRow` as dicts.
+    legs_done: the number of legs trained, evaluated and closed.
     seconds: wall time of the run, over all processes that worked on it.
     train_seconds: time of the train steps that were timed: all but the first after a start, a save or an evaluation.
     train_images: images of the train steps that were timed.
     """
 
     rows: dict[str, list[dict[str, Any]]]
+    legs_done: int = 0
     seconds: float = 0.0
     train_seconds: float = 0.0
     train_images: int = 0
 
     @property
-    def tasks_learned(self) -> int:
-        """Returns the number of training tasks learned and evaluated."""
+    def evaluations(self) -> int:
+        """Returns how often the network was evaluated."""
         return len(next(iter(self.rows.values())))
 
     def matrix(self, probe: str) -> list[list[float | None]]:
@@ -137,6 +139,12 @@ def _carry_out(config: ConfigDict, workdir: pathlib.Path, origin: Origin, mappin
         f"config.eval.batch_size is {config.eval.batch_size}, which does not divide by the {len(devices)} devices; "
         f"give a multiple of {len(devices)}",
     )
+    replayed = config.stream.replay_per_batch
+    require(
+        replayed % len(devices) == 0,
+        f"config.stream.replay_per_batch is {replayed}, which does not divide by the {len(devices)} devices; "
+        f"give a multiple of {len(devices)}",
+    )
     run_settings = make_run_settings(config)
     experiment = make_experiment(config, parallel.AXIS, devices[0].platform)
     with usage_errors("--"):
@@ -146,9 +154,8 @@ def _carry_out(config: ConfigDict, workdir: pathlib.Path, origin: Origin, mappin
         with usage_errors("config.benchmark."):
             stream = stack.enter_context(open_stream(make_stream_settings(config), config.data_dir, config.seed))
         with usage_errors("config.train."):
-            t = config.train
-            schedule = make_schedule(stream.train_sizes, t.epochs, t.batch_size, t.last_batch, t.steps_per_call)
-        check_batches(schedule.batch_sizes, len(devices))
+            schedule = make_run_schedule(config, stream.starts)
+        check_batches([period.batch_size for period in schedule.periods], len(devices))
         recorder = None
         if main:
             require_room(workdir, experiment.init, schedule, run_settings.checkpoint)
@@ -216,12 +223,12 @@ def _train(
         state, reached = jax.eval_shape(experiment.init), None
     else:
         state, reached = recorder.restore(experiment.init(start_network))
-    step, tasks_learned = processes.share(reached)
+    step, legs_done = processes.share(reached)
     state = compiled[0].replicate(processes.share_arrays(state))
     evaluation = run_settings.evaluation
     with recorder or contextlib.nullcontext():
         stop_if_asked(None, step)  # a signal that has come already does not wait until the step is compiled
-        for event in train(experiment, compiled, stream, schedule, evaluation, state, step, tasks_learned):
+        for event in train(experiment, compiled, stream, schedule, evaluation, state, step, legs_done):
             if recorder is not None:
                 recorder.record(event)
             stop_if_asked(event, event.step)
@@ -266,11 +273,11 @@ class _Recorder:
         self.began = time.monotonic()
         self.pending: collections.deque[StepsDone] = collections.deque()
         self.recorded_at: float | None = None
-        self.saved: tuple[int, int] | None = None  # step, tasks learned
+        self.saved: tuple[int, int] | None = None  # step, legs done
         self.saved_at = self.began
 
     def restore(self, fresh: TrainState) -> tuple[TrainState, tuple[int, int]]:
-        """Returns the state of the latest checkpoint, its step, and the number of tasks learned by then.
+        """Returns the state of the latest checkpoint, its step, and the number of legs done by then.
 
         Args:
           fresh: the state before the first step, which is returned where there is no checkpoint.
@@ -279,12 +286,12 @@ class _Recorder:
             fresh, progress = restored
             self.progress = Progress(**progress)
         self.step, self.seconds_before = int(fresh.step), self.progress.seconds
-        return fresh, (self.step, self.progress.tasks_learned)
+        return fresh, (self.step, self.progress.legs_done)
 
     def __enter__(self) -> _Recorder:
         log, step = self.settings.log, self.step
-        self.console = Console(self.schedule.total, step, len(self.stream.train_sizes), self.settings.epochs)
-        self.writers = [MetricsFile(self.workdir / "metrics.jsonl", step, self.progress.tasks_learned)]
+        self.console = Console(self.schedule.total, step, len(self.schedule.periods), self.settings.epochs)
+        self.writers = [MetricsFile(self.workdir / "metrics.jsonl", step, self.progress.evaluations)]
         if log.tensorboard:
             self.writers.append(TensorBoard(self.workdir / "tensorboard", step))
         if log.wandb:
@@ -323,21 +330,24 @@ class _Recorder:
                 # Timing starts after the first call that follows a start, a save or an evaluation, to leave these out.
                 if len(self.pending) > LAG or self.recorded_at is None:
                     self._record_steps(self.pending.popleft())
-                # The end of a task is saved by TaskDone, after the evaluation.
+                # The end of a leg is saved by LegDone, after the evaluation.
                 due = any(step % self.settings.checkpoint.every_steps == 0 for step in event.steps) or self._overdue()
-                if due and event.step not in self.schedule.starts:
+                if due and event.step != self.schedule.legs[event.leg].end:
                     self._save(event)
             case Evaluating():
                 if self._overdue():
                     self._save(event)
-            case TaskDone():
+            case LegDone():
                 self._record_pending()
-                self.progress = self.progress.with_rows(event.rows)
-                self._record_task(event)
-                if self.settings.checkpoint.networks:
-                    self.networks.save(self.progress.tasks_learned, parallel.local(event.state.network))
+                self.progress = self.progress._replace(legs_done=event.leg + 1)
+                if event.rows is not None:
+                    self.progress = self.progress.with_rows(event.rows)
+                    self._record_evaluation(event)
+                    if self.settings.checkpoint.networks:
+                        self.networks.save(self.progress.evaluations, parallel.local(event.state.network))
                 self._save(event)
-                self._write(self._results(None, finished=False))
+                if event.rows is not None:
+                    self._write(self._results(None, finished=False))
 
     def save_last(self, event: Event | None) -> None:
         """Saves the state of an event, the last of this process, and waits until it is on the disk.
@@ -358,19 +368,19 @@ class _Recorder:
         metrics = jax.device_get(done.metrics)
         for place, step in enumerate(done.steps):
             checked = {name: float(metrics[name][place]) for name in (*CHECKED, CHECKED_PROBE) if name in metrics}
-            self._check_finite(checked, done.task, step)
-        now = time.monotonic()
+            self._check_finite(checked, done.period, step)
+        now, period = time.monotonic(), self.schedule.periods[done.period]
         if self.recorded_at is not None:
             spent = self.progress.train_seconds + now - self.recorded_at
-            images = self.progress.train_images + len(done.steps) * self.schedule.batch_sizes[done.task]
+            images = self.progress.train_images + len(done.steps) * period.batch_size
             self.progress = self.progress._replace(train_seconds=spent, train_images=images)
         self.recorded_at = now
         for place, step in enumerate(done.steps):
             if step % self.settings.log.every_steps == 0 or step == self.schedule.total:
                 entry = {
                     "step": step,
-                    "task": done.task,
-                    "epoch": self.schedule.epoch(step, done.task),
+                    "task": done.period,
+                    "epoch": period.epoch(step),
                     **{name: float(values[place]) for name, values in metrics.items()},
                     "images_per_second": self._images_per_second(),
                 }
@@ -406,8 +416,8 @@ class _Recorder:
         """Saves a checkpoint, after the metrics of every step before it were found finite."""
         self._record_pending()
         self.saved_at = time.monotonic()
-        if self.saved != (event.step, self.progress.tasks_learned):
-            self.saved = event.step, self.progress.tasks_learned
+        if self.saved != (event.step, self.progress.legs_done):
+            self.saved = event.step, self.progress.legs_done
             self.progress = self.progress._replace(seconds=self._seconds())
             self.checkpoints.save(event.step, parallel.local(event.state), self.progress._asdict())
 
@@ -418,23 +428,47 @@ class _Recorder:
         images, seconds = self.progress.train_images, self.progress.train_seconds
         return images / seconds if images else 0.0
 
-    def _record_task(self, event: TaskDone) -> None:
-        """Writes the entry of a task, prints its accuracies, and draws the stored images of the buffer."""
-        entry: dict[str, Any] = {"step": event.step, "task": event.task}
+    def _record_evaluation(self, event: LegDone) -> None:
+        """Writes the entry of an evaluation, prints its accuracies, and draws the stored images of the buffer."""
+        evaluated, period = self._evaluated(), self.schedule.legs[event.leg].period
+        entry: dict[str, Any] = {
+            "step": event.step,
+            "task": period,
+            "images_seen": evaluated[-1].images_seen,
+            "gradient_samples": evaluated[-1].gradient_samples,
+        }
+        seen = [row.tasks_seen for row in evaluated]
         for name in self.progress.rows:
             matrix = self.progress.matrix(name)
-            entry[f"{name}/average_accuracy"] = accuracy_matrix.average_accuracy(matrix, self.settings.joint)
-            if (forgotten := accuracy_matrix.forgetting(matrix, self.settings.forgetting)) is not None:
+            entry[f"{name}/average_accuracy"] = accuracy_matrix.average_accuracy(matrix, seen)
+            if (forgotten := accuracy_matrix.forgetting(matrix, self.settings.forgetting, seen)) is not None:
                 entry[f"{name}/forgetting"] = forgotten
         for writer in self.writers:
             writer.write(entry)
         means = ", ".join(f"{name} {entry[f'{name}/average_accuracy']:.2f} %" for name in self.progress.rows)
-        self.console.say(f"task {event.task + 1}/{len(self.stream.train_sizes)} learned: {means}")
+        ended = event.step == self.schedule.periods[period].end
+        learned = f"task {period + 1}/{len(self.schedule.periods)} learned"
+        self.console.say(f"{learned if ended else str(entry['images_seen']) + ' images seen'}: {means}")
         stored = self.experiment.phases[0].method.stored
         if stored is not None:
             batch, filled = jax.device_get(stored(parallel.local(event.state.memory)))
-            path = self.workdir / "plots" / f"buffer_task{event.task + 1}.png"
+            path = self.workdir / "plots" / f"buffer_task{len(evaluated)}.png"
             run_figures.plot_buffer(path, batch.image[filled], batch.label[filled], self.stream.classes)
+
+    def _evaluated(self) -> list[Evaluated]:
+        """Returns when the network was evaluated, for each row so far."""
+        from ucl_jax.results.schema import Evaluated  # slow to import: not for --help
+
+        samples, past = self.experiment.phases[0].method.samples, self.settings.replay_per_batch
+        return [
+            Evaluated(
+                step=leg.end,
+                images_seen=self.schedule.images_seen(leg),
+                gradient_samples=self.schedule.gradient_samples(leg, lambda images: samples(images, past or images)),
+                tasks_seen=self.stream.tasks_seen(self.schedule.reached(leg)),
+            )
+            for leg in self.schedule.rows[: self.progress.evaluations]
+        ]
 
     def _write(self, results: RunResult) -> RunResult:
         """Writes results.json, keeping the records of probes that are there already, and returns what it wrote."""
@@ -453,7 +487,8 @@ class _Recorder:
             RunResult,
         )  # slow to import: not for --help
 
-        knn = self.settings.evaluation.knn._asdict()
+        knn, evaluated = self.settings.evaluation.knn._asdict(), self._evaluated()
+        seen = [row.tasks_seen for row in evaluated]
         probes: dict[ProbeName, ProbeResult] = {}
         for name, rows in self.progress.rows.items():
             used, clipped = [row["k"] for row in rows], any(row["clipped"] for row in rows)
@@ -464,7 +499,8 @@ class _Recorder:
             probes[cast(ProbeName, name)] = ProbeResult(
                 settings=ProbeResultSettings(**asked),
                 matrix=matrix,
-                **accuracy_matrix.summarise(matrix, self.settings.joint),
+                **accuracy_matrix.summarise(matrix, seen),
+                class_accuracy=rows[-1]["class_accuracy"],
                 chance=self.probes[name].chance(self.stream.classes),
                 random_init=before,
             )
@@ -480,6 +516,7 @@ class _Recorder:
             seconds=self._seconds(),
             images_per_second=self._images_per_second(),
             classes=[list(labels) for labels in self.stream.classes],
+            evaluations=evaluated,
             probes=probes,
         )
 

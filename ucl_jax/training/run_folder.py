@@ -20,7 +20,7 @@ from ucl_jax.results import compare
 from ucl_jax.results.load import read_results, read_saved_config
 from ucl_jax.training.build import CheckpointSettings
 from ucl_jax.training.checkpoint import numbers, room
-from ucl_jax.training.loop import Schedule
+from ucl_jax.training.schedule import Schedule
 from ucl_jax.types import TrainState
 
 if TYPE_CHECKING:
@@ -100,18 +100,17 @@ def require_room(
     Args:
       workdir: the run folder, which need not be there.
       init: makes the state before the first step; only its shapes and dtypes are used.
-      schedule: when each task is trained.
+      schedule: the plan of the run.
       checkpoint: what is saved, and when.
 
     Raises:
       UsageError: it has no room.
     """
     state = jax.eval_shape(init)
-    tasks = len(schedule.batch_sizes)
-    saves = schedule.total // checkpoint.every_steps + tasks
+    saves = schedule.total // checkpoint.every_steps + len(schedule.legs)
     # The next checkpoint is written before the oldest is removed.
     checkpoints = max(min(checkpoint.keep + 1, saves) - len(numbers(workdir / "checkpoints")), 1)
-    networks = max(tasks - len(numbers(workdir / "networks")), 0) if checkpoint.networks else 0
+    networks = max(len(schedule.rows) - len(numbers(workdir / "networks")), 0) if checkpoint.networks else 0
     needed = checkpoints * room(state) + networks * room(state.network) + OTHER_BYTES
     free = shutil.disk_usage(next(path for path in (workdir, *workdir.absolute().parents) if path.exists())).free
     require(

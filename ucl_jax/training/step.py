@@ -57,7 +57,13 @@ def init_state(
 
 
 def make_train_step(
-    objective: Objective, method: Method, optimizer: optax.GradientTransformation, axis_name: str | None = None
+    objective: Objective,
+    method: Method,
+    optimizer: optax.GradientTransformation,
+    axis_name: str | None = None,
+    *,
+    updates_per_batch: int = 1,
+    replay_per_batch: int = 0,
 ) -> TrainStep:
     """Makes the train step, a pure function (state, batch, key, span) -> (state, metrics).
 
@@ -70,25 +76,29 @@ def make_train_step(
       optimizer: makes updates from gradients. It is given the clock if it takes extra arguments.
       axis_name: the axis of devices over which the step is mapped; None for one device. Each device gets its share of
         the global batch, in order. State and metrics are the same on every device.
+      updates_per_batch: the steps that are made on each batch, one after the other.
+      replay_per_batch: the number of stored examples that a step recalls, a multiple of the number of devices; 0 is as
+        many as the global batch has.
     """
 
     optimizer = optax.with_extra_args_support(optimizer)
 
     def train_step(state, batch, key, span):
         clock = clock_at(state.step, span)
-        count = batch.label.shape[0]
-        place = collectives.places(count, axis_name)
+        count, devices = batch.label.shape[0], collectives.size(axis_name)
+        recalls = replay_per_batch // devices or count
+        place, past_place = (collectives.places(n, axis_name) for n in (count, recalls))
         recall_key, observe_key, batch_key, present_key, past_key, method_key = jax.random.split(
             jax.random.fold_in(key, state.step), 6
         )
         keys = Keys(
             batch=batch_key,
             example=fold_in_each(present_key, place),
-            past=fold_in_each(past_key, place),
-            method=fold_in_each(method_key, place),
+            past=fold_in_each(past_key, past_place),
+            method=fold_in_each(method_key, past_place),
         )
-        recalled = method.recall(state.memory, recall_key, count * collectives.size(axis_name))
-        own_recalled = jax.tree.map(lambda x: x[place], recalled)
+        recalled = method.recall(state.memory, recall_key, recalls * devices)
+        own_recalled = jax.tree.map(lambda x: x[past_place], recalled)
 
         def active(tree):
             return TrainedParams(objective.active(tree.network, clock), method.active(tree.method, clock))
@@ -114,6 +124,7 @@ def make_train_step(
         step = Step(
             batch=global_batch,
             recalled=recalled,
+            last=(clock.task_step + 1) % updates_per_batch == 0,
             outputs=global_outputs,
             grads=grads,
             before=state.params,
