@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import pytest
 
 from configs.protocols import CASSLE_CIFAR, PROTOCOLS
+from configs.streams import STREAMS
 from tests import hostile
 from tests.hostile import defaults
 from tests.small import SPAN
@@ -20,7 +21,7 @@ from tests.test_configs import RECIPES
 from tests.test_contract import FORBIDDEN
 from ucl_jax import recipes, settings
 from ucl_jax.buffers import BUFFERS
-from ucl_jax.data import tfds_source
+from ucl_jax.data import streams, tfds_source
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.errors import UsageError
 from ucl_jax.evaluation import accuracy_matrix, evaluators
@@ -89,6 +90,9 @@ def test_the_words_of_the_table_are_those_that_the_code_knows():
     assert choices(config["model.name"]) == set(architectures.ARCHITECTURES)
     assert choices(config["model.dtype"]) == set(DTYPES)
     assert choices(config["protocol"]) == set(PROTOCOLS)
+    assert choices(config["stream.name"]) == set(STREAMS)
+    assert choices(config["stream.blur_shape"]) == set(streams.BLURS)
+    assert choices(config["stream.imbalance_shape"]) == set(streams.TAILS)
     assert choices(config["benchmark.fit"]) == set(tfds_source.FITS)
     assert choices(config["eval.tasks"]) == set(EVALUATED)
     assert choices(config["eval.knn_k_rule"]) == set(evaluators.K_RULES)

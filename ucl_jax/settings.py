@@ -137,6 +137,20 @@ LEARNING_RATE = number(1e-9, 1e3)
 MOMENTUM = number(0, 0.9999)
 TEMPERATURE = number(1e-3, 1e3)
 
+STREAMS = (
+    "tasks",
+    "scale_iid",
+    "scale_sequential",
+    "scale_blurred",
+    "scale_imbalanced",
+    "scale_concurrent",
+    "min_red",
+    "cla",
+    "osiris",
+    "cassle_data",
+    "cassle_domain",
+)  # those of configs/streams.py
+
 CONFIG = {
     "recipe": NAME,
     "protocol": one_of("ucl", "cassle"),
@@ -150,7 +164,6 @@ CONFIG = {
     ),
     "benchmark.num_tasks": integer(1, 1000),
     "benchmark.classes_per_task": integer(1, 100_000),
-    "benchmark.split_by": one_of("classes", "images"),
     "benchmark.class_order": one_of("label", *CLASS_ORDERS),
     "benchmark.image_size": integer(1, 1024),
     "benchmark.fit": one_of("none", "pad", "resize"),
@@ -158,12 +171,21 @@ CONFIG = {
     "benchmark.test_split": SPLIT,
     "benchmark.image_key": FEATURE,
     "benchmark.label_key": FEATURE,
+    "benchmark.domain_key": Setting(str, f"{FEATURE.requirement}, or empty", lambda x: x == "" or FEATURE.accepts(x)),
     "benchmark.examples_per_task": IMAGES,
     "benchmark.test_examples_per_task": IMAGES,
     "benchmark.validation_fraction": number(0, 0.99),
     "benchmark.subset_seed": integer(-1, INT32_MAX),  # -1 is the seed of the run
     "benchmark.class_order_seed": integer(-1, INT32_MAX),  # -1 permutes nothing
     "benchmark.joint": flag(),
+    "stream.name": one_of(*STREAMS),
+    "stream.order": one_of("class", "data", "domain", "file"),
+    "stream.imbalance": number(1, 1e6),
+    "stream.imbalance_shape": one_of("long_tail", "step"),
+    "stream.repeat": integer(1, 1000),
+    "stream.blur": PROBABILITY,
+    "stream.blur_shape": one_of("linear", "gaussian"),
+    "stream.correlation": integer(1, 10**4),
     "augment.crop": one_of("resized", "padded"),
     "augment.crop_padding": integer(0, 1024),
     "augment.crop_scale": SCALE,
@@ -496,14 +518,23 @@ def _check_together(values: Mapping[str, Any], name: str) -> None:
         "padded" not in (values["augment.crop"], values["augment.replay_crop"]) or padding <= size,
         f"{name}.augment.crop_padding is {padding}; it must not be above {name}.benchmark.image_size, {size}",
     )
-    by_images = values["benchmark.split_by"] == "images"
-    used = values["benchmark.classes_per_task"] * (1 if by_images else tasks)
+    used = values["benchmark.classes_per_task"] * (tasks if values["stream.order"] == "class" else 1)
     needed = max(used, 1 + max(CLASS_ORDERS.get(values["benchmark.class_order"], ())[:used], default=0))
     classes = values.get("objective.classes", needed)
     require(
         classes >= needed,
         f"{name}.objective.classes is {classes}, but the classes that {name}.benchmark.num_tasks and "
         f"{name}.benchmark.classes_per_task ask for need {needed}",
+    )
+    require(
+        values["stream.order"] != "domain" or values["benchmark.domain_key"] != "",
+        f"{name}.stream.order is 'domain', but {name}.benchmark.domain_key is empty; name there the feature of the "
+        "data set that holds the domain of an image",
+    )
+    require(
+        not values["benchmark.joint"] or (values["stream.blur"], values["stream.repeat"]) == (0, 1),
+        f"{name}.stream.blur and {name}.stream.repeat need tasks that come one after the other; with "
+        f"{name}.benchmark.joint set them to 0 and 1",
     )
     require(
         values["model.name"] != "progressive" or tasks <= 100 or values["benchmark.joint"],

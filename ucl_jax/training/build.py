@@ -224,8 +224,18 @@ def make_optimizer(
 
 
 def make_stream_settings(config: ConfigDict) -> StreamSettings:
-    """Reads from `config.benchmark` how the data set is cut into tasks."""
-    return StreamSettings(**config.benchmark)
+    """Reads from `config.benchmark` and `config.stream` the tasks and their order."""
+    s = config.stream
+    return StreamSettings(
+        **config.benchmark,
+        order=s.order,
+        imbalance=s.imbalance,
+        imbalance_shape=s.imbalance_shape,
+        repeat=s.repeat,
+        blur=s.blur,
+        blur_shape=s.blur_shape,
+        correlation=s.correlation,
+    )
 
 
 def make_evaluation(config: ConfigDict) -> Evaluation:
