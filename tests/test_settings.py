@@ -73,6 +73,16 @@ def test_every_benchmark_passes_with_the_protocol_of_cassle():
             assert settings.flatten(config.to_dict()).keys() >= usual.keys() - own
 
 
+def test_every_benchmark_passes_with_every_stream():
+    usual = settings.flatten(RECIPES["finetune"].get_config("digits").to_dict())
+    for benchmark, facts in BENCHMARKS.items():
+        for stream in STREAMS:
+            if stream != "osiris" or facts.tfds_name == "cifar100":
+                config = RECIPES["finetune"].get_config(f"{benchmark},simsiam,ucl,{stream}")
+                settings.check(config)
+                assert settings.flatten(config.to_dict()).keys() == usual.keys()
+
+
 def test_every_probe_is_in_the_table_and_its_defaults_pass():
     assert settings.PROBE_SETTINGS.keys() == PROBES.keys()
     for name, own in settings.PROBE_SETTINGS.items():
@@ -201,6 +211,7 @@ def test_other_forms_of_the_command_line():
         (["--config.seed", "-1"], "config.seed is -1"),
         (["--noconfig.log.nothing"], "unknown key '--config.log.nothing'"),
         (["--config.protocol=cassle"], "config.protocol only names"),
+        (["--config.stream.name=cla"], "config.stream.name only names .* fourth word"),
         (["--config.train={'epochs': 3}"], "config.train.batch_size is missing"),
     ]:
         with pytest.raises(UsageError, match=message):

@@ -536,16 +536,18 @@ def _check_together(values: Mapping[str, Any], name: str) -> None:
         f"{name}.stream.blur and {name}.stream.repeat need tasks that come one after the other; with "
         f"{name}.benchmark.joint set them to 0 and 1",
     )
+    trained = 1 if values["benchmark.joint"] else tasks * values["stream.repeat"]
     require(
-        values["model.name"] != "progressive" or tasks <= 100 or values["benchmark.joint"],
-        f"{name}.benchmark.num_tasks is {tasks}; a network that grows by each task has at most 100",
+        values["model.name"] != "progressive" or trained <= 100,
+        f"{name}.benchmark.num_tasks is {tasks} and {name}.stream.repeat is {values['stream.repeat']}; a network that "
+        "grows by each task has at most 100",
     )
     require(
         values["model.stem"] == "cifar" or values["model.stem_padding"] == 1,
         f"{name}.model.stem_padding is {values['model.stem_padding']}; only {name}.model.stem=cifar has that setting, "
         "set it to 1",
     )
-    trained, buffer_size = 1 if values["benchmark.joint"] else tasks, values.get("method.buffer_size", 0)
+    buffer_size = values.get("method.buffer_size", 0)
     require(
         values.get("method.policy") != "equal_share" or buffer_size >= trained,
         f"{name}.method.buffer_size is {buffer_size}; with {name}.method.policy=equal_share each of {trained} tasks "

@@ -145,6 +145,24 @@ class ProbeResult:
         return len(self.matrix), len(self.matrix[0])
 
 
+# results.json: the stream
+
+
+@dataclass(frozen=True, kw_only=True, config=KEEP_UNKNOWN_KEYS)
+class StreamRecord:
+    """What came when, and what the buffer held.
+
+    images: the number of images of one pass over the stream.
+    tasks: [windows, tasks], how many images of each task came in each window. All windows are equally long.
+    buffer: [rows, tasks], how many images of each task the buffer held when each row of the accuracy matrices was made.
+      [] where there is no buffer, and where tasks have the same classes, so that a label does not tell the task.
+    """
+
+    images: Positive
+    tasks: Annotated[list[list[Count]], Field(min_length=1)]
+    buffer: list[list[Count]] = field(default_factory=list)
+
+
 # results.json: records of probes that were asked of saved networks afterwards
 
 
@@ -199,6 +217,7 @@ class RunResult:
       seconds: wall time of the run.
       images_per_second: speed of training.
       classes: the labels of each task.
+      stream: what came when; None in files that are older than this field.
       probes: what each of the run's own probes found, by name.
       analysis: records of probes that were asked of the saved networks afterwards.
     """
@@ -215,6 +234,7 @@ class RunResult:
     seconds: Seconds = 0.0
     images_per_second: NotNegative = 0.0
     classes: list[list[Count]] | None = None
+    stream: StreamRecord | None = None
     probes: dict[ProbeName, ProbeResult]
     analysis: list[Record] = field(default_factory=list)
 
@@ -224,6 +244,9 @@ class RunResult:
         for name, probe in self.probes.items():
             require_shape(f"probes.{name}.matrix", probe.matrix, rows, tasks)
         check_argument(self.classes is None or len(self.classes) == tasks, f"`classes` is not of {tasks} tasks")
+        if self.stream is not None:
+            for name, counts in (("tasks", self.stream.tasks), ("buffer", self.stream.buffer)):
+                require_shape(f"stream.{name}", counts, len(counts), tasks)
 
     @classmethod
     def from_json(cls, content: Any) -> Self:
@@ -253,6 +276,8 @@ class RunResult:
             probe["settings"] = {key: value for key, value in probe["settings"].items() if value is not None}
             if probe["rows"] is None:
                 del probe["rows"]
+        if self.stream is None:
+            del tree["stream"]
         if not self.analysis:
             del tree["analysis"]
         return tree

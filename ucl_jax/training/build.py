@@ -135,7 +135,7 @@ def make_experiment(config: ConfigDict, axis_name: str | None, platform: str) ->
     dtype = DTYPES[config.model.dtype]
     benchmark = config.benchmark
     scenario = Scenario(
-        tasks=1 if benchmark.joint else benchmark.num_tasks,
+        tasks=1 if benchmark.joint else benchmark.num_tasks * config.stream.repeat,
         batch_size=config.train.batch_size,
         head=lambda hidden_dim: MLP(hidden_dim, dtype=dtype, axis_name=axis_name),
     )

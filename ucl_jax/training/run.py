@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from ucl_jax import settings
 from ucl_jax.cli import StopRequest, warn
+from ucl_jax.data import streams
 from ucl_jax.data.tasks import TaskStream, open_stream
 from ucl_jax.errors import Stopped, UsageError, require, usage_errors
 from ucl_jax.evaluation import accuracy_matrix, evaluators
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 
 # How many calls the host starts before it reads the metrics of the first, so that the device always has work.
 LAG = 2
+WINDOWS = 100  # in which the images of each task are counted, for the picture of the stream
 CHECKED = ("loss", "grad_norm", "param_norm")  # metrics that must be finite
 CHECKED_PROBE = "online_linear/loss"  # likewise, in a run that has it
 
@@ -65,12 +67,14 @@ class Progress(NamedTuple):
     """Holds what a run has found so far. Every checkpoint has it as JSON, beside the state.
 
     rows: a probe's name -> the rows of its accuracy matrix, `evaluators.MatrixRow` as dicts.
+    buffer: how many images of each task the buffer held at each evaluation; [] where that is not known.
     seconds: wall time of the run, over all processes that worked on it.
     train_seconds: time of the train steps that were timed: all but the first after a start, a save or an evaluation.
     train_images: images of the train steps that were timed.
     """
 
     rows: dict[str, list[dict[str, Any]]]
+    buffer: list[list[int]]
     seconds: float = 0.0
     train_seconds: float = 0.0
     train_images: int = 0
@@ -261,7 +265,7 @@ class _Recorder:
 
     def __post_init__(self):
         self.probes = evaluators.evaluators_of(self.experiment.labelled, self.experiment.online)
-        self.progress = Progress({name: [] for name in self.probes})
+        self.progress = Progress({name: [] for name in self.probes}, [])
         self.networks = Networks(self.workdir / "networks")
         self.began = time.monotonic()
         self.pending: collections.deque[StepsDone] = collections.deque()
@@ -434,7 +438,10 @@ class _Recorder:
         if stored is not None:
             batch, filled = jax.device_get(stored(parallel.local(event.state.memory)))
             path = self.workdir / "plots" / f"buffer_task{event.task + 1}.png"
-            run_figures.plot_buffer(path, batch.image[filled], batch.label[filled], self.stream.classes)
+            labels, classes = batch.label[filled], self.stream.classes
+            run_figures.plot_buffer(path, batch.image[filled], labels, classes)
+            if held := run_figures.count_tasks(labels, classes):
+                self.progress = self.progress._replace(buffer=[*self.progress.buffer, held])
 
     def _write(self, results: RunResult) -> RunResult:
         """Writes results.json, keeping the records of probes that are there already, and returns what it wrote."""
@@ -451,6 +458,7 @@ class _Recorder:
             ProbeResult,
             ProbeResultSettings,
             RunResult,
+            StreamRecord,
         )  # slow to import: not for --help
 
         knn = self.settings.evaluation.knn._asdict()
@@ -468,6 +476,12 @@ class _Recorder:
                 chance=self.probes[name].chance(self.stream.classes),
                 random_init=before,
             )
+        sequence = self.stream.sequence
+        record = StreamRecord(
+            images=len(sequence.task),
+            tasks=streams.counts_over_time(sequence.task, self.stream.num_tasks, WINDOWS).tolist(),
+            buffer=self.progress.buffer,
+        )
         return RunResult(
             finished=finished,
             config=self.config,
@@ -480,6 +494,7 @@ class _Recorder:
             seconds=self._seconds(),
             images_per_second=self._images_per_second(),
             classes=[list(labels) for labels in self.stream.classes],
+            stream=record,
             probes=probes,
         )
 
