@@ -514,8 +514,7 @@ def test_the_message_names_the_line_of_metrics(folder, capsys):
 
 
 LATER = [
-    ("stream", None),
-    ("stream", {"images": 2, "tasks": [[1, 1]], "classes": [[1, 1]]}),
+    ("stream", {"images": 2, "tasks": [[1, 1]], "buffer": [], "classes": [[1, 1]]}),
     ("news", {"a": [1, None]}),
     ("probes.knn_task.rows", "all"),
     ("probes.knn_task.settings.bank", "device"),
