@@ -23,7 +23,7 @@ class Sequence(NamedTuple):
     task: int32 [N], the task that each comes from.
     """
 
-    index: np.ndarray
+    index: np.ndarray  # type: ignore[assignment]  # the name of a method of tuples
     task: np.ndarray
 
     def at(self, places: np.ndarray | slice) -> "Sequence":
