@@ -203,6 +203,8 @@ def test_training_tasks_of_a_stream_hold_the_images_of_their_part_of_the_sequenc
         for part, one in zip(parts, held):
             labels = tasks.labels[[tasks.sequence.index.tolist().index(place) for place in set(part)]]
             assert np.bincount(labels, minlength=10).tolist() == np.bincount(one.label, minlength=10).tolist()
+    with pytest.raises(ValueError, match=r"examples_per_task is 4, but task 1 of digits has 4 .* for the 5 rounds"):
+        open_digits(examples_per_task=4, repeat=5)
     blurred = open_digits(blur=0.8)
     assert set(blurred.training(0).label) == {0, 1, 2, 3}
     assert blurred.train_sizes == plain.train_sizes

@@ -255,7 +255,16 @@ def _in_order(
 
     Returns:
         The sequence of N examples, and int64 [L + 1], where each of L training tasks starts, and N.
+
+    Raises:
+        ValueError: a task has fewer examples than rounds.
     """
+    for number, part in enumerate(indices, start=1):
+        check_argument(
+            len(part) >= settings.repeat,
+            f"examples_per_task is {settings.examples_per_task}, but task {number} of {settings.name} has {len(part)} "
+            f"training images for the {settings.repeat} rounds of stream.repeat; lower stream.repeat",
+        )
     tasks = [streams.Sequence(part, np.full(len(part), task, np.int32)) for task, part in enumerate(indices)]
     if settings.joint:
         tasks = [streams.joined(tasks)[0]]
@@ -365,7 +374,7 @@ def _task_classes(settings: StreamSettings, num_classes: int) -> tuple[tuple[int
 def _parts(settings: StreamSettings, splits: Sequence[tfds_source.Split], seed: int) -> list[np.ndarray]:
     """Returns the task of each example of each split, int64 [n], for tasks that share their classes.
 
-    With order="domain", examples of a domain that no task has are of task -1.
+    With order="domain", examples of a domain that the training split lacks are of task -1.
 
     Raises:
         ValueError: there are more tasks than domains.
