@@ -1,6 +1,6 @@
 """Trains and evaluates a recipe, or prints its config.
 
-python launch.py --config=configs/lump.py[:benchmark[,objective[,protocol]]] [--workdir=DIR] [--config.KEY=VALUE]
+python launch.py --config=configs/er.py[:benchmark[,objective[,protocol[,stream]]]] [--workdir=DIR] [--config.KEY=VALUE]
 
 With --distributed it works with the other processes that were given the same command, on this machine or on others.
 
@@ -19,10 +19,12 @@ from ucl_jax import cli, recipes
 from ucl_jax.errors import UsageError, require
 
 CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "A recipe, configs/NAME.py[:benchmark[,objective[,protocol]]]."
+    "config", None, "A recipe, configs/NAME.py[:benchmark[,objective[,protocol[,stream]]]]."
 )
 WORKDIR = flags.DEFINE_string(
-    "workdir", None, "The folder of the run; default runs/<recipe>-<benchmark>-<objective>[-<protocol>]-seed<n>."
+    "workdir",
+    None,
+    "The folder of the run; default runs/<recipe>-<benchmark>-<objective>[-<protocol>][-<stream>]-seed<n>.",
 )
 PRINT_CONFIG = flags.DEFINE_boolean("print_config", False, "Print every key of --config with its value; run nothing.")
 DIFF = flags.DEFINE_string(
@@ -72,7 +74,8 @@ def main(argv: list[str]) -> None:
 
     require(WORKDIR.value != "", "--workdir is empty; give a folder, or leave the flag out for the default one")
     config = CONFIG.value
-    default = default_workdir(config.recipe, config.benchmark.name, config.objective.name, config.protocol, config.seed)
+    words = config.recipe, config.benchmark.name, config.objective.name, config.protocol, config.stream.name
+    default = default_workdir(*words, config.seed)
     workdir = pathlib.Path(WORKDIR.value or default)
     argument, overrides = recipes.origin(sys.argv, config)
     if DISTRIBUTED.value:

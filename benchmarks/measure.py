@@ -203,7 +203,7 @@ class Loop:
             num_tasks=tasks,
             training=lambda part: Examples(*(np.resize(x, (part.stop - part.start, *x.shape[1:])) for x in stored)),
             prefetch_part=lambda part: None,
-            sequence=streams.in_turn(np.split(np.arange(task_images * tasks), tasks)),
+            sequence=streams.Sequence(np.arange(task_images * tasks), np.arange(task_images * tasks) // task_images),
             places=lambda part, among: np.arange(part.start, part.stop) - among.start,
         )
         train = config.train

@@ -1,14 +1,16 @@
-"""Makes the config tree of a run from the six places that hold its values.
+"""Makes the config tree of a run from the seven places that hold its values.
 
     configs/lump.py and the like    a recipe: the settings of its method
     ucl_jax/data/benchmarks.py      a benchmark: its data set, tasks, mean and deviation of pixels
     configs/benchmarks.py           a benchmark: crops, width, epochs, batch size, learning rate
     configs/objectives.py           an objective: sizes of its heads and weights of its loss
     configs/protocols.py            a protocol: optimiser, schedule, augmentation, stem, online linear probe
+    configs/streams.py              a stream: in which order images come
     this file                       what is the same for all of them
 
 Each key is written in only one of these places: Python raises a TypeError if two of them give the same key. But the
-protocol `cassle` replaces values of the benchmark and of the objective by its own. With the protocol `ucl`, where the
+protocol `cassle` replaces values of the benchmark and of the objective by its own, and a stream replaces values of the
+sections `benchmark`, `stream` and `train`. With the protocol `ucl`, where the
 paper has such a setting, the value is the one that produced its Table 1; docs/fidelity.md says how well each of them is
 known. Types and ranges are in ucl_jax/settings.py.
 
@@ -22,35 +24,38 @@ from ml_collections import ConfigDict
 from configs.benchmarks import BENCHMARKS
 from configs.objectives import OBJECTIVES
 from configs.protocols import PROTOCOLS
+from configs.streams import STREAMS
 from ucl_jax.data.benchmarks import BENCHMARKS as DATA
 from ucl_jax.errors import require, user_choice
 from ucl_jax.settings import shown
 
 
-def parse(arg: str | None, objective: str = "simsiam") -> tuple[str, str, str]:
-    """Returns benchmark, objective and protocol of a recipe's argument, `benchmark[,objective[,protocol]]`.
+def parse(arg: str | None, objective: str = "simsiam") -> tuple[str, str, str, str]:
+    """Returns the words of a recipe's argument, `benchmark[,objective[,protocol[,stream]]]`.
 
-    The defaults are cifar10, `objective` and ucl, the last for every benchmark.
+    The defaults are cifar10, `objective`, ucl and tasks, the last two for every benchmark.
 
     Raises:
-      UsageError: a word is unknown, for which it lists the known ones, or there are more than three words.
+      UsageError: a word is unknown, for which it lists the known ones, or there are more than four words.
     """
     words = [word.strip()[:60] for word in (arg or "cifar10").split(",")]  # cut, so that a message stays short
     require(
-        len(words) <= 3,
-        f"config argument {shown(arg)} has {len(words)} words; it is benchmark[,objective[,protocol]]",
+        len(words) <= 4,
+        f"config argument {shown(arg)} has {len(words)} words; it is benchmark[,objective[,protocol[,stream]]]",
     )
-    benchmark, objective, protocol = words + [objective, "ucl"][len(words) - 1 :]
+    benchmark, objective, protocol, stream = words + [objective, "ucl", "tasks"][len(words) - 1 :]
     user_choice("benchmark", benchmark, BENCHMARKS)
     user_choice("objective", objective, OBJECTIVES)
     user_choice("protocol", protocol, PROTOCOLS)
-    return benchmark, objective, protocol
+    user_choice("stream", stream, STREAMS)
+    return benchmark, objective, protocol, stream
 
 
 def tree(
     benchmark: str,
     objective: str,
     protocol: str,
+    stream: str,
     *,
     recipe: str,
     method: dict[str, Any],
@@ -64,6 +69,7 @@ def tree(
       benchmark: name in `configs.benchmarks.BENCHMARKS`.
       objective: name in `configs.objectives.OBJECTIVES`.
       protocol: name in `configs.protocols.PROTOCOLS`.
+      stream: name in `configs.streams.STREAMS`.
       recipe: name of the recipe, for the run folder.
       method: the section `method`: `name`, which is in `ucl_jax.methods.METHODS`, and all settings of that method.
       architecture: name in `ucl_jax.models.architectures.ARCHITECTURES`.
@@ -71,7 +77,7 @@ def tree(
       joint: whether to train on all tasks at once.
     """
     data, sections = DATA[benchmark], PROTOCOLS[protocol](benchmark, objective)
-    config = dict(
+    config: dict[str, Any] = dict(
         recipe=recipe,
         protocol=protocol,  # only a name, for the run folder and for reports
         seed=0,
@@ -83,8 +89,6 @@ def tree(
             tfds_name=data.tfds_name,  # any TFDS image classification data set
             num_tasks=data.num_tasks,  # the first num_tasks * classes_per_task classes are used
             classes_per_task=data.classes_per_task,
-            # classes | images: each task has other classes, or a random part of the images of the same classes.
-            split_by=data.split_by,
             class_order=data.class_order,  # label | cassle: the order of classes; cassle is that of its code, for 100
             image_size=data.image_size,  # pixels a side
             fit=data.fit,  # none | pad | resize: how stored images come to image_size
@@ -92,14 +96,27 @@ def tree(
             test_split=data.test_split,
             image_key=data.image_key,  # the feature of the data set that holds the image
             label_key=data.label_key,  # the feature that holds the class
+            domain_key="",  # the feature that holds the domain, for stream.order=domain
             examples_per_task=0,  # training images of each task (few-shot); 0 is all
             test_examples_per_task=0,  # test images of each task; 0 is all
             validation_fraction=0.0,  # above 0: probe on a held-out part of the training split, not on the test split
-            subset_seed=0,  # seed of few-shot and validation subsets, and of a split by images; -1 is the run's seed
+            # Seed of few-shot and validation subsets, of stream.order=data, and of which classes are large; -1 is the
+            # run's seed.
+            subset_seed=0,
             class_order_seed=-1,  # seed by which the classes are permuted before they are cut into tasks; -1 is none
             joint=joint,  # one training task made of all
         ),
         stream=dict(
+            name=stream,  # only a name, for the run folder and for reports
+            # class | data | domain | file: each task has other classes; or a part of the images of the same classes, at
+            # random, by benchmark.domain_key, or as they are stored.
+            order=data.order,
+            imbalance=1.0,  # how many times as many training images the largest class has as the smallest
+            imbalance_shape="long_tail",  # long_tail | step: sizes fall from class to class, or half of them are small
+            repeat=1,  # how often the tasks go round, each time with another part of their images
+            blur=0.0,  # the share of a task that is in a zone in which it mixes with its neighbours
+            blur_shape="linear",  # linear | gaussian: how the share of the next task rises in a zone
+            correlation=1,  # how often each image comes in a row
             # known | hidden: the method is told of each task, or of the whole stream as one.
             boundaries="known",
             snapshot_every=0,  # with hidden boundaries: a method is told of a new task after so many images; 0 is never
@@ -172,4 +189,6 @@ def tree(
         ),
         log=dict(every_steps=10, tensorboard=True, wandb=False),
     )
+    for section, values in STREAMS[stream](benchmark).items():
+        config[section] |= values
     return ConfigDict(config).lock()

@@ -15,12 +15,13 @@ from configs.objectives import sized
 
 
 def get_config(arg="cifar10"):
-    """Returns the config tree of CLA for `arg`, benchmark[,objective[,protocol]]."""
-    benchmark, objective, protocol = base.parse(arg)
+    """Returns the config tree of CLA for `arg`, benchmark[,objective[,protocol[,stream]]]."""
+    benchmark, objective, protocol, stream = base.parse(arg)
     return base.tree(
         benchmark,
         objective,
         protocol,
+        stream,
         recipe="cla",
         method=dict(
             name="cla",

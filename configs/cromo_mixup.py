@@ -24,12 +24,13 @@ BUFFER_SIZES = {
 
 
 def get_config(arg="cifar10"):
-    """Returns the config tree of CroMo-Mixup for `arg`, benchmark[,objective[,protocol]]."""
-    benchmark, objective, protocol = base.parse(arg)
+    """Returns the config tree of CroMo-Mixup for `arg`, benchmark[,objective[,protocol[,stream]]]."""
+    benchmark, objective, protocol, stream = base.parse(arg)
     return base.tree(
         benchmark,
         objective,
         protocol,
+        stream,
         recipe="cromo_mixup",
         method=dict(
             name="cromo_mixup",

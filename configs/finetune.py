@@ -17,12 +17,13 @@ from configs import base
 
 
 def get_config(arg="cifar10"):
-    """Returns the config tree of finetuning for `arg`, benchmark[,objective[,protocol]]."""
-    benchmark, objective, protocol = base.parse(arg)
+    """Returns the config tree of finetuning for `arg`, benchmark[,objective[,protocol[,stream]]]."""
+    benchmark, objective, protocol, stream = base.parse(arg)
     return base.tree(
         benchmark,
         objective,
         protocol,
+        stream,
         recipe="finetune",
         method=dict(name="finetune"),  # no memory, no settings
     )

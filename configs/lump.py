@@ -17,12 +17,13 @@ from configs import base
 
 
 def get_config(arg="cifar10"):
-    """Returns the config tree of LUMP for `arg`, benchmark[,objective[,protocol]]."""
-    benchmark, objective, protocol = base.parse(arg)
+    """Returns the config tree of LUMP for `arg`, benchmark[,objective[,protocol[,stream]]]."""
+    benchmark, objective, protocol, stream = base.parse(arg)
     return base.tree(
         benchmark,
         objective,
         protocol,
+        stream,
         recipe="lump",
         method=dict(
             name="lump",

@@ -20,12 +20,13 @@ from configs import base
 
 
 def get_config(arg="cifar10"):
-    """Returns the config tree of joint training for `arg`, benchmark[,objective[,protocol]]."""
-    benchmark, objective, protocol = base.parse(arg)
+    """Returns the config tree of joint training for `arg`, benchmark[,objective[,protocol[,stream]]]."""
+    benchmark, objective, protocol, stream = base.parse(arg)
     return base.tree(
         benchmark,
         objective,
         protocol,
+        stream,
         recipe="multitask",
         joint=True,
         method=dict(name="finetune"),  # no memory, no settings

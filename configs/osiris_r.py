@@ -14,12 +14,13 @@ from configs import base
 
 
 def get_config(arg="cifar10"):
-    """Returns the config tree of Osiris-R for `arg`, benchmark[,objective[,protocol]]."""
-    benchmark, objective, protocol = base.parse(arg, "simclr")
+    """Returns the config tree of Osiris-R for `arg`, benchmark[,objective[,protocol[,stream]]]."""
+    benchmark, objective, protocol, stream = base.parse(arg, "simclr")
     return base.tree(
         benchmark,
         objective,
         protocol,
+        stream,
         recipe="osiris_r",
         method=dict(
             name="osiris",

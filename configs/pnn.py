@@ -21,8 +21,8 @@ from configs import base
 
 
 def get_config(arg="cifar10"):
-    """Returns the config tree of progressive networks for `arg`, benchmark[,objective[,protocol]]."""
-    benchmark, objective, protocol = base.parse(arg)
+    """Returns the config tree of progressive networks for `arg`, benchmark[,objective[,protocol[,stream]]]."""
+    benchmark, objective, protocol, stream = base.parse(arg)
     # Channels of a column's first stage, from memory of the paper's appendix, not checked; at 16 pixels, a quarter of
     # the width for 20 columns. Other benchmarks have their usual width.
     widths = {"cifar10": 64, "cifar100": 12, "tiny_imagenet": 8, "cifar100_16px": 2}
@@ -30,6 +30,7 @@ def get_config(arg="cifar10"):
         benchmark,
         objective,
         protocol,
+        stream,
         recipe="pnn",
         architecture="progressive",
         width=widths.get(benchmark),

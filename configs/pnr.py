@@ -16,14 +16,15 @@ from configs.protocols import IMAGENET
 
 
 def get_config(arg="cifar10"):
-    """Returns the config tree of PNR for `arg`, benchmark[,objective[,protocol]]."""
-    benchmark, objective, protocol = base.parse(arg)
+    """Returns the config tree of PNR for `arg`, benchmark[,objective[,protocol[,stream]]]."""
+    benchmark, objective, protocol, stream = base.parse(arg)
     imagenet = benchmark in IMAGENET
     few = 1.0 if imagenet else 0.5
     return base.tree(
         benchmark,
         objective,
         protocol,
+        stream,
         recipe="pnr",
         method=dict(
             name="pnr",

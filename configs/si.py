@@ -20,8 +20,8 @@ from configs import base
 
 
 def get_config(arg="cifar10"):
-    """Returns the config tree of SI for `arg`, benchmark[,objective[,protocol]]."""
-    benchmark, objective, protocol = base.parse(arg)
+    """Returns the config tree of SI for `arg`, benchmark[,objective[,protocol[,stream]]]."""
+    benchmark, objective, protocol, stream = base.parse(arg)
     # The first three are from memory of the paper's appendix, not checked. On digits, 100 would make the penalty
     # oscillate.
     strength = {"cifar10": 100.0, "cifar100": 0.1, "tiny_imagenet": 0.01, "digits": 10.0}
@@ -29,6 +29,7 @@ def get_config(arg="cifar10"):
         benchmark,
         objective,
         protocol,
+        stream,
         recipe="si",
         method=dict(
             name="si",

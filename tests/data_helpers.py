@@ -30,6 +30,13 @@ def stream_config(benchmark: str | Benchmark, **overrides) -> ml_collections.Con
         "subset_seed": 0,
         "class_order_seed": -1,
         "joint": False,
+        "domain_key": "",
+        "imbalance": 1.0,
+        "imbalance_shape": "long_tail",
+        "repeat": 1,
+        "blur": 0.0,
+        "blur_shape": "linear",
+        "correlation": 1,
     }
     config = ml_collections.ConfigDict({**defaults, **entry._asdict()})
     config.update(overrides)

@@ -34,6 +34,7 @@ def run(recipe, matrix, joint=False, seed=0, random_init=(60.0, 70.0), **more):
     return run_results.result(recipe, joint=joint, seed=seed, probes=probes, **more)
 
 
+STREAM = {"images": 40, "tasks": [[10, 0], [5, 5], [0, 10], [0, 10]], "buffer": [[8, 0], [6, 2]]}
 RUNS = [run("lump", [[90.0, None], [80.0, 97.0]]), run("multitask", [[98.0, 99.0]], joint=True)]
 
 

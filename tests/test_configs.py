@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import itertools
 import re
 
 import pytest
@@ -31,7 +32,8 @@ from configs import (
     si,
 )
 from tests import tiny
-from ucl_jax.data.benchmarks import BENCHMARKS
+from ucl_jax import settings
+from ucl_jax.data.benchmarks import BENCHMARKS, CLASS_ORDERS
 from ucl_jax.errors import UsageError
 from ucl_jax.methods import METHODS
 from ucl_jax.models.architectures import ARCHITECTURES
@@ -368,6 +370,48 @@ def test_rows_of_the_protocol_of_cassle():
     assert imagenet["swav"].lars_exclude_1d
 
 
+def changes_of(stream, benchmark="cifar10", recipe=finetune):
+    """Returns the keys that a stream changes, with their values."""
+    config, usual = (recipe.get_config(f"{benchmark},simsiam,ucl,{name}") for name in (stream, "tasks"))
+    changed = settings.differences(config, usual)
+    assert changed.pop("stream.name") == (stream, "tasks")
+    return {key: value for key, (value, _) in changed.items()}
+
+
+def test_streams_are_those_of_their_sources():
+    """Compares with the scripts of SCALE, MinRed, CLA, Osiris and CaSSLe, whose versions configs/streams.py names."""
+    online = {"stream.boundaries": "hidden", "stream.passes": "one", "stream.evaluate_every": 5000, "train.epochs": 1}
+    scale = online | {"stream.updates_per_batch": 20, "train.batch_size": 128}
+    one_class = scale | {"benchmark.num_tasks": 10, "benchmark.classes_per_task": 1}
+    assert changes_of("scale_sequential") == one_class
+    assert changes_of("scale_iid") == one_class | {"benchmark.joint": True}
+    assert changes_of("scale_blurred") == one_class | {"stream.blur": 0.5}
+    halves = {"stream.imbalance": 2.0, "stream.imbalance_shape": "step"}
+    assert changes_of("scale_imbalanced") == one_class | halves
+    assert changes_of("scale_concurrent") == scale  # of 2 classes are the tasks of the paper, too
+    superclasses = {"benchmark.num_tasks": 20, "benchmark.classes_per_task": 1, "benchmark.label_key": "coarse_label"}
+    order = {"benchmark.class_order": "label"}
+    assert changes_of("scale_blurred", "cifar100_5x20") == scale | superclasses | order | {"stream.blur": 0.5}
+    frames = {"benchmark.joint": True, "stream.correlation": 64, "stream.evaluate_every": 64 * 5000}
+    assert changes_of("min_red") == online | frames | {"stream.updates_per_batch": 5}
+    assert changes_of("cla") == online | {"stream.updates_per_batch": 3, "train.batch_size": 32}
+    assert changes_of("osiris", "cifar100") == {"benchmark.class_order": "superclass"}
+    parts = {"benchmark.classes_per_task": 10, "stream.order": "data"}
+    assert changes_of("cassle_data") == parts
+    domains = {"benchmark.num_tasks": 6, "benchmark.domain_key": "domain", "stream.order": "domain"}
+    assert changes_of("cassle_domain") == parts | domains
+    assert multitask.get_config("digits,simsiam,ucl,scale_sequential").benchmark.joint
+
+
+def test_the_order_by_superclass_has_the_five_classes_of_each_together():
+    """Checks the order by the names of some superclasses of CIFAR-100: people, trees, and both kinds of vehicles."""
+    order = [CLASS_ORDERS["superclass"][start : start + 5] for start in range(0, 100, 5)]
+    assert sorted(itertools.chain(*order)) == list(range(100))
+    assert order[14] == (2, 11, 35, 46, 98)  # baby, boy, girl, man, woman
+    assert order[17] == (47, 52, 56, 59, 96)  # maple, oak, palm, pine and willow
+    assert order[18:] == [(8, 13, 48, 58, 90), (41, 69, 81, 85, 89)]
+
+
 def test_recipes_differ_in_their_method_only():
     assert finetune.get_config("cifar10").method.to_dict() == {"name": "finetune"}
     joint = multitask.get_config("cifar10")
@@ -433,7 +477,9 @@ def test_every_method_and_every_architecture_has_a_recipe():
             f"unknown objective 'byoll', did you mean 'byol'. known: {', '.join(objectives.OBJECTIVES)}$",
         ),
         ("digits,simsiam,lump", "unknown protocol 'lump'. known: ucl, cassle"),
-        ("digits,simsiam,ucl,lump", "has 4 words"),
+        ("digits,simsiam,ucl,lump", "unknown stream 'lump'. known: tasks, scale_iid, scale_sequential"),
+        ("digits,simsiam,ucl,tasks,lump", "has 5 words"),
+        ("cifar10,simsiam,ucl,osiris", "stream osiris needs the superclasses of CIFAR-100"),
         ("cifar100_5x20,supervised,cassle", "protocol cassle has no settings for objective supervised"),
     ],
 )

@@ -110,11 +110,12 @@ def _parse(argv: Sequence[str], values: flags.FlagValues) -> list[str]:
     file = recipe.partition(":")[0]
     names = dict(_given(argv))
     given = "config" in names
-    require(
-        "config.protocol" not in names,
-        "config.protocol only names what the recipe's argument has chosen: give it there, as the third word, "
-        "--config=configs/NAME.py:benchmark,objective,protocol",
-    )
+    for key, place in (("config.protocol", "third"), ("config.stream.name", "fourth")):
+        require(
+            key not in names,
+            f"{key} only names what the recipe's argument has chosen: give it there, as the {place} word, "
+            "--config=configs/NAME.py:benchmark,objective,protocol,stream",
+        )
     require(
         not given or (file.endswith(".py") and os.path.isfile(file)),
         f"there is no recipe {settings.shown(file)}; recipes are the files of configs/, such as configs/lump.py",
@@ -148,7 +149,7 @@ def _given(argv: Sequence[str]) -> Iterator[tuple[str, str | None]]:
 
 def _explain(argv: Sequence[str], recipe: str) -> None:
     """Raises UsageError if the recipe cannot be read, or for the first override that cannot be parsed by itself."""
-    require(bool(recipe), "give a recipe, --config=configs/NAME.py[:benchmark[,objective[,protocol]]]")
+    require(bool(recipe), "give a recipe, --config=configs/NAME.py[:benchmark[,objective[,protocol[,stream]]]]")
     try:
         values, holder = _config_flag(alone := ["", f"--config={recipe}"])
         values(alone)

@@ -137,6 +137,20 @@ LEARNING_RATE = number(1e-9, 1e3)
 MOMENTUM = number(0, 0.9999)
 TEMPERATURE = number(1e-3, 1e3)
 
+STREAMS = (
+    "tasks",
+    "scale_iid",
+    "scale_sequential",
+    "scale_blurred",
+    "scale_imbalanced",
+    "scale_concurrent",
+    "min_red",
+    "cla",
+    "osiris",
+    "cassle_data",
+    "cassle_domain",
+)  # those of configs/streams.py
+
 CONFIG = {
     "recipe": NAME,
     "protocol": one_of("ucl", "cassle"),
@@ -150,7 +164,6 @@ CONFIG = {
     ),
     "benchmark.num_tasks": integer(1, 1000),
     "benchmark.classes_per_task": integer(1, 100_000),
-    "benchmark.split_by": one_of("classes", "images"),
     "benchmark.class_order": one_of("label", *CLASS_ORDERS),
     "benchmark.image_size": integer(1, 1024),
     "benchmark.fit": one_of("none", "pad", "resize"),
@@ -158,12 +171,21 @@ CONFIG = {
     "benchmark.test_split": SPLIT,
     "benchmark.image_key": FEATURE,
     "benchmark.label_key": FEATURE,
+    "benchmark.domain_key": Setting(str, f"{FEATURE.requirement}, or empty", lambda x: x == "" or FEATURE.accepts(x)),
     "benchmark.examples_per_task": IMAGES,
     "benchmark.test_examples_per_task": IMAGES,
     "benchmark.validation_fraction": number(0, 0.99),
     "benchmark.subset_seed": integer(-1, INT32_MAX),  # -1 is the seed of the run
     "benchmark.class_order_seed": integer(-1, INT32_MAX),  # -1 permutes nothing
     "benchmark.joint": flag(),
+    "stream.name": one_of(*STREAMS),
+    "stream.order": one_of("class", "data", "domain", "file"),
+    "stream.imbalance": number(1, 1e6),
+    "stream.imbalance_shape": one_of("long_tail", "step"),
+    "stream.repeat": integer(1, 1000),
+    "stream.blur": PROBABILITY,
+    "stream.blur_shape": one_of("linear", "gaussian"),
+    "stream.correlation": integer(1, 10**4),
     "stream.boundaries": one_of("known", "hidden"),
     "stream.snapshot_every": IMAGES,  # here 0 is never
     "stream.evaluate_every": IMAGES,  # here 0 is at the end of each period
@@ -502,8 +524,7 @@ def _check_together(values: Mapping[str, Any], name: str) -> None:
         "padded" not in (values["augment.crop"], values["augment.replay_crop"]) or padding <= size,
         f"{name}.augment.crop_padding is {padding}; it must not be above {name}.benchmark.image_size, {size}",
     )
-    by_images = values["benchmark.split_by"] == "images"
-    used = values["benchmark.classes_per_task"] * (1 if by_images else tasks)
+    used = values["benchmark.classes_per_task"] * (tasks if values["stream.order"] == "class" else 1)
     needed = max(used, 1 + max(CLASS_ORDERS.get(values["benchmark.class_order"], ())[:used], default=0))
     classes = values.get("objective.classes", needed)
     require(
@@ -512,8 +533,25 @@ def _check_together(values: Mapping[str, Any], name: str) -> None:
         f"{name}.benchmark.classes_per_task ask for need {needed}",
     )
     require(
-        values["model.name"] != "progressive" or tasks <= 100 or values["benchmark.joint"],
-        f"{name}.benchmark.num_tasks is {tasks}; a network that grows by each task has at most 100",
+        values["stream.order"] != "domain" or values["benchmark.domain_key"] != "",
+        f"{name}.stream.order is 'domain', but {name}.benchmark.domain_key is empty; name there the feature of the "
+        "data set that holds the domain of an image",
+    )
+    require(
+        not values["benchmark.joint"] or (values["stream.blur"], values["stream.repeat"]) == (0, 1),
+        f"{name}.stream.blur and {name}.stream.repeat need tasks that come one after the other; with "
+        f"{name}.benchmark.joint set them to 0 and 1",
+    )
+    require(
+        values["stream.correlation"] == 1 or values["stream.passes"] == "one",
+        f"{name}.stream.correlation is {values['stream.correlation']}, but images of an epoch come in random order; "
+        f"set {name}.stream.passes to one, or correlation to 1",
+    )
+    trained = 1 if values["benchmark.joint"] else tasks * values["stream.repeat"]
+    require(
+        values["model.name"] != "progressive" or trained <= 100,
+        f"{name}.benchmark.num_tasks is {tasks} and {name}.stream.repeat is {values['stream.repeat']}; a network that "
+        "grows by each task has at most 100",
     )
     width = values["model.width"]
     require(
@@ -527,7 +565,7 @@ def _check_together(values: Mapping[str, Any], name: str) -> None:
         "set it to 1",
     )
     _check_stream(values, name)
-    trained, buffer_size = 1 if values["benchmark.joint"] else tasks, values.get("method.buffer_size", 0)
+    buffer_size = values.get("method.buffer_size", 0)
     require(
         values.get("method.policy") != "equal_share" or buffer_size >= trained,
         f"{name}.method.buffer_size is {buffer_size}; with {name}.method.policy=equal_share each of {trained} tasks "

@@ -120,7 +120,7 @@ def test_a_named_class_order_is_cut_into_tasks_and_may_be_permuted(open_digits, 
 
 
 def test_a_split_by_images_gives_each_task_a_part_of_every_image_once(open_digits):
-    by_images = {"split_by": "images", "classes_per_task": 10}
+    by_images = {"order": "data", "classes_per_task": 10}
     whole, parts = open_digits(num_tasks=1, classes_per_task=10).task(0), open_digits(**by_images)
     assert parts.classes == (tuple(range(10)),) * 5
     tasks = every(parts)
@@ -134,7 +134,7 @@ def test_a_split_by_images_gives_each_task_a_part_of_every_image_once(open_digit
 
 
 def test_a_split_by_images_of_some_classes_with_few_images_and_a_held_out_part(open_digits):
-    settings = {"split_by": "images", "classes_per_task": 3, "validation_fraction": 0.25}
+    settings = {"order": "data", "classes_per_task": 3, "validation_fraction": 0.25}
     full, few = (every(open_digits(**settings, examples_per_task=n)) for n in (0, 21))
     for a, b in zip(few, full):
         assert np.unique(a.train_label, return_counts=True)[1].tolist() == [7, 7, 7]
@@ -143,6 +143,72 @@ def test_a_split_by_images_of_some_classes_with_few_images_and_a_held_out_part(o
     whole = open_digits(num_tasks=1, classes_per_task=3).task(0)
     together = (image_set(images) for task in full for images in (task.train_image, task.test_image))
     assert sum(together, collections.Counter()) == image_set(whole.train_image)
+
+
+def parts_of_sequence(tasks):
+    """Returns the places of the examples of each training task, in the order in which they come."""
+    return [tasks.sequence.index[start:end].tolist() for start, end in itertools.pairwise(tasks.starts)]
+
+
+def test_tasks_by_the_order_of_a_file_are_equal_cuts_in_stored_order(data_dir):
+    config = stream_config(SHAPES, order="file", classes_per_task=3, num_tasks=4)
+    with open_stream(config, data_dir) as tasks:
+        assert tasks.classes == ((0, 1, 2),) * 4
+        assert parts_of_sequence(tasks) == np.arange(60).reshape(4, 15).tolist()
+        cuts = every(tasks)
+    with open_stream(stream_config(SHAPES, order="file", classes_per_task=3, num_tasks=1), data_dir) as tasks:
+        whole = tasks.task(0)
+    np.testing.assert_array_equal(np.concatenate([cut.train_image for cut in cuts]), whole.train_image)
+    np.testing.assert_array_equal(np.concatenate([cut.test_image for cut in cuts]), whole.test_image)
+    assert [len(cut.test_label) for cut in cuts] == [8, 7, 8, 7]
+
+
+def test_tasks_by_domain_have_the_images_of_one_value_of_a_feature(data_dir):
+    domains = {"order": "domain", "domain_key": "size", "classes_per_task": 3}
+    with open_stream(stream_config(SHAPES, **domains, num_tasks=2), data_dir) as tasks:
+        for task, data in enumerate(every(tasks)):
+            assert sorted(data.train_image[:, 6, 6, 0]) == list(range(task, 60, 2))
+            assert sorted(data.test_image[:, 6, 6, 0]) == list(range(task, 30, 2))
+    with open_stream(stream_config(SHAPES, **domains, num_tasks=1), data_dir) as tasks:
+        assert sorted(tasks.task(0).train_image[:, 6, 6, 0]) == list(range(0, 60, 2))
+    with pytest.raises(ValueError, match="num_tasks is 3, but the training split has 2 domains in 'size'"):
+        open_stream(stream_config(SHAPES, **domains, num_tasks=3), data_dir)
+    for key in ("colour", "picture"):
+        with pytest.raises(UsageError, match=f"has no domain_key '{key}'"):
+            open_stream(stream_config(SHAPES, **domains | {"domain_key": key}), data_dir)
+
+
+def test_classes_of_an_imbalanced_stream_have_the_sizes_of_the_definition(open_digits):
+    full, tail, step = open_digits(), *(open_digits(imbalance=10, imbalance_shape=s) for s in ("long_tail", "step"))
+    sizes, tails, steps = (np.bincount(one.labels) for one in (full, tail, step))
+    kept = sorted(
+        np.ceil(10 ** (-np.arange(10) / 9) * 145) / 145
+    )  # digits have 143 to 147 training images of each class
+    np.testing.assert_allclose(sorted(tails / sizes), kept, atol=0.01)
+    np.testing.assert_allclose(sorted(steps / sizes), [0.1] * 5 + [1.0] * 5, atol=0.01)
+    assert np.bincount(open_digits(imbalance=10, subset_seed=1).labels).tolist() != tails.tolist()
+    assert tail.test_sizes == full.test_sizes
+
+
+def test_training_tasks_of_a_stream_hold_the_images_of_their_part_of_the_sequence(open_digits):
+    whole = open_digits(num_tasks=1, classes_per_task=10).task(0)
+    plain = open_digits()
+    for changed in ({}, {"blur": 0.8}, {"repeat": 3, "blur": 0.5}, {"correlation": 4}, {"joint": True}):
+        tasks = open_digits(**changed)
+        assert sorted(np.unique(tasks.sequence.index)) == sorted(plain.sequence.index)
+        parts = parts_of_sequence(tasks)
+        held = [tasks.training(slice(*ends)) for ends in itertools.pairwise(tasks.starts)]
+        assert tasks.train_sizes == tuple(map(len, map(set, parts))) == tuple(len(one.label) for one in held)
+        assert sum((image_set(one.image) for one in held), collections.Counter()) == image_set(whole.train_image)
+        for part, one in zip(parts, held):
+            labels = tasks.labels[[tasks.sequence.index.tolist().index(place) for place in set(part)]]
+            assert np.bincount(labels, minlength=10).tolist() == np.bincount(one.label, minlength=10).tolist()
+    with pytest.raises(ValueError, match=r"examples_per_task is 4, but task 1 of digits has 4 .* for the 5 rounds"):
+        open_digits(examples_per_task=4, repeat=5)
+    blurred = open_digits(blur=0.8)
+    assert set(blurred.training(0).label) == {0, 1, 2, 3}
+    assert blurred.train_sizes == plain.train_sizes
+    np.testing.assert_array_equal(blurred.task(0).train_image, plain.task(0).train_image)
 
 
 def test_class_order_keeps_the_classes_of_the_benchmark(open_digits):

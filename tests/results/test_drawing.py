@@ -11,7 +11,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from tests.pictures import BOWL, ITEMS, LABEL, PANEL, POINTS, RUNS, SERIES, STEPS, TASK, pixels
+from tests.pictures import BOWL, ITEMS, LABEL, PANEL, POINTS, RUNS, SERIES, STEPS, STREAM, TASK, pixels, run
 from ucl_jax.results import drawing, probe_figures, run_figures
 
 ENTRIES = [
@@ -30,6 +30,16 @@ FIGURES = {
             ["lump", "100", "0", "70.0", ""],
             ["$multi_task^", "100", "0", "90.0", ""],
             ["$multi_task^", "100", "1", "91.0", ""],
+        ],
+    ),
+    "stream": (
+        lambda stem: run_figures.stream(stem, run("lump", [[90.0, None], [80.0, 97.0]], stream=STREAM)),
+        ["part", "place", "task", "images"],
+        [
+            [part, str(place), str(task), str(count)]
+            for part, counts in (("stream", STREAM["tasks"]), ("buffer", STREAM["buffer"]))
+            for place, row in enumerate(counts)
+            for task, count in enumerate(row, start=1)
         ],
     ),
     "cka": (

@@ -225,6 +225,13 @@ RESULTS = [
     ("images_per_second", "635"),
     ("classes", [[0, 1]]),
     ("classes", {"0": [0, 1]}),
+    ("stream", [[1, 0]]),
+    ("stream", {"images": 2}),
+    ("stream", {"images": 0, "tasks": [[1, 1]]}),
+    ("stream", {"images": 2, "tasks": []}),
+    ("stream", {"images": 2, "tasks": [[1, 1, 0]]}),
+    ("stream", {"images": 2, "tasks": [[1, 1]], "buffer": [[1]]}),
+    ("stream", {"images": 2, "tasks": [[1, -1]]}),
     ("probes", []),
     ("probes", {}),
     ("probes.knn_task", MISSING),
@@ -507,6 +514,7 @@ def test_the_message_names_the_line_of_metrics(folder, capsys):
 
 
 LATER = [
+    ("stream", {"images": 2, "tasks": [[1, 1]], "buffer": [], "classes": [[1, 1]]}),
     ("news", {"a": [1, None]}),
     ("probes.knn_task.rows", "all"),
     ("probes.knn_task.settings.bank", "device"),

@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from tests import run_results
+from tests.pictures import STREAM
 from ucl_jax.results import __main__ as report
 from ucl_jax.results import page
 
@@ -323,6 +324,20 @@ def test_a_matrix_is_the_mean_over_the_runs_that_have_come_furthest():
     half = page.Source(run(matrix=((50.0, None),), seed=1, settings={ALPHA: 0.1}, finished=False), [], None, "")
     name = "Accuracy matrix, lump (simsiam), cifar10, 1 run, kNN within the task"
     assert Reader(page.build([half, SOURCES[0]], "max")).tables[name][1:] == [["1", "90.0", ""], ["2", "80.0", "97.0"]]
+
+
+def test_a_stream_is_shown_once_however_many_runs_had_it():
+    other = STREAM | {"buffer": []}
+    runs = [run(seed=seed, stream=stream) for seed, stream in enumerate((STREAM, other, STREAM, None))]
+    html = page.build([page.Source(one, [], None, "") for one in runs], "max")
+    assert html.count('alt="Shares of tasks over the stream and in the buffer, cifar10') == 2
+    assert "lump (simsiam, seed 0), lump (simsiam, seed 2)" in html
+
+
+def test_a_probe_whose_chance_is_all_is_shown():
+    probe = run_results.probe([[100.0, None], [100.0, 100.0]], chance=100.0, random_init=None)
+    one = run_results.result(probes={"knn_task": probe, "knn_all": run_results.probe()})
+    assert "100.0" in page.build([page.Source(one, [], None, "")], "max")
 
 
 def test_the_same_runs_give_the_same_page(text):

@@ -4,10 +4,11 @@ import json
 import re
 
 import matplotlib
+import numpy as np
 
-from tests.pictures import RUNS, run, share
+from tests.pictures import RUNS, STREAM, run, share
 from tests.run_results import evaluated
-from ucl_jax.results import run_figures
+from ucl_jax.results import drawing, run_figures
 
 
 def test_matrices_of_several_runs_have_one_scale(tmp_path):
@@ -47,6 +48,37 @@ def test_no_run_vanishes_from_the_picture(tmp_path):
     assert [one["name"] for one in drawn] == names_in(tmp_path / "a.svg")[:2]
     run_figures.plot_average_accuracy(tmp_path / "b.svg", [RUNS[0], run("lump", [[70.0, None]], seed=1)])
     assert names_in(tmp_path / "b.svg")[2:] == ["untrained network, all tasks"]
+
+
+def test_a_strip_shows_the_share_of_each_task_by_its_colour(monkeypatch):
+    """Checks colours column by column: 1 + 1/2 of four windows are of task 1, and 1 + 3/4 of two buffers."""
+    figure = run_figures._stream(run("lump", [[90.0, None], [80.0, 97.0]], stream=STREAM).stream, "t")
+    strips = [axis.images[0] for axis in figure.axes[:2]]
+    for strip, columns, ends in zip(strips, ([1, 0.5, 0, 0], [1, 0.75]), ([0, 40], [0.5, 2.5])):
+        drawn = strip.get_array()
+        np.testing.assert_allclose((drawn == 0).mean(axis=0), columns)
+        assert (np.diff(drawn, axis=0) >= 0).all()  # the first task is at the bottom
+        assert strip.get_extent()[:2] == ends
+        assert matplotlib.colors.to_hex(strip.cmap(strip.norm(0))) == drawing.COLOURS[0]
+        assert matplotlib.colors.to_hex(strip.cmap(strip.norm(1))) == drawing.COLOURS[1]
+
+
+def test_a_window_without_images_stays_white_and_each_of_many_tasks_has_its_colour():
+    axis = drawing.new_figure(1, 1).subplots()
+    assert drawing.shares(axis, np.array([[0, 0], [1, 1]]), (0, 1)).get_array().mask.all(axis=0).tolist() == [
+        True,
+        False,
+    ]
+    for kinds in (2, 20, 100):
+        image = drawing.shares(axis, np.eye(kinds, dtype=int), (0, 1))
+        assert (image.get_array() == np.arange(kinds)).all()
+        assert len({tuple(image.cmap(image.norm(kind))) for kind in range(kinds)}) == kinds
+
+
+def test_labels_are_counted_by_task_where_tasks_share_none():
+    labels = np.array([3, 0, 0, 5, 4])
+    assert run_figures.count_tasks(labels, [(0, 1), (4, 3), (5, 2), (6, 7)]) == [2, 2, 1, 0]
+    assert run_figures.count_tasks(labels, [(0, 3, 4, 5)] * 2) == []
 
 
 def test_forgetting_is_drawn_as_mean_and_deviation_of_the_seeds(tmp_path, monkeypatch):

@@ -135,6 +135,14 @@ def test_records_of_a_run(undisturbed):
     assert (online["chance"], online["rows"], online["random_init"], online["settings"]) == (25.0, "all", None, {})
     assert online["average_accuracy"] > 40
 
+    stream = results["stream"]
+    tasks = np.array(stream["tasks"])
+    assert (stream["images"], tasks.shape) == (tasks.sum(), (100, 2))
+    assert ((tasks > 0).sum(axis=1) == 1).mean() > 0.98  # but one window has a boundary in it
+    held = np.array(stream["buffer"])
+    assert held[0, 1] == 0 < held[1].min()
+    assert held.sum(axis=1).tolist() == [results["config"]["method"]["buffer_size"]] * 2
+
     entries = read_metrics(workdir)
     steps, tasks = [e for e in entries if "loss" in e], [e for e in entries if "loss" not in e]
     assert [r["step"] for r in steps] == list(range(1, 121))
@@ -150,6 +158,7 @@ def test_records_of_a_run(undisturbed):
         "accuracy_matrix.png",
         "average_accuracy.png",
         "loss.png",
+        "stream.png",
         "buffer_task1.png",
         "buffer_task2.png",
     }
@@ -366,6 +375,25 @@ def test_loss_that_is_not_finite_stops_the_run(environment, tmp_path):
         ("lump.py:cifar9", {}, "unknown benchmark 'cifar9', did you mean 'cifar10'? known: cifar10, cifar100"),
         ("lump.py:digits,simsam", {}, "unknown objective 'simsam', did you mean 'simsiam'?"),
         ("lump.py:digits,simsiam,x", {}, "unknown protocol 'x'; known: ucl, cassle"),
+        ("lump.py:digits,simsiam,ucl,task", {}, "unknown stream 'task', did you mean 'tasks'?"),
+        ("lump.py:digits,simsiam,ucl,osiris", {}, "stream osiris needs the superclasses of CIFAR-100"),
+        (
+            "lump.py:digits",
+            {"stream__order": "domain", "benchmark__classes_per_task": 10},
+            "config.stream.order is 'domain', but config.benchmark.domain_key is empty",
+        ),
+        (
+            "lump.py:digits",
+            {"stream__blur": 0.5, "benchmark__joint": True},
+            "config.stream.blur and config.stream.repeat need tasks that come one after the other",
+        ),
+        (
+            "lump.py:digits",
+            {"stream__correlation": 2},
+            "config.stream.correlation is 2, but images of an epoch come in random order",
+        ),
+        ("lump.py:digits", {"stream__blur": 1.5}, "config.stream.blur is 1.5; it must be a number from 0 to 1"),
+        ("lump.py:digits", {"stream__imbalance": 0.5}, "config.stream.imbalance is 0.5; it must be"),
         ("nothing.py", {}, "there is no recipe 'configs/nothing.py'"),
         ("lump.py:digits", {"method__name": "lumb"}, "unknown config.method.name 'lumb', did you mean 'lump'?"),
         (

@@ -13,14 +13,21 @@ CIFAR10_STD: Colour = (0.2470, 0.2435, 0.2615)
 
 # Orders of classes; "label", which is not among them, is 0, 1, 2 and so on. That of "cassle" is torch.randperm(100)
 # under seed 5, by which the codes of CaSSLe, PFR and PNR cut CIFAR-100 and ImageNet-100 into tasks. It was computed
-# once, with torch 2.13.0.
+# once, with torch 2.13.0. That of "superclass" has the five classes of each superclass of CIFAR-100 together, as the
+# structured order of Osiris has.
 CLASS_ORDERS: dict[str, tuple[int, ...]] = {
     "cassle": (
         11, 22, 39, 23, 42, 30, 78, 81, 64, 20, 29, 79, 15, 69, 86, 63, 55, 53, 73, 68, 89, 67, 58, 97, 96, 92, 37,
         14, 75, 51, 54, 7, 3, 6, 50, 40, 45, 4, 83, 98, 27, 12, 8, 99, 60, 87, 28, 5, 84, 34, 82, 16, 72, 49, 59, 31,
         71, 35, 66, 76, 61, 17, 36, 62, 13, 2, 38, 94, 80, 19, 25, 18, 0, 1, 46, 74, 85, 91, 52, 77, 21, 33, 32, 88,
         93, 70, 44, 47, 26, 57, 90, 95, 48, 65, 43, 10, 9, 56, 24, 41,
-    )
+    ),
+    "superclass": (
+        4, 30, 55, 72, 95, 1, 32, 67, 73, 91, 54, 62, 70, 82, 92, 9, 10, 16, 28, 61, 0, 51, 53, 57, 83, 22, 39, 40,
+        86, 87, 5, 20, 25, 84, 94, 6, 7, 14, 18, 24, 3, 42, 43, 88, 97, 12, 17, 37, 68, 76, 23, 33, 49, 60, 71, 15,
+        19, 21, 31, 38, 34, 63, 64, 66, 75, 26, 45, 77, 79, 99, 2, 11, 35, 46, 98, 27, 29, 44, 78, 93, 36, 50, 65, 74,
+        80, 47, 52, 56, 59, 96, 8, 13, 48, 58, 90, 41, 69, 81, 85, 89,
+    ),
 }  # fmt: skip
 
 
@@ -31,7 +38,7 @@ class Benchmark(NamedTuple):
     num_tasks, classes_per_task: the tasks, and the classes of each.
     image_size: images become image_size x image_size x 3.
     images_per_task: training images of a task, the mean where tasks differ.
-    split_by: what a task is: 'classes' of its own, or a random part of the 'images' of the same classes.
+    order: what a task is: 'class', classes of its own, or 'data', a random part of the images of the same classes.
     class_order: the order of classes; the first of it are used. 'label', or a name in `CLASS_ORDERS`.
     fit: how they get that size: 'none' (they have it already), 'pad' (centred in zeros) or 'resize' (bilinear).
     train_split, test_split: TFDS splits; slices such as 'train[:80%]' work too.
@@ -46,7 +53,7 @@ class Benchmark(NamedTuple):
     classes_per_task: int
     image_size: int
     images_per_task: int
-    split_by: str = "classes"
+    order: str = "class"
     class_order: str = "label"
     fit: str = "none"
     train_split: str = "train"
@@ -61,7 +68,7 @@ class Benchmark(NamedTuple):
     @property
     def num_classes(self) -> int:
         """Returns the number of classes that are used."""
-        return self.classes_per_task * (self.num_tasks if self.split_by == "classes" else 1)
+        return self.classes_per_task * (self.num_tasks if self.order == "class" else 1)
 
 
 def _grey(name: str, mean: float, std: float) -> Benchmark:
@@ -86,7 +93,7 @@ def _quick(name: str, num_tasks: int, classes_per_task: int, images_per_task: in
     return Benchmark(name, num_tasks, classes_per_task, 16, images_per_task, fit="resize", train_split="train[:40%]")
 
 
-def _common(name: str, num_tasks: int, split_by: str = "classes") -> Benchmark:
+def _common(name: str, num_tasks: int, order: str = "class") -> Benchmark:
     """Returns a benchmark of CaSSLe's code: CIFAR-100, or ImageNet-100 at 224 pixels."""
     cifar = name == "cifar100"
     mean: Colour = (0.4914, 0.4822, 0.4465) if cifar else (0.485, 0.456, 0.406)
@@ -94,10 +101,10 @@ def _common(name: str, num_tasks: int, split_by: str = "classes") -> Benchmark:
     return Benchmark(
         name,
         num_tasks,
-        classes_per_task=100 // num_tasks if split_by == "classes" else 100,
+        classes_per_task=100 // num_tasks if order == "class" else 100,
         image_size=32 if cifar else 224,
         images_per_task=(50_000 if cifar else 126_689) // num_tasks,  # of the subset that most papers take
-        split_by=split_by,
+        order=order,
         class_order="cassle",
         fit="none" if cifar else "resize",
         test_split="test" if cifar else "validation",
@@ -131,7 +138,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     # under this name serves.
     "cifar100_5x20": _common("cifar100", num_tasks=5),
     "cifar100_10x10": _common("cifar100", num_tasks=10),
-    "cifar100_data5": _common("cifar100", num_tasks=5, split_by="images"),
+    "cifar100_data5": _common("cifar100", num_tasks=5, order="data"),
     "imagenet100": _common("imagenet100", num_tasks=5),
-    "imagenet100_data5": _common("imagenet100", num_tasks=5, split_by="images"),
+    "imagenet100_data5": _common("imagenet100", num_tasks=5, order="data"),
 }

@@ -1,8 +1,10 @@
-"""Cuts a data set into tasks, and each epoch of a task into batches.
+"""Cuts a data set into tasks, puts them in the order of a stream, and cuts each epoch of a task into batches.
 
 A task is a set of indices into the splits of a TFDS data set. The batches are a pure function of (seed, task, epoch).
 """
 
+import itertools
+import math
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,32 +34,39 @@ class TaskData(NamedTuple):
 
 
 class StreamSettings(NamedTuple):
-    """Settings of how a data set is cut into tasks; the names are those of `config.benchmark`.
+    """Settings of the tasks and their order; the names are those of `config.benchmark` and `config.stream`.
 
     name: the name of the benchmark, for messages.
     tfds_name: the name that `tfds.builder` takes.
     num_tasks, classes_per_task: the tasks, and the classes of each.
-    split_by: "classes": each task has classes of its own, num_tasks * classes_per_task in all. "images": all tasks have
-      the same classes_per_task classes, and each a random part of their training and test images.
     class_order: the order of classes, of which the first are used: "label", or a name in `benchmarks.CLASS_ORDERS`.
     image_size: images become image_size x image_size x 3.
     fit: how they get that size, "none", "pad" or "resize"; see `tfds_source`.
     train_split, test_split: TFDS splits.
     image_key, label_key: the features that hold the image and the class.
+    domain_key: the feature that holds the domain, for order="domain"; else "".
     examples_per_task, test_examples_per_task: the number of training and of test images of each task; 0 takes all.
     validation_fraction: 0 evaluates on test_split. Above 0, this part of every class of train_split is held out of
       training and evaluated on instead, and test_split is not opened.
-    subset_seed: the seed that fixes the held-out part, the subsets and the parts of a split by images; -1 takes the
-      run's seed.
+    subset_seed: the seed that fixes the held-out part, the subsets, the parts of order="data" and which classes are
+      large; -1 takes the run's seed.
     class_order_seed: the seed by which the classes are permuted before they are cut into tasks; -1 keeps `class_order`.
     joint: whether to train on all tasks together; each task is still evaluated by itself.
+    order: what a task is. "class": each task has classes of its own, num_tasks * classes_per_task in all. Otherwise all
+      tasks have the same classes_per_task classes, and each another part of their training and test images. "data":
+      random parts. "domain": the images of one value of `domain_key`; the lowest value is the first task. "file": parts
+      in the order in which images are stored, in which they also come.
+    imbalance, imbalance_shape: how many times as many images the largest class has as the smallest, and how the others
+      lie between; see `streams.class_shares`. 1 takes all images.
+    repeat: how often the tasks go round; each round has another part of each task's images.
+    blur, blur_shape: how neighbouring tasks mix, see `streams.blurred`.
+    correlation: how often each image comes in a row.
     """
 
     name: str
     tfds_name: str
     num_tasks: int
     classes_per_task: int
-    split_by: str
     class_order: str
     image_size: int
     fit: str
@@ -65,16 +74,24 @@ class StreamSettings(NamedTuple):
     test_split: str
     image_key: str
     label_key: str
+    domain_key: str
     examples_per_task: int
     test_examples_per_task: int
     validation_fraction: float
     subset_seed: int
     class_order_seed: int
     joint: bool
+    order: str
+    imbalance: float
+    imbalance_shape: str
+    repeat: int
+    blur: float
+    blur_shape: str
+    correlation: int
 
 
 class TaskStream:
-    """The tasks of a run, one after the other; made by `open_stream`.
+    """The tasks of a run, and the order in which their training images come; made by `open_stream`.
 
     Each task is decoded once, on demand or ahead of time, and kept in memory. The methods may be called from any
     thread. One worker thread decodes; it ends with `close()` or with the `with` block.
@@ -83,7 +100,8 @@ class TaskStream:
     num_tasks: the number of tasks that are evaluated.
     sequence: the order in which training images come.
     starts: int64 [L + 1], the places in the sequence at which training tasks start, and its end. Joint training has one
-      training task.
+      training task; tasks that go round have one in each round. Where tasks are blurred, a training task has images of
+      its neighbours, too.
     train_sizes: the number of training images of each training task.
     test_sizes: the number of test images of each task.
     """
@@ -95,14 +113,13 @@ class TaskStream:
         test: tfds_source.Split,
         train_indices: Sequence[np.ndarray],
         test_indices: Sequence[np.ndarray],
-        joint: bool,
+        sequence: streams.Sequence,
+        starts: np.ndarray,
     ):
         self.classes = classes
         self.num_tasks = len(classes)
-        self.sequence = streams.in_turn(train_indices)
-        sizes = [len(self.sequence.index)] if joint else [*map(len, train_indices)]
-        self.starts = np.cumsum([0, *sizes])
-        self.train_sizes = tuple(sizes)
+        self.sequence, self.starts = sequence, starts
+        self.train_sizes = tuple(len(np.unique(sequence.index[slice(*ends)])) for ends in itertools.pairwise(starts))
         self.test_sizes = tuple(map(len, test_indices))
         self._splits = train, test
         self._indices = train_indices, test_indices
@@ -128,6 +145,11 @@ class TaskStream:
         """
         self.prefetch(task)
         return self._decoded[task].result()
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Returns the class of each example of the sequence, int32 [N]."""
+        return self._splits[0].labels[self.sequence.index]
 
     def training(self, part: slice) -> Examples:
         """Returns the examples of a part of the sequence, on the host: by task, and as they are stored, each once.
@@ -187,11 +209,12 @@ class TaskStream:
 
 
 def open_stream(settings: StreamSettings, data_dir: str | None = None, seed: int = 0) -> TaskStream:
-    """Opens a TFDS data set and cuts it into tasks.
+    """Opens a TFDS data set, cuts it into tasks, and puts these in the order of a stream.
 
     The training examples of each class are put in a random order, which is fixed by (subset_seed, class). The first
-    validation_fraction of them is held out. A subset (examples_per_task) takes the rest in that order, one example of
-    each class in turn. So subsets are as balanced as possible, and a smaller subset is part of a larger one.
+    validation_fraction of them is held out. With imbalance, a class keeps the first of the others. A subset
+    (examples_per_task) takes the rest in that order, one example of each class in turn. So subsets are as balanced as
+    possible, and a smaller subset is part of a larger one.
 
     Args:
         settings: values in the ranges of `ucl_jax.settings`.
@@ -210,8 +233,11 @@ def open_stream(settings: StreamSettings, data_dir: str | None = None, seed: int
     test = train if holds_out else tfds_source.open_split(builder, settings.test_split, *keys)
 
     classes = _task_classes(settings, train.num_classes)
-    by_images = settings.split_by == "images"
-    parts = [_parts(len(split.labels), settings.num_tasks, subset_seed) for split in (train, test) if by_images]
+    used = np.sort(classes_used(settings)).tolist()
+    shares = streams.class_shares(len(used), settings.imbalance, settings.imbalance_shape, subset_seed)
+    share_of = dict(zip(used, shares.tolist()))
+    shared = settings.order != "class"
+    parts = _parts(settings, (train, test), subset_seed) if shared else []
     train_indices, test_indices = [], []
     for task, members in enumerate(classes):
         pools = [_shuffled(train.labels, label, subset_seed) for label in members]
@@ -221,14 +247,47 @@ def open_stream(settings: StreamSettings, data_dir: str | None = None, seed: int
         else:
             test_pools = [_shuffled(test.labels, label, subset_seed) for label in members]
         train_pools = [pool[cut:] for pool, cut in zip(pools, cuts)]
-        if by_images:
+        train_pools = [pool[: math.ceil(share_of[label] * len(pool))] for pool, label in zip(train_pools, members)]
+        if shared:
             train_pools, test_pools = (
                 [pool[part[pool] == task] for pool in pools] for pools, part in zip((train_pools, test_pools), parts)
             )
         where = f"task {task + 1} of {settings.name}"
         train_indices.append(_subset(train_pools, settings.examples_per_task, where, "examples_per_task"))
         test_indices.append(_subset(test_pools, settings.test_examples_per_task, where, "test_examples_per_task"))
-    return TaskStream(classes, train, test, train_indices, test_indices, settings.joint)
+    return TaskStream(classes, train, test, train_indices, test_indices, *_in_order(settings, train_indices, seed))
+
+
+def _in_order(
+    settings: StreamSettings, indices: Sequence[np.ndarray], seed: int
+) -> tuple[streams.Sequence, np.ndarray]:
+    """Puts the training examples of all tasks in the order in which they come.
+
+    Args:
+        settings: of the stream.
+        indices: int64 [n] of each task, the places of its examples in the split, sorted.
+        seed: the seed of the run.
+
+    Returns:
+        The sequence of N examples, and int64 [L + 1], where each of L training tasks starts, and N.
+
+    Raises:
+        ValueError: a task has fewer examples than rounds.
+    """
+    for number, part in enumerate(indices, start=1):
+        check_argument(
+            len(part) >= settings.repeat,
+            f"examples_per_task is {settings.examples_per_task}, but task {number} of {settings.name} has {len(part)} "
+            f"training images for the {settings.repeat} rounds of stream.repeat; lower stream.repeat",
+        )
+    tasks = [streams.Sequence(part, np.full(len(part), task, np.int32)) for task, part in enumerate(indices)]
+    if settings.joint:
+        tasks = [streams.joined(tasks)[0]]
+    if settings.order != "file":
+        tasks = [streams.shuffled(part, seed, number) for number, part in enumerate(tasks)]
+    sequence, starts = streams.joined(streams.in_rounds(tasks, settings.repeat))
+    sequence = streams.blurred(sequence, starts, settings.blur, settings.blur_shape, seed)
+    return streams.in_runs(sequence, settings.correlation), starts * settings.correlation
 
 
 def batch_indices(
@@ -314,7 +373,7 @@ def classes_used(settings: StreamSettings) -> np.ndarray:
 
 
 def _classes_needed(settings: StreamSettings) -> int:
-    return settings.classes_per_task * (1 if settings.split_by == "images" else settings.num_tasks)
+    return settings.classes_per_task * (1 if settings.order != "class" else settings.num_tasks)
 
 
 def _task_classes(settings: StreamSettings, num_classes: int) -> tuple[tuple[int, ...], ...]:
@@ -334,16 +393,28 @@ def _task_classes(settings: StreamSettings, num_classes: int) -> tuple[tuple[int
     if settings.class_order_seed >= 0:
         order = np.random.default_rng(settings.class_order_seed).permutation(order)
     classes = tuple(map(tuple, order.reshape(-1, settings.classes_per_task).tolist()))
-    return classes * settings.num_tasks if settings.split_by == "images" else classes
+    return classes * settings.num_tasks if settings.order != "class" else classes
 
 
-def _parts(size: int, parts: int, seed: int) -> np.ndarray:
-    """Cuts `size` examples into `parts` random parts of equal size, or as equal as can be.
+def _parts(settings: StreamSettings, splits: Sequence[tfds_source.Split], seed: int) -> list[np.ndarray]:
+    """Returns the task of each example of each split, int64 [n], for tasks that share their classes.
 
-    Returns:
-        int64 [size], the part of each example, fixed by the seed.
+    With order="domain", examples of a domain that the training split lacks are of task -1.
+
+    Raises:
+        ValueError: there are more tasks than domains.
+        UsageError: the data set has no feature `domain_key`.
     """
-    return np.random.default_rng(seed).permutation(np.arange(size) * parts // size)
+    if settings.order != "domain":
+        return [streams.parts_of(settings.order, len(split.labels), settings.num_tasks, seed) for split in splits]
+    values = [split.integers("domain_key", settings.domain_key) for split in splits]
+    domains = np.unique(values[0])
+    check_argument(
+        len(domains) >= settings.num_tasks,
+        f"num_tasks is {settings.num_tasks}, but the training split has {len(domains)} domains in "
+        f"'{settings.domain_key}'; lower it",
+    )
+    return [np.select([of == domain for domain in domains], range(len(domains)), -1) for of in values]
 
 
 def _shuffled(labels: np.ndarray, label: int, seed: int) -> np.ndarray:

@@ -71,6 +71,17 @@ class Split(NamedTuple):
                     raise UsageError(f"{self.name}: {error}") from error
         return out
 
+    def integers(self, setting: str, key: str) -> np.ndarray:
+        """Reads a feature of whole numbers, one for each example: int64 [N].
+
+        Raises:
+            UsageError: the data set has no such feature; names the setting that has its key.
+        """
+        values = [example[key].int64_list.value[:1] for example in _examples(self.records, range(self.records.size))]
+        if not all(values):
+            raise UsageError(f"{self.name} has no {setting} '{key}': name a feature that holds a whole number")
+        return np.concatenate(values)
+
 
 def load_builder(tfds_name: str, data_dir: str | None = None) -> prepare.Builder:
     """Returns the builder of a prepared data set in `data_dir` (default: the folder of TFDS).

@@ -193,7 +193,6 @@ class TrainedRun:
             tfds_name=facts.tfds_name,
             num_tasks=1,
             classes_per_task=facts.num_classes,
-            split_by="classes",
             class_order=facts.class_order,
             image_size=size,
             fit=facts.fit if facts.image_size == size else "resize",
@@ -201,12 +200,20 @@ class TrainedRun:
             test_split=facts.test_split,
             image_key=facts.image_key,
             label_key=facts.label_key,
+            domain_key="",
             examples_per_task=0,
             test_examples_per_task=0,
             validation_fraction=0.0,
             subset_seed=0,
             class_order_seed=-1,
             joint=False,
+            order="class",
+            imbalance=1.0,
+            imbalance_shape="long_tail",
+            repeat=1,
+            blur=0.0,
+            blur_shape="linear",
+            correlation=1,
         )
         with usage_errors(f"the data set {name}: "):
             whole = open_stream(settings, self.data_dir)

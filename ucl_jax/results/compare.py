@@ -52,6 +52,10 @@ ONLY_FOR_TRAINING = (
     "train.",
     "augment.replay",
     "benchmark.joint",
+    "stream.name",
+    "stream.repeat",
+    "stream.blur",
+    "stream.correlation",
     "eval.forgetting",
     "eval.online_linear",
     *NEUTRAL,
@@ -61,6 +65,8 @@ ZERO_MEANS_ALL = {
     "benchmark.examples_per_task": "all training images",
     "benchmark.test_examples_per_task": "all test images",
 }
+# Keys that name what a recipe's argument has chosen, with the paper's choice.
+OF_THE_PAPER = {"protocol": "ucl", "stream.name": "tasks"}
 # Config keys, or the beginnings of such, that may be overridden in a run that is compared with the paper's numbers.
 ALLOWED_BESIDE_PAPER = ("seed", "train.devices", "eval.forgetting", *NEUTRAL)
 
@@ -409,10 +415,13 @@ def paper_row(group: RunGroup, others: Sequence[RunGroup]) -> paper.PaperRow | N
 def _as_the_recipe(group: RunGroup, others: Sequence[RunGroup]) -> bool:
     """Tells whether a group's settings are its recipe's own, as far as the results say.
 
-    They are not where a setting was overridden or only some of the images were used. They are not either where another
+    They are not where a setting was overridden, only some of the images were used, or the recipe's argument names
+    another protocol or stream than the paper's. They are not either where another
     group of the same recipe has a different value that nobody overrode, as when the recipe was edited in between.
     """
     if any(run.settings.get(key) for run in group.runs for key in ZERO_MEANS_ALL):
+        return False
+    if any(run.settings.get(key, word) != word for run in group.runs for key, word in OF_THE_PAPER.items()):
         return False
     if any(overridden(run) for run in group.runs):
         return False

@@ -58,6 +58,40 @@ def heat(axis, values: np.ndarray, rows: Sequence, columns: Sequence, norm, form
     return image
 
 
+def shares(axis, counts: np.ndarray, ends: tuple[float, float]):
+    """Draws how large the share of each of K kinds is, one on the other, and returns the image.
+
+    Args:
+      axis: to draw on; its heights are per cent.
+      counts: int [W, K] for each of W places; a place without any stays white.
+      ends: where the first place begins and the last one ends.
+    """
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+
+    kinds, height = counts.shape[1], 200
+    levels = (np.arange(height)[:, None, None] + 0.5) / height
+    below = np.cumsum(counts, axis=1) <= levels * counts.sum(axis=1, keepdims=True)
+    kind = np.ma.masked_equal(below.sum(-1), kinds)
+    colours = COLOURS[:kinds] if kinds <= len(COLOURS) else colormaps["viridis"](np.linspace(0, 1, kinds))
+    return axis.imshow(
+        kind,
+        cmap=ListedColormap(colours),
+        vmin=-0.5,
+        vmax=kinds - 0.5,
+        extent=(*ends, 0, 100),
+        origin="lower",
+        aspect="auto",
+        interpolation="nearest",
+    )
+
+
+def number_bar(figure, image, axes, kinds: int, what: str) -> None:
+    """Draws the colours of `kinds` kinds beside the axes, numbered from 1, as many of them as there is room for."""
+    shown = np.unique(np.linspace(0, kinds - 1, min(kinds, 10)).round().astype(int))
+    figure.colorbar(image, ax=axes, label=what).set_ticks(shown, labels=shown + 1)
+
+
 def ink(colour: Sequence[float]) -> str:
     """Returns black or white, whichever is easier to read on a colour of red, green and blue in 0..1 (WCAG 2.1)."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]

@@ -107,6 +107,7 @@ def build(sources: Sequence[Source], definition: str) -> str:
             "Accuracy matrices": _matrices(groups),
             "Training loss": _losses(groups, sources, draw),
             "Analysis": _analysis(groups, dict(zip(names, runs)), draw),
+            "What came when": _streams(dict(zip(names, runs)), draw),
             "What the buffers hold": _buffers(dict(zip(names, sources))),
             "Settings that differ": _settings(groups),
             "How each run was made": [{"kind": "runs", "items": list(map(_how_made, names, sources))}],
@@ -284,7 +285,7 @@ def _heat(value: float, chance: float) -> dict[str, str] | None:
         return None
     from matplotlib import colormaps  # imported late, for --help should not wait for it
 
-    colour = colormaps["viridis"](float(np.clip((value - chance) / (100 - chance), 0, 1)))
+    colour = colormaps["viridis"](float(np.clip((value - chance) / max(100 - chance, 1), 0, 1)))
     shade = "#" + "".join(f"{round(255 * part):02x}" for part in colour[:3])
     return {"text": f"{value:.1f}", "shade": shade, "ink": drawing.ink(colour)}
 
@@ -301,6 +302,20 @@ def _analysis(groups: Sequence[RunGroup], runs: Mapping[str, RunResult], draw: D
                 said = f"{name}: {title}" + (f". {note}" if note else "")
                 pictures.append(draw(probe_figures.draw_record, record, caption=said, alt=said))
     return [*blocks, *([_heading("Pictures"), *_pictures(pictures)] if pictures else [])]
+
+
+def _streams(runs: Mapping[str, RunResult], draw: Draw) -> list[Block]:
+    """Returns pictures of the streams and of the shares of tasks in the buffers (name -> run), equal ones once."""
+    equal: dict[str, list[str]] = {}
+    for name, run in runs.items():
+        if run.stream is not None:
+            equal.setdefault(repr((run.benchmark, run.stream)), []).append(name)
+    pictures = []
+    for names in equal.values():
+        run, said = runs[names[0]], ", ".join(names)
+        alt = f"Shares of tasks over the stream and in the buffer, {run.benchmark}: {said}"
+        pictures.append(draw(run_figures.stream, run, caption=f"{run.benchmark}: {said}", alt=alt))
+    return _pictures(pictures)
 
 
 def _buffers(sources: Mapping[str, Source]) -> list[Block]:

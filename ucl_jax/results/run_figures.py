@@ -20,7 +20,7 @@ from ucl_jax.results.drawing import Picture
 from ucl_jax.results.load import load_results, read_metrics
 
 if TYPE_CHECKING:
-    from ucl_jax.results.schema import ProbeName, ProbeResult, RunResult
+    from ucl_jax.results.schema import ProbeName, ProbeResult, RunResult, StreamRecord
 
 
 @drawing.styled
@@ -156,7 +156,7 @@ def losses(stem: pathlib.Path, groups: dict[str, list[list[dict]]], title: str, 
 
 @drawing.styled
 def plot_run(workdir: pathlib.Path) -> None:
-    """Draws accuracy_matrix.png, average_accuracy.png and loss.png of a run into `workdir/plots`.
+    """Draws accuracy_matrix.png, average_accuracy.png, stream.png and loss.png of a run into `workdir/plots`.
 
     Raises:
       UsageError: a file of the run is missing or damaged.
@@ -166,6 +166,8 @@ def plot_run(workdir: pathlib.Path) -> None:
     plot_matrices(folder / "accuracy_matrix.png", results)
     if not results.joint:
         plot_average_accuracy(folder / "average_accuracy.png", [results])
+    if results.stream is not None:
+        _stream(results.stream, results.name).savefig(folder / "stream.png", **drawing.SAVE)
     plot_loss(folder / "loss.png", read_metrics(workdir / "metrics.jsonl"))
 
 
@@ -242,10 +244,9 @@ def plot_buffer(
       classes: the labels of each task.
       most: how many images to show; where more are stored, evenly spaced ones are chosen.
     """
-    task_of = {label: task for task, labels_of in enumerate(classes) for label in labels_of}
-    disjoint = len(task_of) == sum(map(len, classes))
-    tasks = np.array([task_of[int(label)] for label in labels], dtype=int)
-    order = np.argsort(tasks if disjoint else labels, kind="stable")
+    counts = count_tasks(labels, classes)
+    place_of = {label: place for place, label in enumerate(itertools.chain(*classes))}
+    order = np.argsort([place_of[int(label)] for label in labels] if counts else labels, kind="stable")
     shown = order[np.linspace(0, len(order) - 1, min(most, len(order))).astype(int)]
     columns = max(1, int(np.ceil(np.sqrt(1.6 * len(shown)))))
     rows = max(1, -(-len(shown) // columns))
@@ -254,15 +255,60 @@ def plot_buffer(
     for place, index in enumerate(shown):
         row, column = divmod(place, columns)
         grid[row * (height + 1) :, column * (width + 1) :][:height, :width] = images[index]
-    counts = np.bincount(tasks, minlength=len(classes))
     figure = drawing.new_figure(8, 8 * grid.shape[0] / grid.shape[1] + 0.5)
     axis = figure.subplots()
     axis.imshow(grid, interpolation="nearest")
     axis.axis("off")
     held = ", ".join(f"task {task + 1}: {count}" for task, count in enumerate(counts) if count)
-    title = f"{len(images)} images in the buffer" + (f" ({held})" if disjoint else "")
+    title = f"{len(images)} images in the buffer" + (f" ({held})" if held else "")
     axis.set_title(title, fontsize=9, wrap=True)
     figure.savefig(path, **drawing.SAVE)
+
+
+def count_tasks(labels: np.ndarray, classes: Sequence[Sequence[int]]) -> list[int]:
+    """Counts how many labels are of each task; [] where tasks have the same classes, so that a label does not tell it.
+
+    Args:
+      labels: int [n], each in `classes`.
+      classes: the labels of each task.
+    """
+    if len(set(itertools.chain(*classes))) < sum(map(len, classes)):
+        return []
+    return [int(np.isin(labels, list(own)).sum()) for own in classes]
+
+
+@drawing.styled
+def stream(stem: pathlib.Path, run: RunResult) -> Picture:
+    """Draws which task came when in the stream of a run, which has a record of it, and what its buffer held."""
+    assert run.stream is not None
+    record = run.stream
+    parts = {"stream": record.tasks, "buffer": record.buffer}
+    rows = [
+        [part, place, task + 1, count]
+        for part, counts in parts.items()
+        for place, row in enumerate(counts)
+        for task, count in enumerate(row)
+    ]
+    numbers = {"images": record.images, **parts}
+    return drawing.save(stem, _stream(record, run.name), numbers, ["part", "place", "task", "images"], rows)
+
+
+def _stream(record: StreamRecord, title: str):
+    """Draws what came when as a strip and, below it, the shares of tasks in the buffer; returns the figure."""
+    strips: list[tuple[list[list[int]], tuple[float, float], str, str]] = [
+        (record.tasks, (0, record.images), "images of the stream", "share of each task, %")
+    ]
+    if record.buffer:
+        strips.append((record.buffer, (0.5, len(record.buffer) + 0.5), "evaluation", "share in the buffer, %"))
+    figure = drawing.new_figure(7, 1.9 * len(strips) + 0.4)
+    axes = figure.subplots(len(strips), 1, squeeze=False)[:, 0]
+    for axis, (counts, ends, across, up) in zip(axes, strips):
+        image = drawing.shares(axis, np.array(counts), ends)
+        axis.set(xlabel=across, ylabel=up)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    drawing.number_bar(figure, image, axes, len(record.tasks[0]), "task")
+    figure.suptitle(title)
+    return figure
 
 
 def _average_accuracy(

@@ -163,6 +163,24 @@ class ProbeResult:
         return len(self.matrix), len(self.matrix[0])
 
 
+# results.json: the stream
+
+
+@dataclass(frozen=True, kw_only=True, config=KEEP_UNKNOWN_KEYS)
+class StreamRecord:
+    """What came when, and what the buffer held.
+
+    images: the number of images of one pass over the stream.
+    tasks: [windows, tasks], how many images of each task came in each window. All windows are equally long.
+    buffer: [rows, tasks], how many images of each task the buffer held when each row of the accuracy matrices was made.
+      [] where there is no buffer, and where tasks have the same classes, so that a label does not tell the task.
+    """
+
+    images: Positive
+    tasks: Annotated[list[list[Count]], Field(min_length=1)]
+    buffer: list[list[Count]] = field(default_factory=list)
+
+
 # results.json: records of probes that were asked of saved networks afterwards
 
 
@@ -219,6 +237,7 @@ class RunResult:
       classes: the labels of each task.
       evaluations: when each row of the accuracy matrices was made; null in files that are older than this key, whose
         rows are those after each task.
+      stream: what came when; None in files that are older than this field.
       probes: what each of the run's own probes found, by name.
       analysis: records of probes that were asked of the saved networks afterwards.
     """
@@ -236,6 +255,7 @@ class RunResult:
     images_per_second: NotNegative = 0.0
     classes: list[list[Count]] | None = None
     evaluations: list[Evaluated] | None = None
+    stream: StreamRecord | None = None
     probes: dict[ProbeName, ProbeResult]
     analysis: list[Record] = field(default_factory=list)
 
@@ -245,6 +265,9 @@ class RunResult:
         for name, probe in self.probes.items():
             require_shape(f"probes.{name}.matrix", probe.matrix, rows, tasks)
         check_argument(self.classes is None or len(self.classes) == tasks, f"`classes` is not of {tasks} tasks")
+        if self.stream is not None:
+            for kind, counts in (("tasks", self.stream.tasks), ("buffer", self.stream.buffer)):
+                require_shape(f"stream.{kind}", counts, len(counts), tasks)
 
     @classmethod
     def from_json(cls, content: Any) -> Self:
@@ -292,6 +315,8 @@ class RunResult:
                     del probe[key]
         if self.evaluations is None:
             del tree["evaluations"]
+        if self.stream is None:
+            del tree["stream"]
         if not self.analysis:
             del tree["analysis"]
         return tree

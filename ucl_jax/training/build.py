@@ -137,7 +137,7 @@ def make_experiment(config: ConfigDict, axis_name: str | None, platform: str) ->
     benchmark = config.benchmark
     batch_size, stream = config.train.batch_size, config.stream
     scenario = Scenario(
-        tasks=1 if benchmark.joint or stream.boundaries == "hidden" else benchmark.num_tasks,
+        tasks=1 if benchmark.joint or stream.boundaries == "hidden" else benchmark.num_tasks * stream.repeat,
         batch_size=batch_size,
         replayed=stream.replay_per_batch or batch_size,
         head=lambda hidden_dim: MLP(hidden_dim, dtype=dtype, axis_name=axis_name),
@@ -274,8 +274,18 @@ def make_optimizer(
 
 
 def make_stream_settings(config: ConfigDict) -> StreamSettings:
-    """Reads from `config.benchmark` how the data set is cut into tasks."""
-    return StreamSettings(**config.benchmark)
+    """Reads from `config.benchmark` and `config.stream` the tasks and their order."""
+    s = config.stream
+    return StreamSettings(
+        **config.benchmark,
+        order=s.order,
+        imbalance=s.imbalance,
+        imbalance_shape=s.imbalance_shape,
+        repeat=s.repeat,
+        blur=s.blur,
+        blur_shape=s.blur_shape,
+        correlation=s.correlation,
+    )
 
 
 def make_evaluation(config: ConfigDict) -> Evaluation:

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from ucl_jax import settings
 from ucl_jax.cli import StopRequest, warn
+from ucl_jax.data import streams
 from ucl_jax.data.tasks import TaskStream, open_stream
 from ucl_jax.errors import Stopped, UsageError, require, usage_errors
 from ucl_jax.evaluation import accuracy_matrix, evaluators
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 
 # How many calls the host starts before it reads the metrics of the first, so that the device always has work.
 LAG = 2
+WINDOWS = 100  # in which the images of each task are counted, for the picture of the stream
 CHECKED = ("loss", "grad_norm", "param_norm")  # metrics that must be finite
 CHECKED_PROBE = "online_linear/loss"  # likewise, in a run that has it
 
@@ -65,6 +67,7 @@ class Progress(NamedTuple):
     """Holds what a run has found so far. Every checkpoint has it as JSON, beside the state.
 
     rows: a probe's name -> the rows of its accuracy matrix, `evaluators.MatrixRow` as dicts.
+    buffer: how many images of each task the buffer held at each evaluation; [] where that is not known.
     legs_done: the number of legs trained, evaluated and closed.
     seconds: wall time of the run, over all processes that worked on it.
     train_seconds: time of the train steps that were timed: all but the first after a start, a save or an evaluation.
@@ -72,6 +75,7 @@ class Progress(NamedTuple):
     """
 
     rows: dict[str, list[dict[str, Any]]]
+    buffer: list[list[int]]
     legs_done: int = 0
     seconds: float = 0.0
     train_seconds: float = 0.0
@@ -268,7 +272,7 @@ class _Recorder:
 
     def __post_init__(self):
         self.probes = evaluators.evaluators_of(self.experiment.labelled, self.experiment.online)
-        self.progress = Progress({name: [] for name in self.probes})
+        self.progress = Progress({name: [] for name in self.probes}, [])
         self.networks = Networks(self.workdir / "networks")
         self.began = time.monotonic()
         self.pending: collections.deque[StepsDone] = collections.deque()
@@ -453,7 +457,10 @@ class _Recorder:
         if stored is not None:
             batch, filled = jax.device_get(stored(parallel.local(event.state.memory)))
             path = self.workdir / "plots" / f"buffer_task{len(evaluated)}.png"
-            run_figures.plot_buffer(path, batch.image[filled], batch.label[filled], self.stream.classes)
+            labels, classes = batch.label[filled], self.stream.classes
+            run_figures.plot_buffer(path, batch.image[filled], labels, classes)
+            if held := run_figures.count_tasks(labels, classes):
+                self.progress = self.progress._replace(buffer=[*self.progress.buffer, held])
 
     def _evaluated(self) -> list[Evaluated]:
         """Returns when the network was evaluated, for each row so far."""
@@ -485,6 +492,7 @@ class _Recorder:
             ProbeResult,
             ProbeResultSettings,
             RunResult,
+            StreamRecord,
         )  # slow to import: not for --help
 
         knn, evaluated = self.settings.evaluation.knn._asdict(), self._evaluated()
@@ -504,6 +512,12 @@ class _Recorder:
                 chance=self.probes[name].chance(self.stream.classes),
                 random_init=before,
             )
+        sequence = self.stream.sequence
+        record = StreamRecord(
+            images=len(sequence.task),
+            tasks=streams.counts_over_time(sequence.task, self.stream.num_tasks, WINDOWS).tolist(),
+            buffer=self.progress.buffer,
+        )
         return RunResult(
             finished=finished,
             config=self.config,
@@ -517,6 +531,7 @@ class _Recorder:
             images_per_second=self._images_per_second(),
             classes=[list(labels) for labels in self.stream.classes],
             evaluations=evaluated,
+            stream=record,
             probes=probes,
         )
 

@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 OTHER_BYTES = 1_000_000  # what results, metrics and plots may take
 
 
-def default_workdir(recipe: str, benchmark: str, objective: str, protocol: str, seed: int) -> pathlib.Path:
+def default_workdir(recipe: str, benchmark: str, objective: str, protocol: str, stream: str, seed: int) -> pathlib.Path:
     """Returns the run folder by default: `runs/<recipe>-<benchmark>-<objective>-seed<n>`.
 
-    A protocol other than ucl is named before the seed.
+    A protocol other than ucl and a stream other than tasks are named before the seed.
     """
-    named = "" if protocol == "ucl" else f"-{protocol}"
-    return pathlib.Path("runs") / f"{recipe}-{benchmark}-{objective}{named}-seed{seed}"
+    others = [name for name, usual in ((protocol, "ucl"), (stream, "tasks")) if name != usual]
+    return pathlib.Path("runs") / "-".join([recipe, benchmark, objective, *others, f"seed{seed}"])
 
 
 def finished_results(config: ConfigDict, workdir: pathlib.Path) -> RunResult | None:
