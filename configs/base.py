@@ -81,6 +81,7 @@ def tree(
         benchmark=dict(
             name=benchmark,
             tfds_name=data.tfds_name,  # any TFDS image classification data set
+            prepare=True,  # download and prepare a missing data set, if it can be done without TensorFlow
             num_tasks=data.num_tasks,  # the first num_tasks * classes_per_task classes are used
             classes_per_task=data.classes_per_task,
             # classes | images: each task has other classes, or a random part of the images of the same classes.
