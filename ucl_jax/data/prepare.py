@@ -49,9 +49,10 @@ LOWEST = {
     )
 }
 # What is raised when a configuration or version does not exist, a source cannot be reached or is wrong, or the disk is
-# full.
+# full, for which ArrayRecord raises RuntimeError.
 BUILD_ERRORS = (
     OSError,
+    RuntimeError,
     ValueError,
     AssertionError,
     tfds.download.DownloadError,
@@ -179,18 +180,15 @@ def prepare(tfds_name: str, data_dir: str | None = None, manual_dir: str | None 
         raise UsageError(
             f"preparing '{tfds_name}' needs TensorFlow this once: run pip install '.[prepare]' and try again"
         )
-    began = time.monotonic()
     try:
         with _exclusive(pathlib.Path(data_dir) / base):
-            print(f"preparing '{tfds_name}' in {data_dir}", file=sys.stderr, flush=True)
-            tfds.display_progress_bar(sys.stderr.isatty())
-            with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints sizes there, which it does not know
-                if base in OWN:
-                    path = _build_own(tfds_name, data_dir, manual_dir)
-                else:
-                    builder = tfds.builder(tfds_name, data_dir=data_dir, file_format="array_record")
-                    builder.download_and_prepare(download_config=_download_config(manual_dir))
-                    path = builder.data_path
+            if base in OWN:
+                _, arguments = naming.parse_builder_name_kwargs(tfds_name)
+                builder = OWN[base](data_dir=data_dir, file_format="array_record", **arguments)
+            else:
+                builder = tfds.builder(tfds_name, data_dir=data_dir, file_format="array_record")
+            if not builder.data_path.exists():
+                _build(builder, manual_dir)
     except BUILD_ERRORS as error:
         raise UsageError(
             f"cannot prepare '{tfds_name}' in {data_dir}: {_one_line(error)}; check the folder and the network, or put "
@@ -198,29 +196,32 @@ def prepare(tfds_name: str, data_dir: str | None = None, manual_dir: str | None 
             f"--data_dir={data_dir} --manual_dir=DIR"
         ) from error
     if not (prepared := find_prepared(tfds_name, data_dir)):
-        raise UsageError(f"{path} is damaged, its features.json cannot be read: remove it and try again")
-    print(f"prepared {path} in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+        raise UsageError(f"{builder.data_path} is damaged, its features.json cannot be read: remove it and try again")
     return prepared
 
 
-def _build_own(tfds_name: str, data_dir: str, manual_dir: str | None) -> pathlib.Path:
-    """Builds a data set of `OWN` unless it is there, and returns its folder. Call it under `_exclusive`."""
-    name, arguments = naming.parse_builder_name_kwargs(tfds_name, data_dir=data_dir, file_format="array_record")
-    builder = OWN[name.name](**arguments)
-    if not builder.data_path.exists():
+def _build(builder: Builder, manual_dir: str | None) -> None:
+    """Downloads the sources of a data set unless they are in `manual_dir`, and prepares it.
+
+    Call it under `_exclusive`.
+    """
+    print(f"preparing {builder.data_path}", file=sys.stderr, flush=True)
+    began, own = time.monotonic(), builder.name in OWN
+    if own:
         _remove_leftovers(builder.data_path)
-        if not manual_dir and builder.url_infos:
-            manual_dir = f"{data_dir}/downloads/{name.name}"
-            sources.download(builder.url_infos, pathlib.Path(manual_dir))
-        with _sorting_in_memory():
-            builder.download_and_prepare(download_config=_download_config(manual_dir))
-    return builder.data_path
-
-
-def _download_config(manual_dir: str | None) -> tfds.download.DownloadConfig:
-    return tfds.download.DownloadConfig(
+    if own and not manual_dir and builder.url_infos:
+        manual_dir = str(builder.data_dir_root / "downloads" / builder.name)
+        sources.download(builder.url_infos, pathlib.Path(manual_dir))
+    tfds.display_progress_bar(sys.stderr.isatty())
+    config = tfds.download.DownloadConfig(
         manual_dir=manual_dir and os.path.expanduser(manual_dir), try_download_gcs=False
     )
+    with (
+        contextlib.redirect_stdout(io.StringIO()),  # where TFDS prints sizes, which it does not know
+        _sorting_in_memory() if own else contextlib.nullcontext(),
+    ):
+        builder.download_and_prepare(download_config=config)
+    print(f"prepared {builder.data_path} in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
