@@ -411,7 +411,7 @@ import sys, time
 from ucl_jax.data import digits, prepare
 def slow(self, images, labels):
     yield 0, next(fast(self, images, labels))[1]
-    print("at work", flush=True)
+    print("at work", file=sys.__stdout__, flush=True)
     time.sleep(600)
 fast, digits.Digits._generate_examples = digits.Digits._generate_examples, slow
 prepare.main(["digits", "--data_dir", sys.argv[1]])
