@@ -69,7 +69,7 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
-        path = _archive(dl_manager.manual_dir)
+        path = _archive(pathlib.Path(dl_manager.manual_dir))
         with _naming_archive(path):
             names, read = _files(path)
             _check_order(_text("wnids.txt", read).splitlines())
