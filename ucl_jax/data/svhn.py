@@ -4,7 +4,6 @@ import pathlib
 from collections.abc import Iterator
 
 import numpy as np
-import scipy.io
 import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.datasets.svhn_cropped import svhn_cropped_dataset_builder as official
@@ -30,6 +29,8 @@ class SvhnCropped(official.Builder, skip_registration=True):  # type: ignore[cal
         }
 
     def _generate_examples(self, split_prefix: str, filepath: pathlib.Path) -> Iterator[tuple[int, dict]]:
+        import scipy.io  # takes a quarter of a second, which no run shall wait for
+
         content = scipy.io.loadmat(filepath)
         for index, (image, (label,)) in enumerate(zip(np.moveaxis(content["X"], -1, 0), content["y"], strict=True)):
             yield (
