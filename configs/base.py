@@ -87,6 +87,7 @@ def tree(
         benchmark=dict(
             name=benchmark,
             tfds_name=data.tfds_name,  # any TFDS image classification data set
+            prepare=True,  # download and prepare a missing data set, if it can be done without TensorFlow
             num_tasks=data.num_tasks,  # the first num_tasks * classes_per_task classes are used
             classes_per_task=data.classes_per_task,
             class_order=data.class_order,  # label | cassle: the order of classes; cassle is that of its code, for 100

@@ -30,6 +30,7 @@ SHARING = ("probes",)
 SLOW = (
     "test_contract",
     "test_run",
+    "test_official_copies",
     "test_processes",
     "probes",
     "test_compiled",

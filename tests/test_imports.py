@@ -55,6 +55,7 @@ LAYERS = [
     ["methods"],
     ["interop.torch_weights"],
     ["convert"],
+    ["data.sources"],
     ["data.*"],  # TFDS builders
     ["data.prepare"],
     ["data.tfds_source"],

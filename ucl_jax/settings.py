@@ -162,6 +162,7 @@ CONFIG = {
     "benchmark.tfds_name": text(
         r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./:+*-]{0,199}", "a TFDS name, such as cifar10 or imagenet_resized/32x32"
     ),
+    "benchmark.prepare": flag(),
     "benchmark.num_tasks": integer(1, 1000),
     "benchmark.classes_per_task": integer(1, 100_000),
     "benchmark.class_order": one_of("label", *CLASS_ORDERS),

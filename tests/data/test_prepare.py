@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 
 from tests import data_helpers
 from tests.data_helpers import FIRST, REAL_DATA_DIR, SHAPES, encode, shape_image, tiny_files, write_shapes, write_tiny
-from ucl_jax.data import prepare, tfds_source, tiny_imagenet
+from ucl_jax.data import prepare, sources, tfds_source, tiny_imagenet
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.data.tiny_imagenet_classes import CLASSES
 from ucl_jax.errors import UsageError
@@ -27,10 +27,10 @@ from ucl_jax.errors import UsageError
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch):
-    def refuse(self, url, *_, **__):
+    def refuse(url, **_):
         raise OSError(f"test reached for {url}")
 
-    monkeypatch.setattr(tfds.download.download_manager.downloader._Downloader, "download", refuse)
+    monkeypatch.setattr(sources.requests, "get", refuse)
 
 
 @pytest.fixture(scope="module")
@@ -167,50 +167,6 @@ def test_tiny_imagenet_from_an_extracted_folder(tmp_path, data_dir):
     folder, archive = (open_benchmark("tiny_imagenet", "train", d) for d in (str(tmp_path), data_dir))
     np.testing.assert_array_equal(folder.labels, archive.labels)
     np.testing.assert_array_equal(all_images(folder), all_images(archive))
-
-
-@pytest.fixture
-def downloadable(tmp_path, monkeypatch):
-    """Provides publish(content, declared): it serves `content` as the archive, with the checksum of `declared`."""
-
-    def publish(content, declared):
-        info = tfds.download.checksums.UrlInfo(
-            size=len(declared), checksum=hashlib.sha256(declared).hexdigest(), filename="tiny-imagenet-200.zip"
-        )
-        served = tmp_path / "tiny-imagenet-200.zip"
-        served.write_bytes(content)
-        monkeypatch.setattr(tiny_imagenet.TinyImagenet, "url_infos", {tiny_imagenet.URL: info})
-
-        def download(self, url, folder, verify):
-            assert url == tiny_imagenet.URL
-            path = folder / served.name
-            path.write_bytes(content)
-            got = tfds.download.checksums.compute_url_info(path)
-            return promise.Promise.resolve(downloader.DownloadResult(path=path, url_info=got))
-
-        monkeypatch.setattr(downloader._Downloader, "download", download)
-
-    promise = pytest.importorskip("promise")
-    downloader = tfds.download.download_manager.downloader
-    return publish
-
-
-def test_download_is_used_when_its_checksum_is_right(downloadable, tmp_path):
-    content = write_tiny(tmp_path / "made.zip").read_bytes()
-    downloadable(content, declared=content)
-    builder = prepare.prepare("tiny_imagenet", str(tmp_path / "data"))
-    assert builder.info.splits["train"].num_examples == 209
-
-
-def test_download_that_fails_names_the_way_by_hand(tmp_path):
-    with pytest.raises(UsageError, match=r"test reached for http://cs231n.*put the source files.*--manual_dir"):
-        prepare.prepare("tiny_imagenet", str(tmp_path))
-
-
-def test_download_with_another_checksum_is_refused(downloadable, tmp_path):
-    downloadable(b"truncated", declared=b"official")
-    with pytest.raises(UsageError, match=r"cannot prepare 'tiny_imagenet'.*wrong checksum.*--manual_dir"):
-        prepare.prepare("tiny_imagenet", str(tmp_path / "data"))
 
 
 def test_declared_checksum_is_the_published_one():
@@ -411,14 +367,19 @@ def test_data_sets_that_are_not_there(tmp_path):
     with pytest.raises(UsageError, match=r"unknown TFDS data set 'cifar1O': did you mean cifar10 "):
         tfds_source.load_builder("cifar1O", str(tmp_path))
     with pytest.raises(UsageError) as error:
-        tfds_source.load_builder("svhn_cropped", str(tmp_path))
+        tfds_source.load_builder("kmnist", str(tmp_path))
     assert str(error.value) == (
-        f"'svhn_cropped' is not prepared in {tmp_path}: run pip install '.[prepare]' (TensorFlow, needed this "
-        f"once) and then python -m ucl_jax.data.prepare svhn_cropped --data_dir={tmp_path}"
+        f"'kmnist' is not prepared in {tmp_path}: run pip install '.[prepare]' (TensorFlow, needed this "
+        f"once) and then python -m ucl_jax.data.prepare kmnist --data_dir={tmp_path}"
     )
-    with pytest.raises(UsageError, match=r"run python -m ucl_jax.data.prepare tiny_imagenet --data_dir=") as error:
-        tfds_source.load_builder("tiny_imagenet", str(tmp_path))
-    assert "TensorFlow" not in str(error.value)
+    for name in prepare.OWN:
+        with pytest.raises(UsageError, match=rf"run python -m ucl_jax.data.prepare {name} --data_dir=") as error:
+            tfds_source.load_builder(name, str(tmp_path), prepare_missing=False)
+        assert "TensorFlow" not in str(error.value)
+        if name != "digits":
+            with pytest.raises(UsageError, match=r"test reached for http.*/.*; check the folder and the network"):
+                tfds_source.load_builder(name, str(tmp_path))
+            assert [path.name for path in (tmp_path / name).iterdir()] == [".lock"]
 
 
 def test_folders_that_are_not_there_or_cannot_be_used(tmp_path):
@@ -450,7 +411,7 @@ import sys, time
 from ucl_jax.data import digits, prepare
 def slow(self, images, labels):
     yield 0, next(fast(self, images, labels))[1]
-    print("at work", flush=True)
+    print("at work", file=sys.__stdout__, flush=True)
     time.sleep(600)
 fast, digits.Digits._generate_examples = digits.Digits._generate_examples, slow
 prepare.main(["digits", "--data_dir", sys.argv[1]])
@@ -549,7 +510,7 @@ def test_command_prepares_and_says_where(tmp_path, capsys):
     ("name", "message"),
     [
         ("digitz", "error: unknown TFDS data set 'digitz': did you mean digits"),
-        ("mnist", "error: preparing 'mnist' needs TensorFlow this once: run pip install '.[prepare]'"),
+        ("kmnist", "error: preparing 'kmnist' needs TensorFlow this once: run pip install '.[prepare]'"),
         ("digits:9.9.9", "error: cannot prepare 'digits:9.9.9' in "),
     ],
 )

@@ -320,14 +320,17 @@ def test_options_of_other_studies_are_refused(capsys):
         assert message in capsys.readouterr().err
 
 
-def test_data_that_is_not_there_is_told_before_any_run(tmp_path, capsys):
+def test_data_that_is_not_there_is_told_before_any_run(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://localhost:1")  # no network
     words = ["table1", "--benchmarks=cifar10", "--seeds=1", "--recipes=lump", f"--root={tmp_path / 'root'}"]
     (tmp_path / "none").mkdir()
     words.append(f"--data_dir={tmp_path / 'none'}")
     assert reproduce.main([*words, "--dry-run"]) == 0
     assert "note: 'cifar10' is not prepared in" in squeezed(capsys.readouterr().out)
-    assert reproduce.main(words) == 2
+    assert reproduce.main([*words, "--override=benchmark.prepare=False"]) == 2
     assert "'cifar10' is not prepared in" in capsys.readouterr().err
+    assert reproduce.main(words) == 2  # it tries
+    assert "cannot prepare 'cifar10' in" in capsys.readouterr().err
     assert not list((tmp_path / "root").iterdir())
 
 

@@ -412,11 +412,20 @@ def test_loss_that_is_not_finite_stops_the_run(environment, tmp_path):
         ("lump.py:digits", {"init_from": "none.pth"}, "cannot read none.pth (No such file or directory)"),
         ("gss.py:digits,barlow_twins", {}, "GSS compares gradients of single examples"),
         ("lump.py:digits", {"train__devices": 3}, "config.train.devices is 3, but this machine has 1"),
-        ("lump.py:cifar10", {}, "pip install '.[prepare]' (TensorFlow, needed this once)"),
+        ("lump.py:cifar10", {"benchmark__prepare": False}, "run python -m ucl_jax.data.prepare cifar10 --data_dir="),
     ],
 )
 def test_bad_input_ends_with_one_line_and_exit_code_2_and_leaves_no_file(environment, tmp_path, recipe, more, message):
     assert message in refused(launch(environment, recipe, tmp_path / "run", **more))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_data_set_without_a_network_ends_the_run_before_it_begins(environment, tmp_path):
+    done = launch(environment | {"HTTPS_PROXY": "http://localhost:1"}, "lump.py:cifar10", tmp_path / "run")
+    begins, ends = done.stderr.strip().splitlines()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert begins == f"preparing {environment['TFDS_DATA_DIR']}/cifar10/3.0.2"
+    assert ends.startswith(f"error: cannot prepare 'cifar10' in {environment['TFDS_DATA_DIR']}: ProxyError: ")
     assert not (tmp_path / "run").exists()
 
 

@@ -1,33 +1,46 @@
 """Prepares TFDS data sets as ArrayRecord: `python -m ucl_jax.data.prepare NAME... [--data_dir DIR] [--manual_dir DIR]`.
 
-The project's own data sets (`OWN`) are prepared without TensorFlow. The builders of other data sets read and encode
-with TensorFlow, so it must be installed when they are prepared; it is not needed afterwards.
+The data sets of `OWN` have builders in this project, which need no TensorFlow. The builders of other data sets read and
+encode with TensorFlow, so it must be installed when they are prepared; it is not needed afterwards.
 """
 
 import contextlib
 import difflib
 import fcntl
-import importlib
 import importlib.util
+import io
 import os
 import pathlib
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 import tensorflow_datasets as tfds
-from tensorflow_datasets.core import constants, read_only_builder
+from tensorflow_datasets.core import constants, naming, read_only_builder, shuffle
 
 from ucl_jax import cli
 from ucl_jax.cli import Parser
+from ucl_jax.data import cifar, digits, mnist, sources, svhn, tiny_imagenet
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.errors import UsageError, require
 
 Builder: TypeAlias = tfds.core.DatasetBuilder
 
-# Data sets with a builder in this project: name -> the module that registers it with TFDS, imported only when needed.
-OWN = {"digits": "ucl_jax.data.digits", "tiny_imagenet": "ucl_jax.data.tiny_imagenet"}
+# Data sets with a builder in this project. Those that TFDS has too are the same there: version, features, keys, order.
+OWN: dict[str, type[Builder]] = {
+    builder.name: builder
+    for builder in (
+        cifar.Cifar10,
+        cifar.Cifar100,
+        digits.Digits,
+        mnist.Mnist,
+        mnist.FashionMnist,
+        svhn.SvhnCropped,
+        tiny_imagenet.TinyImagenet,
+    )
+}
 # Name -> the lowest version that is accepted, and what is wrong with those below it.
 LOWEST = {
     "tiny_imagenet": (
@@ -35,9 +48,11 @@ LOWEST = {
         "its labels followed the sorted wnids, so that its first 100 classes are not the paper's",
     )
 }
-# What TFDS raises when a configuration or version does not exist, and when a source cannot be reached or is wrong.
+# What is raised when a configuration or version does not exist, a source cannot be reached or is wrong, or the disk is
+# full, for which ArrayRecord raises RuntimeError.
 BUILD_ERRORS = (
     OSError,
+    RuntimeError,
     ValueError,
     AssertionError,
     tfds.download.DownloadError,
@@ -139,16 +154,18 @@ def check_known(tfds_name: str) -> None:
 def prepare(tfds_name: str, data_dir: str | None = None, manual_dir: str | None = None) -> Builder:
     """Prepares a data set as ArrayRecord unless that has been done, and returns a builder that reads it.
 
-    Only one process at a time prepares a data set; others wait for it and use its result.
+    It says on standard error what it does, with progress bars where that is a terminal. Only one process at a time
+    prepares a data set; others wait for it and use its result.
 
     Args:
         tfds_name: as `tfds.builder` takes it.
-        data_dir: the folder for prepared data; default $TFDS_DATA_DIR or ~/tensorflow_datasets.
-        manual_dir: a folder with source files that have been downloaded already.
+        data_dir: the folder for prepared data; default $TFDS_DATA_DIR or ~/tensorflow_datasets. The sources are
+            downloaded to `downloads` in it.
+        manual_dir: a folder with the source files, if they have been downloaded already.
 
     Raises:
         UsageError: the name is unknown, TensorFlow is needed but not installed, the source cannot be reached or is
-            wrong, or the files in `data_dir` are damaged.
+            wrong, the disk is full, or the files in `data_dir` are damaged.
     """
     data_dir = resolve_data_dir(data_dir)
     if manual_dir and not os.path.isdir(os.path.expanduser(manual_dir)):
@@ -158,29 +175,63 @@ def prepare(tfds_name: str, data_dir: str | None = None, manual_dir: str | None 
     if (":" in tfds_name or not old) and (builder := find_prepared(tfds_name, data_dir)):
         return builder
     check_known(tfds_name)
-    if module := OWN.get(base_name(tfds_name)):
-        importlib.import_module(module)
-    elif not has_tensorflow():
+    base = base_name(tfds_name)
+    if base not in OWN and not has_tensorflow():
         raise UsageError(
             f"preparing '{tfds_name}' needs TensorFlow this once: run pip install '.[prepare]' and try again"
         )
-    config = tfds.download.DownloadConfig(
-        manual_dir=manual_dir and os.path.expanduser(manual_dir), try_download_gcs=False
-    )
     try:
-        with _exclusive(pathlib.Path(data_dir) / base_name(tfds_name)):
-            builder = tfds.builder(tfds_name, data_dir=data_dir, file_format="array_record")
-            if module:
-                _remove_leftovers(builder.data_path)
-            builder.download_and_prepare(download_config=config)
+        with _exclusive(pathlib.Path(data_dir) / base):
+            if base in OWN:
+                _, arguments = naming.parse_builder_name_kwargs(tfds_name)
+                builder = OWN[base](data_dir=data_dir, file_format="array_record", **arguments)
+            else:
+                builder = tfds.builder(tfds_name, data_dir=data_dir, file_format="array_record")
+            if not builder.data_path.exists():
+                _build(builder, manual_dir)
     except BUILD_ERRORS as error:
         raise UsageError(
-            f"cannot prepare '{tfds_name}' in {data_dir}: {_one_line(error)}; check the folder and the network, "
-            "or put the source files into a folder and give it as --manual_dir"
+            f"cannot prepare '{tfds_name}' in {data_dir}: {_one_line(error)}; check the folder and the network, or put "
+            f"the source files into a folder DIR and run python -m ucl_jax.data.prepare {tfds_name} "
+            f"--data_dir={data_dir} --manual_dir=DIR"
         ) from error
     if not (prepared := find_prepared(tfds_name, data_dir)):
         raise UsageError(f"{builder.data_path} is damaged, its features.json cannot be read: remove it and try again")
     return prepared
+
+
+def _build(builder: Builder, manual_dir: str | None) -> None:
+    """Downloads the sources of a data set unless they are in `manual_dir`, and prepares it.
+
+    Call it under `_exclusive`.
+    """
+    print(f"preparing {builder.data_path}", file=sys.stderr, flush=True)
+    began, own = time.monotonic(), builder.name in OWN
+    if own:
+        _remove_leftovers(builder.data_path)
+    if own and not manual_dir and builder.url_infos:
+        manual_dir = str(builder.data_dir_root / "downloads" / builder.name)
+        sources.download(builder.url_infos, pathlib.Path(manual_dir))
+    tfds.display_progress_bar(sys.stderr.isatty())
+    config = tfds.download.DownloadConfig(
+        manual_dir=manual_dir and os.path.expanduser(manual_dir), try_download_gcs=False
+    )
+    with (
+        contextlib.redirect_stdout(io.StringIO()),  # where TFDS prints sizes, which it does not know
+        _sorting_in_memory() if own else contextlib.nullcontext(),
+    ):
+        builder.download_and_prepare(download_config=config)
+    print(f"prepared {builder.data_path} in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _sorting_in_memory() -> Iterator[None]:
+    """Makes TFDS sort the examples of a split in memory. If they took more than 1 GB, it would need TensorFlow."""
+    before, shuffle.MAX_MEM_BUFFER_SIZE = shuffle.MAX_MEM_BUFFER_SIZE, sys.maxsize
+    try:
+        yield
+    finally:
+        shuffle.MAX_MEM_BUFFER_SIZE = before
 
 
 @contextlib.contextmanager
@@ -218,8 +269,6 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("names", nargs="+", metavar="NAME", help=f"any TFDS name, or {', '.join(OWN)}")
     parser.add_argument("--data_dir", help="where prepared data goes; default: the folder of TFDS")
     parser.add_argument("--manual_dir", help="folder with source files that are on disk already")
-    if not sys.stderr.isatty():
-        tfds.disable_progress_bar()
     args = parser.parse_args(argv)
     for name in args.names:
         builder = prepare(name, args.data_dir, args.manual_dir)

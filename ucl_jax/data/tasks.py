@@ -38,6 +38,7 @@ class StreamSettings(NamedTuple):
 
     name: the name of the benchmark, for messages.
     tfds_name: the name that `tfds.builder` takes.
+    prepare: whether the data set is downloaded and prepared if it is missing.
     num_tasks, classes_per_task: the tasks, and the classes of each.
     class_order: the order of classes, of which the first are used: "label", or a name in `benchmarks.CLASS_ORDERS`.
     image_size: images become image_size x image_size x 3.
@@ -65,6 +66,7 @@ class StreamSettings(NamedTuple):
 
     name: str
     tfds_name: str
+    prepare: bool
     num_tasks: int
     classes_per_task: int
     class_order: str
@@ -223,10 +225,11 @@ def open_stream(settings: StreamSettings, data_dir: str | None = None, seed: int
 
     Raises:
         ValueError: the data set has fewer classes or images than the settings ask for; names the setting first.
-        UsageError: the data set is missing or damaged, or has no such split, feature or size of images.
+        UsageError: the data set is missing and cannot be prepared, is damaged, or has no such split, feature or size
+            of images.
     """
     subset_seed = seed if settings.subset_seed == -1 else settings.subset_seed
-    builder = tfds_source.load_builder(settings.tfds_name, data_dir)
+    builder = tfds_source.load_builder(settings.tfds_name, data_dir, settings.prepare)
     keys = settings.image_key, settings.label_key, settings.image_size, settings.fit
     train = tfds_source.open_split(builder, settings.train_split, *keys)
     holds_out = settings.validation_fraction > 0

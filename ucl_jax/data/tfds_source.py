@@ -20,7 +20,6 @@ from tensorflow_datasets.proto import tf_example_pb2
 from ucl_jax.data import prepare
 from ucl_jax.errors import UsageError, check_word
 
-BUNDLED = ("digits",)  # prepared on first use, because their source is an installed package
 CHUNK = 1000  # records that are read in one call; larger chunks are not faster
 
 
@@ -83,14 +82,17 @@ class Split(NamedTuple):
         return np.concatenate(values)
 
 
-def load_builder(tfds_name: str, data_dir: str | None = None) -> prepare.Builder:
+def load_builder(tfds_name: str, data_dir: str | None = None, prepare_missing: bool = True) -> prepare.Builder:
     """Returns the builder of a prepared data set in `data_dir` (default: the folder of TFDS).
 
-    Data sets in `BUNDLED` are prepared on first use.
+    Args:
+        tfds_name: as `tfds.builder` takes it.
+        data_dir: an existing folder; default $TFDS_DATA_DIR or ~/tensorflow_datasets, which may be missing.
+        prepare_missing: whether a missing data set of `prepare.OWN` is downloaded and prepared.
 
     Raises:
-        UsageError: the name is unknown, the folder does not exist, or the data set is not prepared, too old or damaged.
-            The message says how to prepare it.
+        UsageError: the name is unknown, the folder does not exist, or the data set is not prepared and cannot be, too
+            old or damaged. The message says how to prepare it.
     """
     if data_dir and not os.path.isdir(prepare.resolve_data_dir(data_dir)):
         raise UsageError(
@@ -100,11 +102,10 @@ def load_builder(tfds_name: str, data_dir: str | None = None) -> prepare.Builder
     if builder := prepare.find_prepared(tfds_name, data_dir):
         return builder
     prepare.check_known(tfds_name)
-    if prepare.base_name(tfds_name) in BUNDLED:
-        tfds.disable_progress_bar()
+    own = prepare.base_name(tfds_name) in prepare.OWN
+    if own and prepare_missing:
         return prepare.prepare(tfds_name, data_dir)
     data_dir = prepare.resolve_data_dir(data_dir)
-    own = prepare.base_name(tfds_name) in prepare.OWN
     tensorflow = "" if own else "pip install '.[prepare]' (TensorFlow, needed this once) and then "
     raise UsageError(
         f"'{tfds_name}' is not prepared in {data_dir}: run {tensorflow}"

@@ -44,7 +44,7 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
         "1.0.0": "Labels followed the sorted wnids.",
     }
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
-        f"Optional: {ROOT}.zip or the extracted folder {ROOT}/ in manual_dir is used, unverified, instead of {URL}."
+        f"{ROOT}.zip from {URL}, or the extracted folder {ROOT}/; its checksum is not checked."
     )
     # Size, SHA-256 and (not used by TFDS) MD5 90528d7ca1a48142e341f4ef8d21d0de, as published by several projects.
     url_infos = {  # noqa: RUF012 (this is how TFDS declares it)
@@ -69,7 +69,7 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
-        path = _archive(dl_manager)
+        path = _archive(pathlib.Path(dl_manager.manual_dir))
         with _naming_archive(path):
             names, read = _files(path)
             _check_order(_text("wnids.txt", read).splitlines())
@@ -95,13 +95,12 @@ def _naming_archive(path: pathlib.Path) -> Iterator[None]:
         raise UsageError(f"{path} is not a valid Tiny-ImageNet: {error}; download {URL} again") from error
 
 
-def _archive(dl_manager: tfds.download.DownloadManager) -> pathlib.Path:
-    """Returns the archive or the extracted folder that is in manual_dir, or else the verified download."""
-    with contextlib.suppress(AssertionError):  # TFDS raises it when there is no manual_dir or it is empty
-        for name in (f"{ROOT}.zip", ROOT):
-            if (path := pathlib.Path(dl_manager.manual_dir) / name).exists():
-                return path
-    return pathlib.Path(dl_manager.download(URL))
+def _archive(manual_dir: pathlib.Path) -> pathlib.Path:
+    """Returns the archive or the extracted folder that is in `manual_dir`; raises ValueError if there is neither."""
+    for name in (f"{ROOT}.zip", ROOT):
+        if (path := manual_dir / name).exists():
+            return path
+    raise ValueError(f"{manual_dir} holds neither {ROOT}.zip nor {ROOT}")
 
 
 def _files(path: pathlib.Path) -> Files:

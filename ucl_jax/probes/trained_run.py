@@ -191,6 +191,7 @@ class TrainedRun:
         settings = StreamSettings(
             name=name,
             tfds_name=facts.tfds_name,
+            prepare=self.stream_settings.prepare,
             num_tasks=1,
             classes_per_task=facts.num_classes,
             class_order=facts.class_order,

@@ -31,6 +31,7 @@ from ucl_jax.reproduce.plan import (
     PlannedRun,
     SlurmResources,
     check,
+    config_of,
     keep_results,
     make_plan,
     print_failures,
@@ -384,7 +385,7 @@ def reproduce(command: Command) -> int:
     slots = make_slots(command.jobs)
     plan = make_plan(planned, options.root, save)
     _print_plan(command, plan, requests, slots)
-    unprepared = _unprepared(options, plan)
+    unprepared = _unprepared(plan, prepare=not (command.dry_run or command.slurm))
     if command.dry_run or command.slurm:
         print("".join(f"note: {message}\n" for message in unprepared), end="")
     if command.dry_run:
@@ -413,17 +414,21 @@ def reproduce(command: Command) -> int:
     return 1 if failed else 0
 
 
-def _unprepared(options: StudyOptions, plan: Plan) -> list[str]:
-    """Returns a message for each data set that missing runs need and that is not prepared on this machine."""
-    changed = dict(options.overrides)
-    if not plan.missing or "benchmark.tfds_name" in changed:
+def _unprepared(plan: Plan, prepare: bool) -> list[str]:
+    """Returns a message for each data set that missing runs need and that is not prepared on this machine.
+
+    With `prepare`, what the runs would prepare is prepared first.
+    """
+    if not plan.missing:
         return []
     from ucl_jax.data import tfds_source  # imported late, for TFDS takes a second
 
     messages = []
-    for name in dict.fromkeys(run.benchmark for run in plan.missing):
+    keys = ("benchmark.tfds_name", "data_dir", "benchmark.prepare")
+    configs = map(config_of, plan.missing)
+    for name, data_dir, allowed in dict.fromkeys(tuple(config[key] for key in keys) for config in configs):
         try:
-            tfds_source.load_builder(BENCHMARKS[name].tfds_name, changed.get("data_dir"))
+            tfds_source.load_builder(name, data_dir, prepare and allowed)
         except UsageError as error:
             messages.append(str(error))
     return messages

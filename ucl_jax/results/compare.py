@@ -42,7 +42,7 @@ def forgetting_title(probe: ProbeName, definition: str, seen_rows: bool = False)
 
 
 # Config keys, or the beginnings of such, that change no number: runs of one group may differ in them.
-NEUTRAL = ("data_dir", "compilation_cache", "log.", "checkpoint.")
+NEUTRAL = ("data_dir", "benchmark.prepare", "compilation_cache", "log.", "checkpoint.")
 # Config keys, or the beginnings of such, that do not affect the untrained network and its evaluation.
 ONLY_FOR_TRAINING = (
     "recipe",

@@ -1,0 +1,98 @@
+"""Compares data sets prepared by the project's own builders with official copies, where such are on this machine.
+
+The archives are rebuilt from the official copies. A rebuilt archive of CIFAR is not the official one to the byte, for
+nothing tells the times and owners in a tar. So its own checksum is declared.
+"""
+
+import gzip
+import hashlib
+import io
+import tarfile
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core import hashing
+
+from tests.data_helpers import REAL_DATA_DIR
+from ucl_jax.data import prepare
+
+PIXELS = {  # SHA-256 of the images in their official order, from shared/data/README.md
+    ("cifar10", "train"): "47af8b02cfcfb6cdf3dbbd1969ad7f1b70f4413f6f80f437b020ee4e5bc8304a",
+    ("cifar10", "test"): "f9b1e2130bab680db56eb06d886f7f1ad0f1183907ceff4659d1735c890f5b04",
+    ("cifar100", "train"): "4e457917601a66aed021f5fa37957b56c6319557c0a8ed5484de3c390af45430",
+    ("cifar100", "test"): "4cb8e5d9309da489bf6b19cc10cd96c3ae6f8daf225380b605aaee4c0d6aee19",
+    ("mnist", "train"): "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
+    ("mnist", "test"): "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
+}
+
+
+def in_official_order(copy: prepare.Builder, split: str) -> list[dict]:
+    """Returns the examples of a split in the order of their keys, which are 0, 1, 2 and so on."""
+    stored = list(copy.as_data_source(split))
+    hasher = hashing.Hasher(split)
+    keys = sorted(range(len(stored)), key=hasher.hash_key)
+    examples = [stored[place] for place in np.argsort(keys)]
+    images = np.stack([example["image"] for example in examples])
+    assert hashlib.sha256(images.tobytes()).hexdigest() == PIXELS[copy.name, split]
+    return examples
+
+
+def cifar(copy: prepare.Builder) -> dict[str, bytes]:
+    """Returns the archive of CIFAR-10 or CIFAR-100."""
+    ten = copy.name == "cifar10"
+    labels = ("label",) if ten else ("coarse_label", "label")
+
+    def records(split: str) -> list[bytes]:
+        return [
+            bytes(example[key] for key in labels) + example["image"].transpose(2, 0, 1).tobytes()
+            for example in in_official_order(copy, split)
+        ]
+
+    fine, coarse = ("\n".join(copy.info.features[key].names) + "\n" for key in (labels[-1], labels[0]))
+    if ten:
+        train = records("train")
+        members = {f"data_batch_{k + 1}.bin": b"".join(train[k * 10_000 : (k + 1) * 10_000]) for k in range(5)}
+        members |= {"test_batch.bin": b"".join(records("test")), "batches.meta.txt": fine.encode()}
+    else:
+        members = {f"{split}.bin": b"".join(records(split)) for split in ("train", "test")}
+        members |= {"fine_label_names.txt": fine.encode(), "coarse_label_names.txt": coarse.encode()}
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz", compresslevel=1) as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(f"cifar-{'10-batches-bin' if ten else '100-binary'}/{name}")
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return {f"cifar-{10 if ten else 100}-binary.tar.gz": file.getvalue()}
+
+
+def mnist(copy: prepare.Builder) -> dict[str, bytes]:
+    """Returns the four files of MNIST."""
+    files = {}
+    for split, name in (("train", "train"), ("test", "t10k")):
+        examples = in_official_order(copy, split)
+        images = np.stack([example["image"] for example in examples])
+        labels = np.array([example["label"] for example in examples], np.uint8)
+        files[f"{name}-images-idx3-ubyte.gz"] = gzip.compress(bytes(16) + images.tobytes(), 1)
+        files[f"{name}-labels-idx1-ubyte.gz"] = gzip.compress(bytes(8) + labels.tobytes(), 1)
+    return files
+
+
+@pytest.mark.parametrize(("name", "archives"), [("mnist", mnist), ("cifar10", cifar), ("cifar100", cifar)])
+def test_an_own_copy_reads_as_the_official_one(name, archives, tmp_path, monkeypatch):
+    """Checks that all examples are equal, in the order in which they are stored."""
+    if prepare.find_prepared(name, REAL_DATA_DIR) is None:
+        pytest.skip(f"{name} is not prepared in {REAL_DATA_DIR} (set UCL_JAX_DATA_DIR)")
+    official = tfds.builder(name, data_dir=REAL_DATA_DIR)
+    declared = {}
+    for file, content in archives(official).items():
+        (tmp_path / file).write_bytes(content)
+        declared[f"http://localhost/{file}"] = tfds.download.checksums.compute_url_info(tmp_path / file)
+    monkeypatch.setattr(prepare.OWN[name], "url_infos", declared)
+    own = prepare.prepare(name, str(tmp_path / "data"), str(tmp_path))
+    assert (own.version, own.info.features["label"].names) == (official.version, official.info.features["label"].names)
+    for split in ("train", "test"):
+        for mine, theirs in zip(own.as_data_source(split), official.as_data_source(split), strict=True):
+            assert mine.keys() == theirs.keys()
+            for key, value in mine.items():
+                np.testing.assert_array_equal(value, theirs[key])
