@@ -461,7 +461,8 @@ def test_no_key_is_written_in_two_places(monkeypatch):
 def test_every_method_and_every_architecture_has_a_recipe():
     configs = [recipe.get_config() for recipe in RECIPES.values()]
     assert {config.method.name for config in configs} == set(METHODS)
-    assert {config.model.name for config in configs} == set(ARCHITECTURES)
+    # Osiris' network is a choice of its recipe's users.
+    assert {config.model.name for config in configs} == set(ARCHITECTURES) - {"resnet18_group_norm"}
     assert objectives.OBJECTIVES.keys() == OBJECTIVES.keys()
 
 
