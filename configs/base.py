@@ -78,23 +78,32 @@ def tree(
         init_from="",  # a .pth file of the official code to start from; with train.epochs=0 it is only evaluated
         data_dir="",  # folder of TFDS; "" is its default, $TFDS_DATA_DIR or ~/tensorflow_datasets
         compilation_cache="~/.cache/ucl_jax",  # folder of compiled programs, kept between runs; "" keeps none
+        image_cache="~/.cache/ucl_jax/images",  # folder of decoded images, kept between runs; "" decodes into memory
         benchmark=dict(
             name=benchmark,
-            tfds_name=data.tfds_name,  # any TFDS image classification data set
-            num_tasks=data.num_tasks,  # the first num_tasks * classes_per_task classes are used
+            tfds_name=data.tfds_name,  # any TFDS image classification data set; "" for a folder of images
+            path="",  # a folder of images instead of a TFDS data set; this and the next three are for benchmark folder
+            folders="classes"
+            if objective == "supervised"
+            else "tasks",  # tasks | classes: what its sub-folders are; images of tasks have no labels
+            file_order="name",  # name | time: the order of files; a folder without sub-folders is cut into tasks by it
+            validation_path="",  # another folder, for evaluation; "" holds out validation_fraction of the images
+            # The first num_tasks * classes_per_task classes (or sub-folders) are used. For a folder, 0 takes all.
+            num_tasks=data.num_tasks,
             classes_per_task=data.classes_per_task,
             # classes | images: each task has other classes, or a random part of the images of the same classes.
             split_by=data.split_by,
             class_order=data.class_order,  # label | cassle: the order of classes; cassle is that of its code, for 100
             image_size=data.image_size,  # pixels a side
-            fit=data.fit,  # none | pad | resize: how stored images come to image_size
+            fit=data.fit,  # none | pad | resize | crop: how stored images come to image_size
             train_split=data.train_split,  # a TFDS split; slices such as train[:80%] work too
             test_split=data.test_split,
             image_key=data.image_key,  # the feature of the data set that holds the image
             label_key=data.label_key,  # the feature that holds the class
             examples_per_task=0,  # training images of each task (few-shot); 0 is all
             test_examples_per_task=0,  # test images of each task; 0 is all
-            validation_fraction=0.0,  # above 0: probe on a held-out part of the training split, not on the test split
+            # Above 0: probe on a held-out part of the training split, not on the test split.
+            validation_fraction=data.validation_fraction,
             subset_seed=0,  # seed of few-shot and validation subsets, and of a split by images; -1 is the run's seed
             class_order_seed=-1,  # seed by which the classes are permuted before they are cut into tasks; -1 is none
             joint=joint,  # one training task made of all

@@ -57,10 +57,11 @@ LAYERS = [
     ["convert"],
     ["data.*"],  # TFDS builders
     ["data.prepare"],
-    ["data.tfds_source"],
+    ["data.tfds_source", "data.decoded"],
+    ["data.folder"],
     ["data.tasks"],
     ["training.step", "training.optimizers", "training.checkpoint", "training.metric_writers", "training.processes"],
-    ["training.online_linear"],
+    ["training.online_linear", "training.unlabelled"],
     ["training.parallel", "training.build"],
     ["training.loop", "training.provenance"],
     ["training.run_folder"],

@@ -168,7 +168,7 @@ def prepare(tfds_name: str, data_dir: str | None = None, manual_dir: str | None 
         manual_dir=manual_dir and os.path.expanduser(manual_dir), try_download_gcs=False
     )
     try:
-        with _exclusive(pathlib.Path(data_dir) / base_name(tfds_name)):
+        with exclusive(pathlib.Path(data_dir) / base_name(tfds_name)):
             builder = tfds.builder(tfds_name, data_dir=data_dir, file_format="array_record")
             if module:
                 _remove_leftovers(builder.data_path)
@@ -184,7 +184,7 @@ def prepare(tfds_name: str, data_dir: str | None = None, manual_dir: str | None 
 
 
 @contextlib.contextmanager
-def _exclusive(folder: pathlib.Path) -> Iterator[None]:
+def exclusive(folder: pathlib.Path) -> Iterator[None]:
     """Makes a folder, and lets only one process at a time run the block for it; others wait for their turn."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
@@ -199,7 +199,7 @@ def _exclusive(folder: pathlib.Path) -> Iterator[None]:
 def _remove_leftovers(folder: pathlib.Path) -> None:
     """Removes the incomplete folders that killed preparations of `folder` have left beside it.
 
-    Call it under `_exclusive`, and only for the project's own data sets. TFDS itself takes no lock, so another program
+    Call it under `exclusive`, and only for the project's own data sets. TFDS itself takes no lock, so another program
     may be preparing any other data set at the same moment.
     """
     for path in folder.parent.glob(f"{constants.INCOMPLETE_PREFIX}*_{folder.name}"):

@@ -145,6 +145,37 @@ class ProbeResult:
         return len(self.matrix), len(self.matrix[0])
 
 
+@dataclass(frozen=True, kw_only=True, config=KEEP_UNKNOWN_KEYS)
+class Representation:
+    """What was measured of a network without labels, on held-out images of all tasks.
+
+    spread: the mean deviation of unit features, times the root of their dimensions: 0 where they have collapsed.
+    effective_rank, rankme: how many directions the features use, by two definitions.
+    alignment: the mean squared distance of two views.
+    uniformity: how evenly the features are spread; the lower, the more.
+    cka: linear CKA with the network after each earlier task, of the same images; null where it is not defined.
+    """
+
+    spread: NotNegative
+    effective_rank: NotNegative
+    rankme: NotNegative
+    alignment: NotNegative
+    uniformity: Number
+    cka: list[Number | None] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True, config=KEEP_UNKNOWN_KEYS)
+class RepresentationResult:
+    """What a run measured without labels.
+
+    rows: after each task learned.
+    random_init: of the untrained network; null where the run is not finished or did not measure it.
+    """
+
+    rows: Annotated[list[Representation], Field(min_length=1)]
+    random_init: Representation | None = None
+
+
 # results.json: records of probes that were asked of saved networks afterwards
 
 
@@ -199,7 +230,8 @@ class RunResult:
       seconds: wall time of the run.
       images_per_second: speed of training.
       classes: the labels of each task.
-      probes: what each of the run's own probes found, by name.
+      probes: what each of the run's own probes found, by name; none where the images have no labels.
+      representation: what was measured without labels; None where the images have labels.
       analysis: records of probes that were asked of the saved networks afterwards.
     """
 
@@ -216,9 +248,12 @@ class RunResult:
     images_per_second: NotNegative = 0.0
     classes: list[list[Count]] | None = None
     probes: dict[ProbeName, ProbeResult]
+    representation: RepresentationResult | None = None
     analysis: list[Record] = field(default_factory=list)
 
     def __post_init__(self):
+        if self.representation is not None and not self.probes:
+            return
         require_keys("probes", self.probes, ("knn_task", "knn_all"))
         rows, tasks = self.probes["knn_task"].shape
         for name, probe in self.probes.items():
@@ -255,6 +290,8 @@ class RunResult:
                 del probe["rows"]
         if not self.analysis:
             del tree["analysis"]
+        if self.representation is None:
+            del tree["representation"]
         return tree
 
     def with_analysis(self, analysis: Sequence[Record]) -> Self:
@@ -314,7 +351,7 @@ class RunResult:
     @property
     def tasks_learned(self) -> int:
         """Returns the number of tasks learned so far; joint training learns one."""
-        return self.probes["knn_task"].shape[0]
+        return len(self.representation.rows) if self.representation else self.probes["knn_task"].shape[0]
 
     @property
     def name(self) -> str:

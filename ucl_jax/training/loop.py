@@ -13,7 +13,7 @@ from ucl_jax.data.tasks import TaskStream, batch_indices, labelled_indices
 from ucl_jax.errors import argument_choice, check_argument
 from ucl_jax.evaluation import evaluators
 from ucl_jax.settings import INT32_MAX
-from ucl_jax.training import online_linear
+from ucl_jax.training import online_linear, unlabelled
 from ucl_jax.training.build import Experiment, Phase
 from ucl_jax.training.online_linear import OnlineLinear
 from ucl_jax.training.parallel import Parallel, local
@@ -90,13 +90,15 @@ class TaskDone(NamedTuple):
     step: the steps done in the whole run.
     task: the number of the task, from 0.
     state: the one that the next task starts from.
-    rows: a probe's name -> its row of the accuracy matrix.
+    rows: a probe's name -> its row of the accuracy matrix; none where the images have no labels.
+    measured: what was measured without labels; None where the images have labels.
     """
 
     step: int
     task: int
     state: TrainState
     rows: MatrixRows
+    measured: unlabelled.Measured | None = None
 
 
 Event = StepsDone | Evaluating | TaskDone
@@ -190,15 +192,22 @@ def train(
             features, evaluated_at = [None] * stream.num_tasks, step
         seen = stream.num_tasks if len(stream.train_sizes) == 1 else task + 1
         online = jax.device_get(local(state.online))
-        for i in range(evaluators.EVALUATED[evaluation.tasks](seen, stream.num_tasks)):
+        for i in range(evaluators.EVALUATED[evaluation.tasks](seen, stream.num_tasks) if stream.labelled else 0):
             yield Evaluating(step, i, state)
             if features[i] is None:
                 features[i] = task_features(
                     experiment, compiled, stream, state.network, i, task + 1, evaluation.batch_size, online
                 )
-        accuracies = probe(evaluation.knn, experiment, features, task + 1, seen, stream.classes, experiment.online)
+        scored: MatrixRows = {}
+        measured = None
+        if stream.labelled:
+            scored = probe(evaluation.knn, experiment, features, task + 1, seen, stream.classes, experiment.online)
+        else:
+            yield Evaluating(step, task, state)
+            objective, network = experiment.phases[phase].objective, local(state.network)
+            measured = unlabelled.measure(objective, network, stream, evaluation.batch_size)
         state = replicate(end_task(experiment.phases[phase], local(state)))
-        yield TaskDone(step, task, state, accuracies)
+        yield TaskDone(step, task, state, scored, measured)
 
 
 def begin_task(phase: Phase, state: TrainState, clock: Clock) -> TrainState:
