@@ -83,9 +83,8 @@ def tree(
             name=benchmark,
             tfds_name=data.tfds_name,  # any TFDS image classification data set; "" for a folder of images
             path="",  # a folder of images instead of a TFDS data set; this and the next three are for benchmark folder
-            folders="classes"
-            if objective == "supervised"
-            else "tasks",  # tasks | classes: what its sub-folders are; images of tasks have no labels
+            # tasks | classes: what its sub-folders are. Images of tasks have no labels.
+            folders="classes" if objective == "supervised" else "tasks",
             file_order="name",  # name | time: the order of files; a folder without sub-folders is cut into tasks by it
             validation_path="",  # another folder, for evaluation; "" holds out validation_fraction of the images
             # The first num_tasks * classes_per_task classes (or sub-folders) are used. For a folder, 0 takes all.
