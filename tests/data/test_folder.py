@@ -112,9 +112,9 @@ def test_what_cannot_be_used_is_refused(tmp_path):
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "notes.txt").write_text("hello")
     for path in ("missing", "none", "bad"):
-        with pytest.raises(ValueError, match="^path is "):
+        with pytest.raises(ValueError, match=r"^path is "):
             open_mine(tmp_path / path)
-    with pytest.raises(ValueError, match="^folders is 'classes'"):
+    with pytest.raises(ValueError, match=r"^folders is 'classes'"):
         folder.count_tasks(str(tmp_path / "none"), "classes", 0, 0)
 
 
