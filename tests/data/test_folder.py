@@ -91,7 +91,7 @@ def test_every_mode_is_read(tmp_path):
         assert folder.read(str(tmp_path / "any.tif"), SIDE, "crop").shape == (SIDE, SIDE, 3)
     frames = [Image.new("RGB", (9, 9), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
-    np.testing.assert_array_equal(folder.read(str(tmp_path / "moving.gif"), 9, "none")[0, 0], [254, 0, 0])
+    np.testing.assert_array_equal(folder.read(str(tmp_path / "moving.gif"), 9, "none")[0, 0], [255, 0, 0])
 
 
 def test_orientation_and_crop(tmp_path):

@@ -24,7 +24,7 @@ class File(NamedTuple):
     """A file of the folder.
 
     path: below the folder.
-    size: in bytes.
+    size: in bytes; -1 for a link that leads nowhere.
     changed: the time of its last change, in nanoseconds.
     """
 
@@ -131,7 +131,7 @@ def _files(path: str, names: Iterable[str], file_order: str) -> tuple[File, ...]
         try:
             about = os.stat(name)
         except OSError:  # a link that leads nowhere; it is named when it is opened
-            found.append(File(os.path.relpath(name, path), 0, 0))
+            found.append(File(os.path.relpath(name, path), -1, 0))
             continue
         if stat.S_ISREG(about.st_mode):
             found.append(File(os.path.relpath(name, path), about.st_size, about.st_mtime_ns))
@@ -182,6 +182,8 @@ def _reason(error: Exception) -> str:
     """Returns why an image cannot be decoded, without the path, which Pillow puts into its messages."""
     if isinstance(error, Image.UnidentifiedImageError):
         return "not an image"
+    if isinstance(error, FileNotFoundError):
+        return "a link that leads nowhere"
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
