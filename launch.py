@@ -85,7 +85,8 @@ def main(argv: list[str]) -> None:
         results = run.run(config, workdir, origin, MAPPING.value)
     if results is None:  # process 0 has them
         return
-    print(tables.render(tables.every_run([results], compare.forgetting_definition([results]))))
+    for table in tables.of_runs([results], compare.forgetting_definition([results])):
+        print(tables.render(table))
     print(f"results: {workdir}/results.json, plots: {workdir}/plots")
 
 

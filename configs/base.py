@@ -84,15 +84,22 @@ def tree(
         init_from="",  # a .pth file of the official code to start from; with train.epochs=0 it is only evaluated
         data_dir="",  # folder of TFDS; "" is its default, $TFDS_DATA_DIR or ~/tensorflow_datasets
         compilation_cache="~/.cache/ucl_jax",  # folder of compiled programs, kept between runs; "" keeps none
+        image_cache="~/.cache/ucl_jax/images",  # folder of decoded images, kept between runs; "" decodes into memory
         benchmark=dict(
             name=benchmark,
-            tfds_name=data.tfds_name,  # any TFDS image classification data set
+            tfds_name=data.tfds_name,  # any TFDS image classification data set; "" for a folder of images
             prepare=True,  # download and prepare a missing data set, if it can be done without TensorFlow
-            num_tasks=data.num_tasks,  # the first num_tasks * classes_per_task classes are used
+            path="",  # a folder of images instead of a TFDS data set; this and the next three are for benchmark folder
+            # tasks | classes: what its sub-folders are. Images of tasks have no labels.
+            folders="classes" if objective == "supervised" else "tasks",
+            file_order="name",  # name | time: the order of files; a folder without sub-folders is cut into tasks by it
+            validation_path="",  # another folder, for evaluation; "" holds out validation_fraction of the images
+            # The first num_tasks * classes_per_task classes (or sub-folders) are used. For a folder, 0 takes all.
+            num_tasks=data.num_tasks,
             classes_per_task=data.classes_per_task,
             class_order=data.class_order,  # label | cassle: the order of classes; cassle is that of its code, for 100
             image_size=data.image_size,  # pixels a side
-            fit=data.fit,  # none | pad | resize: how stored images come to image_size
+            fit=data.fit,  # none | pad | resize | crop: how stored images come to image_size
             train_split=data.train_split,  # a TFDS split; slices such as train[:80%] work too
             test_split=data.test_split,
             image_key=data.image_key,  # the feature of the data set that holds the image
@@ -100,7 +107,8 @@ def tree(
             domain_key="",  # the feature that holds the domain, for stream.order=domain
             examples_per_task=0,  # training images of each task (few-shot); 0 is all
             test_examples_per_task=0,  # test images of each task; 0 is all
-            validation_fraction=0.0,  # above 0: probe on a held-out part of the training split, not on the test split
+            # Above 0: probe on a held-out part of the training split, not on the test split.
+            validation_fraction=data.validation_fraction,
             # Seed of few-shot and validation subsets, of stream.order=data, and of which classes are large; -1 is the
             # run's seed.
             subset_seed=0,

@@ -143,7 +143,7 @@ def cassle(benchmark: str, objective: str) -> Sections:
         ),
         eval=dict(
             **of["eval"],
-            online_linear="none" if imagenet else "in_training_mode",
+            online_linear="none" if imagenet or benchmark == "folder" else "in_training_mode",
             online_linear_rate=row.online_linear_rate,
         ),
     )

@@ -25,6 +25,10 @@ def stream_config(benchmark: str | Benchmark, **overrides) -> ml_collections.Con
     defaults = {
         "name": name,
         "prepare": True,
+        "path": "",
+        "folders": "classes",
+        "file_order": "name",
+        "validation_path": "",
         "examples_per_task": 0,
         "test_examples_per_task": 0,
         "validation_fraction": 0.0,

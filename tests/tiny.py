@@ -8,6 +8,7 @@ from ucl_jax.training.build import make_evaluation, make_run_schedule
 
 RECIPES = recipes.names()
 SHRUNK = {
+    "image_cache": "",
     "benchmark.num_tasks": 2,
     "benchmark.examples_per_task": 80,
     "benchmark.test_examples_per_task": 40,

@@ -5,22 +5,39 @@ import errno
 import os
 import pathlib
 from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
 
 from ucl_jax.errors import UsageError
 
 
 def write_atomically(path: pathlib.Path, text: str) -> None:
-    """Writes a file atomically: whatever happens, there is either the whole new file or the earlier one, if any.
+    """Writes a text file atomically, see `replacing`."""
+    with replacing(path) as file:
+        file.write(text.encode())
 
-    The new file is on the disk before it replaces the earlier one.
+
+def write_array(path: pathlib.Path, array: np.ndarray) -> None:
+    """Writes an array as an .npy file atomically, see `replacing`."""
+    with replacing(path) as file:
+        np.save(file, array)
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[BinaryIO]:
+    """Opens a file that replaces another one atomically, at the end of the block.
+
+    Whatever happens, there is either the whole new file or the earlier one, if any. The new file is on the disk before
+    it replaces the earlier one.
 
     Raises:
       OSError: the file cannot be written.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -158,16 +158,21 @@ CONFIG = {
     "init_from": path(),
     "data_dir": path(),
     "compilation_cache": path(),
+    "image_cache": path(),
     "benchmark.name": NAME,
     "benchmark.tfds_name": text(
-        r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./:+*-]{0,199}", "a TFDS name, such as cifar10 or imagenet_resized/32x32"
+        r"|(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./:+*-]{0,199}", "a TFDS name, such as cifar10 or imagenet_resized/32x32"
     ),
     "benchmark.prepare": flag(),
-    "benchmark.num_tasks": integer(1, 1000),
-    "benchmark.classes_per_task": integer(1, 100_000),
+    "benchmark.path": path(),
+    "benchmark.folders": one_of("tasks", "classes"),
+    "benchmark.file_order": one_of("name", "time"),
+    "benchmark.validation_path": path(),
+    "benchmark.num_tasks": integer(0, 1000),
+    "benchmark.classes_per_task": integer(0, 100_000),
     "benchmark.class_order": one_of("label", *CLASS_ORDERS),
     "benchmark.image_size": integer(1, 1024),
-    "benchmark.fit": one_of("none", "pad", "resize"),
+    "benchmark.fit": one_of("none", "pad", "resize", "crop"),
     "benchmark.train_split": SPLIT,
     "benchmark.test_split": SPLIT,
     "benchmark.image_key": FEATURE,
@@ -356,7 +361,7 @@ METHOD_SETTINGS = {
 NEIGHBOURS = text(r"run|tasks|[1-9][0-9]{0,5}", "a number above 0 and below 1000000, 'run' or 'tasks'")
 PENALTIES = list_of(number(1e-12, 1e12))
 POWERS_OF_TEN = tuple(10.0**power for power in range(-4, 6))
-DATASET_LIST = list_of(one_of(*BENCHMARKS, "available"))
+DATASET_LIST = list_of(one_of(*(name for name, one in BENCHMARKS.items() if one.tfds_name), "available"))
 SOME_IMAGES = integer(4, 10**6)  # number of images
 
 # Probe of `ucl_jax.probes` -> each of its settings with its default, which for a list is a tuple.
@@ -517,6 +522,23 @@ def _check_section(values: Mapping[str, Any], section: str, known: Mapping[str, 
 def _check_together(values: Mapping[str, Any], name: str) -> None:
     """Checks the rules between settings, for values that are each in the range of their own setting."""
     size, tasks = values["benchmark.image_size"], values["benchmark.num_tasks"]
+    tfds_name, labelled = values["benchmark.tfds_name"], values["benchmark.folders"] == "classes"
+    require(
+        not (values["benchmark.path"] and tfds_name),
+        f"{name}.benchmark.path is given, but the benchmark is {tfds_name!r}: take the benchmark folder, as in "
+        "configs/lump.py:folder",
+    )
+    for key in ("benchmark.num_tasks", "benchmark.classes_per_task"):
+        require(values[key] > 0 or not tfds_name, f"{name}.{key} is 0, which only a folder of images allows; give 1")
+    for key, uses in (
+        ("objective.name", values["objective.name"] == "supervised"),
+        ("eval.online_linear", values["eval.online_linear"] != "none"),
+    ):
+        require(
+            bool(tfds_name) or labelled or not uses,
+            f"{name}.{key} is {values[key]!r}, which needs labels, and images of a folder have them only with "
+            f"{name}.benchmark.folders=classes",
+        )
     for key in ("augment.crop_scale", "augment.replay_crop_scale"):
         low, high = values[key]
         require(low <= high, f"{name}.{key} is {values[key]}; its first number must not be above the second")
@@ -572,7 +594,7 @@ def _check_together(values: Mapping[str, Any], name: str) -> None:
         f"{name}.method.buffer_size is {buffer_size}; with {name}.method.policy=equal_share each of {trained} tasks "
         "needs a slot",
     )
-    benchmark, tfds_name = values["benchmark.name"], values["benchmark.tfds_name"]
+    benchmark = values["benchmark.name"]
     require(
         benchmark not in BENCHMARKS or BENCHMARKS[benchmark].tfds_name == tfds_name.partition(":")[0],
         f"{name}.benchmark.name is {benchmark!r}, but {name}.benchmark.tfds_name is {tfds_name!r}: take the benchmark "

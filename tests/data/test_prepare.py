@@ -360,7 +360,7 @@ def test_unknown_choices_list_the_known(data_dir, overrides, message):
 
 def test_unknown_fit_is_an_error_of_the_caller(data_dir):
     with pytest.raises(ValueError, match=r"^fit is 'crop'; .* none, pad, resize$"):
-        tfds_source.open_split(tfds_source.load_builder("shapes", data_dir), "learn", "picture", "kind", 12, "crop")
+        tfds_source.open_split(tfds_source.load_builder("shapes", data_dir), "learn", "picture", "kind", 12, "stretch")
 
 
 def test_data_sets_that_are_not_there(tmp_path):
@@ -395,7 +395,7 @@ def test_folders_that_are_not_there_or_cannot_be_used(tmp_path):
 
 def test_a_second_process_waits_and_takes_the_result(tmp_path, data_dir, capsys):
     with ThreadPoolExecutor() as pool:
-        with prepare._exclusive(tmp_path / "digits"):
+        with prepare.exclusive(tmp_path / "digits"):
             second = pool.submit(prepare.prepare, "digits", str(tmp_path))
             while "waiting for it" not in capsys.readouterr().err:
                 time.sleep(0.01)

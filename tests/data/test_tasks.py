@@ -87,8 +87,8 @@ def test_another_data_set_by_config_alone(data_dir):
         assert tasks.train_sizes == (20, 20, 20)
         for task in range(3):
             data = tasks.task(task)
-            assert sorted(data.train_image[:, 6, 6, 0]) == list(range(task, 60, 3))
-            assert sorted(data.test_image[:, 6, 6, 0]) == list(range(task, 30, 3))
+            assert sorted(data.train_image[:][:, 6, 6, 0]) == list(range(task, 60, 3))
+            assert sorted(data.test_image[:][:, 6, 6, 0]) == list(range(task, 30, 3))
 
 
 def test_class_order_is_a_permutation_by_its_seed(open_digits):
@@ -355,13 +355,15 @@ def test_batches_in_order_have_each_example_once_and_fill_the_last_one():
 
 
 def test_a_task_is_decoded_once_whoever_asks(open_digits, monkeypatch):
-    decoded, images = [], tfds_source.Split.images
-    monkeypatch.setattr(tfds_source.Split, "images", lambda self, i: decoded.append(self.name) or images(self, i))
+    decoded, images = collections.Counter(), tfds_source.Split.images
+    count = lambda self, i: decoded.update({self.name: len(i)}) or images(self, i)  # noqa: E731
+    monkeypatch.setattr(tfds_source.Split, "images", count)
     tasks = open_digits()
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         results = list(pool.map(tasks.task, [1] * 16))
     assert all(result is results[0] for result in results)
-    assert decoded == ["'digits' split 'train'", "'digits' split 'test'"]
+    sizes = tasks.train_sizes[1], tasks.test_sizes[1]
+    assert decoded == dict(zip(["'digits' split 'train'", "'digits' split 'test'"], sizes))
 
 
 def test_prefetch_works_in_the_background(open_digits, monkeypatch):

@@ -34,18 +34,21 @@ CLASS_ORDERS: dict[str, tuple[int, ...]] = {
 class Benchmark(NamedTuple):
     """A data set and how it is cut into tasks.
 
-    tfds_name: the name that `tfds.builder` takes, e.g. 'cifar10', 'imagenet_resized/32x32' or 'cifar10:3.0.2'.
-    num_tasks, classes_per_task: the tasks, and the classes of each.
+    tfds_name: the name that `tfds.builder` takes, e.g. 'cifar10', 'imagenet_resized/32x32' or 'cifar10:3.0.2'; "" for a
+        folder of images.
+    num_tasks, classes_per_task: the tasks, and the classes of each; 0 where the folder tells.
     image_size: images become image_size x image_size x 3.
     images_per_task: training images of a task, the mean where tasks differ.
     order: what a task is: 'class', classes of its own, or 'data', a random part of the images of the same classes.
     class_order: the order of classes; the first of it are used. 'label', or a name in `CLASS_ORDERS`.
-    fit: how they get that size: 'none' (they have it already), 'pad' (centred in zeros) or 'resize' (bilinear).
+    fit: how they get that size: 'none' (they have it already), 'pad' (centred in zeros), 'resize' (bilinear) or
+        'crop' (bilinear, of the square in the middle).
     train_split, test_split: TFDS splits; slices such as 'train[:80%]' work too.
     image_key, label_key: the features that hold the image and the class.
     mean, std: of each channel, for images scaled to [0, 1]. The official code uses those of CIFAR-10 on every data set
         except MNIST and Fashion-MNIST (item 14 of docs/fidelity.md).
     replay_mean, replay_std: the same for images that come from the replay buffer.
+    validation_fraction: the part of the training images that is held out for evaluation; 0 where there is a test split.
     """
 
     tfds_name: str
@@ -64,6 +67,7 @@ class Benchmark(NamedTuple):
     std: Colour = CIFAR10_STD
     replay_mean: Colour = CIFAR10_MEAN
     replay_std: Colour = CIFAR10_STD
+    validation_fraction: float = 0.0
 
     @property
     def num_classes(self) -> int:
@@ -141,4 +145,17 @@ BENCHMARKS: dict[str, Benchmark] = {
     "cifar100_data5": _common("cifar100", num_tasks=5, order="data"),
     "imagenet100": _common("imagenet100", num_tasks=5),
     "imagenet100_data5": _common("imagenet100", num_tasks=5, order="data"),
+    "folder": Benchmark(  # anybody's images; mean and deviation are those of ImageNet
+        "",
+        num_tasks=0,
+        classes_per_task=0,
+        image_size=32,
+        images_per_task=0,
+        fit="crop",
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        replay_mean=(0.485, 0.456, 0.406),
+        replay_std=(0.229, 0.224, 0.225),
+        validation_fraction=0.1,
+    ),
 }

@@ -181,7 +181,7 @@ def prepare(tfds_name: str, data_dir: str | None = None, manual_dir: str | None 
             f"preparing '{tfds_name}' needs TensorFlow this once: run pip install '.[prepare]' and try again"
         )
     try:
-        with _exclusive(pathlib.Path(data_dir) / base):
+        with exclusive(pathlib.Path(data_dir) / base):
             if base in OWN:
                 _, arguments = naming.parse_builder_name_kwargs(tfds_name)
                 builder = OWN[base](data_dir=data_dir, file_format="array_record", **arguments)
@@ -235,7 +235,7 @@ def _sorting_in_memory() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _exclusive(folder: pathlib.Path) -> Iterator[None]:
+def exclusive(folder: pathlib.Path) -> Iterator[None]:
     """Makes a folder, and lets only one process at a time run the block for it; others wait for their turn."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
@@ -250,7 +250,7 @@ def _exclusive(folder: pathlib.Path) -> Iterator[None]:
 def _remove_leftovers(folder: pathlib.Path) -> None:
     """Removes the incomplete folders that killed preparations of `folder` have left beside it.
 
-    Call it under `_exclusive`, and only for the project's own data sets. TFDS itself takes no lock, so another program
+    Call it under `exclusive`, and only for the project's own data sets. TFDS itself takes no lock, so another program
     may be preparing any other data set at the same moment.
     """
     for path in folder.parent.glob(f"{constants.INCOMPLETE_PREFIX}*_{folder.name}"):

@@ -12,24 +12,25 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ucl_jax.data import streams, tfds_source
+from ucl_jax.data import decoded, folder, streams, tfds_source
 from ucl_jax.data.benchmarks import CLASS_ORDERS
+from ucl_jax.data.decoded import Images, Split
 from ucl_jax.errors import check_argument
 from ucl_jax.types import Examples
 
 
 class TaskData(NamedTuple):
-    """The decoded images of one task, in host memory.
+    """The decoded images of one task, in host memory or mapped into it.
 
-    train_image: uint8 [N, S, S, 3].
+    train_image: uint8 [N, S, S, 3], in an array of the whole split.
     train_label: int32 [N], the class numbers of the data set.
     test_image: uint8 [M, S, S, 3].
     test_label: int32 [M], likewise.
     """
 
-    train_image: np.ndarray
+    train_image: Images
     train_label: np.ndarray
-    test_image: np.ndarray
+    test_image: Images
     test_label: np.ndarray
 
 
@@ -37,12 +38,16 @@ class StreamSettings(NamedTuple):
     """Settings of the tasks and their order; the names are those of `config.benchmark` and `config.stream`.
 
     name: the name of the benchmark, for messages.
-    tfds_name: the name that `tfds.builder` takes.
+    tfds_name: the name that `tfds.builder` takes; "" for a folder of images.
     prepare: whether the data set is downloaded and prepared if it is missing.
-    num_tasks, classes_per_task: the tasks, and the classes of each.
+    path: the folder of images; "" for a TFDS data set.
+    folders: what the sub-folders of `path` are, "tasks" or "classes". The images of tasks have no labels.
+    file_order: the order of files in the folder, "name" or "time", by which one without sub-folders is cut into tasks.
+    validation_path: another such folder, for evaluation; "" for none.
+    num_tasks, classes_per_task: the tasks, and the classes (or sub-folders that are tasks) of each.
     class_order: the order of classes, of which the first are used: "label", or a name in `benchmarks.CLASS_ORDERS`.
     image_size: images become image_size x image_size x 3.
-    fit: how they get that size, "none", "pad" or "resize"; see `tfds_source`.
+    fit: how they get that size, a name in `tfds_source.FITS`.
     train_split, test_split: TFDS splits.
     image_key, label_key: the features that hold the image and the class.
     domain_key: the feature that holds the domain, for order="domain"; else "".
@@ -67,6 +72,10 @@ class StreamSettings(NamedTuple):
     name: str
     tfds_name: str
     prepare: bool
+    path: str
+    folders: str
+    file_order: str
+    validation_path: str
     num_tasks: int
     classes_per_task: int
     class_order: str
@@ -95,8 +104,8 @@ class StreamSettings(NamedTuple):
 class TaskStream:
     """The tasks of a run, and the order in which their training images come; made by `open_stream`.
 
-    Each task is decoded once, on demand or ahead of time, and kept in memory. The methods may be called from any
-    thread. One worker thread decodes; it ends with `close()` or with the `with` block.
+    Each task is decoded once, on demand or ahead of time, unless the cache has its images. The methods may be called
+    from any thread. One worker thread decodes; it ends with `close()` or with the `with` block.
 
     classes: the classes of each task.
     num_tasks: the number of tasks that are evaluated.
@@ -106,23 +115,28 @@ class TaskStream:
       its neighbours, too.
     train_sizes: the number of training images of each training task.
     test_sizes: the number of test images of each task.
+    labelled: whether the images have labels. If not, the label of each is the number of its sub-folder or part.
+    left_out: a line for each file that is left out, because it cannot be read as an image.
     """
 
     def __init__(
         self,
         classes: tuple[tuple[int, ...], ...],
-        train: tfds_source.Split,
-        test: tfds_source.Split,
+        train: Split,
+        test: Split,
         train_indices: Sequence[np.ndarray],
         test_indices: Sequence[np.ndarray],
         sequence: streams.Sequence,
         starts: np.ndarray,
+        labelled: bool = True,
+        left_out: Sequence[str] = (),
     ):
         self.classes = classes
         self.num_tasks = len(classes)
         self.sequence, self.starts = sequence, starts
         self.train_sizes = tuple(len(np.unique(sequence.index[slice(*ends)])) for ends in itertools.pairwise(starts))
         self.test_sizes = tuple(map(len, test_indices))
+        self.labelled, self.left_out = labelled, tuple(left_out)
         self._splits = train, test
         self._indices = train_indices, test_indices
         self._decoded: dict[int, Future[TaskData]] = {}
@@ -156,13 +170,14 @@ class TaskStream:
     def training(self, part: slice) -> Examples:
         """Returns the examples of a part of the sequence, on the host: by task, and as they are stored, each once.
 
-        They are a copy, unless the part has the examples of one task and no others.
+        No image is copied.
         """
         self.prefetch_part(part)
         data = [self.task(one) for one in self._tasks(part)]
         examples = _together(Examples(one.train_image, one.train_label) for one in data)
         present = np.isin(self._stored(part), self.sequence.index[part])
-        return examples if present.all() else Examples(examples.image[present], examples.label[present])
+        image = examples.image
+        return Examples(Images(image.array, image.index[present]), examples.label[present])
 
     def places(self, part: slice, among: slice) -> np.ndarray:
         """Returns where the n examples of a part of the sequence are in `training(among)`: int64 [n]."""
@@ -210,8 +225,10 @@ class TaskStream:
         return TaskData(*arrays)
 
 
-def open_stream(settings: StreamSettings, data_dir: str | None = None, seed: int = 0) -> TaskStream:
-    """Opens a TFDS data set, cuts it into tasks, and puts these in the order of a stream.
+def open_stream(
+    settings: StreamSettings, data_dir: str | None = None, seed: int = 0, image_cache: str = ""
+) -> TaskStream:
+    """Opens a data set, cuts it into tasks, and puts these in the order of a stream.
 
     The training examples of each class are put in a random order, which is fixed by (subset_seed, class). The first
     validation_fraction of them is held out. With imbalance, a class keeps the first of the others. A subset
@@ -222,6 +239,7 @@ def open_stream(settings: StreamSettings, data_dir: str | None = None, seed: int
         settings: values in the ranges of `ucl_jax.settings`.
         data_dir: the folder of TFDS; default $TFDS_DATA_DIR or ~/tensorflow_datasets.
         seed: the seed of the run.
+        image_cache: the folder where decoded images are kept, see `decoded`; "" keeps them in memory.
 
     Raises:
         ValueError: the data set has fewer classes or images than the settings ask for; names the setting first.
@@ -229,11 +247,8 @@ def open_stream(settings: StreamSettings, data_dir: str | None = None, seed: int
             of images.
     """
     subset_seed = seed if settings.subset_seed == -1 else settings.subset_seed
-    builder = tfds_source.load_builder(settings.tfds_name, data_dir, settings.prepare)
-    keys = settings.image_key, settings.label_key, settings.image_size, settings.fit
-    train = tfds_source.open_split(builder, settings.train_split, *keys)
     holds_out = settings.validation_fraction > 0
-    test = train if holds_out else tfds_source.open_split(builder, settings.test_split, *keys)
+    (train, test), left_out = (_open_folder if settings.path else _open_splits)(settings, data_dir, image_cache)
 
     classes = _task_classes(settings, train.num_classes)
     used = np.sort(classes_used(settings)).tolist()
@@ -258,7 +273,8 @@ def open_stream(settings: StreamSettings, data_dir: str | None = None, seed: int
         where = f"task {task + 1} of {settings.name}"
         train_indices.append(_subset(train_pools, settings.examples_per_task, where, "examples_per_task"))
         test_indices.append(_subset(test_pools, settings.test_examples_per_task, where, "test_examples_per_task"))
-    return TaskStream(classes, train, test, train_indices, test_indices, *_in_order(settings, train_indices, seed))
+    order = _in_order(settings, train_indices, seed)
+    return TaskStream(classes, train, test, train_indices, test_indices, *order, labelled(settings), left_out)
 
 
 def _in_order(
@@ -291,6 +307,54 @@ def _in_order(
     sequence, starts = streams.joined(streams.in_rounds(tasks, settings.repeat))
     sequence = streams.blurred(sequence, starts, settings.blur, settings.blur_shape, seed)
     return streams.in_runs(sequence, settings.correlation), starts * settings.correlation
+
+
+def _open_splits(settings: StreamSettings, data_dir: str | None, image_cache: str) -> tuple[list[Split], Sequence[str]]:
+    """Opens the splits of training and test images; they are the same one where a part of it is held out."""
+    builder = tfds_source.load_builder(settings.tfds_name, data_dir, settings.prepare)
+    keys = settings.image_key, settings.label_key, settings.image_size, settings.fit
+    opened: dict[str, Split] = {}
+    names = settings.train_split, settings.train_split if settings.validation_fraction > 0 else settings.test_split
+    for name in dict.fromkeys(names):
+        source = tfds_source.open_split(builder, name, *keys)
+        domains = source.integers("domain_key", settings.domain_key) if settings.order == "domain" else None
+        opened[name] = Split(source.labels, source.num_classes, decoded.reader(source, image_cache), domains)
+    return [opened[name] for name in names], ()
+
+
+def _open_folder(settings: StreamSettings, data_dir: str | None, image_cache: str) -> tuple[list[Split], Sequence[str]]:
+    """Opens the folder of images, and that for evaluation; returns what is left out, too. It has no `data_dir`."""
+    names = folder.sub_folders(settings.path)
+    keys = settings.image_size, settings.fit, settings.file_order, image_cache
+    paths = dict.fromkeys([settings.path, settings.validation_path or settings.path])
+    opened = [folder.open_folder(path, names, _classes_needed(settings), *keys) for path in paths]
+    splits, left_out = zip(*opened)
+    return [splits[0], splits[-1]], sum(left_out, ())
+
+
+def choose_test_images(
+    stream: TaskStream, count: int, tasks: Sequence[int] | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Chooses at most `count` test images, about equally many of each task. The choice is always the same.
+
+    Args:
+        stream: the tasks.
+        count: at least 1.
+        tasks: the numbers of the tasks that they are taken from; None for all tasks.
+
+    Returns:
+        Images uint8 [N, H, W, C], their labels int32 [N], and the numbers of their tasks int [N].
+    """
+    chosen = list(range(stream.num_tasks) if tasks is None else tasks)
+    each = -(-count // len(chosen))
+    parts = []
+    for task in chosen:
+        data = stream.task(task)
+        index = np.random.default_rng([0, task]).permutation(len(data.test_label))[:each]
+        parts.append((data.test_image[index], data.test_label[index], np.full(len(index), task)))
+    images, labels, of = (np.concatenate(arrays) for arrays in zip(*parts))
+    keep = np.sort(np.random.default_rng(0).permutation(len(labels))[:count])
+    return images[keep], labels[keep], of[keep]
 
 
 def batch_indices(
@@ -364,9 +428,17 @@ def labelled_indices(seed: int, task: int, epoch: int, size: int, batch_size: in
 
 
 def _together(parts: Iterable[Examples]) -> Examples:
-    """Joins examples; those of a single part are not copied."""
-    known = list(parts)
-    return known[0] if len(known) == 1 else Examples(*map(np.concatenate, zip(*known)))
+    """Joins examples of one split; images are not copied."""
+    images, labels = zip(*parts)
+    if len(images) == 1:
+        return Examples(images[0], labels[0])
+    index = np.concatenate([one.index for one in images])
+    return Examples(Images(images[0].array, index), np.concatenate(labels))
+
+
+def labelled(settings: StreamSettings) -> bool:
+    """Tells whether the images have labels: those of a folder whose sub-folders are tasks have none."""
+    return not settings.path or settings.folders == "classes"
 
 
 def classes_used(settings: StreamSettings) -> np.ndarray:
@@ -385,7 +457,7 @@ def _task_classes(settings: StreamSettings, num_classes: int) -> tuple[tuple[int
     check_argument(
         needed <= num_classes,
         f"num_tasks is {settings.num_tasks} and classes_per_task {settings.classes_per_task}: that needs {needed} "
-        f"classes, and '{settings.tfds_name}' has {num_classes}; lower one of them",
+        f"classes, and '{settings.tfds_name or settings.path}' has {num_classes}; lower one of them",
     )
     order = classes_used(settings)
     check_argument(
@@ -399,18 +471,22 @@ def _task_classes(settings: StreamSettings, num_classes: int) -> tuple[tuple[int
     return classes * settings.num_tasks if settings.order != "class" else classes
 
 
-def _parts(settings: StreamSettings, splits: Sequence[tfds_source.Split], seed: int) -> list[np.ndarray]:
+def _parts(settings: StreamSettings, splits: Sequence[Split], seed: int) -> list[np.ndarray]:
     """Returns the task of each example of each split, int64 [n], for tasks that share their classes.
 
     With order="domain", examples of a domain that the training split lacks are of task -1.
 
     Raises:
-        ValueError: there are more tasks than domains.
-        UsageError: the data set has no feature `domain_key`.
+        ValueError: there are more tasks than domains, or the images are a folder.
     """
     if settings.order != "domain":
         return [streams.parts_of(settings.order, len(split.labels), settings.num_tasks, seed) for split in splits]
-    values = [split.integers("domain_key", settings.domain_key) for split in splits]
+    values = [split.domains for split in splits if split.domains is not None]
+    check_argument(
+        len(values) == len(splits),
+        "domain_key is the feature of a TFDS data set; of a folder of images, make each domain a sub-folder, and set "
+        "folders to tasks",
+    )
     domains = np.unique(values[0])
     check_argument(
         len(domains) >= settings.num_tasks,

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
+from PIL import Image, ImageOps
 from tensorflow_datasets.core.file_adapters import FileFormat
 from tensorflow_datasets.proto import tf_example_pb2
 
@@ -44,6 +44,7 @@ class Split(NamedTuple):
     image_key: the feature that holds the image.
     image_size: S; images become [S, S, 3].
     fit: how they get that size, a name in `FITS`.
+    identity: all that the decoded pixels depend on, as JSON can hold it.
     """
 
     name: str
@@ -53,6 +54,16 @@ class Split(NamedTuple):
     image_key: str
     image_size: int
     fit: str
+    identity: Any = None
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Returns the shape (N, S, S, 3) of all images together."""
+        return self.records.size, self.image_size, self.image_size, 3
+
+    def decode(self, indices: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
+        """Returns what `images` does, and that there is no problem."""
+        return self.images(indices), {}
 
     def images(self, indices: np.ndarray) -> np.ndarray:
         """Decodes the images at `indices` (int [n]): uint8 [n, S, S, 3], grey ones repeated over the channels.
@@ -124,7 +135,7 @@ def open_split(
         image_key: a feature of type `tfds.features.Image`, uint8.
         label_key: a feature of type `tfds.features.ClassLabel`.
         image_size: S of the images [S, S, 3].
-        fit: 'none', 'pad' or 'resize'.
+        fit: 'none', 'pad', 'resize' or 'crop'.
 
     Raises:
         ValueError: `fit` is another word.
@@ -154,7 +165,18 @@ def open_split(
         image_key=image_key,
         image_size=image_size,
         fit=fit,
+        identity=[builder.info.full_name, _files(builder, split), image_key, fit],
     )
+
+
+def _files(builder: prepare.Builder, split: str) -> list[list]:
+    """Returns each file of a split: name, size, time of its last change, and which of its examples are taken."""
+    parts = builder.info.splits[split].file_instructions
+    stats = [os.stat(part.filename) for part in parts]
+    return [
+        [os.path.basename(part.filename), stat.st_size, stat.st_mtime_ns, part.skip, part.take]
+        for part, stat in zip(parts, stats)
+    ]
 
 
 def _check_choice(name: str, setting: str, value: str, known: list[str]) -> None:
@@ -242,5 +264,15 @@ def _resize(image: Image.Image, size: int) -> Image.Image:
     return image.resize((size, size), Image.Resampling.BILINEAR)
 
 
+def _crop(image: Image.Image, size: int) -> Image.Image:
+    """Resizes the square in the middle of the image, bilinear and antialiased."""
+    return ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+
+
 # The ways to bring an RGB image to size x size, by the value of `fit`.
-FITS: dict[str, Callable[[Image.Image, int], Image.Image]] = {"none": _same, "pad": _pad, "resize": _resize}
+FITS: dict[str, Callable[[Image.Image, int], Image.Image]] = {
+    "none": _same,
+    "pad": _pad,
+    "resize": _resize,
+    "crop": _crop,
+}

@@ -96,7 +96,7 @@ def extract(features: Callable[[PyTree], PyTree], images: PyTree, batch_size: in
 
     def chunk(x, start):
         part = x[start : start + batch_size]
-        return np.pad(part, [(0, batch_size - len(part))] + [(0, 0)] * (x.ndim - 1))
+        return np.pad(part, [(0, batch_size - len(part))] + [(0, 0)] * (part.ndim - 1))
 
     for start in range(0, count, batch_size):
         chunks.append(features(jax.tree.map(partial(chunk, start=start), images)))

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ucl_jax import cli
+from ucl_jax.data.tasks import labelled
 from ucl_jax.errors import require, usage_errors, user_choice
 from ucl_jax.evaluation import accuracy_matrix
 from ucl_jax.files import disk_errors
@@ -58,6 +59,12 @@ def probe(
     pictures: list[pathlib.Path] = []
     with disk_errors(workdir), TrainedRun(workdir, data_dir) as run, claim(workdir):
         parallel.keep_compiled(run.compilation_cache, lambda text: cli.warn(f"config.compilation_cache: {text}"))
+        for name, one in probes.items():
+            require(
+                labelled(run.stream_settings) or not one.needs_labels,
+                f"the probe {name} needs labels, and the images of {workdir} have none; take another data set, such as "
+                "--probes=ood --set=ood.dataset=cifar10",
+            )
         chosen = _chosen(after, run)
         cases = {name: one.cases(run, settings[name]) for name, one in probes.items()}
         for name, one in probes.items():

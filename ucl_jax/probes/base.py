@@ -24,6 +24,7 @@ class Probe(NamedTuple):
       of a record, as JSON.
     cases: run, settings -> the settings of each record to be made.
     whole_run: whether one record is about all networks of a run.
+    needs_labels: whether it reads labels of the run's own images.
     depends_on: run, settings -> those values of a record that must still hold, such as which networks there are. If
       they differ from the saved ones, the record is made anew.
     """
@@ -31,6 +32,7 @@ class Probe(NamedTuple):
     measure: Callable[[TrainedRun, Any, Settings], dict[str, Any]]
     cases: Callable[[TrainedRun, Settings], list[Settings]] = one_case
     whole_run: bool = False
+    needs_labels: bool = False
     depends_on: Callable[[TrainedRun, Settings], dict[str, Any]] = lambda run, settings: {}
 
 

@@ -1,14 +1,12 @@
 """Measures, without labels, how far the parameters of a network have moved and how its features are spread."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from ucl_jax.evaluation import evaluators
 from ucl_jax.evaluation import representation as shapes
 from ucl_jax.probes.base import Probe, Settings, finite
 from ucl_jax.probes.trained_run import TrainedRun
-from ucl_jax.types import Batch
+from ucl_jax.training.unlabelled import view_features
 
 
 def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
@@ -20,8 +18,9 @@ def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
 
     features = np.concatenate([task.query for task in run.features(after, own_phase=False)])
     deviation = shapes.deviation(features)
+    image, label, _ = run.test_images(settings["images"])
     first, second = (
-        views_features(run, after, settings["images"], key)
+        view_features(run.objective(after), run.network(after), image, label, key, run.evaluation.batch_size)
         for key in jax.random.split(jax.random.key(settings["seed"]))
     )
     return {
@@ -36,22 +35,6 @@ def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
         "deviation_least": float(deviation.min()),
         "deviation": [finite(value) for value in deviation],
     }
-
-
-def views_features(run: TrainedRun, after: int, count: int, key: jax.Array) -> np.ndarray:
-    """Computes the features [N, F] of one augmented view of each of at most `count` test images, in evaluation mode."""
-    objective, network = run.objective(after), run.network(after)
-    image, label, _ = run.test_images(count)
-
-    @jax.jit
-    def features(shown):
-        image, label, keys = shown
-        batch = Batch(image, label, jnp.ones(len(label), bool))
-        view = objective.views(jax.random.wrap_key_data(keys), batch, "present").image[0]
-        return objective.embed(network, view, False)[0].features
-
-    keys = np.asarray(jax.random.key_data(jax.random.split(key, len(label))))
-    return evaluators.extract(features, (image, label, keys), run.evaluation.batch_size)
 
 
 geometry = Probe(measure=_measure)

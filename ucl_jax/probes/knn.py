@@ -34,4 +34,4 @@ def neighbours(run: TrainedRun, after: int, asked: int | str) -> int:
     return named[asked] if asked in named else int(asked)
 
 
-knn = Probe(measure=_measure)
+knn = Probe(measure=_measure, needs_labels=True)

@@ -77,4 +77,4 @@ def _cases(run: TrainedRun, settings: Settings) -> list[Settings]:
 SOLVERS = {"ridge": _ridge, "sgd": _sgd}
 OF_SGD = ("epochs", "batch_size", "learning_rate", "momentum", "weight_decay")
 
-linear = Probe(measure=_measure, cases=_cases)
+linear = Probe(measure=_measure, cases=_cases, needs_labels=True)

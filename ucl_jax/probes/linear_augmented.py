@@ -66,4 +66,4 @@ def _logits(classifier, features):
     return losses.matmul(features, classifier["weight"]).astype(jnp.float32) + classifier["bias"][None]
 
 
-linear_augmented = Probe(measure=_measure)
+linear_augmented = Probe(measure=_measure, needs_labels=True)

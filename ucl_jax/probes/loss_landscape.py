@@ -73,6 +73,10 @@ def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
     task, points = settings["task"], settings["points"]
     last = run.stream.num_tasks - 1
     require(task <= last, f"loss_landscape.task is {task}; tasks are counted from 0, and the last is {last}")
+    require(
+        settings["loss"] == "objective" or run.stream.labelled,
+        "loss_landscape.loss is classifier, which needs labels, and the images of this run have none; give objective",
+    )
     require(points % 2 == 1, f"loss_landscape.points is {points}; it must be odd")
     data = run.stream.task(task)
     index = np.random.default_rng(settings["seed"]).permutation(len(data.train_label))[: settings["images"]]

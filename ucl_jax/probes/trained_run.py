@@ -12,7 +12,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ucl_jax.data.benchmarks import BENCHMARKS, Benchmark
-from ucl_jax.data.tasks import StreamSettings, TaskStream, open_stream
+from ucl_jax.data.decoded import Images
+from ucl_jax.data.tasks import StreamSettings, TaskStream, choose_test_images, open_stream
 from ucl_jax.errors import UsageError, require, usage_errors, user_choice
 from ucl_jax.evaluation import evaluators
 from ucl_jax.objectives import Objective, Readout
@@ -93,7 +94,7 @@ class TrainedRun:
           UsageError: the data set is not there.
         """
         with usage_errors(f"{self.workdir / 'config.json'}: config.benchmark."):
-            return open_stream(self.stream_settings, self.data_dir, self.experiment.seed)
+            return open_stream(self.stream_settings, self.data_dir, self.experiment.seed, self._config.image_cache)
 
     @property
     def afters(self) -> list[int]:
@@ -165,16 +166,7 @@ class TrainedRun:
         Returns:
           Images uint8 [N, H, W, C], their labels int32 [N], and the numbers of their tasks int [N].
         """
-        chosen = list(range(self.stream.num_tasks) if tasks is None else tasks)
-        each = -(-count // len(chosen))
-        parts = []
-        for task in chosen:
-            data = self.stream.task(task)
-            index = np.random.default_rng([0, task]).permutation(len(data.test_label))[:each]
-            parts.append((data.test_image[index], data.test_label[index], np.full(len(index), task)))
-        images, labels, of = (np.concatenate(arrays) for arrays in zip(*parts))
-        keep = np.sort(np.random.default_rng(0).permutation(len(labels))[:count])
-        return images[keep], labels[keep], of[keep]
+        return choose_test_images(self.stream, count, tasks)
 
     def other_data(self, name: str, train_images: int, test_images: int) -> TaskStream:
         """Opens another data set as one task, at the image size of the run.
@@ -192,6 +184,10 @@ class TrainedRun:
             name=name,
             tfds_name=facts.tfds_name,
             prepare=self.stream_settings.prepare,
+            path="",
+            folders="classes",
+            file_order="name",
+            validation_path="",
             num_tasks=1,
             classes_per_task=facts.num_classes,
             class_order=facts.class_order,
@@ -217,7 +213,7 @@ class TrainedRun:
             correlation=1,
         )
         with usage_errors(f"the data set {name}: "):
-            whole = open_stream(settings, self.data_dir)
+            whole = open_stream(settings, self.data_dir, image_cache=self._config.image_cache)
         if not train_images and not test_images:
             return whole
         with whole:
@@ -225,7 +221,7 @@ class TrainedRun:
                 examples_per_task=min(train_images, whole.train_sizes[0]),
                 test_examples_per_task=min(test_images, whole.test_sizes[0]),
             )
-        return open_stream(few, self.data_dir)
+        return open_stream(few, self.data_dir, image_cache=self._config.image_cache)
 
     def normalised_for(self, name: str) -> Experiment:
         """Returns the functions of the run, but with images normalised by mean and deviation of another data set."""
@@ -234,7 +230,9 @@ class TrainedRun:
         config.augment.update(mean=facts.mean, std=facts.std)
         return make_experiment(config, None, self._devices[0].platform)
 
-    def feature_extractor(self, after: int, experiment: Experiment | None = None) -> Callable[[np.ndarray], Readout]:
+    def feature_extractor(
+        self, after: int, experiment: Experiment | None = None
+    ) -> Callable[[np.ndarray | Images], Readout]:
         """Returns a function that computes the Readout of images uint8 [N, H, W, C], as NumPy arrays [N, ...].
 
         Args:

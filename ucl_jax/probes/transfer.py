@@ -37,4 +37,4 @@ def _measure(run: TrainedRun, after: None, settings: Settings) -> dict:
     }
 
 
-transfer = Probe(measure=_measure, whole_run=True)
+transfer = Probe(measure=_measure, whole_run=True, needs_labels=True)

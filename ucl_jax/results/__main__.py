@@ -65,13 +65,18 @@ def main(argv: Sequence[str]) -> int:
     runs = [load_results(workdir) for workdir in arguments.runs]
     definition = _definition(runs, arguments.forgetting)
     require(not (arguments.seeds and arguments.pairs), "--seeds and --pairs are two tables: give one of them")
+    scored = [run for run in runs if run.probes]
+    require(
+        bool(scored) or as_page or not (arguments.seeds or arguments.pairs or arguments.out),
+        "these runs have no accuracy, for their images have no labels: leave out --seeds, --pairs and --out=NAME.png",
+    )
     if arguments.seeds or arguments.pairs:
         flag = "--seeds" if arguments.seeds else "--pairs"
         with usage_errors(advice=f"give {flag} only runs that differ in their seed, each once"):
-            table = tables.of_seeds(runs, definition) if arguments.seeds else tables.of_pairs(runs)
+            found = [tables.of_seeds(scored, definition) if arguments.seeds else tables.of_pairs(scored)]
     else:
-        table = tables.every_run(runs, definition)
-    text = tables.render(table, arguments.format)
+        found = tables.of_runs(runs, definition)
+    text = "\n\n".join(tables.render(table, arguments.format) for table in found)
     written = []
     if as_page:
         sources = [page.load_source(workdir) for workdir in arguments.runs]
@@ -82,7 +87,7 @@ def main(argv: Sequence[str]) -> int:
             raise UsageError(f"cannot write a page to {arguments.out}: {error.strerror}; give another --out") from error
         written = [f"page: {path}"]
     elif arguments.out is not None:
-        run_figures.plot_average_accuracy(pathlib.Path(arguments.out), runs, definition if arguments.seeds else None)
+        run_figures.plot_average_accuracy(pathlib.Path(arguments.out), scored, definition if arguments.seeds else None)
         written = [f"plot: {arguments.out}"]
     # Another program may read a table that is not plain text from stdout, so other lines go to stderr then.
     print(text)

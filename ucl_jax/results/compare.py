@@ -29,6 +29,15 @@ PROBE_TITLES: dict[ProbeName, str] = {
     "online_linear": "online linear probe over all classes",
 }
 
+# Field of `schema.Representation` -> its name, as a column has it.
+MEASURES = {
+    "spread": "spread",
+    "effective_rank": "effective rank",
+    "rankme": "RankMe",
+    "alignment": "alignment",
+    "uniformity": "uniformity",
+}
+
 
 def forgetting_title(probe: ProbeName, definition: str, seen_rows: bool = False) -> str:
     """Returns the name of forgetting, such as "forgetting (max) by kNN within the task".
@@ -42,7 +51,7 @@ def forgetting_title(probe: ProbeName, definition: str, seen_rows: bool = False)
 
 
 # Config keys, or the beginnings of such, that change no number: runs of one group may differ in them.
-NEUTRAL = ("data_dir", "benchmark.prepare", "compilation_cache", "log.", "checkpoint.")
+NEUTRAL = ("data_dir", "benchmark.prepare", "compilation_cache", "image_cache", "log.", "checkpoint.")
 # Config keys, or the beginnings of such, that do not affect the untrained network and its evaluation.
 ONLY_FOR_TRAINING = (
     "recipe",

@@ -98,13 +98,14 @@ def build(sources: Sequence[Source], definition: str) -> str:
     """
     runs = [source.results for source in sources]
     groups, names = compare.groups_of(runs, {"eval.forgetting"}), run_names(runs)
+    scored = [group for group in groups if group.runs[0].probes]  # those whose images have labels
     with tempfile.TemporaryDirectory() as folder:
         draw = _drawer(pathlib.Path(folder))
         blocks = {
-            "Summary": _summary(groups, definition),
-            "Every run": [_table(tables.every_run(runs, definition), "Every run")],
-            "Average accuracy over tasks": _curves(groups, draw),
-            "Accuracy matrices": _matrices(groups),
+            "Summary": _summary(scored, definition),
+            "Every run": [_table(table, "Every run") for table in tables.of_runs(runs, definition)],
+            "Average accuracy over tasks": _curves(scored, draw),
+            "Accuracy matrices": _matrices(scored),
             "Training loss": _losses(groups, sources, draw),
             "Analysis": _analysis(groups, dict(zip(names, runs)), draw),
             "What came when": _streams(dict(zip(names, runs)), draw),
@@ -121,7 +122,7 @@ def build(sources: Sequence[Source], definition: str) -> str:
     ]
     return _template().render(
         title="Unsupervised continual learning",
-        headline=_headline(groups, definition),
+        headline=_headline(scored, definition),
         counted=f"{_count(len(runs), 'run')}, {_count(len(groups), 'group')}",
         pending=[name for name, run in zip(names, runs) if not run.finished],
         sections=sections,
@@ -190,7 +191,7 @@ def _summary(groups: Sequence[RunGroup], definition: str) -> list[Block]:
         (_heading(table.title), _table(table, f"Summary, {table.title}"))
         for table in tables.against_paper(groups, definition)
     ]
-    return [_paragraph(note), *(block for part in parts for block in part)]
+    return [_paragraph(note), *(block for part in parts for block in part)] if parts else []
 
 
 def _families(groups: Sequence[RunGroup]) -> dict[str, list[RunGroup]]:
@@ -229,7 +230,7 @@ def _curves(groups: Sequence[RunGroup], draw: Draw) -> list[Block]:
                 )
             )
     note = "Over the tasks seen so far. Lines are means over seeds, the shade is one deviation."
-    return [_paragraph(note), *_pictures(pictures)]
+    return [_paragraph(note), *_pictures(pictures)] if pictures else []
 
 
 def _losses(groups: Sequence[RunGroup], sources: Sequence[Source], draw: Draw) -> list[Block]:
@@ -249,7 +250,7 @@ def _losses(groups: Sequence[RunGroup], sources: Sequence[Source], draw: Draw) -
 def _matrices(groups: Sequence[RunGroup]) -> list[Block]:
     """Returns the accuracy matrices of all groups by each probe."""
     note = "Accuracy in per cent on each task (column) after learning each (row), mean over the runs given."
-    blocks = [_paragraph(note)]
+    blocks = [_paragraph(note)] if groups else []
     for probe in compare.probes_of([run for group in groups for run in group.runs]):
         having = [group for group in groups if any(probe in run.probes for run in group.runs)]
         blocks += [

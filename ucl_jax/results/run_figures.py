@@ -15,12 +15,12 @@ import numpy as np
 
 from ucl_jax.evaluation import accuracy_matrix
 from ucl_jax.results import compare, drawing
-from ucl_jax.results.compare import PROBE_TITLES
+from ucl_jax.results.compare import MEASURES, PROBE_TITLES
 from ucl_jax.results.drawing import Picture
 from ucl_jax.results.load import load_results, read_metrics
 
 if TYPE_CHECKING:
-    from ucl_jax.results.schema import ProbeName, ProbeResult, RunResult, StreamRecord
+    from ucl_jax.results.schema import ProbeName, ProbeResult, RepresentationResult, RunResult, StreamRecord
 
 
 @drawing.styled
@@ -158,17 +158,43 @@ def losses(stem: pathlib.Path, groups: dict[str, list[list[dict]]], title: str, 
 def plot_run(workdir: pathlib.Path) -> None:
     """Draws accuracy_matrix.png, average_accuracy.png, stream.png and loss.png of a run into `workdir/plots`.
 
+    Of a run on images without labels it draws representation.png and loss.png.
+
     Raises:
       UsageError: a file of the run is missing or damaged.
     """
     results, folder = load_results(workdir), workdir / "plots"
     folder.mkdir(exist_ok=True)
-    plot_matrices(folder / "accuracy_matrix.png", results)
-    if not results.joint:
+    if results.representation is not None:
+        plot_representation(folder / "representation.png", results.representation)
+    else:
+        plot_matrices(folder / "accuracy_matrix.png", results)
+    if results.probes and not results.joint:
         plot_average_accuracy(folder / "average_accuracy.png", [results])
     if results.stream is not None:
         _stream(results.stream, results.name).savefig(folder / "stream.png", **drawing.SAVE)
     plot_loss(folder / "loss.png", read_metrics(workdir / "metrics.jsonl"))
+
+
+def plot_representation(path: pathlib.Path, found: RepresentationResult) -> None:
+    """Draws what was measured without labels after each task, and CKA between the networks after two tasks each."""
+    figure = drawing.new_figure(3 * (len(MEASURES) + 1), 3)
+    *axes, last = figure.subplots(1, len(MEASURES) + 1)
+    tasks = range(1, len(found.rows) + 1)
+    for axis, (name, title) in zip(axes, MEASURES.items()):
+        axis.plot(tasks, [getattr(row, name) for row in found.rows], marker="o", color=drawing.COLOURS[0])
+        if found.random_init is not None:
+            axis.axhline(getattr(found.random_init, name), color="0.6", ls="--", label="untrained network")
+        axis.set(title=title, xlabel="tasks learned")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    drawing.legend(figure, axes[0])
+    cka = np.eye(len(found.rows))
+    for place, row in enumerate(found.rows):
+        cka[place, :place] = cka[:place, place] = accuracy_matrix.as_array([row.cka])[0]
+    image = drawing.heat(last, cka, tasks, tasks, drawing.make_norm(0, 1), "{:.2f}")
+    last.set(title="CKA", xlabel="after task", ylabel="after task")
+    figure.colorbar(image, ax=last)
+    figure.savefig(path, **drawing.SAVE)
 
 
 def plot_matrices(path: pathlib.Path, results: RunResult) -> None:

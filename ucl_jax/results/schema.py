@@ -181,6 +181,40 @@ class StreamRecord:
     buffer: list[list[Count]] = field(default_factory=list)
 
 
+# results.json: what is measured without labels
+
+
+@dataclass(frozen=True, kw_only=True, config=KEEP_UNKNOWN_KEYS)
+class Representation:
+    """What was measured of a network without labels, on held-out images of all tasks.
+
+    spread: the mean deviation of unit features, times the root of their dimensions: 0 where they have collapsed.
+    effective_rank, rankme: how many directions the features use, by two definitions.
+    alignment: the mean squared distance of two views.
+    uniformity: how evenly the features are spread; the lower, the more.
+    cka: linear CKA with the network after each earlier task, of the same images; null where it is not defined.
+    """
+
+    spread: NotNegative
+    effective_rank: NotNegative
+    rankme: NotNegative
+    alignment: NotNegative
+    uniformity: Number
+    cka: list[Number | None] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True, config=KEEP_UNKNOWN_KEYS)
+class RepresentationResult:
+    """What a run measured without labels.
+
+    rows: after each task learned.
+    random_init: of the untrained network; null where the run is not finished or did not measure it.
+    """
+
+    rows: Annotated[list[Representation], Field(min_length=1)]
+    random_init: Representation | None = None
+
+
 # results.json: records of probes that were asked of saved networks afterwards
 
 
@@ -238,7 +272,8 @@ class RunResult:
       evaluations: when each row of the accuracy matrices was made; null in files that are older than this key, whose
         rows are those after each task.
       stream: what came when; None in files that are older than this field.
-      probes: what each of the run's own probes found, by name.
+      probes: what each of the run's own probes found, by name; none where the images have no labels.
+      representation: what was measured without labels; None where the images have labels.
       analysis: records of probes that were asked of the saved networks afterwards.
     """
 
@@ -257,9 +292,12 @@ class RunResult:
     evaluations: list[Evaluated] | None = None
     stream: StreamRecord | None = None
     probes: dict[ProbeName, ProbeResult]
+    representation: RepresentationResult | None = None
     analysis: list[Record] = field(default_factory=list)
 
     def __post_init__(self):
+        if self.representation is not None and not self.probes:
+            return
         require_keys("probes", self.probes, ("knn_task", "knn_all"))
         rows, tasks = self.probes["knn_task"].shape
         for name, probe in self.probes.items():
@@ -319,6 +357,8 @@ class RunResult:
             del tree["stream"]
         if not self.analysis:
             del tree["analysis"]
+        if self.representation is None:
+            del tree["representation"]
         return tree
 
     def with_analysis(self, analysis: Sequence[Record]) -> Self:
@@ -378,7 +418,7 @@ class RunResult:
     @property
     def tasks_learned(self) -> int:
         """Returns `after` of the latest network: how often it was evaluated, as a rule after each task learned."""
-        return self.probes["knn_task"].shape[0]
+        return len(self.representation.rows) if self.representation else self.probes["knn_task"].shape[0]
 
     @property
     def tasks_seen(self) -> list[int]:

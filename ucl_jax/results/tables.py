@@ -12,7 +12,7 @@ import numpy as np
 
 from ucl_jax.errors import argument_choice, check_argument
 from ucl_jax.results import compare, paper
-from ucl_jax.results.compare import PROBE_TITLES, RunGroup
+from ucl_jax.results.compare import MEASURES, PROBE_TITLES, RunGroup
 from ucl_jax.settings import words_of
 
 if TYPE_CHECKING:
@@ -241,6 +241,35 @@ def of_classes(runs: Sequence[RunResult]) -> Table:
     labels = sorted(set().union(*found.values()))
     rows = [[str(label), *(accuracy.get(label) for accuracy in found.values())] for label in labels]
     return Table("", make_frame(["class", *found], rows))
+
+
+def of_runs(runs: Sequence[RunResult], definition: str) -> list[Table]:
+    """Makes the tables of every run: `every_run` of those with labels, and `without_labels` of the others.
+
+    Args:
+      runs: results.
+      definition: of forgetting, a key of `accuracy_matrix.FORGETTING`.
+    """
+    scored, others = [run for run in runs if run.probes], [run for run in runs if not run.probes]
+    return ([every_run(scored, definition)] if scored else []) + ([without_labels(others)] if others else [])
+
+
+def without_labels(runs: Sequence[RunResult]) -> Table:
+    """Makes the table of what runs measured without labels: a row for each task learned, the untrained network first.
+
+    CKA compares features of the same images by this network with those by an earlier one.
+    """
+    rows: list[list[Any]] = []
+    for name, run in zip(compare.run_names(runs), runs):
+        found = run.representation
+        if found is not None:
+            counted = [("untrained", found.random_init), *enumerate(found.rows, start=1)]
+            for after, row in counted:
+                if row is not None:
+                    cka = [*(row.cka[-1:] or [None]), *(row.cka[:1] or [None])]
+                    rows.append([name, str(after), *(getattr(row, key) for key in MEASURES), *cka])
+    columns = ["", "tasks learned", *MEASURES.values(), "CKA with the task before", "CKA with the first task"]
+    return Table("", make_frame(columns, rows), words=2)
 
 
 def of_seeds(runs: Sequence[RunResult], definition: str) -> Table:

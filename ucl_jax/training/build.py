@@ -3,6 +3,8 @@
 Here and in `run.py` a config is read. What these two call takes values, and does not know the names of keys.
 """
 
+import copy
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +14,8 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from ucl_jax import augment
+from ucl_jax import augment, settings
+from ucl_jax.data import folder
 from ucl_jax.data.tasks import StreamSettings, classes_used
 from ucl_jax.errors import require, usage_errors
 from ucl_jax.evaluation.evaluators import Evaluation, KnnSettings
@@ -119,6 +122,38 @@ class RunSettings(NamedTuple):
     random_init: bool
     checkpoint: CheckpointSettings
     log: LogSettings
+
+
+def resolve(config: ConfigDict) -> ConfigDict:
+    """Returns the config of a run with what a folder of images tells: its whole path, and how many tasks it makes.
+
+    The config of a run on a TFDS data set is returned as it is.
+
+    Raises:
+      UsageError: there is no folder, or it has too few sub-folders, or no images for evaluation were asked for.
+    """
+    b = config.benchmark
+    if b.tfds_name:
+        return config
+    require(b.path != "", "config.benchmark.path is empty; give your folder of images, --config.benchmark.path=DIR")
+    with usage_errors("config.benchmark."):
+        counts = folder.count_tasks(os.path.expanduser(b.path), b.folders, b.num_tasks, b.classes_per_task)
+    require(
+        b.validation_path != "" or b.validation_fraction > 0,
+        "config.benchmark.validation_fraction is 0; give a part of the images for evaluation, or "
+        "config.benchmark.validation_path",
+    )
+    resolved = copy.deepcopy(config)
+    paths = [path and os.path.abspath(os.path.expanduser(path)) for path in (b.path, b.validation_path)]
+    resolved.benchmark.update(
+        path=paths[0],
+        validation_path=paths[1],
+        validation_fraction=0.0 if b.validation_path else b.validation_fraction,
+        num_tasks=counts[0],
+        classes_per_task=counts[1],
+    )
+    settings.check(resolved)
+    return resolved
 
 
 def make_experiment(config: ConfigDict, axis_name: str | None, platform: str) -> Experiment:

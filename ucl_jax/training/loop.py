@@ -11,7 +11,7 @@ import numpy as np
 
 from ucl_jax.data.tasks import TaskStream, batch_indices, consecutive_indices, labelled_indices
 from ucl_jax.evaluation import evaluators
-from ucl_jax.training import online_linear
+from ucl_jax.training import online_linear, unlabelled
 from ucl_jax.training.build import Experiment, Phase
 from ucl_jax.training.online_linear import OnlineLinear
 from ucl_jax.training.parallel import Parallel, local
@@ -63,13 +63,16 @@ class LegDone(NamedTuple):
     step: the steps done in the whole run.
     leg: the number of the leg, from 0.
     state: the one that the next leg starts from.
-    rows: a probe's name -> its row of the accuracy matrix; None where the leg is not evaluated.
+    rows: a probe's name -> its row of the accuracy matrix, none where the images have no labels; None where the leg is
+      not evaluated.
+    measured: what was measured without labels; None where the images have labels, or the leg is not evaluated.
     """
 
     step: int
     leg: int
     state: TrainState
     rows: MatrixRows | None
+    measured: unlabelled.Measured | None = None
 
 
 Event = StepsDone | Evaluating | LegDone
@@ -135,22 +138,27 @@ def train(
             step += len(metrics["loss"])
             yield StepsDone(step, number, leg.period, state, metrics)
 
-        accuracies = None
+        accuracies, measured = None, None
         if leg.evaluated:
             if step != evaluated_at or len(experiment.phases) > 1:  # the same network has the same features
                 features, evaluated_at = [None] * stream.num_tasks, step
             seen = stream.tasks_seen(schedule.reached(leg))
             after, online = leg.period + 1, jax.device_get(local(state.online))
-            for i in range(evaluators.EVALUATED[evaluation.tasks](seen, stream.num_tasks)):
+            for i in range(evaluators.EVALUATED[evaluation.tasks](seen, stream.num_tasks) if stream.labelled else 0):
                 yield Evaluating(step, i, state)
                 if features[i] is None:
                     features[i] = task_features(
                         experiment, compiled, stream, state.network, i, after, evaluation.batch_size, online
                     )
-            accuracies = probe(evaluation.knn, experiment, features, after, seen, stream.classes, experiment.online)
+            if stream.labelled:
+                accuracies = probe(evaluation.knn, experiment, features, after, seen, stream.classes, experiment.online)
+            else:
+                yield Evaluating(step, leg.period, state)
+                objective, network = experiment.phases[phase].objective, local(state.network)
+                accuracies, measured = {}, unlabelled.measure(objective, network, stream, evaluation.batch_size)
         if step == period.end:
             state = replicate(end_task(experiment.phases[phase], local(state)))
-        yield LegDone(step, number, state, accuracies)
+        yield LegDone(step, number, state, accuracies, measured)
 
 
 def begin_task(phase: Phase, state: TrainState, clock: Clock) -> TrainState:

@@ -260,7 +260,7 @@ def parallelise(
         def padded(x):
             return np.pad(x, [(0, missing), (0, 0)][: x.ndim]) if missing else x
 
-        flat = examples.image.reshape(len(examples.image), -1)
+        flat = np.asarray(examples.image).reshape(len(examples.image), -1)
         return replicate(Examples(padded(flat), padded(examples.label)))
 
     return Parallel(

@@ -11,9 +11,11 @@ import math
 import pathlib
 import signal
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from ucl_jax import settings
@@ -21,12 +23,12 @@ from ucl_jax.cli import StopRequest, warn
 from ucl_jax.data import streams
 from ucl_jax.data.tasks import TaskStream, open_stream
 from ucl_jax.errors import Stopped, UsageError, require, usage_errors
-from ucl_jax.evaluation import accuracy_matrix, evaluators
-from ucl_jax.files import disk_errors
+from ucl_jax.evaluation import accuracy_matrix, evaluators, representation
+from ucl_jax.files import disk_errors, write_array, write_atomically
 from ucl_jax.interop import torch_weights
 from ucl_jax.results import compare, run_figures
 from ucl_jax.results.load import read_results
-from ucl_jax.training import parallel, processes
+from ucl_jax.training import parallel, processes, unlabelled
 from ucl_jax.training.build import (
     Experiment,
     RunSettings,
@@ -35,6 +37,7 @@ from ucl_jax.training.build import (
     make_run_schedule,
     make_run_settings,
     make_stream_settings,
+    resolve,
 )
 from ucl_jax.training.checkpoint import Checkpoints, Networks, numbers
 from ucl_jax.training.loop import (
@@ -60,6 +63,8 @@ if TYPE_CHECKING:
 LAG = 2
 WINDOWS = 100  # in which the images of each task are counted, for the picture of the stream
 CHECKED = ("loss", "grad_norm", "param_norm")  # metrics that must be finite
+MEASURED = ("spread", "effective_rank", "rankme", "alignment", "uniformity")  # numbers of `unlabelled.Measured`
+SHOWN = 5  # files left out that are named on the console
 CHECKED_PROBE = "online_linear/loss"  # likewise, in a run that has it
 
 
@@ -69,6 +74,7 @@ class Progress(NamedTuple):
     rows: a probe's name -> the rows of its accuracy matrix, `evaluators.MatrixRow` as dicts.
     buffer: how many images of each task the buffer held at each evaluation; [] where that is not known.
     legs_done: the number of legs trained, evaluated and closed.
+    measured: where images have no labels, what was measured after each task, as `_without_labels` gives it.
     seconds: wall time of the run, over all processes that worked on it.
     train_seconds: time of the train steps that were timed: all but the first after a start, a save or an evaluation.
     train_images: images of the train steps that were timed.
@@ -80,11 +86,12 @@ class Progress(NamedTuple):
     seconds: float = 0.0
     train_seconds: float = 0.0
     train_images: int = 0
+    measured: Sequence[dict[str, Any]] = ()
 
     @property
     def evaluations(self) -> int:
         """Returns how often the network was evaluated."""
-        return len(next(iter(self.rows.values())))
+        return len(next(iter(self.rows.values()), self.measured))
 
     def matrix(self, probe: str) -> list[list[float | None]]:
         """Returns the accuracy matrix of a probe so far, in per cent; None where a task was not evaluated."""
@@ -115,6 +122,7 @@ def run(config: ConfigDict, workdir: pathlib.Path, origin: Origin, mapping: str 
       Stopped: a signal came; the state was saved first.
     """
     settings.check(config)
+    config = resolve(config)
     require(str(workdir).isprintable(), f"--workdir={str(workdir)!r} has characters that cannot be printed")
     with disk_errors(workdir):
         return _carry_out(config, workdir, origin, mapping)
@@ -156,7 +164,9 @@ def _carry_out(config: ConfigDict, workdir: pathlib.Path, origin: Origin, mappin
     start_network = _start_network(config.init_from, workdir, experiment) if main else None
     with contextlib.ExitStack() as stack:
         with usage_errors("config.benchmark."):
-            stream = stack.enter_context(open_stream(make_stream_settings(config), config.data_dir, config.seed))
+            stream = stack.enter_context(
+                open_stream(make_stream_settings(config), config.data_dir, config.seed, config.image_cache)
+            )
         with usage_errors("config.train."):
             schedule = make_run_schedule(config, stream.starts)
         check_batches([period.batch_size for period in schedule.periods], len(devices))
@@ -236,14 +246,18 @@ def _train(
             if recorder is not None:
                 recorder.record(event)
             stop_if_asked(event, event.step)
-        untrained = None
-        if run_settings.random_init:
+        untrained, measured = None, None
+        if run_settings.random_init and not stream.labelled:
+            measured = unlabelled.measure(
+                experiment.phases[0].objective, experiment.init().network, stream, evaluation.batch_size
+            )
+        elif run_settings.random_init:
             network, features = compiled[0].replicate(experiment.init()).network, []
             for task in range(stream.num_tasks):
                 stop_if_asked(None, schedule.total)
                 features.append(task_features(experiment, compiled, stream, network, task, 0, evaluation.batch_size))
             untrained = probe(evaluation.knn, experiment, features, 0, stream.num_tasks, stream.classes)
-    return None if recorder is None else recorder.finish(untrained)
+    return None if recorder is None else recorder.finish(untrained, measured)
 
 
 @dataclasses.dataclass
@@ -271,7 +285,9 @@ class _Recorder:
     writers: list[MetricWriter] = dataclasses.field(init=False)
 
     def __post_init__(self):
-        self.probes = evaluators.evaluators_of(self.experiment.labelled, self.experiment.online)
+        self.probes = (
+            evaluators.evaluators_of(self.experiment.labelled, self.experiment.online) if self.stream.labelled else {}
+        )
         self.progress = Progress({name: [] for name in self.probes}, [])
         self.networks = Networks(self.workdir / "networks")
         self.began = time.monotonic()
@@ -304,6 +320,11 @@ class _Recorder:
         if step_bytes is not None:
             needed = step_bytes(jax.eval_shape(self.experiment.init).params.network)
             self.console.say(f"the method needs up to {needed / 1e9:.1f} GB of memory on each device")
+        if left_out := self.stream.left_out:
+            write_atomically(self.workdir / "left_out.txt", "".join(f"{line}\n" for line in left_out))
+            for line in left_out[:SHOWN]:
+                self.console.say(f"left out: {line}")
+            self.console.say(f"{len(left_out)} files are left out, see {self.workdir / 'left_out.txt'}")
         if step:
             self.console.say(f"resuming {self.workdir} at step {step} of {self.schedule.total}")
         return self
@@ -313,16 +334,17 @@ class _Recorder:
             for writer in (self.console, *self.writers):
                 stack.callback(writer.close)
 
-    def finish(self, untrained: MatrixRows | None) -> RunResult:
+    def finish(self, untrained: MatrixRows | None, measured: unlabelled.Measured | None) -> RunResult:
         """Writes the results and draws the plots, once the run is at its end.
 
         Args:
           untrained: the rows of the network before training, or None if they were not asked for.
+          measured: likewise what was measured of it without labels.
 
         Returns:
           The results.
         """
-        results = self._write(self._results(untrained, finished=True))
+        results = self._write(self._results(untrained, measured, finished=True))
         run_figures.plot_run(self.workdir)
         return results
 
@@ -346,12 +368,14 @@ class _Recorder:
                 self.progress = self.progress._replace(legs_done=event.leg + 1)
                 if event.rows is not None:
                     self.progress = self.progress.with_rows(event.rows)
+                    if event.measured is not None:
+                        self.progress = self._with_measured(event.measured)
                     self._record_evaluation(event)
                     if self.settings.checkpoint.networks:
                         self.networks.save(self.progress.evaluations, parallel.local(event.state.network))
                 self._save(event)
                 if event.rows is not None:
-                    self._write(self._results(None, finished=False))
+                    self._write(self._results(None, None, finished=False))
 
     def save_last(self, event: Event | None) -> None:
         """Saves the state of an event, the last of this process, and waits until it is on the disk.
@@ -450,6 +474,9 @@ class _Recorder:
         for writer in self.writers:
             writer.write(entry)
         means = ", ".join(f"{name} {entry[f'{name}/average_accuracy']:.2f} %" for name in self.progress.rows)
+        for measured in self.progress.measured[-1:]:
+            entry |= {f"representation/{name}": measured[name] for name in MEASURED}
+            means = ", ".join(f"{name.replace('_', ' ')} {measured[name]:.3g}" for name in MEASURED)
         ended = event.step == self.schedule.periods[period].end
         learned = f"task {period + 1}/{len(self.schedule.periods)} learned"
         self.console.say(f"{learned if ended else str(entry['images_seen']) + ' images seen'}: {means}")
@@ -485,12 +512,26 @@ class _Recorder:
         write_json(path, results.to_json())
         return results
 
-    def _results(self, random_init: MatrixRows | None, finished: bool) -> RunResult:
+    def _with_measured(self, measured: unlabelled.Measured) -> Progress:
+        """Returns the progress with what was measured after one more task, and keeps the features for later tasks."""
+        folder = self.workdir / "features"
+        folder.mkdir(exist_ok=True)
+        earlier = [folder / f"task{task + 1}.npy" for task in range(len(self.progress.measured))]
+        found = [representation.cka(np.load(path), measured.features) if path.exists() else None for path in earlier]
+        write_array(folder / f"task{len(earlier) + 1}.npy", measured.features)
+        row = _without_labels(measured) | {"cka": [x if x is not None and math.isfinite(x) else None for x in found]}
+        return self.progress._replace(measured=[*self.progress.measured, row])
+
+    def _results(
+        self, random_init: MatrixRows | None, measured: unlabelled.Measured | None, finished: bool
+    ) -> RunResult:
         """Returns what was found so far, in the form of results.json, without the records of later probes."""
         from ucl_jax.results.schema import (
             ProbeName,
             ProbeResult,
             ProbeResultSettings,
+            Representation,
+            RepresentationResult,
             RunResult,
             StreamRecord,
         )  # slow to import: not for --help
@@ -533,7 +574,18 @@ class _Recorder:
             evaluations=evaluated,
             stream=record,
             probes=probes,
+            representation=None
+            if self.stream.labelled
+            else RepresentationResult(
+                rows=[Representation(**row) for row in self.progress.measured],
+                random_init=Representation(**_without_labels(measured)) if measured else None,
+            ),
         )
+
+
+def _without_labels(measured: unlabelled.Measured) -> dict[str, Any]:
+    """Returns the numbers that were measured, as JSON."""
+    return {name: getattr(measured, name) for name in MEASURED}
 
 
 def _start_network(init_from: str, workdir: pathlib.Path, experiment: Experiment) -> Variables | None:

@@ -1,0 +1,103 @@
+"""Measures how fast images are decoded, and how long a run waits for a batch from the cache.
+
+python -m benchmarks.decode [--images=2000] [--side=500] [--size=64] [--tfds=cifar10] [--out=decode.json]
+
+It writes JPEG files of smooth noise, and decodes them: by plain Pillow in one process, as a folder of images into the
+cache, and again from the cache. With --tfds it also reads a prepared data set by TFDS and by this package.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ucl_jax.data import decoded, folder, tfds_source
+
+BATCH = 256
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Returns how long a call takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def write_images(path: pathlib.Path, count: int, side: int) -> None:
+    """Writes JPEG files of side x side pixels of smooth noise, which is about as hard to decode as a photo."""
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        noise = Image.fromarray(rng.integers(0, 256, (side // 8, side // 8, 3), np.uint8))
+        noise.resize((side, side)).save(path / f"{number}.jpg", quality=90)
+
+
+def plain(paths: Sequence[pathlib.Path], size: int) -> None:
+    """Decodes files as a short program would."""
+    for path in paths:
+        with Image.open(path) as image:
+            np.asarray(ImageOps.fit(image.convert("RGB"), (size, size)))
+
+
+def of_folder(count: int, side: int, size: int) -> dict[str, float]:
+    """Returns images per second by each way, and the mean milliseconds until a batch is taken from the cache."""
+    with tempfile.TemporaryDirectory() as made, tempfile.TemporaryDirectory() as cache:
+        path = pathlib.Path(made)
+        write_images(path, count, side)
+        paths = sorted(path.iterdir())
+
+        def opened():
+            return folder.open_folder(made, [], 1, size, "crop", "name", cache).split.images(np.arange(count))
+
+        found = {
+            "plain_pillow": count / seconds(lambda: plain(paths, size)),
+            "into_cache": count / seconds(opened),
+            "from_cache": count / seconds(opened),
+        }
+        images = opened()
+        order = np.random.default_rng(0).permutation(count)
+        batches = [order[start : start + BATCH] for start in range(0, count, BATCH)]
+        waits = [seconds(lambda chosen=chosen: images[chosen]) for chosen in batches]
+        return found | {"batch_milliseconds": 1000 * float(np.mean(waits))}
+
+
+def of_tfds(name: str, count: int) -> dict[str, float]:
+    """Returns images per second of a prepared data set by TFDS's own reading and by this package in several threads."""
+    builder = tfds_source.load_builder(name)
+    source = builder.as_data_source("train")
+    count = min(count, len(source))
+    split = tfds_source.open_split(builder, "train", "image", "label", source[0]["image"].shape[0], "resize")
+    read = decoded.reader(split, "")
+    return {
+        "tfds": count / seconds(lambda: [source[place]["image"] for place in range(count)]),
+        "one_thread": count / seconds(lambda: split.images(np.arange(count))),
+        "threads": count / seconds(lambda: read(np.arange(count))),
+    }
+
+
+def main(argv: Sequence[str]) -> None:
+    """Prints the numbers as JSON, and writes them to --out."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.decode", description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--side", type=int, default=500, help="pixels a side of the files")
+    parser.add_argument("--size", type=int, default=64, help="pixels a side of the decoded images")
+    parser.add_argument("--tfds", default="", help="a prepared data set of square images; default: none")
+    parser.add_argument("--out", type=pathlib.Path)
+    given = parser.parse_args(argv)
+    result = {"threads": decoded.THREADS, "side": given.side, "size": given.size, "images": given.images}
+    result["folder"] = of_folder(given.images, given.side, given.size)
+    if given.tfds:
+        result["tfds"] = {given.tfds: of_tfds(given.tfds, given.images)}
+    text = json.dumps(result, indent=1)
+    print(text)
+    if given.out:
+        given.out.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

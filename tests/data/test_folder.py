@@ -1,0 +1,196 @@
+"""Tests folders of images: what is read, what is left out, how they are cut into tasks; and the cache of images."""
+
+import os
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.data_helpers import encode, stream_config
+from ucl_jax.data import decoded, folder
+from ucl_jax.data.tasks import open_stream
+from ucl_jax.errors import UsageError
+
+SIDE = 8
+
+
+def write(path, level=100, size=(20, 12)):
+    """Writes an image of one grey level."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (level,) * 3).save(path)
+
+
+def open_mine(path, cache="", **overrides):
+    config = stream_config("folder", path=str(path), image_size=SIDE, **{"folders": "tasks", **overrides})
+    config.num_tasks, config.classes_per_task = folder.count_tasks(
+        str(path), config.folders, config.num_tasks, config.classes_per_task
+    )
+    return open_stream(config, image_cache=str(cache))
+
+
+def levels(images):
+    return sorted(np.asarray(images)[:, 0, 0, 0].tolist())
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """Provides a folder of two sub-folders of ten images each, with damaged files."""
+    path = tmp_path / "mine"
+    for name, start in (("b2", 0), ("b10", 100)):
+        for i in range(10):
+            write(path / name / "deep" / f"{i}.png", start + i)
+    (path / "b2" / "empty.png").touch()
+    (path / "b2" / "notes.txt").write_text("hello")
+    whole = encode(np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8), "jpeg")
+    (path / "b10" / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (path / "b10" / ".hidden").touch()
+    return path
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_sub_folders_are_tasks_and_damaged_files_are_left_out(mine, tmp_path, cached):
+    with open_mine(mine, tmp_path / "cache" if cached else "", validation_fraction=0.2) as stream:
+        assert not stream.labelled
+        assert sorted(line.split(":")[0] for line in stream.left_out) == ["b10/cut.jpg", "b2/empty.png", "b2/notes.txt"]
+        assert (stream.train_sizes, stream.test_sizes) == ((8, 8), (2, 2))
+        for task, start in enumerate((0, 100)):
+            data = stream.task(task)
+            together = sorted(levels(data.train_image) + levels(data.test_image))
+            assert together == list(range(start, start + 10))
+
+
+@pytest.mark.parametrize("order", ["name", "time"])
+def test_a_folder_without_sub_folders_is_cut_in_order(tmp_path, order):
+    for i in range(12):
+        write(tmp_path / f"image{i}.png", i)
+        os.utime(tmp_path / f"image{i}.png", (1000 - i, 1000 - i))
+    with open_mine(tmp_path, num_tasks=3, file_order=order, validation_fraction=0.25) as stream:
+        parts = [levels(stream.task(t).train_image) + levels(stream.task(t).test_image) for t in range(3)]
+    wanted = [list(range(4 * t, 4 * t + 4)) for t in range(3)]
+    assert list(map(sorted, parts)) == (wanted if order == "name" else wanted[::-1])
+
+
+def test_classes_have_labels(mine):
+    with open_mine(mine, folders="classes", validation_fraction=0.2) as stream:
+        assert stream.classes == ((0, 1),)
+        assert stream.labelled
+        data = stream.task(0)
+        np.testing.assert_array_equal(data.train_label, np.asarray(data.train_image)[:, 0, 0, 0] // 100)
+
+
+def test_every_mode_is_read(tmp_path):
+    values = np.random.default_rng(0).integers(0, 2**16, (9, 9)).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    np.testing.assert_array_equal(folder.read(str(tmp_path / "deep.png"), 9, "none")[..., 0], values >> 8)
+    Image.new("RGBA", (9, 9), (10, 20, 30, 0)).save(tmp_path / "clear.png")
+    assert (folder.read(str(tmp_path / "clear.png"), 9, "none") == 255).all()
+    for mode in ("1", "L", "LA", "P", "CMYK", "F", "I"):
+        Image.new(mode, (9, 9)).save(tmp_path / "any.tif")
+        assert folder.read(str(tmp_path / "any.tif"), SIDE, "crop").shape == (SIDE, SIDE, 3)
+    frames = [Image.new("RGB", (9, 9), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    np.testing.assert_array_equal(folder.read(str(tmp_path / "moving.gif"), 9, "none")[0, 0], [255, 0, 0])
+
+
+def test_orientation_and_crop(tmp_path):
+    pixels = np.zeros((4, 12, 3), np.uint8)
+    pixels[:, 4:8] = 200  # the square in the middle
+    Image.fromarray(pixels).save(tmp_path / "wide.png")
+    np.testing.assert_array_equal(folder.read(str(tmp_path / "wide.png"), 4, "crop"), np.full((4, 4, 3), 200))
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    half = np.zeros((4, 4, 3), np.uint8)
+    half[:2] = 90
+    Image.fromarray(half).save(tmp_path / "turned.png", exif=exif)
+    np.testing.assert_array_equal(folder.read(str(tmp_path / "turned.png"), 4, "crop"), half[::-1])
+
+
+def test_what_cannot_be_used_is_refused(tmp_path):
+    (tmp_path / "none").mkdir()
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "notes.txt").write_text("hello")
+    for path in ("missing", "none", "bad"):
+        with pytest.raises(ValueError, match=r"^path is "):
+            open_mine(tmp_path / path)
+    with pytest.raises(ValueError, match=r"^folders is 'classes'"):
+        folder.count_tasks(str(tmp_path / "none"), "classes", 0, 0)
+
+
+# The cache
+
+
+class Levels:
+    """A source of images of one grey level each; counts how many were decoded."""
+
+    name, shape, identity = "'levels'", (600, 4, 4, 3), "levels"
+
+    def __init__(self):
+        self.decoded = 0
+
+    def decode(self, indices):
+        self.decoded += len(indices)
+        images = np.broadcast_to((indices % 256).astype(np.uint8)[:, None, None, None], (len(indices), 4, 4, 3))
+        return images.copy(), {7: "bad"} if 7 in indices else {}
+
+
+def check(found):
+    np.testing.assert_array_equal(found.array[:, 2, 2, 1], np.arange(600) % 256)
+    assert found.problems == {7: "bad"}
+
+
+def test_the_cache_is_written_once_and_is_the_same_as_memory(tmp_path):
+    source = Levels()
+    check(decoded.decode_all(source, ""))
+    threads = [threading.Thread(target=decoded.decode_all, args=(source, str(tmp_path))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = decoded.decode_all(source, str(tmp_path))
+    check(found)
+    assert isinstance(found.array, np.memmap)
+    assert source.decoded == 2 * 600
+
+
+@pytest.mark.parametrize("damage", ["short", "long", "header", "problems", "killed"])
+def test_a_damaged_cache_is_made_anew(tmp_path, damage):
+    decoded.decode_all(Levels(), str(tmp_path))
+    (path,) = tmp_path.glob("*/images.npy")
+    whole = path.read_bytes()
+    if damage == "killed":
+        path.rename(path.with_name(".images.npy.tmp"))
+    elif damage == "problems":
+        (path.parent / "problems.json").write_text("{")
+    else:
+        path.write_bytes({"short": whole[:-5], "long": whole + b"x", "header": b"x" * len(whole)}[damage])
+    source = Levels()
+    check(decoded.decode_all(source, str(tmp_path)))
+    assert source.decoded == 600
+    assert path.read_bytes() == whole
+
+
+def test_a_cache_without_room_or_right_is_refused_in_a_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(decoded.shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
+    with pytest.raises(UsageError, match=r"config\.image_cache"):
+        decoded.decode_all(Levels(), str(tmp_path))
+    assert not list(tmp_path.glob("*/*images.npy*"))
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"config\.image_cache"):
+        decoded.decode_all(Levels(), str(tmp_path / "file"))
+
+
+def test_a_changed_file_has_another_place_in_the_cache(mine, tmp_path):
+    open_mine(mine, tmp_path / "cache", validation_fraction=0.2).close()
+    write(mine / "b2" / "deep" / "0.png", 33)
+    with open_mine(mine, tmp_path / "cache", validation_fraction=0.2) as stream:
+        assert 33 in levels(stream.task(0).train_image) + levels(stream.task(0).test_image)
+
+
+def test_views_join_without_a_copy(mine, tmp_path):
+    with open_mine(mine, tmp_path / "cache", validation_fraction=0.2) as stream:
+        everything = stream.all_training().image
+        assert everything.array is stream.task(1).train_image.array
+        parts = [np.asarray(stream.task(task).train_image) for task in range(2)]
+        np.testing.assert_array_equal(everything, np.concatenate(parts))

@@ -1,0 +1,273 @@
+"""Reads a folder of images: any formats, sizes and modes that Pillow opens.
+
+Sub-folders are groups of images: tasks, or classes. The images of a folder without sub-folders are one group, which is
+cut into tasks in the order of the files. Files that cannot be read as images are left out, and named.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ucl_jax.data import decoded
+from ucl_jax.data.tfds_source import FITS
+from ucl_jax.errors import check_argument, check_word
+
+PARTS = 5  # tasks that a folder without sub-folders is cut into, unless another number is given
+
+
+class File(NamedTuple):
+    """A file of the folder.
+
+    path: below the folder.
+    size: in bytes; -1 for a link that leads nowhere.
+    changed: the time of its last change, in nanoseconds.
+    """
+
+    path: str
+    size: int
+    changed: int
+
+
+class Group(NamedTuple):
+    """The files of one sub-folder, in order, with those of folders in it.
+
+    name: of the sub-folder; "" for those of a folder without sub-folders.
+    files: its files; hidden ones, whose names begin with a dot, are none of them.
+    """
+
+    name: str
+    files: tuple[File, ...]
+
+
+# Order of files -> what they are sorted by. Numbers in names count as numbers, so that image2 is before image10.
+ORDERS: dict[str, Callable[[File], Any]] = {
+    "name": lambda file: _natural(file.path),
+    "time": lambda file: (file.changed, _natural(file.path)),
+}
+
+
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    """Returns the key of an order of names in which numbers count as numbers."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", name)
+    return [(0, int(part), part) if part.isdigit() else (1, 0, part) for part in parts]
+
+
+def sub_folders(path: str) -> list[str]:
+    """Returns the names of the sub-folders of a folder that hold a file, in order of their names.
+
+    Raises:
+        ValueError: it is no folder, or cannot be read.
+    """
+    try:
+        names = [entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith(".")]
+    except OSError as error:
+        raise ValueError(
+            f"path is {path!r}, which cannot be read as a folder ({error.strerror}); correct it"
+        ) from error
+    return [name for name in sorted(names, key=_natural) if any(_names(os.path.join(path, name)))]
+
+
+def count_tasks(path: str, folders: str, num_tasks: int, classes_per_task: int) -> tuple[int, int]:
+    """Returns how many tasks a folder makes, and of how many sub-folders (or parts) each is.
+
+    Args:
+        path: the folder.
+        folders: "tasks": its sub-folders are tasks, or the folder, which has none, is cut into them; "classes": its
+            sub-folders are classes.
+        num_tasks: 0 takes as many as there are, or PARTS where there are no sub-folders.
+        classes_per_task: 0 takes 1 for tasks, 2 for classes.
+
+    Raises:
+        ValueError: it is no folder, cannot be read, or has too few sub-folders.
+    """
+    names = sub_folders(path)
+    check_argument(
+        folders == "tasks" or len(names) > 1,
+        f"folders is 'classes', but {path!r} has {len(names)} sub-folders with files; give a folder for each class, or "
+        "set folders to tasks",
+    )
+    of_each = classes_per_task or (2 if folders == "classes" else 1)
+    there = len(names) if names else PARTS * of_each
+    check_argument(
+        there >= of_each, f"classes_per_task is {of_each}, but {path!r} has {there} sub-folders with files; lower it"
+    )
+    return num_tasks or there // of_each, of_each
+
+
+def groups(path: str, file_order: str) -> list[Group]:
+    """Returns the groups of a folder in the order of their names, and the files of each in the order asked for.
+
+    Args:
+        path: the folder.
+        file_order: "name" or "time", that of the last change.
+
+    Raises:
+        ValueError: it is no folder, cannot be read, or holds no file; or `file_order` is another word.
+    """
+    check_word("file_order", file_order, ORDERS)
+    found = [Group(name, _files(path, _names(os.path.join(path, name)), file_order)) for name in sub_folders(path)] or [
+        Group("", _files(path, _names(path), file_order))
+    ]
+    check_argument(any(group.files for group in found), f"path is {path!r}, which holds no file; give another folder")
+    return found
+
+
+def _names(path: str) -> Iterator[str]:
+    """Yields the path of each file in a folder and those below it, without hidden ones."""
+    for folder, folders, files in os.walk(path):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (os.path.join(folder, name) for name in files if not name.startswith("."))
+
+
+def _files(path: str, names: Iterable[str], file_order: str) -> tuple[File, ...]:
+    """Returns the files with these names, sorted, with paths that begin at `path`."""
+    found = []
+    for name in names:
+        try:
+            about = os.stat(name)
+        except OSError:  # a link that leads nowhere; it is named when it is opened
+            found.append(File(os.path.relpath(name, path), -1, 0))
+            continue
+        if stat.S_ISREG(about.st_mode):
+            found.append(File(os.path.relpath(name, path), about.st_size, about.st_mtime_ns))
+    return tuple(sorted(found, key=ORDERS[file_order]))
+
+
+class Source(NamedTuple):
+    """The files of a folder as a `decoded.Source`.
+
+    path: of the folder.
+    files: all of them, group after group.
+    image_size: S; images become [S, S, 3].
+    fit: how they get that size, a name in `tfds_source.FITS`.
+    """
+
+    path: str
+    files: Sequence[File]
+    image_size: int
+    fit: str
+
+    @property
+    def name(self) -> str:
+        """Returns the name of the folder."""
+        return f"'{os.path.basename(self.path)}'"
+
+    @property
+    def identity(self) -> list:
+        """Returns all that decoded pixels depend on."""
+        return [os.path.abspath(self.path), self.fit, self.files]
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Returns the shape (N, S, S, 3) of all images together."""
+        return len(self.files), self.image_size, self.image_size, 3
+
+    def decode(self, indices: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
+        """Decodes the images at `indices`, see `decoded.Source`; black for those that cannot be decoded."""
+        images, problems = np.zeros((len(indices), *self.shape[1:]), np.uint8), {}
+        for place, index in enumerate(indices):
+            try:
+                images[place] = read(os.path.join(self.path, self.files[index].path), self.image_size, self.fit)
+            except Exception as error:  # a damaged image can raise anything
+                problems[int(index)] = "empty" if self.files[index].size == 0 else _reason(error)
+        return images, problems
+
+
+def _reason(error: Exception) -> str:
+    """Returns why an image cannot be decoded, without the path, which Pillow puts into its messages."""
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "not an image"
+    if isinstance(error, FileNotFoundError):
+        return "a link that leads nowhere"
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def read(path: str, size: int, fit: str) -> np.ndarray:
+    """Reads an image file: uint8 [size, size, 3].
+
+    The first frame of an animation is read. It is turned as its EXIF data say. Where it is transparent, white shows.
+    Grey levels of 16 bits become 8 bits.
+
+    Raises:
+        Exception: of any type, where the file is damaged or no image.
+    """
+    with Image.open(path) as file:
+        file.draft("RGB", (2 * size, 2 * size))  # a JPEG is decoded no larger than needed, which is faster
+        image = ImageOps.exif_transpose(file)
+        if image.mode.startswith("I"):
+            image = Image.fromarray((np.asarray(image).clip(0, 2**16 - 1) >> 8).astype(np.uint8))
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return np.asarray(FITS[fit](image.convert("RGB"), size))
+
+
+class Opened(NamedTuple):
+    """An opened folder.
+
+    split: its images; the label of each is the number of its group, or of its part where the folder has one group.
+    left_out: a line for each file that is left out: its path and the reason.
+    """
+
+    split: decoded.Split
+    left_out: tuple[str, ...]
+
+
+def open_folder(
+    path: str, names: Sequence[str], parts: int, image_size: int, fit: str, file_order: str, cache: str
+) -> Opened:
+    """Opens a folder of images, all of which are decoded, unless the cache has them.
+
+    Args:
+        path: the folder.
+        names: of its sub-folders, in the order of their labels; () for a folder without sub-folders.
+        parts: without sub-folders, into how many parts of equal size the images are cut, in their order.
+        image_size: S of the images [S, S, 3].
+        fit: how they get that size, a name in `tfds_source.FITS`.
+        file_order: "name" or "time", that of the last change.
+        cache: see `decoded.decode_all`.
+
+    Raises:
+        ValueError: it is no folder or cannot be read, or a sub-folder or the folder has no image that can be decoded,
+            or has other sub-folders than `names`; or an argument is another word.
+        UsageError: see `decoded.decode_all`.
+    """
+    check_word("fit", fit, FITS)
+    found = groups(path, file_order)
+    unknown = sorted({group.name for group in found if group.name} - set(names))
+    check_argument(
+        bool(found[0].name) == bool(names) and not unknown,
+        f"validation_path is {path!r}, whose sub-folders are not those of path ({', '.join(unknown[:5]) or 'none'}); "
+        "make them alike",
+    )
+    source = Source(path, tuple(file for group in found for file in group.files), image_size, fit)
+    array, problems = decoded.decode_all(source, cache)
+    good = np.array([index not in problems for index in range(len(array))])
+    labels = np.full(len(array), -1, np.int32)
+    if names:
+        number = {name: label for label, name in enumerate(names)}
+        labels[:] = [number[group.name] for group in found for _ in group.files]
+        labels[~good] = -1
+    else:
+        labels[good] = np.arange(good.sum()) * parts // max(good.sum(), 1)
+    left_out = tuple(f"{source.files[index].path}: {reason}" for index, reason in problems.items())
+    loose = [entry.name for entry in os.scandir(path) if names and entry.is_file() and entry.name[0] != "."]
+    left_out += tuple(f"{name}: beside the sub-folders" for name in sorted(loose))
+    empty = sorted(set(range(len(names) or parts)) - set(labels.tolist()))
+    check_argument(
+        bool(good.any()),
+        f"path is {path!r}, where none of {len(array)} files is an image that can be read; give another folder",
+    )
+    reason = (
+        f"sub-folder {names[empty[0]]!r} has no image that can be read; remove it"
+        if names and empty
+        else f"{good.sum()} images cannot be cut into {parts} tasks; lower num_tasks"
+    )
+    check_argument(not empty, f"path is {path!r}, where {reason}")
+    split = decoded.Split(labels, len(names) or parts, lambda indices: decoded.Images(array, indices))
+    return Opened(split, left_out)
