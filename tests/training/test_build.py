@@ -53,9 +53,11 @@ def test_batches_must_divide_by_the_devices_and_have_two_images():
 
 
 def test_run_settings_are_those_of_the_config():
-    config = tiny.config("multitask", train__epochs=7, eval__random_init=False, eval__forgetting="first")
+    config = tiny.config("er", train__epochs=7, eval__random_init=False, eval__forgetting="first")
+    config.stream.replay_per_batch = 24
     settings = make_run_settings(config)
-    assert (settings.epochs, settings.joint, settings.random_init, settings.forgetting) == (7, True, False, "first")
+    assert (settings.epochs, settings.replay_per_batch) == (7, 24)
+    assert (settings.random_init, settings.forgetting) == (False, "first")
     assert settings.evaluation == (config.eval.tasks, (5, "fixed", 0.1, "exact"), 64)
     assert settings.checkpoint._asdict() == config.checkpoint.to_dict()
     assert settings.log._asdict() == config.log.to_dict()
