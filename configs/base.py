@@ -77,7 +77,7 @@ def tree(
       joint: whether to train on all tasks at once.
     """
     data, sections = DATA[benchmark], PROTOCOLS[protocol](benchmark, objective)
-    config = dict(
+    config: dict[str, Any] = dict(
         recipe=recipe,
         protocol=protocol,  # only a name, for the run folder and for reports
         seed=0,
