@@ -11,7 +11,26 @@ from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.errors import require
 
 Replaced = dict[str, dict[str, Any]]  # section -> key -> value
-ONE_PASS: dict[str, Any] = {"epochs": 1}  # of the section `train`
+
+
+def _online(benchmark: str, updates_per_batch: int, batch_size: int | None = None, **stream: Any) -> Replaced:
+    """Returns one pass over images in batches, of whose tasks the method is not told, with ten evaluations.
+
+    Args:
+      benchmark: the name of the benchmark.
+      updates_per_batch: see `configs/base.py`.
+      batch_size: None leaves the benchmark's.
+      **stream: other settings of the section `stream`.
+    """
+    facts = BENCHMARKS[benchmark]
+    once = {
+        "boundaries": "hidden",
+        "passes": "one",
+        "updates_per_batch": updates_per_batch,
+        "evaluate_every": facts.images_per_task * facts.num_tasks * stream.get("correlation", 1) // 10,
+    }
+    batches = {} if batch_size is None else {"batch_size": batch_size}
+    return {"stream": {**once, **stream}, "train": {"epochs": 1, **batches}}
 
 
 def tasks(benchmark: str) -> Replaced:
@@ -20,7 +39,7 @@ def tasks(benchmark: str) -> Replaced:
 
 
 def _scale(benchmark: str, classes_per_task: int, **stream: Any) -> Replaced:
-    """Returns a stream of SCALE (Yu et al., CVPR-W 2023), one pass over the classes.
+    """Returns a stream of SCALE (Yu et al., CVPR-W 2023), one pass over the classes with 20 updates on each batch.
 
     On CIFAR-100 its classes are the 20 superclasses. The streams for a number of classes that does not divide by
     `classes_per_task` leave the last ones out.
@@ -30,11 +49,8 @@ def _scale(benchmark: str, classes_per_task: int, **stream: Any) -> Replaced:
     superclasses = facts.tfds_name == "cifar100"
     classes = 20 if superclasses else facts.num_classes
     cut = {"num_tasks": classes // classes_per_task, "classes_per_task": classes_per_task}
-    return {
-        "benchmark": cut | (coarse if superclasses else {}),
-        "stream": {"order": "class", **stream},
-        "train": ONE_PASS,
-    }
+    online = _online(benchmark, updates_per_batch=20, batch_size=128, order="class", **stream)
+    return {"benchmark": cut | (coarse if superclasses else {}), **online}
 
 
 def scale_iid(benchmark: str) -> Replaced:
@@ -72,14 +88,18 @@ def scale_concurrent(benchmark: str) -> Replaced:
 def min_red(benchmark: str) -> Replaced:
     """Returns the correlated stream of MinRed (Purushwalkam et al., ECCV 2022, section 5): videos in random order.
 
-    Each gives 64 frames in a row. Here an image comes 64 times in a row, each time with other views.
+    Each gives 64 frames in a row, and each batch 5 updates. Here an image comes 64 times in a row, each time with other
+    views.
     """
-    return {"benchmark": {"joint": True}, "stream": {"correlation": 64}, "train": ONE_PASS}
+    return {"benchmark": {"joint": True}, **_online(benchmark, updates_per_batch=5, correlation=64)}
 
 
 def cla(benchmark: str) -> Replaced:
-    """Returns the online protocol of CLA (Cignoni et al., CoLLAs 2025): one pass in batches of 32 images."""
-    return {"train": {**ONE_PASS, "batch_size": 32}}
+    """Returns the online protocol of CLA (Cignoni et al., CoLLAs 2025): one pass in batches of 32 images.
+
+    Each batch is replayed with as many stored images, and gives 3 updates. Tasks come one after the other.
+    """
+    return _online(benchmark, updates_per_batch=3, batch_size=32)
 
 
 def osiris(benchmark: str) -> Replaced:

@@ -380,21 +380,21 @@ def changes_of(stream, benchmark="cifar10", recipe=finetune):
 
 def test_streams_are_those_of_their_sources():
     """Compares with the scripts of SCALE, MinRed, CLA, Osiris and CaSSLe, whose versions configs/streams.py names."""
-    one_class = {"benchmark.num_tasks": 10, "benchmark.classes_per_task": 1, "train.epochs": 1}
+    online = {"stream.boundaries": "hidden", "stream.passes": "one", "stream.evaluate_every": 5000, "train.epochs": 1}
+    scale = online | {"stream.updates_per_batch": 20, "train.batch_size": 128}
+    one_class = scale | {"benchmark.num_tasks": 10, "benchmark.classes_per_task": 1}
     assert changes_of("scale_sequential") == one_class
     assert changes_of("scale_iid") == one_class | {"benchmark.joint": True}
     assert changes_of("scale_blurred") == one_class | {"stream.blur": 0.5}
     halves = {"stream.imbalance": 2.0, "stream.imbalance_shape": "step"}
     assert changes_of("scale_imbalanced") == one_class | halves
-    assert changes_of("scale_concurrent") == {"train.epochs": 1}  # of 2 classes are the tasks of the paper, too
+    assert changes_of("scale_concurrent") == scale  # of 2 classes are the tasks of the paper, too
     superclasses = {"benchmark.num_tasks": 20, "benchmark.classes_per_task": 1, "benchmark.label_key": "coarse_label"}
     order = {"benchmark.class_order": "label"}
-    assert changes_of("scale_blurred", "cifar100_5x20") == superclasses | order | {
-        "stream.blur": 0.5,
-        "train.epochs": 1,
-    }
-    assert changes_of("min_red") == {"benchmark.joint": True, "stream.correlation": 64, "train.epochs": 1}
-    assert changes_of("cla") == {"train.batch_size": 32, "train.epochs": 1}
+    assert changes_of("scale_blurred", "cifar100_5x20") == scale | superclasses | order | {"stream.blur": 0.5}
+    frames = {"benchmark.joint": True, "stream.correlation": 64, "stream.evaluate_every": 64 * 5000}
+    assert changes_of("min_red") == online | frames | {"stream.updates_per_batch": 5}
+    assert changes_of("cla") == online | {"stream.updates_per_batch": 3, "train.batch_size": 32}
     assert changes_of("osiris", "cifar100") == {"benchmark.class_order": "superclass"}
     parts = {"benchmark.classes_per_task": 10, "stream.order": "data"}
     assert changes_of("cassle_data") == parts

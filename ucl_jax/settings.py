@@ -536,6 +536,11 @@ def _check_together(values: Mapping[str, Any], name: str) -> None:
         f"{name}.stream.blur and {name}.stream.repeat need tasks that come one after the other; with "
         f"{name}.benchmark.joint set them to 0 and 1",
     )
+    require(
+        values["stream.correlation"] == 1 or values.get("stream.passes") == "one",
+        f"{name}.stream.correlation is {values['stream.correlation']}, but images of an epoch come in random order; "
+        f"set {name}.stream.passes to one, or correlation to 1",
+    )
     trained = 1 if values["benchmark.joint"] else tasks * values["stream.repeat"]
     require(
         values["model.name"] != "progressive" or trained <= 100,
