@@ -271,8 +271,8 @@ def plot_buffer(
       most: how many images to show; where more are stored, evenly spaced ones are chosen.
     """
     counts = count_tasks(labels, classes)
-    place_of = {label: place for place, label in enumerate(itertools.chain(*classes))}
-    order = np.argsort([place_of[int(label)] for label in labels] if counts else labels, kind="stable")
+    task_of = {label: task for task, own in enumerate(classes) for label in own}
+    order = np.argsort([task_of[int(label)] for label in labels] if counts else labels, kind="stable")
     shown = order[np.linspace(0, len(order) - 1, min(most, len(order))).astype(int)]
     columns = max(1, int(np.ceil(np.sqrt(1.6 * len(shown)))))
     rows = max(1, -(-len(shown) // columns))

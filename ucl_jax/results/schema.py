@@ -304,8 +304,8 @@ class RunResult:
             require_shape(f"probes.{name}.matrix", probe.matrix, rows, tasks)
         check_argument(self.classes is None or len(self.classes) == tasks, f"`classes` is not of {tasks} tasks")
         if self.stream is not None:
-            for kind, counts in (("tasks", self.stream.tasks), ("buffer", self.stream.buffer)):
-                require_shape(f"stream.{kind}", counts, len(counts), tasks)
+            for part, counts in (("tasks", self.stream.tasks), ("buffer", self.stream.buffer)):
+                require_shape(f"stream.{part}", counts, len(counts), tasks)
 
     @classmethod
     def from_json(cls, content: Any) -> Self:
