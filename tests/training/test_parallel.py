@@ -163,7 +163,7 @@ def test_examples_that_fit_are_held_by_every_device(data_dir, monkeypatch):
         examples = stream.training(slice(0, stream.train_sizes[0]))
     held = compiled.hold(examples, 100)  # the largest task has 100
     assert held.image.sharding == compiled.sharding
-    np.testing.assert_array_equal(held.image[:80], examples.image.reshape(80, -1))
+    np.testing.assert_array_equal(held.image[:80], np.asarray(examples.image).reshape(80, -1))
     assert held.label.shape == (100,)
     assert not held.image[80:].any()
     monkeypatch.setattr(parallel, "HELD_BYTES", 100 * examples.image[0].nbytes - 1)
