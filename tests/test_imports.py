@@ -33,7 +33,7 @@ LAYERS = [
     ["results.tables", "results.drawing"],
     ["results.run_figures", "results.probe_figures"],
     ["results.page"],
-    ["results.__main__"],
+    ["results.listing", "results.__main__"],
     ["report"],
     ["models.convolution"],
     ["models.layers"],
@@ -65,6 +65,8 @@ LAYERS = [
     ["training.loop", "training.provenance"],
     ["training.run_folder"],
     ["training.run"],
+    ["training.__main__"],
+    ["train"],
     ["probes.trained_run"],
     ["probes.base"],
     ["probes.knn", "probes.linear"],
@@ -78,6 +80,7 @@ LAYERS = [
     ["reproduce.probe_requests"],
     ["reproduce.studies"],
     ["reproduce.__main__"],
+    ["__main__"],
 ]
 PURE = [
     "types",

@@ -48,9 +48,9 @@ def _definition(runs: Sequence[RunResult], given: str | None) -> str:
 
 
 @cli.returns_exit_code
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], prog: str = "python -m ucl_jax.report") -> int:
     """Prints the table of runs; with --out, also draws their average accuracies or writes a page about them."""
-    parser = cli.Parser(prog="python -m ucl_jax.report", description=__doc__.splitlines()[0])
+    parser = cli.Parser(prog=prog, description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", type=pathlib.Path, metavar="RUN", help="a run folder, or its results.json")
     parser.add_argument("--seeds", action="store_true", help="one row for runs that differ in their seed alone")
     parser.add_argument(
