@@ -70,11 +70,11 @@ def _help(prog: str) -> str:
             name: cli.summary(package / f"methods/{name}.py") for name in settings.METHOD_SETTINGS
         },
         "protocols": {
-            name: function.__doc__.splitlines()[0].removeprefix("Returns the settings of ")
+            name: str(function.__doc__).splitlines()[0].removeprefix("Returns the settings of ")
             for name, function in PROTOCOLS.items()
         },
     }
-    defining = flags.FLAGS.find_module_defining_flag(WORKDIR.name)
+    defining = str(flags.FLAGS.find_module_defining_flag(WORKDIR.name))
     choices["flags"] = {f"--{flag.name}": flag.help for flag in flags.FLAGS.flags_by_module_dict()[defining]} | {
         "--config.KEY": "Any key of the recipe; --print_config shows them."
     }
