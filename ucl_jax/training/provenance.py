@@ -62,7 +62,7 @@ def commit() -> Commit | None:
         ).stdout.strip()
 
     try:
-        if git("rev-parse", "--show-prefix"):  # an installed package, in an environment inside another project's checkout
+        if git("rev-parse", "--show-prefix"):  # installed in an environment inside another project's checkout
             return None
         return Commit(git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no")))
     except (OSError, subprocess.CalledProcessError):
