@@ -1,94 +1,12 @@
-"""Trains and evaluates a recipe, or prints its config.
+"""Trains and evaluates a recipe, or prints its config; it is the command `ucl train`.
 
-python launch.py --config=configs/er.py[:benchmark[,objective[,protocol[,stream]]]] [--workdir=DIR] [--config.KEY=VALUE]
-
-With --distributed it works with the other processes that were given the same command, on this machine or on others.
-
-With --print_config it only prints every key of the config with its value. With --print_config and --diff=RECIPE it
-prints the keys in which the two recipes differ.
+python launch.py --config=configs/lump.py[:benchmark[,objective[,protocol[,stream]]]] [--workdir=DIR] [--config.KEY=VALUE]
 """
 
-import pathlib
 import shlex
 import sys
 
-from absl import app, flags, logging
-from ml_collections import config_flags
-
-from ucl_jax import cli, recipes
-from ucl_jax.errors import UsageError, require
-
-CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "A recipe, configs/NAME.py[:benchmark[,objective[,protocol[,stream]]]]."
-)
-WORKDIR = flags.DEFINE_string(
-    "workdir",
-    None,
-    "The folder of the run; default runs/<recipe>-<benchmark>-<objective>[-<protocol>][-<stream>]-seed<n>.",
-)
-PRINT_CONFIG = flags.DEFINE_boolean("print_config", False, "Print every key of --config with its value; run nothing.")
-DIFF = flags.DEFINE_string(
-    "diff",
-    None,
-    "With --print_config: a recipe, without overrides; print only the keys in which --config differs from it.",
-)
-MAPPING = flags.DEFINE_enum(
-    "mapping",
-    "auto",
-    ["auto", "pmap", "shard_map"],
-    "What maps over devices; auto takes pmap in one process, shard_map in several. Numbers differ by rounding only.",
-)
-DISTRIBUTED = flags.DEFINE_boolean("distributed", False, "Work with other processes; see docs/clusters.md.")
-COORDINATOR = flags.DEFINE_string(
-    "coordinator_address", None, "With --distributed: HOST:PORT of process 0; default: as the cluster says."
-)
-NUM_PROCESSES = flags.DEFINE_integer(
-    "num_processes", None, "With --distributed: the number of processes; default: as the cluster says."
-)
-PROCESS_ID = flags.DEFINE_integer(
-    "process_id", None, "With --distributed: the number of this process, from 0; default: as the cluster says."
-)
-
-
-def main(argv: list[str]) -> None:
-    """Runs the recipe of --config, or prints its config.
-
-    If the folder holds an earlier run of the same config, the run goes on where that one stopped.
-    """
-    if len(argv) > 1 or CONFIG.value is None:
-        raise UsageError(f"give a recipe and nothing else unnamed: {__doc__.splitlines()[2]}")
-    require(DIFF.value is None or PRINT_CONFIG.value, "--diff does nothing alone; give --print_config beside it")
-    if PRINT_CONFIG.value:
-        other = None if DIFF.value is None else recipes.read_config([f"--config={DIFF.value}"])
-        lines = recipes.config_lines(CONFIG.value) if other is None else recipes.difference_lines(CONFIG.value, other)
-        print("\n".join(lines))
-        return
-    for flag in (COORDINATOR, NUM_PROCESSES, PROCESS_ID):
-        require(DISTRIBUTED.value or flag.value is None, f"--{flag.name} does nothing alone; give --distributed too")
-    logging.set_verbosity(logging.WARNING)
-    logging.get_absl_logger().setLevel("CRITICAL")  # Orbax logs each step of a save, and errors that it also raises
-    from ucl_jax.results import compare, tables  # imported late, because --help and --print_config must be quick
-    from ucl_jax.training import processes, run
-    from ucl_jax.training.provenance import Origin
-    from ucl_jax.training.run_folder import default_workdir
-
-    require(WORKDIR.value != "", "--workdir is empty; give a folder, or leave the flag out for the default one")
-    config = CONFIG.value
-    words = config.recipe, config.benchmark.name, config.objective.name, config.protocol, config.stream.name
-    default = default_workdir(*words, config.seed)
-    workdir = pathlib.Path(WORKDIR.value or default)
-    argument, overrides = recipes.origin(sys.argv, config)
-    if DISTRIBUTED.value:
-        processes.start(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
-    with processes.together():
-        origin = Origin(shlex.join(["python", *sys.argv]), argument, overrides)
-        results = run.run(config, workdir, origin, MAPPING.value)
-    if results is None:  # process 0 has them
-        return
-    for table in tables.of_runs([results], compare.forgetting_definition([results])):
-        print(tables.render(table))
-    print(f"results: {workdir}/results.json, plots: {workdir}/plots")
-
+from ucl_jax.training.__main__ import main
 
 if __name__ == "__main__":
-    app.run(cli.returns_exit_code(main), flags_parser=recipes.parse_flags)
+    sys.exit(main(sys.argv[1:], shlex.join(["python", sys.argv[0]])))

@@ -29,7 +29,7 @@ from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.errors import require, user_choice
 from ucl_jax.evaluation import accuracy_matrix
 from ucl_jax.reproduce.jobs import make_slots
-from ucl_jax.reproduce.plan import PlannedRun, check, make_plan, print_failures, print_plan, saved_results, train
+from ucl_jax.reproduce.plan import TRAIN, PlannedRun, check, make_plan, print_failures, print_plan, saved_results, train
 from ucl_jax.reproduce.studies import STUDIES, StudyOptions
 from ucl_jax.results import compare, drawing
 from ucl_jax.results.load import read_metrics
@@ -57,8 +57,7 @@ class TorchRun(PlannedRun):
 
     def command(self) -> list[str]:
         """Returns the command that trains the run."""
-        python, _, *flags = super().command()
-        return [python, "-m", "benchmarks.torch_run", *flags]
+        return [sys.executable, "-m", "benchmarks.torch_run", *super().command()[len(TRAIN) :]]
 
 
 def result_path(benchmark: str) -> pathlib.Path:

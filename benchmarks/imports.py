@@ -8,7 +8,8 @@ import pathlib
 from collections.abc import Iterator
 
 ROOT = pathlib.Path(__file__).parent.parent / "ucl_jax"
-COMMANDS = ("convert", "probe", "report")  # modules that only give a folder's command another name
+# Modules that only give a folder's command another name, and `ucl`, which imports the command that is asked for.
+COMMANDS = ("__main__", "convert", "probe", "report", "train")
 
 
 def modules() -> dict[str, pathlib.Path]:

@@ -15,7 +15,7 @@ from ucl_jax.reproduce import __main__ as reproduce
 ROOT = pathlib.Path(__file__).parents[1]
 # This script pretends to train for STEPS steps of 0.02 s, saves its step upon SIGTERM, and locks its folder. SI and ER
 # diverge with a weight decay of 0.25.
-LAUNCH = """
+TRAIN = """
 import fcntl, json, os, pathlib, signal, sys, time
 sys.path.insert(0, "ROOT")
 from tests import run_results
@@ -28,7 +28,7 @@ try:
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 except BlockingIOError:
     sys.exit("error: another process is training")
-words = [word.replace("=configs/", "=ROOT/configs/") for word in sys.argv[1:] if word.startswith("--config")]
+words = [word for word in sys.argv[1:] if word.startswith("--config")]
 config = json.loads(read_config(words).to_json())
 recipe, seed, examples = config["recipe"], config["seed"], config["benchmark"]["examples_per_task"]
 print("pretending", os.environ.get("CUDA_VISIBLE_DEVICES"), sorted(os.sched_getaffinity(0)), flush=True)
@@ -99,10 +99,10 @@ path.write_text(json.dumps(results.with_analysis(records).to_json()))
 """.replace("ROOT", str(ROOT))
 MAIN = """
 import pathlib, sys
-from ucl_jax.reproduce import jobs, plan
+from ucl_jax.reproduce import plan
 from ucl_jax.reproduce import __main__ as reproduce
 here = pathlib.Path(__file__).parent
-jobs.LAUNCH = plan.LAUNCH = here / "launch.py"
+plan.TRAIN = (sys.executable, str(here / "train.py"))
 reproduce.PROBE = (sys.executable, str(here / "probe.py"))
 sys.exit(reproduce.main(sys.argv[1:]))
 """

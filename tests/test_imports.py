@@ -33,6 +33,7 @@ LAYERS = [
     ["results.tables", "results.drawing"],
     ["results.run_figures", "results.probe_figures"],
     ["results.page"],
+    ["results.listing", "results.serve"],
     ["results.__main__"],
     ["report"],
     ["models.convolution"],
@@ -68,6 +69,8 @@ LAYERS = [
     ["training.loop", "training.provenance"],
     ["training.run_folder"],
     ["training.run"],
+    ["training.__main__"],
+    ["train"],
     ["probes.trained_run"],
     ["probes.base"],
     ["probes.knn", "probes.linear"],
@@ -81,6 +84,7 @@ LAYERS = [
     ["reproduce.probe_requests"],
     ["reproduce.studies"],
     ["reproduce.__main__"],
+    ["__main__"],
 ]
 PURE = [
     "types",

@@ -29,6 +29,10 @@ HEAVY = {
 HELP = {
     "launch.py": set(),
     "launch.py --config=configs/lump.py": set(),
+    "-m ucl_jax": set(),
+    "-m ucl_jax train": set(),
+    "-m ucl_jax report": set(),
+    "-m ucl_jax list": set(),
     "-m ucl_jax.report": set(),
     "-m ucl_jax.reproduce": set(),
     "-m ucl_jax.convert": {"jax", "flax"},

@@ -4,11 +4,13 @@ Bad input ends a command with one line on standard error and exit code 2. Signal
 """
 
 import argparse
+import ast
 import contextlib
 import errno
 import functools
 import io
 import os
+import pathlib
 import signal
 import sys
 from collections.abc import Callable
@@ -115,6 +117,20 @@ def returns_exit_code(main: Callable[..., int | None]) -> Callable[..., int]:
             return report(f"{error.filename}: {error.strerror}; give a shorter name")
 
     return wrapped
+
+
+def summary(path: pathlib.Path) -> str:
+    """Returns the first line of the docstring of a Python file, which is read and not imported."""
+    return (ast.get_docstring(ast.parse(path.read_bytes())) or "").partition("\n")[0]
+
+
+def duration(seconds: float) -> str:
+    """Returns a time as text, such as "40 s", "12 min", "3.5 h" or "4 d"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 360_000 else f"{seconds / 86400:.0f} d"
 
 
 class StopRequest:

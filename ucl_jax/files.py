@@ -1,7 +1,8 @@
-"""Writes files atomically, and turns errors of the disk into messages."""
+"""Writes files atomically, tells whether a folder is locked, and turns errors of the disk into messages."""
 
 import contextlib
 import errno
+import fcntl
 import os
 import pathlib
 from collections.abc import Iterator
@@ -44,6 +45,18 @@ def replacing(path: pathlib.Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def locked(folder: pathlib.Path) -> bool:
+    """Tells whether a process is at work in a run folder, which it has locked by `training.run_folder.claim`."""
+    if not (folder / "lock").exists():
+        return False
+    with (folder / "lock").open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 # The error numbers of a disk that is full, is broken, or cannot be written to.

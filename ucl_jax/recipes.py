@@ -1,12 +1,14 @@
 """Reads the config of a run from the command line: a recipe, its argument and overrides -> a checked config tree.
 
---config=configs/NAME.py:ARGUMENT --config.KEY=VALUE
+--config=configs/NAME.py:ARGUMENT --config.KEY=VALUE, or --config=NAME:ARGUMENT from any folder
 """
 
 import difflib
+import importlib.util
 import json
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -17,12 +19,27 @@ from ml_collections import ConfigDict, config_flags
 from ucl_jax import cli, settings
 from ucl_jax.errors import UsageError, require
 
-FOLDER = pathlib.Path(__file__).parent.parent / "configs"
+# A checkout has configs/ beside the package. A wheel has it inside, for any other project may install a `configs` too.
+_PACKAGE = pathlib.Path(__file__).parent
+FOLDER = next(parent / "configs" for parent in (_PACKAGE, _PACKAGE.parent) if (parent / "configs" / "base.py").exists())
 
 
 def names() -> list[str]:
     """Returns the names of all recipes, sorted: the files of configs/ that have a `get_config`."""
     return sorted(path.stem for path in FOLDER.glob("*.py") if "def get_config(" in path.read_text(encoding="utf-8"))
+
+
+def make_importable() -> None:
+    """Makes `import configs`, which recipes do, import FOLDER, from whatever folder Python was started."""
+    if "configs" in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(
+        "configs", FOLDER / "__init__.py", submodule_search_locations=[str(FOLDER)]
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules["configs"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules["configs"])
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
@@ -39,9 +56,6 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     cli.protect_streams()
     try:
         return _parse(argv, flags.FLAGS)
-    except SystemExit as leaving:
-        wants_help = {"--help", "-help", "--helpfull", "-helpfull", "--helpshort", "-helpshort", "-?"} & set(argv)
-        sys.exit(0 if wants_help and leaving.code == 1 else leaving.code)  # absl exits with 1 after help
     except UsageError as error:
         sys.exit(cli.report(error))
 
@@ -106,20 +120,17 @@ def _config_flag(argv: Sequence[str]) -> tuple[flags.FlagValues, flags.FlagHolde
 
 def _parse(argv: Sequence[str], values: flags.FlagValues) -> list[str]:
     """Parses `argv` into `values` and checks the config; returns what is left; raises UsageError for bad input."""
-    recipe = _recipe(argv)
-    file = recipe.partition(":")[0]
-    names = dict(_given(argv))
-    given = "config" in names
+    make_importable()
+    flags_given = dict(_given(argv))
+    given = "config" in flags_given
     for key, place in (("config.protocol", "third"), ("config.stream.name", "fourth")):
         require(
-            key not in names,
+            key not in flags_given,
             f"{key} only names what the recipe's argument has chosen: give it there, as the {place} word, "
             "--config=configs/NAME.py:benchmark,objective,protocol,stream",
         )
-    require(
-        not given or (file.endswith(".py") and os.path.isfile(file)),
-        f"there is no recipe {settings.shown(file)}; recipes are the files of configs/, such as configs/lump.py",
-    )
+    recipe = _with_path(_recipe(argv)) if given else ""
+    argv = _replaced(argv, recipe) if given else argv
     try:
         left = values(argv)
     except UsageError:
@@ -137,6 +148,26 @@ def _parse(argv: Sequence[str], values: flags.FlagValues) -> list[str]:
 def _recipe(argv: Sequence[str]) -> str:
     """Returns the value of --config, given as --config=VALUE or --config VALUE, or "" if there is none."""
     return next((value for name, value in _given(argv) if name == "config"), None) or ""
+
+
+def _with_path(recipe: str) -> str:
+    """Returns a recipe with the path of its file in place of its name; raises UsageError if there is no such file."""
+    file, colon, argument = recipe.partition(":")
+    known = names()
+    path = str(FOLDER / f"{file}.py") if file in known else file
+    if not (path.endswith(".py") and os.path.isfile(path)):
+        near = difflib.get_close_matches(pathlib.PurePath(file[-60:]).stem, known, n=1)
+        raise UsageError(
+            f"there is no recipe {settings.shown(file)}{f', did you mean {near[0]}?' if near else ';'} "
+            f"known: {', '.join(known)}; or give the path of a file, such as configs/lump.py"
+        )
+    return f"{path}{colon}{argument}"
+
+
+def _replaced(argv: Sequence[str], recipe: str) -> list[str]:
+    """Returns the arguments with --config=`recipe` in place of the recipe that they give, in either form."""
+    place = next(place for place, word in enumerate(argv) if re.match("--?config(=|$)", word))
+    return [*argv[:place], f"--config={recipe}", *argv[place + (1 if "=" in argv[place] else 2) :]]
 
 
 def _given(argv: Sequence[str]) -> Iterator[tuple[str, str | None]]:

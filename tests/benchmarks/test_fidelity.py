@@ -1,6 +1,7 @@
 """Tests the ledgers: which runs they need, that these are trained and kept, and the tables made of pretended ones."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from benchmarks import fidelity, performance
 from benchmarks.fidelity import LEDGERS, Choice, Ledger
 from tests import pretended, run_results
 from ucl_jax.errors import UsageError
-from ucl_jax.reproduce import jobs, studies
+from ucl_jax.reproduce import plan, studies
 from ucl_jax.reproduce.plan import config_of, saved_results
 
 ALPHA = Choice("27", "lump", "barlow_twins", {"method.alpha": "0.4"})
@@ -22,8 +23,8 @@ SMALL = Ledger("cifar10_16px", 5, (ALPHA, TARGET, FORM))
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Gives runs and results an empty folder, and processes that only pretend to train."""
-    (tmp_path / "launch.py").write_text(pretended.LAUNCH)
-    monkeypatch.setattr(jobs, "LAUNCH", tmp_path / "launch.py")
+    (tmp_path / "train.py").write_text(pretended.TRAIN)
+    monkeypatch.setattr(plan, "TRAIN", (sys.executable, str(tmp_path / "train.py")))
     monkeypatch.setattr(fidelity, "ROOT", tmp_path)
     monkeypatch.setattr(fidelity, "RESULTS", tmp_path / "results")
     monkeypatch.setitem(fidelity.LEDGERS, "cifar10_16px", SMALL)
@@ -85,7 +86,7 @@ def test_missing_runs_are_trained_and_kept(folder, capsys):
     assert {path.stem for path in kept.iterdir()} == others
     told = (folder / "runs/fidelity-cifar10_16px/der-barlow_twins-target_output-seed1/output.txt").read_text()
     flags = "--config.seed=1 --config.method.target=output --config.train.weight_decay=0.25"
-    assert f"--config=configs/der.py:cifar10_16px,barlow_twins {flags} " in told
+    assert f"--config=der:cifar10_16px,barlow_twins {flags} " in told
     assert fidelity.main([*arguments, "--only=target"]) == 0
     assert "4 runs: 4 finished, 0 to run" in capsys.readouterr().out
 

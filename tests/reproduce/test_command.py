@@ -50,9 +50,7 @@ def test_a_study_runs_what_is_missing_and_nothing_twice(fake, capfd):
     }
     command = (runs / "si-simsiam-seed1/output.txt").read_text().splitlines()[0]
     assert command.startswith("$ ")
-    assert command.endswith(
-        f"launch.py --config=configs/si.py:digits,simsiam --config.seed=1 --workdir={runs}/si-simsiam-seed1"
-    )
+    assert command.endswith(f"train.py --config=si:digits,simsiam --config.seed=1 --workdir={runs}/si-simsiam-seed1")
     before = files(fake, "table1")
     assert call(fake, *SMALL) == 0
     assert "4 runs: 4 finished, 0 to run" in capfd.readouterr().out

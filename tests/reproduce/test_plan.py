@@ -11,9 +11,8 @@ import pytest
 
 from tests import run_results
 from tests.pretended import write_results
-from ucl_jax.errors import UsageError
 from ucl_jax.reproduce import plan
-from ucl_jax.reproduce.plan import PlannedRun, Times, check, duration, time_left
+from ucl_jax.reproduce.plan import PlannedRun, Times, duration, time_left
 
 
 def test_a_script_for_slurm_quotes_what_the_shell_would_eat(tmp_path):
@@ -105,9 +104,3 @@ def test_times_are_those_of_the_finished_runs_under_the_root(fake):
     (fake / "runs/digits/si-simsiam-seed7").mkdir()
     (fake / "runs/digits/si-simsiam-seed7/results.json").write_text("damaged")
     assert Times.of(fake / "runs").estimate(PlannedRun("n", fake, "digits", "si", "simsiam", 3)) == 40.0
-
-
-def test_without_launch_py_it_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(plan, "LAUNCH", tmp_path / "launch.py")
-    with pytest.raises(UsageError, match=r"launch\.py is not there"):
-        check([])

@@ -298,7 +298,7 @@ def test_what_was_lost_is_told_of_seeds_that_have_both(fake, capsys):
     assert call(fake, *arguments) == 0
     missing = fake / "runs/digits/lump-simsiam-seed1-examples50"
     (missing / "results.json").unlink()
-    (fake / "launch.py").write_text("import sys; sys.exit('error: no luck')")
+    (fake / "train.py").write_text("import sys; sys.exit('error: no luck')")
     assert call(fake, *arguments) == 1
     row = json.loads((fake / "runs/fewshot-digits.json").read_text())["rows"][0]
     assert [point["seeds"] for point in row["points"]] == [[0], [0, 1]]

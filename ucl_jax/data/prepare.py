@@ -1,4 +1,6 @@
-"""Prepares TFDS data sets as ArrayRecord: `python -m ucl_jax.data.prepare NAME... [--data_dir DIR] [--manual_dir DIR]`.
+"""Prepares TFDS data sets as ArrayRecord.
+
+python -m ucl_jax.data.prepare NAME... [--data_dir DIR] [--manual_dir DIR]
 
 The data sets of `OWN` have builders in this project, which need no TensorFlow. The builders of other data sets read and
 encode with TensorFlow, so it must be installed when they are prepared; it is not needed afterwards.
@@ -263,9 +265,9 @@ def _one_line(error: Exception) -> str:
 
 
 @cli.returns_exit_code
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str], prog: str = "python -m ucl_jax.data.prepare") -> None:
     """Runs the command."""
-    parser = Parser(prog="python -m ucl_jax.data.prepare", description="Prepares TFDS data sets.")
+    parser = Parser(prog=prog, description="Prepares TFDS data sets.")
     parser.add_argument("names", nargs="+", metavar="NAME", help=f"any TFDS name, or {', '.join(OWN)}")
     parser.add_argument("--data_dir", help="where prepared data goes; default: the folder of TFDS")
     parser.add_argument("--manual_dir", help="folder with source files that are on disk already")

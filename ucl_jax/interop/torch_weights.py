@@ -438,9 +438,9 @@ def load(path: str | pathlib.Path, like: Variables) -> Variables:
 
 
 @returns_exit_code
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], prog: str = "python -m ucl_jax.convert") -> int:
     """Prints the entries of a file, their shapes, and what they are converted to."""
-    parser = Parser(prog="python -m ucl_jax.convert", description=__doc__.splitlines()[0])
+    parser = Parser(prog=prog, description=__doc__.splitlines()[0])
     parser.add_argument("file", type=pathlib.Path, metavar="FILE.pth", help="a file of the official code")
     state_dict = read_pth(parser.parse_args(argv).file)
     for name, array in state_dict.items():

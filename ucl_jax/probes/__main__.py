@@ -177,10 +177,10 @@ def _settings_help() -> str:
 
 
 @cli.returns_exit_code
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], prog: str = "python -m ucl_jax.probe") -> int:
     """Runs the probes that the command line asks for."""
     parser = cli.Parser(
-        prog="python -m ucl_jax.probe",
+        prog=prog,
         description=__doc__.splitlines()[0],
         epilog=_settings_help(),
         formatter_class=argparse.RawDescriptionHelpFormatter,

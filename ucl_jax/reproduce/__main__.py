@@ -93,13 +93,13 @@ class Command(NamedTuple):
     save: pathlib.Path | None = None
 
 
-def parse(argv: Sequence[str]) -> Command:
+def parse(argv: Sequence[str], prog: str = "python -m ucl_jax.reproduce") -> Command:
     """Reads and checks the command line.
 
     Raises:
       UsageError: an option is wrong; names it and, where there is a choice, what there is to choose from.
     """
-    given = _parser().parse_args(argv)
+    given = _parser(prog).parse_args(argv)
     study = user_choice("study", given.study, STUDIES)
     benchmarks, objectives, recipes, datasets = (
         _words(text) for text in (given.benchmarks, given.objectives, given.recipes, given.datasets)
@@ -144,11 +144,11 @@ def parse(argv: Sequence[str]) -> Command:
     return Command(given.study, benchmarks, options, given.jobs, given.dry_run, slurm, given.format, given.save)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str) -> argparse.ArgumentParser:
     """Returns the parser of the command line."""
     about = "".join(f"  {name:10} {study.about}\n" for name, study in STUDIES.items())
     parser = cli.Parser(
-        prog="python -m ucl_jax.reproduce",
+        prog=prog,
         description=f"{__doc__}\nstudies:\n{about}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -447,9 +447,9 @@ def _slurm(command: Command, plan: Plan, resources: SlurmResources) -> int:
 
 
 @cli.returns_exit_code
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], prog: str = "python -m ucl_jax.reproduce") -> int:
     """Carries out the command and returns its exit code."""
-    command = parse(argv)
+    command = parse(argv, prog)
     try:
         return reproduce(command)
     except OSError as error:

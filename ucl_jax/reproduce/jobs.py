@@ -3,7 +3,6 @@
 JAX is not imported here, so that the processes have the devices to themselves.
 """
 
-import fcntl
 import os
 import pathlib
 import shlex
@@ -14,11 +13,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import ucl_jax
 from ucl_jax.cli import StopRequest
 from ucl_jax.errors import Stopped
+from ucl_jax.files import locked
 
-LAUNCH = pathlib.Path(ucl_jax.__file__).parent.parent / "launch.py"
 POLL = 0.05  # seconds between two checks of the processes
 
 
@@ -120,7 +118,7 @@ def run_jobs(jobs: Sequence[Job], slots: Sequence[Slot], ended: Callable[[Job, i
                         break
                     if job.folder in busy:
                         continue
-                    if _locked(job.folder):
+                    if locked(job.folder):
                         if job.folder not in told:
                             print(f"{job.name} waits for another process in {job.folder}", flush=True)
                         told.add(job.folder)
@@ -163,22 +161,9 @@ def _start(job: Job, slot: Slot) -> subprocess.Popen:
         print(f"$ {shlex.join(job.command)}", file=output, flush=True)
         return subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", PREPARE, str(os.getpid()), cores, *job.command],
-            cwd=LAUNCH.parent,
             env=os.environ | slot.environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             process_group=0,  # so that Ctrl-C reaches this process alone: a run ends unsaved at a second signal
         )
-
-
-def _locked(folder: pathlib.Path) -> bool:
-    """Tells whether a process is training in a folder, see `training.run_folder.claim`."""
-    if not (folder / "lock").exists():
-        return False
-    with (folder / "lock").open() as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False

@@ -15,10 +15,11 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ucl_jax.cli import duration
 from ucl_jax.errors import UsageError, require
 from ucl_jax.files import write_atomically
-from ucl_jax.recipes import FOLDER, read_config
-from ucl_jax.reproduce.jobs import LAUNCH, Job, Slot, run_jobs
+from ucl_jax.recipes import read_config
+from ucl_jax.reproduce.jobs import Job, Slot, run_jobs
 from ucl_jax.results.compare import all_known, changed_settings
 from ucl_jax.results.load import read_results, read_saved_config
 from ucl_jax.settings import flatten
@@ -29,11 +30,12 @@ if TYPE_CHECKING:
 # Benchmark -> seconds of a run on one core of an AMD EPYC, used until a first run is finished. That of the digits is
 # the mean over Table 1. Those at 16 pixels are rounded up from runs of finetune and LUMP; other methods take longer.
 MEASURED = {"digits": 90.0, "cifar10_16px": 600.0, "cifar100_16px": 700.0}
+TRAIN = (sys.executable, "-m", "ucl_jax.train")
 Overrides = tuple[tuple[str, str], ...]  # pairs of key and value; a tuple, so that a planned run can be a key of a dict
 
 
 class PlannedRun(NamedTuple):
-    """A run that a study needs: configs/RECIPE.py:BENCHMARK,OBJECTIVE,PROTOCOL with a seed and overrides, in a folder.
+    """A run that a study needs: RECIPE:BENCHMARK,OBJECTIVE,PROTOCOL with a seed and overrides, in a folder.
 
     name: the name of the folder, and of the results file where results are kept elsewhere.
     folder: the run's folder.
@@ -65,13 +67,13 @@ class PlannedRun(NamedTuple):
         return f"{self.benchmark}/{self.name}"
 
     def command(self) -> list[str]:
-        """Returns the command that trains the run, to be started in the folder of `launch.py`."""
-        flags = [f"--config=configs/{self.recipe}.py:{self.argument}", f"--config.seed={self.seed}"]
-        return [sys.executable, LAUNCH.name, *flags, *_flags(self.overrides), f"--workdir={self.folder.absolute()}"]
+        """Returns the command that trains the run."""
+        flags = [f"--config={self.recipe}:{self.argument}", f"--config.seed={self.seed}"]
+        return [*TRAIN, *flags, *_flags(self.overrides), f"--workdir={self.folder.absolute()}"]
 
 
 def _flags(overrides: Overrides) -> list[str]:
-    """Returns the arguments of `launch.py` that set overrides."""
+    """Returns the arguments of `ucl train` that set overrides."""
     return [f"--config.{key}={value}" for key, value in overrides]
 
 
@@ -82,7 +84,7 @@ def _config(recipe: str, argument: str, overrides: Overrides) -> dict[str, Any]:
     Raises:
       UsageError: the recipe does not take one of the overrides.
     """
-    flags = [f"--config={FOLDER / recipe}.py:{argument}", *_flags(overrides)]
+    flags = [f"--config={recipe}:{argument}", *_flags(overrides)]
     return flatten(json.loads(read_config(flags).to_json()))
 
 
@@ -127,18 +129,7 @@ def _require_same(run: PlannedRun, place: pathlib.Path, there: Mapping[str, Any]
 
 
 def check(planned: Iterable[PlannedRun]) -> None:
-    """Checks that `launch.py` is there and takes the overrides of all runs.
-
-    Raises:
-      UsageError: it does not.
-    """
-    require(
-        LAUNCH.exists(),
-        f"{LAUNCH} is not there: runs are started with launch.py and configs/ of a checkout of ucl_jax; "
-        "clone it and install it with pip install -e .",
-    )
-    if str(FOLDER.parent) not in sys.path:  # recipes import configs.base
-        sys.path.insert(0, str(FOLDER.parent))
+    """Raises UsageError where the recipe of a run does not take one of the overrides."""
     for run in planned:
         config_of(run)
 
@@ -192,13 +183,6 @@ def time_left(times: Times, planned: Sequence[PlannedRun], spent: dict[str, floa
         return "time not known until a first run is finished"
     rest = [max(0.0, seconds - spent.get(run.path, 0.0)) for run, seconds in zip(planned, each)]
     return f"about {duration(max(max(rest, default=0.0), sum(rest) / jobs))}"
-
-
-def duration(seconds: float) -> str:
-    """Returns a time as text, such as "40 s", "12 min" or "3.5 h"."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 class Plan(NamedTuple):
@@ -350,7 +334,7 @@ def slurm_script(name: str, planned: Sequence[PlannedRun], resources: SlurmResou
         f"#SBATCH --signal={'' if together else 'B:'}TERM@120",
         "#SBATCH --requeue",
         "set -eu",
-        f"cd {shlex.quote(str(LAUNCH.parent))}",
+        f"cd {shlex.quote(str(pathlib.Path.cwd()))}",
         SLURM_RUN.replace("{trap}", ":" if together else "kill -TERM $child"),
         'case "$SLURM_ARRAY_TASK_ID" in',
     ]

@@ -2,6 +2,7 @@
 
 python -m ucl_jax.report runs/a runs/b [--out=runs/compared.png]
 python -m ucl_jax.report runs/* --out=report/                           # one page: report/index.html
+python -m ucl_jax.report runs --serve                                   # the page in a browser, while runs go on
 python -m ucl_jax.report --seeds --format=markdown results/*.json      # mean and deviation over seeds
 python -m ucl_jax.report --pairs results/*.json                        # differences, paired by seed, with intervals
 """
@@ -13,14 +14,16 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ucl_jax import cli
+from ucl_jax import cli, settings
 from ucl_jax.errors import UsageError, require, usage_errors, user_choice
 from ucl_jax.evaluation.accuracy_matrix import FORGETTING
-from ucl_jax.results import compare, page, run_figures, tables
-from ucl_jax.results.load import load_results
+from ucl_jax.results import compare, page, run_figures, serve, tables
+from ucl_jax.results.load import find_runs, load_results
 
 if TYPE_CHECKING:
     from ucl_jax.results.schema import RunResult
+
+PORT = 8000  # at which the page is served
 
 
 def _is_page(out: str) -> bool:
@@ -47,11 +50,37 @@ def _definition(runs: Sequence[RunResult], given: str | None) -> str:
         return compare.forgetting_definition(runs)
 
 
+def _with_results(given: Sequence[pathlib.Path]) -> list[pathlib.Path]:
+    """Returns the paths, but for a folder of runs those runs in it that have results."""
+    found = []
+    for path in given:
+        below = [run for run in find_runs(path) if (run / "results.json").exists()]
+        found += below or [path]  # a path that is no run is refused when it is read
+    return found
+
+
+def _serve(given: Sequence[pathlib.Path], forgetting: str | None, port: int) -> None:
+    """Serves the page about runs until KeyboardInterrupt; runs that begin in a folder of runs come onto it."""
+
+    def files() -> list[pathlib.Path]:
+        return [path if path.suffix == ".json" else path / "results.json" for path in _with_results(given)]
+
+    def make(stamp: str) -> str:
+        sources = [page.load_source(workdir) for workdir in _with_results(given)]
+        definition = _definition([source.results for source in sources], forgetting)
+        with usage_errors(advice="give each run once"):
+            return page.build(sources, definition, stamp)
+
+    serve.serve(serve.LivePage(files, make), port)
+
+
 @cli.returns_exit_code
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], prog: str = "python -m ucl_jax.report") -> int:
     """Prints the table of runs; with --out, also draws their average accuracies or writes a page about them."""
-    parser = cli.Parser(prog="python -m ucl_jax.report", description=__doc__.splitlines()[0])
-    parser.add_argument("runs", nargs="+", type=pathlib.Path, metavar="RUN", help="a run folder, or its results.json")
+    parser = cli.Parser(prog=prog, description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "runs", nargs="+", type=pathlib.Path, metavar="RUN", help="a run folder, its results.json, or a folder of runs"
+    )
     parser.add_argument("--seeds", action="store_true", help="one row for runs that differ in their seed alone")
     parser.add_argument(
         "--pairs", action="store_true", help="differences from the untrained network and finetune, by seed"
@@ -59,10 +88,26 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--format", default="text", help=f"how the table is written: {', '.join(tables.FORMATS)}")
     parser.add_argument("--forgetting", help=f"definition: {', '.join(FORGETTING)}; default: that of the runs' configs")
     parser.add_argument("--out", help="NAME.png: a plot of accuracy, with --seeds also of forgetting; a folder: a page")
-    arguments = parser.parse_args(argv)
+    port = settings.integer(0, 65535)
+    parser.add_argument(
+        "--serve",
+        metavar="PORT",
+        type=lambda text: settings.read_value("--serve", port, text),
+        help=f"show the page to browsers of this machine and keep it up to date; --serve alone takes {PORT}",
+    )
+    # argparse would take the run that follows --serve for its value.
+    arguments = parser.parse_args([f"--serve={PORT}" if word == "--serve" else word for word in argv])
+    if arguments.serve is not None:
+        require(
+            not (arguments.out or arguments.seeds or arguments.pairs),
+            "--serve shows the whole page: leave out --out, --seeds and --pairs",
+        )
+        _serve(arguments.runs, arguments.forgetting, arguments.serve)
+        return 0
     user_choice("format", arguments.format, tables.FORMATS)
     as_page = arguments.out is not None and _is_page(arguments.out)
-    runs = [load_results(workdir) for workdir in arguments.runs]
+    workdirs = _with_results(arguments.runs)
+    runs = [load_results(workdir) for workdir in workdirs]
     definition = _definition(runs, arguments.forgetting)
     require(not (arguments.seeds and arguments.pairs), "--seeds and --pairs are two tables: give one of them")
     scored = [run for run in runs if run.probes]
@@ -79,7 +124,7 @@ def main(argv: Sequence[str]) -> int:
     text = "\n\n".join(tables.render(table, arguments.format) for table in found)
     written = []
     if as_page:
-        sources = [page.load_source(workdir) for workdir in arguments.runs]
+        sources = [page.load_source(workdir) for workdir in workdirs]
         try:
             with usage_errors(advice="give each run once"):
                 path = page.write_page(pathlib.Path(arguments.out), sources, definition)

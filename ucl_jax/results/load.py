@@ -8,6 +8,7 @@ first file that is read, for that takes time, which `--help` should not wait for
 from __future__ import annotations
 
 import math
+import os
 import pathlib
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,16 @@ def load_results(workdir: pathlib.Path) -> RunResult:
     path = path if path.suffix == ".json" else path / "results.json"
     require(path.exists(), f"{workdir} is no run folder with a results.json, or no run there has finished a task")
     return read_results(path)
+
+
+def find_runs(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the run folders at or below a folder, sorted. It does not look into a run folder for others."""
+    found = []
+    for place, folders, files in os.walk(folder):
+        if "results.json" in files or {"config.json", "lock"} <= set(files):
+            found.append(pathlib.Path(place))
+            folders.clear()
+    return sorted(found)
 
 
 def read_results(path: pathlib.Path) -> RunResult:

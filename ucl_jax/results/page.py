@@ -86,12 +86,13 @@ def write_page(folder: pathlib.Path, sources: Sequence[Source], definition: str)
     return path
 
 
-def build(sources: Sequence[Source], definition: str) -> str:
+def build(sources: Sequence[Source], definition: str, stamp: str = "") -> str:
     """Returns the HTML of the page about runs; the same runs give the same text.
 
     Args:
       sources: the runs.
       definition: of forgetting, a key of `accuracy_matrix.FORGETTING`.
+      stamp: that of a page which is served, and loads itself again when its stamp has changed; "" for a file.
 
     Raises:
       ValueError: two runs have the same settings and the same seed.
@@ -126,6 +127,7 @@ def build(sources: Sequence[Source], definition: str) -> str:
         counted=f"{_count(len(runs), 'run')}, {_count(len(groups), 'group')}",
         pending=[name for name, run in zip(names, runs) if not run.finished],
         sections=sections,
+        stamp=stamp,
     )
 
 

@@ -450,6 +450,11 @@ class RunResult:
         return not self.joint and not self.rows_are_tasks
 
     @property
+    def tasks(self) -> int:
+        """Returns the number of tasks that are evaluated."""
+        return self.probes["knn_task"].shape[1]
+
+    @property
     def name(self) -> str:
         """Returns the recipe, objective and seed, such as "lump (simsiam, seed 0)"."""
         return f"{self.recipe} ({self.objective}, seed {self.seed})"

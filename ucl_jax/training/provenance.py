@@ -62,6 +62,8 @@ def commit() -> Commit | None:
         ).stdout.strip()
 
     try:
+        if git("rev-parse", "--show-prefix"):  # installed in an environment inside another project's checkout
+            return None
         return Commit(git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no")))
     except (OSError, subprocess.CalledProcessError):
         return None

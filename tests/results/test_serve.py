@@ -1,0 +1,117 @@
+"""Tests the page that is served: that it follows the results, and how the server begins and ends."""
+
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+
+import pytest
+
+from tests import run_results
+from ucl_jax.errors import UsageError
+from ucl_jax.results import __main__ as report
+from ucl_jax.results.serve import LivePage
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def test_a_page_is_made_anew_only_when_its_files_change(tmp_path, capsys):
+    made = []
+
+    def make(stamp):
+        made.append(stamp)
+        texts = [path.read_text() for path in sorted(tmp_path.iterdir())]
+        if "damaged" in texts:
+            raise UsageError("no luck")
+        return "".join(texts)
+
+    (tmp_path / "a").write_text("first")
+    page = LivePage(lambda: sorted(tmp_path.iterdir()), make)
+    page.refresh()
+    assert (page.text, made) == ("first", [page.stamp])
+    (tmp_path / "b").write_text(" second")
+    page.refresh()
+    assert (page.text, made[1:]) == ("first second", [page.stamp])
+    assert made[0] != made[1]
+    # What fails is tried once, and the page stays, under its stamp, so that browsers do not load it again and again.
+    (tmp_path / "b").write_text("damaged")
+    os.utime(tmp_path / "b", (1000, 1000))
+    for _ in range(2):
+        page.refresh()
+    assert (page.text, page.stamp, len(made)) == ("first second", made[1], 3)
+    assert capsys.readouterr().err.count("no luck") == 1
+    (tmp_path / "b").unlink()
+    page.refresh()
+    assert page.text == "first"
+
+
+def get(address):
+    with urllib.request.urlopen(address, timeout=30) as answer:
+        return answer.read().decode()
+
+
+def test_a_served_page_follows_the_runs_of_a_folder(tmp_path):
+    (tmp_path / "one").mkdir()
+    run_results.save(tmp_path / "one/results.json", "lump")
+    server = subprocess.Popen(
+        [sys.executable, "-m", "ucl_jax", "report", "--serve=0", str(tmp_path)],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if "DISPLAY" not in name},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        address = server.stdout.readline().split()[1].rstrip(",")
+        assert address.startswith("http://127.0.0.1:")
+        stamp = get(f"{address}stamp")
+        first = get(address)
+        assert f'"{stamp}"' in first
+        assert "finetune" not in first
+        (tmp_path / "two").mkdir()
+        run_results.save(tmp_path / "two/results.json", "finetune")
+        assert get(f"{address}stamp") != stamp
+        assert "finetune" in get(address)
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            get(f"{address}results.json")
+    finally:
+        server.send_signal(signal.SIGINT)
+        _, told = server.communicate(timeout=30)
+    assert server.returncode == 130
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--serve=70000"], "--serve"),
+        (["--serve", "--seeds"], "--seeds"),
+        (["--serve={taken}"], "--serve=PORT"),
+        (["--serve", "nothing"], "nothing"),  # --serve alone does not take a run for its port
+    ],
+)
+def test_what_cannot_be_served_is_refused_in_a_line(words, named, tmp_path, capsys):
+    path = run_results.save(tmp_path / "a.json")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        words = [word.format(taken=taken.getsockname()[1]) for word in words]
+        assert report.main([*words, str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert named in error
+
+
+def test_a_folder_of_runs_stands_for_those_that_have_results(tmp_path, capsys):
+    for name in ("b", "a"):
+        (tmp_path / name).mkdir()
+        run_results.save(tmp_path / name / "results.json", {"a": "lump", "b": "er"}[name])
+    (tmp_path / "c").mkdir()
+    for name in ("config.json", "lock"):
+        (tmp_path / "c" / name).touch()
+    assert report.main([str(tmp_path), "--format=csv"]) == 0
+    folder = capsys.readouterr().out
+    assert report.main([str(tmp_path / "a"), str(tmp_path / "b"), "--format=csv"]) == 0
+    assert capsys.readouterr().out == folder
