@@ -1,7 +1,7 @@
 """Trains and evaluates a recipe, or prints its config.
 
 ucl train --config=lump:digits
-python launch.py --config=configs/lump.py[:benchmark[,objective[,protocol[,stream]]]] [--workdir=DIR] [--config.KEY=VALUE]
+python launch.py --config=configs/er.py[:benchmark[,objective[,protocol[,stream]]]] [--workdir=DIR] [--config.KEY=VALUE]
 
 With --distributed it works with the other processes that were given the same command, on this machine or on others.
 
@@ -84,9 +84,8 @@ def _help(prog: str) -> str:
     choices["flags"] = {f"--{flag.name}": flag.help for flag in flags.FLAGS.flags_by_module_dict()[defining]} | {
         "--config.KEY": "Any key of the recipe; --print_config shows them."
     }
-    lines = [
-        f"usage: {prog} --config=RECIPE[:BENCHMARK[,OBJECTIVE[,PROTOCOL[,STREAM]]]] [--config.KEY=VALUE] [--workdir=DIR]"
-    ]
+    recipe = "RECIPE[:BENCHMARK[,OBJECTIVE[,PROTOCOL[,STREAM]]]]"
+    lines = [f"usage: {prog} --config={recipe} [--config.KEY=VALUE] [--workdir=DIR]"]
     lines += ["", *__doc__.splitlines()[:1], "", "example:"]
     lines += [f"  {prog} --config=lump:cifar100,barlow_twins --config.seed=1 --workdir=runs/a"]
     for title, options in choices.items():
