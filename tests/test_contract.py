@@ -27,7 +27,7 @@ from ucl_jax.objectives import OBJECTIVES
 from ucl_jax.reproduce.studies import IMPOSSIBLE
 from ucl_jax.settings import POLICIES, check
 from ucl_jax.training import parallel
-from ucl_jax.training.build import make_experiment
+from ucl_jax.training.build import make_experiment, make_stream_settings
 from ucl_jax.training.loop import LegDone, StepsDone
 
 RECIPES = [recipe for recipe in tiny.RECIPES if not tiny.config(recipe).benchmark.joint]
@@ -119,7 +119,7 @@ class Traced:
         """Trains from `state` on; returns each event as (name, step, host copy of the state, metrics or rows)."""
         state = jax.device_put(state, self.compiled[0].sharding)
         events = []
-        with open_stream(self.config.benchmark, data_dir) as stream:
+        with open_stream(make_stream_settings(self.config), data_dir) as stream:
             for event in tiny.train(self.config, self.experiment, self.compiled, stream, state, step, legs_done):
                 if isinstance(event, StepsDone):
                     events.append(("step", event.step, jax.device_get(event.state), jax.device_get(event.metrics)))

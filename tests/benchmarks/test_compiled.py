@@ -16,7 +16,7 @@ from ucl_jax.data.tasks import open_stream
 from ucl_jax.errors import UsageError
 from ucl_jax.models import convolution
 from ucl_jax.training import parallel
-from ucl_jax.training.build import make_experiment
+from ucl_jax.training.build import make_experiment, make_stream_settings
 from ucl_jax.training.loop import LegDone, StepsDone
 from ucl_jax.types import Selection
 
@@ -238,7 +238,7 @@ def test_the_loop_compiles_once_and_moves_nothing_but_the_batch(tmp_path, monkey
             programs[details["fun_name"]] += 1
 
     jax.monitoring.register_event_duration_secs_listener(listen)
-    with open_stream(config.benchmark, str(tmp_path)) as stream:
+    with open_stream(make_stream_settings(config), str(tmp_path)) as stream:
         events = tiny.train(config, experiment, steps, stream, state)
         for task in range(2):
             for step in range(5 * task, 5 * task + 5):  # 80 images in batches of 16

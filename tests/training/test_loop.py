@@ -12,7 +12,7 @@ from ucl_jax.evaluation import accuracy_matrix, evaluators
 from ucl_jax.evaluation.evaluators import KnnSettings
 from ucl_jax.objectives import Readout
 from ucl_jax.training import parallel
-from ucl_jax.training.build import Experiment, Phase, make_experiment
+from ucl_jax.training.build import Experiment, Phase, make_experiment, make_stream_settings
 from ucl_jax.training.loop import _selections, begin_task, probe, task_features
 from ucl_jax.training.schedule import make_schedule
 from ucl_jax.types import Clock, Variables
@@ -101,7 +101,7 @@ def test_events_and_the_shape_of_the_matrix(recipe, tasks, matrix, tmp_path):
     experiment = make_experiment(config, parallel.AXIS, "cpu")
     compiled = parallel.compile_phases(experiment.phases, jax.local_devices()[:1])
     state = jax.device_put(experiment.init(), compiled[0].sharding)
-    with open_stream(config.benchmark, str(tmp_path)) as stream:
+    with open_stream(make_stream_settings(config), str(tmp_path)) as stream:
         events = [
             (type(event).__name__, event.step, getattr(event, "rows", None))
             for event in tiny.train(config, experiment, compiled, stream, state)
@@ -147,7 +147,7 @@ def test_objective_and_method_are_told_of_the_beginning_of_each_task(tmp_path):
     experiment = experiment._replace(phases=(phase,))
     compiled = parallel.compile_phases(experiment.phases, jax.local_devices()[:1])
     state = jax.device_put(experiment.init(), compiled[0].sharding)
-    with open_stream(config.benchmark, str(tmp_path)) as stream:
+    with open_stream(make_stream_settings(config), str(tmp_path)) as stream:
         for event in tiny.train(config, experiment, compiled, stream, state):
             if event.step == 3:
                 middle = jax.device_get(event.state)

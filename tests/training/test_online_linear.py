@@ -13,7 +13,7 @@ from ucl_jax.data.benchmarks import CLASS_ORDERS
 from ucl_jax.data.tasks import batch_indices, labelled_indices, open_stream
 from ucl_jax.models.architectures import ARCHITECTURES
 from ucl_jax.training import online_linear, parallel
-from ucl_jax.training.build import make_augmentation, make_experiment
+from ucl_jax.training.build import make_augmentation, make_experiment, make_stream_settings
 from ucl_jax.training.loop import LegDone, StepsDone, _probed, _selections
 from ucl_jax.training.schedule import make_schedule
 from ucl_jax.types import Batch, Probed, Span, Variables
@@ -106,7 +106,7 @@ def run(data_dir, mode, state=None, step=0, **more):
     config, experiment, compiled = made(mode, **more)
     state = jax.device_put(experiment.init() if state is None else state, compiled[0].sharding)
     metrics, states, rows = [], {}, []
-    with open_stream(config.benchmark, data_dir) as stream:
+    with open_stream(make_stream_settings(config), data_dir) as stream:
         for event in tiny.train(config, experiment, compiled, stream, state, step):
             if isinstance(event, StepsDone):
                 metrics.append(jax.device_get(event.metrics))
@@ -176,7 +176,7 @@ def test_joint_training_growing_networks_and_labels(recipe, argument, data_dir):
     experiment = make_experiment(config, parallel.AXIS, "cpu")
     compiled = parallel.compile_phases(experiment.phases, jax.local_devices()[:1])
     state = jax.device_put(experiment.init(), compiled[0].sharding)
-    with open_stream(config.benchmark, data_dir) as stream:
+    with open_stream(make_stream_settings(config), data_dir) as stream:
         *_, last = tiny.train(config, experiment, compiled, stream, state)
     assert len(last.rows["online_linear"].accuracy) == 2
     assert None not in last.rows["online_linear"].accuracy

@@ -8,7 +8,7 @@ import pytest
 from tests import tiny
 from ucl_jax.data.tasks import open_stream
 from ucl_jax.training import parallel
-from ucl_jax.training.build import make_experiment
+from ucl_jax.training.build import make_experiment, make_stream_settings
 from ucl_jax.training.loop import StepsDone
 from ucl_jax.types import Selection, Span
 
@@ -35,7 +35,7 @@ def run_on(devices: int, objective: str, data_dir: str):
     compiled = parallel.compile_phases(experiment.phases, parallel.choose_devices(devices, 16))
     state = jax.device_put(experiment.init(), compiled[0].sharding)
     start, losses = jax.device_get(state), []
-    with open_stream(config.benchmark, data_dir) as stream:
+    with open_stream(make_stream_settings(config), data_dir) as stream:
         for event in tiny.train(config, experiment, compiled, stream, state):
             if isinstance(event, StepsDone):
                 losses.extend(np.asarray(event.metrics["loss"]))
@@ -101,7 +101,7 @@ def test_train_step_and_features_compile_once(data_dir):
 
     def run():
         state = jax.device_put(jax.device_get(experiment.init()), compiled.sharding)
-        with open_stream(config.benchmark, data_dir) as stream:
+        with open_stream(make_stream_settings(config), data_dir) as stream:
             return list(tiny.train(config, experiment, [compiled], stream, state))
 
     assert [type(event).__name__ for event in run()].count("LegDone") == 2
@@ -120,7 +120,7 @@ def test_state_is_donated(data_dir):
     experiment = make_experiment(config, parallel.AXIS, "cpu")
     compiled = parallel.compile_phases(experiment.phases, jax.local_devices()[:2])[0]
     state = jax.device_put(experiment.init(), compiled.sharding)
-    with open_stream(config.benchmark, data_dir) as stream:
+    with open_stream(make_stream_settings(config), data_dir) as stream:
         examples = stream.training(slice(0, stream.train_sizes[0]))
     span = Span(*map(np.int32, (0, 0, 10, 10)))
     selection = Selection(np.arange(16)[:, None], np.ones((16, 1), bool))
@@ -137,7 +137,7 @@ def test_several_steps_a_call_and_images_on_the_host_change_no_bit(devices, data
         experiment = make_experiment(config, parallel.AXIS, "cpu")
         compiled = parallel.compile_phases(experiment.phases, parallel.choose_devices(devices, 16))
         state, metrics = jax.device_put(experiment.init(), compiled[0].sharding), []
-        with open_stream(config.benchmark, data_dir) as stream:
+        with open_stream(make_stream_settings(config), data_dir) as stream:
             for event in tiny.train(config, experiment, compiled, stream, state):
                 if isinstance(event, StepsDone):
                     metrics.append(jax.device_get(event.metrics))
@@ -159,7 +159,7 @@ def test_examples_that_fit_are_held_by_every_device(data_dir, monkeypatch):
     config = tiny.config("finetune")
     experiment = make_experiment(config, parallel.AXIS, "cpu")
     compiled = parallel.compile_phases(experiment.phases, jax.local_devices()[:2])[0]
-    with open_stream(config.benchmark, data_dir) as stream:
+    with open_stream(make_stream_settings(config), data_dir) as stream:
         examples = stream.training(slice(0, stream.train_sizes[0]))
     held = compiled.hold(examples, 100)  # the largest task has 100
     assert held.image.sharding == compiled.sharding
@@ -173,7 +173,7 @@ def test_examples_that_fit_are_held_by_every_device(data_dir, monkeypatch):
 def test_features_on_four_devices_are_those_of_one(data_dir):
     config = tiny.config("finetune")
     experiment = make_experiment(config, parallel.AXIS, "cpu")
-    with open_stream(config.benchmark, data_dir) as stream:
+    with open_stream(make_stream_settings(config), data_dir) as stream:
         image = stream.task(0).train_image[:32]
     features = []
     for count in (1, 4):
