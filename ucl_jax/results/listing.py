@@ -65,7 +65,7 @@ def listed(folder: pathlib.Path, now: float) -> Listed:
         state="finished" if run and run.finished else "running" if locked(folder) else "stopped",
         tasks_learned=run.tasks_learned if run else 0,
         tasks=1 if tree["benchmark"]["joint"] else run.tasks if run else tree["benchmark"]["num_tasks"],
-        accuracy=compare.average_accuracy(run, "knn_task") if run else None,
+        accuracy=compare.average_accuracy(run, "knn_task") if run and run.probes else None,
         age=max(now - max(times), 0.0),
     )
 

@@ -296,10 +296,9 @@ class RunResult:
     analysis: list[Record] = field(default_factory=list)
 
     def __post_init__(self):
-        if self.representation is not None and not self.probes:
-            return
-        require_keys("probes", self.probes, ("knn_task", "knn_all"))
-        rows, tasks = self.probes["knn_task"].shape
+        if self.representation is None:
+            require_keys("probes", self.probes, ("knn_task", "knn_all"))
+        rows, tasks = self.shape
         for name, probe in self.probes.items():
             require_shape(f"probes.{name}.matrix", probe.matrix, rows, tasks)
         check_argument(self.classes is None or len(self.classes) == tasks, f"`classes` is not of {tasks} tasks")
@@ -331,7 +330,7 @@ class RunResult:
 
     def _check_rows(self) -> None:
         """Raises ValueError unless the rows of the accuracy matrices have the tasks that were seen by then."""
-        seen, (rows, tasks) = self.tasks_seen, self.probes["knn_task"].shape
+        seen, (rows, tasks) = self.tasks_seen, self.shape
         check_argument(len(seen) == rows, f"$.evaluations: it has {len(seen)} entries for {rows} rows")
         check_argument(
             seen == sorted(seen) and seen[-1] <= tasks,
@@ -416,23 +415,30 @@ class RunResult:
         return self.config["eval"]["tasks"] == "seen"
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """Returns how often the network was evaluated, and the number of tasks."""
+        if self.representation is not None:
+            return len(self.representation.rows), len(self.classes or ())
+        return self.probes["knn_task"].shape
+
+    @property
     def tasks_learned(self) -> int:
         """Returns `after` of the latest network: how often it was evaluated, as a rule after each task learned."""
-        return len(self.representation.rows) if self.representation else self.probes["knn_task"].shape[0]
+        return self.shape[0]
 
     @property
     def tasks_seen(self) -> list[int]:
         """Returns the number of tasks seen in each row of the accuracy matrices."""
         if self.evaluations is not None:
             return [row.tasks_seen for row in self.evaluations]
-        rows, tasks = self.probes["knn_task"].shape
+        rows, tasks = self.shape
         return [tasks] if self.joint else list(range(1, rows + 1))
 
     @property
     def class_accuracy(self) -> dict[int, float | None]:
         """Returns the label of a class -> its accuracy by kNN over all classes in the last row; {} in older files."""
         labels = sorted(set().union(*self.classes or ()))
-        return dict(zip(labels, self.probes["knn_all"].class_accuracy or ()))
+        return dict(zip(labels, (self.probes["knn_all"].class_accuracy if self.probes else None) or ()))
 
     @property
     def images_seen(self) -> list[int]:
@@ -452,7 +458,7 @@ class RunResult:
     @property
     def tasks(self) -> int:
         """Returns the number of tasks that are evaluated."""
-        return self.probes["knn_task"].shape[1]
+        return self.shape[1]
 
     @property
     def name(self) -> str:

@@ -324,7 +324,7 @@ class _Recorder:
             write_atomically(self.workdir / "left_out.txt", "".join(f"{line}\n" for line in left_out))
             for line in left_out[:SHOWN]:
                 self.console.say(f"left out: {line}")
-            self.console.say(f"{len(left_out)} files are left out, see {self.workdir / 'left_out.txt'}")
+            self.console.say(f"files left out: {len(left_out)}, see {self.workdir / 'left_out.txt'}")
         if step:
             self.console.say(f"resuming {self.workdir} at step {step} of {self.schedule.total}")
         return self
@@ -471,12 +471,12 @@ class _Recorder:
             entry[f"{name}/average_accuracy"] = accuracy_matrix.average_accuracy(matrix, seen)
             if (forgotten := accuracy_matrix.forgetting(matrix, self.settings.forgetting, seen)) is not None:
                 entry[f"{name}/forgetting"] = forgotten
-        for writer in self.writers:
-            writer.write(entry)
         means = ", ".join(f"{name} {entry[f'{name}/average_accuracy']:.2f} %" for name in self.progress.rows)
         for measured in self.progress.measured[-1:]:
             entry |= {f"representation/{name}": measured[name] for name in MEASURED}
             means = ", ".join(f"{name.replace('_', ' ')} {measured[name]:.3g}" for name in MEASURED)
+        for writer in self.writers:
+            writer.write(entry)
         ended = event.step == self.schedule.periods[period].end
         learned = f"task {period + 1}/{len(self.schedule.periods)} learned"
         self.console.say(f"{learned if ended else str(entry['images_seen']) + ' images seen'}: {means}")
