@@ -22,7 +22,8 @@ from ucl_jax.errors import Stopped, UsageError
 class _LossyStream(io.FileIO):
     """A standard stream whose writes never fail: output is dropped if its reader has left or the disk is full.
 
-    lost: the first error for which output was dropped, or None.
+    Attributes:
+      lost: the first error for which output was dropped, or None.
     """
 
     lost: OSError | None = None
@@ -139,7 +140,8 @@ class StopRequest:
     A second SIGINT or SIGTERM ends the process at once. Further SIGHUPs are ignored, because a closing terminal may
     send several. If SIGHUP was ignored from the start, as under `nohup`, it stays so.
 
-    signum: the number of the signal that came, or None.
+    Attributes:
+      signum: the number of the signal that came, or None.
     """
 
     SIGNALS: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -85,7 +85,8 @@ def usage_errors(prefix: str = "", advice: str = "") -> Iterator[None]:
 class Stopped(Exception):
     """A signal stopped a run, after the run was saved; commands exit with 128 + `signum`.
 
-    signum: the number of the signal.
+    Attributes:
+      signum: the number of the signal.
     """
 
     def __init__(self, message: str, signum: int):

@@ -22,11 +22,12 @@ INT32_MAX = 2**31 - 1  # steps, seeds and places are int32 on the device
 class Setting(NamedTuple):
     """The type and range of a setting.
 
-    kind: the type of its values. kind(text) also makes a value from a text of the command line, but not of a flag.
-    requirement: what a value must be, in words that continue a message after "it must be".
-    accepts: a function that tells whether an object of any type is a value of this setting.
-    choices: the possible values, if the setting is one of a few words or a list of them.
-    each: what each value of a list must be, if the setting is a list of any length; else None.
+    Attributes:
+      kind: the type of its values. kind(text) also makes a value from a text of the command line, but not of a flag.
+      requirement: what a value must be, in words that continue a message after "it must be".
+      accepts: a function that tells whether an object of any type is a value of this setting.
+      choices: the possible values, if the setting is one of a few words or a list of them.
+      each: what each value of a list must be, if the setting is a list of any length; else None.
     """
 
     kind: type

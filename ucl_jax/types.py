@@ -20,9 +20,10 @@ Outputs = Any  # what a loss returns about each example of a batch, leaves [...,
 class Batch(NamedTuple):
     """Holds B examples as they are stored. They are augmented later, on the device.
 
-    image: uint8 [B, H, W, C].
-    label: int32 [B], the classes; only probes and supervised objectives read them.
-    first: bool [B], True when an example is presented for the first time.
+    Attributes:
+      image: uint8 [B, H, W, C].
+      label: int32 [B], the classes; only probes and supervised objectives read them.
+      first: bool [B], True when an example is presented for the first time.
     """
 
     image: Array
@@ -33,8 +34,9 @@ class Batch(NamedTuple):
 class Examples(NamedTuple):
     """Holds all N training examples of a task, or of all tasks, on the host or on the devices.
 
-    image: uint8 [N, H, W, C].
-    label: int32 [N], the classes.
+    Attributes:
+      image: uint8 [N, H, W, C].
+      label: int32 [N], the classes.
     """
 
     image: Any
@@ -44,8 +46,10 @@ class Examples(NamedTuple):
 class Selection(NamedTuple):
     """Says which examples of a task are in K consecutive batches of B.
 
-    index: int32 [B, K], in [0, N). Column k is batch k. The first axis is that of a batch, which is split over devices.
-    first: bool [B, K], see `Batch`.
+    Attributes:
+      index: int32 [B, K], in [0, N). Column k is batch k. The first axis is that of a batch, which is split over
+        devices.
+      first: bool [B, K], see `Batch`.
     """
 
     index: Any
@@ -55,8 +59,9 @@ class Selection(NamedTuple):
 class Probed(NamedTuple):
     """Holds two batches, or the two Selections that they come from, for a step that trains an online linear probe, too.
 
-    present: the batch that the network learns from.
-    labelled: the one that the probe learns from, as large. Its images are of all tasks.
+    Attributes:
+      present: the batch that the network learns from.
+      labelled: the one that the probe learns from, as large. Its images are of all tasks.
     """
 
     present: Any
@@ -70,8 +75,9 @@ How = Literal["present", "weak", "replayed", "plain"]
 class Views(NamedTuple):
     """Holds B examples as a network is shown them. A method may mix views with others of the same structure.
 
-    image: the views, each float [B, H, W, C]; one for supervised objectives, two for the others.
-    label: float [B, C], one-hot or mixed with others; None for objectives without labels.
+    Attributes:
+      image: the views, each float [B, H, W, C]; one for supervised objectives, two for the others.
+      label: float [B, C], one-hot or mixed with others; None for objectives without labels.
     """
 
     image: tuple[Array, ...]
@@ -81,8 +87,9 @@ class Views(NamedTuple):
 class Variables(NamedTuple):
     """Holds a network, in what Flax calls variables.
 
-    params: the parameters, which the optimiser changes.
-    state: what else training changes: running statistics, and what an objective adds, such as a target or a queue.
+    Attributes:
+      params: the parameters, which the optimiser changes.
+      state: what else training changes: running statistics, and what an objective adds, such as a target or a queue.
     """
 
     params: Params
@@ -92,8 +99,9 @@ class Variables(NamedTuple):
 class TrainedParams(NamedTuple):
     """Holds all that is trained, the network's parameters and the method's own.
 
-    network: the parameters of the network.
-    method: the parameters of the method, such as a distillation head; () for none.
+    Attributes:
+      network: the parameters of the network.
+      method: the parameters of the method, such as a distillation head; () for none.
     """
 
     network: Params
@@ -103,10 +111,11 @@ class TrainedParams(NamedTuple):
 class Keys(NamedTuple):
     """Holds the random keys of one step. They depend on the seed, the step and places in the global batch only.
 
-    batch: key [], the same on every device.
-    example: key [B], one for the views of each present example.
-    past: key [n], one for the views of each recalled example.
-    method: key [n], one for whatever else a method draws for each recalled example.
+    Attributes:
+      batch: key [], the same on every device.
+      example: key [B], one for the views of each present example.
+      past: key [n], one for the views of each recalled example.
+      method: key [n], one for whatever else a method draws for each recalled example.
     """
 
     batch: Array
@@ -120,10 +129,11 @@ class Span(NamedTuple):
 
     The host sends it to the devices once per leg of a period, so that no step waits for it.
 
-    task: int32 [], the number of the task, from 0.
-    start: int32 [], the first step of the task, counted over the whole run.
-    steps: int32 [], the number of steps of the task.
-    epoch_steps: int32 [], the number of steps of one epoch of the task.
+    Attributes:
+      task: int32 [], the number of the task, from 0.
+      start: int32 [], the first step of the task, counted over the whole run.
+      steps: int32 [], the number of steps of the task.
+      epoch_steps: int32 [], the number of steps of one epoch of the task.
     """
 
     task: Array
@@ -135,11 +145,12 @@ class Span(NamedTuple):
 class Clock(NamedTuple):
     """Holds how far a run has come when a step begins.
 
-    step: int32 [], the steps done in the whole run.
-    task: int32 [], the number of the task that is being learned, from 0.
-    task_step: int32 [], the steps done in this task.
-    task_steps: int32 [], the number of steps of this task.
-    epoch_steps: int32 [], the number of steps of one epoch of this task, above 0.
+    Attributes:
+      step: int32 [], the steps done in the whole run.
+      task: int32 [], the number of the task that is being learned, from 0.
+      task_step: int32 [], the steps done in this task.
+      task_steps: int32 [], the number of steps of this task.
+      epoch_steps: int32 [], the number of steps of one epoch of this task, above 0.
     """
 
     step: Array
@@ -168,10 +179,11 @@ def clock_at(step: Array, span: Span) -> Clock:
 class Aux(NamedTuple):
     """Holds what a loss returns besides its value.
 
-    state: the network's state after the forward pass.
-    metrics: scalars to log; the train step averages them over devices.
-    outputs: from an objective, the Embedding of all V views, leaves [V, B, ...]. From a method, what `Method.observe`
-      shall receive once it is gathered over devices: leaves [B, ...], or ().
+    Attributes:
+      state: the network's state after the forward pass.
+      metrics: scalars to log; the train step averages them over devices.
+      outputs: from an objective, the Embedding of all V views, leaves [V, B, ...]. From a method, what `Method.observe`
+        shall receive once it is gathered over devices: leaves [B, ...], or ().
     """
 
     state: ModelState
@@ -182,12 +194,13 @@ class Aux(NamedTuple):
 class TrainState(flax.struct.PyTreeNode):
     """Holds everything that training changes. It has arrays only, the same on every device.
 
-    step: int32 [], the steps done in the whole run.
-    params: of the network and of the method.
-    model_state: what else training changes in the network.
-    opt_state: of the optimiser of `params`.
-    memory: of the method.
-    online: the online linear probe, an `OnlineLinear`; () for none.
+    Attributes:
+      step: int32 [], the steps done in the whole run.
+      params: of the network and of the method.
+      model_state: what else training changes in the network.
+      opt_state: of the optimiser of `params`.
+      memory: of the method.
+      online: the online linear probe, an `OnlineLinear`; () for none.
     """
 
     step: Array

@@ -14,10 +14,11 @@ from ucl_jax.types import Array, Items, PyTree
 class BufferState(flax.struct.PyTreeNode):
     """The state of a buffer with S slots.
 
-    items: leaves [S, ...]; zeros where nothing is stored yet.
-    offered: int32 [P], the number of examples offered so far to each of the P parts of the buffer. Most policies have
-      one part; a policy with parts gives each S // P slots.
-    extra: whatever else the policy keeps; () for nothing.
+    Attributes:
+      items: leaves [S, ...]; zeros where nothing is stored yet.
+      offered: int32 [P], the number of examples offered so far to each of the P parts of the buffer. Most policies have
+        one part; a policy with parts gives each S // P slots.
+      extra: whatever else the policy keeps; () for nothing.
     """
 
     items: Items
@@ -28,11 +29,12 @@ class BufferState(flax.struct.PyTreeNode):
 class Offer(NamedTuple):
     """A batch of examples that is offered to a buffer, one after the other.
 
-    items: leaves [B, ...].
-    eligible: bool [B], False for examples that the buffer must pass over.
-    task: int32 [], the number of the task that they belong to.
-    score: float32 [B]; what it means depends on the policy, and most do not use it.
-    kept: what the method keeps beside each stored example, leaves [S, ...]. Most policies do not use it.
+    Attributes:
+      items: leaves [B, ...].
+      eligible: bool [B], False for examples that the buffer must pass over.
+      task: int32 [], the number of the task that they belong to.
+      score: float32 [B]; what it means depends on the policy, and most do not use it.
+      kept: what the method keeps beside each stored example, leaves [S, ...]. Most policies do not use it.
     """
 
     items: Items
@@ -45,8 +47,9 @@ class Offer(NamedTuple):
 class Recalled(NamedTuple):
     """Holds n examples drawn from a buffer.
 
-    slot: int32 [n], their slots.
-    items: leaves [n, ...].
+    Attributes:
+      slot: int32 [n], their slots.
+      items: leaves [n, ...].
     """
 
     slot: Array
@@ -56,10 +59,11 @@ class Recalled(NamedTuple):
 class Buffer(NamedTuple):
     """A buffer policy, which decides which examples are kept: a tuple of pure functions over a `BufferState`.
 
-    init: items of a batch -> an empty buffer. Only shapes and dtypes of the items are used.
-    add: stored, key, offer -> stored.
-    sample: stored, key, n, allowed bool [S] -> n examples from the slots that are filled and allowed.
-    filled: stored -> bool [S], True for the slots that hold an example.
+    Attributes:
+      init: items of a batch -> an empty buffer. Only shapes and dtypes of the items are used.
+      add: stored, key, offer -> stored.
+      sample: stored, key, n, allowed bool [S] -> n examples from the slots that are filled and allowed.
+      filled: stored -> bool [S], True for the slots that hold an example.
     """
 
     init: Callable[[Items], BufferState]

@@ -34,21 +34,23 @@ CLASS_ORDERS: dict[str, tuple[int, ...]] = {
 class Benchmark(NamedTuple):
     """A data set and how it is cut into tasks.
 
-    tfds_name: the name that `tfds.builder` takes, e.g. 'cifar10', 'imagenet_resized/32x32' or 'cifar10:3.0.2'; "" for a
-        folder of images.
-    num_tasks, classes_per_task: the tasks, and the classes of each; 0 where the folder tells.
-    image_size: images become image_size x image_size x 3.
-    images_per_task: training images of a task, the mean where tasks differ.
-    order: what a task is: 'class', classes of its own, or 'data', a random part of the images of the same classes.
-    class_order: the order of classes; the first of it are used. 'label', or a name in `CLASS_ORDERS`.
-    fit: how they get that size: 'none' (they have it already), 'pad' (centred in zeros), 'resize' (bilinear) or
+    Attributes:
+      tfds_name: the name that `tfds.builder` takes, e.g. 'cifar10', 'imagenet_resized/32x32' or 'cifar10:3.0.2'; "" for
+        a folder of images.
+      num_tasks, classes_per_task: the tasks, and the classes of each; 0 where the folder tells.
+      image_size: images become image_size x image_size x 3.
+      images_per_task: training images of a task, the mean where tasks differ.
+      order: what a task is: 'class', classes of its own, or 'data', a random part of the images of the same classes.
+      class_order: the order of classes; the first of it are used. 'label', or a name in `CLASS_ORDERS`.
+      fit: how they get that size: 'none' (they have it already), 'pad' (centred in zeros), 'resize' (bilinear) or
         'crop' (bilinear, of the square in the middle).
-    train_split, test_split: TFDS splits; slices such as 'train[:80%]' work too.
-    image_key, label_key: the features that hold the image and the class.
-    mean, std: of each channel, for images scaled to [0, 1]. The official code uses those of CIFAR-10 on every data set
-        except MNIST and Fashion-MNIST (item 14 of docs/fidelity.md).
-    replay_mean, replay_std: the same for images that come from the replay buffer.
-    validation_fraction: the part of the training images that is held out for evaluation; 0 where there is a test split.
+      train_split, test_split: TFDS splits; slices such as 'train[:80%]' work too.
+      image_key, label_key: the features that hold the image and the class.
+      mean, std: of each channel, for images scaled to [0, 1]. The official code uses those of CIFAR-10 on every data
+        set except MNIST and Fashion-MNIST (item 14 of docs/fidelity.md).
+      replay_mean, replay_std: the same for images that come from the replay buffer.
+      validation_fraction: the part of the training images that is held out for evaluation; 0 where there is a test
+        split.
     """
 
     tfds_name: str

@@ -38,8 +38,9 @@ THREADS = os.cpu_count() or 1  # Pillow decodes without the lock of the interpre
 class Images:
     """Some images of a larger array. They are copied only when they are taken from it, like those of an array.
 
-    array: uint8 [N, S, S, 3], in memory or a memory map.
-    index: int64 [n], their places in it.
+    Attributes:
+      array: uint8 [N, S, S, 3], in memory or a memory map.
+      index: int64 [n], their places in it.
     """
 
     array: np.ndarray
@@ -96,10 +97,11 @@ class Source(Protocol):
 class Split(NamedTuple):
     """An opened split of labelled images.
 
-    labels: int32 [N], values in [0, num_classes), or -1 for an image that no task may have.
-    num_classes: the number of classes of the data set.
-    images: the function that `reader` makes: indices int64 [n] -> their images.
-    domains: int64 [N], the domain of each image; None where it was not asked for.
+    Attributes:
+      labels: int32 [N], values in [0, num_classes), or -1 for an image that no task may have.
+      num_classes: the number of classes of the data set.
+      images: the function that `reader` makes: indices int64 [n] -> their images.
+      domains: int64 [N], the domain of each image; None where it was not asked for.
     """
 
     labels: np.ndarray
@@ -111,8 +113,9 @@ class Split(NamedTuple):
 class Decoded(NamedTuple):
     """Holds all images of a source.
 
-    array: uint8 [N, S, S, 3]. What it has for an image that cannot be decoded has no meaning.
-    problems: the index of each image that cannot be decoded -> the reason.
+    Attributes:
+      array: uint8 [N, S, S, 3]. What it has for an image that cannot be decoded has no meaning.
+      problems: the index of each image that cannot be decoded -> the reason.
     """
 
     array: np.ndarray

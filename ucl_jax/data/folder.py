@@ -23,9 +23,10 @@ PARTS = 5  # tasks that a folder without sub-folders is cut into, unless another
 class File(NamedTuple):
     """A file of the folder.
 
-    path: below the folder.
-    size: in bytes; -1 for a link that leads nowhere.
-    changed: the time of its last change, in nanoseconds.
+    Attributes:
+      path: below the folder.
+      size: in bytes; -1 for a link that leads nowhere.
+      changed: the time of its last change, in nanoseconds.
     """
 
     path: str
@@ -36,8 +37,9 @@ class File(NamedTuple):
 class Group(NamedTuple):
     """The files of one sub-folder, in order, with those of folders in it.
 
-    name: of the sub-folder; "" for those of a folder without sub-folders.
-    files: its files; hidden ones, whose names begin with a dot, are none of them.
+    Attributes:
+      name: of the sub-folder; "" for those of a folder without sub-folders.
+      files: its files; hidden ones, whose names begin with a dot, are none of them.
     """
 
     name: str
@@ -141,10 +143,11 @@ def _files(path: str, names: Iterable[str], file_order: str) -> tuple[File, ...]
 class Source(NamedTuple):
     """The files of a folder as a `decoded.Source`.
 
-    path: of the folder.
-    files: all of them, group after group.
-    image_size: S; images become [S, S, 3].
-    fit: how they get that size, a name in `tfds_source.FITS`.
+    Attributes:
+      path: of the folder.
+      files: all of them, group after group.
+      image_size: S; images become [S, S, 3].
+      fit: how they get that size, a name in `tfds_source.FITS`.
     """
 
     path: str
@@ -210,8 +213,9 @@ def read(path: str, size: int, fit: str) -> np.ndarray:
 class Opened(NamedTuple):
     """An opened folder.
 
-    split: its images; the label of each is the number of its group, or of its part where the folder has one group.
-    left_out: a line for each file that is left out: its path and the reason.
+    Attributes:
+      split: its images; the label of each is the number of its group, or of its part where the folder has one group.
+      left_out: a line for each file that is left out: its path and the reason.
     """
 
     split: decoded.Split

@@ -1,6 +1,6 @@
 """Prepares TFDS data sets as ArrayRecord.
 
-python -m ucl_jax.data.prepare NAME... [--data_dir DIR] [--manual_dir DIR]
+    python -m ucl_jax.data.prepare NAME... [--data_dir DIR] [--manual_dir DIR]
 
 The data sets of `OWN` have builders in this project, which need no TensorFlow. The builders of other data sets read and
 encode with TensorFlow, so it must be installed when they are prepared; it is not needed afterwards.

@@ -19,8 +19,9 @@ from ucl_jax.errors import argument_choice
 class Sequence(NamedTuple):
     """Says which training example comes when.
 
-    index: int64 [N], places of training examples in the split, in the order in which they come.
-    task: int32 [N], the task that each comes from.
+    Attributes:
+      index: int64 [N], places of training examples in the split, in the order in which they come.
+      task: int32 [N], the task that each comes from.
     """
 
     index: np.ndarray  # type: ignore[assignment]  # the name of a method of tuples

@@ -22,10 +22,11 @@ from ucl_jax.types import Examples
 class TaskData(NamedTuple):
     """The decoded images of one task, in host memory or mapped into it.
 
-    train_image: uint8 [N, S, S, 3], in an array of the whole split.
-    train_label: int32 [N], the class numbers of the data set.
-    test_image: uint8 [M, S, S, 3].
-    test_label: int32 [M], likewise.
+    Attributes:
+      train_image: uint8 [N, S, S, 3], in an array of the whole split.
+      train_label: int32 [N], the class numbers of the data set.
+      test_image: uint8 [M, S, S, 3].
+      test_label: int32 [M], likewise.
     """
 
     train_image: Images
@@ -37,36 +38,39 @@ class TaskData(NamedTuple):
 class StreamSettings(NamedTuple):
     """Settings of the tasks and their order; the names are those of `config.benchmark` and `config.stream`.
 
-    name: the name of the benchmark, for messages.
-    tfds_name: the name that `tfds.builder` takes; "" for a folder of images.
-    prepare: whether the data set is downloaded and prepared if it is missing.
-    path: the folder of images; "" for a TFDS data set.
-    folders: what the sub-folders of `path` are, "tasks" or "classes". The images of tasks have no labels.
-    file_order: the order of files in the folder, "name" or "time", by which one without sub-folders is cut into tasks.
-    validation_path: another such folder, for evaluation; "" for none.
-    num_tasks, classes_per_task: the tasks, and the classes (or sub-folders that are tasks) of each.
-    class_order: the order of classes, of which the first are used: "label", or a name in `benchmarks.CLASS_ORDERS`.
-    image_size: images become image_size x image_size x 3.
-    fit: how they get that size, a name in `tfds_source.FITS`.
-    train_split, test_split: TFDS splits.
-    image_key, label_key: the features that hold the image and the class.
-    domain_key: the feature that holds the domain, for order="domain"; else "".
-    examples_per_task, test_examples_per_task: the number of training and of test images of each task; 0 takes all.
-    validation_fraction: 0 evaluates on test_split. Above 0, this part of every class of train_split is held out of
-      training and evaluated on instead, and test_split is not opened.
-    subset_seed: the seed that fixes the held-out part, the subsets, the parts of order="data" and which classes are
-      large; -1 takes the run's seed.
-    class_order_seed: the seed by which the classes are permuted before they are cut into tasks; -1 keeps `class_order`.
-    joint: whether to train on all tasks together; each task is still evaluated by itself.
-    order: what a task is. "class": each task has classes of its own, num_tasks * classes_per_task in all. Otherwise all
-      tasks have the same classes_per_task classes, and each another part of their training and test images. "data":
-      random parts. "domain": the images of one value of `domain_key`; the lowest value is the first task. "file": parts
-      in the order in which images are stored, in which they also come.
-    imbalance, imbalance_shape: how many times as many images the largest class has as the smallest, and how the others
-      lie between; see `streams.class_shares`. 1 takes all images.
-    repeat: how often the tasks go round; each round has another part of each task's images.
-    blur, blur_shape: how neighbouring tasks mix, see `streams.blurred`.
-    correlation: how often each image comes in a row.
+    Attributes:
+      name: the name of the benchmark, for messages.
+      tfds_name: the name that `tfds.builder` takes; "" for a folder of images.
+      prepare: whether the data set is downloaded and prepared if it is missing.
+      path: the folder of images; "" for a TFDS data set.
+      folders: what the sub-folders of `path` are, "tasks" or "classes". The images of tasks have no labels.
+      file_order: the order of files in the folder, "name" or "time", by which one without sub-folders is cut into
+        tasks.
+      validation_path: another such folder, for evaluation; "" for none.
+      num_tasks, classes_per_task: the tasks, and the classes (or sub-folders that are tasks) of each.
+      class_order: the order of classes, of which the first are used: "label", or a name in `benchmarks.CLASS_ORDERS`.
+      image_size: images become image_size x image_size x 3.
+      fit: how they get that size, a name in `tfds_source.FITS`.
+      train_split, test_split: TFDS splits.
+      image_key, label_key: the features that hold the image and the class.
+      domain_key: the feature that holds the domain, for order="domain"; else "".
+      examples_per_task, test_examples_per_task: the number of training and of test images of each task; 0 takes all.
+      validation_fraction: 0 evaluates on test_split. Above 0, this part of every class of train_split is held out of
+        training and evaluated on instead, and test_split is not opened.
+      subset_seed: the seed that fixes the held-out part, the subsets, the parts of order="data" and which classes are
+        large; -1 takes the run's seed.
+      class_order_seed: the seed by which the classes are permuted before they are cut into tasks; -1 keeps
+        `class_order`.
+      joint: whether to train on all tasks together; each task is still evaluated by itself.
+      order: what a task is. "class": each task has classes of its own, num_tasks * classes_per_task in all. Otherwise
+        all tasks have the same classes_per_task classes, and each another part of their training and test images.
+        "data": random parts. "domain": the images of one value of `domain_key`; the lowest value is the first task.
+        "file": parts in the order in which images are stored, in which they also come.
+      imbalance, imbalance_shape: how many times as many images the largest class has as the smallest, and how the
+        others lie between; see `streams.class_shares`. 1 takes all images.
+      repeat: how often the tasks go round; each round has another part of each task's images.
+      blur, blur_shape: how neighbouring tasks mix, see `streams.blurred`.
+      correlation: how often each image comes in a row.
     """
 
     name: str
@@ -107,16 +111,17 @@ class TaskStream:
     Each task is decoded once, on demand or ahead of time, unless the cache has its images. The methods may be called
     from any thread. One worker thread decodes; it ends with `close()` or with the `with` block.
 
-    classes: the classes of each task.
-    num_tasks: the number of tasks that are evaluated.
-    sequence: the order in which training images come.
-    starts: int64 [L + 1], the places in the sequence at which training tasks start, and its end. Joint training has one
-      training task; tasks that go round have one in each round. Where tasks are blurred, a training task has images of
-      its neighbours, too.
-    train_sizes: the number of training images of each training task.
-    test_sizes: the number of test images of each task.
-    labelled: whether the images have labels. If not, the label of each is the number of its sub-folder or part.
-    left_out: a line for each file that is left out, because it cannot be read as an image.
+    Attributes:
+      classes: the classes of each task.
+      num_tasks: the number of tasks that are evaluated.
+      sequence: the order in which training images come.
+      starts: int64 [L + 1], the places in the sequence at which training tasks start, and its end. Joint training has
+        one training task; tasks that go round have one in each round. Where tasks are blurred, a training task has
+        images of its neighbours, too.
+      train_sizes: the number of training images of each training task.
+      test_sizes: the number of test images of each task.
+      labelled: whether the images have labels. If not, the label of each is the number of its sub-folder or part.
+      left_out: a line for each file that is left out, because it cannot be read as an image.
     """
 
     def __init__(

@@ -26,8 +26,9 @@ CHUNK = 1000  # records that are read in one call; larger chunks are not faster
 class Records(NamedTuple):
     """The serialised examples of one split.
 
-    size: their number.
-    get: reads those at given indices.
+    Attributes:
+      size: their number.
+      get: reads those at given indices.
     """
 
     size: int
@@ -37,14 +38,15 @@ class Records(NamedTuple):
 class Split(NamedTuple):
     """An opened split: its labels are in memory, its images are decoded on demand.
 
-    name: the data set and the split, for messages.
-    records: the serialised examples.
-    labels: int32 [N], values in [0, num_classes), or -1 where TFDS has no label.
-    num_classes: the number of classes of the data set.
-    image_key: the feature that holds the image.
-    image_size: S; images become [S, S, 3].
-    fit: how they get that size, a name in `FITS`.
-    identity: all that the decoded pixels depend on, as JSON can hold it.
+    Attributes:
+      name: the data set and the split, for messages.
+      records: the serialised examples.
+      labels: int32 [N], values in [0, num_classes), or -1 where TFDS has no label.
+      num_classes: the number of classes of the data set.
+      image_key: the feature that holds the image.
+      image_size: S; images become [S, S, 3].
+      fit: how they get that size, a name in `FITS`.
+      identity: all that the decoded pixels depend on, as JSON can hold it.
     """
 
     name: str

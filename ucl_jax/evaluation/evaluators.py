@@ -14,13 +14,14 @@ from ucl_jax.types import PyTree
 class TaskFeatures(NamedTuple):
     """Holds the features that a network gives to the images of one task.
 
-    bank: float32 [N, F], features of the training images.
-    bank_label: int32 [N], their classes.
-    query: float32 [Q, F], features of the test images.
-    query_label: int32 [Q], their classes.
-    logits: float32 [Q, C] of the test images; () without a linear head.
-    online_logits: float32 [Q, C], likewise, by the online linear probe, with an output for each class of the run; ()
-      without one.
+    Attributes:
+      bank: float32 [N, F], features of the training images.
+      bank_label: int32 [N], their classes.
+      query: float32 [Q, F], features of the test images.
+      query_label: int32 [Q], their classes.
+      logits: float32 [Q, C] of the test images; () without a linear head.
+      online_logits: float32 [Q, C], likewise, by the online linear probe, with an output for each class of the run; ()
+        without one.
     """
 
     bank: np.ndarray
@@ -34,11 +35,12 @@ class TaskFeatures(NamedTuple):
 class MatrixRow(NamedTuple):
     """Holds one row of an accuracy matrix.
 
-    accuracy: in per cent for each task; None for a task that was not evaluated.
-    k: the number of neighbours that each entry used; None for a probe without neighbours.
-    clipped: whether a bank was too small for the k that was asked for.
-    class_accuracy: in per cent for each class of the run, in the order of labels; None for a class that was not
-      evaluated. kNN over all classes has it, None for other probes.
+    Attributes:
+      accuracy: in per cent for each task; None for a task that was not evaluated.
+      k: the number of neighbours that each entry used; None for a probe without neighbours.
+      clipped: whether a bank was too small for the k that was asked for.
+      class_accuracy: in per cent for each class of the run, in the order of labels; None for a class that was not
+        evaluated. kNN over all classes has it, None for other probes.
     """
 
     accuracy: list[float | None]
@@ -50,10 +52,11 @@ class MatrixRow(NamedTuple):
 class KnnSettings(NamedTuple):
     """Holds the settings of the kNN probes.
 
-    k: the number of neighbours, at least 1.
-    k_rule: "fixed" takes k; "tasks_seen" takes min(k, tasks seen), as the official code does.
-    temperature: above 0; votes are weighted by exp(cosine / temperature).
-    search: how the nearest are found, a name in `knn.SEARCHES`.
+    Attributes:
+      k: the number of neighbours, at least 1.
+      k_rule: "fixed" takes k; "tasks_seen" takes min(k, tasks seen), as the official code does.
+      temperature: above 0; votes are weighted by exp(cosine / temperature).
+      search: how the nearest are found, a name in `knn.SEARCHES`.
     """
 
     k: int
@@ -65,9 +68,10 @@ class KnnSettings(NamedTuple):
 class Evaluation(NamedTuple):
     """Holds how networks are evaluated after each task.
 
-    tasks: "all" tasks are evaluated, or those "seen".
-    knn: settings of the kNN probes.
-    batch_size: images that are shown to the network at once, over all devices.
+    Attributes:
+      tasks: "all" tasks are evaluated, or those "seen".
+      knn: settings of the kNN probes.
+      batch_size: images that are shown to the network at once, over all devices.
     """
 
     tasks: str
@@ -111,10 +115,11 @@ def _predict(queries, bank, labels, valid, temperature, **static):
 class Bank(NamedTuple):
     """Holds the features that kNN votes with, on the device.
 
-    features: float32 [N, F].
-    label: int32 [N].
-    valid: bool [N], False for padding.
-    size: the number of features without padding.
+    Attributes:
+      features: float32 [N, F].
+      label: int32 [N].
+      valid: bool [N], False for padding.
+      size: the number of features without padding.
     """
 
     features: jax.Array
@@ -265,11 +270,12 @@ def _accuracy(task: TaskFeatures, logits: np.ndarray | tuple[()], known: Sequenc
 class Evaluator(NamedTuple):
     """A probe that a run makes after each task.
 
-    row: features of each task, number of tasks seen, settings, labels of each task -> a row of the accuracy matrix.
-    chance: labels of each task -> the accuracy of guessing, in per cent.
-    own_phase: True for a probe within the task: features come from the phase in which each task was learned. False:
-      all come from the present phase. The two differ only where the architecture grows.
-    by: what classifies: "knn", the linear "head", or the linear layer "online", which is trained beside the network.
+    Attributes:
+      row: features of each task, number of tasks seen, settings, labels of each task -> a row of the accuracy matrix.
+      chance: labels of each task -> the accuracy of guessing, in per cent.
+      own_phase: True for a probe within the task: features come from the phase in which each task was learned. False:
+        all come from the present phase. The two differ only where the architecture grows.
+      by: what classifies: "knn", the linear "head", or the linear layer "online", which is trained beside the network.
     """
 
     row: Callable[[Tasks, int, KnnSettings, Classes], MatrixRow]

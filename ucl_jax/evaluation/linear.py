@@ -19,9 +19,10 @@ from ucl_jax.types import Array
 class Classifier(NamedTuple):
     """A linear classifier of features that are not standardised.
 
-    classes: int32 [C], in rising order.
-    weight: float64 [F, C].
-    bias: float64 [C].
+    Attributes:
+      classes: int32 [C], in rising order.
+      weight: float64 [F, C].
+      bias: float64 [C].
     """
 
     classes: np.ndarray
@@ -110,11 +111,12 @@ def _checked(features: np.ndarray) -> np.ndarray:
 class _Path(NamedTuple):
     """Holds the solutions of a ridge problem for every penalty: weight(p) = left @ (right / (spectrum + p)).
 
-    left: [F, R] with R = min(N, F).
-    spectrum: [R].
-    right: [R, C].
-    bias: [C].
-    standard: how the features were standardised.
+    Attributes:
+      left: [F, R] with R = min(N, F).
+      spectrum: [R].
+      right: [R, C].
+      bias: [C].
+      standard: how the features were standardised.
     """
 
     left: np.ndarray

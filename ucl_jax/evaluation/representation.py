@@ -75,9 +75,10 @@ def _u_centred(kernels: np.ndarray) -> np.ndarray:
 class MinibatchCka(NamedTuple):
     """Holds sums of HSIC_1 over minibatches, for M representations on the left and L on the right.
 
-    cross: float64 [M, L], of each pair.
-    left: float64 [M], of each on the left with itself.
-    right: float64 [L], of each on the right with itself.
+    Attributes:
+      cross: float64 [M, L], of each pair.
+      left: float64 [M], of each on the left with itself.
+      right: float64 [L], of each on the right with itself.
     """
 
     cross: np.ndarray

@@ -95,7 +95,8 @@ HINTS = {
 class Mismatch(ValueError):
     """A state dict or a network cannot be converted.
 
-    hint: what does not fit, a key of HINTS.
+    Attributes:
+      hint: what does not fit, a key of HINTS.
     """
 
     def __init__(self, message: str, hint: str):
@@ -227,10 +228,11 @@ EXPANDED = 16  # total size of the tensors that show an element of their storage
 class _Tensor(NamedTuple):
     """A tensor as a pickle describes it.
 
-    storage: its storage as the pickle describes that: a tuple with the type, second, and the key of the file, third.
-    offset: the position of its first element in the storage.
-    shape: its shape.
-    strides: its strides, in elements.
+    Attributes:
+      storage: its storage as the pickle describes that: a tuple with the type, second, and the key of the file, third.
+      offset: the position of its first element in the storage.
+      shape: its shape.
+      strides: its strides, in elements.
     """
 
     storage: tuple

@@ -26,12 +26,13 @@ from ucl_jax.types import (
 class Scenario(NamedTuple):
     """Tells a method about the run that it is made for.
 
-    tasks: the number of tasks that are learned one after the other; 1 for joint training, and where boundaries are
-      hidden.
-    batch_size: examples of a full batch, over all devices.
-    replayed: stored examples that a step with a full batch recalls, over all devices.
-    head: width of the hidden layer -> a Flax module of two layers with batch norm between them, which maps [B, D] to
-      [B, D]. Its dtype and its batch statistics over devices are as in the network of the run.
+    Attributes:
+      tasks: the number of tasks that are learned one after the other; 1 for joint training, and where boundaries are
+        hidden.
+      batch_size: examples of a full batch, over all devices.
+      replayed: stored examples that a step with a full batch recalls, over all devices.
+      head: width of the hidden layer -> a Flax module of two layers with batch norm between them, which maps [B, D] to
+        [B, D]. Its dtype and its batch statistics over devices are as in the network of the run.
     """
 
     tasks: int
@@ -43,13 +44,14 @@ class Scenario(NamedTuple):
 class Step(NamedTuple):
     """Holds what happened in a step, for `Method.observe`: the global batch, whatever the number of devices.
 
-    batch: the examples of the step, leaves [B, ...].
-    recalled: what `Method.recall` returned for the step.
-    last: bool [], whether this is the last update on the batch, after which it may enter a buffer.
-    outputs: `Aux.outputs` of the loss, leaves [B, ...].
-    grads: gradients of the loss, averaged over devices, before `Method.project`; zeros where nothing is trained.
-    before: parameters before the update.
-    after: parameters after the update.
+    Attributes:
+      batch: the examples of the step, leaves [B, ...].
+      recalled: what `Method.recall` returned for the step.
+      last: bool [], whether this is the last update on the batch, after which it may enter a buffer.
+      outputs: `Aux.outputs` of the loss, leaves [B, ...].
+      grads: gradients of the loss, averaged over devices, before `Method.project`; zeros where nothing is trained.
+      before: parameters before the update.
+      after: parameters after the update.
     """
 
     batch: Batch
@@ -103,31 +105,33 @@ class Method(NamedTuple):
     mode only, by `Objective.features` or `Objective.embed`. What they keep of the network must be copied
     (`jnp.copy`), because the next step reuses the memory of its arrays.
 
-    init: key, a batch, the network -> parameters of its own, or (), and its memory, any pytree of arrays. The structure
-      and shapes of both never change.
-    loss: params, the network's state, memory, batch, recalled, keys, clock -> scalar, Aux. It is differentiated with
-      respect to params. The state in its Aux is the network's after the step: that of the objective's loss, so that
-      further passes which a method makes change no running statistics.
-    reference: params, the network's state, memory, recalled, keys, clock -> the scalar of a second loss, whose gradient
-      `project` is given (A-GEM). None for no second loss.
-    recall: memory, key, n -> n past examples, leaves [n, ...]: a `buffers.Recalled`, several of them, or () for none.
-      As a rule n is the size of the global batch.
-    paired: whether recalled examples belong to rows of the batch, so that there must be as many.
-    samples: the number of present examples, n -> of how many images a step takes gradients, once there is a past.
-    project: memory, grads, gradients of `reference` or () -> the grads that the optimiser is given. Both are averaged
-      over devices.
-    observe: memory, step, key -> memory. It is called after the update of the parameters.
-    begin_task: own parameters, memory, the network, clock -> own parameters, memory. It is called before the first step
-      of a task.
-    end_task: own parameters, memory, the network -> own parameters, memory. It is called after a task was learned and
-      evaluated.
-    active: a tree with the structure of the own parameters, clock -> the same with zeros where nothing is trained now.
-    stored: memory -> Batch, bool [S], True for filled slots. These are the stored images, for a picture of the buffer.
-      None for a method that stores none.
-    needs_boundaries: why the method cannot do without being told of tasks, in words that continue "it ..."; "" if it
-      can.
-    step_bytes: the network's parameters, or their shapes -> the bytes of memory that a step needs on a device beside
-      those of finetune, at most. None for a method that needs few.
+    Attributes:
+      init: key, a batch, the network -> parameters of its own, or (), and its memory, any pytree of arrays. The
+        structure and shapes of both never change.
+      loss: params, the network's state, memory, batch, recalled, keys, clock -> scalar, Aux. It is differentiated with
+        respect to params. The state in its Aux is the network's after the step: that of the objective's loss, so that
+        further passes which a method makes change no running statistics.
+      reference: params, the network's state, memory, recalled, keys, clock -> the scalar of a second loss, whose
+        gradient `project` is given (A-GEM). None for no second loss.
+      recall: memory, key, n -> n past examples, leaves [n, ...]: a `buffers.Recalled`, several of them, or () for none.
+        As a rule n is the size of the global batch.
+      paired: whether recalled examples belong to rows of the batch, so that there must be as many.
+      samples: the number of present examples, n -> of how many images a step takes gradients, once there is a past.
+      project: memory, grads, gradients of `reference` or () -> the grads that the optimiser is given. Both are averaged
+        over devices.
+      observe: memory, step, key -> memory. It is called after the update of the parameters.
+      begin_task: own parameters, memory, the network, clock -> own parameters, memory. It is called before the first
+        step of a task.
+      end_task: own parameters, memory, the network -> own parameters, memory. It is called after a task was learned and
+        evaluated.
+      active: a tree with the structure of the own parameters, clock -> the same with zeros where nothing is trained
+        now.
+      stored: memory -> Batch, bool [S], True for filled slots. These are the stored images, for a picture of the
+        buffer. None for a method that stores none.
+      needs_boundaries: why the method cannot do without being told of tasks, in words that continue "it ..."; "" if it
+        can.
+      step_bytes: the network's parameters, or their shapes -> the bytes of memory that a step needs on a device beside
+        those of finetune, at most. None for a method that needs few.
     """
 
     init: Callable[[Array, Batch, Variables], tuple[Params, Memory]]

@@ -19,8 +19,9 @@ from ucl_jax.types import Params, Variables
 class Averaged(flax.struct.PyTreeNode):
     """The memory of CLA.
 
-    rehearsed: the memory of a rehearsal method, or () without replay.
-    average: the moving average of the network's parameters.
+    Attributes:
+      rehearsed: the memory of a rehearsal method, or () without replay.
+      average: the moving average of the network's parameters.
     """
 
     rehearsed: Any

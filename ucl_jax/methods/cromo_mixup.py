@@ -19,8 +19,9 @@ from ucl_jax.types import Variables
 class Remembered(flax.struct.PyTreeNode):
     """The memory of CroMo-Mixup.
 
-    network: a copy of the network from the end of the last task, with its running statistics.
-    rehearsed: the memory of a rehearsal method.
+    Attributes:
+      network: a copy of the network from the end of the last task, with its running statistics.
+      rehearsed: the memory of a rehearsal method.
     """
 
     network: Variables

@@ -21,8 +21,9 @@ NEEDS_FROZEN = "copies the network at the end of a task"  # a `Method.needs_boun
 class Trained(NamedTuple):
     """The parameters of a distilling method.
 
-    head: those of the head that predicts.
-    criterion: those of the criterion, or (); see `Distillation`.
+    Attributes:
+      head: those of the head that predicts.
+      criterion: those of the criterion, or (); see `Distillation`.
     """
 
     head: Params
@@ -32,7 +33,8 @@ class Trained(NamedTuple):
 class FrozenNetwork(flax.struct.PyTreeNode):
     """The memory of a distilling method.
 
-    network: a copy of the network from the end of the last task, with its running statistics.
+    Attributes:
+      network: a copy of the network from the end of the last task, with its running statistics.
     """
 
     network: Variables

@@ -16,10 +16,11 @@ from ucl_jax.types import Array, Batch, Params, Variables
 class Head(NamedTuple):
     """Holds the functions of a head.
 
-    init: key, a batch, the network -> parameters.
-    output: an Embedding -> the output that is predicted, and that it is predicted from, in at least float32.
-    predict: parameters, outputs [N, D] -> predicted [N, D], in at least float32. Statistics are those of the N rows,
-      over all devices. None are kept.
+    Attributes:
+      init: key, a batch, the network -> parameters.
+      output: an Embedding -> the output that is predicted, and that it is predicted from, in at least float32.
+      predict: parameters, outputs [N, D] -> predicted [N, D], in at least float32. Statistics are those of the N rows,
+        over all devices. None are kept.
     """
 
     init: Callable[[Array, Batch, Variables], Params]

@@ -18,8 +18,9 @@ from ucl_jax.types import Variables
 class Remembered(flax.struct.PyTreeNode):
     """The memory of Osiris.
 
-    network: a copy of the network from the end of the last task, with its running statistics; () for Osiris-R.
-    rehearsed: the memory of a rehearsal method.
+    Attributes:
+      network: a copy of the network from the end of the last task, with its running statistics; () for Osiris-R.
+      rehearsed: the memory of a rehearsal method.
     """
 
     network: Variables | tuple[()]

@@ -17,9 +17,10 @@ from ucl_jax.types import Array, Variables
 class Remembered(flax.struct.PyTreeNode):
     """The memory of PNR.
 
-    network: a copy of the network from the end of the last task, with its running statistics.
-    queue: projections that the copy made of the last images, for an objective with a queue; else ().
-    task: int32 [], the number of the task that is being learned.
+    Attributes:
+      network: a copy of the network from the end of the last task, with its running statistics.
+      queue: projections that the copy made of the last images, for an objective with a queue; else ().
+      task: int32 [], the number of the task that is being learned.
     """
 
     network: Variables

@@ -20,9 +20,10 @@ from ucl_jax.types import Array, Batch, How, Keys, Outputs, Params, PyTree, Vari
 class Item(NamedTuple):
     """Holds S stored examples.
 
-    batch: leaves [S, ...].
-    kept: what the method keeps beside each example, leaves [S, ...]; () for nothing.
-    task: int32 [S], the number of the task that each came in.
+    Attributes:
+      batch: leaves [S, ...].
+      kept: what the method keeps beside each example, leaves [S, ...]; () for nothing.
+      task: int32 [S], the number of the task that each came in.
     """
 
     batch: Batch
@@ -33,8 +34,9 @@ class Item(NamedTuple):
 class Rehearsed(flax.struct.PyTreeNode):
     """The memory of a rehearsal method.
 
-    buffer: its items are an `Item`.
-    task: int32 [], the number of the task that is being learned.
+    Attributes:
+      buffer: its items are an `Item`.
+      task: int32 [], the number of the task that is being learned.
     """
 
     buffer: BufferState
@@ -44,16 +46,17 @@ class Rehearsed(flax.struct.PyTreeNode):
 class Rehearsal(NamedTuple):
     """Holds the fields of a `Method` that rehearsal methods share, and three functions that their losses use.
 
-    init: key, a batch, the network -> no parameters, and an empty memory.
-    recall: see `Method`. It draws from the slots that may be replayed.
-    observe: see `Method`. It refreshes what is kept beside the recalled examples. After the last update on a batch, it
-      then offers the batch to the buffer.
-    end_task: see `Method`.
-    stored: see `Method`.
-    needs_boundaries: see `Method`; only where examples of the present task are not replayed.
-    draw: memory, key, n -> n stored examples, of all slots, whether they may be replayed or not.
-    filled: memory -> bool [S], the slots that hold an example.
-    has_past: memory -> bool [], whether there are enough examples that may be replayed.
+    Attributes:
+      init: key, a batch, the network -> no parameters, and an empty memory.
+      recall: see `Method`. It draws from the slots that may be replayed.
+      observe: see `Method`. It refreshes what is kept beside the recalled examples. After the last update on a batch,
+        it then offers the batch to the buffer.
+      end_task: see `Method`.
+      stored: see `Method`.
+      needs_boundaries: see `Method`; only where examples of the present task are not replayed.
+      draw: memory, key, n -> n stored examples, of all slots, whether they may be replayed or not.
+      filled: memory -> bool [S], the slots that hold an example.
+      has_past: memory -> bool [], whether there are enough examples that may be replayed.
     """
 
     init: Callable[[Array, Batch, Variables], tuple[tuple, Rehearsed]]

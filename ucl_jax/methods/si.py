@@ -16,9 +16,10 @@ NOT_PROTECTED = ("projector", "predictor", "prototypes")
 class Importance(flax.struct.PyTreeNode):
     """The memory of SI: three trees with the structure of the network's parameters.
 
-    omega: how much each parameter mattered in past tasks.
-    path: what the present task has summed up so far, to be added to omega at its end.
-    anchor: the parameters at the end of the last task.
+    Attributes:
+      omega: how much each parameter mattered in past tasks.
+      path: what the present task has summed up so far, to be added to omega at its end.
+      anchor: the parameters at the end of the last task.
     """
 
     omega: Params

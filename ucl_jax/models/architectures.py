@@ -20,11 +20,12 @@ from ucl_jax.types import Params
 class Architecture(NamedTuple):
     """How the network of one phase of a run is put together.
 
-    build: makes the network, a module that is called as network(images, train) -> Embedding. Its argument is a function
-      that returns new heads as keyword arguments of `Network`; it is called once for each backbone.
-    active: takes a tree like the network's parameters, and returns it with zeros where this phase trains nothing.
-    in_use: takes a tree like the network's parameters, and returns the branch of the network that is in use, whose own
-      branches are the backbone and the heads.
+    Attributes:
+      build: makes the network, a module that is called as network(images, train) -> Embedding. Its argument is a
+        function that returns new heads as keyword arguments of `Network`; it is called once for each backbone.
+      active: takes a tree like the network's parameters, and returns it with zeros where this phase trains nothing.
+      in_use: takes a tree like the network's parameters, and returns the branch of the network that is in use, whose
+        own branches are the backbone and the heads.
     """
 
     build: Callable[[Callable[[], dict[str, Any]]], nn.Module]

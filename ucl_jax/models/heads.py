@@ -12,11 +12,12 @@ from ucl_jax.types import Array
 class MLP(nn.Module):
     """Affine layers with ReLU between them: projectors, predictors, and heads of distillation.
 
-    hidden_dim: width of every layer but the last.
-    output_dim: width of the last layer; None takes the dimension of the input.
-    layers: the number of affine layers, at least 1.
-    norm: where batch norm is: "none", after the "hidden" layers, or after "all".
-    unit_output: whether outputs are scaled to length 1.
+    Attributes:
+      hidden_dim: width of every layer but the last.
+      output_dim: width of the last layer; None takes the dimension of the input.
+      layers: the number of affine layers, at least 1.
+      norm: where batch norm is: "none", after the "hidden" layers, or after "all".
+      unit_output: whether outputs are scaled to length 1.
     """
 
     hidden_dim: int = 512
@@ -47,11 +48,12 @@ class MLP(nn.Module):
 class Embedding(NamedTuple):
     """The outputs of a network for a batch of images; an output is () if the network has no such head.
 
-    features: [B, F], the output of the backbone.
-    projection: [B, D], the output of the projector.
-    prediction: [B, D], the output of the predictor.
-    logits: float32 [B, classes], the output of the linear head.
-    target: [B, D], the output of the projector of the target network, which objectives that have one add.
+    Attributes:
+      features: [B, F], the output of the backbone.
+      projection: [B, D], the output of the projector.
+      prediction: [B, D], the output of the predictor.
+      logits: float32 [B, classes], the output of the linear head.
+      target: [B, D], the output of the projector of the target network, which objectives that have one add.
     """
 
     features: Array

@@ -194,11 +194,12 @@ def _move_by_views(views, mapped, running, of_batch, momentum):
 class Normalisation(NamedTuple):
     """Says how `normalise_batch` normalises.
 
-    axis_name: the axis of the devices over which the moments are taken, or None.
-    platform: of the devices, see `BatchNorm`.
-    epsilon: is added to the variance.
-    relu: whether a ReLU is applied.
-    dtype: of the result.
+    Attributes:
+      axis_name: the axis of the devices over which the moments are taken, or None.
+      platform: of the devices, see `BatchNorm`.
+      epsilon: is added to the variance.
+      relu: whether a ReLU is applied.
+      dtype: of the result.
     """
 
     axis_name: str | None

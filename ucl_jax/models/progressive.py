@@ -72,8 +72,9 @@ class Column(nn.Module):
 class Progressive(nn.Module):
     """A progressive network: for each task a `Network` with a `Column` as its backbone and heads of its own.
 
-    networks: one for each task, in the order of the tasks.
-    column: the number of the column in use. Earlier columns run with their running statistics, which do not change.
+    Attributes:
+      networks: one for each task, in the order of the tasks.
+      column: the number of the column in use. Earlier columns run with their running statistics, which do not change.
     """
 
     networks: tuple[Network, ...]

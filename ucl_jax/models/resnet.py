@@ -21,10 +21,11 @@ def keep_map(module: nn.Module, name: str, x: Array) -> None:
 class Stem(NamedTuple):
     """Holds how a ResNet begins: by a convolution, batch norm, ReLU, and perhaps a max-pool.
 
-    kernel: side of the convolution's kernel, odd.
-    stride: of the convolution.
-    padding: zeros on every side of the images, at least kernel // 2.
-    pool: whether a 3x3 max-pool of stride 2 follows.
+    Attributes:
+      kernel: side of the convolution's kernel, odd.
+      stride: of the convolution.
+      padding: zeros on every side of the images, at least kernel // 2.
+      pool: whether a 3x3 max-pool of stride 2 follows.
     """
 
     kernel: int = 3

@@ -23,9 +23,10 @@ STAGES = ("stem", "stage1", "stage2", "stage3", "stage4")
 class Augmentation(NamedTuple):
     """Holds the ways in which one image uint8 [H, W, C] is shown, each as float [H, W, C].
 
-    present: key, image, number of the view -> the image augmented as in training.
-    weak: key, image, number of the view -> the image augmented weakly, as replayed images are.
-    plain: image -> the image as it is evaluated, without augmentation.
+    Attributes:
+      present: key, image, number of the view -> the image augmented as in training.
+      weak: key, image, number of the view -> the image augmented weakly, as replayed images are.
+      plain: image -> the image as it is evaluated, without augmentation.
     """
 
     present: augment.Transform
@@ -36,8 +37,9 @@ class Augmentation(NamedTuple):
 class Readout(NamedTuple):
     """Holds what probes see of B images.
 
-    features: float32 [B, F], of the backbone.
-    logits: float32 [B, C], of the linear head; () for an objective without labels.
+    Attributes:
+      features: float32 [B, F], of the backbone.
+      logits: float32 [B, C], of the linear head; () for an objective without labels.
     """
 
     features: Array
@@ -52,9 +54,10 @@ def unchanged(network: Variables, clock: Clock) -> ModelState:
 class Distillation(NamedTuple):
     """The criterion of an objective for predictions of what a frozen network gives (CaSSLe, Fini et al. 2022).
 
-    init: key -> parameters of the criterion itself, which are trained, or ().
-    loss: these parameters, predicted [V, B, D], the frozen network, its outputs [V, B, D] -> scalar, for V views. The
-      mean of the scalar over devices is the loss of the global batch.
+    Attributes:
+      init: key -> parameters of the criterion itself, which are trained, or ().
+      loss: these parameters, predicted [V, B, D], the frozen network, its outputs [V, B, D] -> scalar, for V views. The
+        mean of the scalar over devices is the loss of the global batch.
     """
 
     init: Callable[[Array], Params]
@@ -86,9 +89,10 @@ def mean_over_views(loss: Callable[[Array, Array], Array]) -> Distillation:
 class Predicted(NamedTuple):
     """Holds what a trained head predicts of the outputs of a frozen network, and these, for `PseudoNegatives`.
 
-    predicted: [2, B, D] for both views.
-    target: [2, B, D], what the frozen network gives.
-    queue: such outputs of earlier batches [K, 2, D], at length 1; () for an objective that keeps none.
+    Attributes:
+      predicted: [2, B, D] for both views.
+      target: [2, B, D], what the frozen network gives.
+      queue: such outputs of earlier batches [K, 2, D], at length 1; () for an objective that keeps none.
     """
 
     predicted: Array
@@ -99,10 +103,11 @@ class Predicted(NamedTuple):
 class PseudoNegatives(NamedTuple):
     """How an objective learns with the outputs of a frozen network as further negatives (PNR, Cha et al. 2024).
 
-    init: key -> the queue of the frozen network's outputs before it has given any: random, or () for none.
-    loss: the objective's loss, its outputs of both views, the network's state before them, `Predicted`, the weight of
-      predictions, the weight of pseudo-negatives -> the whole loss, a scalar. Its mean over devices is the loss of the
-      global batch.
+    Attributes:
+      init: key -> the queue of the frozen network's outputs before it has given any: random, or () for none.
+      loss: the objective's loss, its outputs of both views, the network's state before them, `Predicted`, the weight of
+        predictions, the weight of pseudo-negatives -> the whole loss, a scalar. Its mean over devices is the loss of
+        the global batch.
     """
 
     init: Callable[[Array], Array | tuple[()]]
@@ -132,10 +137,11 @@ def added_pseudo_negatives(
 class Comparison(NamedTuple):
     """The loss of an objective that compares embeddings with each other and with nothing else.
 
-    forward: network, views -> outputs of both views, leaves [2, B, ...], state; in training mode.
-    both: these outputs, or some of their rows -> the objective's loss, a scalar.
-    one: queries [N, D], keys [N, D] (see `Embedding`) -> scalar. For the query of one view and the key of the other its
-      mean over both directions is what `both` gives.
+    Attributes:
+      forward: network, views -> outputs of both views, leaves [2, B, ...], state; in training mode.
+      both: these outputs, or some of their rows -> the objective's loss, a scalar.
+      one: queries [N, D], keys [N, D] (see `Embedding`) -> scalar. For the query of one view and the key of the other
+        its mean over both directions is what `both` gives.
     """
 
     forward: Callable[[Variables, Views], tuple[Embedding, ModelState]]
@@ -146,11 +152,12 @@ class Comparison(NamedTuple):
 class Contrast(NamedTuple):
     """How an objective whose negatives are other images contrasts two sets of images (Osiris, Zhang et al. 2024).
 
-    project: parameters of a projector, features [N, F] -> embeddings [N, D].
-    projector: the network's parameters -> those of its own projector.
-    across: embeddings [2, B, D] of both views, those of another set [2, N, D] -> scalar. Views must find each other
-      among images of the other set.
-    distil: embeddings [2, B, D], past embeddings of the same views [2, B, D] -> scalar. They must find each other.
+    Attributes:
+      project: parameters of a projector, features [N, F] -> embeddings [N, D].
+      projector: the network's parameters -> those of its own projector.
+      across: embeddings [2, B, D] of both views, those of another set [2, N, D] -> scalar. Views must find each other
+        among images of the other set.
+      distil: embeddings [2, B, D], past embeddings of the same views [2, B, D] -> scalar. They must find each other.
     """
 
     project: Callable[[Params, Array], Array]
@@ -162,28 +169,29 @@ class Contrast(NamedTuple):
 class Objective(NamedTuple):
     """What is learned from one batch: a tuple of pure functions over one network.
 
-    init: key, images uint8 [B, H, W, C] -> a fresh network.
-    views: keys [B], batch, how -> views. `how` is one of four words. "present": as training shows its images. "weak":
-      the same number of views, augmented as replayed images are. "replayed": one weak view, for a method that stores
-      the other views or needs none. "plain": the same number of views as "present", not augmented; keys may be None.
-    loss: network, views, clock -> scalar, Aux with the outputs of all views. The mean of the scalar over devices is the
-      loss of the global batch.
-    embed: network, view float [B, H, W, C], train (bool) -> Embedding, state. In training, statistics are those of the
-      batch over all devices, and the running statistics in the state are updated.
-    features: network, images uint8 [B, H, W, C] -> Readout.
-    maps: network, images uint8 [B, H, W, C] -> a dict: name of a stage, "stem" to "stage4" -> [B, H', W', C'].
-    backbone: a tree like params -> its branch of the backbone that this phase trains.
-    active: a tree like params, clock -> the same with zeros where nothing is trained now.
-    eval_loss: network, views -> scalar, the loss with running statistics, as a mean over examples that do not depend on
-      each other. None for an objective that has no such loss.
-    distillation: how predictions of a frozen network's projections are judged. None for an objective without
-      projections.
-    pseudo_negatives: see `PseudoNegatives`; None for an objective that has none.
-    comparison: see `Comparison`; None for an objective that compares with a queue, prototypes or labels.
-    contrast: see `Contrast`; None for an objective without negatives in the batch.
-    after_update: network with new parameters, clock -> its new state, such as one with a moving average.
-    begin_task: network, clock -> its state before the first step of a task.
-    classes: the number of outputs of the linear head; None for an objective without labels.
+    Attributes:
+      init: key, images uint8 [B, H, W, C] -> a fresh network.
+      views: keys [B], batch, how -> views. `how` is one of four words. "present": as training shows its images. "weak":
+        the same number of views, augmented as replayed images are. "replayed": one weak view, for a method that stores
+        the other views or needs none. "plain": the same number of views as "present", not augmented; keys may be None.
+      loss: network, views, clock -> scalar, Aux with the outputs of all views. The mean of the scalar over devices is
+        the loss of the global batch.
+      embed: network, view float [B, H, W, C], train (bool) -> Embedding, state. In training, statistics are those of
+        the batch over all devices, and the running statistics in the state are updated.
+      features: network, images uint8 [B, H, W, C] -> Readout.
+      maps: network, images uint8 [B, H, W, C] -> a dict: name of a stage, "stem" to "stage4" -> [B, H', W', C'].
+      backbone: a tree like params -> its branch of the backbone that this phase trains.
+      active: a tree like params, clock -> the same with zeros where nothing is trained now.
+      eval_loss: network, views -> scalar, the loss with running statistics, as a mean over examples that do not depend
+        on each other. None for an objective that has no such loss.
+      distillation: how predictions of a frozen network's projections are judged. None for an objective without
+        projections.
+      pseudo_negatives: see `PseudoNegatives`; None for an objective that has none.
+      comparison: see `Comparison`; None for an objective that compares with a queue, prototypes or labels.
+      contrast: see `Contrast`; None for an objective without negatives in the batch.
+      after_update: network with new parameters, clock -> its new state, such as one with a moving average.
+      begin_task: network, clock -> its state before the first step of a task.
+      classes: the number of outputs of the linear head; None for an objective without labels.
     """
 
     init: Callable[[Array, Array], Variables]

@@ -18,11 +18,12 @@ from ucl_jax.types import Array, Clock, ModelState, Params, Variables, Views
 class Target(NamedTuple):
     """Holds what an objective does with its target network.
 
-    start: a fresh network -> the same with a target in its state: a copy of itself without the predictor.
-    forward: the network's state, views -> outputs of the target with leaves [V, B, ...], state. The target is in
-      training mode, with batch statistics of its own. There is no gradient to be had: it depends on no parameter.
-    evaluate: the network's state, views -> outputs of the target in evaluation mode, leaves [V, B, ...].
-    after_update: see `Objective`; it moves the target.
+    Attributes:
+      start: a fresh network -> the same with a target in its state: a copy of itself without the predictor.
+      forward: the network's state, views -> outputs of the target with leaves [V, B, ...], state. The target is in
+        training mode, with batch statistics of its own. There is no gradient to be had: it depends on no parameter.
+      evaluate: the network's state, views -> outputs of the target in evaluation mode, leaves [V, B, ...].
+      after_update: see `Objective`; it moves the target.
     """
 
     start: Callable[[Variables], Variables]

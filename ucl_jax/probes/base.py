@@ -20,13 +20,14 @@ def one_case(run: TrainedRun, settings: Settings) -> list[Settings]:
 class Probe(NamedTuple):
     """A probe: pure functions over a run. Its settings and their defaults are in `ucl_jax.settings`.
 
-    measure: run, after (the number of tasks that the network has learned; None if `whole_run`), settings -> the values
-      of a record, as JSON.
-    cases: run, settings -> the settings of each record to be made.
-    whole_run: whether one record is about all networks of a run.
-    needs_labels: whether it reads labels of the run's own images.
-    depends_on: run, settings -> those values of a record that must still hold, such as which networks there are. If
-      they differ from the saved ones, the record is made anew.
+    Attributes:
+      measure: run, after (the number of tasks that the network has learned; None if `whole_run`), settings -> the
+        values of a record, as JSON.
+      cases: run, settings -> the settings of each record to be made.
+      whole_run: whether one record is about all networks of a run.
+      needs_labels: whether it reads labels of the run's own images.
+      depends_on: run, settings -> those values of a record that must still hold, such as which networks there are. If
+        they differ from the saved ones, the record is made anew.
     """
 
     measure: Callable[[TrainedRun, Any, Settings], dict[str, Any]]

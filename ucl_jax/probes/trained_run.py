@@ -37,13 +37,14 @@ class TrainedRun:
     It is a context manager; leaving it ends the reading of data. Its methods take a network by the number of tasks that
     it has learned, `after`; 0 is the untrained network.
 
-    workdir: the run folder.
-    data_dir: the folder of the TFDS data sets.
-    compilation_cache: the folder of the run's compiled programs; "" for none.
-    networks: the saved networks.
-    stream_settings: how the data set is cut into tasks.
-    evaluation: how the run evaluated its networks.
-    experiment: the pure functions of the run.
+    Attributes:
+      workdir: the run folder.
+      data_dir: the folder of the TFDS data sets.
+      compilation_cache: the folder of the run's compiled programs; "" for none.
+      networks: the saved networks.
+      stream_settings: how the data set is cut into tasks.
+      evaluation: how the run evaluated its networks.
+      experiment: the pure functions of the run.
     """
 
     def __init__(self, workdir: pathlib.Path, data_dir: str = ""):

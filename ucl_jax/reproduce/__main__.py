@@ -73,14 +73,15 @@ def _number(name: str, most: int = 1000) -> Callable[[str], int]:
 class Command(NamedTuple):
     """A command line that was read and checked.
 
-    study: a key of STUDIES.
-    benchmarks: names of benchmarks.
-    options: what was chosen about the study.
-    jobs: processes at a time; None for one a GPU, or one a core.
-    dry_run: only say what would run.
-    slurm: write the script of an array job with such resources for each run, and run nothing; None runs.
-    markup: how the table is printed, a key of `tables.FORMATS`.
-    save: the folder that results are kept in, as NAME.json, and taken from; None for none.
+    Attributes:
+      study: a key of STUDIES.
+      benchmarks: names of benchmarks.
+      options: what was chosen about the study.
+      jobs: processes at a time; None for one a GPU, or one a core.
+      dry_run: only say what would run.
+      slurm: write the script of an array job with such resources for each run, and run nothing; None runs.
+      markup: how the table is printed, a key of `tables.FORMATS`.
+      save: the folder that results are kept in, as NAME.json, and taken from; None for none.
     """
 
     study: str

@@ -23,8 +23,9 @@ POLL = 0.05  # seconds between two checks of the processes
 class Slot(NamedTuple):
     """A place for one process at a time.
 
-    environment: variables that the process gets in addition.
-    cores: the CPU cores that it may use; None for all.
+    Attributes:
+      environment: variables that the process gets in addition.
+      cores: the CPU cores that it may use; None for all.
     """
 
     environment: dict[str, str]
@@ -66,10 +67,11 @@ def make_slots(jobs: int | None = None) -> list[Slot]:
 class Job(NamedTuple):
     """A process to run.
 
-    name: its name in messages.
-    folder: where it works; no other process may work there at the same time.
-    command: the program and its arguments.
-    output: the file of the folder that gets what it prints.
+    Attributes:
+      name: its name in messages.
+      folder: where it works; no other process may work there at the same time.
+      command: the program and its arguments.
+      output: the file of the folder that gets what it prints.
     """
 
     name: str

@@ -37,14 +37,15 @@ Overrides = tuple[tuple[str, str], ...]  # pairs of key and value; a tuple, so t
 class PlannedRun(NamedTuple):
     """A run that a study needs: RECIPE:BENCHMARK,OBJECTIVE,PROTOCOL with a seed and overrides, in a folder.
 
-    name: the name of the folder, and of the results file where results are kept elsewhere.
-    folder: the run's folder.
-    benchmark: the name of the benchmark.
-    recipe: the name of the recipe.
-    objective: the name of the objective.
-    seed: `config.seed`.
-    overrides: "section.key" and value of each, the value as the command line takes it.
-    protocol: the name of the protocol.
+    Attributes:
+      name: the name of the folder, and of the results file where results are kept elsewhere.
+      folder: the run's folder.
+      benchmark: the name of the benchmark.
+      recipe: the name of the recipe.
+      objective: the name of the objective.
+      seed: `config.seed`.
+      overrides: "section.key" and value of each, the value as the command line takes it.
+      protocol: the name of the protocol.
     """
 
     name: str
@@ -137,7 +138,8 @@ def check(planned: Iterable[PlannedRun]) -> None:
 class Times(NamedTuple):
     """How long finished runs took, from which the time of other runs is estimated.
 
-    seconds: (benchmark, objective, recipe, images a task), and each beginning of that tuple -> seconds of such runs.
+    Attributes:
+      seconds: (benchmark, objective, recipe, images a task), and each beginning of that tuple -> seconds of such runs.
     """
 
     seconds: dict[tuple, list[float]]
@@ -188,10 +190,11 @@ def time_left(times: Times, planned: Sequence[PlannedRun], spent: dict[str, floa
 class Plan(NamedTuple):
     """The plan of a study.
 
-    planned: all of its runs, in the order in which to train them.
-    missing: those that are not finished.
-    spent: the seconds that unfinished runs were trained already, by their path.
-    times: the times of finished runs.
+    Attributes:
+      planned: all of its runs, in the order in which to train them.
+      missing: those that are not finished.
+      spent: the seconds that unfinished runs were trained already, by their path.
+      times: the times of finished runs.
     """
 
     planned: tuple[PlannedRun, ...]
@@ -282,9 +285,10 @@ def print_failures(failed: dict[str, str]) -> None:
 class SlurmResources(NamedTuple):
     """Says what each run of an array job gets.
 
-    jobs: how many runs are at work at a time; None leaves that to Slurm.
-    nodes: nodes a run.
-    gpus: GPUs a node. A run on several GPUs has one process for each.
+    Attributes:
+      jobs: how many runs are at work at a time; None leaves that to Slurm.
+      nodes: nodes a run.
+      gpus: GPUs a node. A run on several GPUs has one process for each.
     """
 
     jobs: int | None = None

@@ -29,11 +29,12 @@ BENCHMARK_SETTINGS = {"digits": FEW_IMAGES, "cifar10_16px": FEW_IMAGES, "cifar10
 class ProbeRequest(NamedTuple):
     """A probe whose record a run needs.
 
-    run: the run.
-    probe: the probe's name.
-    settings: all of its settings.
-    first_too: whether the record is needed after the first task as well as after the last; a probe of the whole run
-      ignores it.
+    Attributes:
+      run: the run.
+      probe: the probe's name.
+      settings: all of its settings.
+      first_too: whether the record is needed after the first task as well as after the last; a probe of the whole run
+        ignores it.
     """
 
     run: PlannedRun

@@ -75,15 +75,16 @@ Runs = Mapping[PlannedRun, "RunResult"]  # the results of finished runs
 class StudyOptions(NamedTuple):
     """What a person chose about a study.
 
-    root: the folder of all that is written.
-    objectives: names of objectives, each one of OBJECTIVES.
-    seeds: how many seeds: 0 .. seeds - 1.
-    recipes: names of recipes; () for those of the study's table in the paper, and ("all",) for all of an objective.
-    overrides: key and value of each, settings of every run.
-    sizes: numbers of training images a task in few-shot runs, 0 for all; () for the default ones.
-    datasets: the data sets of Table 2; () for those of the paper that are prepared on this machine.
-    data_dir: the folder of TFDS; "" for the default one.
-    probe_settings: probe -> settings of it that are not as in `probe_requests.SETTINGS`.
+    Attributes:
+      root: the folder of all that is written.
+      objectives: names of objectives, each one of OBJECTIVES.
+      seeds: how many seeds: 0 .. seeds - 1.
+      recipes: names of recipes; () for those of the study's table in the paper, and ("all",) for all of an objective.
+      overrides: key and value of each, settings of every run.
+      sizes: numbers of training images a task in few-shot runs, 0 for all; () for the default ones.
+      datasets: the data sets of Table 2; () for those of the paper that are prepared on this machine.
+      data_dir: the folder of TFDS; "" for the default one.
+      probe_settings: probe -> settings of it that are not as in `probe_requests.SETTINGS`.
     """
 
     root: pathlib.Path
@@ -100,10 +101,11 @@ class StudyOptions(NamedTuple):
 class StudyReport(NamedTuple):
     """The result of a study.
 
-    table: means and deviations over seeds.
-    numbers: the same numbers for JSON, with the values of all seeds.
-    figure: its kind ("few_shot", "cka" or "landscape", functions of `ucl_jax.results`), what it draws, and its title;
-      None for no figure.
+    Attributes:
+      table: means and deviations over seeds.
+      numbers: the same numbers for JSON, with the values of all seeds.
+      figure: its kind ("few_shot", "cka" or "landscape", functions of `ucl_jax.results`), what it draws, and its title;
+        None for no figure.
     """
 
     table: Table
@@ -114,11 +116,12 @@ class StudyReport(NamedTuple):
 class Study(NamedTuple):
     """A study: one table or figure.
 
-    about: what it shows, in a line of the command's help.
-    objectives: the objectives that it has by default.
-    plan: a function (options, benchmark) -> the runs that it needs.
-    report: a function (options, these runs, results of those that are finished) -> its report.
-    requests: a function (options, these runs) -> the probes that it needs of them.
+    Attributes:
+      about: what it shows, in a line of the command's help.
+      objectives: the objectives that it has by default.
+      plan: a function (options, benchmark) -> the runs that it needs.
+      report: a function (options, these runs, results of those that are finished) -> its report.
+      requests: a function (options, these runs) -> the probes that it needs of them.
     """
 
     about: str

@@ -80,12 +80,13 @@ ALLOWED_BESIDE_PAPER = ("seed", "train.devices", "eval.forgetting", *NEUTRAL)
 class RunGroup(NamedTuple):
     """A group: runs that differ in their seed alone.
 
-    benchmark: the name of the benchmark.
-    objective: the name of the objective.
-    recipe: the recipe's name, followed by the settings that tell this group from others of the same benchmark,
-      objective and recipe: "lump, method.alpha=0.1".
-    runs: a result for each seed, in the order given.
-    varied: the keys of those settings.
+    Attributes:
+      benchmark: the name of the benchmark.
+      objective: the name of the objective.
+      recipe: the recipe's name, followed by the settings that tell this group from others of the same benchmark,
+        objective and recipe: "lump, method.alpha=0.1".
+      runs: a result for each seed, in the order given.
+      varied: the keys of those settings.
     """
 
     benchmark: str
@@ -167,10 +168,11 @@ def over_untrained(run: RunResult, probe: ProbeName) -> float | None:
 class PairedDifference(NamedTuple):
     """Summarises differences of numbers that belong together in pairs, such as those of two methods with the same seed.
 
-    mean: of the differences.
-    low, high: the ends of the 95 % interval of the mean, by Student's t; None for a single pair.
-    higher: in how many pairs the first number is the higher one.
-    pairs: the number of pairs.
+    Attributes:
+      mean: of the differences.
+      low, high: the ends of the 95 % interval of the mean, by Student's t; None for a single pair.
+      higher: in how many pairs the first number is the higher one.
+      pairs: the number of pairs.
     """
 
     mean: float
@@ -377,10 +379,11 @@ WITHIN = (
 class Comparison(NamedTuple):
     """The paper's number and how ours compares with it, in per cent or points.
 
-    mean: the paper's mean.
-    deviation: the paper's deviation.
-    difference: our mean - the paper's mean.
-    within: whether the difference is within the spread of both, see WITHIN.
+    Attributes:
+      mean: the paper's mean.
+      deviation: the paper's deviation.
+      difference: our mean - the paper's mean.
+      within: whether the difference is within the spread of both, see WITHIN.
     """
 
     mean: float

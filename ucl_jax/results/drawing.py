@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Okabe and Ito 2008, without yellow, which is too pale for lines. More lines than colours have other marks and dashes.
@@ -58,7 +59,7 @@ def heat(axis, values: np.ndarray, rows: Sequence, columns: Sequence, norm, form
     return image
 
 
-def shares(axis, counts: np.ndarray, ends: tuple[float, float]):
+def shares(axis: Axes, counts: np.ndarray, ends: tuple[float, float]):
     """Draws how large the share of each of K kinds is, one on the other, and returns the image.
 
     Args:
@@ -153,8 +154,9 @@ def panel_rows(panels: Mapping[str, tuple[Sequence, Sequence, Rows]]) -> list[li
 class Picture(NamedTuple):
     """A picture that was saved with its numbers.
 
-    paths: of NAME.png, NAME.svg, NAME.json and NAME.csv, in this order.
-    width: of the picture, in points (1/72 of an inch).
+    Attributes:
+      paths: of NAME.png, NAME.svg, NAME.json and NAME.csv, in this order.
+      width: of the picture, in points (1/72 of an inch).
     """
 
     paths: list[pathlib.Path]

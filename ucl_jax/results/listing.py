@@ -1,6 +1,6 @@
 """Lists the runs below a folder: what each trains, whether it is at work, how far it has come, and its accuracy.
 
-ucl list [FOLDER] [--json]
+    ucl list [FOLDER] [--json]
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from ucl_jax.results.load import find_runs, read_results, read_saved_config
 class Listed(NamedTuple):
     """What the list says of a run.
 
-    folder: the run folder.
-    recipe, benchmark, objective, seed: what it trains.
-    state: "running" where a process has locked the folder of a run that is not finished.
-    tasks_learned: how many training tasks it has learned.
-    tasks: how many it will have learned in the end; 1 for joint training.
-    accuracy: average accuracy by kNN within the task over the tasks learned, in per cent; None before the first.
-    age: seconds since its results, its metrics or its config changed.
+    Attributes:
+      folder: the run folder.
+      recipe, benchmark, objective, seed: what it trains.
+      state: "running" where a process has locked the folder of a run that is not finished.
+      tasks_learned: how many training tasks it has learned.
+      tasks: how many it will have learned in the end; 1 for joint training.
+      accuracy: average accuracy by kNN within the task over the tasks learned, in per cent; None before the first.
+      age: seconds since its results, its metrics or its config changed.
     """
 
     folder: str

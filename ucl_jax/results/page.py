@@ -30,10 +30,11 @@ if TYPE_CHECKING:
 class Source(NamedTuple):
     """What a page shows of a run.
 
-    results: the content of `results.json`.
-    entries: the entries of metrics.jsonl, [] where there is no such file.
-    buffer: a PNG picture of the buffer after the last task learned, None where there is none.
-    folder: the path that was read.
+    Attributes:
+      results: the content of `results.json`.
+      entries: the entries of metrics.jsonl, [] where there is no such file.
+      buffer: a PNG picture of the buffer after the last task learned, None where there is none.
+      folder: the path that was read.
     """
 
     results: RunResult

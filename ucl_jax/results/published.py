@@ -18,9 +18,10 @@ SOURCES = {
 class Published(NamedTuple):
     """A published accuracy over all classes after the last task, of a ResNet-18.
 
-    accuracy: in per cent.
-    by: what judged the features: "linear", a linear layer trained at the end, or "knn".
-    source: a key of SOURCES.
+    Attributes:
+      accuracy: in per cent.
+      by: what judged the features: "linear", a linear layer trained at the end, or "knn".
+      source: a key of SOURCES.
     """
 
     accuracy: float

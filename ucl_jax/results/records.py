@@ -35,8 +35,9 @@ from ucl_jax.results.fields import (
 class KnnRow:
     """The accuracy of kNN with one number of neighbours and one temperature.
 
-    task: within the task, in per cent, one a task.
-    all: over all classes seen, in per cent, one a task.
+    Attributes:
+      task: within the task, in per cent, one a task.
+      all: over all classes seen, in per cent, one a task.
     """
 
     k: Positive
@@ -60,10 +61,11 @@ class KnnValues:
 class LinearValues:
     """What the probe `linear` found.
 
-    task: accuracy of a linear classifier for each task, in per cent.
-    all: accuracy on each task of one classifier for all classes seen, in per cent.
-    penalty_task: the penalty of ridge regression that was chosen for each task; null with another solver.
-    penalty_all: the same of the one classifier.
+    Attributes:
+      task: accuracy of a linear classifier for each task, in per cent.
+      all: accuracy on each task of one classifier for all classes seen, in per cent.
+      penalty_task: the penalty of ridge regression that was chosen for each task; null with another solver.
+      penalty_all: the same of the one classifier.
     """
 
     task: Accuracies
@@ -80,8 +82,9 @@ class LinearValues:
 class LinearAugmentedValues:
     """What the probe `linear_augmented` found, of one classifier for all classes seen.
 
-    all: accuracy on each task, in per cent.
-    task: the same where the classifier chooses among the classes of the task only.
+    Attributes:
+      all: accuracy on each task, in per cent.
+      task: the same where the classifier chooses among the classes of the task only.
     """
 
     task: Accuracies
@@ -92,13 +95,14 @@ class LinearAugmentedValues:
 class OodValues:
     """What the probe `ood` found: the accuracy on a data set that the network was not trained on.
 
-    knn: accuracy of kNN, in per cent.
-    linear: accuracy of a linear classifier, in per cent.
-    chance: the accuracy of guessing, in per cent.
-    train_images: how many images the bank has.
-    test_images: how many images were classified.
-    k: the number of neighbours.
-    penalty: of the linear classifier.
+    Attributes:
+      knn: accuracy of kNN, in per cent.
+      linear: accuracy of a linear classifier, in per cent.
+      chance: the accuracy of guessing, in per cent.
+      train_images: how many images the bank has.
+      test_images: how many images were classified.
+      k: the number of neighbours.
+      penalty: of the linear classifier.
     """
 
     knn: Percent
@@ -114,9 +118,10 @@ class OodValues:
 class FinetuneValues:
     """What the probe `finetune` found: the accuracy of the network after training it further on another data set.
 
-    accuracy: after the last epoch, in per cent.
-    by_epoch: after each epoch, in per cent.
-    chance: the accuracy of guessing, in per cent.
+    Attributes:
+      accuracy: after the last epoch, in per cent.
+      by_epoch: after each epoch, in per cent.
+      chance: the accuracy of guessing, in per cent.
     """
 
     accuracy: Percent
@@ -128,11 +133,12 @@ class FinetuneValues:
 class TransferValues:
     """What the probe `transfer` found.
 
-    matrix: an accuracy matrix, in per cent.
-    random_init: the untrained network's accuracy on each task, in per cent.
-    forward: forward transfer, in points.
-    backward: backward transfer, in points.
-    learning_accuracy: the mean accuracy on a task right after learning it, in per cent.
+    Attributes:
+      matrix: an accuracy matrix, in per cent.
+      random_init: the untrained network's accuracy on each task, in per cent.
+      forward: forward transfer, in points.
+      backward: backward transfer, in points.
+      learning_accuracy: the mean accuracy on a task right after learning it, in per cent.
     """
 
     matrix: list[list[Percent | None]]
@@ -146,16 +152,17 @@ class TransferValues:
 class GeometryValues:
     """What the probe `geometry` found: how far the parameters have moved, and whether the features have collapsed.
 
-    l2_from_random: the distance from the untrained network's parameters.
-    l2_from_previous: the distance from the parameters one task earlier; null where that network was not kept.
-    effective_rank: of the features.
-    rankme: RankMe of the features; this and the next two are null in files that are older than they.
-    alignment: the mean squared distance between the features of two views of an image, from 0 to 4.
-    uniformity: how evenly the features of views are spread, from -8 (the most) to 0.
-    dimensions: of the features.
-    deviation_mean: the mean of `deviation`.
-    deviation_least: the smallest of `deviation`.
-    deviation: the standard deviation of each dimension of the features.
+    Attributes:
+      l2_from_random: the distance from the untrained network's parameters.
+      l2_from_previous: the distance from the parameters one task earlier; null where that network was not kept.
+      effective_rank: of the features.
+      rankme: RankMe of the features; this and the next two are null in files that are older than they.
+      alignment: the mean squared distance between the features of two views of an image, from 0 to 4.
+      uniformity: how evenly the features of views are spread, from -8 (the most) to 0.
+      dimensions: of the features.
+      deviation_mean: the mean of `deviation`.
+      deviation_least: the smallest of `deviation`.
+      deviation: the standard deviation of each dimension of the features.
     """
 
     l2_from_random: NotNegative
@@ -174,10 +181,11 @@ class GeometryValues:
 class CkaValues:
     """What the probe `cka` found: how alike networks are.
 
-    networks: the number of tasks that each network of the run has learned (rows).
-    other_networks: the same of the other run, or of the same run again (columns).
-    cka: for each stage of the backbone, linear CKA from 0 to 1, [rows, columns].
-    l2: distances between the parameters of backbones, [rows, columns]; null where their shapes differ.
+    Attributes:
+      networks: the number of tasks that each network of the run has learned (rows).
+      other_networks: the same of the other run, or of the same run again (columns).
+      cka: for each stage of the backbone, linear CKA from 0 to 1, [rows, columns].
+      l2: distances between the parameters of backbones, [rows, columns]; null where their shapes differ.
     """
 
     networks: Annotated[list[Count], Field(min_length=1)]
@@ -204,8 +212,9 @@ class CkaSettings:
 class LandscapeValues:
     """What the probe `loss_landscape` found.
 
-    steps: the places along both directions at which the loss was computed, P of them.
-    loss: [P, P], along the first direction and the second; null where it is not finite.
+    Attributes:
+      steps: the places along both directions at which the loss was computed, P of them.
+      loss: [P, P], along the first direction and the second; null where it is not finite.
     """
 
     steps: Annotated[list[Number], Field(min_length=2)]
@@ -227,11 +236,12 @@ class LandscapeSettings:
 class FeatureMapsItem:
     """An image with feature maps of it.
 
-    task: the image's task.
-    label: the image's class.
-    image: [H, W, 3] of 0..255.
-    maps: [h, w] each, of some channels.
-    channels: the number of the channel of each map.
+    Attributes:
+      task: the image's task.
+      label: the image's class.
+      image: [H, W, 3] of 0..255.
+      maps: [h, w] each, of some channels.
+      channels: the number of the channel of each map.
     """
 
     task: Count
@@ -267,9 +277,10 @@ class FeatureMapsSettings:
 class EmbeddingValues:
     """What the probe `embedding` found: features of N images, reduced to two dimensions.
 
-    points: [N, 2].
-    task: [N], the task of each image.
-    label: [N], the class of each image.
+    Attributes:
+      points: [N, 2].
+      task: [N], the task of each image.
+      label: [N], the class of each image.
     """
 
     points: Annotated[list[tuple[Number, Number]], Field(min_length=1)]

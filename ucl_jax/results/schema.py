@@ -89,12 +89,13 @@ class ConfigKeys:
 class ProbeResultSettings:
     """The settings of a kNN probe; other probes have none of them.
 
-    k: the number of neighbours that was asked for.
-    k_rule: how the number used follows from it (`eval.knn_k_rule`).
-    temperature: of the neighbours' weights.
-    search: how the neighbours were found (`eval.knn_search`); None in files that are older than this setting.
-    k_used: [rows, tasks], the number of neighbours that each entry of the accuracy matrix used.
-    clipped: whether some bank was smaller than the number asked for.
+    Attributes:
+      k: the number of neighbours that was asked for.
+      k_rule: how the number used follows from it (`eval.knn_k_rule`).
+      temperature: of the neighbours' weights.
+      search: how the neighbours were found (`eval.knn_search`); None in files that are older than this setting.
+      k_used: [rows, tasks], the number of neighbours that each entry of the accuracy matrix used.
+      clipped: whether some bank was smaller than the number asked for.
     """
 
     k: Positive | None = None
@@ -109,10 +110,11 @@ class ProbeResultSettings:
 class Evaluated:
     """When a network was evaluated, which gave a row of each accuracy matrix.
 
-    step: the steps done in the whole run.
-    images_seen: how many images of the stream were shown by then; several updates on a batch count it once.
-    gradient_samples: of how many images gradients were taken by then, of present and of replayed ones.
-    tasks_seen: the number of tasks that count as seen, the first ones.
+    Attributes:
+      step: the steps done in the whole run.
+      images_seen: how many images of the stream were shown by then; several updates on a batch count it once.
+      gradient_samples: of how many images gradients were taken by then, of present and of replayed ones.
+      tasks_seen: the number of tasks that count as seen, the first ones.
     """
 
     step: Count
@@ -125,18 +127,19 @@ class Evaluated:
 class ProbeResult:
     """What a probe of the run itself found.
 
-    settings: of the probe.
-    matrix: the accuracy matrix: `matrix[r][i]` is the accuracy in per cent on task i when the network was evaluated for
-      the time r, as a rule after learning task r. Tasks that were seen have an entry.
-    rows: "all" where every task was evaluated every time, else "seen".
-    average_accuracy: of the last row, in per cent.
-    stream_average: the mean of the average accuracies of all rows, in per cent.
-    class_accuracy: of the last row, in per cent, for each class of the run in the order of labels; null for a class
-      that was not evaluated, and for probes that do not record it.
-    forgetting: in points, by the name of each definition.
-    chance: the accuracy of guessing, in per cent.
-    random_init: the untrained network's accuracy on each task, in per cent; null where the run is not finished or did
-      not measure it, and for the online linear probe, which is trained with the network.
+    Attributes:
+      settings: of the probe.
+      matrix: the accuracy matrix: `matrix[r][i]` is the accuracy in per cent on task i when the network was evaluated
+        for the time r, as a rule after learning task r. Tasks that were seen have an entry.
+      rows: "all" where every task was evaluated every time, else "seen".
+      average_accuracy: of the last row, in per cent.
+      stream_average: the mean of the average accuracies of all rows, in per cent.
+      class_accuracy: of the last row, in per cent, for each class of the run in the order of labels; null for a class
+        that was not evaluated, and for probes that do not record it.
+      forgetting: in points, by the name of each definition.
+      chance: the accuracy of guessing, in per cent.
+      random_init: the untrained network's accuracy on each task, in per cent; null where the run is not finished or did
+        not measure it, and for the online linear probe, which is trained with the network.
     """
 
     settings: ProbeResultSettings = field(default_factory=ProbeResultSettings)
@@ -170,10 +173,12 @@ class ProbeResult:
 class StreamRecord:
     """What came when, and what the buffer held.
 
-    images: the number of images of one pass over the stream.
-    tasks: [windows, tasks], how many images of each task came in each window. All windows are equally long.
-    buffer: [rows, tasks], how many images of each task the buffer held when each row of the accuracy matrices was made.
-      [] where there is no buffer, and where tasks have the same classes, so that a label does not tell the task.
+    Attributes:
+      images: the number of images of one pass over the stream.
+      tasks: [windows, tasks], how many images of each task came in each window. All windows are equally long.
+      buffer: [rows, tasks], how many images of each task the buffer held when each row of the accuracy matrices was
+        made. [] where there is no buffer, and where tasks have the same classes, so that a label does not tell the
+        task.
     """
 
     images: Positive
@@ -188,11 +193,12 @@ class StreamRecord:
 class Representation:
     """What was measured of a network without labels, on held-out images of all tasks.
 
-    spread: the mean deviation of unit features, times the root of their dimensions: 0 where they have collapsed.
-    effective_rank, rankme: how many directions the features use, by two definitions.
-    alignment: the mean squared distance of two views.
-    uniformity: how evenly the features are spread; the lower, the more.
-    cka: linear CKA with the network after each earlier task, of the same images; null where it is not defined.
+    Attributes:
+      spread: the mean deviation of unit features, times the root of their dimensions: 0 where they have collapsed.
+      effective_rank, rankme: how many directions the features use, by two definitions.
+      alignment: the mean squared distance of two views.
+      uniformity: how evenly the features are spread; the lower, the more.
+      cka: linear CKA with the network after each earlier task, of the same images; null where it is not defined.
     """
 
     spread: NotNegative
@@ -207,8 +213,9 @@ class Representation:
 class RepresentationResult:
     """What a run measured without labels.
 
-    rows: after each task learned.
-    random_init: of the untrained network; null where the run is not finished or did not measure it.
+    Attributes:
+      rows: after each task learned.
+      random_init: of the untrained network; null where the run is not finished or did not measure it.
     """
 
     rows: Annotated[list[Representation], Field(min_length=1)]
@@ -222,10 +229,11 @@ class RepresentationResult:
 class Record:
     """What a probe of a saved network found.
 
-    probe: the probe's name.
-    after: the number of tasks that the network has learned; null where the record is about the whole run.
-    settings: of the probe, as it wrote them.
-    values: what it found, as it wrote it. `typed_values` has the fields that tables and pictures read.
+    Attributes:
+      probe: the probe's name.
+      after: the number of tasks that the network has learned; null where the record is about the whole run.
+      settings: of the probe, as it wrote them.
+      values: what it found, as it wrote it. `typed_values` has the fields that tables and pictures read.
     """
 
     probe: Name

@@ -16,8 +16,9 @@ from ucl_jax.errors import UsageError
 class LivePage:
     """A page that follows files.
 
-    text: its HTML.
-    stamp: changes whenever the text does.
+    Attributes:
+      text: its HTML.
+      stamp: changes whenever the text does.
     """
 
     def __init__(self, files: Callable[[], Sequence[pathlib.Path]], make: Callable[[str], str]):

@@ -30,11 +30,12 @@ class Table(NamedTuple):
     Rendered, some columns after a column X become part of its cells: "X deviation" gives "mean±deviation", "X runs"
     gives "(n=2)", the number of runs that X is of, and "X low" with "X high" gives "(low to high)", an interval.
 
-    title: "" for none.
-    frame: the rows of the table; a missing number is NA.
-    words: how many columns on the left hold words.
-    legend: sentences to stand below the table.
-    formats: a column -> the format of its numbers, where that is not ".2f".
+    Attributes:
+      title: "" for none.
+      frame: the rows of the table; a missing number is NA.
+      words: how many columns on the left hold words.
+      legend: sentences to stand below the table.
+      formats: a column -> the format of its numbers, where that is not ".2f".
     """
 
     title: str

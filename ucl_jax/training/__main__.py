@@ -1,7 +1,7 @@
 """Trains and evaluates a recipe, or prints its config.
 
-ucl train --config=lump:digits
-python launch.py --config=configs/er.py[:benchmark[,objective[,protocol[,stream]]]] [--workdir=DIR] [--config.KEY=VALUE]
+    ucl train --config=lump:digits
+    python launch.py --config=configs/er.py[:benchmark[,objective[,protocol[,stream]]]] [--workdir=DIR]
 
 With --distributed it works with the other processes that were given the same command, on this machine or on others.
 

@@ -35,10 +35,11 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 class Phase(NamedTuple):
     """Holds the pure functions of one phase of a run: the whole run, or one task where the architecture grows.
 
-    objective: what is learned from one batch.
-    method: how the past is kept.
-    train_step: state, batch, key, span -> state, metrics; to be mapped over the axis that it was made for. If there is
-      an online linear probe, the batch is a `Probed`.
+    Attributes:
+      objective: what is learned from one batch.
+      method: how the past is kept.
+      train_step: state, batch, key, span -> state, metrics; to be mapped over the axis that it was made for. If there
+        is an online linear probe, the batch is a `Probed`.
     """
 
     objective: Objective
@@ -49,11 +50,12 @@ class Phase(NamedTuple):
 class Experiment(NamedTuple):
     """Holds the pure functions that a config describes, and the sources of all that is random.
 
-    phases: one for all tasks, or one for each task. Their states have the same structure.
-    init: a network to start from, or None for a fresh one -> the state before the first step.
-    seed: decides the order of images, on the host.
-    key: decides all that is random on the devices.
-    online: whether the train step trains an online linear probe, too.
+    Attributes:
+      phases: one for all tasks, or one for each task. Their states have the same structure.
+      init: a network to start from, or None for a fresh one -> the state before the first step.
+      seed: decides the order of images, on the host.
+      key: decides all that is random on the devices.
+      online: whether the train step trains an online linear probe, too.
     """
 
     phases: tuple[Phase, ...]
@@ -78,10 +80,11 @@ class Experiment(NamedTuple):
 class CheckpointSettings(NamedTuple):
     """Holds what a run saves, and when; the names are those of `config.checkpoint`.
 
-    every_steps: the steps between checkpoints.
-    every_minutes: a checkpoint is also saved when so many minutes have passed since the last; 0 saves by steps only.
-    keep: the number of checkpoints that are kept, the last ones.
-    networks: whether the network after each task is kept, for probes.
+    Attributes:
+      every_steps: the steps between checkpoints.
+      every_minutes: a checkpoint is also saved when so many minutes have passed since the last; 0 saves by steps only.
+      keep: the number of checkpoints that are kept, the last ones.
+      networks: whether the network after each task is kept, for probes.
     """
 
     every_steps: int
@@ -93,9 +96,10 @@ class CheckpointSettings(NamedTuple):
 class LogSettings(NamedTuple):
     """Holds how often and where a run writes its metrics; the names are those of `config.log`.
 
-    every_steps: the steps between entries.
-    tensorboard: whether entries are also written for TensorBoard.
-    wandb: whether entries are also written to Weights & Biases.
+    Attributes:
+      every_steps: the steps between entries.
+      tensorboard: whether entries are also written for TensorBoard.
+      wandb: whether entries are also written to Weights & Biases.
     """
 
     every_steps: int
@@ -106,13 +110,14 @@ class LogSettings(NamedTuple):
 class RunSettings(NamedTuple):
     """Holds how a run is carried out: all that a config says beside the experiment and the data.
 
-    epochs: passes over each period.
-    replay_per_batch: the number of stored examples that a step recalls; 0 is as many as the batch has.
-    evaluation: how networks are evaluated.
-    forgetting: the definition of forgetting that is recorded after each task, a name in `accuracy_matrix.FORGETTING`.
-    random_init: whether the untrained network is evaluated too.
-    checkpoint: what is saved, and when.
-    log: how often and where metrics are written.
+    Attributes:
+      epochs: passes over each period.
+      replay_per_batch: the number of stored examples that a step recalls; 0 is as many as the batch has.
+      evaluation: how networks are evaluated.
+      forgetting: the definition of forgetting that is recorded after each task, a name in `accuracy_matrix.FORGETTING`.
+      random_init: whether the untrained network is evaluated too.
+      checkpoint: what is saved, and when.
+      log: how often and where metrics are written.
     """
 
     epochs: int

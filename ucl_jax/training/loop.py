@@ -24,12 +24,13 @@ MatrixRows = dict[str, evaluators.MatrixRow]
 class StepsDone(NamedTuple):
     """The event after every call of the devices, which makes one step or several.
 
-    step: the steps done in the whole run.
-    leg: the number of the leg, from 0.
-    period: the number of its period, from 0.
-    state: after the last of the steps. It is valid until the loop goes on, because the next step reuses its memory.
-    metrics: of each of K steps, the last of which is `step`: arrays [K] on the devices, which may still be being
-      computed.
+    Attributes:
+      step: the steps done in the whole run.
+      leg: the number of the leg, from 0.
+      period: the number of its period, from 0.
+      state: after the last of the steps. It is valid until the loop goes on, because the next step reuses its memory.
+      metrics: of each of K steps, the last of which is `step`: arrays [K] on the devices, which may still be being
+        computed.
     """
 
     step: int
@@ -47,9 +48,10 @@ class StepsDone(NamedTuple):
 class Evaluating(NamedTuple):
     """The event before features of a task are computed, at the end of a leg. The state is the same in all of these.
 
-    step: the steps done in the whole run.
-    task: the number of the task that will be evaluated, from 0.
-    state: after `step` steps.
+    Attributes:
+      step: the steps done in the whole run.
+      task: the number of the task that will be evaluated, from 0.
+      state: after `step` steps.
     """
 
     step: int
@@ -60,12 +62,13 @@ class Evaluating(NamedTuple):
 class LegDone(NamedTuple):
     """The event after a leg was trained, evaluated if it is, and closed by `end_task` where its period ends.
 
-    step: the steps done in the whole run.
-    leg: the number of the leg, from 0.
-    state: the one that the next leg starts from.
-    rows: a probe's name -> its row of the accuracy matrix, none where the images have no labels; None where the leg is
-      not evaluated.
-    measured: what was measured without labels; None where the images have labels, or the leg is not evaluated.
+    Attributes:
+      step: the steps done in the whole run.
+      leg: the number of the leg, from 0.
+      state: the one that the next leg starts from.
+      rows: a probe's name -> its row of the accuracy matrix, none where the images have no labels; None where the leg
+        is not evaluated.
+      measured: what was measured without labels; None where the images have labels, or the leg is not evaluated.
     """
 
     step: int

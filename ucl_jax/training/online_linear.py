@@ -24,8 +24,9 @@ KEY = 6  # the train step has the keys 0 to 5 of a step
 class OnlineLinear(NamedTuple):
     """Holds the online linear probe, a part of the train state.
 
-    params: {"kernel": float32 [F, C], "bias": float32 [C]}, of features to classes.
-    opt_state: of its optimiser.
+    Attributes:
+      params: {"kernel": float32 [F, C], "bias": float32 [C]}, of features to classes.
+      opt_state: of its optimiser.
     """
 
     params: Params

@@ -33,19 +33,21 @@ HELD_BYTES = 2**30  # the same, where a device does not tell how much memory it 
 class Parallel(NamedTuple):
     """Holds the compiled functions of a phase. Every device has the same state; batches are split over the devices.
 
-    train_steps: state, examples, selection [b, K], key, span -> the state after K steps, their metrics with leaves [K].
-      The selection is the part of K global batches that `rows` gives, all of them in one process. The memory of the
-      given state is reused (donation). If the examples are held, only the selection moves to the devices; else the
-      selected images do. State, key and span are placed by `replicate`.
-    lower: the same arguments, or their shapes -> the lowered program before it is compiled, for measurements and tests.
-    hold: examples, a number N -> the same examples on every device. They are padded with zeros to N, the size of the
-      largest task, so that all tasks have one program. Images become flat, because a TPU would lay out all of them anew
-      in every step. N examples that are too large for the devices stay on the host, as they are.
-    features: a network, host images uint8 [N, H, W, C] -> Readout with leaves [N, ...]. N must be a multiple of the
-      number of devices. Every process gives all images.
-    rows: the number of examples in a global batch -> the slice of them that the devices of this process take.
-    replicate: a tree that is the same in every process -> the same tree, on every device.
-    sharding: that of all arrays that are the same on every device.
+    Attributes:
+      train_steps: state, examples, selection [b, K], key, span -> the state after K steps, their metrics with leaves
+        [K]. The selection is the part of K global batches that `rows` gives, all of them in one process. The memory of
+        the given state is reused (donation). If the examples are held, only the selection moves to the devices; else
+        the selected images do. State, key and span are placed by `replicate`.
+      lower: the same arguments, or their shapes -> the lowered program before it is compiled, for measurements and
+        tests.
+      hold: examples, a number N -> the same examples on every device. They are padded with zeros to N, the size of the
+        largest task, so that all tasks have one program. Images become flat, because a TPU would lay out all of them
+        anew in every step. N examples that are too large for the devices stay on the host, as they are.
+      features: a network, host images uint8 [N, H, W, C] -> Readout with leaves [N, ...]. N must be a multiple of the
+        number of devices. Every process gives all images.
+      rows: the number of examples in a global batch -> the slice of them that the devices of this process take.
+      replicate: a tree that is the same in every process -> the same tree, on every device.
+      sharding: that of all arrays that are the same on every device.
     """
 
     train_steps: TrainSteps

@@ -28,9 +28,10 @@ PACKAGES = (
 class Origin(NamedTuple):
     """Tells how a config was given, for results.json.
 
-    command: the command that was typed, for people to read.
-    argument: what followed the colon after the recipe's file; "" for nothing.
-    overrides: "section.key" -> value, where the config differs from what the recipe gives for that argument.
+    Attributes:
+      command: the command that was typed, for people to read.
+      argument: what followed the colon after the recipe's file; "" for nothing.
+      overrides: "section.key" -> value, where the config differs from what the recipe gives for that argument.
     """
 
     command: str
@@ -41,8 +42,9 @@ class Origin(NamedTuple):
 class Commit(NamedTuple):
     """The state of the code. As text it is "SHA", or "SHA+changes".
 
-    sha: the git commit, 40 hexadecimal digits.
-    changed: whether tracked files differ from that commit.
+    Attributes:
+      sha: the git commit, 40 hexadecimal digits.
+      changed: whether tracked files differ from that commit.
     """
 
     sha: str

@@ -71,13 +71,14 @@ CHECKED_PROBE = "online_linear/loss"  # likewise, in a run that has it
 class Progress(NamedTuple):
     """Holds what a run has found so far. Every checkpoint has it as JSON, beside the state.
 
-    rows: a probe's name -> the rows of its accuracy matrix, `evaluators.MatrixRow` as dicts.
-    buffer: how many images of each task the buffer held at each evaluation; [] where that is not known.
-    legs_done: the number of legs trained, evaluated and closed.
-    measured: where images have no labels, what was measured after each task, as `_without_labels` gives it.
-    seconds: wall time of the run, over all processes that worked on it.
-    train_seconds: time of the train steps that were timed: all but the first after a start, a save or an evaluation.
-    train_images: images of the train steps that were timed.
+    Attributes:
+      rows: a probe's name -> the rows of its accuracy matrix, `evaluators.MatrixRow` as dicts.
+      buffer: how many images of each task the buffer held at each evaluation; [] where that is not known.
+      legs_done: the number of legs trained, evaluated and closed.
+      measured: where images have no labels, what was measured after each task, as `_without_labels` gives it.
+      seconds: wall time of the run, over all processes that worked on it.
+      train_seconds: time of the train steps that were timed: all but the first after a start, a save or an evaluation.
+      train_images: images of the train steps that were timed.
     """
 
     rows: dict[str, list[dict[str, Any]]]

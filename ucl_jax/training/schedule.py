@@ -11,11 +11,12 @@ from ucl_jax.settings import INT32_MAX
 class Period(NamedTuple):
     """Holds what a method is told of as one task: the time between `begin_task` and `end_task`.
 
-    part: the examples that are trained on, as a part of the sequence of the stream.
-    start: the first step, counted over the whole run.
-    steps: the number of steps, a multiple of `epoch_steps`.
-    epoch_steps: the number of steps of one pass over the part.
-    batch_size: the images in a batch.
+    Attributes:
+      part: the examples that are trained on, as a part of the sequence of the stream.
+      start: the first step, counted over the whole run.
+      steps: the number of steps, a multiple of `epoch_steps`.
+      epoch_steps: the number of steps of one pass over the part.
+      batch_size: the images in a batch.
     """
 
     part: slice
@@ -42,9 +43,10 @@ class Period(NamedTuple):
 class Leg(NamedTuple):
     """Holds a stretch of a run, after which it is evaluated, or its period ends, or both.
 
-    period: the number of the period that it lies in, from 0.
-    end: the steps of the run that are done after it.
-    evaluated: whether the network is evaluated after it, which gives a row of each accuracy matrix.
+    Attributes:
+      period: the number of the period that it lies in, from 0.
+      end: the steps of the run that are done after it.
+      evaluated: whether the network is evaluated after it, which gives a row of each accuracy matrix.
     """
 
     period: int
@@ -55,11 +57,12 @@ class Leg(NamedTuple):
 class Schedule(NamedTuple):
     """Holds the plan of a run.
 
-    periods: one after the other.
-    legs: one after the other; each period has one or more.
-    updates_per_batch: the steps that are made on each batch, one after the other.
-    in_order: whether the examples of a period come in the order of the sequence, and not in a random order.
-    steps_per_call: the steps that the devices make in one call.
+    Attributes:
+      periods: one after the other.
+      legs: one after the other; each period has one or more.
+      updates_per_batch: the steps that are made on each batch, one after the other.
+      in_order: whether the examples of a period come in the order of the sequence, and not in a random order.
+      steps_per_call: the steps that the devices make in one call.
     """
 
     periods: tuple[Period, ...]

@@ -17,12 +17,13 @@ IMAGES = 1024  # held-out images that are measured, of all tasks
 class Measured(NamedTuple):
     """Holds what was measured; the functions of the same names are in `evaluation/representation.py`.
 
-    spread: the mean of `deviation` over dimensions: about 1 where directions are even, 0 where they have collapsed.
-    effective_rank: from 1 to min(N - 1, F); 0 where all features are the same.
-    rankme: from 1 to min(N, F).
-    alignment: in [0, 4].
-    uniformity: in [-8, 0].
-    features: float32 [N, F] of the images as they are.
+    Attributes:
+      spread: the mean of `deviation` over dimensions: about 1 where directions are even, 0 where they have collapsed.
+      effective_rank: from 1 to min(N - 1, F); 0 where all features are the same.
+      rankme: from 1 to min(N, F).
+      alignment: in [0, 4].
+      uniformity: in [-8, 0].
+      features: float32 [N, F] of the images as they are.
     """
 
     spread: float
