@@ -1,6 +1,6 @@
 """Trains and evaluates a recipe, or prints its config; it is the command `ucl train`.
 
-    python launch.py --config=configs/er.py[:benchmark[,objective[,protocol[,stream]]]] [--workdir=DIR] [--config.KEY=VALUE]
+python launch.py --config=configs/er.py[:benchmark[,objective[,protocol[,stream]]]] [--workdir=DIR]
 """
 
 import shlex

@@ -1,6 +1,8 @@
 """Lists the runs below a folder: what each trains, whether it is at work, how far it has come, and its accuracy.
 
     ucl list [FOLDER] [--json]
+
+It reads files, and needs no JAX.
 """
 
 from __future__ import annotations
