@@ -244,7 +244,7 @@ def test_what_is_no_recipe(recipe, message):
 
 
 def test_2000_overrides_are_refused_in_a_line_or_are_sensible():
-    overrides = list(hostile.draw(2000, seed=11))
+    overrides = list(hostile.draw(2000, seed=13))
     answers = [hostile.judge(override) for override in overrides]
     wrong = [(override, failure) for override, (failure, _) in zip(overrides, answers) if failure]
     assert not wrong, wrong[:5]
@@ -256,7 +256,7 @@ def test_2000_overrides_are_refused_in_a_line_or_are_sensible():
         for (recipe, arg, key, _), config in accepted
         if arg.startswith("digits") and key in EXTREMES and (recipe, config.objective.name) not in FORBIDDEN
     ]
-    for config in random.Random(1).sample(possible, min(2, len(possible))):
+    for config in random.Random(1).sample(possible, 2):
         trace(config)
 
 
