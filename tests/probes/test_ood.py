@@ -12,7 +12,7 @@ def test_ood_is_weighted_knn_and_ridge_over_all_classes(subject):
     with subject.other_data("digits", 200, 100) as stream:
         data = stream.task(0)
     bank, query = (
-        np.asarray(subject.objective(2).features(subject.network(2), images).features, np.float64)
+        np.asarray(subject.objective(2).features(subject.network(2), np.asarray(images)).features, np.float64)
         for images in (data.train_image, data.test_image)
     )
     bank, query = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (bank, query))
