@@ -20,7 +20,9 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 import jax
 import pytest
 
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and each process that a test starts would inherit that
+# nohup ignores the first, a shell the second for what it starts with &; each process of a test would inherit that.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 

@@ -140,7 +140,7 @@ def test_differences_are_those_keys_with_both_values():
         ("launch.py", "launch.py"),
         ("configs/lump.py:cifar", "cifar"),
         ("configs/lump.py:digits,nobody", "nobody"),
-        ("configs/lump.py:digits,simsiam,ucl,lump", "4 words"),
+        ("configs/lump.py:digits,simsiam,ucl,tasks,lump", "5 words"),
         ("configs/lump.py:" + "a" * 9000, "aaa"),
         ("configs/lump.py:" + "a," * 9000, "9001 words"),
         ("a" * 9000 + ".py", "aaa"),

@@ -92,6 +92,7 @@ def test_differences_are_paired():
 
 def test_without_the_data_set_a_line_says_so(monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(parity.CONFIG, "data_dir", str(tmp_path))
+    monkeypatch.setitem(parity.CONFIG, "benchmark.prepare", False)
     assert parity.main([f"--out={tmp_path}/parity.json"]) == 0
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("skipped: ")
