@@ -44,6 +44,6 @@ class Cifar10(cifar.Cifar10, skip_registration=True):  # type: ignore[call-arg]
 
 
 class Cifar100(Cifar10, cifar.Cifar100, skip_registration=True):  # type: ignore[call-arg]
-    """60,000 images of 32x32 pixels in 100 classes, which form 20 coarse ones; likewise."""
+    """60,000 images of 32x32 pixels in 100 classes, which form 20 coarse ones. All else is as in `Cifar10`."""
 
     url_infos = cifar.Cifar100.url_infos

@@ -133,7 +133,7 @@ def reader(source: Source, cache: str) -> Callable[[np.ndarray], Images]:
         cache: a folder; "" keeps images in memory.
 
     Raises:
-        UsageError: see `decode_all`; likewise the function.
+        UsageError: as `decode_all` does. The function that is returned raises it, too.
     """
     if cache:
         return partial(Images, decode_all(source, cache).array)

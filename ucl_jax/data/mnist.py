@@ -38,7 +38,7 @@ class Mnist(mnist.MNIST, skip_registration=True):  # type: ignore[call-arg]
 
 
 class FashionMnist(Mnist, mnist.FashionMNIST, skip_registration=True):  # type: ignore[call-arg]
-    """70,000 grey images of 28x28 pixels in 10 classes of clothes; likewise."""
+    """70,000 grey images of 28x28 pixels in 10 classes of clothes. All else is as in `Mnist`."""
 
     url_infos = mnist.FashionMNIST.url_infos
 

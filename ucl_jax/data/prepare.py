@@ -205,7 +205,7 @@ def prepare(tfds_name: str, data_dir: str | None = None, manual_dir: str | None 
 def _build(builder: Builder, manual_dir: str | None) -> None:
     """Downloads the sources of a data set unless they are in `manual_dir`, and prepares it.
 
-    Call it under `_exclusive`.
+    Call it under `exclusive`.
     """
     print(f"preparing {builder.data_path}", file=sys.stderr, flush=True)
     began, own = time.monotonic(), builder.name in OWN

@@ -6,7 +6,7 @@ A task is a set of indices into the splits of a TFDS data set. The batches are a
 import itertools
 import math
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -179,24 +179,22 @@ class TaskStream:
         """
         self.prefetch_part(part)
         data = [self.task(one) for one in self._tasks(part)]
-        examples = _together(Examples(one.train_image, one.train_label) for one in data)
-        present = np.isin(self._stored(part), self.sequence.index[part])
-        image = examples.image
-        return Examples(Images(image.array, image.index[present]), examples.label[present])
+        held = self._held(part)
+        return Examples(Images(data[0].train_image.array, held), self._splits[0].labels[held])
 
     def places(self, part: slice, among: slice) -> np.ndarray:
         """Returns where the n examples of a part of the sequence are in `training(among)`: int64 [n]."""
-        stored = self._stored(among)
-        stored = stored[np.isin(stored, self.sequence.index[among])]
-        order = np.argsort(stored)
-        return order[np.searchsorted(stored, self.sequence.index[part], sorter=order)]
+        held = self._held(among)
+        order = np.argsort(held)
+        return order[np.searchsorted(held, self.sequence.index[part], sorter=order)]
 
     def _tasks(self, part: slice) -> list[int]:
         return np.unique(self.sequence.task[part]).tolist()
 
-    def _stored(self, part: slice) -> np.ndarray:
-        """Returns the places in the split of all examples of the tasks that a part of the sequence has examples of."""
-        return np.concatenate([self._indices[0][one] for one in self._tasks(part)])
+    def _held(self, part: slice) -> np.ndarray:
+        """Returns the places in the split of the examples of a part, each once, in the order that `training` has."""
+        of_tasks = np.concatenate([self._indices[0][one] for one in self._tasks(part)])
+        return of_tasks[np.isin(of_tasks, self.sequence.index[part])]
 
     def prefetch_part(self, part: slice) -> None:
         """Starts to decode the tasks of a part of the sequence, in the order in which they come."""
@@ -430,15 +428,6 @@ def labelled_indices(seed: int, task: int, epoch: int, size: int, batch_size: in
     """
     order = np.random.default_rng([seed, task, epoch, 1]).permutation(size)
     return np.resize(order, (steps, batch_size))
-
-
-def _together(parts: Iterable[Examples]) -> Examples:
-    """Joins examples of one split; images are not copied."""
-    images, labels = zip(*parts)
-    if len(images) == 1:
-        return Examples(images[0], labels[0])
-    index = np.concatenate([one.index for one in images])
-    return Examples(Images(images[0].array, index), np.concatenate(labels))
 
 
 def labelled(settings: StreamSettings) -> bool:

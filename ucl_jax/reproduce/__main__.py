@@ -43,14 +43,13 @@ from ucl_jax.reproduce.plan import (
 from ucl_jax.reproduce.probe_requests import ProbeRequest, record
 from ucl_jax.reproduce.studies import (
     EXAMPLES,
-    EXTRA_ROWS,
     OBJECTIVES,
-    ROWS,
     STUDIES,
     SUBSET,
     Runs,
     StudyOptions,
     StudyReport,
+    known_recipes,
 )
 from ucl_jax.results import tables
 from ucl_jax.results.compare import NEUTRAL
@@ -106,7 +105,7 @@ def parse(argv: Sequence[str], prog: str = "python -m ucl_jax.reproduce") -> Com
         _words(text) for text in (given.benchmarks, given.objectives, given.recipes, given.datasets)
     )
     require(bool(benchmarks), "--benchmarks is empty")
-    known = dict.fromkeys(recipe for rows in (ROWS, EXTRA_ROWS) for row in rows.values() for recipe in row)
+    known = dict.fromkeys(recipe for objective in OBJECTIVES for recipe in known_recipes(objective))
     for what, names, choices in (
         ("benchmark", benchmarks, BENCHMARKS),
         ("objective", objectives, dict.fromkeys(OBJECTIVES)),
@@ -352,7 +351,7 @@ def _print_plan(command: Command, plan: Plan, requests: Sequence[ProbeRequest], 
     options = command.options
     print(f"{command.study} on {', '.join(command.benchmarks)}, in {options.root}")
     for objective in options.objectives:
-        if left_out := set(options.recipes) - {"all", *ROWS.get(objective, ()), *EXTRA_ROWS[objective]}:
+        if left_out := set(options.recipes) - {"all", *known_recipes(objective)}:
             print(f"there is no {', '.join(sorted(left_out))} with {objective}")
     print_plan(plan, len(slots))
     runs = finished(plan.planned, command.save)

@@ -151,9 +151,14 @@ def _planned_run(
     return PlannedRun(name, folder, benchmark, recipe, objective, seed, (*own, *options.overrides), protocol)
 
 
+def known_recipes(objective: str) -> tuple[str, ...]:
+    """Returns the recipes that work with an objective, the rows of the paper first."""
+    return ROWS.get(objective, ()) + EXTRA_ROWS[objective]
+
+
 def _recipes(options: StudyOptions, objective: str, default: Sequence[str]) -> list[str]:
     """Returns the recipes of an objective: `default`; all, those of `default` first; or those that were chosen."""
-    known = ROWS.get(objective, ()) + EXTRA_ROWS[objective]
+    known = known_recipes(objective)
     if options.recipes == ("all",):
         return list(dict.fromkeys((*default, *known)))
     return [recipe for recipe in options.recipes or default if recipe in known]

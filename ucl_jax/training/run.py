@@ -63,7 +63,6 @@ if TYPE_CHECKING:
 LAG = 2
 WINDOWS = 100  # in which the images of each task are counted, for the picture of the stream
 CHECKED = ("loss", "grad_norm", "param_norm")  # metrics that must be finite
-MEASURED = ("spread", "effective_rank", "rankme", "alignment", "uniformity")  # numbers of `unlabelled.Measured`
 SHOWN = 5  # files left out that are named on the console
 CHECKED_PROBE = "online_linear/loss"  # likewise, in a run that has it
 
@@ -474,8 +473,8 @@ class _Recorder:
                 entry[f"{name}/forgetting"] = forgotten
         means = ", ".join(f"{name} {entry[f'{name}/average_accuracy']:.2f} %" for name in self.progress.rows)
         for measured in self.progress.measured[-1:]:
-            entry |= {f"representation/{name}": measured[name] for name in MEASURED}
-            means = ", ".join(f"{name.replace('_', ' ')} {measured[name]:.3g}" for name in MEASURED)
+            entry |= {f"representation/{name}": measured[name] for name in compare.MEASURES}
+            means = ", ".join(f"{name.replace('_', ' ')} {measured[name]:.3g}" for name in compare.MEASURES)
         for writer in self.writers:
             writer.write(entry)
         ended = event.step == self.schedule.periods[period].end
@@ -586,7 +585,7 @@ class _Recorder:
 
 def _without_labels(measured: unlabelled.Measured) -> dict[str, Any]:
     """Returns the numbers that were measured, as JSON."""
-    return {name: getattr(measured, name) for name in MEASURED}
+    return {name: getattr(measured, name) for name in compare.MEASURES}
 
 
 def _start_network(init_from: str, workdir: pathlib.Path, experiment: Experiment) -> Variables | None:
