@@ -9,10 +9,11 @@ import os
 import pathlib
 import signal
 
+from tests import quick
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# LLVM optimises little, so that programs compile in half the time; XLA itself optimises as ever.
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
-    " --xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] = " ".join(
+    [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=4", quick.XLA_FLAGS]
 )
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parent.parent / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")

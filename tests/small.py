@@ -21,8 +21,6 @@ SIZE, EXAMPLES, TASKS = 8, 6, 3
 SCENARIO = Scenario(tasks=TASKS, batch_size=EXAMPLES, replayed=EXAMPLES, head=MLP)
 CLOCK = Clock(*(jnp.asarray(number, jnp.int32) for number in (7, 1, 2, 5, 1)))  # the third step of task 1
 SPAN = Span(*(jnp.asarray(number, jnp.int32) for number in (0, 0, 100, 10)))
-# Programs compile in half the time this way.
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 class Backbone(nn.Module):
@@ -72,12 +70,12 @@ def objective(name, architecture=ARCHITECTURE):
 def alone(name, architecture=ARCHITECTURE):
     """Builds an objective for tests to call directly: functions are compiled, views are present, the clock is CLOCK."""
     made = objective(name, architecture)
-    views, loss = quick_jit(made.views, static_argnums=2), quick_jit(made.loss)
+    views, loss = jax.jit(made.views, static_argnums=2), jax.jit(made.loss)
     return made._replace(
-        init=quick_jit(made.init),
+        init=jax.jit(made.init),
         views=lambda keys, batch, how="present": views(keys, batch, how),
         loss=lambda network, views, clock=CLOCK: loss(network, views, clock),
-        embed=quick_jit(made.embed, static_argnums=2),
+        embed=jax.jit(made.embed, static_argnums=2),
     )
 
 
@@ -109,20 +107,20 @@ def value_and_grad(name, architecture=ARCHITECTURE):
     def loss(params, state, views):
         return made.loss(Variables(params, state), views, CLOCK)
 
-    compiled = quick_jit(jax.value_and_grad(loss, has_aux=True))
+    compiled = jax.jit(jax.value_and_grad(loss, has_aux=True))
     return lambda network, views: compiled(*network, views)
 
 
 def compiled(method):
     """Returns the method with its functions compiled; the clock of its loss is CLOCK."""
-    loss = quick_jit(method.loss)
+    loss = jax.jit(method.loss)
     return method._replace(
-        init=quick_jit(method.init),
+        init=jax.jit(method.init),
         loss=lambda params, state, memory, batch, recalled, keys, clock=CLOCK: loss(
             params, state, memory, batch, recalled, keys, clock
         ),
-        recall=quick_jit(method.recall, static_argnums=2),
-        observe=quick_jit(method.observe),
+        recall=jax.jit(method.recall, static_argnums=2),
+        observe=jax.jit(method.observe),
     )
 
 
@@ -189,7 +187,7 @@ def make_step(method, optimizer, learned="simsiam", architecture=ARCHITECTURE):
 
     The task is the first one unless `span` says otherwise.
     """
-    step = quick_jit(make_train_step(objective(learned, architecture), method, optimizer))
+    step = jax.jit(make_train_step(objective(learned, architecture), method, optimizer))
     return lambda state, batch, span=SPAN: step(state, batch, RUN_KEY, span)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import scipy.stats
+from jax import jit
 from PIL import Image, ImageEnhance, ImageOps
 
 from configs import lump
@@ -23,7 +24,6 @@ from ucl_jax.training.build import make_augmentation
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2615)
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # compiles in half the time
 UNLIKELY = 1e-4  # seeds are fixed, so a test that passes once passes always; a wrong law gives p-values far below
 
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests import tiny
+from tests import quick, tiny
 
 ROOT = pathlib.Path(__file__).parent.parent
 HEAVY = {
@@ -79,7 +79,7 @@ def test_a_config_is_printed_without_a_heavy_module(tmp_path):
 
 def test_a_second_process_compiles_nothing(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"} | {
-        "XLA_FLAGS": "",
+        "XLA_FLAGS": quick.XLA_FLAGS,
         "TFDS_DATA_DIR": str(tmp_path / "tfds"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_EXPLAIN_CACHE_MISSES": "1",

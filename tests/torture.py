@@ -28,7 +28,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from tests import hostile, tiny
+from tests import hostile, quick, tiny
 from ucl_jax import cli
 from ucl_jax.errors import UsageError
 from ucl_jax.files import write_atomically
@@ -70,7 +70,7 @@ class Process:
     def __init__(self, recipe: str, workdir: pathlib.Path, log: pathlib.Path, flags: Sequence[str] = (), **sizes):
         self.workdir, self._log = workdir, log
         command = [sys.executable, "launch.py", f"--config={recipe_of(recipe)}", f"--workdir={workdir}"]
-        environment = os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+        environment = os.environ | {"XLA_FLAGS": quick.XLA_FLAGS, "JAX_PLATFORMS": "cpu"}
         with log.open("w") as stderr:
             self.process = subprocess.Popen(
                 [*command, *tiny.flags(**sizes), *flags],
@@ -476,7 +476,7 @@ def unread_output(recipe: str, folder: pathlib.Path, expected: dict, ways: dict[
         done = subprocess.run(
             ["bash", "-c", shell],
             cwd=ROOT,
-            env=os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"},
+            env=os.environ | {"XLA_FLAGS": quick.XLA_FLAGS, "JAX_PLATFORMS": "cpu"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             timeout=LIMIT,

@@ -10,7 +10,7 @@ from scipy import stats
 
 from benchmarks import beside, measure, performance, tables
 from tests import pretended, run_results, tiny
-from tests.small import CLOCK, quick_jit
+from tests.small import CLOCK
 from ucl_jax.training import build
 from ucl_jax.types import Variables, Views
 
@@ -90,7 +90,7 @@ def test_metrics_are_ours(torch):
     def our_loss(params):
         return objective.loss(Variables(params, network.state), Views(tuple(views), None), CLOCK)
 
-    (loss, aux), grads = quick_jit(jax.value_and_grad(our_loss, has_aux=True))(network.params)
+    (loss, aux), grads = jax.jit(jax.value_and_grad(our_loss, has_aux=True))(network.params)
     program = torch_lump.Plain(tree, np.zeros((1, 8, 8, 3), np.uint8), workers=0)
     program.network.load_state_dict(torch_lump.from_ours(network.params, network.state["batch_stats"]), strict=False)
     shown = [torch.from_numpy(view.transpose(0, 3, 1, 2).copy()) for view in views]

@@ -7,7 +7,6 @@ import pytest
 
 from benchmarks import parity
 from tests import tiny
-from tests.small import quick_jit
 from ucl_jax.buffers.base import BufferState
 from ucl_jax.buffers.reservoir import reservoir, reservoir_slots
 from ucl_jax.data.tasks import batch_indices
@@ -16,7 +15,7 @@ from ucl_jax.types import Batch
 BATCH, SLOTS, IMAGES, EPOCHS = 8, 12, 20, 3
 
 
-@quick_jit
+@jax.jit
 def draws(key, step, seen):
     """Returns the slots that our step recalls, and the slots that its batch takes (SLOTS means none)."""
     recall_key, observe_key, *_ = jax.random.split(jax.random.fold_in(key, step), 6)
@@ -43,10 +42,10 @@ def test_lump_follows_the_plain_loop_of_pytorch(monkeypatch):
     )
     pillow = parity.Pillow(config)
     ours = parity.Ours(config, pillow.augmentation)
-    ours.train_step = quick_jit(ours.train_step.__wrapped__)
+    ours.train_step = jax.jit(ours.train_step.__wrapped__)
     # With seed 0 the input of a ReLU comes so near to 0 that rounding decides whether it has a gradient.
     images = np.random.default_rng(1).integers(0, 256, (2, IMAGES, 8, 8, 3), np.uint8)
-    network = jax.device_get(quick_jit(ours.objective.init)(jax.random.key(1), images[0, :1]))
+    network = jax.device_get(jax.jit(ours.objective.init)(jax.random.key(1), images[0, :1]))
     ours.start(network, jax.random.key(0))
     theirs = parity.torch_program(config, network)
     theirs.weak = lambda _: torch.from_numpy(pillow.replayed.transpose(0, 3, 1, 2).copy())

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks import measure, step
-from tests.small import CLOCK, quick_jit
+from tests.small import CLOCK
 from ucl_jax import augment
 from ucl_jax.methods import mixup
 from ucl_jax.training import build
@@ -232,7 +232,7 @@ def test_the_peers_have_our_loss_and_gradients(torch_lump, small):
     def our_loss(params):
         return objective.loss(Variables(params, ours.state), mixed, CLOCK)
 
-    (loss, aux), grads = quick_jit(jax.value_and_grad(our_loss, has_aux=True))(ours.params)
+    (loss, aux), grads = jax.jit(jax.value_and_grad(our_loss, has_aux=True))(ours.params)
 
     network = torch_lump.SimSiam(small)
     missing, unexpected = network.load_state_dict(

@@ -256,7 +256,7 @@ def train_ours(name, network, images, labels):
     objective = make_objective(name)
     optimizer = optax.chain(optax.add_decayed_weights(WEIGHT_DECAY), optax.sgd(LEARNING_RATE[name], MOMENTUM))
 
-    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    @jax.jit
     def train_step(network, opt_state, image, views):
         features = objective.features(network, image).features
         (loss, aux), gradients = jax.value_and_grad(

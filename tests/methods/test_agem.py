@@ -191,7 +191,7 @@ def test_reference_is_the_gradient_of_the_objective_on_recalled_examples():
     state = small.end_of_task(method, state)
     recall_key, _, keys = small.step_keys(state.step)
     past = method.recall(state.memory, recall_key, EXAMPLES)
-    reference = small.quick_jit(jax.grad(method.reference))
+    reference = jax.jit(jax.grad(method.reference))
     found = reference(state.params, state.model_state, state.memory, past, keys, small.CLOCK)
     _, expected, _, _ = gradients_by_hand(method, state, make_batch(1))
     np.testing.assert_allclose(flat(found), expected, rtol=1e-3, atol=1e-6)
@@ -252,7 +252,7 @@ def test_the_share_of_a_task_is_a_uniform_sample_of_it_whatever_the_number_of_ta
             memory = small.ended(method, memory)
         return memory.buffer.items.batch.label
 
-    kept = np.asarray(small.quick_jit(jax.vmap(run))(jax.random.split(jax.random.key(1), runs)))
+    kept = np.asarray(jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(1), runs)))
     places = [100 * seed + place for seed in range(3) for place in range(EXAMPLES)]
     for task in range(2):
         count = np.array([np.sum(kept[:, task * SHARE : (task + 1) * SHARE] == label) for label in places])

@@ -171,8 +171,8 @@ def test_loss_and_gradient_equal_terms_by_hand(name, learned):
     def ours(params):
         return raw.loss(params, start.state, memory, batch, recalled, keys, small.CLOCK)
 
-    (value, aux), gradient = small.quick_jit(jax.value_and_grad(ours, has_aux=True))(params)
-    (expected, theirs), slopes = small.quick_jit(jax.value_and_grad(by_hand, has_aux=True))(params)
+    (value, aux), gradient = jax.jit(jax.value_and_grad(ours, has_aux=True))(params)
+    (expected, theirs), slopes = jax.jit(jax.value_and_grad(by_hand, has_aux=True))(params)
     np.testing.assert_allclose(value, expected, rtol=1e-4)
     close(gradient, slopes, rtol=1e-2, atol=1e-4)
     close(aux.state, theirs.state)

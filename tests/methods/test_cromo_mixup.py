@@ -108,7 +108,7 @@ def test_both_directions_of_a_comparison_are_the_objective(learned):
     made, start = small.objective(learned), small.started(learned)
     views = small.alone(learned).views(make_keys().example, make_batch())
 
-    @small.quick_jit
+    @jax.jit
     def values(network):
         outputs, state = made.comparison.forward(network, views)
         one, query, key = made.comparison.one, outputs.query, outputs.key
@@ -140,8 +140,8 @@ def test_in_the_first_task_the_loss_is_the_objective_of_the_present_beside_some_
         return made.loss(params, start.state, memory, batch, recalled, keys, clock)
 
     params = TrainedParams(start.params.network, own)
-    (value, aux), gradient = small.quick_jit(jax.value_and_grad(ours, has_aux=True))(params)
-    (expected, state), slopes = small.quick_jit(jax.value_and_grad(by_hand, has_aux=True))(params)
+    (value, aux), gradient = jax.jit(jax.value_and_grad(ours, has_aux=True))(params)
+    (expected, state), slopes = jax.jit(jax.value_and_grad(by_hand, has_aux=True))(params)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     close(gradient, slopes)
     close(aux.state, state)

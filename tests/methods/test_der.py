@@ -29,7 +29,7 @@ def der(learned="simsiam", **changes):
 def gradient(learned="simsiam", **changes):
     """Returns a function -> ((loss, Aux), gradient) of DER with these settings, or of finetune without any."""
     method = small.make_raw("der", learned, **(DEFAULTS | changes)) if changes else small.make_raw("finetune", learned)
-    compiled = small.quick_jit(jax.value_and_grad(method.loss, has_aux=True))
+    compiled = jax.jit(jax.value_and_grad(method.loss, has_aux=True))
 
     def value_and_grad(*arguments):
         found, grads = compiled(*arguments, small.CLOCK)
@@ -137,7 +137,7 @@ def pull_back(learned, target):
         )
         return back(slope)[0]
 
-    return small.quick_jit(pull)
+    return jax.jit(pull)
 
 
 @pytest.mark.parametrize(("beta", "replay_from"), [(0.0, "buffer"), (0.4, "buffer"), (0.4, "past_tasks")])
@@ -167,7 +167,7 @@ def test_the_second_sample_is_drawn_independently_of_the_first():
     def draw(key):
         return [sample.items.batch.label[0] for sample in method.recall(memory, key, 1)]
 
-    first, second = small.quick_jit(jax.vmap(draw))(jax.random.split(jax.random.key(0), count))
+    first, second = jax.jit(jax.vmap(draw))(jax.random.split(jax.random.key(0), count))
     pairs = np.zeros((size, size))
     np.add.at(pairs, ([labels.index(x) for x in first], [labels.index(x) for x in second]), 1)
     deviation = np.sqrt(count / 16 * (1 - 1 / 16))

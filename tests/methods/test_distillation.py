@@ -123,7 +123,7 @@ def test_no_gradient_reaches_the_frozen_network(name, learned):
         then = memory.replace(network=Variables(frozen, start.state))
         return made.loss(params, start.state, then, make_batch(), (), make_keys(), small.CLOCK)[0]
 
-    assert not any(np.any(leaf) for leaf in jax.tree.leaves(small.quick_jit(jax.grad(loss))(start.params.network)))
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(jax.jit(jax.grad(loss))(start.params.network)))
 
 
 # On a small real network.
@@ -215,8 +215,8 @@ def test_loss_and_gradient_equal_terms_by_hand(name, learned, frozen_mode):
         return made.loss(params, start.state, memory, batch, (), keys, small.CLOCK)
 
     params = TrainedParams(start.params.network, own)
-    (value, aux), gradient = small.quick_jit(jax.value_and_grad(ours, has_aux=True))(params)
-    (expected, state), slopes = small.quick_jit(jax.value_and_grad(by_hand, has_aux=True))(params)
+    (value, aux), gradient = jax.jit(jax.value_and_grad(ours, has_aux=True))(params)
+    (expected, state), slopes = jax.jit(jax.value_and_grad(by_hand, has_aux=True))(params)
     np.testing.assert_allclose(value, expected, rtol=1e-4)
     close(gradient, slopes, rtol=1e-2, atol=1e-4)
     close(aux.state, state)  # the copy and the head leave the network's state alone

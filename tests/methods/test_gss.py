@@ -169,7 +169,7 @@ def single_gradient(learned):
         p, z = out.prediction[0], jax.lax.stop_gradient(out.projection[0])
         return -jnp.sum(p * z) / jnp.linalg.norm(p) / jnp.linalg.norm(z)
 
-    return small.quick_jit(jax.grad(loss))
+    return jax.jit(jax.grad(loss))
 
 
 def scores_by_hand(learned, network, batch, others, part=lambda grads: grads):
@@ -310,7 +310,7 @@ def test_opposite_gradients_score_0_and_no_less():
         small.memory_of(method, batch, start), small.seen(batch, jnp.full(EXAMPLES, 0.1)), keys.batch
     )
     past = method.recall(memory, jax.random.key(3), EXAMPLES)
-    _, aux = small.quick_jit(method.loss)(*start, memory, batch, past, keys, small.CLOCK)
+    _, aux = jax.jit(method.loss)(*start, memory, batch, past, keys, small.CLOCK)
     np.testing.assert_allclose(aux.outputs, 0.0, atol=1e-5)
     assert np.all(np.asarray(aux.outputs) >= 0)
 

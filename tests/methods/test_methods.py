@@ -27,7 +27,7 @@ DEFAULTS = {
 }  # fmt: skip
 OBJECTIVE = small.alone("simsiam")
 FINETUNE = METHODS["finetune"](small.objective("simsiam"), small.SCENARIO)
-finetune_loss = small.quick_jit(FINETUNE.loss)
+finetune_loss = jax.jit(FINETUNE.loss)
 
 
 @functools.cache

@@ -133,11 +133,11 @@ def test_in_the_first_task_the_loss_is_the_objective_of_the_present_beside_some_
     rows, comparison = replayed_rows(small.EXAMPLES, 0.75), small.objective("simclr").comparison
     recalled = made.recall(memory, jax.random.key(0), small.EXAMPLES)
     clock = small.CLOCK._replace(task=jnp.int32(0))
-    value, aux = small.quick_jit(made.loss)(
+    value, aux = jax.jit(made.loss)(
         TrainedParams(start.params.network, own), start.state, memory, batch, recalled, keys, clock
     )
     twice = jax.tree.map(lambda x: jnp.concatenate([x, x[rows]]), views)
-    outputs, state = small.quick_jit(comparison.forward)(start.network, twice)
+    outputs, state = jax.jit(comparison.forward)(start.network, twice)
     expected = comparison.both(jax.tree.map(lambda x: x[:, : small.EXAMPLES], outputs))
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     small.assert_trees_close(aux.state, state, rtol=1e-5, atol=1e-6)

@@ -30,7 +30,7 @@ def run(**changes):
     method, optimizer = si(**changes), optax.sgd(LEARNING_RATE, MOMENTUM)
     step, steps, ends = small.make_step(method, optimizer), [], []
     state = small.start_state(method, optimizer, small.started("simsiam"))
-    end_task = small.quick_jit(lambda state: small.end_of_task(method, state))
+    end_task = jax.jit(lambda state: small.end_of_task(method, state))
     for task in range(TASKS):
         for number in range(STEPS):
             batch = make_batch(STEPS * task + number)

@@ -20,8 +20,6 @@ from ucl_jax.models.resnet import CIFAR, IMAGENET, MAPS, ResNet18
 from ucl_jax.objectives import losses
 
 WIDTH, HIDDEN, OUTPUT, BOTTLENECK = 4, 24, 16, 8  # sizes of the golden network
-# Programs compile in half the time this way.
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def wave(shape, offset):
@@ -115,7 +113,7 @@ def trained(golden):
     """Computes a SimSiam step without its update: outputs of the first view, loss, gradients, last statistics."""
     network, views = make_network(), golden_views()
 
-    @quick_jit
+    @jax.jit
     def step(params, state):
         def loss(params):
             first, updated = network.apply({"params": params, **state}, views[0], True, mutable=["batch_stats"])
@@ -136,7 +134,7 @@ def named(tree):
 
 def test_evaluation_mode_equals_pytorch(golden):
     network = make_network()
-    out = quick_jit(lambda images: network.apply(golden, images, False))(golden_views()[0])
+    out = jax.jit(lambda images: network.apply(golden, images, False))(golden_views()[0])
     np.testing.assert_allclose(out.features[0, :6], EVAL_FEATURES, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(out.projection[1, :6], EVAL_PROJECTION, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(out.prediction[2, :6], EVAL_PREDICTION, rtol=1e-4, atol=1e-4)
@@ -170,7 +168,7 @@ def test_without_a_predictor_there_is_no_prediction_and_the_rest_is_the_same(gol
     network = Network(ResNet18(WIDTH), MLP(HIDDEN, OUTPUT, norm="all"))
     variables = golden_variables(network, (6, 16, 16, 3))
     assert set(variables["params"]) == {"backbone", "projector"}
-    out = quick_jit(lambda images: network.apply(variables, images, False))(golden_views()[0])
+    out = jax.jit(lambda images: network.apply(variables, images, False))(golden_views()[0])
     assert out.prediction == ()
     np.testing.assert_allclose(out.projection[1, :6], EVAL_PROJECTION, rtol=1e-4, atol=1e-4)
 
@@ -252,7 +250,7 @@ def test_network_with_group_norm_sees_each_image_alone():
     images = golden_views()[0]
     variables = network.init(jax.random.key(0), images, True)
     assert set(variables) == {"params"}
-    forward = quick_jit(network.apply, static_argnums=2)
+    forward = jax.jit(network.apply, static_argnums=2)
     together = forward(variables, images, True).projection
     np.testing.assert_allclose(forward(variables, images[:2], False).projection, together[:2], rtol=1e-4, atol=1e-5)
     assert np.std(together, axis=0).max() > 1e-3
@@ -359,7 +357,7 @@ def progressive(column):
 def columns():
     """Returns parameters and statistics of all columns, with random numbers added, as if they had been trained."""
     network = progressive(0)
-    variables = quick_jit(lambda: network.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), True))()
+    variables = jax.jit(lambda: network.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), True))()
     rng = np.random.default_rng(0)
     return jax.tree.map(lambda x: np.asarray(x) + rng.uniform(0, 0.2, x.shape).astype(np.float32), variables)
 
@@ -376,7 +374,7 @@ def running(column):
         out, updated = progressive(column).apply(variables, some_images(), True, mutable=["batch_stats"])
         return out, updated["batch_stats"]
 
-    return quick_jit(forward)
+    return jax.jit(forward)
 
 
 def with_other_column(variables, column, collection="params"):
@@ -423,7 +421,7 @@ def test_a_column_reads_the_earlier_ones_through_its_laterals_alone():
     (first, _), (second, _) = running(0)(variables), running(1)(variables)
     images = some_images()
 
-    @quick_jit
+    @jax.jit
     def alone(params, state):
         variables = {"params": params, "batch_stats": state}
         return Network(ResNet18(NARROW), MLP(6, 5, norm="all")).apply(variables, images, True, mutable=["batch_stats"])[
@@ -472,7 +470,7 @@ def test_a_column_equals_stages_of_a_resnet_with_laterals_added():
             maps.append(x)
         return maps
 
-    @quick_jit
+    @jax.jit
     def both(params, state):
         first = column(params["networks_0"], state["networks_0"], None, False)
         return column(params["networks_1"], state["networks_1"], first, True)
@@ -555,7 +553,7 @@ def test_sizes_and_names_of_all_columns():
 
 
 def test_columns_start_with_numbers_of_their_own():
-    variables = quick_jit(lambda: progressive(1).init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), True))()
+    variables = jax.jit(lambda: progressive(1).init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), True))()
     kernels = [
         np.ravel(
             variables["params"][f"networks_{column}"]["backbone"]["resnet"]["stage4_block2"]["first"]["conv"]["kernel"]
@@ -594,7 +592,7 @@ def test_dense_layers_start_as_pytorchs(inputs, features):
 
 def test_initialisation_of_a_whole_network_leaves_the_norms_at_1_0_0_1_and_uses_a_key_for_each_layer():
     network = make_network()
-    init = quick_jit(lambda key: network.init(key, jnp.ones((1, 8, 8, 3)), train=True))
+    init = jax.jit(lambda key: network.init(key, jnp.ones((1, 8, 8, 3)), train=True))
     variables = init(jax.random.key(0))
     flat = {".".join(path): np.asarray(leaf) for path, leaf in traverse_util.flatten_dict(variables).items()}
     constant = {"scale": 1.0, "mean": 0.0, "var": 1.0}
@@ -781,10 +779,10 @@ def test_bfloat16_keeps_parameters_and_statistics_in_float32_and_computes_in_bfl
     for equation in found:
         assert [operand.aval.dtype for operand in equation.invars] == [jnp.bfloat16, jnp.bfloat16], equation
 
-    out, updated = quick_jit(forward)(golden, images)
+    out, updated = jax.jit(forward)(golden, images)
     assert {leaf.dtype for leaf in jax.tree.leaves(updated)} == {jnp.dtype("float32")}
     assert out.features.dtype == jnp.float32
-    reference, expected = quick_jit(lambda v, x: make_network().apply(v, x, True, mutable=["batch_stats"]))(
+    reference, expected = jax.jit(lambda v, x: make_network().apply(v, x, True, mutable=["batch_stats"]))(
         golden, images
     )
     # bfloat16 has 8 bits, so steps of 0.4 %; over 17 layers a few of them add up.

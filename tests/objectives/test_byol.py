@@ -78,7 +78,7 @@ def test_loss_gradient_and_statistics_equal_two_networks_called_by_hand():
         second = 2 - 2 * jnp.mean(cosine(ours[1].prediction, theirs[0].projection))
         return first + second, (ours, statistics, followed)
 
-    (expected, (ours, statistics, followed)), slopes = small.quick_jit(jax.value_and_grad(by_hand, has_aux=True))(
+    (expected, (ours, statistics, followed)), slopes = jax.jit(jax.value_and_grad(by_hand, has_aux=True))(
         start.params.network
     )
     np.testing.assert_allclose(value, expected, rtol=1e-4)
@@ -92,7 +92,7 @@ def test_loss_gradient_and_statistics_equal_two_networks_called_by_hand():
 def test_eval_loss_is_a_mean_over_examples():
     start, made = small.started("byol"), small.objective("byol")
     views = small.alone("byol").views(make_keys().example, make_batch())
-    eval_loss = small.quick_jit(made.eval_loss)
+    eval_loss = jax.jit(made.eval_loss)
     alone = [eval_loss(start.network, jax.tree.map(lambda x, i=i: x[i : i + 1], views)) for i in range(small.EXAMPLES)]
     np.testing.assert_allclose(eval_loss(start.network, views), np.mean(alone), rtol=1e-4)
     assert np.std(alone) > 1e-3

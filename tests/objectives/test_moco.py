@@ -46,7 +46,7 @@ def test_loss_gradient_and_state_equal_two_networks_called_by_hand():
             terms.append(-jnp.mean(jnp.log(share[:, 0])))
         return sum(terms) / 2, (keys, statistics, followed)
 
-    (expected, (keys, statistics, followed)), slopes = small.quick_jit(jax.value_and_grad(by_hand, has_aux=True))(
+    (expected, (keys, statistics, followed)), slopes = jax.jit(jax.value_and_grad(by_hand, has_aux=True))(
         start.params.network
     )
     np.testing.assert_allclose(value, expected, rtol=1e-4)
@@ -84,7 +84,7 @@ def test_the_target_follows_and_the_queue_goes_on_over_tasks():
 def test_eval_loss_is_a_mean_over_examples():
     start, made = small.started("moco"), small.objective("moco")
     views = small.alone("moco").views(make_keys().example, make_batch())
-    eval_loss = small.quick_jit(made.eval_loss)
+    eval_loss = jax.jit(made.eval_loss)
     network = Variables(*start.network)
     alone = [eval_loss(network, jax.tree.map(lambda x, i=i: x[i : i + 1], views)) for i in range(EXAMPLES)]
     np.testing.assert_allclose(eval_loss(network, views), np.mean(alone), rtol=1e-4)

@@ -21,8 +21,6 @@ from ucl_jax.objectives.base import feature_std, forward_views, make_embed
 from ucl_jax.types import Batch, Variables, Views
 
 DEVICES, SIZE, EXAMPLES, OFF_DIAGONAL, CLASSES = 4, 8, 8, 0.3, 9
-# Programs compile in half the time this way.
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 class Backbone(nn.Module):
@@ -130,7 +128,7 @@ def shaken(tree, seed=0):
 def started(name):
     """Returns an objective, and a network with random numbers added, as if it had been trained."""
     objective = make_objective(name)
-    return objective, jax.tree.map(shaken, quick_jit(objective.init)(jax.random.key(0), make_batch().image))
+    return objective, jax.tree.map(shaken, jax.jit(objective.init)(jax.random.key(0), make_batch().image))
 
 
 def one_after_the_other(network, params, state, views):
@@ -154,12 +152,12 @@ def test_forward_views_equals_calls_one_after_the_other(kind, count):
     backbone = Backbone() if kind == "block" else ResNet18(width=4)
     network = Network(backbone, MLP(12, 6, norm="all"), MLP(5))
     views = make_views(views=count) * jnp.arange(1.0, count + 1.0).reshape(-1, 1, 1, 1, 1)  # so that order matters
-    variables = shaken(quick_jit(lambda: network.init(jax.random.key(0), views[0], train=True))())
+    variables = shaken(jax.jit(lambda: network.init(jax.random.key(0), views[0], train=True))())
     params, state = variables["params"], {"batch_stats": variables["batch_stats"]}
 
-    passed = quick_jit(functools.partial(forward_views, make_embed(network)))
+    passed = jax.jit(functools.partial(forward_views, make_embed(network)))
     out, after = passed(Variables(params, state), Views(tuple(views), None))
-    reference = quick_jit(functools.partial(one_after_the_other, network))
+    reference = jax.jit(functools.partial(one_after_the_other, network))
     expected, expected_state = reference(params, state, views)
     for view in range(count):
         assert_trees_close(jax.tree.map(lambda x, v=view: x[v], out), expected[view], rtol=1e-3, atol=1e-4)
@@ -266,7 +264,7 @@ def value_and_grad(objective, variables, views):
 @functools.cache
 def on_one_device(name):
     objective, variables = started(name)
-    return quick_jit(functools.partial(value_and_grad, objective))(variables, views_of(name))
+    return jax.jit(functools.partial(value_and_grad, objective))(variables, views_of(name))
 
 
 def off_identity(a, b):
@@ -334,7 +332,7 @@ def test_loss_and_gradient_equal_the_formula_on_outputs_of_two_calls(name):
         outputs, state = one_after_the_other(network, params, variables.state, make_views())
         return IN_JAX[name](*outputs), (outputs, state)
 
-    (_, (outputs, state)), expected = quick_jit(jax.value_and_grad(reference, has_aux=True))(variables.params)
+    (_, (outputs, state)), expected = jax.jit(jax.value_and_grad(reference, has_aux=True))(variables.params)
     outputs = jax.tree.map(lambda x: np.asarray(x, np.float64), outputs)
     np.testing.assert_allclose(value, BY_HAND[name](*outputs), rtol=1e-4)
     assert_trees_close(gradient, expected, rtol=1e-2, atol=1e-4)
@@ -358,7 +356,7 @@ def test_supervised_loss_and_gradient_equal_the_formula_on_the_output_of_a_call(
         ratio = jnp.exp(out.logits) / jnp.sum(jnp.exp(out.logits), axis=1, keepdims=True)
         return -jnp.sum(views.label * jnp.log(ratio)) / EXAMPLES, (out, state)
 
-    (_, (out, state)), expected = quick_jit(jax.value_and_grad(reference, has_aux=True))(variables.params)
+    (_, (out, state)), expected = jax.jit(jax.value_and_grad(reference, has_aux=True))(variables.params)
     params = variables.params
     assert ("projector" in params) == (name == "supervised+projector")
     assert params["head"]["dense"]["kernel"].shape == ((6 if "projector" in params else 4), CLASSES)
@@ -381,7 +379,7 @@ def test_accuracy_of_the_batch_by_hand():
     label = 0.7 * np.eye(CLASSES)[np.where(np.arange(EXAMPLES) < 3, predicted, (predicted + 1) % CLASSES)]
     label += 0.3 * np.eye(CLASSES)[(predicted + 2) % CLASSES]
     views = views._replace(label=jnp.asarray(label, jnp.float32))
-    _, aux = quick_jit(objective.loss)(variables, views, CLOCK)
+    _, aux = jax.jit(objective.loss)(variables, views, CLOCK)
     np.testing.assert_allclose(aux.metrics["accuracy"], 3 / 8)
 
 
@@ -415,14 +413,14 @@ ONE_BY_ONE = {"simsiam": simsiam_by_hand, "supervised": supervised_by_hand, "sup
 def test_eval_loss_is_the_mean_over_examples_and_takes_running_statistics(name):
     objective, variables = started(name)
     views, tree = views_of(name), {"params": variables.params, **variables.state}
-    outputs = quick_jit(lambda image: make_network(name).apply(tree, image, False))
+    outputs = jax.jit(lambda image: make_network(name).apply(tree, image, False))
     out = jax.tree.map(lambda x: np.asarray(x, np.float64), outputs(views.image[0]))
     if name == "simsiam":
         other = jax.tree.map(lambda x: np.asarray(x, np.float64), outputs(views.image[1]))
     else:
         other = np.asarray(views.label, np.float64)
 
-    eval_loss = quick_jit(objective.eval_loss)
+    eval_loss = jax.jit(objective.eval_loss)
     np.testing.assert_allclose(eval_loss(variables, views), ONE_BY_ONE[name](out, other), rtol=1e-4)
     alone = [eval_loss(variables, jax.tree.map(lambda x, i=i: x[i : i + 1], views)) for i in range(EXAMPLES)]
     for i, value in enumerate(alone):
@@ -444,12 +442,12 @@ def test_an_objective_that_compares_examples_has_no_loss_of_one(name):
 @pytest.mark.parametrize("name", SETTINGS)
 def test_init_depends_on_the_key_and_not_on_the_images(name):
     objective = make_objective(name)
-    init = quick_jit(objective.init)
+    init = jax.jit(objective.init)
     variables = init(jax.random.key(0), make_batch(0).image)
     one_image = init(jax.random.key(0), make_batch(1).image[:1])  # as `init_state` does
     assert_trees_close(variables, one_image, rtol=0, atol=0)
     network = make_network(name)
-    expected = quick_jit(lambda key: network.init(key, jnp.zeros((2, SIZE, SIZE, 3)), True)["params"])
+    expected = jax.jit(lambda key: network.init(key, jnp.zeros((2, SIZE, SIZE, 3)), True)["params"])
     assert_trees_close(variables.params, expected(jax.random.key(0)), rtol=1e-5, atol=1e-6)
     for path, leaf in jax.tree.leaves_with_path(variables.state):
         np.testing.assert_array_equal(leaf, np.full(leaf.shape, 1.0 if path[-1].key == "var" else 0.0))
@@ -524,8 +522,8 @@ def test_embed_is_a_call_of_the_network_and_updates_statistics_in_training_only(
     def both(view):
         return network.apply(tree, view, True, mutable=["batch_stats"]), network.apply(tree, view, False)
 
-    (out, updated), tested = quick_jit(both)(view)
-    embed = quick_jit(objective.embed, static_argnums=2)
+    (out, updated), tested = jax.jit(both)(view)
+    embed = jax.jit(objective.embed, static_argnums=2)
     got, state = embed(variables, view, True)
     assert_trees_close(got, out, rtol=1e-4, atol=1e-5)
     assert_trees_close(state, updated, rtol=1e-5, atol=1e-6)
@@ -549,10 +547,10 @@ def test_what_an_objective_says_of_itself(name):
 def test_readout_of_a_supervised_objective_holds_the_logits_in_evaluation_mode(name):
     objective, variables = started(name)
     images = make_batch().image
-    readout = quick_jit(objective.features)(variables, images)
+    readout = jax.jit(objective.features)(variables, images)
     shown = jnp.asarray(np.asarray(images, np.float32) / 255 - 0.5)
     tree = {"params": variables.params, **variables.state}
-    expected = quick_jit(lambda shown: make_network(name).apply(tree, shown, False))(shown)
+    expected = jax.jit(lambda shown: make_network(name).apply(tree, shown, False))(shown)
     assert readout.logits.shape == (EXAMPLES, CLASSES)
     assert readout.logits.dtype == readout.features.dtype == jnp.float32
     np.testing.assert_allclose(readout.features, expected.features, rtol=1e-4, atol=1e-6)
@@ -566,14 +564,14 @@ def test_readout_of_a_supervised_objective_holds_the_logits_in_evaluation_mode(n
 def test_features_are_the_backbones_in_evaluation_mode_and_each_images_own():
     objective, variables = started("simsiam")
     network, images = make_network("simsiam"), make_batch().image
-    features = quick_jit(objective.features)
+    features = jax.jit(objective.features)
     out, logits = features(variables, images)
     assert logits == ()
     assert out.shape == (EXAMPLES, 4)
     assert out.dtype == jnp.float32
     shown = np.asarray(images, np.float32) / 255 - 0.5
     tree = {"params": variables.params, **variables.state}
-    expected = quick_jit(lambda shown: network.apply(tree, shown, False).features)(jnp.asarray(shown))
+    expected = jax.jit(lambda shown: network.apply(tree, shown, False).features)(jnp.asarray(shown))
     np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-6)
     # The rest of the batch does not matter, so a probe may pad it with anything.
     others = jnp.where((jnp.arange(EXAMPLES) % 3 == 0).reshape(-1, 1, 1, 1), images, 255 - images)
@@ -614,10 +612,10 @@ def stage_of(name, column, tasks=3):
 def test_loss_of_a_stage_changes_the_statistics_of_its_own_column_only(name):
     """Checks that other columns keep their statistics to the bit, also through `forward_views`."""
     objective = stage_of(name, 1)
-    variables = jax.tree.map(shaken, quick_jit(objective.init)(jax.random.key(0), make_batch().image))
+    variables = jax.tree.map(shaken, jax.jit(objective.init)(jax.random.key(0), make_batch().image))
     model_state = variables.state["batch_stats"]
     assert sorted(variables.params) == sorted(model_state) == ["networks_0", "networks_1", "networks_2"]
-    (_, aux), gradient = quick_jit(functools.partial(value_and_grad, objective))(variables, views_of(name))
+    (_, aux), gradient = jax.jit(functools.partial(value_and_grad, objective))(variables, views_of(name))
     assert jax.tree.structure(aux.state) == jax.tree.structure(variables.state)
     after = aux.state["batch_stats"]
     for column in ("networks_0", "networks_2"):
@@ -634,7 +632,7 @@ def test_loss_of_a_stage_changes_the_statistics_of_its_own_column_only(name):
 
 def test_every_stage_starts_with_all_columns_and_the_same_numbers():
     images = make_batch().image
-    starts = [quick_jit(stage_of("supervised", column).init)(jax.random.key(0), images) for column in range(3)]
+    starts = [jax.jit(stage_of("supervised", column).init)(jax.random.key(0), images) for column in range(3)]
     for start in starts[1:]:
         assert_trees_close(start, starts[0], rtol=0, atol=0)
     params = starts[0].params

@@ -64,7 +64,7 @@ def test_loss_gradient_and_state_equal_a_network_called_by_hand(epoch, full, use
             terms.append(-jnp.mean(jnp.sum(shares * jnp.log(jax.nn.softmax(logits)), axis=1)))
         return sum(terms) / 2, (z, statistics)
 
-    both = [small.quick_jit(jax.value_and_grad(f, has_aux=True))(start.params.network) for f in (ours, by_hand)]
+    both = [jax.jit(jax.value_and_grad(f, has_aux=True))(start.params.network) for f in (ours, by_hand)]
     ((value, aux), gradient), ((expected, (z, statistics)), slopes) = both
     np.testing.assert_allclose(value, expected, rtol=1e-4)
     close(gradient, slopes, rtol=1e-2, atol=1e-4)

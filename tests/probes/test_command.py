@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from tests import run_results
+from tests import quick, run_results
 from tests.probed import results, trained
 from ucl_jax.probes import PROBES
 from ucl_jax.probes import __main__ as probe
@@ -23,7 +23,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 def call(workdir, *arguments, **more):
     words = [sys.executable, "-m", "ucl_jax.probe", f"--workdir={workdir}", *arguments]
-    environment = os.environ | {"XLA_FLAGS": ""}
+    environment = os.environ | {"XLA_FLAGS": quick.XLA_FLAGS}
     return subprocess.Popen(words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

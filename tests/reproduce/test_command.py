@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from tests import tiny
+from tests import quick, tiny
 from tests.pretended import SMALL, call, config_of, files, squeezed, start, wait_for, write_results
 from ucl_jax.reproduce import __main__ as reproduce
 from ucl_jax.reproduce import studies
@@ -292,7 +292,7 @@ def test_real_runs_end_with_a_table_and_a_picture(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "ucl_jax.reproduce", "landscape", *arguments, "--set=loss_landscape.points=3"],
         cwd=tmp_path,
-        env=os.environ | {"XLA_FLAGS": ""},
+        env=os.environ | {"XLA_FLAGS": quick.XLA_FLAGS},
         capture_output=True,
         text=True,
         timeout=300,

@@ -49,7 +49,7 @@ def test_two_steps_by_hand():
     classes = sorted(CLASS_ORDERS["cassle"][:4])
     experiment, view = make_experiment(config, None, "cpu"), make_augmentation(config).present
     phase, state = experiment.phases[0], experiment.init()
-    embed, step = small.quick_jit(phase.objective.embed, static_argnums=2), small.quick_jit(phase.train_step)
+    embed, step = jax.jit(phase.objective.embed, static_argnums=2), jax.jit(phase.train_step)
     rng = np.random.default_rng(0)
     kernel, bias = (np.asarray(state.online.params[name], np.float64) for name in ("kernel", "bias"))
     assert (kernel.shape, bias.shape) == ((4, 4), (4,))

@@ -93,7 +93,7 @@ def test_lars_in_the_train_step_changes_nothing_that_is_not_active():
 
     def step(objective, state):
         method = small.METHODS["finetune"](objective, small.SCENARIO)
-        made = small.quick_jit(small.make_train_step(objective, method, optimizer))
+        made = jax.jit(small.make_train_step(objective, method, optimizer))
         return made(state, small.make_batch(), small.RUN_KEY, small.SPAN)[0]
 
     state = step(learned, small.start_state(small.make_raw("finetune"), optimizer, start))

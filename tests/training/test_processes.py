@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests import tiny
+from tests import quick, tiny
 from ucl_jax.training.build import make_experiment
 from ucl_jax.training.checkpoint import Networks, numbers
 
@@ -27,7 +27,7 @@ LONG = SIMSIAM | {"train__epochs": 100, "checkpoint__every_steps": 10}
 def environment(tmp_path_factory):
     """Returns environment variables for processes on the CPU, which compile quickly."""
     data_dir = str(tmp_path_factory.mktemp("tfds"))
-    return os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0", "TFDS_DATA_DIR": data_dir}
+    return os.environ | {"XLA_FLAGS": quick.XLA_FLAGS, "TFDS_DATA_DIR": data_dir}
 
 
 def start(environment, processes: int, devices: int, command: list[str], flags=None, **own) -> list[subprocess.Popen]:

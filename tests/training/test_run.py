@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
 
-from tests import tiny, torture
+from tests import quick, tiny, torture
 from ucl_jax.interop import torch_weights
 from ucl_jax.training import parallel
 from ucl_jax.training.build import make_experiment
@@ -31,7 +31,7 @@ def environment(tmp_path_factory):
     """Returns environment variables that give a run one device and a data folder of its own."""
     folder = tmp_path_factory.mktemp("runs")
     return os.environ | {
-        "XLA_FLAGS": "",
+        "XLA_FLAGS": quick.XLA_FLAGS,
         "TFDS_DATA_DIR": str(folder / "tfds"),
     }
 
@@ -430,7 +430,7 @@ def test_a_missing_data_set_without_a_network_ends_the_run_before_it_begins(envi
 
 
 def test_batch_that_does_not_divide_by_the_devices(environment, tmp_path):
-    four = environment | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    four = environment | {"XLA_FLAGS": f"{quick.XLA_FLAGS} --xla_force_host_platform_device_count=4"}
     line = refused(launch(four, "lump.py:digits", tmp_path / "run", train__batch_size=18))
     assert "config.train.batch_size is 18, which does not divide by the 4 devices" in line
 
