@@ -52,6 +52,16 @@ def test_batches_must_divide_by_the_devices_and_have_two_images():
         check_batches([16, 8, 1], 1)
 
 
+def test_devices_get_whole_groups_of_paired_rows():
+    for share, pairing in (("0.75", 4), ("0.25", 4), ("0.5", 2), ("1.0", 1), ("0.3", 10)):
+        method = tiny.config("osiris_r", "digits,simclr", method__replay_share=float(share))
+        assert make_experiment(method, None, "cpu").phases[0].method.pairing == pairing
+    check_batches([16, 8], 2, 4)
+    check_batches([6], 1, 4)
+    with pytest.raises(UsageError, match=r"task 2 has 6 images .* 2 devices.*config\.method\.replay_share .* of 4;"):
+        check_batches([16, 12], 2, 4)
+
+
 def test_run_settings_are_those_of_the_config():
     config = tiny.config("er", train__epochs=7, eval__random_init=False, eval__forgetting="first")
     config.stream.replay_per_batch = 24

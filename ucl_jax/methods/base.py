@@ -115,7 +115,8 @@ class Method(NamedTuple):
         gradient `project` is given (A-GEM). None for no second loss.
       recall: memory, key, n -> n past examples, leaves [n, ...]: a `buffers.Recalled`, several of them, or () for none.
         As a rule n is the size of the global batch.
-      paired: whether recalled examples belong to rows of the batch, so that there must be as many.
+      pairing: the rows of a batch after which it repeats itself which of them have a recalled example beside them; 1
+        where all have, and there must then be as many of both. 0 where recalled examples belong to no rows.
       samples: the number of present examples, n -> of how many images a step takes gradients, once there is a past.
       project: memory, grads, gradients of `reference` or () -> the grads that the optimiser is given. Both are averaged
         over devices.
@@ -138,7 +139,7 @@ class Method(NamedTuple):
     loss: MethodLoss
     reference: ReferenceLoss | None = None
     recall: Callable[[Memory, Array, int], Past] = lambda memory, key, n: ()
-    paired: bool = False
+    pairing: int = 0
     samples: Callable[[int, int], int] = lambda present, past: present
     project: Callable[[Memory, TrainedParams, TrainedParams | tuple[()]], TrainedParams] = (
         lambda memory, grads, reference: grads

@@ -10,7 +10,14 @@ from ucl_jax.methods.base import Method, Scenario
 from ucl_jax.methods.distillation import NEEDS_FROZEN, active_later, copied, frozen_outputs
 from ucl_jax.methods.head import make_head
 from ucl_jax.methods.mixup import mixup, sample_lambda
-from ucl_jax.methods.rehearsal import Rehearsed, past_or_present, rehearsal, replay_on_rows, replayed_rows
+from ucl_jax.methods.rehearsal import (
+    Rehearsed,
+    past_or_present,
+    rehearsal,
+    replay_on_rows,
+    replay_period,
+    replayed_rows,
+)
 from ucl_jax.objectives import Objective
 from ucl_jax.objectives.base import two_view_aux
 from ucl_jax.types import Variables
@@ -124,7 +131,7 @@ def cromo_mixup(
         end_task=end_task,
         active=active_later,
         stored=lambda memory: store.stored(memory.rehearsed),
-        paired=True,
+        pairing=replay_period(replay_share),
         samples=lambda present, past: present + len(replayed_rows(past, replay_share)),
         needs_boundaries=NEEDS_FROZEN,
     )

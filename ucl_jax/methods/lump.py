@@ -86,7 +86,7 @@ def lump(
         observe=store.observe,
         end_task=store.end_task,
         stored=store.stored,
-        paired=True,
+        pairing=1,
         needs_boundaries=store.needs_boundaries,
     )
 

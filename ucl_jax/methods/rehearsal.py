@@ -225,17 +225,26 @@ REPLAY_VIEWS: dict[str, How] = {"strong": "present", "weak": "weak"}
 def replayed_rows(count: int, share: float) -> np.ndarray:
     """Returns which rows of a batch have a stored example: places in the batch, evenly spread, int [n].
 
-    Whole periods of the rows look alike: with share 3/4 each 4 rows have 3 stored examples. So a batch that is split
-    over devices has the same ones, if each device's part is a whole number of periods.
+    Whole periods of the rows look alike, see `replay_period`. So a batch that is split over devices has the same ones,
+    if each device's part is a whole number of periods.
 
     Args:
       count: rows of the batch.
       share: in (0, 1]; n is this part of `count`, rounded down, and at least 1. It is taken as a fraction with at most
         1024 parts.
     """
-    part = Fraction(share).limit_denominator(1024)
+    part = _fraction(share)
     edges = np.arange(count + 1) * part.numerator // part.denominator
     return np.flatnonzero(np.diff(edges)) if edges[-1] else np.zeros(1, int)
+
+
+def replay_period(share: float) -> int:
+    """Returns the rows after which `replayed_rows` repeats itself: 4 with share 3/4, where 3 of each 4 are replayed."""
+    return _fraction(share).denominator
+
+
+def _fraction(share: float) -> Fraction:
+    return Fraction(share).limit_denominator(1024)
 
 
 def replay_on_rows(store: Rehearsal, memory: Rehearsed, key: Array, count: int, share: float) -> Recalled:

@@ -199,7 +199,7 @@ def make_experiment(config: ConfigDict, axis_name: str | None, platform: str) ->
             optimizer,
             axis_name,
             updates_per_batch=stream.updates_per_batch,
-            replay_per_batch=0 if method.paired else stream.replay_per_batch,
+            replay_per_batch=0 if method.pairing else stream.replay_per_batch,
         )
         if online:
             train_step = online_linear.with_online_linear(
@@ -250,7 +250,7 @@ def _check_stream(config: ConfigDict, method: Method) -> None:
         f"config.stream.replay_per_batch is {replayed}, but {name} stores no examples; set it to 0",
     )
     require(
-        not method.paired or replayed in (0, config.train.batch_size),
+        not method.pairing or replayed in (0, config.train.batch_size),
         f"config.stream.replay_per_batch is {replayed}, but {name} pairs stored examples with those of the batch, "
         f"which are {config.train.batch_size}; set it to 0",
     )
@@ -372,7 +372,7 @@ def make_augmentation(config: ConfigDict) -> Augmentation:
     )
 
 
-def check_batches(sizes: Sequence[int], devices: int) -> None:
+def check_batches(sizes: Sequence[int], devices: int, pairing: int = 0) -> None:
     """Checks that the training batches of a run can be split over its devices, and normalised.
 
     A task that is smaller than `config.train.batch_size` is one batch, as large as the task. So this can be checked
@@ -381,9 +381,11 @@ def check_batches(sizes: Sequence[int], devices: int) -> None:
     Args:
       sizes: the images in a batch of each task.
       devices: the number of devices.
+      pairing: see `Method`.
 
     Raises:
-      UsageError: a batch has one image, or does not divide by the number of devices.
+      UsageError: a batch has one image, or does not divide by the number of devices, or a device's part of it is not a
+        whole number of times `pairing`.
     """
     for task, size in enumerate(sizes, start=1):
         require(
@@ -395,6 +397,12 @@ def check_batches(sizes: Sequence[int], devices: int) -> None:
             size % devices == 0,
             f"task {task} is one batch of {size} images, which does not divide by the {devices} devices; set "
             "config.train.devices, or choose another config.benchmark.examples_per_task",
+        )
+        require(
+            devices == 1 or size // devices % max(pairing, 1) == 0,
+            f"a batch of task {task} has {size // devices} images on each of {devices} devices, but "
+            f"config.method.replay_share pairs images in groups of {pairing}; set config.train.devices=1, or choose "
+            "another config.train.batch_size or config.method.replay_share",
         )
 
 

@@ -169,7 +169,8 @@ def _carry_out(config: ConfigDict, workdir: pathlib.Path, origin: Origin, mappin
             )
         with usage_errors("config.train."):
             schedule = make_run_schedule(config, stream.starts)
-        check_batches([period.batch_size for period in schedule.periods], len(devices))
+        sizes = [period.batch_size for period in schedule.periods]
+        check_batches(sizes, len(devices), experiment.phases[0].method.pairing)
         recorder = None
         if main:
             require_room(workdir, experiment.init, schedule, run_settings.checkpoint)
