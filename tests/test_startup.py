@@ -77,6 +77,13 @@ def test_a_config_is_printed_without_a_heavy_module(tmp_path):
     assert not HEAVY & modules
 
 
+def test_the_public_api_is_imported_when_it_is_used(tmp_path):
+    _, modules = run_and_spy(tmp_path, "-c", "import ucl_jax")
+    assert not {*HEAVY, "absl", "numpy", "ml_collections"} & modules
+    _, modules = run_and_spy(tmp_path, "-c", "import ucl_jax; ucl_jax.make_config('lump:digits')")
+    assert not HEAVY & modules
+
+
 def test_a_second_process_compiles_nothing(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"} | {
         "XLA_FLAGS": quick.XLA_FLAGS,

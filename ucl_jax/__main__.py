@@ -5,8 +5,9 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from ucl_jax import __version__, cli
+from ucl_jax import cli
 from ucl_jax.errors import user_choice
+from ucl_jax.version import __version__
 
 # Command -> the module that has its `main`; the first line of that module's docstring says what it does.
 COMMANDS = {

@@ -503,6 +503,15 @@ def make_present_view(
     CaSSLe's code flips after the solarisation. That gives the same views, because all ops in between treat the two
     sides of an image alike.
 
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> view = make_present_view(32, mean=(0.49, 0.48, 0.45), std=(0.25, 0.24, 0.26))
+      >>> images = jnp.full((16, 32, 32, 3), 200, jnp.uint8)
+      >>> first, second = two_views(view, jax.random.split(jax.random.key(0), 16), images)
+      >>> first.shape, bool((first == second).all())
+      ((16, 32, 32, 3), False)
+
     Args:
       size: side of the view in pixels.
       scale: least and largest area of the crop, as a fraction of the image's area.

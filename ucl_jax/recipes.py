@@ -10,13 +10,14 @@ import os
 import pathlib
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from ucl_jax import cli, settings
+from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.errors import UsageError, require
 
 # A checkout has configs/ beside the package. A wheel has it inside, for any other project may install a `configs` too.
@@ -72,6 +73,34 @@ def read_config(arguments: Sequence[str]) -> ConfigDict:
     return holder.value
 
 
+def make_config(recipe: str, overrides: Mapping[str, Any] | None = None) -> ConfigDict:
+    """Returns the checked config tree of a recipe, with other values for some keys.
+
+    Example:
+      >>> config = make_config("lump:digits", {"train.epochs": 2, "seed": 1})
+      >>> config.train.epochs, config.method.name, config.benchmark.num_tasks
+      (2, 'lump', 5)
+      >>> make_config("lump:digits", {"train.epoch": 2})
+      Traceback (most recent call last):
+      ucl_jax.errors.UsageError: unknown key '--config.train.epoch', did you mean --config.train.epochs? ...
+
+    Args:
+      recipe: its name or the path of its file, and after a colon its argument,
+        `NAME[:benchmark[,objective[,protocol[,stream]]]]`. `ucl train --help` lists all of these words.
+      overrides: "section.key" -> value. `print(config)` shows all keys, `config.to_dict()` gives them.
+
+    Raises:
+      UsageError: there is no such recipe or key, or a value has the wrong type or is out of its range.
+    """
+
+    def word(value):
+        return str(tuple(value) if isinstance(value, list) else value)
+
+    return read_config(
+        [f"--config={recipe}", *(f"--config.{key}={word(value)}" for key, value in (overrides or {}).items())]
+    )
+
+
 def config_lines(config: ConfigDict) -> list[str]:
     """Returns one line `key = value` for each key of a config tree, in the order of the tree."""
     return [f"{key} = {value!r}" for key, value in settings.flatten(config.to_dict()).items()]
@@ -107,6 +136,15 @@ def origin(argv: Sequence[str], config: ConfigDict) -> tuple[str, dict[str, Any]
     values = settings.flatten(given)
     overrides = {key: values[key] for key in settings.differences(given, default)}
     return recipe.partition(":")[2], overrides
+
+
+def words_of(config: ConfigDict) -> str:
+    """Returns the recipe that a config was made from, with its whole argument, as `--config` takes it.
+
+    A benchmark with a name of its own was made from the default one.
+    """
+    benchmark = config.benchmark.name if config.benchmark.name in BENCHMARKS else "cifar10"
+    return f"{config.recipe}:{benchmark},{config.objective.name},{config.protocol},{config.stream.name}"
 
 
 def _config_flag(argv: Sequence[str]) -> tuple[flags.FlagValues, flags.FlagHolder]:

@@ -10,6 +10,18 @@ def fifo(size: int, tasks: int) -> Buffer:
     """Keeps the last `size` examples that were offered; a new one takes the place of the oldest.
 
     `tasks` is not used.
+
+    Example:
+      >>> import jax
+      >>> from ucl_jax.buffers.base import Offer
+      >>> buffer = fifo(size=4, tasks=1)
+      >>> state = buffer.init(jnp.zeros((6, 2)))
+      >>> offer = Offer(jnp.arange(12.0).reshape(6, 2), jnp.ones(6, bool), jnp.array(0), jnp.zeros(6))
+      >>> state = jax.jit(buffer.add)(state, jax.random.key(0), offer)
+      >>> state.items[:, 0].tolist()
+      [8.0, 10.0, 4.0, 6.0]
+      >>> buffer.sample(state, jax.random.key(1), 3, jnp.ones(4, bool)).items.shape
+      (3, 2)
     """
 
     def init(items):

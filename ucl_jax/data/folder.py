@@ -93,11 +93,25 @@ def count_tasks(path: str, folders: str, num_tasks: int, classes_per_task: int) 
         f"folders is 'classes', but {path!r} has {len(names)} sub-folders with files; give a folder for each class, or "
         "set folders to tasks",
     )
+    return cut(len(names), folders, num_tasks, classes_per_task, f"{path!r} has {len(names)} sub-folders with files")
+
+
+def cut(groups: int, folders: str, num_tasks: int, classes_per_task: int, told: str) -> tuple[int, int]:
+    """Returns how many tasks groups of images make, and of how many groups (or parts) each is.
+
+    Args:
+        groups: their number; 0 where the images are not in groups, and are cut into PARTS tasks.
+        folders: what a group is, "tasks" or "classes".
+        num_tasks: 0 takes as many as there are.
+        classes_per_task: 0 takes 1 for tasks, 2 for classes.
+        told: says how many groups there are, for the message.
+
+    Raises:
+        ValueError: there are fewer groups than a task needs.
+    """
     of_each = classes_per_task or (2 if folders == "classes" else 1)
-    there = len(names) if names else PARTS * of_each
-    check_argument(
-        there >= of_each, f"classes_per_task is {of_each}, but {path!r} has {there} sub-folders with files; lower it"
-    )
+    there = groups or PARTS * of_each
+    check_argument(there >= of_each, f"classes_per_task is {of_each}, but {told}; lower it")
     return num_tasks or there // of_each, of_each
 
 

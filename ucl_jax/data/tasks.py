@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ucl_jax.data import decoded, folder, streams, tfds_source
+from ucl_jax.data import decoded, folder, memory, streams, tfds_source
 from ucl_jax.data.benchmarks import CLASS_ORDERS
 from ucl_jax.data.decoded import Images, Split
 from ucl_jax.errors import check_argument
@@ -42,7 +42,7 @@ class StreamSettings(NamedTuple):
       name: the name of the benchmark, for messages.
       tfds_name: the name that `tfds.builder` takes; "" for a folder of images.
       prepare: whether the data set is downloaded and prepared if it is missing.
-      path: the folder of images; "" for a TFDS data set.
+      path: the folder of images, or what stands for images in memory (`memory.Arrays.path`); "" for a TFDS data set.
       folders: what the sub-folders of `path` are, "tasks" or "classes". The images of tasks have no labels.
       file_order: the order of files in the folder, "name" or "time", by which one without sub-folders is cut into
         tasks.
@@ -229,7 +229,11 @@ class TaskStream:
 
 
 def open_stream(
-    settings: StreamSettings, data_dir: str | None = None, seed: int = 0, image_cache: str = ""
+    settings: StreamSettings,
+    data_dir: str | None = None,
+    seed: int = 0,
+    image_cache: str = "",
+    arrays: memory.Arrays | None = None,
 ) -> TaskStream:
     """Opens a data set, cuts it into tasks, and puts these in the order of a stream.
 
@@ -243,6 +247,7 @@ def open_stream(
         data_dir: the folder of TFDS; default $TFDS_DATA_DIR or ~/tensorflow_datasets.
         seed: the seed of the run.
         image_cache: the folder where decoded images are kept, see `decoded`; "" keeps them in memory.
+        arrays: images in memory, to be taken instead of the data set; `settings.path` must be theirs.
 
     Raises:
         ValueError: the data set has fewer classes or images than the settings ask for; names the setting first.
@@ -251,7 +256,11 @@ def open_stream(
     """
     subset_seed = seed if settings.subset_seed == -1 else settings.subset_seed
     holds_out = settings.validation_fraction > 0
-    (train, test), left_out = (_open_folder if settings.path else _open_splits)(settings, data_dir, image_cache)
+    if arrays is not None or settings.path.startswith(memory.PREFIX):
+        opened = _open_arrays(settings, arrays)
+    else:
+        opened = (_open_folder if settings.path else _open_splits)(settings, data_dir, image_cache)
+    (train, test), left_out = opened
 
     classes = _task_classes(settings, train.num_classes)
     used = np.sort(classes_used(settings)).tolist()
@@ -333,6 +342,17 @@ def _open_folder(settings: StreamSettings, data_dir: str | None, image_cache: st
     opened = [folder.open_folder(path, names, _classes_needed(settings), *keys) for path in paths]
     splits, left_out = zip(*opened)
     return [splits[0], splits[-1]], sum(left_out, ())
+
+
+def _open_arrays(settings: StreamSettings, arrays: memory.Arrays | None) -> tuple[list[Split], Sequence[str]]:
+    """Opens images in memory, of which a part is held out; raises ValueError if they are not those of the settings."""
+    check_argument(
+        arrays is not None and arrays.path == settings.path,
+        f"path is '{settings.path}', which stands for images that were in memory; "
+        + ("they are not kept, take another data set" if arrays is None else "give those same images"),
+    )
+    assert arrays is not None
+    return [memory.open_arrays(arrays, _classes_needed(settings), settings.image_size, settings.fit)] * 2, ()
 
 
 def choose_test_images(

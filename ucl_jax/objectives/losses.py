@@ -21,6 +21,15 @@ def negative_cosine(prediction: Array, target: Array, epsilon: float = 1e-8) -> 
 
     It is `D(p, z)` of SimSiam (Chen & He 2021, eq. 1).
 
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> prediction, target = jnp.array([[1.0, 0.0], [0.0, 2.0]]), jnp.array([[3.0, 0.0], [1.0, 0.0]])
+      >>> float(negative_cosine(prediction, target))
+      -0.5
+      >>> jax.grad(negative_cosine, argnums=1)(prediction, target).any().item()
+      False
+
     Args:
       prediction: [B, D].
       target: [B, D].

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from ucl_jax.data.benchmarks import BENCHMARKS, Benchmark
 from ucl_jax.data.decoded import Images
+from ucl_jax.data.memory import AnyImages
 from ucl_jax.data.tasks import StreamSettings, TaskStream, choose_test_images, open_stream
 from ucl_jax.errors import UsageError, require, usage_errors, user_choice
 from ucl_jax.evaluation import evaluators
@@ -28,6 +29,7 @@ from ucl_jax.training.build import (
 )
 from ucl_jax.training.checkpoint import Networks
 from ucl_jax.training.loop import task_features
+from ucl_jax.training.session import features_of, open_tasks
 from ucl_jax.types import Variables
 
 
@@ -94,8 +96,7 @@ class TrainedRun:
         Raises:
           UsageError: the data set is not there.
         """
-        with usage_errors(f"{self.workdir / 'config.json'}: config.benchmark."):
-            return open_stream(self.stream_settings, self.data_dir, self.experiment.seed, self._config.image_cache)
+        return open_tasks(self._config, self.data_dir, where=f"{self.workdir / 'config.json'}: ")
 
     @property
     def afters(self) -> list[int]:
@@ -243,6 +244,21 @@ class TrainedRun:
         compiled = self._compiled if experiment is None else self._compile(experiment)
         features = partial(compiled[self.experiment.phase_index(after - 1)].features, self.network(after))
         return partial(evaluators.extract, features, batch_size=self.evaluation.batch_size)
+
+    def features_of(self, images: AnyImages, after: int) -> np.ndarray:
+        """Computes the features of any images: float32 [N, F].
+
+        Args:
+          images: uint8 [N, H, W, 3], or a sequence of images uint8 [H, W, 3]. They are brought to the size that the
+            network has learned as the data set of the run was, or resized where that had the size already.
+          after: the number of tasks that the network has learned.
+
+        Raises:
+          ValueError: they are no such images, or cannot be brought to the size.
+          UsageError: the network was not kept, or is damaged.
+        """
+        compiled, s = self._compiled[self.experiment.phase_index(after - 1)], self.stream_settings
+        return features_of(compiled, self.network(after), images, s.image_size, s.fit, self.evaluation.batch_size)
 
     def _compile(self, experiment: Experiment) -> list[parallel.Parallel]:
         return parallel.compile_phases(experiment.phases, self._devices)

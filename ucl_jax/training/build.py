@@ -1,6 +1,7 @@
 """Reads the config of a run: makes from it the pure functions of the run, and the records that other modules take.
 
-Here and in `run.py` a config is read. What these two call takes values, and does not know the names of keys.
+Here, in `session.py` and in `run.py` a config is read. What these call takes values, and does not know the names of
+keys.
 """
 
 import copy
@@ -16,6 +17,7 @@ from ml_collections import ConfigDict
 
 from ucl_jax import augment, settings
 from ucl_jax.data import folder
+from ucl_jax.data.memory import Arrays
 from ucl_jax.data.tasks import StreamSettings, classes_used
 from ucl_jax.errors import require, usage_errors
 from ucl_jax.evaluation.evaluators import Evaluation, KnnSettings
@@ -129,31 +131,47 @@ class RunSettings(NamedTuple):
     log: LogSettings
 
 
-def resolve(config: ConfigDict) -> ConfigDict:
+def resolve(config: ConfigDict, data: Arrays | None = None) -> ConfigDict:
     """Returns the config of a run with what a folder of images tells: its whole path, and how many tasks it makes.
 
-    The config of a run on a TFDS data set is returned as it is.
+    Images in memory tell it likewise. The config of a run on a TFDS data set is returned as it is.
 
     Raises:
-      UsageError: there is no folder, or it has too few sub-folders, or no images for evaluation were asked for.
+      UsageError: there is no folder, or it has too few sub-folders, or no images for evaluation were asked for; or
+        images in memory are given beside another data set.
     """
     b = config.benchmark
     if b.tfds_name:
+        require(
+            data is None,
+            f"data is given, but config.benchmark is {b.name!r}; take the benchmark folder, as in lump:folder",
+        )
         return config
-    require(b.path != "", "config.benchmark.path is empty; give your folder of images, --config.benchmark.path=DIR")
-    with usage_errors("config.benchmark."):
-        counts = folder.count_tasks(os.path.expanduser(b.path), b.folders, b.num_tasks, b.classes_per_task)
+    path, folders, validation_path = b.path, b.folders, b.validation_path
+    if data is None:
+        require(path != "", "config.benchmark.path is empty; give your folder of images, --config.benchmark.path=DIR")
+        with usage_errors("config.benchmark."):
+            counts = folder.count_tasks(os.path.expanduser(path), folders, b.num_tasks, b.classes_per_task)
+        path, validation_path = (one and os.path.abspath(os.path.expanduser(one)) for one in (path, validation_path))
+    else:
+        require(
+            path in ("", data.path) and validation_path == "",
+            "data is given, and so is config.benchmark.path or validation_path; give one of them",
+        )
+        path, folders = data.path, data.folders
+        with usage_errors("config.benchmark."):
+            counts = data.count_tasks(b.num_tasks, b.classes_per_task)
     require(
-        b.validation_path != "" or b.validation_fraction > 0,
+        validation_path != "" or b.validation_fraction > 0,
         "config.benchmark.validation_fraction is 0; give a part of the images for evaluation, or "
         "config.benchmark.validation_path",
     )
     resolved = copy.deepcopy(config)
-    paths = [path and os.path.abspath(os.path.expanduser(path)) for path in (b.path, b.validation_path)]
     resolved.benchmark.update(
-        path=paths[0],
-        validation_path=paths[1],
-        validation_fraction=0.0 if b.validation_path else b.validation_fraction,
+        path=path,
+        folders=folders,
+        validation_path=validation_path,
+        validation_fraction=0.0 if validation_path else b.validation_fraction,
         num_tasks=counts[0],
         classes_per_task=counts[1],
     )

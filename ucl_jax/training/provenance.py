@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from ucl_jax import __version__
+from ucl_jax.version import __version__
 
 PACKAGES = (
     "jax",

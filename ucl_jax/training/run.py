@@ -18,43 +18,24 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ucl_jax import settings
+from ucl_jax import recipes, settings
 from ucl_jax.cli import StopRequest, warn
 from ucl_jax.data import streams
-from ucl_jax.data.tasks import TaskStream, open_stream
-from ucl_jax.errors import Stopped, UsageError, require, usage_errors
+from ucl_jax.data.memory import Arrays
+from ucl_jax.errors import Stopped, UsageError, require
 from ucl_jax.evaluation import accuracy_matrix, evaluators, representation
 from ucl_jax.files import disk_errors, write_array, write_atomically
-from ucl_jax.interop import torch_weights
 from ucl_jax.results import compare, run_figures
 from ucl_jax.results.load import read_results
 from ucl_jax.training import parallel, processes, unlabelled
-from ucl_jax.training.build import (
-    Experiment,
-    RunSettings,
-    check_batches,
-    make_experiment,
-    make_run_schedule,
-    make_run_settings,
-    make_stream_settings,
-    resolve,
-)
+from ucl_jax.training.build import resolve
 from ucl_jax.training.checkpoint import Checkpoints, Networks, numbers
-from ucl_jax.training.loop import (
-    Evaluating,
-    Event,
-    LegDone,
-    MatrixRows,
-    StepsDone,
-    probe,
-    task_features,
-    train,
-)
+from ucl_jax.training.loop import Evaluating, Event, LegDone, MatrixRows, StepsDone
 from ucl_jax.training.metric_writers import Console, MetricsFile, MetricWriter, TensorBoard, WeightsAndBiases
 from ucl_jax.training.provenance import Origin, commit, device_name, versions
 from ucl_jax.training.run_folder import claim, finished_results, require_room, write_json
-from ucl_jax.training.schedule import Schedule
-from ucl_jax.types import TrainState, Variables
+from ucl_jax.training.session import Session, opened
+from ucl_jax.types import TrainState
 
 if TYPE_CHECKING:
     from ucl_jax.results.schema import Evaluated, RunResult
@@ -102,16 +83,24 @@ class Progress(NamedTuple):
         return self._replace(rows={name: [*self.rows[name], row._asdict()] for name, row in rows.items()})
 
 
-def run(config: ConfigDict, workdir: pathlib.Path, origin: Origin, mapping: str = "auto") -> RunResult | None:
+def run(
+    config: ConfigDict,
+    workdir: str | pathlib.Path,
+    origin: Origin | None = None,
+    mapping: str = "auto",
+    data: Arrays | None = None,
+) -> RunResult | None:
     """Carries out the run of `config` in `workdir`, or goes on with it from its latest checkpoint.
 
     Several processes (`training/processes.py`) call it at the same time. Only process 0 needs `workdir`.
 
     Args:
-      config: a config tree (`configs/base.py`).
+      config: a config tree, such as that of `ucl_jax.make_config` (`configs/base.py`).
       workdir: the run folder; it is made if it is not there.
-      origin: how the config was given.
+      origin: how the config was given; None where a program gave it.
       mapping: what maps over devices, see `parallel.choose_mapping`.
+      data: images in memory, to be trained on instead of a data set; the benchmark is `folder` then. Probes that need
+        images of the run cannot be asked for afterwards, because the images are not kept.
 
     Returns:
       What is in `results.json`; None in every process but process 0.
@@ -122,14 +111,25 @@ def run(config: ConfigDict, workdir: pathlib.Path, origin: Origin, mapping: str 
       Stopped: a signal came; the state was saved first.
     """
     settings.check(config)
-    config = resolve(config)
+    origin = _from_program(config) if origin is None else origin
+    config, workdir = resolve(config, data), pathlib.Path(workdir)
     require(str(workdir).isprintable(), f"--workdir={str(workdir)!r} has characters that cannot be printed")
     with disk_errors(workdir):
-        return _carry_out(config, workdir, origin, mapping)
+        return _carry_out(config, workdir, origin, mapping, data)
 
 
-def _carry_out(config: ConfigDict, workdir: pathlib.Path, origin: Origin, mapping: str) -> RunResult | None:
-    """Reads the config of a run, makes from it all that the run needs, trains to the end, and returns the results."""
+def _from_program(config: ConfigDict) -> Origin:
+    """Returns how a config came to be that a program made: as if its recipe and overrides had been typed."""
+    if config.recipe not in recipes.names():  # a file of somebody's own
+        return Origin("ucl_jax.run")
+    argument, overrides = recipes.origin(["", f"--config={recipes.words_of(config)}"], config)
+    return Origin("ucl_jax.run", argument, overrides)
+
+
+def _carry_out(
+    config: ConfigDict, workdir: pathlib.Path, origin: Origin, mapping: str, data: Arrays | None
+) -> RunResult | None:
+    """Opens the session of a run, trains to the end, and returns the results."""
     main = processes.is_main()
     finished = finished_results(config, workdir) if main else None
     if processes.share(finished is not None):
@@ -143,53 +143,19 @@ def _carry_out(config: ConfigDict, workdir: pathlib.Path, origin: Origin, mappin
         not config.log.wandb or importlib.util.find_spec("wandb") is not None,
         "config.log.wandb needs Weights & Biases: pip install '.[wandb]'",
     )
-    parallel.keep_compiled(config.compilation_cache, lambda text: warn(f"config.compilation_cache: {text}"))
-    with usage_errors("config.train."):
-        devices = parallel.choose_devices(config.train.devices, config.train.batch_size)
-    require(
-        config.eval.batch_size % len(devices) == 0,
-        f"config.eval.batch_size is {config.eval.batch_size}, which does not divide by the {len(devices)} devices; "
-        f"give a multiple of {len(devices)}",
-    )
-    replayed = config.stream.replay_per_batch
-    require(
-        replayed % len(devices) == 0,
-        f"config.stream.replay_per_batch is {replayed}, which does not divide by the {len(devices)} devices; "
-        f"give a multiple of {len(devices)}",
-    )
-    run_settings = make_run_settings(config)
-    experiment = make_experiment(config, parallel.AXIS, devices[0].platform)
-    with usage_errors("--"):
-        compiled = parallel.compile_phases(experiment.phases, devices, mapping)
-    start_network = _start_network(config.init_from, workdir, experiment) if main else None
+    begins = main and not numbers(workdir / "checkpoints")
     with contextlib.ExitStack() as stack:
-        with usage_errors("config.benchmark."):
-            stream = stack.enter_context(
-                open_stream(make_stream_settings(config), config.data_dir, config.seed, config.image_cache)
-            )
-        with usage_errors("config.train."):
-            schedule = make_run_schedule(config, stream.starts)
-        sizes = [period.batch_size for period in schedule.periods]
-        check_batches(sizes, len(devices), experiment.phases[0].method.pairing)
+        session = stack.enter_context(opened(config, data, mapping, begins))
         recorder = None
         if main:
-            require_room(workdir, experiment.init, schedule, run_settings.checkpoint)
+            require_room(workdir, session.experiment.init, session.schedule, session.settings.checkpoint)
             stack.enter_context(claim(workdir))
             saved_config = json.loads(config.to_json())
             write_json(workdir / "config.json", saved_config)
-            recorder = _Recorder(
-                settings=run_settings,
-                config=saved_config,
-                workdir=workdir,
-                origin=origin,
-                devices=devices,
-                experiment=experiment,
-                stream=stream,
-                schedule=schedule,
-                checkpoints=stack.enter_context(Checkpoints(workdir / "checkpoints", run_settings.checkpoint.keep)),
-            )
+            checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", session.settings.checkpoint.keep))
+            recorder = _Recorder(session, saved_config, workdir, origin, checkpoints)
         stop = stack.enter_context(processes.stop_request())
-        return _train(run_settings, experiment, compiled, stream, schedule, start_network, stop, recorder)
+        return _train(session, stop, recorder)
 
 
 def _require_one_command(config: ConfigDict, mapping: str) -> None:
@@ -208,16 +174,7 @@ def _require_one_command(config: ConfigDict, mapping: str) -> None:
     )
 
 
-def _train(
-    run_settings: RunSettings,
-    experiment: Experiment,
-    compiled: list[parallel.Parallel],
-    stream: TaskStream,
-    schedule: Schedule,
-    start_network: Variables | None,
-    stop: StopRequest,
-    recorder: _Recorder | None,
-) -> RunResult | None:
+def _train(session: Session, stop: StopRequest, recorder: _Recorder | None) -> RunResult | None:
     """Restores the latest checkpoint and trains to the end. A recorder, which process 0 alone has, keeps what comes.
 
     Returns:
@@ -234,30 +191,22 @@ def _train(
             name = signal.Signals(signum).name
             raise Stopped(f"stopped by {name} at step {step}; the state is saved, and the same command goes on", signum)
 
+    init = session.experiment.init
     if recorder is None:
-        state, reached = jax.eval_shape(experiment.init), None
+        state, reached = jax.eval_shape(init), None
     else:
-        state, reached = recorder.restore(experiment.init(start_network))
+        state, reached = recorder.restore(init(session.start))
     step, legs_done = processes.share(reached)
-    state = compiled[0].replicate(processes.share_arrays(state))
-    evaluation = run_settings.evaluation
+    state = session.compiled[0].replicate(processes.share_arrays(state))
     with recorder or contextlib.nullcontext():
         stop_if_asked(None, step)  # a signal that has come already does not wait until the step is compiled
-        for event in train(experiment, compiled, stream, schedule, evaluation, state, step, legs_done):
+        for event in session.train(state, step, legs_done):
             if recorder is not None:
                 recorder.record(event)
             stop_if_asked(event, event.step)
         untrained, measured = None, None
-        if run_settings.random_init and not stream.labelled:
-            measured = unlabelled.measure(
-                experiment.phases[0].objective, experiment.init().network, stream, evaluation.batch_size
-            )
-        elif run_settings.random_init:
-            network, features = compiled[0].replicate(experiment.init()).network, []
-            for task in range(stream.num_tasks):
-                stop_if_asked(None, schedule.total)
-                features.append(task_features(experiment, compiled, stream, network, task, 0, evaluation.batch_size))
-            untrained = probe(evaluation.knn, experiment, features, 0, stream.num_tasks, stream.classes)
+        if session.settings.random_init:
+            untrained, measured = session.untrained(lambda: stop_if_asked(None, session.schedule.total))
     return None if recorder is None else recorder.finish(untrained, measured)
 
 
@@ -271,14 +220,10 @@ class _Recorder:
     what is saved; no setting is read from it.
     """
 
-    settings: RunSettings
+    session: Session
     config: dict[str, Any]
     workdir: pathlib.Path
     origin: Origin
-    devices: list[jax.Device]
-    experiment: Experiment
-    stream: TaskStream
-    schedule: Schedule
     checkpoints: Checkpoints
     step: int = 0  # from which the run begins or goes on
     seconds_before: float = 0.0  # wall time of the processes before this one
@@ -286,6 +231,8 @@ class _Recorder:
     writers: list[MetricWriter] = dataclasses.field(init=False)
 
     def __post_init__(self):
+        self.settings, self.experiment = self.session.settings, self.session.experiment
+        self.stream, self.schedule = self.session.stream, self.session.schedule
         self.probes = (
             evaluators.evaluators_of(self.experiment.labelled, self.experiment.online) if self.stream.labelled else {}
         )
@@ -568,7 +515,7 @@ class _Recorder:
             command=self.origin.command,
             commit=str(at) if (at := commit()) else None,
             versions=versions(),
-            device=device_name(self.devices),
+            device=device_name(self.session.devices),
             seconds=self._seconds(),
             images_per_second=self._images_per_second(),
             classes=[list(labels) for labels in self.stream.classes],
@@ -587,11 +534,3 @@ class _Recorder:
 def _without_labels(measured: unlabelled.Measured) -> dict[str, Any]:
     """Returns the numbers that were measured, as JSON."""
     return {name: getattr(measured, name) for name in compare.MEASURES}
-
-
-def _start_network(init_from: str, workdir: pathlib.Path, experiment: Experiment) -> Variables | None:
-    """Loads the network to start from; None if `init_from` is "" for no file, or the run has checkpoints already."""
-    if not init_from or numbers(workdir / "checkpoints"):
-        return None
-    fresh = jax.eval_shape(experiment.init)
-    return torch_weights.load(pathlib.Path(init_from).expanduser(), fresh.network)

@@ -1,0 +1,149 @@
+"""Takes images in memory as a data set, in place of a folder of images.
+
+Labels, or the numbers of tasks, are what sub-folders are in a folder. Images with neither are cut into tasks in their
+order.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+from PIL import Image
+
+from ucl_jax.data.decoded import Images, Split
+from ucl_jax.data.folder import cut
+from ucl_jax.data.tfds_source import FITS
+from ucl_jax.errors import check_argument, check_word
+
+PREFIX = "memory:"  # of what stands for the path of a folder in the config of a run
+
+AnyImages = np.ndarray | Sequence[np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Arrays:
+    """Images in memory, to be trained on instead of a data set. Give labels, or tasks, or neither.
+
+    Example:
+      >>> import numpy as np
+      >>> images = np.random.default_rng(0).integers(0, 256, (60, 10, 10, 3), np.uint8)
+      >>> Arrays(images, labels=["cat", "dog", "fox"] * 20).folders
+      'classes'
+      >>> Arrays(images.astype(float))
+      Traceback (most recent call last):
+      ValueError: images is float64 [60, 10, 10, 3]; it must be uint8 [N, H, W, 3], or a list of uint8 [H, W, 3]
+
+    Attributes:
+      images: uint8 [N, H, W, 3], or a sequence of N images uint8 [H, W, 3], which may differ in size.
+      labels: [N], the class of each image: numbers or words. Classes are cut into tasks in sorted order, two a task
+        unless the config says otherwise.
+      tasks: [N], the task of each image, of images that have no labels. Tasks come in sorted order.
+
+    Raises:
+      ValueError: something has another shape or type, or both labels and tasks are given.
+    """
+
+    images: AnyImages
+    labels: Sequence | np.ndarray | None = None
+    tasks: Sequence | np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        check_images(self.images)
+        check_argument(
+            self.labels is None or self.tasks is None, "labels and tasks are both given; labels are cut into tasks"
+        )
+        for name in ("labels", "tasks"):
+            shape = np.shape(getattr(self, name) if getattr(self, name) is not None else np.empty(len(self.images)))
+            wanted = (len(self.images),)
+            check_argument(shape == wanted, f"{name} has shape {shape}; one for each image is {wanted}")
+
+    @property
+    def folders(self) -> str:
+        """Returns what the groups of images are, in the words of `config.benchmark.folders`."""
+        return "classes" if self.labels is not None else "tasks"
+
+    @cached_property
+    def groups(self) -> np.ndarray | None:
+        """Returns the number of the class or task of each image, int32 [N]; None where neither is given."""
+        given = self.labels if self.labels is not None else self.tasks
+        return None if given is None else np.unique(np.asarray(given), return_inverse=True)[1].astype(np.int32)
+
+    @cached_property
+    def path(self) -> str:
+        """Returns what stands for a path in the config of a run: a hash by which a run knows its images again."""
+        found = hashlib.sha256(b"" if self.groups is None else self.groups.tobytes())
+        for image in self.images:
+            found.update(f"{image.shape}".encode() + np.ascontiguousarray(image).tobytes())
+        return PREFIX + found.hexdigest()[:32]
+
+    def count_tasks(self, num_tasks: int, classes_per_task: int) -> tuple[int, int]:
+        """Returns how many tasks the images make, and of how many classes (or parts) each is.
+
+        Args:
+          num_tasks: 0 takes as many as there are.
+          classes_per_task: 0 takes 1 for tasks, 2 for classes.
+
+        Raises:
+          ValueError: there are too few classes.
+        """
+        groups = 0 if self.groups is None else 1 + int(self.groups.max())
+        told = f"the images have {groups} {self.folders}"
+        check_argument(self.labels is None or groups > 1, f"{told}; at least 2 are needed")
+        return cut(groups, self.folders, num_tasks, classes_per_task, told)
+
+
+def check_images(images: AnyImages) -> None:
+    """Raises ValueError unless `images` is uint8 [N, H, W, 3], or a sequence of uint8 [H, W, 3]; N is at least 1."""
+    whole = isinstance(images, np.ndarray)
+    found = next((one for one in images if not _is_image(one)), None) if len(images) else images
+    if found is not None:
+        shown = images if whole else found
+        kind = f"{shown.dtype} {list(shown.shape)}" if isinstance(shown, np.ndarray) else type(shown).__name__
+        what = "is" if whole or not len(images) else "holds"
+        raise ValueError(f"images {what} {kind}; it must be uint8 [N, H, W, 3], or a list of uint8 [H, W, 3]")
+
+
+def _is_image(one: object) -> bool:
+    return (
+        isinstance(one, np.ndarray) and one.dtype == np.uint8 and one.ndim == 3 and one.shape[2] == 3 and one.size > 0
+    )
+
+
+def fitted(images: AnyImages, size: int, fit: str) -> np.ndarray:
+    """Brings images to size x size as a data set is brought to it: uint8 [N, size, size, 3].
+
+    Args:
+      images: see `check_images`.
+      size: pixels a side.
+      fit: how, a name in `tfds_source.FITS`.
+
+    Raises:
+      ValueError: they are no such images, `fit` is another word, or an image cannot be brought to the size by it.
+    """
+    check_word("fit", fit, FITS)
+    check_images(images)
+    if isinstance(images, np.ndarray) and images.shape[1:3] == (size, size):
+        return images
+    return np.stack([np.asarray(FITS[fit](Image.fromarray(image), size)) for image in images])
+
+
+def open_arrays(arrays: Arrays, parts: int, image_size: int, fit: str) -> Split:
+    """Opens images in memory; the label of each is the number of its class, its task or its part.
+
+    Args:
+      arrays: the images.
+      parts: without labels and tasks, into how many parts of equal size the images are cut, in their order.
+      image_size: pixels a side.
+      fit: how the images get that size, a name in `tfds_source.FITS`.
+
+    Raises:
+      ValueError: as `fitted` does, or there are fewer images than parts.
+    """
+    array, count = fitted(arrays.images, image_size, fit), len(arrays.images)
+    labels = arrays.groups
+    if labels is None:
+        check_argument(count >= parts, f"{count} images cannot be cut into {parts} tasks; lower num_tasks")
+        labels = (np.arange(count) * parts // count).astype(np.int32)
+    return Split(labels, 1 + int(labels.max()), lambda indices: Images(array, indices))
