@@ -141,7 +141,7 @@ def pull_back(learned, target):
 
 
 @pytest.mark.parametrize(("beta", "replay_from"), [(0.0, "buffer"), (0.4, "buffer"), (0.4, "past_tasks")])
-def test_with_nothing_to_replay_it_is_finetune_exactly(beta, replay_from):
+def test_with_nothing_to_replay_it_is_finetune(beta, replay_from):
     start, batch, keys = small.started("simsiam"), make_batch(3), make_keys(5)
     settings = {"beta": beta, "replay_from": replay_from}
     method = der(**settings)
@@ -151,9 +151,10 @@ def test_with_nothing_to_replay_it_is_finetune_exactly(beta, replay_from):
     past = method.recall(memory, jax.random.key(3), EXAMPLES)
     (value, aux), grads = gradient(**settings)(*start, memory, batch, past, keys)
     (expected, expected_aux), expected_grads = gradient()(*start, (), batch, (), keys)
-    assert value == expected
-    small.assert_trees_equal(aux.state, expected_aux.state)
-    small.assert_trees_equal(grads, expected_grads)
+    # Two programs, which XLA may fuse in other ways.
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    small.assert_trees_close(aux.state, expected_aux.state, rtol=1e-6)
+    small.assert_trees_close(grads, expected_grads, rtol=1e-5, atol=1e-6)
     assert aux.metrics["penalty"] == 0.0
 
 

@@ -105,14 +105,15 @@ def test_lump_starts_with_an_empty_buffer_of_zeros(start):
 
 @pytest.mark.parametrize("replay_pair", ["frozen", "fresh"])
 @pytest.mark.parametrize("mix_per", ["batch", "example"])
-def test_lump_with_an_empty_buffer_is_finetune_exactly(start, replay_pair, mix_per):
+def test_lump_with_an_empty_buffer_is_finetune(start, replay_pair, mix_per):
     method, batch, keys = lump(replay_pair=replay_pair, mix_per=mix_per), make_batch(), make_keys()
     memory = small.memory_of(method, batch, start)
     past = method.recall(memory, jax.random.key(0), EXAMPLES)
     value, aux = method.loss(*start, memory, batch, past, keys)
     expected, expected_aux = finetune_loss(*start, (), batch, (), keys, small.CLOCK)
-    assert value == expected
-    jax.tree.map(np.testing.assert_array_equal, aux.state, expected_aux.state)
+    # Two programs, which XLA may fuse in other ways.
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    small.assert_trees_close(aux.state, expected_aux.state, rtol=1e-6)
     assert aux.metrics["lambda"] == 1.0
 
 
@@ -207,7 +208,7 @@ def test_past_tasks_mixes_with_earlier_tasks_only(start):
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(past.items))
     value, aux = method.loss(*start, memory, batch, past, keys)
     assert aux.metrics["lambda"] == 1.0
-    np.testing.assert_array_equal(value, finetune_loss(*start, (), batch, (), keys, small.CLOCK)[0])
+    np.testing.assert_allclose(value, finetune_loss(*start, (), batch, (), keys, small.CLOCK)[0], rtol=1e-6)
 
     # Task 1 recalls examples of batches 1 and 2, never of batch 3, which belongs to task 1 itself.
     memory = observe(method, small.ended(method, memory), 3)
