@@ -51,6 +51,7 @@ SLOW = (
     "test_gss",
     "test_torch_weights",
     "test_api",
+    "test_export",
 )
 
 
