@@ -52,6 +52,7 @@ SLOW = (
     "test_torch_weights",
     "test_api",
     "test_export",
+    "test_features_page",
 )
 
 
