@@ -52,6 +52,8 @@ SLOW = (
     "test_gss",
     "test_torch_weights",
     "test_api",
+    "test_export",
+    "test_features_page",
 )
 
 

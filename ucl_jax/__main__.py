@@ -15,6 +15,7 @@ COMMANDS = {
     "probe": "probes.__main__",
     "report": "results.__main__",
     "reproduce": "reproduce.__main__",
+    "export": "export",
     "prepare": "data.prepare",
     "convert": "interop.torch_weights",
     "list": "results.listing",

@@ -503,7 +503,7 @@ def make_present_view(
     CaSSLe's code flips after the solarisation. That gives the same views, because all ops in between treat the two
     sides of an image alike.
 
-    Example:
+    Examples:
       >>> import jax
       >>> import jax.numpy as jnp
       >>> view = make_present_view(32, mean=(0.49, 0.48, 0.45), std=(0.25, 0.24, 0.26))

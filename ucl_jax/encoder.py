@@ -19,7 +19,7 @@ class Encoder(TransformerMixin, BaseEstimator):
     It is trained already: `fit` changes nothing. It works in a pipeline, and can be cloned and pickled; the network is
     read from the run folder when it is first needed.
 
-    Example:
+    Examples:
       >>> from sklearn.linear_model import LogisticRegression
       >>> from sklearn.pipeline import make_pipeline
       >>> import numpy as np
@@ -90,7 +90,7 @@ class Encoder(TransformerMixin, BaseEstimator):
 def load(run: str | pathlib.Path, after: After = "last") -> Encoder:
     """Loads the network of a trained run at once, so that what is wrong with it is told now.
 
-    Example:
+    Examples:
       >>> import ucl_jax
       >>> encoder = ucl_jax.load("runs/lump-digits-simsiam-seed0", after=1)
       >>> ucl_jax.load("runs/none")

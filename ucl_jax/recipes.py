@@ -76,7 +76,7 @@ def read_config(arguments: Sequence[str]) -> ConfigDict:
 def make_config(recipe: str, overrides: Mapping[str, Any] | None = None) -> ConfigDict:
     """Returns the checked config tree of a recipe, with other values for some keys.
 
-    Example:
+    Examples:
       >>> config = make_config("lump:digits", {"train.epochs": 2, "seed": 1})
       >>> config.train.epochs, config.method.name, config.benchmark.num_tasks
       (2, 'lump', 5)

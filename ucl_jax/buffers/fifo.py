@@ -11,7 +11,7 @@ def fifo(size: int, tasks: int) -> Buffer:
 
     `tasks` is not used.
 
-    Example:
+    Examples:
       >>> import jax
       >>> from ucl_jax.buffers.base import Offer
       >>> buffer = fifo(size=4, tasks=1)

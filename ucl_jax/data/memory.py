@@ -26,7 +26,7 @@ AnyImages = np.ndarray | Sequence[np.ndarray]
 class Arrays:
     """Images in memory, to be trained on instead of a data set. Give labels, or tasks, or neither.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> images = np.random.default_rng(0).integers(0, 256, (60, 10, 10, 3), np.uint8)
       >>> Arrays(images, labels=["cat", "dog", "fox"] * 20).folders

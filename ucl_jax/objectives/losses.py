@@ -21,7 +21,7 @@ def negative_cosine(prediction: Array, target: Array, epsilon: float = 1e-8) -> 
 
     It is `D(p, z)` of SimSiam (Chen & He 2021, eq. 1).
 
-    Example:
+    Examples:
       >>> import jax
       >>> import jax.numpy as jnp
       >>> prediction, target = jnp.array([[1.0, 0.0], [0.0, 2.0]]), jnp.array([[3.0, 0.0], [1.0, 0.0]])

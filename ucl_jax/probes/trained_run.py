@@ -17,6 +17,7 @@ from ucl_jax.data.memory import AnyImages
 from ucl_jax.data.tasks import StreamSettings, TaskStream, choose_test_images, open_stream
 from ucl_jax.errors import UsageError, require, usage_errors, user_choice
 from ucl_jax.evaluation import evaluators
+from ucl_jax.interop.encoder_files import Shape
 from ucl_jax.objectives import Objective, Readout
 from ucl_jax.results.load import read_saved_config
 from ucl_jax.training import parallel
@@ -25,6 +26,7 @@ from ucl_jax.training.build import (
     make_evaluation,
     make_experiment,
     make_run_schedule,
+    make_stem,
     make_stream_settings,
 )
 from ucl_jax.training.checkpoint import Networks
@@ -259,6 +261,13 @@ class TrainedRun:
         """
         compiled, s = self._compiled[self.experiment.phase_index(after - 1)], self.stream_settings
         return features_of(compiled, self.network(after), images, s.image_size, s.fit, self.evaluation.batch_size)
+
+    @property
+    def encoder_shape(self) -> Shape:
+        """Returns what the network expects of images and how it is built, for a run of one ResNet-18."""
+        s, config = self.stream_settings, self._config
+        stem = make_stem(config)
+        return Shape(s.image_size, s.fit, config.augment.mean, config.augment.std, config.model.width, stem)
 
     def _compile(self, experiment: Experiment) -> list[parallel.Parallel]:
         return parallel.compile_phases(experiment.phases, self._devices)

@@ -233,8 +233,7 @@ def make_experiment(config: ConfigDict, axis_name: str | None, platform: str) ->
 
     at_precision = jax.default_matmul_precision(config.model.matmul_precision)  # where a product has none of its own
     m = config.model
-    stem = {"cifar": resnet.CIFAR._replace(padding=m.stem_padding), "imagenet": resnet.IMAGENET}[m.stem]
-    architectures = ARCHITECTURES[m.name](scenario.tasks, m.width, dtype, axis_name, platform, stem)
+    architectures = ARCHITECTURES[m.name](scenario.tasks, m.width, dtype, axis_name, platform, make_stem(config))
     phases = tuple(map(phase, architectures))
     first = phases[0]
     init_key, key = jax.random.split(jax.random.key(config.seed))
@@ -388,6 +387,12 @@ def make_augmentation(config: ConfigDict) -> Augmentation:
         ),
         plain=augment.make_plain_view(a.mean, a.std),
     )
+
+
+def make_stem(config: ConfigDict) -> resnet.Stem:
+    """Reads from `config.model` how the network begins."""
+    m = config.model
+    return {"cifar": resnet.CIFAR._replace(padding=m.stem_padding), "imagenet": resnet.IMAGENET}[m.stem]
 
 
 def check_batches(sizes: Sequence[int], devices: int, pairing: int = 0) -> None:

@@ -136,7 +136,7 @@ def open_session(config: ConfigDict, data: Arrays | None = None) -> Iterator[Ses
 
     Leaving its `with` block ends the reading of data.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import ucl_jax
       >>> images = np.random.default_rng(0).integers(0, 256, (80, 8, 8, 3), np.uint8)
