@@ -1,5 +1,6 @@
-"""Tests what a command imports before it does anything, and that compiled programs are kept."""
+"""Tests what a command imports before it does anything, what a run never imports, and that programs are kept."""
 
+import importlib.util
 import os
 import pathlib
 import re
@@ -19,7 +20,7 @@ HEAVY = {
     "tensorflow_datasets",
     "matplotlib",
     "sklearn",
-    "tensorboardX",
+    "tensorboard",
     "torch",
     "pydantic",
     "pandas",
@@ -53,7 +54,7 @@ def run_and_spy(folder, *words):
         env=os.environ | {"PYTHONPATH": str(folder)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     modules = done.stderr.rpartition("MODULES ")[2].split()
@@ -75,6 +76,14 @@ def test_a_config_is_printed_without_a_heavy_module(tmp_path):
     assert not HEAVY & modules
     _, modules = run_and_spy(tmp_path, "launch.py", *words, "--diff=configs/der.py")
     assert not HEAVY & modules
+
+
+def test_a_run_does_not_import_what_it_does_not_need(tmp_path):
+    assert importlib.util.find_spec("torch")  # so that a library could import it
+    words = ["--config=configs/lump.py:digits", f"--workdir={tmp_path / 'run'}", *tiny.flags(train__epochs=1)]
+    _, modules = run_and_spy(tmp_path, "launch.py", *words)
+    assert {"jax", "tensorboard"} <= modules
+    assert not {"torch", "tensorflow", "wandb"} & modules
 
 
 def test_a_second_process_compiles_nothing(tmp_path):
