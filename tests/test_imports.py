@@ -85,6 +85,7 @@ LAYERS = [
     ["reproduce.studies"],
     ["reproduce.__main__"],
     ["__main__"],
+    ["completion"],
 ]
 PURE = [
     "types",

@@ -15,8 +15,11 @@ import ucl_jax.__main__ as ucl
 from configs.protocols import PROTOCOLS
 from ucl_jax import recipes
 from ucl_jax.data.benchmarks import BENCHMARKS
+from ucl_jax.data.prepare import OWN
 from ucl_jax.methods import METHODS
 from ucl_jax.objectives import OBJECTIVES
+from ucl_jax.probes import PROBES
+from ucl_jax.reproduce.studies import STUDIES
 from ucl_jax.training import __main__ as train
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -66,6 +69,32 @@ def test_help_of_train_lists_all_there_is_to_choose_from(word, capsys):
     assert found["methods, which recipes use"] == list(METHODS)
     assert found["protocols"] == list(PROTOCOLS)
     assert {"--config", "--workdir", "--process_id"} <= set(found["flags"])
+
+
+@pytest.mark.parametrize("name", ucl.COMMANDS)
+def test_help_of_each_command_has_an_example_of_it(name, capsys):
+    assert ucl.main([name, "--help"]) == 0
+    examples = capsys.readouterr().out.partition("\nexamples:\n")[2].split("\n\n")[0].splitlines()
+    assert len(examples) >= 2
+    for call, about in zip(examples[::2], examples[1::2]):
+        assert call.startswith(f"  ucl {name}")
+        assert about.startswith("      ")
+
+
+@pytest.mark.parametrize(
+    ("name", "title", "names"),
+    [
+        ("probe", "probes", PROBES),
+        ("reproduce", "studies", STUDIES),
+        ("reproduce", "recipes", recipes.names()),
+        ("reproduce", "benchmarks", BENCHMARKS),
+        ("reproduce", "objectives", OBJECTIVES),
+        ("prepare", "data sets that need no TensorFlow", OWN),
+    ],
+)
+def test_help_lists_what_there_is_to_choose_from(name, title, names, capsys):
+    assert ucl.main([name, "--help"]) == 0
+    assert listed(capsys.readouterr().out)[title] == list(names)
 
 
 def call(folder, *words, path=ROOT):

@@ -34,6 +34,7 @@ HELP = {
     "-m ucl_jax train": set(),
     "-m ucl_jax report": set(),
     "-m ucl_jax list": set(),
+    "-m ucl_jax completion": set(),
     "-m ucl_jax.report": set(),
     "-m ucl_jax.reproduce": set(),
     "-m ucl_jax.convert": {"jax", "flax"},
