@@ -16,7 +16,7 @@ INSTALL = $(BIN)/$(PIP_INSTALL) --constraint $(CONSTRAINTS) --editable
 
 # What a run needs. The environment is made once, and again when what it is made from changes.
 $(VENV)/ready: pyproject.toml $(CONSTRAINTS)
-	@echo "installing what a run needs into $(VENV): about 280 MB are fetched"
+	@echo "installing what a run needs into $(VENV): about 300 MB are fetched"
 	$(PYTHON) -m venv $(VENV)
 	$(INSTALL) .
 	touch $@
