@@ -4,14 +4,19 @@ JOBS ?= 2
 BIN = $(VENV)/bin
 
 AOT_VENV ?= .venv-aot
+NEWEST_VENV ?= .venv-newest
 
-.PHONY: demo check test test-aot docs lint format clean
+.PHONY: demo check test test-aot test-newest docs lint format clean
 
-INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+# Versions that were tried together: constraints-3.13.txt for Python 3.13 and so on, constraints.txt for Python 3.11.
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+CONSTRAINTS = $(firstword $(wildcard constraints-$(VERSION).txt) constraints.txt)
+PIP_INSTALL = pip install --quiet --disable-pip-version-check
+INSTALL = $(BIN)/$(PIP_INSTALL) --constraint $(CONSTRAINTS) --editable
 
 # What a run needs. The environment is made once, and again when what it is made from changes.
-$(VENV)/ready: pyproject.toml constraints.txt
-	@echo "installing what a run needs into $(VENV): about 280 MB are fetched"
+$(VENV)/ready: pyproject.toml $(CONSTRAINTS)
+	@echo "installing what a run needs into $(VENV): about 300 MB are fetched"
 	$(PYTHON) -m venv $(VENV)
 	$(INSTALL) .
 	touch $@
@@ -41,24 +46,45 @@ lint: $(VENV)/ready-to-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# What one process does, and in which order, is in tests/conftest.py. XLA compiles on one core.
+PYTEST = python -m pytest --numprocesses=$(JOBS) --dist=loadgroup --no-loadscope-reorder
+
 # For the loop of daily work: lint, and the tests of the files that tests/conftest.py does not call slow.
 check: lint
-	$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadgroup --no-loadscope-reorder -m "not slow"
+	$(BIN)/$(PYTEST) -m "not slow"
 
-# What one process does, and in which order, is in tests/conftest.py. XLA compiles on one core.
 test: lint
-	$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadgroup --no-loadscope-reorder
+	$(BIN)/$(PYTEST)
+
+# Sets `found` to the first Python that a newer JAX runs on.
+define find_newer
+for python in $(PYTHON) python3.14 python3.13 python3.12; do \
+    if $$python -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2> /dev/null; then found=$$python; break; fi; \
+done; \
+if [ -z "$$found" ]; then echo "error: no Python 3.12 or newer is found; name one by PYTHON=..." >&2; exit 2; fi
+endef
+
+# The tests of make check with the newest JAX, and the newest of everything else, on a newer Python. For two Pythons give
+# each an environment: make test-newest PYTHON=python3.12 NEWEST_VENV=.venv-newest-3.12. What was installed when the
+# tests passed can become constraints-3.12.txt and so on.
+test-newest:
+	@$(find_newer); [ -x $(NEWEST_VENV)/bin/python ] || $$found -m venv $(NEWEST_VENV)
+	$(NEWEST_VENV)/bin/$(PIP_INSTALL) --upgrade --upgrade-strategy eager --editable '.[test]'
+	$(NEWEST_VENV)/bin/$(PYTEST) -m "not slow"
+	@mkdir -p build
+	@found=$$($(NEWEST_VENV)/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	echo "# Versions that make test-newest passed with on Python $$found." > build/constraints-$$found.txt; \
+	$(NEWEST_VENV)/bin/pip freeze --exclude-editable | grep -v '^\(nvidia\|cuda\|triton\)' | sed 's/+cpu$$//' \
+	    >> build/constraints-$$found.txt; \
+	echo "versions: build/constraints-$$found.txt"
 
 # What compiles the train step for an H100 and for TPUs that are not there (python -m benchmarks.aot), in an environment
 # of its own: it is large, and needs a newer Python and JAX than a run.
 $(AOT_VENV)/ready: pyproject.toml
-	@for python in $(PYTHON) python3.14 python3.13 python3.12; do \
-	    if $$python -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2> /dev/null; then found=$$python; break; fi; \
-	done; \
-	if [ -z "$$found" ]; then echo "error: no Python 3.12 or newer is found; name one by PYTHON=..." >&2; exit 2; fi; \
+	@$(find_newer); \
 	echo "installing the compilers into $(AOT_VENV): about 3 GB are fetched"; \
 	$$found -m venv $(AOT_VENV)
-	$(AOT_VENV)/bin/pip install --quiet --disable-pip-version-check --editable . 'jax[cuda13,tpu]>=0.11' pytest pytest-xdist
+	$(AOT_VENV)/bin/$(PIP_INSTALL) --editable . 'jax[cuda13,tpu]>=0.11' pytest pytest-xdist
 	touch $@
 
 test-aot: $(AOT_VENV)/ready
@@ -74,4 +100,4 @@ format: $(VENV)/ready-to-test
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(AOT_VENV) .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(AOT_VENV) $(NEWEST_VENV) .pytest_cache .ruff_cache .mypy_cache

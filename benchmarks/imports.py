@@ -8,8 +8,9 @@ import pathlib
 from collections.abc import Iterator
 
 ROOT = pathlib.Path(__file__).parent.parent / "ucl_jax"
-# Modules that only give a folder's command another name, and `ucl`, which imports the command that is asked for.
-COMMANDS = ("__main__", "convert", "probe", "report", "train")
+# Modules that only give a folder's command another name, `ucl`, which imports the command that is asked for, and its
+# completion, which reads the table of commands.
+COMMANDS = ("__main__", "completion", "convert", "probe", "report", "train")
 
 
 def modules() -> dict[str, pathlib.Path]:

@@ -47,6 +47,7 @@ SLOW = (
     "test_convolution",
     "test_augment",
     "test_startup",
+    "test_wheel",
     "test_beside",
     "test_methods",
     "test_gss",

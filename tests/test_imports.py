@@ -88,6 +88,7 @@ LAYERS = [
     ["reproduce.studies"],
     ["reproduce.__main__"],
     ["__main__"],
+    ["completion"],
 ]
 PURE = [
     "types",

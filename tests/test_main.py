@@ -1,13 +1,11 @@
-"""Tests the command `ucl`: what it offers, that recipes have names in any folder, and the layout of the wheel."""
+"""Tests the command `ucl`: what it offers, and that recipes have names in any folder."""
 
 import importlib
 import os
 import pathlib
 import re
-import shutil
 import subprocess
 import sys
-import tomllib
 
 import pytest
 
@@ -15,8 +13,11 @@ import ucl_jax.__main__ as ucl
 from configs.protocols import PROTOCOLS
 from ucl_jax import recipes
 from ucl_jax.data.benchmarks import BENCHMARKS
+from ucl_jax.data.prepare import OWN
 from ucl_jax.methods import METHODS
 from ucl_jax.objectives import OBJECTIVES
+from ucl_jax.probes import PROBES
+from ucl_jax.reproduce.studies import STUDIES
 from ucl_jax.training import __main__ as train
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -68,6 +69,32 @@ def test_help_of_train_lists_all_there_is_to_choose_from(word, capsys):
     assert {"--config", "--workdir", "--process_id"} <= set(found["flags"])
 
 
+@pytest.mark.parametrize("name", ucl.COMMANDS)
+def test_help_of_each_command_has_an_example_of_it(name, capsys):
+    assert ucl.main([name, "--help"]) == 0
+    examples = capsys.readouterr().out.partition("\nexamples:\n")[2].split("\n\n")[0].splitlines()
+    assert len(examples) >= 2
+    for call, about in zip(examples[::2], examples[1::2]):
+        assert call.startswith(f"  ucl {name}")
+        assert about.startswith("      ")
+
+
+@pytest.mark.parametrize(
+    ("name", "title", "names"),
+    [
+        ("probe", "probes", PROBES),
+        ("reproduce", "studies", STUDIES),
+        ("reproduce", "recipes", recipes.names()),
+        ("reproduce", "benchmarks", BENCHMARKS),
+        ("reproduce", "objectives", OBJECTIVES),
+        ("prepare", "data sets that need no TensorFlow", OWN),
+    ],
+)
+def test_help_lists_what_there_is_to_choose_from(name, title, names, capsys):
+    assert ucl.main([name, "--help"]) == 0
+    assert listed(capsys.readouterr().out)[title] == list(names)
+
+
 def call(folder, *words, path=ROOT):
     return subprocess.run(
         [sys.executable, "-m", "ucl_jax", *words],
@@ -92,19 +119,3 @@ def test_a_recipe_that_is_none_is_refused_with_the_nearest(tmp_path):
         done = call(tmp_path, "train", f"--config={given}")
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
         assert "lump?" in done.stderr
-
-
-def test_a_wheel_has_the_recipes_inside_the_package(tmp_path):
-    """Checks the layout that pyproject.toml gives a wheel, for building one needs packages from the network."""
-    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    for folder, inside in {**dict(zip(wheel["packages"], wheel["packages"])), **wheel["force-include"]}.items():
-        shutil.copytree(ROOT / folder, tmp_path / "site" / inside, ignore=shutil.ignore_patterns("__pycache__"))
-    assert [path.name for path in (tmp_path / "site").iterdir()] == ["ucl_jax"]
-    (tmp_path / "empty").mkdir()
-    for words, told in [
-        (["train", "--config=lump:digits", "--print_config"], "recipe = 'lump'"),
-        (["reproduce", "table1", "--benchmarks=digits", "--seeds=1", "--dry-run"], "19 runs: 0 finished, 19 to run"),
-    ]:
-        done = call(tmp_path / "empty", *words, path=tmp_path / "site")
-        assert done.returncode == 0, done.stderr
-        assert told in done.stdout

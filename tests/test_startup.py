@@ -1,5 +1,6 @@
-"""Tests what a command imports before it does anything, and that compiled programs are kept."""
+"""Tests what a command imports before it does anything, what a run never imports, and that programs are kept."""
 
+import importlib.util
 import os
 import pathlib
 import re
@@ -19,7 +20,7 @@ HEAVY = {
     "tensorflow_datasets",
     "matplotlib",
     "sklearn",
-    "tensorboardX",
+    "tensorboard",
     "torch",
     "pydantic",
     "pandas",
@@ -34,6 +35,7 @@ HELP = {
     "-m ucl_jax report": set(),
     "-m ucl_jax list": set(),
     "-m ucl_jax export": set(),
+    "-m ucl_jax completion": set(),
     "-m ucl_jax.report": set(),
     "-m ucl_jax.reproduce": set(),
     "-m ucl_jax.convert": {"jax", "flax"},
@@ -54,7 +56,7 @@ def run_and_spy(folder, *words):
         env=os.environ | {"PYTHONPATH": str(folder)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     modules = done.stderr.rpartition("MODULES ")[2].split()
@@ -83,6 +85,14 @@ def test_the_public_api_is_imported_when_it_is_used(tmp_path):
     assert not {*HEAVY, "absl", "numpy", "ml_collections"} & modules
     _, modules = run_and_spy(tmp_path, "-c", "import ucl_jax; ucl_jax.make_config('lump:digits')")
     assert not HEAVY & modules
+
+
+def test_a_run_does_not_import_what_it_does_not_need(tmp_path):
+    assert importlib.util.find_spec("torch")  # so that a library could import it
+    words = ["--config=configs/lump.py:digits", f"--workdir={tmp_path / 'run'}", *tiny.flags(train__epochs=1)]
+    _, modules = run_and_spy(tmp_path, "launch.py", *words)
+    assert {"jax", "tensorboard"} <= modules
+    assert not {"torch", "tensorflow", "wandb"} & modules
 
 
 def test_a_second_process_compiles_nothing(tmp_path):

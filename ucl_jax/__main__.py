@@ -19,6 +19,7 @@ COMMANDS = {
     "prepare": "data.prepare",
     "convert": "interop.torch_weights",
     "list": "results.listing",
+    "completion": "completion",
 }
 
 
@@ -26,7 +27,7 @@ def _help() -> str:
     """Returns the text of --help: a line for each command."""
     files = {name: f"{module.replace('.', '/')}.py" for name, module in COMMANDS.items()}
     about = {name: cli.summary(pathlib.Path(__file__).parent / file) for name, file in files.items()}
-    lines = ["usage: ucl COMMAND ...", "", *(f"  {name:9}  {text}" for name, text in about.items())]
+    lines = ["usage: ucl COMMAND ...", "", *(f"  {name:10}  {text}" for name, text in about.items())]
     return "\n".join([*lines, "", "ucl COMMAND --help says more; ucl --version prints the version."])
 
 

@@ -13,7 +13,7 @@ import os
 import pathlib
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from ucl_jax.errors import Stopped, UsageError
@@ -170,8 +170,32 @@ class StopRequest:
             signal.signal(each, signal.SIG_IGN if each == signal.SIGHUP else signal.SIG_DFL)
 
 
+def listed(lists: Mapping[str, Mapping[str, str]]) -> str:
+    """Returns lists as text for --help: below each title, a line for each name with what it stands for."""
+    lines = []
+    for title, names in lists.items():
+        width = max(map(len, names))
+        lines += ["", f"{title}:", *(f"  {name:{width}}  {about}" for name, about in names.items())]
+    return "\n".join(lines[1:])
+
+
+def examples(prog: str, calls: Mapping[str, str]) -> str:
+    """Returns examples as text for --help: arguments of the command `prog`, and below them what it does with them."""
+    lines = [line for words, about in calls.items() for line in (f"  {prog} {words}".rstrip(), f"      {about}")]
+    return "\n".join(["examples:", *lines])
+
+
 class Parser(argparse.ArgumentParser):
-    """An argument parser that raises UsageError for bad input, with a hint at --help, instead of exiting."""
+    """An argument parser that raises UsageError for bad input, with a hint at --help, instead of exiting.
+
+    With `epilog`, the line breaks of description and epilog stay as they are.
+    """
+
+    def __init__(self, **given: Any):
+        """Takes what argparse takes."""
+        if given.get("epilog"):
+            given.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(**given)
 
     def error(self, message: str) -> NoReturn:
         """Raises UsageError with `message`."""

@@ -30,6 +30,36 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.py") if "def get_config(" in path.read_text(encoding="utf-8"))
 
 
+def offered() -> dict[str, dict[str, str]]:
+    """Returns what a run can be made of, for --help: title -> name -> what it is, in a line.
+
+    Lines are those of docstrings, which are read from the files; only the recipes' protocols and streams are imported.
+    """
+    make_importable()
+    from configs.protocols import PROTOCOLS
+    from configs.streams import STREAMS
+
+    def summaries(functions):
+        return {name: str(one.__doc__).splitlines()[0].removeprefix("Returns ") for name, one in functions.items()}
+
+    return {
+        "recipes": {name: cli.summary(FOLDER / f"{name}.py") for name in names()},
+        "benchmarks": {
+            name: f"{one.tfds_name}: {one.num_tasks} tasks of {one.classes_per_task} classes, "
+            f"{'the same in all, ' if one.order != 'class' else ''}{one.image_size} pixels a side"
+            if one.tfds_name
+            else "your own images, below config.benchmark.path"
+            for name, one in BENCHMARKS.items()
+        },
+        "objectives": {name: cli.summary(_PACKAGE / f"objectives/{name}.py") for name in settings.OBJECTIVE_SETTINGS},
+        "methods, which recipes use": {
+            name: cli.summary(_PACKAGE / f"methods/{name}.py") for name in settings.METHOD_SETTINGS
+        },
+        "protocols": summaries(PROTOCOLS),
+        "streams": summaries(STREAMS),
+    }
+
+
 def make_importable() -> None:
     """Makes `import configs`, which recipes do, import FOLDER, from whatever folder Python was started."""
     if "configs" in sys.modules:

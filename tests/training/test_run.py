@@ -13,7 +13,8 @@ import time
 import jax
 import numpy as np
 import pytest
-from tensorboardX.proto import event_pb2
+from PIL import Image
+from tensorboard.compat.proto import event_pb2
 
 from tests import quick, tiny, torture
 from ucl_jax.interop import torch_weights
@@ -165,9 +166,9 @@ def test_records_of_a_run(undisturbed):
     assert "task 1/2 epoch" in done.stderr  # progress is printed as plain lines, because there is no terminal
 
 
-def test_tensorboard_holds_what_metrics_hold(undisturbed):
+def test_tensorboard_holds_what_metrics_hold_and_pictures(undisturbed):
     workdir, _ = undisturbed
-    losses = {}
+    losses, pictures = {}, {}
     for path in (workdir / "tensorboard").iterdir():
         data = path.read_bytes()
         while data:  # the TFRecord format: length, its checksum, record, its checksum
@@ -176,8 +177,72 @@ def test_tensorboard_holds_what_metrics_hold(undisturbed):
             for value in event.summary.value:
                 if value.tag == "loss":
                     losses[event.step] = value.simple_value
+                if value.HasField("image"):
+                    pictures[value.tag, event.step] = value.image
             data = data[16 + length :]
     assert losses == pytest.approx({r["step"]: r["loss"] for r in read_metrics(workdir) if "loss" in r}, rel=1e-6)
+    names = {
+        ("buffer", 60): "buffer_task1.png",
+        ("buffer", 120): "buffer_task2.png",
+        ("accuracy_matrix", 120): "accuracy_matrix.png",
+    }
+    assert pictures.keys() == {*names, ("accuracy_matrix", 60)}
+    for place, name in names.items():
+        found = pictures[place]
+        assert found.encoded_image_string == (workdir / "plots" / name).read_bytes()
+        with Image.open(workdir / "plots" / name) as drawn:
+            assert (found.width, found.height) == drawn.size
+    assert pictures["accuracy_matrix", 60].height < pictures["accuracy_matrix", 120].height  # a row less
+
+
+def wandb_records(path: pathlib.Path):
+    """Yields the records of a file of Weights & Biases: LevelDB's log format after a header of 7 bytes.
+
+    A record is cut into chunks, which do not cross blocks of 32768 bytes; each has its checksum, length and type.
+    """
+    from wandb.proto import wandb_internal_pb2
+
+    data, place, record = path.read_bytes(), 7, b""
+    while place + 7 <= len(data):
+        if (room := 32768 - place % 32768) < 7:
+            place += room
+            continue
+        length, kind = struct.unpack("<HB", data[place + 4 : place + 7])
+        record += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # whole, or the last chunk
+            yield wandb_internal_pb2.Record.FromString(record)
+            record = b""
+
+
+def test_weights_and_biases_holds_what_metrics_hold_and_pictures(environment, tmp_path):
+    workdir = tmp_path / "run"
+    offline = environment | {"WANDB_MODE": "offline"}
+    done = launch(offline, "lump.py:digits", workdir, log__wandb=True, log__tensorboard=False)
+    assert done.returncode == 0, done.stderr
+    (folder,) = (workdir / "wandb").glob("offline-run-*")
+    (file,) = folder.glob("run-*.wandb")
+    assert file.stem == f"run-{(workdir / 'wandb_id').read_text()}"
+    rows = {}
+    for record in wandb_records(file):
+        if record.HasField("history"):
+            items = {item.key or ".".join(item.nested_key): item.value_json for item in record.history.item}
+            rows.setdefault(record.history.step.num, {}).update({k: json.loads(v) for k, v in items.items()})
+    entries = read_metrics(workdir)
+    for entry in entries:
+        assert entry.items() <= rows[entry["step"]].items()
+    assert rows.keys() == {entry["step"] for entry in entries}
+    ends = [entry["step"] for entry in entries if "loss" not in entry]
+    pictures = {
+        (name, step): (folder / "files" / row[f"{name}.path"]).read_bytes()
+        for step, row in rows.items()
+        for name in ("buffer", "accuracy_matrix")
+        if f"{name}.path" in row
+    }
+    assert pictures.keys() == {(name, step) for name in ("buffer", "accuracy_matrix") for step in ends}
+    plots = workdir / "plots"
+    assert pictures["buffer", ends[0]] == (plots / "buffer_task1.png").read_bytes()
+    assert pictures["accuracy_matrix", ends[1]] == (plots / "accuracy_matrix.png").read_bytes()
 
 
 def test_killed_and_resumed_is_the_undisturbed_run_to_the_bit(environment, undisturbed, tmp_path):

@@ -1,7 +1,5 @@
 """Prepares TFDS data sets as ArrayRecord.
 
-    python -m ucl_jax.data.prepare NAME... [--data_dir DIR] [--manual_dir DIR]
-
 The data sets of `OWN` have builders in this project, which need no TensorFlow. The builders of other data sets read and
 encode with TensorFlow, so it must be installed when they are prepared; it is not needed afterwards.
 """
@@ -42,6 +40,11 @@ OWN: dict[str, type[Builder]] = {
         svhn.SvhnCropped,
         tiny_imagenet.TinyImagenet,
     )
+}
+CALLS = {
+    "cifar10 cifar100": "downloads both, and prepares them in the folder of TFDS",
+    "cifar10 --manual_dir=DIR": "without a network: DIR holds cifar-10-binary.tar.gz",
+    "imagenet_resized/32x32": "a data set of TFDS; this once it needs pip install '.[prepare]'",
 }
 # Name -> the lowest version that is accepted, and what is wrong with those below it.
 LOWEST = {
@@ -267,8 +270,11 @@ def _one_line(error: Exception) -> str:
 @cli.returns_exit_code
 def main(argv: Sequence[str], prog: str = "python -m ucl_jax.data.prepare") -> None:
     """Runs the command."""
-    parser = Parser(prog=prog, description="Prepares TFDS data sets.")
-    parser.add_argument("names", nargs="+", metavar="NAME", help=f"any TFDS name, or {', '.join(OWN)}")
+    about = {name: str(one.__doc__).partition(".")[0] for name, one in OWN.items()}
+    lists = {"data sets that need no TensorFlow": about}
+    epilog = f"{cli.listed(lists)}\n\n{cli.examples(prog, CALLS)}"
+    parser = Parser(prog=prog, description=__doc__.splitlines()[0], epilog=epilog)
+    parser.add_argument("names", nargs="+", metavar="NAME", help="a data set of the list below, or any TFDS name")
     parser.add_argument("--data_dir", help="where prepared data goes; default: the folder of TFDS")
     parser.add_argument("--manual_dir", help="folder with source files that are on disk already")
     args = parser.parse_args(argv)

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from ucl_jax.cli import Parser, returns_exit_code
+from ucl_jax.cli import Parser, examples, returns_exit_code
 from ucl_jax.errors import UsageError, require
 from ucl_jax.types import Variables
 
@@ -442,7 +442,8 @@ def load(path: str | pathlib.Path, like: Variables) -> Variables:
 @returns_exit_code
 def main(argv: Sequence[str], prog: str = "python -m ucl_jax.convert") -> int:
     """Prints the entries of a file, their shapes, and what they are converted to."""
-    parser = Parser(prog=prog, description=__doc__.splitlines()[0])
+    calls = {"model_final.pth": "the names and shapes in a file, and what each becomes here"}
+    parser = Parser(prog=prog, description=__doc__.splitlines()[0], epilog=examples(prog, calls))
     parser.add_argument("file", type=pathlib.Path, metavar="FILE.pth", help="a file of the official code")
     state_dict = read_pth(parser.parse_args(argv).file)
     for name, array in state_dict.items():

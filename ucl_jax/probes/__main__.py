@@ -5,7 +5,6 @@ python -m ucl_jax.probe --workdir=RUN --probes=knn,linear,ood --after=0,1,5 --se
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import pathlib
@@ -167,26 +166,32 @@ def _changes(name: str, changes: Sequence[str]) -> dict[str, Any]:
     return changed
 
 
-def _settings_help() -> str:
-    """Returns the text of --help on settings: each with its default, as --set takes it, in one line per probe."""
-    lines = (
-        f"  {name}: {'  '.join(f'{key}={words_of(value)}' for key, value in PROBE_DEFAULTS[name].items()) or 'none'}"
-        for name in PROBES
-    )
-    return "settings and defaults (lists with commas, as in --set=knn.k=1,run,tasks):\n" + "\n".join(lines)
+CALLS = {
+    "--workdir=RUN --probes=knn,linear,ood": "how good the last network of a run is, by three probes",
+    "--workdir=RUN --probes=knn --after=1,5 --set=knn.k=1,run,tasks": "a list as a setting, for two networks",
+    "--workdir=RUN --probes=cka --set=cka.other=OTHER_RUN": "all networks of a run beside those of another",
+}
+
+
+def _lists() -> dict[str, dict[str, str]]:
+    """Returns the lists of --help: what each probe tells, and its settings with their defaults, as --set takes them."""
+    folder = pathlib.Path(__file__).parent
+    return {
+        "probes": {name: cli.summary(folder / f"{name}.py") for name in PROBES},
+        "settings and defaults": {
+            name: "  ".join(f"{key}={words_of(value)}" for key, value in PROBE_DEFAULTS[name].items()) or "none"
+            for name in PROBES
+        },
+    }
 
 
 @cli.returns_exit_code
 def main(argv: Sequence[str], prog: str = "python -m ucl_jax.probe") -> int:
     """Runs the probes that the command line asks for."""
-    parser = cli.Parser(
-        prog=prog,
-        description=__doc__.splitlines()[0],
-        epilog=_settings_help(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    epilog = f"{cli.listed(_lists())}\n\n{cli.examples(prog, CALLS)}"
+    parser = cli.Parser(prog=prog, description=__doc__.splitlines()[0], epilog=epilog)
     parser.add_argument("--workdir", type=pathlib.Path, required=True, help="a run folder")
-    parser.add_argument("--probes", required=True, help=f"names with commas between: {', '.join(PROBES)}")
+    parser.add_argument("--probes", required=True, help="names of the list below, with commas between")
     after = "last (default), all, or numbers of tasks learned, 0 being untrained; transfer and cka take all"
     parser.add_argument("--after", default="last", help=after)
     parser.add_argument("--set", action="append", default=[], metavar="PROBE.KEY=VALUE", help="a setting")

@@ -1,10 +1,5 @@
 """Makes any table or figure that is made of runs: plans the runs, trains what is missing, and reports.
 
-    python -m ucl_jax.reproduce table1 --benchmarks=digits --seeds=3
-    python -m ucl_jax.reproduce table2 --benchmarks=cifar10 --objectives=simsiam --dry-run
-    python -m ucl_jax.reproduce fewshot --benchmarks=cifar100 --slurm
-    python -m ucl_jax.reproduce cassle --benchmarks=cifar100_5x20 --dry-run
-
 Runs are in ROOT/BENCHMARK/RECIPE-OBJECTIVE-seedN, or RECIPE-OBJECTIVE-cassle-seedN in CaSSLe's protocol. All studies
 share them: a finished run is not run again, and an interrupted one goes on. Each study writes ROOT/STUDY-BENCHMARK.md,
 .csv and .json, and its figure beside them.
@@ -24,6 +19,7 @@ from ucl_jax import cli, settings
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.errors import UsageError, require, user_choice
 from ucl_jax.files import write_atomically
+from ucl_jax.recipes import offered
 from ucl_jax.reproduce import probe_requests
 from ucl_jax.reproduce.jobs import Job, Slot, make_slots, run_jobs
 from ucl_jax.reproduce.plan import (
@@ -144,18 +140,25 @@ def parse(argv: Sequence[str], prog: str = "python -m ucl_jax.reproduce") -> Com
     return Command(given.study, benchmarks, options, given.jobs, given.dry_run, slurm, given.format, given.save)
 
 
+CALLS = {
+    "table1 --benchmarks=digits --seeds=3": "the paper's Table 1 on the embedded digits",
+    "table2 --benchmarks=cifar10 --objectives=simsiam --dry-run": "only what would run, and how long it takes",
+    "fewshot --benchmarks=cifar100 --slurm": "an array job for a cluster",
+    "cassle --benchmarks=cifar100_5x20 --dry-run": "the protocol of CaSSLe, beside published numbers",
+}
+
+
 def _parser(prog: str) -> argparse.ArgumentParser:
     """Returns the parser of the command line."""
-    about = "".join(f"  {name:10} {study.about}\n" for name, study in STUDIES.items())
-    parser = cli.Parser(
-        prog=prog,
-        description=f"{__doc__}\nstudies:\n{about}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    choices = offered()
+    lists = {"studies": {name: study.about for name, study in STUDIES.items()}}
+    lists |= {title: choices[title] for title in ("recipes", "benchmarks", "objectives")}
+    epilog = f"{cli.examples(prog, CALLS)}\n\n{cli.listed(lists)}"
+    parser = cli.Parser(prog=prog, description=__doc__, epilog=epilog)
     add = parser.add_argument
-    add("study", help="one of the studies above")
-    add("--benchmarks", default="digits", help=f"with commas between: {', '.join(BENCHMARKS)}")
-    add("--objectives", default="", help=f"{', '.join(OBJECTIVES)}; default those of the table or figure")
+    add("study", help="one of the studies below")
+    add("--benchmarks", default="digits", help="names with commas between; default digits")
+    add("--objectives", default="", help="names; default those of the table or figure")
     add("--seeds", type=_number("seeds"), default=3, help="how many: 0 .. SEEDS-1; default 3")
     add("--recipes", default="", help="names, or all; default those of the table or figure")
     add("--override", action="append", default=[], metavar="KEY=VALUE", help="a setting of every run, repeatable")

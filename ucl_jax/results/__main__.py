@@ -1,11 +1,4 @@
-"""Prints a table of runs, finished or still running, from the files in their folders; draws a plot or writes a page.
-
-python -m ucl_jax.report runs/a runs/b [--out=runs/compared.png]
-python -m ucl_jax.report runs/* --out=report/                           # one page: report/index.html
-python -m ucl_jax.report runs --serve                                   # the page in a browser, while runs go on
-python -m ucl_jax.report --seeds --format=markdown results/*.json      # mean and deviation over seeds
-python -m ucl_jax.report --pairs results/*.json                        # differences, paired by seed, with intervals
-"""
+"""Prints a table of runs, finished or still running, from the files in their folders; draws a plot or writes a page."""
 
 from __future__ import annotations
 
@@ -24,6 +17,13 @@ if TYPE_CHECKING:
     from ucl_jax.results.schema import RunResult
 
 PORT = 8000  # at which the page is served
+CALLS = {
+    "runs/a runs/b --out=compared.png": "the table of two runs, and a plot of their accuracy",
+    "runs --out=report/": "a page about all runs below a folder, report/index.html",
+    "runs --serve": "the page in a browser of this machine, kept up to date while runs go on",
+    "runs --seeds --format=latex": "mean and deviation over seeds, for a paper",
+    "runs --pairs": "differences from the untrained network and finetune, paired by seed, with 95 % intervals",
+}
 
 
 def _is_page(out: str) -> bool:
@@ -77,7 +77,7 @@ def _serve(given: Sequence[pathlib.Path], forgetting: str | None, port: int) -> 
 @cli.returns_exit_code
 def main(argv: Sequence[str], prog: str = "python -m ucl_jax.report") -> int:
     """Prints the table of runs; with --out, also draws their average accuracies or writes a page about them."""
-    parser = cli.Parser(prog=prog, description=__doc__.splitlines()[0])
+    parser = cli.Parser(prog=prog, description=__doc__.splitlines()[0], epilog=cli.examples(prog, CALLS))
     parser.add_argument(
         "runs", nargs="+", type=pathlib.Path, metavar="RUN", help="a run folder, its results.json, or a folder of runs"
     )

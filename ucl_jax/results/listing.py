@@ -1,7 +1,5 @@
 """Lists the runs below a folder: what each trains, whether it is at work, how far it has come, and its accuracy.
 
-    ucl list [FOLDER] [--json]
-
 It reads files, and needs no JAX.
 """
 
@@ -18,6 +16,8 @@ from ucl_jax.errors import UsageError, require
 from ucl_jax.files import locked
 from ucl_jax.results import compare, tables
 from ucl_jax.results.load import find_runs, read_results, read_saved_config
+
+CALLS = {"": "the runs below runs/", "runs/reproduce --json": "those of studies, for a program"}
 
 
 class Listed(NamedTuple):
@@ -86,7 +86,7 @@ def table(runs: Sequence[Listed]) -> tables.Table:
 @cli.returns_exit_code
 def main(argv: Sequence[str], prog: str = "ucl list") -> int:
     """Prints the list of runs; those whose files are damaged are left out, with a warning."""
-    parser = cli.Parser(prog=prog, description=__doc__.splitlines()[0])
+    parser = cli.Parser(prog=prog, description=__doc__.splitlines()[0], epilog=cli.examples(prog, CALLS))
     parser.add_argument("folder", nargs="?", type=pathlib.Path, default=pathlib.Path("runs"), help="default: runs")
     parser.add_argument("--json", action="store_true", help="print a JSON list; age is in seconds")
     given = parser.parse_args(argv)

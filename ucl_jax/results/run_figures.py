@@ -165,15 +165,27 @@ def plot_run(workdir: pathlib.Path) -> None:
     """
     results, folder = load_results(workdir), workdir / "plots"
     folder.mkdir(exist_ok=True)
-    if results.representation is not None:
-        plot_representation(folder / "representation.png", results.representation)
-    else:
-        plot_matrices(folder / "accuracy_matrix.png", results)
+    plot_measured(folder, results)
     if results.probes and not results.joint:
         plot_average_accuracy(folder / "average_accuracy.png", [results])
     if results.stream is not None:
         _stream(results.stream, results.name).savefig(folder / "stream.png", **drawing.SAVE)
     plot_loss(folder / "loss.png", read_metrics(workdir / "metrics.jsonl"))
+
+
+@drawing.styled
+def plot_measured(folder: pathlib.Path, results: RunResult) -> pathlib.Path:
+    """Draws accuracy_matrix.png of a run or, where images have no labels, representation.png; returns its path.
+
+    Args:
+      folder: where the picture is written.
+      results: of a run that was evaluated at least once.
+    """
+    if results.representation is not None:
+        plot_representation(path := folder / "representation.png", results.representation)
+    else:
+        plot_matrices(path := folder / "accuracy_matrix.png", results)
+    return path
 
 
 def plot_representation(path: pathlib.Path, found: RepresentationResult) -> None:

@@ -17,11 +17,16 @@ from collections.abc import Sequence
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from ucl_jax import cli, recipes, settings
-from ucl_jax.data.benchmarks import BENCHMARKS
+from ucl_jax import cli, recipes
 from ucl_jax.errors import UsageError, require
 
 HELP = {"-h", "-?", "-help", "--help", "-helpshort", "--helpshort", "-helpfull", "--helpfull"}
+CALLS = {
+    "--config=lump:digits --config.train.epochs=5": "LUMP on the embedded digits, shortened",
+    "--config=lump:cifar100,barlow_twins --config.seed=1 --workdir=runs/a": "another benchmark and objective",
+    "--config=lump:digits --print_config": "every key with its value; nothing is run",
+    "--config=lump:digits --print_config --diff=der:digits": "the keys in which two recipes differ",
+}
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A recipe by its name or by the path of its file: NAME[:benchmark[,objective[,protocol[,stream]]]]."
 )
@@ -56,42 +61,14 @@ PROCESS_ID = flags.DEFINE_integer(
 
 def _help(prog: str) -> str:
     """Returns the text of --help: what there is to choose from, and the flags."""
-    recipes.make_importable()
-    from configs.protocols import PROTOCOLS
-    from configs.streams import STREAMS
-
-    def summaries(functions):
-        return {name: str(one.__doc__).splitlines()[0].removeprefix("Returns ") for name, one in functions.items()}
-
-    package = pathlib.Path(__file__).parent.parent
-    choices = {
-        "recipes": {name: cli.summary(recipes.FOLDER / f"{name}.py") for name in recipes.names()},
-        "benchmarks": {
-            name: f"{one.tfds_name}: {one.num_tasks} tasks of {one.classes_per_task} classes, "
-            f"{'the same in all, ' if one.order != 'class' else ''}{one.image_size} pixels a side"
-            if one.tfds_name
-            else "your own images, below config.benchmark.path"
-            for name, one in BENCHMARKS.items()
-        },
-        "objectives": {name: cli.summary(package / f"objectives/{name}.py") for name in settings.OBJECTIVE_SETTINGS},
-        "methods, which recipes use": {
-            name: cli.summary(package / f"methods/{name}.py") for name in settings.METHOD_SETTINGS
-        },
-        "protocols": summaries(PROTOCOLS),
-        "streams": summaries(STREAMS),
-    }
     defining = str(flags.FLAGS.find_module_defining_flag(WORKDIR.name))
-    choices["flags"] = {f"--{flag.name}": flag.help for flag in flags.FLAGS.flags_by_module_dict()[defining]} | {
+    lists = recipes.offered()
+    lists["flags"] = {f"--{flag.name}": flag.help for flag in flags.FLAGS.flags_by_module_dict()[defining]} | {
         "--config.KEY": "Any key of the recipe; --print_config shows them."
     }
     recipe = "RECIPE[:BENCHMARK[,OBJECTIVE[,PROTOCOL[,STREAM]]]]"
-    lines = [f"usage: {prog} --config={recipe} [--config.KEY=VALUE] [--workdir=DIR]"]
-    lines += ["", *__doc__.splitlines()[:1], "", "example:"]
-    lines += [f"  {prog} --config=lump:cifar100,barlow_twins --config.seed=1 --workdir=runs/a"]
-    for title, options in choices.items():
-        width = max(map(len, options))
-        lines += ["", f"{title}:", *(f"  {name:{width}}  {about}" for name, about in options.items())]
-    return "\n".join(lines)
+    usage = f"usage: {prog} --config={recipe} [--config.KEY=VALUE] [--workdir=DIR]"
+    return "\n\n".join([usage, __doc__.splitlines()[0], cli.examples(prog, CALLS), cli.listed(lists)])
 
 
 @cli.returns_exit_code

@@ -1,15 +1,20 @@
-"""Writes the metrics of a run: to metrics.jsonl (which all else reads), TensorBoard, Weights & Biases, the console."""
+"""Writes the metrics of a run: to metrics.jsonl (which all else reads), TensorBoard, Weights & Biases, the console.
+
+TensorBoard and Weights & Biases also show pictures of the run folder.
+"""
 
 import itertools
 import json
 import math
 import pathlib
 import platform
+import secrets
 import sys
 import time
 from typing import Any, Protocol, TextIO
 
 import tqdm
+from PIL import Image
 
 from ucl_jax.files import write_atomically
 from ucl_jax.results.load import read_metrics
@@ -27,6 +32,13 @@ class MetricWriter(Protocol):
 
     def close(self) -> None:
         """Finishes writing; no entry is written after this."""
+
+
+class Board(MetricWriter, Protocol):
+    """A writer that people look at in a browser, so that it shows pictures too."""
+
+    def show(self, name: str, path: pathlib.Path, step: int) -> None:
+        """Shows a picture, a PNG file, under a name as what the run looked like at a step."""
 
 
 class MetricsFile:
@@ -56,30 +68,41 @@ class MetricsFile:
 class TensorBoard:
     """Writes TensorBoard event files, without TensorFlow. A run that resumes hides what was written after `step`.
 
-    It does not use tensorboardX's SummaryWriter, whose thread waits for ever when a disk is full.
+    It does not use the package's EventFileWriter, whose thread ends unseen when a disk is full.
     """
 
     def __init__(self, folder: pathlib.Path, step: int):
-        from tensorboardX import record_writer, summary
-        from tensorboardX.proto import event_pb2
+        from tensorboard.compat.proto import event_pb2, summary_pb2
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
-        self._event, self._scalar = event_pb2.Event, summary.scalar
+        self._event, self._summary = event_pb2.Event, summary_pb2.Summary
         folder.mkdir(exist_ok=True)
         name = f"events.out.tfevents.{time.time():.0f}.{platform.node()}"
-        self._file = record_writer.RecordWriter(str(folder / name))
+        self._file = RecordWriter((folder / name).open("wb"))
         self._add(file_version="brain.Event:2")
         self._add(step=step + 1, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
 
     def _add(self, **event) -> None:
         self._file.write(self._event(wall_time=time.time(), **event).SerializeToString())
 
+    def _add_value(self, step: int, **value) -> None:
+        self._add(step=step, summary=self._summary(value=[self._summary.Value(**value)]))
+
     def write(self, entry: dict[str, Any]) -> None:
         """Writes every number of an entry as a scalar."""
         for name, value in entry.items():
             if isinstance(value, float):
-                self._add(step=entry["step"], summary=self._scalar(name, value))
+                self._add_value(entry["step"], tag=name, simple_value=value)
         if "loss" not in entry:  # an evaluation
             self._file.flush()
+
+    def show(self, name: str, path: pathlib.Path, step: int) -> None:
+        """Writes the bytes of a picture."""
+        with Image.open(path) as picture:
+            width, height = picture.size
+        image = self._summary.Image(width=width, height=height, encoded_image_string=path.read_bytes())
+        self._add_value(step, tag=name, image=image)
+        self._file.flush()
 
     def close(self) -> None:
         """Writes what is still in memory and closes the file."""
@@ -92,9 +115,10 @@ class WeightsAndBiases:
     def __init__(self, folder: pathlib.Path, config: dict[str, Any]):
         import wandb
 
+        self._picture = wandb.Image
         identity = folder / "wandb_id"
         if not identity.exists():
-            identity.write_text(wandb.util.generate_id())
+            identity.write_text(secrets.token_hex(4))
         self._run = wandb.init(
             project="ucl_jax", name=folder.name, dir=folder, config=config, id=identity.read_text(), resume="allow"
         )
@@ -102,6 +126,10 @@ class WeightsAndBiases:
     def write(self, entry: dict[str, Any]) -> None:
         """Logs the numbers of an entry."""
         self._run.log({k: v for k, v in entry.items() if isinstance(v, int | float)}, step=entry["step"])
+
+    def show(self, name: str, path: pathlib.Path, step: int) -> None:
+        """Logs a copy of a picture."""
+        self._run.log({name: self._picture(str(path))}, step=step)
 
     def close(self) -> None:
         """Ends the run of Weights & Biases."""

@@ -31,7 +31,14 @@ from ucl_jax.training import parallel, processes, unlabelled
 from ucl_jax.training.build import resolve
 from ucl_jax.training.checkpoint import Checkpoints, Networks, numbers
 from ucl_jax.training.loop import Evaluating, Event, LegDone, MatrixRows, StepsDone
-from ucl_jax.training.metric_writers import Console, MetricsFile, MetricWriter, TensorBoard, WeightsAndBiases
+from ucl_jax.training.metric_writers import (
+    Board,
+    Console,
+    MetricsFile,
+    MetricWriter,
+    TensorBoard,
+    WeightsAndBiases,
+)
 from ucl_jax.training.provenance import Origin, commit, device_name, versions
 from ucl_jax.training.run_folder import claim, finished_results, require_room, write_json
 from ucl_jax.training.session import Session, opened
@@ -229,6 +236,7 @@ class _Recorder:
     seconds_before: float = 0.0  # wall time of the processes before this one
     console: Console = dataclasses.field(init=False)
     writers: list[MetricWriter] = dataclasses.field(init=False)
+    boards: list[Board] = dataclasses.field(init=False)
 
     def __post_init__(self):
         self.settings, self.experiment = self.session.settings, self.session.experiment
@@ -259,11 +267,12 @@ class _Recorder:
     def __enter__(self) -> _Recorder:
         log, step = self.settings.log, self.step
         self.console = Console(self.schedule.total, step, len(self.schedule.periods), self.settings.epochs)
-        self.writers = [MetricsFile(self.workdir / "metrics.jsonl", step, self.progress.evaluations)]
+        metrics, self.boards = MetricsFile(self.workdir / "metrics.jsonl", step, self.progress.evaluations), []
         if log.tensorboard:
-            self.writers.append(TensorBoard(self.workdir / "tensorboard", step))
+            self.boards.append(TensorBoard(self.workdir / "tensorboard", step))
         if log.wandb:
-            self.writers.append(WeightsAndBiases(self.workdir, self.config))
+            self.boards.append(WeightsAndBiases(self.workdir, self.config))
+        self.writers = [metrics, *self.boards]
         step_bytes = self.experiment.phases[0].method.step_bytes
         if step_bytes is not None:
             needed = step_bytes(jax.eval_shape(self.experiment.init).params.network)
@@ -323,7 +332,11 @@ class _Recorder:
                         self.networks.save(self.progress.evaluations, parallel.local(event.state.network))
                 self._save(event)
                 if event.rows is not None:
-                    self._write(self._results(None, None, finished=False))
+                    results = self._write(self._results(None, None, finished=False))
+                    # The matrices grow by a row with each evaluation, so only the last of a period is drawn.
+                    if self.boards and event.step == self.schedule.periods[self.schedule.legs[event.leg].period].end:
+                        path = run_figures.plot_measured(self.workdir / "plots", results)
+                        self._show(path.stem, path, event.step)
 
     def save_last(self, event: Event | None) -> None:
         """Saves the state of an event, the last of this process, and waits until it is on the disk.
@@ -434,8 +447,14 @@ class _Recorder:
             path = self.workdir / "plots" / f"buffer_task{len(evaluated)}.png"
             labels, classes = batch.label[filled], self.stream.classes
             run_figures.plot_buffer(path, batch.image[filled], labels, classes)
+            self._show("buffer", path, event.step)
             if held := run_figures.count_tasks(labels, classes):
                 self.progress = self.progress._replace(buffer=[*self.progress.buffer, held])
+
+    def _show(self, name: str, path: pathlib.Path, step: int) -> None:
+        """Shows a picture under a name on all boards."""
+        for board in self.boards:
+            board.show(name, path, step)
 
     def _evaluated(self) -> list[Evaluated]:
         """Returns when the network was evaluated, for each row so far."""
