@@ -497,7 +497,7 @@ def test_the_page_of_a_folder(tmp_path, capsys):
     (folder / "results.json").write_text(json.dumps(SOURCES[0].results.to_json()))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in ENTRIES))
     for task, colour in enumerate([(255, 0, 0), (0, 255, 0)], start=1):
-        (folder / f"plots/buffer_task{task}.png").write_bytes(picture(colour))
+        (folder / f"plots/buffer_evaluation{task}.png").write_bytes(picture(colour))
     assert report.main([str(folder), f"--out={tmp_path}/report/"]) == 0
     text = (tmp_path / "report/index.html").read_text(encoding="utf-8")
     assert base64.b64encode(picture((0, 255, 0))).decode() in text  # the buffer after the last task

@@ -55,7 +55,7 @@ def load_source(workdir: pathlib.Path) -> Source:
     """
     results = load_results(workdir)
     metrics = workdir / "metrics.jsonl"
-    buffer = workdir / "plots" / f"buffer_task{results.tasks_learned}.png"
+    buffer = workdir / "plots" / f"buffer_evaluation{results.tasks_learned}.png"
     return Source(
         results,
         read_metrics(metrics) if metrics.exists() else [],
