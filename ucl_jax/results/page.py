@@ -236,9 +236,9 @@ def _without_objective(table: Table) -> Table:
 
 def _differences(family: str, groups: Sequence[RunGroup], draw: Draw) -> list[Block]:
     """Returns the differences between groups of a family, as a table and a picture; nothing for a single run."""
-    if sum(len(group.runs) for group in groups) == 1:
-        return []
     table = _without_objective(tables.pairs(groups))
+    if table.frame.empty or sum(len(group.runs) for group in groups) == 1:
+        return []
     note = (
         "How much higher the average accuracy is than that of the untrained network and of finetune, seed by seed: the "
         "mean over n seeds, its 95 % interval by Student's t, and with how many of the seeds it is higher. A single "

@@ -5,6 +5,7 @@ Pandas is imported by the first table, so that a program that makes none does no
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -315,7 +316,8 @@ def pairs(groups: Sequence[RunGroup]) -> Table:
     """Makes the table of differences between average accuracies, paired by seed: n seeds, 95 % intervals.
 
     A row says by how many points a group is above its untrained networks or above finetune: the mean over seeds, its
-    95 % interval by Student's t, and in how many seeds of all the group is higher. See `compare.baselines`.
+    95 % interval by Student's t, and in how many seeds of all the group is higher. See `compare.baselines`. A group has
+    no row for what it shares no seed with.
 
     Args:
       groups: groups of runs of one benchmark.
@@ -327,10 +329,10 @@ def pairs(groups: Sequence[RunGroup]) -> Table:
     rows: list[list[Any]] = []
     for group, baseline in compare.baselines(groups):
         _check_seeds(group.name, group.runs)
-        rows.append([group.objective, group.recipe, compare.baseline_name(baseline)])
-        for name in probes:
-            found = compare.above(group, baseline, name)
-            rows[-1] += [found.mean, found.low, found.high, found.higher, found.pairs] if found else [None] * 5
+        found = [compare.above(group, baseline, name) for name in probes]
+        if any(found):
+            cells = [[one.mean, one.low, one.high, one.higher, one.pairs] if one else [None] * 5 for one in found]
+            rows.append([group.objective, group.recipe, compare.baseline_name(baseline), *itertools.chain(*cells)])
     titles = [PROBE_TITLES[name] for name in probes]
     columns = [
         name
