@@ -13,8 +13,8 @@ from ucl_jax.results.load import find_runs
 
 @pytest.fixture
 def runs(tmp_path):
-    """Makes a finished run, one that stopped after a task, one in its first task, joint training, and other folders."""
-    for name in ("b/stopped", "b/finished", "a/begun", "joint", "other", "b/finished/inner"):
+    """Makes a finished run, one that stopped, one in its first task, joint training, a stream, and other folders."""
+    for name in ("b/stopped", "b/finished", "a/begun", "joint", "other", "b/finished/inner", "stream"):
         (tmp_path / name).mkdir(parents=True)
     half = run_results.probe([[90.0, None, None]])
     run_results.save(tmp_path / "b/finished/results.json", "lump", [[90.0, None], [80.0, 97.0]], seed=10)
@@ -23,6 +23,10 @@ def runs(tmp_path):
         tmp_path / "b/stopped/results.json", "der", finished=False, probes={"knn_task": half, "knn_all": half}
     )
     run_results.save(tmp_path / "joint/results.json", "multitask", [[70.0, 80.0]], joint=True)
+    three = [[90.0, None, None], [80.0, 97.0, None], [80.0, 97.0, None], [70.0, 80.0, None]]
+    run_results.save(
+        tmp_path / "stream/results.json", "er", three, evaluations=run_results.evaluated((8, 16, 24, 32), (1, 2, 2, 2))
+    )
     (tmp_path / "a/begun/config.json").write_text(tiny.config("si").to_json())
     (tmp_path / "a/begun/lock").touch()
     (tmp_path / "other/config.json").write_text("{}")  # that of another program
@@ -35,19 +39,20 @@ def listed(capsys, *words):
 
 
 def test_runs_are_found_at_any_depth_but_not_in_runs(runs):
-    names = ["a/begun", "b/finished", "b/stopped", "joint"]
+    names = ["a/begun", "b/finished", "b/stopped", "joint", "stream"]
     assert find_runs(runs) == [runs / name for name in names]
     assert find_runs(runs / "joint") == [runs / "joint"]
     assert find_runs(runs / "nothing") == []
 
 
 def test_the_list_says_how_far_each_run_is_and_how_well_it_does(runs, capsys):
-    begun, finished, stopped, joint = listed(capsys, runs)
-    what = ("recipe", "benchmark", "seed", "state", "tasks_learned", "tasks", "accuracy")
+    begun, finished, stopped, joint, stream = listed(capsys, runs)
+    what = ("recipe", "benchmark", "seed", "state", "tasks_seen", "tasks", "accuracy")
     assert [begun[key] for key in what] == ["si", "digits", 0, "stopped", 0, 2, None]
     assert [finished[key] for key in what] == ["lump", "digits", 10, "finished", 2, 2, 88.5]
     assert [stopped[key] for key in what] == ["der", "digits", 0, "stopped", 1, 3, 90.0]
-    assert [joint[key] for key in what] == ["multitask", "digits", 0, "finished", 1, 1, 75.0]
+    assert [joint[key] for key in what] == ["multitask", "digits", 0, "finished", 2, 2, 75.0]
+    assert [stream[key] for key in what] == ["er", "digits", 0, "finished", 2, 3, 75.0]  # evaluated four times
 
 
 def test_a_run_whose_folder_is_locked_is_running_until_it_is_finished(runs, capsys):
@@ -55,7 +60,8 @@ def test_a_run_whose_folder_is_locked_is_running_until_it_is_finished(runs, caps
     with (runs / "a/begun/lock").open() as first, (runs / "b/finished/lock").open() as second:
         for lock in (first, second):
             fcntl.flock(lock, fcntl.LOCK_EX)
-        assert [run["state"] for run in listed(capsys, runs)] == ["running", "finished", "stopped", "finished"]
+        states = [run["state"] for run in listed(capsys, runs)]
+    assert states == ["running", "finished", "stopped", "finished", "finished"]
     assert listed(capsys, runs)[0]["state"] == "stopped"
 
 
@@ -71,7 +77,7 @@ def test_a_damaged_run_is_left_out_with_a_warning(runs, capsys):
     (runs / "joint/results.json").write_text("{")
     assert listing.main([str(runs), "--json"]) == 0
     told = capsys.readouterr()
-    assert len(json.loads(told.out)) == 3
+    assert len(json.loads(told.out)) == 4
     assert told.err.count("\n") == 1
     assert str(runs / "joint/results.json") in told.err
 
@@ -79,7 +85,7 @@ def test_a_damaged_run_is_left_out_with_a_warning(runs, capsys):
 def test_the_table_has_a_row_a_run(runs, capsys):
     assert listing.main([str(runs)]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith(str(runs))]
-    assert [row[1] for row in rows] == ["si", "lump", "der", "multitask"]
+    assert [row[1] for row in rows] == ["si", "lump", "der", "multitask", "er"]
     assert rows[1][4:7] == ["10", "finished", "2/2"]
     assert rows[1][-1] == "88.50"
 

@@ -1,22 +1,17 @@
 """Tests the page that is served: that it follows the results, and how the server begins and ends."""
 
 import os
-import pathlib
-import signal
 import socket
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 
 import pytest
 
-from tests import run_results
+from tests import run_results, tiny
+from tests.served import serving
 from ucl_jax.errors import UsageError
 from ucl_jax.results import __main__ as report
 from ucl_jax.results.serve import LivePage
-
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 def test_a_page_is_made_anew_only_when_its_files_change(tmp_path, capsys):
@@ -55,34 +50,31 @@ def get(address):
 
 
 def test_a_served_page_follows_the_runs_of_a_folder(tmp_path):
-    (tmp_path / "one").mkdir()
-    run_results.save(tmp_path / "one/results.json", "lump")
-    server = subprocess.Popen(
-        [sys.executable, "-m", "ucl_jax", "report", "--serve=0", str(tmp_path)],
-        cwd=ROOT,
-        env={name: value for name, value in os.environ.items() if "DISPLAY" not in name},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        address = server.stdout.readline().split()[1].rstrip(",")
+    """Begins with an empty folder: a run begins there, then it has results, and then there is another run."""
+    told = []
+    with serving(tmp_path, told) as address:
         assert address.startswith("http://127.0.0.1:")
-        stamp = get(f"{address}stamp")
-        first = get(address)
-        assert f'"{stamp}"' in first
-        assert "finetune" not in first
+        seen = [(get(f"{address}stamp"), get(address))]
+        (tmp_path / "one").mkdir()
+        (tmp_path / "one/lock").touch()
+        (tmp_path / "one/config.json").write_text(tiny.config("lump").to_json())
+        seen.append((get(f"{address}stamp"), get(address)))
+        run_results.save(tmp_path / "one/results.json", "lump")
+        seen.append((get(f"{address}stamp"), get(address)))
         (tmp_path / "two").mkdir()
         run_results.save(tmp_path / "two/results.json", "finetune")
-        assert get(f"{address}stamp") != stamp
-        assert "finetune" in get(address)
+        seen.append((get(f"{address}stamp"), get(address)))
         with pytest.raises(urllib.error.HTTPError, match="404"):
             get(f"{address}results.json")
-    finally:
-        server.send_signal(signal.SIGINT)
-        _, told = server.communicate(timeout=30)
-    assert server.returncode == 130
-    assert told.count("\n") == 1
+    stamps, pages = zip(*seen)
+    assert len(set(stamps)) == 4
+    assert all(f'"{stamp}"' in text for stamp, text in seen)
+    assert ["lump (simsiam)" in text for text in pages] == [False, False, True, True]
+    assert [str(tmp_path / "one") + "." in text for text in pages] == [False, True, False, False]
+    assert ["finetune (simsiam)" in text for text in pages] == [False, False, False, True]
+    returned, errors = told
+    assert returned == 130
+    assert len(errors) == 1
 
 
 @pytest.mark.parametrize(

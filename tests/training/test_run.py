@@ -160,8 +160,8 @@ def test_records_of_a_run(undisturbed):
         "average_accuracy.png",
         "loss.png",
         "stream.png",
-        "buffer_task1.png",
-        "buffer_task2.png",
+        "buffer_evaluation1.png",
+        "buffer_evaluation2.png",
     }
     assert "task 1/2 epoch" in done.stderr  # progress is printed as plain lines, because there is no terminal
 

@@ -50,26 +50,41 @@ def _definition(runs: Sequence[RunResult], given: str | None) -> str:
         return compare.forgetting_definition(runs)
 
 
-def _with_results(given: Sequence[pathlib.Path]) -> list[pathlib.Path]:
-    """Returns the paths, but for a folder of runs those runs in it that have results."""
+def _with_results(given: Sequence[pathlib.Path], waiting: bool = False) -> list[pathlib.Path]:
+    """Returns the paths, but for a folder of runs those runs in it that have results.
+
+    A path without any stays, to be refused when it is read; with `waiting` a folder without any is left out.
+    """
     found = []
     for path in given:
-        below = [run for run in find_runs(path) if (run / "results.json").exists()]
-        found += below or [path]  # a path that is no run is refused when it is read
+        below = [run for run in find_runs(path) if _has_results(run)]
+        found += below or ([] if waiting and path.is_dir() else [path])
     return found
+
+
+def _has_results(run: pathlib.Path) -> bool:
+    return (run / "results.json").exists()
 
 
 def _serve(given: Sequence[pathlib.Path], forgetting: str | None, port: int) -> None:
     """Serves the page about runs until KeyboardInterrupt; runs that begin in a folder of runs come onto it."""
 
+    def begun() -> list[pathlib.Path]:
+        return [run for path in given for run in find_runs(path) if not _has_results(run)]
+
     def files() -> list[pathlib.Path]:
-        return [path if path.suffix == ".json" else path / "results.json" for path in _with_results(given)]
+        read = [
+            path if path.suffix == ".json" else path / "results.json" for path in _with_results(given, waiting=True)
+        ]
+        return read + [run / "config.json" for run in begun()]
 
     def make(stamp: str) -> str:
-        sources = [page.load_source(workdir) for workdir in _with_results(given)]
-        definition = _definition([source.results for source in sources], forgetting)
+        sources = [page.load_source(workdir) for workdir in _with_results(given, waiting=True)]
+        runs = [source.results for source in sources]
+        # Without runs no number is shown, so that any definition will do.
+        definition = _definition(runs, forgetting) if runs else next(iter(FORGETTING))
         with usage_errors(advice="give each run once"):
-            return page.build(sources, definition, stamp)
+            return page.build(sources, definition, stamp, list(map(str, begun())))
 
     serve.serve(serve.LivePage(files, make), port)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import itertools
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -204,6 +204,74 @@ def paired_difference(ours: Mapping[int, float | None], theirs: Mapping[int, flo
     error = float(differences.std(ddof=1)) / len(differences) ** 0.5
     half = float(stats.t.ppf(0.975, len(differences) - 1)) * error
     return PairedDifference(mean, mean - half, mean + half, higher, len(differences))
+
+
+def baselines(groups: Sequence[RunGroup]) -> list[tuple[RunGroup, RunGroup | None]]:
+    """Returns each group with what it is compared with: its own untrained networks, given as None, and finetune.
+
+    A group of finetune is compared with if it has the group's benchmark, objective and stream. Where there are several
+    of these, the settings in which they differ must be the group's, as far as it has them.
+
+    Args:
+      groups: groups of runs of any benchmarks.
+    """
+    pairs: list[tuple[RunGroup, RunGroup | None]] = []
+    for group in groups:
+        pairs.append((group, None))
+        pairs += [(group, other) for other in groups if other is not group and _is_baseline(other, group)]
+    return pairs
+
+
+def _is_baseline(finetune: RunGroup, group: RunGroup) -> bool:
+    """Tells whether a group is one of finetune that another group is compared with, see `baselines`."""
+    if finetune.runs[0].recipe != "finetune" or finetune.objective != group.objective:
+        return False
+    here, there = own_settings(group.runs[0]), own_settings(finetune.runs[0])
+    shared = [
+        key
+        for key in here.keys() & there.keys()
+        if key in finetune.varied or (key.startswith(("benchmark.", "stream.")) and key != "benchmark.joint")
+    ]
+    return all(here[key] == there[key] for key in shared)
+
+
+def baseline_name(baseline: RunGroup | None) -> str:
+    """Returns what tables and pictures call a baseline of `baselines`."""
+    return baseline.recipe if baseline else "untrained network"
+
+
+def above(group: RunGroup, baseline: RunGroup | None, probe: ProbeName) -> PairedDifference | None:
+    """Returns by how many points the average accuracy of a group is above a baseline, paired by seed.
+
+    Args:
+      group: a group of runs.
+      baseline: another group; None for the group's own networks before training.
+      probe: a key of PROBE_TITLES.
+
+    Returns:
+      The differences, or None where no seed has both numbers.
+    """
+    if baseline is None:
+        theirs = {run.seed: untrained(run, probe) for run in group.runs}
+    else:
+        theirs = _accuracies(baseline.runs, probe)
+    return paired_difference(_accuracies(group.runs, probe), theirs)
+
+
+def _accuracies(runs: Sequence[RunResult], probe: ProbeName) -> dict[int, float | None]:
+    """Returns the average accuracy of each seed whose run has the probe."""
+    return {run.seed: average_accuracy(run, probe) for run in runs if probe in run.probes}
+
+
+def row_places(runs: Sequence[RunResult]) -> tuple[Callable[[RunResult], list[int]], str]:
+    """Returns what the rows of the runs' accuracy matrices are numbered by: tasks learned, or in streams images seen.
+
+    Returns:
+      A run -> the number of each row; what is numbered, "tasks learned" or "images seen".
+    """
+    if any(run.is_stream for run in runs):
+        return lambda run: run.images_seen, "images seen"
+    return lambda run: list(range(1, run.tasks_learned + 1)), "tasks learned"
 
 
 def chance(runs: Sequence[RunResult], probe: ProbeName) -> float:

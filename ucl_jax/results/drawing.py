@@ -20,17 +20,27 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+INK = "#1b1f24"  # of texts, axes and the last line
+GREY = "0.5"  # of lines to compare with; it contrasts with a light and with a dark page
 # Okabe and Ito 2008, without yellow, which is too pale for lines. More lines than colours have other marks and dashes.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-GREYS: tuple[dict[str, Any], ...] = (
-    {"ls": "-.", "color": "0.6"},
-    {"ls": (0, (1, 3)), "color": "0.3"},
-    {"ls": (0, (6, 3)), "color": "0.75"},
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", INK)
+GREYS: tuple[dict[str, Any], ...] = tuple(
+    {"ls": dashes, "color": GREY, "lw": 1.2} for dashes in ("-.", (0, (1, 3)), (0, (6, 3)))
 )
 MARKS, DASHES = "osD^vPX", ("-", "--", "-.", ":")
 SAVE: dict[str, Any] = {"dpi": 130, "bbox_inches": "tight", "pad_inches": 0.1}
 # Names come from configs: a dollar sign in one must not start a formula.
-STYLE: dict[Any, Any] = {"svg.hashsalt": "ucl_jax", "text.parse_math": False, "svg.fonttype": "path"}
+STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "ucl_jax",
+    "svg.fonttype": "path",
+    "text.parse_math": False,
+    "legend.frameon": False,
+    "grid.color": GREY,
+    "grid.alpha": 0.25,
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
+}
+# A picture drawn with these settings has no background, and `follow_scheme` can make it one for light and dark pages.
+ON_ANY_PAGE: dict[Any, Any] = {"figure.facecolor": "none", "axes.facecolor": "none"}
 Rows = Sequence[Sequence[Any]]
 
 
@@ -45,6 +55,17 @@ def styled(draw: Callable) -> Callable:
             return draw(*arguments, **keywords)
 
     return wrapped
+
+
+def follow_scheme(svg: str, dark_ink: str) -> str:
+    """Returns an SVG picture whose texts, axes and lines of INK take another colour where a page is dark.
+
+    Args:
+      svg: a picture drawn by this module with the settings ON_ANY_PAGE.
+      dark_ink: the colour in the dark.
+    """
+    style = f"svg {{color: {INK}}} @media (prefers-color-scheme: dark) {{svg {{color: {dark_ink}}}}}</style>"
+    return svg.replace(INK, "currentColor").replace("</style>", style, 1)
 
 
 def heat(axis, values: np.ndarray, rows: Sequence, columns: Sequence, norm, form: str):
@@ -121,6 +142,11 @@ def new_figure(width: float, height: float):
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def whole_numbers(axis) -> None:
+    """Puts ticks at whole numbers alone along the horizontal axis, even if there is a single one."""
+    axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
 
 
 def make_norm(low: float, high: float, logarithmic: bool = False):

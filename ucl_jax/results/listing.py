@@ -27,9 +27,10 @@ class Listed(NamedTuple):
       folder: the run folder.
       recipe, benchmark, objective, seed: what it trains.
       state: "running" where a process has locked the folder of a run that is not finished.
-      tasks_learned: how many training tasks it has learned.
-      tasks: how many it will have learned in the end; 1 for joint training.
-      accuracy: average accuracy by kNN within the task over the tasks learned, in per cent; None before the first.
+      tasks_seen: how many tasks counted as seen when it was last evaluated; 0 before.
+      tasks: how many there are.
+      accuracy: average accuracy by kNN within the task over the tasks seen, in per cent; None before the first
+        evaluation, and where images have no labels.
       age: seconds since its results, its metrics or its config changed.
     """
 
@@ -39,7 +40,7 @@ class Listed(NamedTuple):
     objective: str
     seed: int
     state: Literal["finished", "running", "stopped"]
-    tasks_learned: int
+    tasks_seen: int
     tasks: int
     accuracy: float | None
     age: float
@@ -66,8 +67,8 @@ def listed(folder: pathlib.Path, now: float) -> Listed:
         objective=tree["objective"]["name"],
         seed=tree["seed"],
         state="finished" if run and run.finished else "running" if locked(folder) else "stopped",
-        tasks_learned=run.tasks_learned if run else 0,
-        tasks=1 if tree["benchmark"]["joint"] else run.tasks if run else tree["benchmark"]["num_tasks"],
+        tasks_seen=run.tasks_seen[-1] if run else 0,
+        tasks=run.tasks if run else tree["benchmark"]["num_tasks"],
         accuracy=compare.average_accuracy(run, "knn_task") if run and run.probes else None,
         age=max(now - max(times), 0.0),
     )
@@ -75,9 +76,9 @@ def listed(folder: pathlib.Path, now: float) -> Listed:
 
 def table(runs: Sequence[Listed]) -> tables.Table:
     """Makes the table of listed runs, a row a run."""
-    columns = ["run", "recipe", "benchmark", "objective", "seed", "state", "tasks", "last change", "accuracy"]
+    columns = ["run", "recipe", "benchmark", "objective", "seed", "state", "tasks seen", "last change", "accuracy"]
     rows = [
-        [*run[:4], str(run.seed), run.state, f"{run.tasks_learned}/{run.tasks}", cli.duration(run.age), run.accuracy]
+        [*run[:4], str(run.seed), run.state, f"{run.tasks_seen}/{run.tasks}", cli.duration(run.age), run.accuracy]
         for run in runs
     ]
     return tables.Table("", tables.make_frame(columns, rows), words=8)
@@ -101,7 +102,7 @@ def main(argv: Sequence[str], prog: str = "ucl list") -> int:
         print(json.dumps([run._asdict() for run in runs], indent=1))
     elif runs:
         print(tables.render(table(runs)))
-        print("\naccuracy: by kNN within the task, over the tasks learned, in per cent")
+        print("\naccuracy: by kNN within the task, over the tasks seen, in per cent")
     else:
         print(f"there is no run in {given.folder}")
     return 0

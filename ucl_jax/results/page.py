@@ -1,12 +1,13 @@
 """Makes one HTML page about runs, which needs no other file and no network.
 
-The page can be read on a phone, in dark mode and by a screen reader. This module decides what the page shows; the
-template, page.html, decides how it looks.
+The page can be read on a phone, in dark mode, without JavaScript, by keyboard and by a screen reader. This module
+decides what the page shows; the template, page.html, decides how it looks.
 """
 
 from __future__ import annotations
 
 import base64
+import itertools
 import pathlib
 import shlex
 import tempfile
@@ -33,13 +34,14 @@ class Source(NamedTuple):
     Attributes:
       results: the content of `results.json`.
       entries: the entries of metrics.jsonl, [] where there is no such file.
-      buffer: a PNG picture of the buffer after the last task learned, None where there is none.
+      buffers: PNG pictures of the buffer at the first, the middle and the last evaluation, by the number of the
+        evaluation, from 1; those that there are.
       folder: the path that was read.
     """
 
     results: RunResult
     entries: list[dict[str, Any]]
-    buffer: bytes | None
+    buffers: Mapping[int, bytes]
     folder: str
 
 
@@ -48,18 +50,19 @@ Draw = Callable[..., Block]  # see `_drawer`
 
 
 def load_source(workdir: pathlib.Path) -> Source:
-    """Reads what a page shows of a run: its results and, from a run folder, its training metrics and last buffer.
+    """Reads what a page shows of a run: its results and, from a run folder, its training metrics and buffers.
 
     Raises:
       UsageError: there are no results, or a file is damaged.
     """
     results = load_results(workdir)
     metrics = workdir / "metrics.jsonl"
-    buffer = workdir / "plots" / f"buffer_task{results.tasks_learned}.png"
+    last = results.tasks_learned
+    buffers = {number: workdir / "plots" / f"buffer_evaluation{number}.png" for number in (1, (last + 1) // 2, last)}
     return Source(
         results,
         read_metrics(metrics) if metrics.exists() else [],
-        buffer.read_bytes() if buffer.exists() else None,
+        {number: path.read_bytes() for number, path in buffers.items() if path.exists()},
         str(workdir),
     )
 
@@ -87,34 +90,37 @@ def write_page(folder: pathlib.Path, sources: Sequence[Source], definition: str)
     return path
 
 
-def build(sources: Sequence[Source], definition: str, stamp: str = "") -> str:
+def build(sources: Sequence[Source], definition: str, stamp: str = "", begun: Sequence[str] = ()) -> str:
     """Returns the HTML of the page about runs; the same runs give the same text.
 
     Args:
       sources: the runs.
       definition: of forgetting, a key of `accuracy_matrix.FORGETTING`.
       stamp: that of a page which is served, and loads itself again when its stamp has changed; "" for a file.
+      begun: the folders of runs that have no results yet.
 
     Raises:
       ValueError: two runs have the same settings and the same seed.
     """
     runs = [source.results for source in sources]
     groups, names = compare.groups_of(runs, {"eval.forgetting"}), run_names(runs)
-    scored = [group for group in groups if group.runs[0].probes]  # those whose images have labels
+    named, scored = dict(zip(names, runs)), [run for run in runs if run.probes]  # scored: their images have labels
+    with_labels = [group for group in groups if group.runs[0].probes]
     with tempfile.TemporaryDirectory() as folder:
         draw = _drawer(pathlib.Path(folder))
         blocks = {
-            "Summary": _summary(scored, definition),
-            "Every run": [_table(table, "Every run") for table in tables.of_runs(runs, definition)],
-            "Average accuracy over tasks": _curves(scored, draw),
-            "Accuracy matrices": _matrices(scored),
+            "Summary": _summary(with_labels, definition, draw),
+            "Average accuracy over tasks": _curves(with_labels, draw),
+            "Accuracy matrices": _matrices(with_labels),
+            "Measured without labels": _unlabelled([group for group in groups if not group.runs[0].probes], draw),
+            "What came when": _streams(groups, draw),
+            "What the buffers hold": _buffers(groups, sources),
             "Training loss": _losses(groups, sources, draw),
-            "Analysis": _analysis(groups, dict(zip(names, runs)), draw),
-            "What came when": _streams(dict(zip(names, runs)), draw),
-            "What the buffers hold": _buffers(dict(zip(names, sources))),
-            "Settings that differ": _settings(groups),
-            "How each run was made": [{"kind": "runs", "items": list(map(_how_made, names, sources))}],
+            "Analysis": _analysis(groups, named, draw),
+            "Every run": [_table(tables.every_run(scored, definition), "Every run")] if scored else [],
             "Accuracy of each class at the end": _classes([run for run in runs if run.is_stream]),
+            "Settings that differ": _settings(groups),
+            "How each run was made": _made(groups, sources),
         }
     # Sections without content are left out. Ids count them too, so that a link to a section stays valid.
     sections = [
@@ -122,11 +128,17 @@ def build(sources: Sequence[Source], definition: str, stamp: str = "") -> str:
         for number, (title, content) in enumerate(blocks.items())
         if content
     ]
+    pending = [
+        f"{name} ({run.tasks_seen[-1]} of {_count(run.tasks, 'task')} seen)"
+        for name, run in named.items()
+        if not run.finished
+    ]
     return _template().render(
         title="Unsupervised continual learning",
-        headline=_headline(scored, definition),
-        counted=f"{_count(len(runs), 'run')}, {_count(len(groups), 'group')}",
-        pending=[name for name, run in zip(names, runs) if not run.finished],
+        headline=_headline(with_labels, definition),
+        counted=f"{_count(len(runs), 'run')}, {_count(len(groups), 'group')}" if runs else "",
+        pending=pending,
+        begun=begun,
         sections=sections,
         stamp=stamp,
     )
@@ -152,14 +164,21 @@ def _headline(groups: Sequence[RunGroup], definition: str) -> list[dict[str, Any
     said = []
     for benchmark in dict.fromkeys(group.benchmark for group in groups):
         here = [group for group in groups if group.benchmark == benchmark]
-        probe = compare.probes_of([run for group in here for run in group.runs])[0]
+        runs = [run for group in here for run in group.runs]
+        probes = compare.probes_of(runs)
+        # A task of a single class leaves nothing to choose within the task.
+        probe = next((name for name in probes if compare.chance(runs, name) < 100), probes[0])
         done = [group for group in here if all(run.finished for run in group.runs)] or here
         continual = [group for group in done if not group.runs[0].joint] or done
         scores = [compare.scores(group.runs, probe, definition) for group in continual]
         means = [float(np.mean(known)) if (known := compare.all_known(of_runs)) else -1.0 for of_runs, _ in scores]
         place = int(np.argmax(means))
         best, (accuracy, lost) = continual[place], scores[place]
-        before = [compare.untrained(run, probe) for run in best.runs]
+        found = {
+            baseline.name if baseline else "the untrained network": compare.above(best, baseline, probe)
+            for group, baseline in compare.baselines(here)
+            if group is best
+        }
         said.append(
             {
                 "benchmark": benchmark,
@@ -169,7 +188,9 @@ def _headline(groups: Sequence[RunGroup], definition: str) -> list[dict[str, Any
                 "probe": PROBE_TITLES[probe],
                 "forgetting": _mean(lost),
                 "runs": _count(len(best.runs), "run"),
-                "untrained": _mean(before),
+                "differences": [
+                    {"over": over, "text": _difference(difference)} for over, difference in found.items() if difference
+                ],
             }
         )
     return said
@@ -183,18 +204,53 @@ def _mean(values: Sequence[float | None]) -> str:
     return f"{mean:.2f}" + ("" if deviation is None else f"±{deviation:.2f}")
 
 
-def _summary(groups: Sequence[RunGroup], definition: str) -> list[Block]:
-    """Returns a table for each benchmark: a row for each group, beside the paper's numbers."""
+def _difference(found: compare.PairedDifference) -> str:
+    """Returns a difference in words, such as "+1.76 points (95 % interval +0.40 to +3.12, n = 10)"."""
+    interval = "" if found.low is None else f"95\u00a0% interval {found.low:+.2f} to {found.high:+.2f}, "
+    return f"{found.mean:+.2f} points ({interval}n\u00a0=\u00a0{found.pairs})"
+
+
+def _summary(groups: Sequence[RunGroup], definition: str, draw: Draw) -> list[Block]:
+    """Returns for each family of groups a table of them beside the paper's numbers, and their differences."""
     note = (
         "Accuracy in per cent, averaged over all tasks after the last one; forgetting in points. Mean±deviation over "
-        "the n runs that differ in their seed alone. The paper's numbers (Madaan et al., ICLR 2022, table 1) are for "
-        "kNN within the task; “-” where it has none, or where the runs have other settings than their recipe."
+        "the n runs that differ in their seed alone."
     )
-    parts = [
-        (_heading(table.title), _table(table, f"Summary, {table.title}"))
-        for table in tables.against_paper(groups, definition)
-    ]
-    return [_paragraph(note), *(block for part in parts for block in part)] if parts else []
+    beside = (
+        "The paper's numbers (Madaan et al., ICLR 2022, table 1) are for kNN within the task; “-” where it has none, "
+        "or where the runs have other settings than their recipe."
+    )
+    blocks, compared = [], False
+    for family, members in _families(groups).items():
+        (table,) = tables.against_paper(members, definition)
+        compared = compared or any(compare.paper_row(group, members) for group in members)
+        table = _without_objective(table)
+        blocks += [_heading(family), _table(table, f"Summary, {family}"), *_differences(family, members, draw)]
+    return [_paragraph(f"{note} {beside}" if compared else note), *blocks] if blocks else []
+
+
+def _without_objective(table: Table) -> Table:
+    """Returns a table without its first column, the objective, which is the same in all rows of a family."""
+    return table._replace(frame=table.frame.drop(columns="objective"), words=table.words - 1)
+
+
+def _differences(family: str, groups: Sequence[RunGroup], draw: Draw) -> list[Block]:
+    """Returns the differences between groups of a family, as a table and a picture; nothing for a single run."""
+    table = _without_objective(tables.pairs(groups))
+    if table.frame.empty or sum(len(group.runs) for group in groups) == 1:
+        return []
+    note = (
+        "How much higher the average accuracy is than that of the untrained network and of finetune, seed by seed: the "
+        "mean over n seeds, its 95 % interval by Student's t, and with how many of the seeds it is higher. A single "
+        "seed has no interval."
+    )
+    blocks = [_heading(f"{family}: differences, paired by seed"), _paragraph(note)]
+    blocks.append(_table(table, f"Differences paired by seed, {family}"))
+    if table.frame[[name for name in table.frame if name.endswith(tables.LOW)]].notna().any(axis=None):
+        title = f"{family}: mean differences and 95 % intervals"
+        alt = f"{title}; the numbers are those of the table above"
+        blocks += _pictures([draw(run_figures.differences, groups, family, caption=title, alt=alt)])
+    return blocks
 
 
 def _families(groups: Sequence[RunGroup]) -> dict[str, list[RunGroup]]:
@@ -252,7 +308,10 @@ def _losses(groups: Sequence[RunGroup], sources: Sequence[Source], draw: Draw) -
 
 def _matrices(groups: Sequence[RunGroup]) -> list[Block]:
     """Returns the accuracy matrices of all groups by each probe."""
-    note = "Accuracy in per cent on each task (column) after learning each (row), mean over the runs given."
+    note = (
+        "Accuracy in per cent on each task (column) after so many tasks learned, or images of a stream seen (row): the "
+        "mean over the runs given."
+    )
     blocks = [_paragraph(note)] if groups else []
     for probe in compare.probes_of([run for group in groups for run in group.runs]):
         having = [group for group in groups if any(probe in run.probes for run in group.runs)]
@@ -269,12 +328,15 @@ def _matrix(group: RunGroup, probe: ProbeName) -> Block:
     furthest = max(each.shape[0] for each in probes)
     matrices = [accuracy_matrix.as_array(each.matrix) for each in probes if each.shape[0] == furthest]
     mean = np.mean(matrices, axis=0)
-    names = ["all"] if group.runs[0].joint else range(1, furthest + 1)
+    places, what = compare.row_places(group.runs)
+    longest = next(run for run in group.runs if probe in run.probes and run.probes[probe].shape[0] == furthest)
+    names = ["all"] if longest.only_at_end else places(longest)
     name, rest = group.name, f"{group.benchmark}, {_count(len(matrices), 'run')}"
     return {
         "label": f"Accuracy matrix, {name}, {rest}, {PROBE_TITLES[probe]}",
         "name": name,
         "rest": rest,
+        "what": what,
         "tasks": mean.shape[1],
         "rows": [
             {"name": row, "cells": [_heat(value, probes[0].chance) for value in values]}
@@ -308,32 +370,65 @@ def _analysis(groups: Sequence[RunGroup], runs: Mapping[str, RunResult], draw: D
     return [*blocks, *([_heading("Pictures"), *_pictures(pictures)] if pictures else [])]
 
 
-def _streams(runs: Mapping[str, RunResult], draw: Draw) -> list[Block]:
-    """Returns pictures of the streams and of the shares of tasks in the buffers (name -> run), equal ones once."""
-    equal: dict[str, list[str]] = {}
-    for name, run in runs.items():
-        if run.stream is not None:
-            equal.setdefault(repr((run.benchmark, run.stream)), []).append(name)
+def _unlabelled(groups: Sequence[RunGroup], draw: Draw) -> list[Block]:
+    """Returns what the runs of groups measured without labels: a table of all runs, and a picture of each group."""
+    runs = [run for group in groups for run in group.runs]
+    if not runs:
+        return []
+    note = (
+        "These images have no labels, and so there is no accuracy. Spread is 0 where features have collapsed. "
+        "Effective rank and RankMe say how many directions they use. Alignment is the mean squared distance of two "
+        "views of an image. The lower uniformity is, the more evenly features are spread. CKA is 1 where two networks "
+        "have the same features."
+    )
     pictures = []
-    for names in equal.values():
-        run, said = runs[names[0]], ", ".join(names)
-        alt = f"Shares of tasks over the stream and in the buffer, {run.benchmark}: {said}"
-        pictures.append(draw(run_figures.stream, run, caption=f"{run.benchmark}: {said}", alt=alt))
-    return _pictures(pictures)
+    for group in groups:
+        said = _title(group, group.runs[0])
+        alt = f"Spread, effective rank, RankMe, alignment, uniformity and CKA in the course of {said}"
+        pictures.append(draw(run_figures.representation, group.runs[0], caption=said, alt=alt))
+    return [_paragraph(note), _table(tables.without_labels(runs), "Measured without labels"), *_pictures(pictures)]
 
 
-def _buffers(sources: Mapping[str, Source]) -> list[Block]:
-    """Returns the pictures of the runs' last buffers (name -> run)."""
+def _title(group: RunGroup, run: RunResult) -> str:
+    """Returns the name of a run that stands for its group, such as "lump (simsiam) on digits, seed 0"."""
+    return f"{group.name} on {group.benchmark}, seed {run.seed}"
+
+
+def _streams(groups: Sequence[RunGroup], draw: Draw) -> list[Block]:
+    """Returns pictures of the streams and of the shares of tasks in the buffers of the first runs, equal ones once."""
+    equal: dict[str, list[RunGroup]] = {}
+    for group in groups:
+        if (record := group.runs[0].stream) is not None:
+            equal.setdefault(repr((group.benchmark, record)), []).append(group)
     pictures = []
-    for name, source in sources.items():
-        if source.buffer is not None:
-            said = f"{name}, after the last task learned"
-            pictures.append(_picture(source.buffer, "png", said, f"Images stored by {said}, ordered by task"))
-    return _pictures(pictures)
+    for members in equal.values():
+        said = "; ".join(_title(group, group.runs[0]) for group in members)
+        alt = f"Shares of tasks over the stream and in the buffer: {said}"
+        pictures.append(draw(run_figures.stream, members[0].runs[0], caption=said, alt=alt))
+    note = (
+        "Of which tasks the images of the stream are, from its beginning to its end, and below it those in the buffer."
+    )
+    return [_paragraph(note), *_pictures(pictures)] if pictures else []
+
+
+def _buffers(groups: Sequence[RunGroup], sources: Sequence[Source]) -> list[Block]:
+    """Returns pictures of the buffer over time, of the first run of each group that has them."""
+    buffers = {id(source.results): source.buffers for source in sources}
+    pictures = []
+    for group in groups:
+        run = next((run for run in group.runs if buffers[id(run)]), group.runs[0])
+        places, what = compare.row_places([run])
+        for number, picture in buffers[id(run)].items():
+            said = f"{_title(group, run)}: {places(run)[number - 1]} {what}"
+            pictures.append(_picture(picture, "png", said, f"Images in the buffer of {said}; in the order of tasks"))
+    note = "The images at the first, the middle and the last evaluation, in the order of tasks."
+    return [_paragraph(note), *_pictures(pictures)] if pictures else []
 
 
 def _settings(groups: Sequence[RunGroup]) -> list[Block]:
     """Returns the table of settings that are not the same in all groups."""
+    if len(groups) < 2:
+        return []
     table = tables.settings_that_differ(groups)
     if table.frame.empty:
         return [_paragraph("All settings but the seed are the same.")]
@@ -345,19 +440,28 @@ def _classes(streams: Sequence[RunResult]) -> list[Block]:
     return [_table(tables.of_classes(streams), "Accuracy of each class at the end")] if streams else []
 
 
-def _how_made(name: str, source: Source) -> dict[str, Any]:
+def _made(groups: Sequence[RunGroup], sources: Sequence[Source]) -> list[Block]:
+    """Returns how the runs of each group were made."""
+    folders = {id(source.results): source.folder for source in sources}
+    items = []
+    for group in groups:
+        whole = _duration(sum(run.seconds for run in group.runs))
+        title = f"{group.name} on {group.benchmark}: {_count(len(group.runs), 'run')}, {whole}"
+        items.append({"title": title, "runs": [_how_made(run, folders[id(run)]) for run in group.runs]})
+    return [{"kind": "made", "items": items}] if items else []
+
+
+def _how_made(run: RunResult, folder: str) -> dict[str, Any]:
     """Returns how a run was made: command, commit, versions, device, time and folder."""
-    run = source.results
-    pending = "" if run.finished else ", not finished"
     speed = f", {run.images_per_second:.0f} images a second" if run.images_per_second else ""
     return {
-        "title": f"{name} on {run.benchmark}{pending}: {_duration(run.seconds)}",
+        "seed": f"seed {run.seed}" + ("" if run.finished else ", not finished"),
         "command": run.command,
         "commit": run.commit,
         "versions": ", ".join(f"{package} {version}" for package, version in run.versions.items()),
         "device": run.device,
         "time": _duration(run.seconds) + speed,
-        "folder": shlex.quote(source.folder),
+        "folder": shlex.quote(folder),
     }
 
 
@@ -377,13 +481,18 @@ def _drawer(folder: pathlib.Path) -> Draw:
     count = iter(range(10**9))
 
     def draw(figure: Callable, *arguments, caption: str, alt: str) -> Block:
-        picture: Picture = figure(folder / str(next(count)), *arguments)
+        from matplotlib import rc_context  # imported late, for --help should not wait for it
+
+        with rc_context(drawing.ON_ANY_PAGE):
+            picture: Picture = figure(folder / str(next(count)), *arguments)
         _, svg, _, _ = picture.paths
-        return _picture(svg.read_bytes(), "svg+xml", caption, alt, picture.width > WIDE)
+        shown = drawing.follow_scheme(svg.read_text(encoding="utf-8"), DARK_INK)
+        return _picture(shown.encode(), "svg+xml", caption, alt, picture.width > WIDE)
 
     return draw
 
 
+DARK_INK = "#e6edf3"  # of pictures where the page is dark, as --ink of page.html
 WIDE = 450  # points; a phone cannot show the whole of a wider picture
 
 
@@ -394,6 +503,7 @@ def _picture(data: bytes, kind: str, caption: str, alt: str, wide: bool = False)
         "caption": caption,
         "alt": alt,
         "wide": wide,
+        "drawn": kind != "png",
     }
 
 
@@ -402,9 +512,20 @@ def _pictures(items: list[Block]) -> list[Block]:
 
 
 def _table(table: Table, label: str) -> Block:
+    """Returns a table of the page; columns of numbers of which there is none are left out.
+
+    Its header has a second line where `Table.heads` gives columns a title that they share.
+    """
+    empty = [name for name in table.frame.columns[table.words :] if table.frame[name].isna().all()]
+    table = table._replace(frame=table.frame.drop(columns=empty))
     cells = tables.shown(table)
-    rows = {"names": list(cells.columns), "rows": cells.values.tolist(), "words": table.words}
-    return {"kind": "table", "label": label, **rows}
+    columns = [
+        {"place": place, "number": place >= table.words, "over": over, "name": name}
+        for place, column in enumerate(cells.columns)
+        for over, name in [table.heads.get(column, ("", column))]
+    ]
+    spans = [(over, list(members)) for over, members in itertools.groupby(columns, key=lambda column: column["over"])]
+    return {"kind": "table", "label": label, "spans": spans, "rows": cells.values.tolist(), "words": table.words}
 
 
 def _heading(text: str) -> Block:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import itertools
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ucl_jax.evaluation import accuracy_matrix
 from ucl_jax.results import compare, drawing
-from ucl_jax.results.compare import MEASURES, PROBE_TITLES
+from ucl_jax.results.compare import MEASURES, PROBE_TITLES, RunGroup
 from ucl_jax.results.drawing import Picture
 from ucl_jax.results.load import load_results, read_metrics
 
@@ -54,7 +54,7 @@ def few_shot(stem: pathlib.Path, series: dict[str, list[dict]], title: str) -> P
         axis.set_xticks(sizes, [str(size) for size in sizes])
         axis.xaxis.minorticks_off()
         axis.set(xlabel="training images a task", ylabel=label)
-        axis.grid(color="0.9")
+        axis.grid()
     drawing.legend(figure, axes[0])
     figure.suptitle(title)
     rows = [
@@ -123,6 +123,44 @@ def average_accuracy(
 
 
 @drawing.styled
+def differences(stem: pathlib.Path, groups: Sequence[RunGroup], title: str) -> Picture:
+    """Draws by how many points groups are above what they are compared with, and 95 % intervals: a panel a probe.
+
+    Args:
+      stem: path of the files without a suffix.
+      groups: groups of runs of one benchmark; `compare.baselines` says what each is compared with.
+      title: of the picture.
+
+    Returns:
+      The picture.
+    """
+    probes = compare.probes_of([run for group in groups for run in group.runs])
+    pairs = compare.baselines(groups)
+    overs = [compare.baseline_name(baseline) for _, baseline in pairs]
+    styles, rows, names = drawing.lines(dict.fromkeys(overs)), [], []
+    figure = drawing.new_figure(2.6 + 3.0 * len(probes), 1.0 + 0.3 * len(pairs))
+    axes = figure.subplots(1, len(probes), sharey=True, squeeze=False)[0]
+    for axis, probe in zip(axes, probes):
+        for place, ((group, baseline), over) in enumerate(zip(pairs, overs)):
+            found = compare.above(group, baseline, probe)
+            if probe == probes[0]:
+                names.append(f"{group.name} over {over}, n={found.pairs if found else 0}")
+            if found is not None:
+                half = None if found.low is None else found.mean - found.low
+                axis.errorbar(found.mean, place, xerr=half, capsize=3, **styles[over] | {"ls": "none"})
+                rows.append([group.objective, group.recipe, over, probe, *found])
+        axis.axvline(0, color=drawing.GREY, lw=1)
+        axis.set(title=PROBE_TITLES[probe], xlabel="difference, points")
+        axis.grid(axis="x")
+    axes[0].set_yticks(range(len(pairs)), names)
+    axes[0].invert_yaxis()
+    figure.suptitle(title)
+    header = ["objective", "recipe", "over", "probe", *compare.PairedDifference._fields]
+    content = {"title": title, "rows": [dict(zip(header, row)) for row in rows]}
+    return drawing.save(stem, figure, content, header, rows)
+
+
+@drawing.styled
 def losses(stem: pathlib.Path, groups: dict[str, list[list[dict]]], title: str, order: Sequence[str] = ()) -> Picture:
     """Draws the training loss over steps: a line for each run, a colour for each group, as in `average_accuracy`.
 
@@ -147,7 +185,7 @@ def losses(stem: pathlib.Path, groups: dict[str, list[list[dict]]], title: str, 
             )
             rows += [[name, run, *point] for point in points]
     axis.set(xlabel="step", ylabel="loss", title=title)
-    axis.grid(color="0.9")
+    axis.grid()
     drawing.legend(figure, axis)
     header = ["group", "run", "step", "loss"]
     content = {"title": title, "rows": [dict(zip(header, row)) for row in rows]}
@@ -166,7 +204,7 @@ def plot_run(workdir: pathlib.Path) -> None:
     results, folder = load_results(workdir), workdir / "plots"
     folder.mkdir(exist_ok=True)
     plot_measured(folder, results)
-    if results.probes and not results.joint:
+    if results.probes and not results.only_at_end:
         plot_average_accuracy(folder / "average_accuracy.png", [results])
     if results.stream is not None:
         _stream(results.stream, results.name).savefig(folder / "stream.png", **drawing.SAVE)
@@ -182,31 +220,40 @@ def plot_measured(folder: pathlib.Path, results: RunResult) -> pathlib.Path:
       results: of a run that was evaluated at least once.
     """
     if results.representation is not None:
-        plot_representation(path := folder / "representation.png", results.representation)
+        _representation(results).savefig(path := folder / "representation.png", **drawing.SAVE)
     else:
         plot_matrices(path := folder / "accuracy_matrix.png", results)
     return path
 
 
-def plot_representation(path: pathlib.Path, found: RepresentationResult) -> None:
-    """Draws what was measured without labels after each task, and CKA between the networks after two tasks each."""
-    figure = drawing.new_figure(3 * (len(MEASURES) + 1), 3)
-    *axes, last = figure.subplots(1, len(MEASURES) + 1)
-    tasks = range(1, len(found.rows) + 1)
+def _representation(run: RunResult):
+    """Draws what a run measured without labels over its evaluations, and CKA between them; returns the figure."""
+    found = run.representation
+    assert found is not None
+    (places, what), styles = compare.row_places([run]), drawing.lines(["measure"])
+    figure, panels = drawing.new_grid(len(MEASURES) + 1, width=2.9, height=2.6, most=3)
+    *axes, last = panels
     for axis, (name, title) in zip(axes, MEASURES.items()):
-        axis.plot(tasks, [getattr(row, name) for row in found.rows], marker="o", color=drawing.COLOURS[0])
+        axis.plot(places(run), [getattr(row, name) for row in found.rows], **styles["measure"])
         if found.random_init is not None:
-            axis.axhline(getattr(found.random_init, name), color="0.6", ls="--", label="untrained network")
-        axis.set(title=title, xlabel="tasks learned")
-        axis.xaxis.get_major_locator().set_params(integer=True)
+            axis.axhline(getattr(found.random_init, name), color=drawing.GREY, ls="--", label="untrained network")
+        axis.set(title=title, xlabel=what)
+        drawing.whole_numbers(axis)
+        axis.grid()
     drawing.legend(figure, axes[0])
+    image = drawing.heat(last, _cka(found), places(run), places(run), drawing.make_norm(0, 1), "{:.2f}")
+    last.set(title="CKA", xlabel=what, ylabel=what)
+    figure.colorbar(image, ax=last)
+    figure.suptitle(run.name)
+    return figure
+
+
+def _cka(found: RepresentationResult) -> np.ndarray:
+    """Returns CKA between the networks of two evaluations each, float [rows, rows]; NaN where it is not defined."""
     cka = np.eye(len(found.rows))
     for place, row in enumerate(found.rows):
         cka[place, :place] = cka[:place, place] = accuracy_matrix.as_array([row.cka])[0]
-    image = drawing.heat(last, cka, tasks, tasks, drawing.make_norm(0, 1), "{:.2f}")
-    last.set(title="CKA", xlabel="after task", ylabel="after task")
-    figure.colorbar(image, ax=last)
-    figure.savefig(path, **drawing.SAVE)
+    return cka
 
 
 def plot_matrices(path: pathlib.Path, results: RunResult) -> None:
@@ -244,7 +291,7 @@ def plot_average_accuracy(path: pathlib.Path, runs: Sequence[RunResult], forgett
     for column, probe in enumerate(probes):
         axis = places[0, column]
         _average_accuracy(axis, groups, probe)
-        axis.axhline(compare.chance(runs, probe), ls=":", color="0.7", label="chance, all tasks")
+        axis.axhline(compare.chance(runs, probe), ls=":", color=drawing.GREY, label="chance, all tasks")
         axis.set_title(PROBE_TITLES[probe])
         if forgetting is not None:
             _forgetting(places[1, column], groups, probe, forgetting)
@@ -262,7 +309,7 @@ def plot_loss(path: pathlib.Path, entries: Sequence[dict[str, Any]]) -> None:
     axis.plot([e["step"] for e in entries], [e["loss"] for e in entries], lw=1, color=drawing.COLOURS[0])
     for before, after in itertools.pairwise(entries):
         if before["task"] != after["task"]:
-            axis.axvline((before["step"] + after["step"]) / 2, color="0.7", lw=1, ls=":")
+            axis.axvline((before["step"] + after["step"]) / 2, color=drawing.GREY, lw=1, ls=":")
     axis.set(xlabel="step", ylabel="loss", title="training loss (dotted: a new task)")
     figure.savefig(path, **drawing.SAVE)
 
@@ -316,6 +363,17 @@ def count_tasks(labels: np.ndarray, classes: Sequence[Sequence[int]]) -> list[in
 
 
 @drawing.styled
+def representation(stem: pathlib.Path, run: RunResult) -> Picture:
+    """Draws what a run measured without labels after each evaluation, and CKA between its networks."""
+    assert run.representation is not None
+    places, _ = compare.row_places([run])
+    rows = zip(places(run), run.representation.rows)
+    numbers = [[place, name, getattr(row, name)] for place, row in rows for name in MEASURES]
+    content = {"rows": numbers, "cka": _cka(run.representation)}
+    return drawing.save(stem, _representation(run), content, ["place", "measure", "value"], numbers)
+
+
+@drawing.styled
 def stream(stem: pathlib.Path, run: RunResult) -> Picture:
     """Draws which task came when in the stream of a run, which has a record of it, and what its buffer held."""
     assert run.stream is not None
@@ -343,7 +401,7 @@ def _stream(record: StreamRecord, title: str):
     for axis, (counts, ends, across, up) in zip(axes, strips):
         image = drawing.shares(axis, np.array(counts), ends)
         axis.set(xlabel=across, ylabel=up)
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        drawing.whole_numbers(axis)
     drawing.number_bar(figure, image, axes, len(record.tasks[0]), "task")
     figure.suptitle(title)
     return figure
@@ -358,7 +416,7 @@ def _average_accuracy(
     """
     having = {name: [run for run in runs if probe in run.probes] for name, runs in groups.items()}
     shown = list(itertools.chain.from_iterable(having.values()))
-    places, what = _places(shown)
+    places, what = compare.row_places(shown)
     rows, styles = [], drawing.lines(order or groups)
     for name, runs in having.items():
         curves = [accuracy_matrix.average_accuracies(run.probes[probe].matrix, run.tasks_seen) for run in runs]
@@ -367,8 +425,8 @@ def _average_accuracy(
         reached = min(map(len, curves)) or max(map(len, curves))
         together = np.array([curve[:reached] for curve in curves if len(curve) >= reached])
         means = together.mean(0)
-        if runs[0].joint:
-            axis.axhline(means[-1], ls="--", color="0.4", label=name)
+        if runs[0].only_at_end:
+            axis.axhline(means[-1], ls="--", color=drawing.GREY, label=name)
             rows += [[name, run, "all", curve[-1]] for run, curve in enumerate(curves) if curve]
             continue
         _band(axis, places(max(runs, key=places))[:reached], together, label=name, **styles[name])
@@ -377,16 +435,16 @@ def _average_accuracy(
     starts = compare.untrained_networks([run for run in measured if run.model == shown[0].model])
     for (label, group), style in zip(starts.items(), itertools.cycle(drawing.GREYS)):
         axis.axhline(np.mean([compare.untrained(run, probe) for run in group]), label=f"{label}, all tasks", **style)
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    drawing.whole_numbers(axis)
     axis.set(xlabel=what, ylabel="average accuracy, %")
-    axis.grid(color="0.9")
+    axis.grid()
     return rows
 
 
 def _forgetting(axis, groups: dict[str, list[RunResult]], probe: ProbeName, definition: str) -> None:
     """Draws on an axis how much is forgotten in each row but the first; joint training forgets nothing."""
     styles = drawing.lines(groups)
-    places, what = _places([run for runs in groups.values() for run in runs])
+    places, what = compare.row_places([run for runs in groups.values() for run in runs])
     for name, runs in groups.items():
         having = [run for run in runs if probe in run.probes and not run.joint]
         reached = min((run.tasks_learned for run in having), default=0)
@@ -399,9 +457,9 @@ def _forgetting(axis, groups: dict[str, list[RunResult]], probe: ProbeName, defi
         ]
         if reached > 1:
             _band(axis, places(having[0])[1:reached], np.array(curves, float), **styles[name])
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    drawing.whole_numbers(axis)
     axis.set(xlabel=what, ylabel=f"forgetting ({definition}), points")
-    axis.grid(color="0.9")
+    axis.grid()
 
 
 def _band(axis, places: Sequence[int], curves: np.ndarray, **style) -> None:
@@ -413,21 +471,10 @@ def _band(axis, places: Sequence[int], curves: np.ndarray, **style) -> None:
         axis.fill_between(places, means - spread, means + spread, color=style["color"], alpha=0.15, lw=0)
 
 
-def _places(runs: Sequence[RunResult]) -> tuple[Callable[[RunResult], list[int]], str]:
-    """Returns what the rows of runs are drawn over: tasks learned, or for streams images seen.
-
-    Returns:
-      A run -> the place of each row; the name of the axis.
-    """
-    if any(run.is_stream for run in runs):
-        return lambda run: run.images_seen, "images seen"
-    return lambda run: list(range(1, run.tasks_learned + 1)), "tasks learned"
-
-
 def _accuracy(axis, probe: ProbeResult, run: RunResult, norm):
     """Draws the accuracy matrix of a probe of a run on an axis, and returns the image."""
-    matrix, (places, what) = accuracy_matrix.as_array(probe.matrix), _places([run])
-    names = ["all"] if run.joint else places(run)
+    matrix, (places, what) = accuracy_matrix.as_array(probe.matrix), compare.row_places([run])
+    names = ["all"] if run.only_at_end else places(run)
     image = drawing.heat(axis, matrix, names, range(1, matrix.shape[1] + 1), norm, "{:.0f}")
     axis.set(xlabel="task", ylabel=what if run.is_stream else "after learning task")
     return image

@@ -459,9 +459,14 @@ class RunResult:
         return self.tasks_seen == list(range(1, self.tasks_learned + 1))
 
     @property
+    def only_at_end(self) -> bool:
+        """Tells whether it is joint training that was evaluated at its end alone, so that it has no course to show."""
+        return self.joint and self.tasks_learned == 1
+
+    @property
     def is_stream(self) -> bool:
-        """Tells whether rows are times in a stream, and not the tasks learned or joint training."""
-        return not self.joint and not self.rows_are_tasks
+        """Tells whether rows are times in a stream, and not the tasks learned or the end of joint training."""
+        return not self.only_at_end and not self.rows_are_tasks
 
     @property
     def tasks(self) -> int:

@@ -5,6 +5,7 @@ Pandas is imported by the first table, so that a program that makes none does no
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -36,6 +37,8 @@ class Table(NamedTuple):
       words: how many columns on the left hold words.
       legend: sentences to stand below the table.
       formats: a column -> the format of its numbers, where that is not ".2f".
+      heads: a column -> (a title that neighbours share, its own name below that). A page, which has room for two lines
+        of column names, shows these in place of the name.
     """
 
     title: str
@@ -43,6 +46,7 @@ class Table(NamedTuple):
     words: int = 1
     legend: Sequence[str] = ()
     formats: Mapping[str, str] = {}
+    heads: Mapping[str, tuple[str, str]] = {}
 
 
 def make_frame(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> DataFrame:
@@ -219,9 +223,9 @@ def every_run(runs: Sequence[RunResult], definition: str) -> Table:
         before = (cell for name in probes for cell in (compare.untrained(initial, name), None, None))
         rows.append([label, *before, *blank])
     rows.append(["chance", *(cell for name in probes for cell in (compare.chance(runs, name), None, None)), *blank])
-    return Table(
-        "", make_frame(columns, rows), formats={OVER_UNTRAINED.format(PROBE_TITLES[p]): "+.2f" for p in probes}
-    )
+    over = {OVER_UNTRAINED.format(PROBE_TITLES[name]): PROBE_TITLES[name] for name in probes}
+    heads = _heads(runs, probes, definition) | {column: (title, "over untrained") for column, title in over.items()}
+    return Table("", make_frame(columns, rows), formats=dict.fromkeys(over, "+.2f"), heads=heads)
 
 
 def _of_stream(run: RunResult, probes: Sequence[ProbeName]) -> list[Any]:
@@ -256,20 +260,21 @@ def of_runs(runs: Sequence[RunResult], definition: str) -> list[Table]:
 
 
 def without_labels(runs: Sequence[RunResult]) -> Table:
-    """Makes the table of what runs measured without labels: a row for each task learned, the untrained network first.
+    """Makes the table of what runs measured without labels: a row for each evaluation, the untrained network first.
 
     CKA compares features of the same images by this network with those by an earlier one.
     """
     rows: list[list[Any]] = []
+    places, what = compare.row_places(runs)
     for name, run in zip(compare.run_names(runs), runs):
         found = run.representation
         if found is not None:
-            counted = [("untrained", found.random_init), *enumerate(found.rows, start=1)]
+            counted = [("untrained", found.random_init), *zip(places(run), found.rows)]
             for after, row in counted:
                 if row is not None:
                     cka = [*(row.cka[-1:] or [None]), *(row.cka[:1] or [None])]
                     rows.append([name, str(after), *(getattr(row, key) for key in MEASURES), *cka])
-    columns = ["", "tasks learned", *MEASURES.values(), "CKA with the task before", "CKA with the first task"]
+    columns = ["", what, *MEASURES.values(), "CKA with the row before", "CKA with the first row"]
     return Table("", make_frame(columns, rows), words=2)
 
 
@@ -287,54 +292,58 @@ def of_seeds(runs: Sequence[RunResult], definition: str) -> Table:
     Raises:
       ValueError: runs of a row differ in more than their seed and `eval.forgetting`, or two have one seed.
     """
-    return _seeds("", [RunGroup("", *key, members) for key, members in by_recipe(runs).items()], definition)
+    return _seeds("", _by_recipe(runs), definition)
+
+
+def _by_recipe(runs: Sequence[RunResult]) -> list[RunGroup]:
+    """Returns the runs of one benchmark as groups, one for each objective and recipe; raises as `by_recipe` does."""
+    return [RunGroup(members[0].benchmark, *key, members) for key, members in by_recipe(runs).items()]
 
 
 def of_pairs(runs: Sequence[RunResult]) -> Table:
-    """Makes the table of differences between average accuracies, paired by seed: n seeds, 95 % intervals.
-
-    A row says by how many points a recipe is above the untrained network or above finetune: the mean over seeds, its
-    95 % interval by Student's t, and in how many seeds of all the recipe is higher.
+    """Makes the table of `pairs` with a row for each objective and recipe.
 
     Args:
       runs: results of one benchmark, with or without those of finetune.
 
     Raises:
-      ValueError: runs of a row differ in more than their seed, or two have one seed.
+      ValueError: runs of a row differ in more than their seed and `eval.forgetting`, or two have one seed.
     """
-    probes = compare.probes_of(runs)
-    recipes = by_recipe(runs)
+    return pairs(_by_recipe(runs))
+
+
+def pairs(groups: Sequence[RunGroup]) -> Table:
+    """Makes the table of differences between average accuracies, paired by seed: n seeds, 95 % intervals.
+
+    A row says by how many points a group is above its untrained networks or above finetune: the mean over seeds, its
+    95 % interval by Student's t, and in how many seeds of all the group is higher. See `compare.baselines`. A group has
+    no row for what it shares no seed with.
+
+    Args:
+      groups: groups of runs of one benchmark.
+
+    Raises:
+      ValueError: two runs of a group have one seed.
+    """
+    probes = compare.probes_of([run for group in groups for run in group.runs])
     rows: list[list[Any]] = []
-    for (objective, recipe), members in recipes.items():
-        rows.append([objective, recipe, "untrained network"])
-        for name in probes:
-            rows[-1] += _of_pairs(
-                _accuracies(members, name), {run.seed: compare.untrained(run, name) for run in members}
-            )
-        finetuned = recipes.get((objective, "finetune"), [])
-        if finetuned and finetuned is not members:
-            rows.append([objective, recipe, "finetune"])
-            for name in probes:
-                rows[-1] += _of_pairs(_accuracies(members, name), _accuracies(finetuned, name))
+    for group, baseline in compare.baselines(groups):
+        _check_seeds(group.name, group.runs)
+        found = [compare.above(group, baseline, name) for name in probes]
+        if any(found):
+            cells = [[one.mean, one.low, one.high, one.higher, one.pairs] if one else [None] * 5 for one in found]
+            rows.append([group.objective, group.recipe, compare.baseline_name(baseline), *itertools.chain(*cells)])
     titles = [PROBE_TITLES[name] for name in probes]
     columns = [
         name
         for title in titles
         for name in (title, title + LOW, title + HIGH, HIGHER.format(title), HIGHER.format(title) + KNOWN)
     ]
+    heads: dict[str, tuple[str, str]] = {}
+    for title in titles:
+        heads |= {title: (title, "difference, points"), HIGHER.format(title): (title, "seeds higher")}
     frame = make_frame(["objective", "recipe", "over", *columns], rows)
-    return Table("", frame, words=3, formats=dict.fromkeys(titles, "+.2f"))
-
-
-def _accuracies(runs: Sequence[RunResult], probe: ProbeName) -> dict[int, float | None]:
-    """Returns the average accuracy of each seed whose run has the probe."""
-    return {run.seed: compare.average_accuracy(run, probe) for run in runs if probe in run.probes}
-
-
-def _of_pairs(ours: Mapping[int, float | None], theirs: Mapping[int, float | None]) -> list[Any]:
-    """Returns the cells of `of_pairs` by one probe."""
-    found = compare.paired_difference(ours, theirs)
-    return [None] * 5 if found is None else [found.mean, found.low, found.high, found.higher, found.pairs]
+    return Table("", frame, words=3, formats=dict.fromkeys(titles, "+.2f"), heads=heads)
 
 
 def by_recipe(runs: Sequence[RunResult]) -> dict[tuple[str, str], list[RunResult]]:
@@ -401,7 +410,9 @@ def _seeds(title: str, groups: Sequence[RunGroup], definition: str, beside: bool
             cells = _without_forgetting([compare.untrained(run, name) for run in measured] for name in probes)
             rows.append(row([objective, label, len(measured)], cells))
     rows.append(row(["", "chance", None], _without_forgetting([compare.chance(runs, name)] for name in probes)))
-    return Table(title, make_frame(columns, rows), words=2)
+    heads = _heads(runs, probes, definition)
+    heads |= {name: (PROBE_TITLES[probes[0]], name) for name in papers}
+    return Table(title, make_frame(columns, rows), words=2, heads=heads)
 
 
 def _header(runs: Sequence[RunResult], probes: Sequence[ProbeName], definition: str) -> list[str]:
@@ -413,6 +424,16 @@ def _header(runs: Sequence[RunResult], probes: Sequence[ProbeName], definition: 
         return compare.forgetting_title(probe, definition, known and compare.seen_rows_only(runs))
 
     return [name for probe in probes for name in (PROBE_TITLES[probe], forgetting(probe))]
+
+
+def _heads(runs: Sequence[RunResult], probes: Sequence[ProbeName], definition: str) -> dict[str, tuple[str, str]]:
+    """Returns the `Table.heads` of the columns that `_header` returns."""
+    names = iter(_header(runs, probes, definition))
+    heads: dict[str, tuple[str, str]] = {}
+    for probe, accuracy, forgetting in zip(probes, names, names):
+        title = PROBE_TITLES[probe]
+        heads |= {accuracy: (title, "accuracy, %"), forgetting: (title, forgetting.removesuffix(f" by {title}"))}
+    return heads
 
 
 def _numbers(runs: Sequence[RunResult], probes: Sequence[ProbeName], definition: str) -> list[float | None]:

@@ -62,7 +62,7 @@ class Progress(NamedTuple):
       rows: a probe's name -> the rows of its accuracy matrix, `evaluators.MatrixRow` as dicts.
       buffer: how many images of each task the buffer held at each evaluation; [] where that is not known.
       legs_done: the number of legs trained, evaluated and closed.
-      measured: where images have no labels, what was measured after each task, as `_without_labels` gives it.
+      measured: where images have no labels, what was measured at each evaluation, as `_without_labels` gives it.
       seconds: wall time of the run, over all processes that worked on it.
       train_seconds: time of the train steps that were timed: all but the first after a start, a save or an evaluation.
       train_images: images of the train steps that were timed.
@@ -444,7 +444,7 @@ class _Recorder:
         stored = self.experiment.phases[0].method.stored
         if stored is not None:
             batch, filled = jax.device_get(stored(parallel.local(event.state.memory)))
-            path = self.workdir / "plots" / f"buffer_task{len(evaluated)}.png"
+            path = self.workdir / "plots" / f"buffer_evaluation{len(evaluated)}.png"
             labels, classes = batch.label[filled], self.stream.classes
             run_figures.plot_buffer(path, batch.image[filled], labels, classes)
             self._show("buffer", path, event.step)
@@ -480,12 +480,12 @@ class _Recorder:
         return results
 
     def _with_measured(self, measured: unlabelled.Measured) -> Progress:
-        """Returns the progress with what was measured after one more task, and keeps the features for later tasks."""
+        """Returns the progress with what was measured once more, and keeps the features for later evaluations."""
         folder = self.workdir / "features"
         folder.mkdir(exist_ok=True)
-        earlier = [folder / f"task{task + 1}.npy" for task in range(len(self.progress.measured))]
+        earlier = [folder / f"evaluation{count + 1}.npy" for count in range(len(self.progress.measured))]
         found = [representation.cka(np.load(path), measured.features) if path.exists() else None for path in earlier]
-        write_array(folder / f"task{len(earlier) + 1}.npy", measured.features)
+        write_array(folder / f"evaluation{len(earlier) + 1}.npy", measured.features)
         row = _without_labels(measured) | {"cka": [x if x is not None and math.isfinite(x) else None for x in found]}
         return self.progress._replace(measured=[*self.progress.measured, row])
 
