@@ -11,12 +11,16 @@ A comment on the line above a block, its mark, says how it is run:
     <!-- output -->               the block is what the block before printed
     <!-- not run: REASON -->      it needs a GPU, a network, hours, or another machine
 
-A block of the language diff is applied to the copy, one of Python is a process of its own, any other is a script of bash.
-A block without a mark is a failure, unless its language is no command's. Whoever reads a page has read the README: a page
-starts in the folder that the README's commands have left.
+A block of the language diff is applied to the copy, one of Python is a process of its own, any other is a script of
+bash. A block without a mark is a failure, unless its language is no command's. Whoever reads a page has read the
+README: a page starts in the folder that the README's commands have left.
+
+Commands in the text around are not run. What they name must be there: programs, options, and keys of the config.
 """
 
+import contextlib
 import importlib
+import importlib.util
 import os
 import pathlib
 import re
@@ -40,6 +44,13 @@ COMMANDS = {"", "sh", "bash", "console", "python", "diff"}
 OTHERS = {"bibtex", "json", "latex", "markdown", "mermaid", "text", "yaml"}  # languages of blocks that nobody runs
 BLOCK = re.compile(r"(?:^<!-- ([^\n]*) -->\n)?^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RUN = re.compile(r"run(?:: (?P<small>small)?(?:, )?(?:with (?P<words>.+))?)?")
+KEYS = {*settings.CONFIG, "method.name", "objective.name"} | {
+    f"{section}.{key}"
+    for section, table in (("method", settings.METHOD_SETTINGS), ("objective", settings.OBJECTIVE_SETTINGS))
+    for of_one in table.values()
+    for key in of_one
+}
+A_KEY = r"(?:benchmark|stream|augment|model|objective|method|train|eval|checkpoint|log)\.(?!py\b)[a-z_]+"
 SMALL = tiny.overrides(log__tensorboard=False, checkpoint__every_steps=100)
 # Stands for `python` in the blocks: puts what the mark asks for behind the words that a page has.
 PYTHON = f"""#!/usr/bin/env bash
@@ -197,3 +208,46 @@ def test_the_commands_of_the_readme(after_readme):
 def test_the_commands_of_a_page(page, after_readme, environment, tmp_path):
     folder = shutil.copytree(after_readme, tmp_path / "checkout")
     run_page(page, folder, environment)
+
+
+def inline(page):
+    """Returns the pieces of code in the text of a page."""
+    text = BLOCK.sub("", (ROOT / page).read_text(encoding="utf-8"))
+    return [" ".join(piece.split()) for piece in re.findall(r"`([^`]+)`", text)]
+
+
+def module_of(piece):
+    """Returns the module that a command of Python or of `ucl` runs, and its options; None for another piece of code."""
+    words = piece.split()
+    if words[0] == "ucl" and len(words) > 1:
+        return f"ucl_jax.{ucl.COMMANDS.get(words[1], words[1])}", words[2:]
+    if words[:2] == ["python", "launch.py"]:
+        return "ucl_jax.train", words[2:]
+    return (words[2], words[3:]) if words[:2] == ["python", "-m"] else None
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_in_the_text_name_what_there_is(page, capsys):
+    for piece in inline(page):
+        words = piece.split()
+        if words[0] == "make" and len(words) == 2:
+            assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), piece
+        elif words[0] == "bash":
+            assert (ROOT / words[1]).is_file(), piece
+        elif found := module_of(piece):
+            module, given = found
+            spec = importlib.util.find_spec(module)
+            assert spec is not None, piece
+            main = importlib.import_module(f"{module}.__main__" if spec.submodule_search_locations else module).main
+            with contextlib.suppress(SystemExit):
+                main(["--help"])
+            told = capsys.readouterr().out
+            options = {word.partition("=")[0] for word in given if word.startswith("--") and word != "--help"}
+            assert all(option in told for option in options if not option.startswith("--config.")), piece
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_keys_in_the_text_are_keys_of_the_config(page):
+    for piece in inline(page):
+        named = re.findall(r"--(?:config\.|override=)([a-z_.]+)", piece) + re.findall(rf"^({A_KEY})(?:=\S*)?$", piece)
+        assert {*named} <= KEYS, piece
