@@ -11,9 +11,9 @@ A comment on the line above a block, its mark, says how it is run:
     <!-- output -->               the block is what the block before printed
     <!-- not run: REASON -->      it needs a GPU, a network, hours, or another machine
 
-A block of the language diff is applied to the copy, one of Python is a process of its own, any other is a script of
-bash. A block without a mark is a failure, unless its language is no command's. Whoever reads a page has read the
-README: a page starts in the folder that the README's commands have left.
+A block of the language diff is applied to the copy. Those of Python are given to one interpreter for the whole page.
+Any other is a script of bash. A block without a mark is a failure, unless its language is no command's. Whoever reads a
+page has read the README: a page starts in the folder that the README's commands have left.
 
 Commands in the text around are not run. What they name must be there: programs, options, and keys of the config.
 """
@@ -21,6 +21,7 @@ Commands in the text around are not run. What they name must be there: programs,
 import contextlib
 import importlib
 import importlib.util
+import json
 import os
 import pathlib
 import re
@@ -62,6 +63,14 @@ case "$*" in
   launch.py\\ * | -m\\ ucl_jax*) set -- "$@" $WORDS ;;
 esac
 exec {shlex.quote(sys.executable)} "$@"
+"""
+# Carries out pieces of Python, a line of JSON each, one after the other with the same names.
+LOOP = """
+import json, sys
+names = {"__name__": "__main__"}
+for line in sys.stdin:
+    exec(json.loads(line), names)
+    print("carried out", flush=True)
 """
 PROGRAMS = {
     "python": PYTHON,
@@ -139,7 +148,26 @@ def stopped_after(words, command, **options):
     return printed
 
 
-def carry_out(block, folder, environment, printed):
+@contextlib.contextmanager
+def interpreter(folder, environment):
+    """Starts a process of Python in a folder; gives a function that carries out a block there."""
+    options = {"cwd": folder, "env": environment, "text": True}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen([sys.executable, "-c", LOOP], **pipes, **options) as process:
+
+        def carry_out(block):
+            print(json.dumps(block.text), file=process.stdin, flush=True)
+            lines = []
+            for line in process.stdout:
+                if line == "carried out\n":
+                    return "".join(lines)
+                lines.append(line)
+            raise AssertionError(f"{block}\n{''.join(lines)}")
+
+        yield carry_out
+
+
+def carry_out(block, folder, environment, python, printed):
     """Carries out a block in a folder; returns what it printed, where `printed` is of the block before."""
     word, _, rest = block.mark.partition(": ")
     if word == "file":
@@ -148,9 +176,9 @@ def carry_out(block, folder, environment, printed):
     if word == "output":
         assert block.text.rstrip() == printed.rstrip(), f"{block} is not what was printed"
         return printed
-    environment = environment | {"PYTHONPATH": str(folder)}
-    command = [sys.executable, "-c"] if block.language == "python" else ["bash", "-euo", "pipefail", "-c"]
-    command.append(block.text)
+    if block.language == "python":
+        return python(block)
+    command = ["bash", "-euo", "pipefail", "-c", block.text]
     if word == "run until":
         return stopped_after(rest, command, cwd=folder, env=environment)
     if block.language == "diff":
@@ -169,9 +197,11 @@ def carry_out(block, folder, environment, printed):
 
 
 def run_page(page, folder, environment):
+    environment = environment | {"PYTHONPATH": str(folder)}
     printed = ""
-    for block in filter(is_run, BLOCKS[page]):
-        printed = carry_out(block, folder, environment, printed)
+    with interpreter(folder, environment) as python:
+        for block in filter(is_run, BLOCKS[page]):
+            printed = carry_out(block, folder, environment, python, printed)
 
 
 @pytest.fixture(scope="session")
