@@ -4,7 +4,7 @@
 
 Images are random, and there is one device. The recipes take turns; a result is the median of the ratios of all rounds.
 The buffer is filled and the second task begun before the measurement; PNN is measured in the last of its five columns.
-Writes benchmarks/results/cost.json; `python -m benchmarks.tables` puts it into README.md.
+Writes benchmarks/results/cost.json; `python -m benchmarks.tables` puts it into docs/recipes.md.
 """
 
 import argparse

@@ -42,6 +42,7 @@ PAGES = (
     "docs/architecture.md",
     "docs/fidelity.md",
     "docs/performance.md",
+    "docs/recipes.md",
     "docs/results.md",
     "docs/tiny_imagenet.md",
 )
@@ -181,7 +182,7 @@ def methods() -> str:
         if not recipe.joint:
             known = cost is not None and name in cost["ratio"]
             told = f"{cost['ratio'][name]['median']:.2f}" if known else "not measured yet"
-        rows.append([f"[{name}](configs/{name}.py)", recipe.about, recipe.stores, told])
+        rows.append([f"[{name}](../configs/{name}.py)", recipe.about, recipe.stores, told])
     columns = ["recipe", "method", "stores", "step time, finetune = 1"]
     table = render(Table("", make_frame(columns, rows), words=4), "markdown")
     if cost is None:

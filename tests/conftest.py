@@ -33,6 +33,7 @@ SHARING = ("probes",)
 SLOW = (
     "test_contract",
     "test_run",
+    "test_pages_commands",
     "test_official_copies",
     "test_processes",
     "probes",

@@ -97,7 +97,7 @@ def test_the_page_of_performance_has_every_table_of_it():
 def test_results_are_on_their_page_and_the_readme_has_one_table_of_them():
     names = {page: re.findall(r"<!-- table ([\w-]+) -->", (ROOT / page).read_text()) for page in tables.PAGES}
     assert {*saved.COMMANDS, "learned-digits", "claims", "parity"} <= set(names["docs/results.md"])
-    assert names["README.md"] == ["methods", "summary"]
+    assert names["README.md"] == ["summary"]
 
 
 def test_operations_of_a_trace_are_summed_without_what_is_within_them():
@@ -138,16 +138,3 @@ def test_bad_input_of_the_profile_ends_with_one_line_and_exit_code_2(tmp_path, c
 def test_scripts_are_bash():
     for script in (ROOT / "benchmarks").glob("*.sh"):
         subprocess.run(["bash", "-n", script], check=True)
-
-
-def test_the_readme_shows_a_method_as_it_is():
-    assert f"```python\n{(ROOT / 'ucl_jax/methods/er.py').read_text()}```" in (ROOT / "README.md").read_text()
-
-
-def test_the_readmes_example_from_python_runs():
-    examples = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    (example,) = [text for text in examples if "Offer" in text]
-    names = {}
-    exec(example, names)
-    assert names["recalled"].items.shape == (64, 32, 32, 3)
-    assert names["state"].offered == 640
