@@ -211,5 +211,6 @@ def test_a_run_knows_its_images_again(tmp_path):
     assert ucl_jax.load(tmp_path / "run").transform(images).shape == (200, 32)
     again = ucl_jax.run(config, tmp_path / "run", data=ucl_jax.Arrays(images.copy(), labels))
     assert again == results
-    with pytest.raises(UsageError, match=r"another config: benchmark\.path"):
-        ucl_jax.run(config, tmp_path / "run", data=ucl_jax.Arrays(255 - images, labels))
+    for other in (ucl_jax.Arrays(255 - images, labels), ucl_jax.Arrays(images, np.roll(labels, 1))):
+        with pytest.raises(UsageError, match=r"another config: benchmark\.path"):
+            ucl_jax.run(config, tmp_path / "run", data=other)

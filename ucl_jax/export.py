@@ -14,6 +14,10 @@ from ucl_jax import cli
 from ucl_jax.errors import require, usage_errors
 
 FORMATS = ("safetensors", "torch", "onnx")  # those of `interop.encoder_files`, which imports JAX
+CALLS = {
+    "runs/a": "the last network of a run, for PyTorch and timm, in runs/a/export",
+    "runs/a --after=1 --format=onnx --out=encoder": "the network after the first task, for any program that reads ONNX",
+}
 
 
 def export(run: pathlib.Path, after: str, kind: str, out: pathlib.Path) -> list[pathlib.Path]:
@@ -68,7 +72,7 @@ def export(run: pathlib.Path, after: str, kind: str, out: pathlib.Path) -> list[
 @cli.returns_exit_code
 def main(argv: Sequence[str], prog: str = "python -m ucl_jax.export") -> int:
     """Carries out the command."""
-    parser = cli.Parser(prog=prog, description=__doc__.splitlines()[0], epilog=f"example: {prog} runs/a --format=onnx")
+    parser = cli.Parser(prog=prog, description=__doc__.splitlines()[0], epilog=cli.examples(prog, CALLS))
     parser.add_argument("run", type=pathlib.Path, metavar="RUN", help="a run folder")
     parser.add_argument("--after", default="last", help="last (default), or the number of tasks learned, 0 untrained")
     parser.add_argument("--format", default=FORMATS[0], choices=FORMATS, help=f"default: {FORMATS[0]}")

@@ -122,13 +122,7 @@ def make_config(recipe: str, overrides: Mapping[str, Any] | None = None) -> Conf
     Raises:
       UsageError: there is no such recipe or key, or a value has the wrong type or is out of its range.
     """
-
-    def word(value):
-        return str(tuple(value) if isinstance(value, list) else value)
-
-    return read_config(
-        [f"--config={recipe}", *(f"--config.{key}={word(value)}" for key, value in (overrides or {}).items())]
-    )
+    return read_config([f"--config={recipe}", *(f"--config.{key}={value}" for key, value in (overrides or {}).items())])
 
 
 def config_lines(config: ConfigDict) -> list[str]:

@@ -22,7 +22,6 @@ from ucl_jax.probes.trained_run import TrainedRun
 from ucl_jax.results import probe_figures
 from ucl_jax.results.load import load_results, read_results
 from ucl_jax.settings import PROBE_DEFAULTS, PROBE_SETTINGS, read_value, words_of
-from ucl_jax.training import parallel
 from ucl_jax.training.run_folder import claim, write_json
 
 if TYPE_CHECKING:
@@ -57,7 +56,6 @@ def probe(
     load_results(workdir)
     pictures: list[pathlib.Path] = []
     with disk_errors(workdir), TrainedRun(workdir, data_dir) as run, claim(workdir):
-        parallel.keep_compiled(run.compilation_cache, lambda text: cli.warn(f"config.compilation_cache: {text}"))
         for name, one in probes.items():
             require(
                 labelled(run.stream_settings) or not one.needs_labels,

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from ucl_jax.cli import warn
 from ucl_jax.data.benchmarks import BENCHMARKS, Benchmark
 from ucl_jax.data.decoded import Images
 from ucl_jax.data.memory import AnyImages
@@ -44,7 +45,6 @@ class TrainedRun:
     Attributes:
       workdir: the run folder.
       data_dir: the folder of the TFDS data sets.
-      compilation_cache: the folder of the run's compiled programs; "" for none.
       networks: the saved networks.
       stream_settings: how the data set is cut into tasks.
       evaluation: how the run evaluated its networks.
@@ -67,7 +67,7 @@ class TrainedRun:
         # It is read here, and kept only to make the like of the run from it (`normalised_for`).
         self._config = ConfigDict(_tuples(read_saved_config(path)))
         self.data_dir = data_dir or self._config.data_dir
-        self.compilation_cache: str = self._config.compilation_cache
+        parallel.keep_compiled(self._config.compilation_cache, lambda text: warn(f"config.compilation_cache: {text}"))
         self.networks = Networks(workdir / "networks")
         require(
             bool(self.networks.afters()),
