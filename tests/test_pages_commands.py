@@ -197,7 +197,8 @@ def carry_out(block, folder, environment, python, printed):
 
 
 def run_page(page, folder, environment):
-    environment = environment | {"PYTHONPATH": str(folder)}
+    paths = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))  # the copy comes first
+    environment = environment | {"PYTHONPATH": paths}
     printed = ""
     with interpreter(folder, environment) as python:
         for block in filter(is_run, BLOCKS[page]):
