@@ -55,7 +55,7 @@ SLOW = (
     "test_torch_weights",
     "test_api",
     "test_export",
-    "test_features_page",
+    "test_tour",
 )
 
 
