@@ -74,7 +74,7 @@ test-newest:
 	@mkdir -p build; \
 	name=constraints-$$($(NEWEST_VENV)/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])').txt; \
 	{ \
-	    echo "# Versions that make test-newest was run with. pip install --constraint $$name ."; \
+	    echo "# Versions that make test-newest installed. pip install --constraint $$name ."; \
 	    $(NEWEST_VENV)/bin/pip freeze --exclude-editable | grep -v '^\(nvidia\|cuda\|triton\)' | sed 's/+cpu$$//'; \
 	} > build/$$name; \
 	echo "versions: build/$$name"
