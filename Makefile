@@ -71,12 +71,13 @@ test-newest:
 	@$(find_newer); [ -x $(NEWEST_VENV)/bin/python ] || $$found -m venv $(NEWEST_VENV)
 	$(NEWEST_VENV)/bin/$(PIP_INSTALL) --upgrade --upgrade-strategy eager --editable '.[test]'
 	$(NEWEST_VENV)/bin/$(PYTEST) -m "not slow"
-	@mkdir -p build
-	@found=$$($(NEWEST_VENV)/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
-	echo "# Versions that make test-newest passed with on Python $$found." > build/constraints-$$found.txt; \
-	$(NEWEST_VENV)/bin/pip freeze --exclude-editable | grep -v '^\(nvidia\|cuda\|triton\)' | sed 's/+cpu$$//' \
-	    >> build/constraints-$$found.txt; \
-	echo "versions: build/constraints-$$found.txt"
+	@mkdir -p build; \
+	name=constraints-$$($(NEWEST_VENV)/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])').txt; \
+	{ \
+	    echo "# Versions that make test-newest installed. pip install --constraint $$name ."; \
+	    $(NEWEST_VENV)/bin/pip freeze --exclude-editable | grep -v '^\(nvidia\|cuda\|triton\)' | sed 's/+cpu$$//'; \
+	} > build/$$name; \
+	echo "versions: build/$$name"
 
 # What compiles the train step for an H100 and for TPUs that are not there (python -m benchmarks.aot), in an environment
 # of its own: it is large, and needs a newer Python and JAX than a run.

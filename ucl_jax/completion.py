@@ -179,5 +179,5 @@ def main(argv: Sequence[str], prog: str = "ucl completion") -> int:
     parser.add_argument("--line", help="a command line up to the cursor: print what its last word can become")
     given = parser.parse_args(argv)
     script = user_choice("shell", given.shell, SCRIPTS)
-    print(script if given.line is None else "\n".join(candidates(given.line)), end="" if given.line is None else "\n")
+    print(script.rstrip() if given.line is None else "\n".join(candidates(given.line)))
     return 0
