@@ -25,3 +25,38 @@ def test_runs_that_differ_in_more_than_their_seed_are_not_averaged():
     with pytest.raises(ValueError, match=r"runs of lump .* differ in train\.epochs \(40, 40, 60\)"):
         compare.require_same_config(runs, {"train.batch_size"})
     compare.require_same_config(runs, {"train.epochs"})
+
+
+def names(pairs):
+    return [(group.recipe, baseline and baseline.recipe) for group, baseline in pairs]
+
+
+def test_a_group_is_compared_with_finetune_of_the_same_images_and_settings():
+    made = run_results.result
+    lump = [made("lump", settings={"train.epochs": 5}), made("lump", settings={"train.epochs": 10})]
+    finetune = [made("finetune", settings={"train.epochs": epochs}) for epochs in (5, 10)]
+    epochs = [f"train.epochs={number}" for number in (5, 10)]
+    assert names(compare.baselines(compare.groups_of([*lump, *finetune]))) == [
+        (f"lump, {epochs[0]}", None),
+        (f"lump, {epochs[0]}", f"finetune, {epochs[0]}"),
+        (f"lump, {epochs[1]}", None),
+        (f"lump, {epochs[1]}", f"finetune, {epochs[1]}"),
+        (f"finetune, {epochs[0]}", None),
+        (f"finetune, {epochs[1]}", None),
+    ]
+    # Joint training learns the same images; another stream, benchmark or objective is something else.
+    joint = made("multitask", [[80.0, 90.0]], joint=True)
+    others = [made("er", settings={"stream.blur": 0.5}), made("der", benchmark="mnist"), made("si", objective="byol")]
+    plain = made("finetune", settings={"stream.blur": 0.0})
+    found = names(compare.baselines(compare.groups_of([joint, *others, plain])))
+    assert [pair for pair in found if pair[1]] == [("multitask", "finetune")]
+
+
+def test_joint_training_over_a_stream_is_a_stream():
+    row = [80.0, 90.0]
+    probes = {name: run_results.probe([row, row]) for name in ("knn_task", "knn_all")}
+    often = run_results.result(joint=True, probes=probes, evaluations=run_results.evaluated((8, 16), (2, 2)))
+    once = run_results.result("multitask", [row], joint=True)
+    assert [(run.is_stream, run.only_at_end) for run in (often, once)] == [(True, False), (False, True)]
+    places, what = compare.row_places([often])
+    assert (places(often), what) == ([8, 16], "images seen")

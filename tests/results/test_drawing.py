@@ -11,14 +11,26 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
+from tests import run_results
 from tests.pictures import BOWL, ITEMS, LABEL, PANEL, POINTS, RUNS, SERIES, STEPS, STREAM, TASK, pixels, run
-from ucl_jax.results import drawing, probe_figures, run_figures
+from ucl_jax.results import compare, drawing, probe_figures, run_figures
+from ucl_jax.results.schema import RunResult
 
 ENTRIES = [
     {"step": 1, "loss": -0.5},
     {"step": 2, "loss": -0.75},
     {"step": 2, "task": 0, "knn_task/average_accuracy": 9.0},
 ]
+FINETUNE = run("finetune", [[90.0, None], [70.0, 90.0]])
+MEASURED = {"spread": 0.5, "effective_rank": 12.0, "rankme": 10.0, "alignment": 0.25, "uniformity": -1.5}
+UNLABELLED = RunResult.from_json(
+    run_results.as_json()
+    | {
+        "probes": {},
+        "classes": [[0], [1]],
+        "representation": {"rows": [MEASURED, {n: v + 1 for n, v in MEASURED.items()} | {"cka": [0.5]}]},
+    }
+)
 # name -> (function that draws into a stem, header of the CSV, rows of the CSV)
 FIGURES = {
     "few_shot": (
@@ -90,6 +102,24 @@ FIGURES = {
         lambda stem: run_figures.average_accuracy(stem, {"lump": RUNS[:1], "joint": RUNS[1:]}, "knn_task", "t"),
         ["group", "run", "tasks", "accuracy"],
         [["lump", "0", "1", "90.0"], ["lump", "0", "2", "88.5"], ["joint", "0", "all", "98.5"]],
+    ),
+    "differences": (
+        lambda stem: run_figures.differences(stem, compare.groups_of([RUNS[0], FINETUNE]), "t"),
+        ["objective", "recipe", "over", "probe", "mean", "low", "high", "higher", "pairs"],
+        [  # of one seed, which has no interval; the untrained network has 65
+            ["simsiam", *words, probe, mean, "", "", "1", "1"]
+            for probe in ("knn_task", "knn_all")
+            for *words, mean in (
+                ("lump", "untrained network", "23.5"),
+                ("lump", "finetune", "8.5"),
+                ("finetune", "untrained network", "15.0"),
+            )
+        ],
+    ),
+    "representation": (
+        lambda stem: run_figures.representation(stem, UNLABELLED),
+        ["place", "measure", "value"],
+        [[place, name, str(MEASURED[name] + more)] for place, more in (("1", 0), ("2", 1)) for name in MEASURED],
     ),
     "losses": (
         lambda stem: run_figures.losses(stem, {"lump": [ENTRIES]}, "t"),

@@ -4,6 +4,7 @@ import base64
 import html.parser
 import io
 import itertools
+import json
 import pathlib
 import re
 
@@ -428,6 +429,22 @@ def test_a_page_without_runs_says_which_have_begun():
     assert "runs/<a>." in "".join(read.words)
     assert [level for level, _ in read.headings] == [1]
     assert not [tag for tag, _ in read.elements if tag in ("nav", "section")]
+
+
+def test_the_page_of_a_folder_shows_its_loss_and_the_buffer_over_time(tmp_path):
+    """Checks that a page made of a run folder shows the buffers of the first, the middle and the last evaluation."""
+    probe = run_results.probe(np.tril(np.full((5, 5), 90.0)).tolist(), random_init=None)
+    run_results.save(tmp_path / "results.json", probes={"knn_task": probe, "knn_all": probe})
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in ENTRIES))
+    (tmp_path / "plots").mkdir()
+    for number in range(1, 6):
+        (tmp_path / f"plots/buffer_evaluation{number}.png").write_bytes(picture((50 * number, 0, 0)))
+    source = page.load_source(tmp_path)
+    assert source.buffers == {number: picture((50 * number, 0, 0)) for number in (1, 3, 5)}
+    read = Reader(page.build([source], "max"))
+    alts = [a["alt"] for tag, a in read.elements if tag == "img"]
+    assert [number for number in range(1, 6) if any(f"{number} tasks learned" in alt for alt in alts)] == [1, 3, 5]
+    assert any("Training loss" in alt for alt in alts)
 
 
 def test_a_probe_whose_chance_is_all_is_shown():

@@ -118,7 +118,7 @@ def build(sources: Sequence[Source], definition: str, stamp: str = "", begun: Se
             "Training loss": _losses(groups, sources, draw),
             "Analysis": _analysis(groups, named, draw),
             "Every run": [_table(tables.every_run(scored, definition), "Every run")] if scored else [],
-            "Accuracy of each class at the end": _classes([run for run in runs if run.is_stream]),
+            "Accuracy of each class at the end": _classes([run for run in scored if run.is_stream]),
             "Settings that differ": _settings(groups),
             "How each run was made": _made(groups, sources),
         }
