@@ -56,6 +56,7 @@ SLOW = (
     "test_api",
     "test_export",
     "test_tour",
+    "test_page_in_browser",
 )
 
 
