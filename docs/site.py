@@ -3,20 +3,26 @@
 import pathlib
 import re
 
+from mkdocs.exceptions import PluginError
+
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:|#)([^)#\s]+)(#[^)]*)?\)")
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Returns the Markdown of a page with its links as the site needs them."""
-    root, folder = pathlib.Path(config.docs_dir).parent, pathlib.Path(page.file.src_uri).parent
-    if page.file.src_uri == "index.md":
-        markdown = re.sub(r"\]\(docs/", "](", (root / "README.md").read_text(encoding="utf-8"))
+    """Returns the Markdown of a page with its links as the site needs them; ends the build at a broken link."""
+    docs = pathlib.Path(config.docs_dir)
+    readme, first = docs.parent / "README.md", page.file.src_uri == "index.md"
+    source = readme if first else docs / page.file.src_uri
+    markdown = readme.read_text(encoding="utf-8") if first else markdown
 
     def link(found):
         text, path, anchor = found.groups()
-        target = pathlib.Path(config.docs_dir, folder, path).resolve()
-        if target == root / "README.md":
+        target = (source.parent / path).resolve()
+        if not target.exists():
+            raise PluginError(f"{source}: there is no {path}, to which [{text}] links")
+        if target == readme:
             return f"[{text}](index.md{anchor or ''})"
-        return found[0] if target.is_relative_to(config.docs_dir) and target.exists() else text
+        return found[0] if target.is_relative_to(docs) else text
 
-    return LINK.sub(link, markdown)
+    markdown = LINK.sub(link, markdown)
+    return markdown.replace("](docs/", "](") if first else markdown

@@ -134,7 +134,9 @@ def test_an_encoder_is_a_transformer_of_scikit_learn(home):
     np.testing.assert_array_equal(last, ucl_jax.load(home / RUN, after=2).transform(IMAGES))
 
 
-@pytest.mark.parametrize("wrong", [IMAGES / 255.0, IMAGES[0], IMAGES[..., :1], IMAGES[:0], [IMAGES], list("ab"), []])
+@pytest.mark.parametrize(
+    "wrong", [IMAGES / 255.0, IMAGES[0], IMAGES[..., :1], IMAGES[:0], [IMAGES], list("ab"), [], [None], 5]
+)
 def test_wrong_images_are_told(wrong, home):
     with pytest.raises(ValueError, match="images"):
         ucl_jax.Encoder(home / RUN).transform(wrong)

@@ -6,8 +6,10 @@ What is named here is the public API. It is imported when it is first used, so t
 - `run`: trains a config in a folder, as `ucl train` does.
 - `open_session`: trains it without files, event by event: `StepsDone`, `Evaluating`, `LegDone`.
 - `Arrays`: images in memory, to be trained on instead of a data set.
+- `load_results`: the results of a run folder.
 - `Encoder`, `load`: the network of a trained run, images -> features, in the style of scikit-learn.
 - `UsageError`: what all of these raise about a config, a folder or a file.
+- `Stopped`: what `run` raises when a signal stops it.
 """
 
 import importlib
@@ -18,8 +20,9 @@ from ucl_jax.version import __version__
 if TYPE_CHECKING:
     from ucl_jax.data.memory import Arrays
     from ucl_jax.encoder import Encoder, load
-    from ucl_jax.errors import UsageError
+    from ucl_jax.errors import Stopped, UsageError
     from ucl_jax.recipes import make_config
+    from ucl_jax.results.load import load_results
     from ucl_jax.training.loop import Evaluating, LegDone, StepsDone
     from ucl_jax.training.run import run
     from ucl_jax.training.session import Session, open_session
@@ -32,8 +35,10 @@ _PLACES = {
     "LegDone": "training.loop",
     "Session": "training.session",
     "StepsDone": "training.loop",
+    "Stopped": "errors",
     "UsageError": "errors",
     "load": "encoder",
+    "load_results": "results.load",
     "make_config": "recipes",
     "open_session": "training.session",
     "run": "training.run",
@@ -46,9 +51,11 @@ __all__ = [
     "LegDone",
     "Session",
     "StepsDone",
+    "Stopped",
     "UsageError",
     "__version__",
     "load",
+    "load_results",
     "make_config",
     "open_session",
     "run",

@@ -59,7 +59,7 @@ def export(run: pathlib.Path, after: str, kind: str, out: pathlib.Path) -> list[
         out.mkdir(parents=True, exist_ok=True)
         write(out / file, arrays, shape)
         texts = {
-            "preprocessing.json": json.dumps(about, indent=1) + "\n",
+            "preprocessing.json": json.dumps({"file": file, **about}, indent=1) + "\n",
             "README.md": model_card.model_card(results, learned, kind, file, about),
         }
         if kind != "onnx":

@@ -369,7 +369,7 @@ def test_data_sets_that_are_not_there(tmp_path):
     with pytest.raises(UsageError) as error:
         tfds_source.load_builder("kmnist", str(tmp_path))
     assert str(error.value) == (
-        f"'kmnist' is not prepared in {tmp_path}: run pip install '.[prepare]' (TensorFlow, needed this "
+        f"'kmnist' is not prepared in {tmp_path}: run pip install 'ucl_jax[prepare]' (TensorFlow, needed this "
         f"once) and then python -m ucl_jax.data.prepare kmnist --data_dir={tmp_path}"
     )
     for name in prepare.OWN:
@@ -468,7 +468,7 @@ def test_tfrecord_without_tensorflow_names_both_ways_out(tmp_path, monkeypatch):
         open_benchmark("digits", "train", str(tmp_path))
     assert str(error.value) == (
         f"'digits' in {folder} is stored as tfrecord, not array_record: install TensorFlow to read it as it is: "
-        "pip install '.[prepare]'; or prepare it again elsewhere: "
+        "pip install 'ucl_jax[prepare]'; or prepare it again elsewhere: "
         "python -m ucl_jax.data.prepare digits --data_dir=OTHER_DIR"
     )
 
@@ -510,7 +510,7 @@ def test_command_prepares_and_says_where(tmp_path, capsys):
     ("name", "message"),
     [
         ("digitz", "error: unknown TFDS data set 'digitz': did you mean digits"),
-        ("kmnist", "error: preparing 'kmnist' needs TensorFlow this once: run pip install '.[prepare]'"),
+        ("kmnist", "error: preparing 'kmnist' needs TensorFlow this once: run pip install 'ucl_jax[prepare]'"),
         ("digits:9.9.9", "error: cannot prepare 'digits:9.9.9' in "),
     ],
 )

@@ -182,8 +182,8 @@ def test_tensorboard_holds_what_metrics_hold_and_pictures(undisturbed):
             data = data[16 + length :]
     assert losses == pytest.approx({r["step"]: r["loss"] for r in read_metrics(workdir) if "loss" in r}, rel=1e-6)
     names = {
-        ("buffer", 60): "buffer_task1.png",
-        ("buffer", 120): "buffer_task2.png",
+        ("buffer", 60): "buffer_evaluation1.png",
+        ("buffer", 120): "buffer_evaluation2.png",
         ("accuracy_matrix", 120): "accuracy_matrix.png",
     }
     assert pictures.keys() == {*names, ("accuracy_matrix", 60)}
@@ -241,7 +241,7 @@ def test_weights_and_biases_holds_what_metrics_hold_and_pictures(environment, tm
     }
     assert pictures.keys() == {(name, step) for name in ("buffer", "accuracy_matrix") for step in ends}
     plots = workdir / "plots"
-    assert pictures["buffer", ends[0]] == (plots / "buffer_task1.png").read_bytes()
+    assert pictures["buffer", ends[0]] == (plots / "buffer_evaluation1.png").read_bytes()
     assert pictures["accuracy_matrix", ends[1]] == (plots / "accuracy_matrix.png").read_bytes()
 
 

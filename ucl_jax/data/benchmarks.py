@@ -6,6 +6,8 @@ up here the data sets that a run was not trained on.
 
 from typing import NamedTuple
 
+IN_MEMORY = "memory:"  # begins what stands for the path of a folder in a run on images in memory
+
 Colour = tuple[float, float, float]
 
 CIFAR10_MEAN: Colour = (0.4914, 0.4822, 0.4465)

@@ -12,12 +12,11 @@ from functools import cached_property
 import numpy as np
 from PIL import Image
 
+from ucl_jax.data.benchmarks import IN_MEMORY
 from ucl_jax.data.decoded import Images, Split
 from ucl_jax.data.folder import cut
 from ucl_jax.data.tfds_source import FITS
 from ucl_jax.errors import check_argument, check_word
-
-PREFIX = "memory:"  # of what stands for the path of a folder in the config of a run
 
 AnyImages = np.ndarray | Sequence[np.ndarray]
 
@@ -76,7 +75,7 @@ class Arrays:
         found = hashlib.sha256(b"" if self.groups is None else self.groups.tobytes())
         for image in self.images:
             found.update(f"{image.shape}".encode() + np.ascontiguousarray(image).tobytes())
-        return PREFIX + found.hexdigest()[:32]
+        return IN_MEMORY + found.hexdigest()[:32]
 
     def count_tasks(self, num_tasks: int, classes_per_task: int) -> tuple[int, int]:
         """Returns how many tasks the images make, and of how many classes (or parts) each is.
@@ -96,12 +95,16 @@ class Arrays:
 
 def check_images(images: AnyImages) -> None:
     """Raises ValueError unless `images` is uint8 [N, H, W, 3], or a sequence of uint8 [H, W, 3]; N is at least 1."""
-    whole = isinstance(images, np.ndarray)
-    found = next((one for one in images if not _is_image(one)), None) if len(images) else images
-    if found is not None:
-        shown = images if whole else found
+    wrong: list[object]
+    if isinstance(images, np.ndarray):
+        what, wrong = "is", [] if images.ndim == 4 and len(images) and _is_image(images[0]) else [images]
+    elif isinstance(images, Sequence) and len(images):
+        what, wrong = "holds", [one for one in images if not _is_image(one)]
+    else:
+        what, wrong = "is", [images]
+    if wrong:
+        shown = wrong[0]
         kind = f"{shown.dtype} {list(shown.shape)}" if isinstance(shown, np.ndarray) else type(shown).__name__
-        what = "is" if whole or not len(images) else "holds"
         raise ValueError(f"images {what} {kind}; it must be uint8 [N, H, W, 3], or a list of uint8 [H, W, 3]")
 
 

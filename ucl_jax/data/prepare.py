@@ -44,7 +44,7 @@ OWN: dict[str, type[Builder]] = {
 CALLS = {
     "cifar10 cifar100": "downloads both, and prepares them in the folder of TFDS",
     "cifar10 --manual_dir=DIR": "without a network: DIR holds cifar-10-binary.tar.gz",
-    "imagenet_resized/32x32": "a data set of TFDS; this once it needs pip install '.[prepare]'",
+    "imagenet_resized/32x32": "a data set of TFDS; this once it needs pip install 'ucl_jax[prepare]'",
 }
 # Name -> the lowest version that is accepted, and what is wrong with those below it.
 LOWEST = {
@@ -183,7 +183,7 @@ def prepare(tfds_name: str, data_dir: str | None = None, manual_dir: str | None 
     base = base_name(tfds_name)
     if base not in OWN and not has_tensorflow():
         raise UsageError(
-            f"preparing '{tfds_name}' needs TensorFlow this once: run pip install '.[prepare]' and try again"
+            f"preparing '{tfds_name}' needs TensorFlow this once: run pip install 'ucl_jax[prepare]' and try again"
         )
     try:
         with exclusive(pathlib.Path(data_dir) / base):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ucl_jax.data import decoded, folder, memory, streams, tfds_source
-from ucl_jax.data.benchmarks import CLASS_ORDERS
+from ucl_jax.data.benchmarks import CLASS_ORDERS, IN_MEMORY
 from ucl_jax.data.decoded import Images, Split
 from ucl_jax.errors import check_argument
 from ucl_jax.types import Examples
@@ -256,7 +256,7 @@ def open_stream(
     """
     subset_seed = seed if settings.subset_seed == -1 else settings.subset_seed
     holds_out = settings.validation_fraction > 0
-    if arrays is not None or settings.path.startswith(memory.PREFIX):
+    if arrays is not None or settings.path.startswith(IN_MEMORY):
         opened = _open_arrays(settings, arrays)
     else:
         opened = (_open_folder if settings.path else _open_splits)(settings, data_dir, image_cache)

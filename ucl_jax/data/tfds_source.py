@@ -119,7 +119,7 @@ def load_builder(tfds_name: str, data_dir: str | None = None, prepare_missing: b
     if own and prepare_missing:
         return prepare.prepare(tfds_name, data_dir)
     data_dir = prepare.resolve_data_dir(data_dir)
-    tensorflow = "" if own else "pip install '.[prepare]' (TensorFlow, needed this once) and then "
+    tensorflow = "" if own else "pip install 'ucl_jax[prepare]' (TensorFlow, needed this once) and then "
     raise UsageError(
         f"'{tfds_name}' is not prepared in {data_dir}: run {tensorflow}"
         f"python -m ucl_jax.data.prepare {tfds_name} --data_dir={data_dir}"
@@ -210,7 +210,7 @@ def _records(builder: prepare.Builder, split: str) -> Records:
     name, written = builder.info.full_name.rpartition("/")[0], "/".join(sorted(f.value for f in formats))
     ways = [f"prepare it again elsewhere: python -m ucl_jax.data.prepare {name} --data_dir=OTHER_DIR"]
     if FileFormat.TFRECORD in formats:
-        ways.insert(0, "install TensorFlow to read it as it is: pip install '.[prepare]'")
+        ways.insert(0, "install TensorFlow to read it as it is: pip install 'ucl_jax[prepare]'")
     raise UsageError(f"'{name}' in {builder.data_path} is stored as {written}, not array_record: {'; or '.join(ways)}")
 
 

@@ -40,7 +40,7 @@ class Shape(NamedTuple):
     stem: Stem
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the content of preprocessing.json; keys that timm has are named as there."""
+        """Returns what preprocessing.json holds beside the name of the file; keys that timm has are named as there."""
         return {
             "architecture": "resnet18",
             "input_size": [3, self.image_size, self.image_size],

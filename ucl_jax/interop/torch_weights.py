@@ -1,4 +1,4 @@
-"""Converts weights of the official PyTorch code (github.com/divyam3897/UCL at cfaa81d) to this package's, and back.
+"""Shows what a file of the official PyTorch code (github.com/divyam3897/UCL at cfaa81d) holds, and converts weights.
 
 python -m ucl_jax.convert FILE.pth
 

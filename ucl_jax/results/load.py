@@ -25,8 +25,14 @@ ADVICE = "put it right, or take another folder"
 LINE_ADVICE = "mend or remove that line"
 
 
-def load_results(workdir: pathlib.Path) -> RunResult:
+def load_results(workdir: str | pathlib.Path) -> RunResult:
     """Returns the result of a run, given its folder or the path of a results file, NAME.json.
+
+    Example:
+      >>> import ucl_jax
+      >>> results = ucl_jax.load_results("runs/lump-digits-simsiam-seed0")
+      >>> results.recipe, results.finished, sorted(results.probes)
+      ('lump', True, ['knn_all', 'knn_task'])
 
     Raises:
       UsageError: there is no such file, or it is damaged.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ucl_jax.data.benchmarks import IN_MEMORY
 from ucl_jax.evaluation import accuracy_matrix
 from ucl_jax.results import tables
 from ucl_jax.results.compare import MEASURES, PROBE_TITLES
@@ -86,7 +87,8 @@ Images are {size}x{size} pixels, RGB. In training, those of other sizes were bro
 - Commit: {run.commit or "not known"}
 - Device: {run.device}
 - Versions: {", ".join(f"{name} {version}" for name, version in run.versions.items()) or "not known"}
-- Licence: ucl_jax is under the Apache License 2.0, and claims no right in the weights. The terms of the data apply.
+- Licence: none was chosen for the weights; who publishes them names one here. ucl_jax is under the Apache License 2.0.
+  The terms of the data apply.
 """
 
 
@@ -105,7 +107,7 @@ def _timm(about: Mapping[str, Any], file: str) -> str:
             "model.maxpool = torch.nn.Identity()  # the stem is one for small images",
         ]
     code = [*imports, "import timm", "import torch", "", 'model = timm.create_model("resnet18", num_classes=0)', *lines]
-    return "\n".join(["\nIn timm:\n\n```python", *code, f"model.load_state_dict({read})", "```\n"])
+    return "\n".join(["\nIn timm:\n\n```python", *code, f"model.load_state_dict({read})", "model.eval()", "```\n"])
 
 
 def _learned(run: RunResult, after: int) -> str:
@@ -113,13 +115,16 @@ def _learned(run: RunResult, after: int) -> str:
         return "It is as its seed initialised it, without any training."
     if run.joint:
         return "It has learned all tasks at once."
-    what = "tasks, one after the other" if run.rows_are_tasks else "evaluations of the stream"
-    return f"It has learned {after} of {run.tasks if run.rows_are_tasks else run.tasks_learned} {what}."
+    if run.rows_are_tasks:
+        return f"It has learned {after} of {run.tasks} tasks, one after the other."
+    return f"It was saved at evaluation {after} of {run.tasks_learned} of the stream."
 
 
 def _data(benchmark: Mapping[str, Any]) -> str:
     if benchmark["tfds_name"]:
         return f"{benchmark['name']} (TFDS `{benchmark['tfds_name']}`)"
+    if benchmark["path"].startswith(IN_MEMORY):
+        return "images in memory"
     return f"own images, `{benchmark['path']}`"
 
 
@@ -135,7 +140,7 @@ def _numbers(run: RunResult, after: int) -> str:
             lines.append((title, own, untrained, probe.chance))
     columns = ("accuracy in %", "this network", "untrained", "guessing")
     text = tables.render(tables.Table("", tables.make_frame(columns, lines)), "markdown")
-    seen = "all tasks" if after == 0 else f"the {run.tasks_seen[after - 1]} tasks seen by then"
+    seen = "all tasks" if after == 0 else f"the {run.tasks_seen[after - 1]} task(s) seen by then"
     return f"{text}\n\nMean over {seen}, on held-out images; the untrained network's is over all tasks."
 
 

@@ -110,7 +110,7 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """Writes to Weights & Biases, and resumes there by an id in the run folder. Needs `pip install '.[wandb]'`."""
+    """Writes to Weights & Biases, and resumes there by an id in the run folder. It needs the extra `wandb`."""
 
     def __init__(self, folder: pathlib.Path, config: dict[str, Any]):
         import wandb

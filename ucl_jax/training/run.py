@@ -41,7 +41,7 @@ from ucl_jax.training.metric_writers import (
 )
 from ucl_jax.training.provenance import Origin, commit, device_name, versions
 from ucl_jax.training.run_folder import claim, finished_results, require_room, write_json
-from ucl_jax.training.session import Session, opened
+from ucl_jax.training.session import Session, open_resolved
 from ucl_jax.types import TrainState
 
 if TYPE_CHECKING:
@@ -148,11 +148,11 @@ def _carry_out(
         _require_one_command(config, mapping)
     require(
         not config.log.wandb or importlib.util.find_spec("wandb") is not None,
-        "config.log.wandb needs Weights & Biases: pip install '.[wandb]'",
+        "config.log.wandb needs Weights & Biases: pip install 'ucl_jax[wandb]'",
     )
     begins = main and not numbers(workdir / "checkpoints")
     with contextlib.ExitStack() as stack:
-        session = stack.enter_context(opened(config, data, mapping, begins))
+        session = stack.enter_context(open_resolved(config, data, mapping, begins))
         recorder = None
         if main:
             require_room(workdir, session.experiment.init, session.schedule, session.settings.checkpoint)

@@ -75,8 +75,8 @@ class Session(NamedTuple):
 
         Yields:
           StepsDone after every step (or several of one call), Evaluating before the features of each task, LegDone
-          after every task, with a row for each accuracy matrix. The state in an event is valid until the next one is
-          asked for; `jax.device_get` keeps a copy.
+          after every leg, with a row for each accuracy matrix or, where it is not evaluated, None. The state in an
+          event is valid until the next one is asked for; `jax.device_get` keeps a copy.
         """
         state = self.init() if state is None else state
         evaluation = self.settings.evaluation
@@ -157,12 +157,12 @@ def open_session(config: ConfigDict, data: Arrays | None = None) -> Iterator[Ses
       UsageError: a setting is bad, or data are missing.
     """
     settings.check(config)
-    with opened(resolve(config, data), data) as session:
+    with open_resolved(resolve(config, data), data) as session:
         yield session
 
 
 @contextlib.contextmanager
-def opened(
+def open_resolved(
     config: ConfigDict, data: Arrays | None = None, mapping: str = "auto", begins: bool = True
 ) -> Iterator[Session]:
     """Opens the session of a config that `resolve` has returned, see `open_session`.
