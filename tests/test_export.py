@@ -1,5 +1,6 @@
 """Tests what `ucl export` writes: PyTorch and ONNX compute our features from it, and the model card is right."""
 
+import importlib.util
 import json
 import re
 import shutil
@@ -198,3 +199,14 @@ def test_the_untrained_network_can_be_exported(run, tmp_path):
     arrays = torch.load(tmp_path / "encoder.pth", weights_only=True)
     assert torch.equal(arrays["bn1.running_mean"], torch.zeros(4))
     assert arrays["layer4.1.bn2.num_batches_tracked"].dtype == torch.int64
+
+
+def test_the_network_that_was_exported_last_is_loaded(run, tmp_path):
+    for after, kind in (1, "safetensors"), (2, "torch"):
+        assert export.main([str(run), f"--after={after}", f"--format={kind}", f"--out={tmp_path}"]) == 0
+    spec = importlib.util.spec_from_file_location("exported_encoder", tmp_path / "encoder.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    encoder, about = module.load()
+    found = encoder(module.preprocess(IMAGES["torch"], about)).detach().numpy()
+    np.testing.assert_allclose(found, ucl_jax.load(run, after=2).transform(IMAGES["torch"]), **CLOSE)
