@@ -10,7 +10,7 @@ from ucl_jax.results import compare
 from ucl_jax.results.compare import PairedDifference
 from ucl_jax.results.paper import TABLE1, Value
 from ucl_jax.results.schema import RunResult
-from ucl_jax.results.tables import HIGH, LOW, Table, by_recipe, make_frame, with_deviation
+from ucl_jax.results.tables import HIGH, LOW, Table, check_seeds, make_frame, with_deviation
 
 # A benchmark here -> that of the paper with whose claims it is compared.
 BENCHMARKS = {"cifar10_16px": "cifar10", "cifar100_16px": "cifar100"}
@@ -71,10 +71,26 @@ def measured(runs: Sequence[RunResult], claim: Claim) -> PairedDifference | None
 
     It is None where fewer than two seeds have both rows.
     """
-    rows = by_recipe(runs)
+    rows = _by_recipe(runs)
     ours, theirs = (_by_seed(rows.get(row, []), claim.by) for row in (claim.better, claim.worse))
     found = compare.paired_difference(ours, theirs)
     return found if found is not None and found.pairs > 1 else None
+
+
+def _by_recipe(runs: Sequence[RunResult]) -> dict[tuple[str, str], list[RunResult]]:
+    """Returns the runs by objective and recipe.
+
+    Raises:
+      ValueError: runs of one objective and recipe differ in more than their seed and `eval.forgetting`, or two have one
+        seed.
+    """
+    found: dict[tuple[str, str], list[RunResult]] = {}
+    for run in runs:
+        found.setdefault((run.objective, run.recipe), []).append(run)
+    for members in found.values():
+        compare.require_same_config(members, {"eval.forgetting"})
+        check_seeds(f"{members[0].recipe} ({members[0].objective})", members)
+    return found
 
 
 def _by_seed(runs: Sequence[RunResult], by: Measure) -> dict[int, float | None]:

@@ -15,10 +15,13 @@ import pytest
 from tests.test_startup import HEAVY, run_and_spy
 from ucl_jax import __main__ as ucl
 from ucl_jax import completion, recipes
+from ucl_jax.evaluation.accuracy_matrix import FORGETTING
 from ucl_jax.methods import METHODS
 from ucl_jax.probes import PROBES
 from ucl_jax.reproduce.studies import STUDIES
+from ucl_jax.results import tables
 from ucl_jax.settings import settings_of
+from ucl_jax.training import __main__ as training
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -47,6 +50,11 @@ ROOT = pathlib.Path(__file__).parents[1]
         ("ucl reproduce table1 --override=train.sch", ["--override=train.schedule="]),
         ("ucl reproduce table1 --dry", ["--dry-run "]),
         ("ucl report runs", []),
+        ("ucl report runs --over=lu", ["--over=lump "]),
+        ("ucl report runs --forgetting fi", ["first "]),
+        ("ucl report runs --format=l", ["--format=latex "]),
+        ("ucl reproduce table1 --format=c", ["--format=csv "]),
+        ("ucl export runs/a --format=", [f"--format={name} " for name in ("onnx", "safetensors", "torch")]),
         ("ucl nothing --", []),
     ],
 )
@@ -58,6 +66,11 @@ def test_all_there_is_to_choose_from_is_offered():
     assert [word.strip() for word in completion.candidates("ucl ")] == sorted(ucl.COMMANDS)
     assert completion.candidates("ucl train --config ") == recipes.names()
     assert completion.candidates("ucl probe --probes ") == sorted(PROBES)
+    assert completion.candidates("ucl report --over ") == [f"{name} " for name in recipes.names()]
+    assert completion.candidates("ucl report --format ") == sorted(f"{name} " for name in tables.FORMATS)
+    assert completion.candidates("ucl report --forgetting ") == sorted(f"{name} " for name in FORGETTING)
+    values = training.flags.FLAGS["mapping"].parser.enum_values
+    assert completion.candidates("ucl train --mapping ") == sorted(f"{name} " for name in values)
     assert completion.candidates("ucl reproduce ") == sorted(f"{name} " for name in STUDIES)
     keys = set().union(*(settings_of("byol", method) for method in METHODS))
     keys -= {"recipe", "protocol", "stream.name", "objective.name", "method.name"}  # which the recipe's argument names
@@ -77,6 +90,11 @@ def test_it_needs_no_heavy_module(tmp_path):
     printed, modules = run_and_spy(tmp_path, "-m", "ucl_jax", "completion", "--line=ucl train --config=lump:dig")
     assert printed == "--config=lump:digits\n"
     assert not HEAVY & modules
+
+
+def test_its_module_is_a_command():
+    command = [sys.executable, "-m", "ucl_jax.completion", "--line=ucl comp"]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout == "completion \n"
 
 
 def complete(shell: list[str], start: str, line: str, expected: str) -> None:

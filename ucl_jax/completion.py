@@ -7,9 +7,10 @@ recipes and keys are known at once. It imports no JAX, because it must be quick.
 import ast
 import pathlib
 import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
 
-from ucl_jax import cli, recipes
+from ucl_jax import cli, export, recipes
 from ucl_jax.__main__ import COMMANDS
 from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.errors import user_choice
@@ -73,12 +74,12 @@ def _words(before: Sequence[str], word: str) -> Iterable[str]:
         return ()
     option, equals, value = word.partition("=")
     if equals:
-        return (f"{option}={one}" for one in _values(option, value))
+        return (f"{option}={one}" for one in _values(command, option, value))
     if word.startswith("--config."):
         return (f"--config.{key}=" for key in _keys())
     if word.startswith("-"):
         return [*options(command), *(["--config."] if command == "train" else [])]
-    if found := list(_values(before[-1], word)):  # --option value
+    if found := list(_values(command, before[-1], word)):  # --option value
         return found
     return (f"{name} " for name in POSITIONAL.get(command, ()))
 
@@ -111,11 +112,12 @@ def _keys() -> dict[str, Setting]:
     return {key: one for key, one in CONFIG.items() if key not in ("recipe", "protocol", "stream.name")} | parts
 
 
-def _values(option: str, value: str) -> Iterable[str]:
-    """Returns the values of an option that begin like `value`, but for its last word."""
+def _values(command: str, option: str, value: str) -> Iterable[str]:
+    """Returns the values of an option of a command that begin like `value`, but for its last word."""
     if option.startswith("--config."):
         return _of_setting(_keys().get(option.removeprefix("--config.")))
-    return VALUES[option](value) if option in VALUES else ()
+    found = VALUES.get(f"{command} {option}", VALUES.get(option))
+    return found(value) if found else ()
 
 
 def _of_setting(setting: Setting | None) -> Iterable[str]:
@@ -132,6 +134,17 @@ def _recipe(value: str) -> Iterable[str]:
     kinds = (tuple(BENCHMARKS), tuple(OBJECTIVE_SETTINGS), CONFIG["protocol"].choices, CONFIG["stream.name"].choices)
     *chosen, _ = argument.split(",")
     return (f"{file}:{','.join([*chosen, one])}" for one in kinds[len(chosen)]) if len(chosen) < len(kinds) else ()
+
+
+def _one_of(words: Iterable[str]) -> Callable[[str], Iterable[str]]:
+    """Makes the function that returns some words, whatever is given of them."""
+    return lambda value: (f"{word} " for word in words)
+
+
+def _table_formats(value: str) -> Iterable[str]:
+    from ucl_jax.results import tables  # imported late, for it imports NumPy
+
+    return _one_of(tables.FORMATS)(value)
 
 
 def _list_of(words: Iterable[str]) -> Callable[[str], Iterable[str]]:
@@ -153,7 +166,7 @@ def _probe_keys() -> dict[str, Setting]:
     return {f"{probe}.{key}": one for probe, own in PROBE_SETTINGS.items() for key, one in own.items()}
 
 
-# Option -> the function from its value so far to values.
+# Option, behind its command where others have it too -> the function from its value so far to values.
 VALUES: dict[str, Callable[[str], Iterable[str]]] = {
     "--config": _recipe,
     "--diff": _recipe,
@@ -163,6 +176,11 @@ VALUES: dict[str, Callable[[str], Iterable[str]]] = {
     "--recipes": lambda value: _list_of(recipes.names())(value),
     "--override": _key_values(_keys),
     "--set": _key_values(_probe_keys),
+    "--over": lambda value: _one_of(recipes.names())(value),
+    "--forgetting": _one_of(CONFIG["eval.forgetting"].choices),
+    "--mapping": _one_of(("auto", "pmap", "shard_map")),  # those of the flag in training/__main__.py
+    "--format": _table_formats,
+    "export --format": _one_of(export.FORMATS),
 }
 POSITIONAL = {
     "prepare": sorted({one.tfds_name for one in BENCHMARKS.values() if one.tfds_name}),
@@ -181,3 +199,7 @@ def main(argv: Sequence[str], prog: str = "ucl completion") -> int:
     script = user_choice("shell", given.shell, SCRIPTS)
     print(script.rstrip() if given.line is None else "\n".join(candidates(given.line)))
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

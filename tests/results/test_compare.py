@@ -52,6 +52,24 @@ def test_a_group_is_compared_with_finetune_of_the_same_images_and_settings():
     assert [pair for pair in found if pair[1]] == [("multitask", "finetune")]
 
 
+def test_another_recipe_or_one_setting_of_it_is_compared_with():
+    made = run_results.result
+    sizes = [{"method.buffer_size": size} for size in (64, 256)]
+    groups = compare.groups_of(
+        [made("lump", settings=sizes[1]), *(made("er", settings=own) for own in sizes), made("si"), made("finetune")]
+    )
+    small, large = (f"er, method.buffer_size={size}" for size in (64, 256))
+    assert compare.baseline_names(groups) == ["er", large, small, "finetune", "lump", "si"]
+    # The recipe: with the group's setting, if it has one. One setting of it: for every group, whatever its own is.
+    found = names(compare.baselines(groups, "er"))
+    assert [pair for pair in found if pair[1]] == [
+        ("lump", large),
+        *((g, s) for g in ("si", "finetune") for s in (small, large)),
+    ]
+    found = names(compare.baselines(groups, small))
+    assert [pair for pair in found if pair[1]] == [(name, small) for name in ("lump", large, "si", "finetune")]
+
+
 def test_joint_training_over_a_stream_is_a_stream():
     row = [80.0, 90.0]
     probes = {name: run_results.probe([row, row]) for name in ("knn_task", "knn_all")}

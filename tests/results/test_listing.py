@@ -3,12 +3,17 @@
 import fcntl
 import json
 import os
+import pathlib
+import subprocess
+import sys
 
 import pytest
 
 from tests import run_results, tiny
 from ucl_jax.results import listing
 from ucl_jax.results.load import find_runs
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -88,6 +93,11 @@ def test_the_table_has_a_row_a_run(runs, capsys):
     assert [row[1] for row in rows] == ["si", "lump", "der", "multitask", "er"]
     assert rows[1][4:7] == ["10", "finished", "2/2"]
     assert rows[1][-1] == "88.50"
+
+
+def test_its_module_is_a_command(runs):
+    command = [sys.executable, "-m", "ucl_jax.results.listing", str(runs), "--json"]
+    assert len(json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout)) == 5
 
 
 def test_a_folder_without_runs_and_no_folder(tmp_path, capsys):

@@ -18,7 +18,7 @@ from scipy import stats
 
 from tests import run_results
 from tests.pictures import STREAM
-from ucl_jax.results import compare, page, tables
+from ucl_jax.results import compare, page, run_figures, tables
 from ucl_jax.results.load import load_results
 from ucl_jax.results.schema import RunResult
 
@@ -206,6 +206,23 @@ def test_differences_are_paired_by_seed_and_say_n(demo):
     best = next(row for row in rows if row[:2] == ["er", "finetune"])
     mean, low, high = re.findall(r"[+-]\d+\.\d+", best[2])
     assert f"{mean} points (95 % interval {low} to {high}, n = 10)" in said
+
+
+def test_differences_from_another_recipe(demo, tmp_path):
+    """Checks that the table, the picture and the headline of a page tell those that `report --pairs --over` prints."""
+    sources = [page.Source(run, [], {}, "") for run in demo]
+    read = Reader(page.build(sources, "max", over="lump"))
+    _, _, *rows = read.tables["Differences paired by seed, barlow_twins on digits"]
+    recipes = ("er", "finetune", "lump", "multitask")
+    expected = [[recipe, over] for recipe in recipes for over in ("untrained network", "lump") if recipe != over]
+    assert [row[:2] for row in rows] == expected
+    assert [row[1:] for row in tables.shown(tables.of_pairs(demo, "lump")).values.tolist()] == rows
+    said = " ".join("".join(read.words).split())
+    difference, interval = rows[1][2].split(" ", 1)
+    assert f"lump (barlow_twins): {difference} points (95 % interval {interval.strip('()')}, n = 10)" in said
+    drawn = run_figures.differences(tmp_path / "drawn", compare.groups_of(demo), "t", "lump")
+    numbers = json.loads(next(path for path in drawn.paths if path.suffix == ".json").read_text())["rows"]
+    assert [[row["recipe"], row["over"]] for row in numbers if row["probe"] == "knn_task"] == expected
 
 
 def test_every_run_and_the_headline(read):
@@ -404,7 +421,7 @@ def test_rows_of_a_stream_are_named_by_the_images_seen():
 def test_a_headline_names_no_probe_that_has_nothing_to_choose():
     probe = run_results.probe([[100.0, None], [100.0, 100.0]], chance=100.0)
     one = run_results.result(probes={"knn_task": probe, "knn_all": run_results.probe()})
-    assert page._headline(compare.groups_of([one]), "max")[0]["probe"] == "kNN over all classes seen"
+    assert page._headline(compare.groups_of([one]), "max", "finetune")[0]["probe"] == "kNN over all classes seen"
 
 
 def test_images_without_labels_have_their_measures():

@@ -231,4 +231,39 @@ def test_a_served_page_loads_itself_again(browser, tmp_path):
         run_results.save(tmp_path / "one/results.json", "lump")
         shown.locator("h2").first.wait_for(timeout=60_000)
         assert "lump (simsiam)" in shown.locator("strong").first.inner_text()
+        # What a reader did to the page is still so after it has loaded itself again.
+        table = "table:has(caption:has-text('Summary'))"
+        shown.locator(f"{table} th:has-text('recipe') button").dblclick()
+        shown.locator("details").first.locator("summary").click()
+        (tmp_path / "two").mkdir()
+        run_results.save(tmp_path / "two/results.json", "finetune")
+        shown.get_by_text("2 runs, 2 groups").wait_for(timeout=60_000)
+        assert shown.locator(f"{table} tbody th").all_inner_texts() == [
+            "untrained network",
+            "lump",
+            "finetune",
+            "chance",
+        ]
+        assert shown.locator("[aria-sort]").count() == 1
+        opened = shown.locator("details[open] summary").all_inner_texts()
+        assert (len(opened), shown.locator("details").count()) == (1, 2)
+        assert opened[0].startswith("lump")
         shown.close()
+
+
+def test_the_name_of_a_row_stays_in_sight_on_a_phone(opened):
+    shown = opened("several", 360)
+    for selector in (".scroll:has(.sortable)", ".scroll:has(.heat)"):
+        box = shown.locator(selector).first
+        row = box.locator("tbody tr").first
+        places = []
+        for left in (0, 1000):
+            box.evaluate("(box, left) => { box.scrollLeft = left; }", left)
+            places.append([row.locator(cell).first.bounding_box()["x"] for cell in ("th", "td")])
+        (name, first), (name_after, first_after) = places
+        assert name_after <= name
+        assert name_after >= box.bounding_box()["x"]
+        assert first_after < first
+        # It covers the cells that scroll below it.
+        over = row.locator("th").evaluate("e => getComputedStyle(e).backgroundColor")
+        assert over not in ("rgba(0, 0, 0, 0)", "transparent")

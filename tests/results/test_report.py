@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import pathlib
 import re
 
 import numpy as np
@@ -28,6 +29,7 @@ def save(path, result):
     return str(path)
 
 
+DEMO = pathlib.Path(__file__).parents[2] / "benchmarks/results/demo-digits"
 LUMP_MATRIX = [[90.0, None], [80.0, 97.0]]
 FIRST = {"eval.forgetting": "first"}
 LUMP = results("lump", LUMP_MATRIX)
@@ -83,6 +85,74 @@ def test_differences_are_paired_by_seed_and_have_students_intervals():
     assert found[1][4] == f"{(last['lump'][:4] > last['finetune'][:4]).sum()} (n=4)"
 
 
+def demo(*recipes):
+    """Returns the files of the kept runs of recipes, ten seeds each."""
+    return [str(path) for name in recipes for path in sorted(DEMO.glob(f"{name}-*.json"))]
+
+
+def test_differences_from_any_recipe(capsys):
+    """Compares with the numbers in the files themselves, which nothing of the package reads here."""
+    assert report.main([*demo("lump", "er"), "--pairs", "--over=er", "--format=csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [(row["recipe"], row["over"]) for row in rows] == [
+        ("lump", "untrained network"),
+        ("lump", "er"),
+        ("er", "untrained network"),
+    ]
+    for probe, title in compare.PROBE_TITLES.items():
+        if title in rows[1]:
+            lump, er = (
+                np.array(
+                    [
+                        np.mean(json.loads(pathlib.Path(path).read_text())["probes"][probe]["matrix"][-1])
+                        for path in demo(name)
+                    ]
+                )
+                for name in ("lump", "er")
+            )
+            low, high = stats.ttest_rel(lump, er).confidence_interval(0.95)
+            found = [rows[1][title], rows[1][f"{title} low"], rows[1][f"{title} high"]]
+            assert found == [f"{number:.2f}" for number in (np.mean(lump - er), low, high)]
+            assert rows[1][f"seeds higher, {title}"] == str((lump > er).sum())
+
+
+def test_a_setting_of_a_recipe_is_compared_with_another(tmp_path, capsys):
+    """Has two settings of lump as two rows of both tables, and each over the other by its name."""
+    files = []
+    for alpha, least in ((0.1, 90.0), (0.4, 80.0)):
+        for seed in (0, 1):
+            run = results("lump", [[90.0, None], [least, 95.0 + seed]], seed=seed, settings={"method.alpha": alpha})
+            files.append(save(tmp_path / f"{alpha}-{seed}.json", run))
+    names = [f"lump, method.alpha={alpha}" for alpha in (0.1, 0.4)]
+
+    def table(*words):
+        assert report.main([*files, "--format=csv", *words]) == 0
+        return list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+
+    found = [[row["recipe"], row["n"], row["kNN within the task"]] for row in table("--seeds")[:2]]
+    assert found == [[names[0], "2", "92.75"], [names[1], "2", "87.75"]]
+    assert [row["over"] for row in table("--pairs", "--over=lump")] == ["untrained network"] * 2
+    for over, difference, place in ((names[1], "5.00", 1), (names[0], "-5.00", 2)):
+        rows = table("--pairs", f"--over={over}")
+        assert [row["over"] for row in rows if row["over"] != "untrained network"] == [over]
+        assert (rows[place]["over"], rows[place]["kNN within the task"]) == (over, difference)
+
+
+def test_a_recipe_to_compare_with_must_be_there(tmp_path, capsys):
+    files = [save(tmp_path / f"{name}.json", results(name, LUMP_MATRIX)) for name in ("lump", "er")]
+    for words in (["--pairs"], [f"--out={tmp_path}/page"], ["--serve=0"]):
+        assert report.main([*files, "--over=finetune", *words]) == 2
+        out, err = capsys.readouterr()
+        assert (out, err.count("\n")) == ("", 1)
+        assert "--over=finetune" in err
+        assert "'er', 'lump'" in err
+    assert report.main([*files, "--over=er"]) == 2
+    assert "--pairs" in capsys.readouterr().err
+    assert not (tmp_path / "page").exists()
+    assert report.main([*files, "--over=er", f"--out={tmp_path}/page"]) == 0
+    assert "untrained network and of er" in (tmp_path / "page/index.html").read_text()
+
+
 def test_one_pair_has_no_interval():
     assert compare.paired_difference({3: 2.0, 4: None, 5: 1.0}, {3: 0.5, 4: 1.0}) == (1.5, None, None, 1, 1)
     assert compare.paired_difference({3: 2.0}, {4: 1.0}) is None
@@ -110,9 +180,13 @@ def test_table_of_seeds_is_mean_and_deviation():
 
 def test_runs_that_differ_in_more_than_their_seed_share_no_row(tmp_path, capsys):
     other = results("lump", LUMP_MATRIX, seed=1, settings=FIRST)
-    files = [save(tmp_path / f"{number}.json", run) for number, run in enumerate((LUMP, other))]
+    mnist = results("lump", LUMP_MATRIX, seed=1, benchmark="mnist")
+    files = [save(tmp_path / f"{number}.json", run) for number, run in enumerate((LUMP, other, mnist))]
     assert report.main(["--seeds", *map(str, files)]) == 2
     assert "differ in eval.forgetting (max, first)" in capsys.readouterr().err
+    for flag in ("--seeds", "--pairs"):
+        assert report.main([flag, files[0], files[2]]) == 2
+        assert "several benchmarks (digits, mnist)" in capsys.readouterr().err
     assert report.main(["--seeds", str(files[0]), str(files[0])]) == 2
     assert "two runs of lump (simsiam) have one seed: [0, 0]" in capsys.readouterr().err
 

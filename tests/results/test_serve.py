@@ -77,6 +77,20 @@ def test_a_served_page_follows_the_runs_of_a_folder(tmp_path):
     assert len(errors) == 1
 
 
+def test_a_served_page_compares_with_a_recipe_that_has_only_begun(tmp_path, capsys):
+    for name in ("lump", "er"):
+        (tmp_path / name).mkdir()
+    run_results.save(tmp_path / "lump/results.json", "lump")
+    (tmp_path / "er/lock").touch()
+    (tmp_path / "er/config.json").write_text(tiny.config("er").to_json())
+    with serving(tmp_path, words=["--over=er"]) as address:
+        assert "network and of er" not in get(address)
+        run_results.save(tmp_path / "er/results.json", "er")
+        assert "network and of er" in get(address)
+    assert report.main([str(tmp_path), "--serve=0", "--over=si"]) == 2
+    assert "'er', 'lump'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [

@@ -11,7 +11,7 @@ from ucl_jax import cli, settings
 from ucl_jax.errors import UsageError, require, usage_errors, user_choice
 from ucl_jax.evaluation.accuracy_matrix import FORGETTING
 from ucl_jax.results import compare, page, run_figures, serve, tables
-from ucl_jax.results.load import find_runs, load_results
+from ucl_jax.results.load import find_runs, load_results, read_saved_config
 
 if TYPE_CHECKING:
     from ucl_jax.results.schema import RunResult
@@ -23,6 +23,7 @@ CALLS = {
     "runs --serve": "the page in a browser of this machine, kept up to date while runs go on",
     "runs --seeds --format=latex": "mean and deviation over seeds, for a paper",
     "runs --pairs": "differences from the untrained network and finetune, paired by seed, with 95 % intervals",
+    "runs --pairs --over=er": "the same, from er in place of finetune",
 }
 
 
@@ -50,6 +51,22 @@ def _definition(runs: Sequence[RunResult], given: str | None) -> str:
         return compare.forgetting_definition(runs)
 
 
+def _check_over(given: str, runs: Sequence[RunResult], begun: Sequence[pathlib.Path] = ()) -> None:
+    """Raises UsageError where --over names neither a recipe of these runs nor one with its settings.
+
+    Args:
+      given: the value of --over.
+      runs: results.
+      begun: folders of runs without results; where there is no run at all, any recipe may come.
+    """
+    known = compare.baseline_names(compare.groups_of(runs, {"eval.forgetting"}))
+    if given in known:
+        return
+    known = sorted({*known, *(read_saved_config(run / "config.json")["recipe"] for run in begun)})
+    there = ", ".join(map(repr, known))
+    require(given in known or not known, f"--over={given} is no recipe of these runs; give one of {there}")
+
+
 def _with_results(given: Sequence[pathlib.Path], waiting: bool = False) -> list[pathlib.Path]:
     """Returns the paths, but for a folder of runs those runs in it that have results.
 
@@ -66,7 +83,7 @@ def _has_results(run: pathlib.Path) -> bool:
     return (run / "results.json").exists()
 
 
-def _serve(given: Sequence[pathlib.Path], forgetting: str | None, port: int) -> None:
+def _serve(given: Sequence[pathlib.Path], forgetting: str | None, over: str | None, port: int) -> None:
     """Serves the page about runs until KeyboardInterrupt; runs that begin in a folder of runs come onto it."""
 
     def begun() -> list[pathlib.Path]:
@@ -84,8 +101,10 @@ def _serve(given: Sequence[pathlib.Path], forgetting: str | None, port: int) -> 
         # Without runs no number is shown, so that any definition will do.
         definition = _definition(runs, forgetting) if runs else next(iter(FORGETTING))
         with usage_errors(advice="give each run once"):
-            return page.build(sources, definition, stamp, list(map(str, begun())))
+            return page.build(sources, definition, stamp, list(map(str, begun())), over or compare.BASELINE)
 
+    if over is not None:
+        _check_over(over, [load_results(workdir) for workdir in _with_results(given, waiting=True)], begun())
     serve.serve(serve.LivePage(files, make), port)
 
 
@@ -98,7 +117,12 @@ def main(argv: Sequence[str], prog: str = "python -m ucl_jax.report") -> int:
     )
     parser.add_argument("--seeds", action="store_true", help="one row for runs that differ in their seed alone")
     parser.add_argument(
-        "--pairs", action="store_true", help="differences from the untrained network and finetune, by seed"
+        "--pairs", action="store_true", help="differences from the untrained network and a recipe, by seed"
+    )
+    parser.add_argument(
+        "--over",
+        metavar="RECIPE",
+        help=f"for --pairs and a page: the recipe that others are compared with; default {compare.BASELINE}",
     )
     parser.add_argument("--format", default="text", help=f"how the table is written: {', '.join(tables.FORMATS)}")
     parser.add_argument("--forgetting", help=f"definition: {', '.join(FORGETTING)}; default: that of the runs' configs")
@@ -117,7 +141,7 @@ def main(argv: Sequence[str], prog: str = "python -m ucl_jax.report") -> int:
             not (arguments.out or arguments.seeds or arguments.pairs),
             "--serve shows the whole page: leave out --out, --seeds and --pairs",
         )
-        _serve(arguments.runs, arguments.forgetting, arguments.serve)
+        _serve(arguments.runs, arguments.forgetting, arguments.over, arguments.serve)
         return 0
     user_choice("format", arguments.format, tables.FORMATS)
     as_page = arguments.out is not None and _is_page(arguments.out)
@@ -125,15 +149,22 @@ def main(argv: Sequence[str], prog: str = "python -m ucl_jax.report") -> int:
     runs = [load_results(workdir) for workdir in workdirs]
     definition = _definition(runs, arguments.forgetting)
     require(not (arguments.seeds and arguments.pairs), "--seeds and --pairs are two tables: give one of them")
+    require(
+        arguments.over is None or arguments.pairs or as_page,
+        "--over is for differences: add --pairs or, for a page, --out=FOLDER/ or --serve",
+    )
     scored = [run for run in runs if run.probes]
+    if arguments.over is not None:
+        _check_over(arguments.over, scored)
+    over = arguments.over or compare.BASELINE
     require(
         bool(scored) or as_page or not (arguments.seeds or arguments.pairs or arguments.out),
         "these runs have no accuracy, for their images have no labels: leave out --seeds, --pairs and --out=NAME.png",
     )
     if arguments.seeds or arguments.pairs:
         flag = "--seeds" if arguments.seeds else "--pairs"
-        with usage_errors(advice=f"give {flag} only runs that differ in their seed, each once"):
-            found = [tables.of_seeds(scored, definition) if arguments.seeds else tables.of_pairs(scored)]
+        with usage_errors(advice=f"give {flag} runs of one benchmark, each once"):
+            found = [tables.of_seeds(scored, definition) if arguments.seeds else tables.of_pairs(scored, over)]
     else:
         found = tables.of_runs(runs, definition)
     text = "\n\n".join(tables.render(table, arguments.format) for table in found)
@@ -142,7 +173,7 @@ def main(argv: Sequence[str], prog: str = "python -m ucl_jax.report") -> int:
         sources = [page.load_source(workdir) for workdir in workdirs]
         try:
             with usage_errors(advice="give each run once"):
-                path = page.write_page(pathlib.Path(arguments.out), sources, definition)
+                path = page.write_page(pathlib.Path(arguments.out), sources, definition, over)
         except OSError as error:
             raise UsageError(f"cannot write a page to {arguments.out}: {error.strerror}; give another --out") from error
         written = [f"page: {path}"]

@@ -71,6 +71,7 @@ ZERO_MEANS_ALL = {
     "benchmark.examples_per_task": "all training images",
     "benchmark.test_examples_per_task": "all test images",
 }
+BASELINE = "finetune"  # the recipe over which differences are told, unless another one is given
 # Keys that name what a recipe's argument has chosen, with the paper's choice.
 OF_THE_PAPER = {"protocol": "ucl", "stream.name": "tasks"}
 # Config keys, or the beginnings of such, that may be overridden in a run that is compared with the paper's numbers.
@@ -206,31 +207,38 @@ def paired_difference(ours: Mapping[int, float | None], theirs: Mapping[int, flo
     return PairedDifference(mean, mean - half, mean + half, higher, len(differences))
 
 
-def baselines(groups: Sequence[RunGroup]) -> list[tuple[RunGroup, RunGroup | None]]:
-    """Returns each group with what it is compared with: its own untrained networks, given as None, and finetune.
+def baselines(groups: Sequence[RunGroup], over: str = BASELINE) -> list[tuple[RunGroup, RunGroup | None]]:
+    """Returns each group with what it is compared with: its own untrained networks, given as None, and a recipe.
 
-    A group of finetune is compared with if it has the group's benchmark, objective and stream. Where there are several
-    of these, the settings in which they differ must be the group's, as far as it has them.
+    A group of that recipe is compared with if it has the group's benchmark, objective and stream. Where there are
+    several of these, the settings in which they differ must be the group's, as far as it has them.
 
     Args:
       groups: groups of runs of any benchmarks.
+      over: the recipe; or one of its groups, by its `RunGroup.recipe` with settings, whose settings may be others.
     """
     pairs: list[tuple[RunGroup, RunGroup | None]] = []
     for group in groups:
         pairs.append((group, None))
-        pairs += [(group, other) for other in groups if other is not group and _is_baseline(other, group)]
+        pairs += [(group, other) for other in groups if other is not group and _is_baseline(other, group, over)]
     return pairs
 
 
-def _is_baseline(finetune: RunGroup, group: RunGroup) -> bool:
-    """Tells whether a group is one of finetune that another group is compared with, see `baselines`."""
-    if finetune.runs[0].recipe != "finetune" or finetune.objective != group.objective:
+def baseline_names(groups: Sequence[RunGroup]) -> list[str]:
+    """Returns what `baselines` takes as `over`: the recipes of groups, and the groups with their settings; sorted."""
+    return sorted({name for group in groups for name in (group.runs[0].recipe, group.recipe)})
+
+
+def _is_baseline(other: RunGroup, group: RunGroup, over: str) -> bool:
+    """Tells whether `other` is a group of `over` that another group is compared with, see `baselines`."""
+    if over not in baseline_names([other]) or other.objective != group.objective:
         return False
-    here, there = own_settings(group.runs[0]), own_settings(finetune.runs[0])
+    here, there = own_settings(group.runs[0]), own_settings(other.runs[0])
     shared = [
         key
         for key in here.keys() & there.keys()
-        if key in finetune.varied or (key.startswith(("benchmark.", "stream.")) and key != "benchmark.joint")
+        if (key in other.varied and over != other.recipe)
+        or (key.startswith(("benchmark.", "stream.")) and key != "benchmark.joint")
     ]
     return all(here[key] == there[key] for key in shared)
 

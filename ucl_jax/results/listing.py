@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import sys
 import time
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -106,3 +107,7 @@ def main(argv: Sequence[str], prog: str = "ucl list") -> int:
     else:
         print(f"there is no run in {given.folder}")
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

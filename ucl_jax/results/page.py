@@ -67,7 +67,9 @@ def load_source(workdir: pathlib.Path) -> Source:
     )
 
 
-def write_page(folder: pathlib.Path, sources: Sequence[Source], definition: str) -> pathlib.Path:
+def write_page(
+    folder: pathlib.Path, sources: Sequence[Source], definition: str, over: str = compare.BASELINE
+) -> pathlib.Path:
     """Writes the page to folder/index.html, and returns that path. Other files in the folder stay.
 
     The accuracy matrices of all runs are drawn to folder/figures beside it, with their numbers.
@@ -76,12 +78,13 @@ def write_page(folder: pathlib.Path, sources: Sequence[Source], definition: str)
       folder: is made where it is missing.
       sources: the runs.
       definition: of forgetting, a key of `accuracy_matrix.FORGETTING`.
+      over: what the runs are compared with, see `compare.baselines`.
 
     Raises:
       ValueError: two runs have the same settings and the same seed.
       OSError: the folder cannot be written to.
     """
-    text, path = build(sources, definition), folder / "index.html"
+    text, path = build(sources, definition, over=over), folder / "index.html"
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(path, text)
     runs = [source.results for source in sources]
@@ -90,7 +93,13 @@ def write_page(folder: pathlib.Path, sources: Sequence[Source], definition: str)
     return path
 
 
-def build(sources: Sequence[Source], definition: str, stamp: str = "", begun: Sequence[str] = ()) -> str:
+def build(
+    sources: Sequence[Source],
+    definition: str,
+    stamp: str = "",
+    begun: Sequence[str] = (),
+    over: str = compare.BASELINE,
+) -> str:
     """Returns the HTML of the page about runs; the same runs give the same text.
 
     Args:
@@ -98,6 +107,7 @@ def build(sources: Sequence[Source], definition: str, stamp: str = "", begun: Se
       definition: of forgetting, a key of `accuracy_matrix.FORGETTING`.
       stamp: that of a page which is served, and loads itself again when its stamp has changed; "" for a file.
       begun: the folders of runs that have no results yet.
+      over: what the runs are compared with, see `compare.baselines`.
 
     Raises:
       ValueError: two runs have the same settings and the same seed.
@@ -109,7 +119,7 @@ def build(sources: Sequence[Source], definition: str, stamp: str = "", begun: Se
     with tempfile.TemporaryDirectory() as folder:
         draw = _drawer(pathlib.Path(folder))
         blocks = {
-            "Summary": _summary(with_labels, definition, draw),
+            "Summary": _summary(with_labels, definition, over, draw),
             "Average accuracy over tasks": _curves(with_labels, draw),
             "Accuracy matrices": _matrices(with_labels),
             "Measured without labels": _unlabelled([group for group in groups if not group.runs[0].probes], draw),
@@ -135,7 +145,7 @@ def build(sources: Sequence[Source], definition: str, stamp: str = "", begun: Se
     ]
     return _template().render(
         title="Unsupervised continual learning",
-        headline=_headline(with_labels, definition),
+        headline=_headline(with_labels, definition, over),
         counted=f"{_count(len(runs), 'run')}, {_count(len(groups), 'group')}" if runs else "",
         pending=pending,
         begun=begun,
@@ -159,7 +169,7 @@ def _template() -> Any:
     return environment.get_template("page.html")
 
 
-def _headline(groups: Sequence[RunGroup], definition: str) -> list[dict[str, Any]]:
+def _headline(groups: Sequence[RunGroup], definition: str, over: str) -> list[dict[str, Any]]:
     """Returns the numbers of the first sentences: for each benchmark those of the group with the highest accuracy."""
     said = []
     for benchmark in dict.fromkeys(group.benchmark for group in groups):
@@ -176,7 +186,7 @@ def _headline(groups: Sequence[RunGroup], definition: str) -> list[dict[str, Any
         best, (accuracy, lost) = continual[place], scores[place]
         found = {
             baseline.name if baseline else "the untrained network": compare.above(best, baseline, probe)
-            for group, baseline in compare.baselines(here)
+            for group, baseline in compare.baselines(here, over)
             if group is best
         }
         said.append(
@@ -189,7 +199,7 @@ def _headline(groups: Sequence[RunGroup], definition: str) -> list[dict[str, Any
                 "forgetting": _mean(lost),
                 "runs": _count(len(best.runs), "run"),
                 "differences": [
-                    {"over": over, "text": _difference(difference)} for over, difference in found.items() if difference
+                    {"over": name, "text": _difference(difference)} for name, difference in found.items() if difference
                 ],
             }
         )
@@ -210,7 +220,7 @@ def _difference(found: compare.PairedDifference) -> str:
     return f"{found.mean:+.2f} points ({interval}n\u00a0=\u00a0{found.pairs})"
 
 
-def _summary(groups: Sequence[RunGroup], definition: str, draw: Draw) -> list[Block]:
+def _summary(groups: Sequence[RunGroup], definition: str, over: str, draw: Draw) -> list[Block]:
     """Returns for each family of groups a table of them beside the paper's numbers, and their differences."""
     note = (
         "Accuracy in per cent, averaged over all tasks after the last one; forgetting in points. Mean±deviation over "
@@ -225,7 +235,7 @@ def _summary(groups: Sequence[RunGroup], definition: str, draw: Draw) -> list[Bl
         (table,) = tables.against_paper(members, definition)
         compared = compared or any(compare.paper_row(group, members) for group in members)
         table = _without_objective(table)
-        blocks += [_heading(family), _table(table, f"Summary, {family}"), *_differences(family, members, draw)]
+        blocks += [_heading(family), _table(table, f"Summary, {family}"), *_differences(family, members, over, draw)]
     return [_paragraph(f"{note} {beside}" if compared else note), *blocks] if blocks else []
 
 
@@ -234,13 +244,13 @@ def _without_objective(table: Table) -> Table:
     return table._replace(frame=table.frame.drop(columns="objective"), words=table.words - 1)
 
 
-def _differences(family: str, groups: Sequence[RunGroup], draw: Draw) -> list[Block]:
+def _differences(family: str, groups: Sequence[RunGroup], over: str, draw: Draw) -> list[Block]:
     """Returns the differences between groups of a family, as a table and a picture; nothing for a single run."""
-    table = _without_objective(tables.pairs(groups))
+    table = _without_objective(tables.pairs(groups, over))
     if table.frame.empty or sum(len(group.runs) for group in groups) == 1:
         return []
     note = (
-        "How much higher the average accuracy is than that of the untrained network and of finetune, seed by seed: the "
+        f"How much higher the average accuracy is than that of the untrained network and of {over}, seed by seed: the "
         "mean over n seeds, its 95 % interval by Student's t, and with how many of the seeds it is higher. A single "
         "seed has no interval."
     )
@@ -249,7 +259,7 @@ def _differences(family: str, groups: Sequence[RunGroup], draw: Draw) -> list[Bl
     if table.frame[[name for name in table.frame if name.endswith(tables.LOW)]].notna().any(axis=None):
         title = f"{family}: mean differences and 95 % intervals"
         alt = f"{title}; the numbers are those of the table above"
-        blocks += _pictures([draw(run_figures.differences, groups, family, caption=title, alt=alt)])
+        blocks += _pictures([draw(run_figures.differences, groups, family, over, caption=title, alt=alt)])
     return blocks
 
 
@@ -478,7 +488,7 @@ def _drawer(folder: pathlib.Path) -> Draw:
 
     `figure` is a function of `run_figures` or `probe_figures`; it draws `arguments` into `folder`.
     """
-    count = iter(range(10**9))
+    count = itertools.count()
 
     def draw(figure: Callable, *arguments, caption: str, alt: str) -> Block:
         from matplotlib import rc_context  # imported late, for --help should not wait for it

@@ -123,32 +123,33 @@ def average_accuracy(
 
 
 @drawing.styled
-def differences(stem: pathlib.Path, groups: Sequence[RunGroup], title: str) -> Picture:
+def differences(stem: pathlib.Path, groups: Sequence[RunGroup], title: str, over: str = compare.BASELINE) -> Picture:
     """Draws by how many points groups are above what they are compared with, and 95 % intervals: a panel a probe.
 
     Args:
       stem: path of the files without a suffix.
-      groups: groups of runs of one benchmark; `compare.baselines` says what each is compared with.
+      groups: groups of runs of one benchmark.
       title: of the picture.
+      over: what they are compared with, see `compare.baselines`.
 
     Returns:
       The picture.
     """
     probes = compare.probes_of([run for group in groups for run in group.runs])
-    pairs = compare.baselines(groups)
+    pairs = compare.baselines(groups, over)
     overs = [compare.baseline_name(baseline) for _, baseline in pairs]
     styles, rows, names = drawing.lines(dict.fromkeys(overs)), [], []
     figure = drawing.new_figure(2.6 + 3.0 * len(probes), 1.0 + 0.3 * len(pairs))
     axes = figure.subplots(1, len(probes), sharey=True, squeeze=False)[0]
     for axis, probe in zip(axes, probes):
-        for place, ((group, baseline), over) in enumerate(zip(pairs, overs)):
+        for place, ((group, baseline), name) in enumerate(zip(pairs, overs)):
             found = compare.above(group, baseline, probe)
             if probe == probes[0]:
-                names.append(f"{group.name} over {over}, n={found.pairs if found else 0}")
+                names.append(f"{group.name} over {name}, n={found.pairs if found else 0}")
             if found is not None:
                 half = None if found.low is None else found.mean - found.low
-                axis.errorbar(found.mean, place, xerr=half, capsize=3, **styles[over] | {"ls": "none"})
-                rows.append([group.objective, group.recipe, over, probe, *found])
+                axis.errorbar(found.mean, place, xerr=half, capsize=3, **styles[name] | {"ls": "none"})
+                rows.append([group.objective, group.recipe, name, probe, *found])
         axis.axvline(0, color=drawing.GREY, lw=1)
         axis.set(title=PROBE_TITLES[probe], xlabel="difference, points")
         axis.grid(axis="x")

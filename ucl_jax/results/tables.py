@@ -281,7 +281,8 @@ def without_labels(runs: Sequence[RunResult]) -> Table:
 def of_seeds(runs: Sequence[RunResult], definition: str) -> Table:
     """Makes the table of average accuracy and forgetting with a row for each objective and recipe.
 
-    The runs of a row differ in their seed alone. The deviation is the unbiased one; the column n is the number of runs.
+    The runs of a row differ in their seed alone. A recipe with several settings has a row for each, named by what
+    differs, see `compare.groups_of`. The deviation is the unbiased one; the column n is the number of runs.
     Each objective has rows for its untrained networks, see `compare.untrained_networks`; runs of an architecture that
     grows do not count for them.
 
@@ -290,45 +291,53 @@ def of_seeds(runs: Sequence[RunResult], definition: str) -> Table:
       definition: of forgetting, a key of `accuracy_matrix.FORGETTING`.
 
     Raises:
-      ValueError: runs of a row differ in more than their seed and `eval.forgetting`, or two have one seed.
+      ValueError: there are several benchmarks, or two runs of a row have one seed.
     """
-    return _seeds("", _by_recipe(runs), definition)
+    return _seeds("", _of_one_benchmark(runs), definition)
 
 
-def _by_recipe(runs: Sequence[RunResult]) -> list[RunGroup]:
-    """Returns the runs of one benchmark as groups, one for each objective and recipe; raises as `by_recipe` does."""
-    return [RunGroup(members[0].benchmark, *key, members) for key, members in by_recipe(runs).items()]
-
-
-def of_pairs(runs: Sequence[RunResult]) -> Table:
-    """Makes the table of `pairs` with a row for each objective and recipe.
-
-    Args:
-      runs: results of one benchmark, with or without those of finetune.
+def _of_one_benchmark(runs: Sequence[RunResult]) -> list[RunGroup]:
+    """Returns the groups of runs, which may differ in `eval.forgetting`.
 
     Raises:
-      ValueError: runs of a row differ in more than their seed and `eval.forgetting`, or two have one seed.
+      ValueError: there are several benchmarks, which the rows of one table would not tell apart.
     """
-    return pairs(_by_recipe(runs))
+    names = list(dict.fromkeys(run.benchmark for run in runs))
+    check_argument(len(names) < 2, f"the runs are of several benchmarks ({', '.join(names)})")
+    return compare.groups_of(runs, {"eval.forgetting"})
 
 
-def pairs(groups: Sequence[RunGroup]) -> Table:
+def of_pairs(runs: Sequence[RunResult], over: str = compare.BASELINE) -> Table:
+    """Makes the table of `pairs` with rows for each objective and recipe, as in `of_seeds`.
+
+    Args:
+      runs: results of one benchmark, with or without those of `over`.
+      over: what runs are compared with, see `compare.baselines`.
+
+    Raises:
+      ValueError: there are several benchmarks, or two runs of a row have one seed.
+    """
+    return pairs(_of_one_benchmark(runs), over)
+
+
+def pairs(groups: Sequence[RunGroup], over: str = compare.BASELINE) -> Table:
     """Makes the table of differences between average accuracies, paired by seed: n seeds, 95 % intervals.
 
-    A row says by how many points a group is above its untrained networks or above finetune: the mean over seeds, its
-    95 % interval by Student's t, and in how many seeds of all the group is higher. See `compare.baselines`. A group has
-    no row for what it shares no seed with.
+    A row says by how many points a group is above its untrained networks or above the recipe `over`: the mean over
+    seeds, its 95 % interval by Student's t, and in how many seeds of all the group is higher. See `compare.baselines`.
+    A group has no row for what it shares no seed with.
 
     Args:
       groups: groups of runs of one benchmark.
+      over: what they are compared with, see `compare.baselines`.
 
     Raises:
       ValueError: two runs of a group have one seed.
     """
     probes = compare.probes_of([run for group in groups for run in group.runs])
     rows: list[list[Any]] = []
-    for group, baseline in compare.baselines(groups):
-        _check_seeds(group.name, group.runs)
+    for group, baseline in compare.baselines(groups, over):
+        check_seeds(group.name, group.runs)
         found = [compare.above(group, baseline, name) for name in probes]
         if any(found):
             cells = [[one.mean, one.low, one.high, one.higher, one.pairs] if one else [None] * 5 for one in found]
@@ -346,23 +355,7 @@ def pairs(groups: Sequence[RunGroup]) -> Table:
     return Table("", frame, words=3, formats=dict.fromkeys(titles, "+.2f"), heads=heads)
 
 
-def by_recipe(runs: Sequence[RunResult]) -> dict[tuple[str, str], list[RunResult]]:
-    """Returns the runs by objective and recipe.
-
-    Raises:
-      ValueError: runs of one objective and recipe differ in more than their seed and `eval.forgetting`, or two have one
-        seed.
-    """
-    found: dict[tuple[str, str], list[RunResult]] = {}
-    for run in runs:
-        found.setdefault((run.objective, run.recipe), []).append(run)
-    for members in found.values():
-        compare.require_same_config(members, {"eval.forgetting"})
-        _check_seeds(f"{members[0].recipe} ({members[0].objective})", members)
-    return found
-
-
-def _check_seeds(name: str, runs: Sequence[RunResult]) -> None:
+def check_seeds(name: str, runs: Sequence[RunResult]) -> None:
     """Raises ValueError where two runs of a row, which `name` names, have one seed."""
     own = compare.seeds(runs)
     check_argument(len(set(own)) == len(own), f"two runs of {name} have one seed: {own}")
@@ -399,7 +392,7 @@ def _seeds(title: str, groups: Sequence[RunGroup], definition: str, beside: bool
     for objective in dict.fromkeys(group.objective for group in groups):
         of_objective = [group for group in groups if group.objective == objective]
         for group in of_objective:
-            _check_seeds(group.name, group.runs)
+            check_seeds(group.name, group.runs)
             pending = sum(not run.finished for run in group.runs)
             recipe = group.recipe + (f", {pending} not finished" if pending else "")
             theirs = compare.paper_row(group, groups) or (None, None)
