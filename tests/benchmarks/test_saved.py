@@ -129,7 +129,8 @@ def test_the_summary_has_a_column_for_each_objective_and_number(results, tmp_pat
         ["lump", told["lump"], lost["lump"], told["lump"]],
         ["multitask", f"{joint[0]:.2f}", "-", f"{joint[0]:.2f}"],
     ]
-    run_results.save(tmp_path / "table1-cifar100_16px/er-barlow_twins-seed0.json", "er", objective="barlow_twins")
+    path = tmp_path / "table1-cifar100_16px/er-barlow_twins-seed0.json"
+    run_results.save(path, "er", objective="barlow_twins", benchmark="cifar100_16px")
     (header, *rows), _ = cells(tables.TABLES["summary"]())
     assert len(header) == 7
     assert rows[2][1:] == ["-", "-", "-", told["lump"], lost["lump"], told["lump"]]
