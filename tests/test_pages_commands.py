@@ -34,7 +34,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests import tiny
+from tests import quick, tiny
 from ucl_jax import __main__ as ucl
 from ucl_jax import settings
 
@@ -122,7 +122,7 @@ def environment(tmp_path_factory):
         "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}",
         "ENVIRONMENT": str(venv),
         "TFDS_DATA_DIR": str(tmp_path_factory.mktemp("tfds")),
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        "XLA_FLAGS": quick.XLA_FLAGS,
     }
 
 
