@@ -43,8 +43,8 @@ def test_lump_follows_the_plain_loop_of_pytorch(monkeypatch):
     pillow = parity.Pillow(config)
     ours = parity.Ours(config, pillow.augmentation)
     ours.train_step = jax.jit(ours.train_step.__wrapped__)
-    # With seed 0 the input of a ReLU comes so near to 0 that rounding decides whether it has a gradient.
-    images = np.random.default_rng(1).integers(0, 256, (2, IMAGES, 8, 8, 3), np.uint8)
+    # With seeds 0 and 1 the input of a ReLU comes so near to 0 that rounding decides whether it has a gradient.
+    images = np.random.default_rng(2).integers(0, 256, (2, IMAGES, 8, 8, 3), np.uint8)
     network = jax.device_get(jax.jit(ours.objective.init)(jax.random.key(1), images[0, :1]))
     ours.start(network, jax.random.key(0))
     theirs = parity.torch_program(config, network)

@@ -126,11 +126,15 @@ def without_probe(metrics):
     return {name: values for name, values in metrics.items() if name != "online_linear/loss"}
 
 
-def test_a_probe_apart_changes_no_bit_of_the_run(runs):
+# Runs with and without a probe, or with several steps a call, are different programs, which XLA may fuse in other ways.
+ROUNDING = {"rtol": 1e-4, "atol": 1e-5}
+
+
+def test_a_probe_apart_changes_nothing_of_the_run(runs):
     (metrics, states, rows), (other_metrics, other_states, other_rows) = runs("none"), runs("apart")
-    small.assert_trees_equal(without_probe(other_metrics), metrics)
+    small.assert_trees_close(without_probe(other_metrics), metrics, **ROUNDING)
     for step, state in states.items():
-        small.assert_trees_equal(other_states[step].replace(online=()), state)
+        small.assert_trees_close(other_states[step].replace(online=()), state, **ROUNDING)
     for row, other in zip(rows, other_rows, strict=True):
         assert {name: other[name] for name in row} == row
         assert other.keys() - row.keys() == {"online_linear"}
@@ -139,16 +143,16 @@ def test_a_probe_apart_changes_no_bit_of_the_run(runs):
 
 def test_a_probe_in_training_mode_changes_only_the_running_statistics_of_the_backbone(runs):
     (metrics, states, _), (other_metrics, other_states, _) = runs("none"), runs("in_training_mode")
-    small.assert_trees_equal(without_probe(other_metrics), metrics)
+    small.assert_trees_close(without_probe(other_metrics), metrics, **ROUNDING)
     one, other = states[20], other_states[20]
     for name in ("params", "opt_state", "memory"):
-        small.assert_trees_equal(getattr(other, name), getattr(one, name))
+        small.assert_trees_close(getattr(other, name), getattr(one, name), **ROUNDING)
     ours, theirs = (state.model_state["batch_stats"] for state in (other, one))
     assert ours.keys() == theirs.keys() == {"backbone", "projector", "predictor"}
     for name in ("projector", "predictor"):
-        small.assert_trees_equal(ours[name], theirs[name])
+        small.assert_trees_close(ours[name], theirs[name], **ROUNDING)
     for changed, same in zip(*map(jax.tree.leaves, (ours["backbone"], theirs["backbone"])), strict=True):
-        assert not np.array_equal(changed, same)
+        assert np.max(np.abs(changed - same)) > 1e-3
 
 
 def test_a_run_goes_on_to_the_bit(runs, data_dir):
@@ -159,13 +163,13 @@ def test_a_run_goes_on_to_the_bit(runs, data_dir):
     assert rows_left == rows
 
 
-def test_several_steps_a_call_and_images_on_the_host_change_no_bit(runs, data_dir, monkeypatch):
+def test_several_steps_a_call_and_images_on_the_host_change_nothing(runs, data_dir, monkeypatch):
     metrics, states, rows = runs("in_training_mode")
     for held_bytes in (parallel.HELD_BYTES, 0):
         monkeypatch.setattr(parallel, "HELD_BYTES", held_bytes)
         together, after, same_rows = run(data_dir, "in_training_mode", train__steps_per_call=3)
-        small.assert_trees_equal(together, metrics)
-        small.assert_trees_equal(after[20], states[20])
+        small.assert_trees_close(together, metrics, **ROUNDING)
+        small.assert_trees_close(after[20], states[20], **ROUNDING)
         assert same_rows == rows
 
 
