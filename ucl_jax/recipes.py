@@ -165,7 +165,7 @@ def origin(argv: Sequence[str], config: ConfigDict) -> tuple[str, dict[str, Any]
 def words_of(config: ConfigDict) -> str:
     """Returns the recipe that a config was made from, with its whole argument, as `--config` takes it.
 
-    A benchmark with a name of its own was made from the default one.
+    A benchmark that its user has named is taken for the default one, `cifar10`, with other settings.
     """
     benchmark = config.benchmark.name if config.benchmark.name in BENCHMARKS else "cifar10"
     return f"{config.recipe}:{benchmark},{config.objective.name},{config.protocol},{config.stream.name}"

@@ -115,8 +115,9 @@ class Method(NamedTuple):
         gradient `project` is given (A-GEM). None for no second loss.
       recall: memory, key, n -> n past examples, leaves [n, ...]: a `buffers.Recalled`, several of them, or () for none.
         As a rule n is the size of the global batch.
-      pairing: the rows of a batch after which it repeats itself which of them have a recalled example beside them; 1
-        where all have, and there must then be as many of both. 0 where recalled examples belong to no rows.
+      pairing: the number of rows in a group, where recalled examples belong to rows of the batch. In each group the
+        same places have an example. With 1 every row has one, so that as many must be recalled. 0 where recalled
+        examples belong to no rows.
       samples: the number of present examples, n -> of how many images a step takes gradients, once there is a past.
       project: memory, grads, gradients of `reference` or () -> the grads that the optimiser is given. Both are averaged
         over devices.

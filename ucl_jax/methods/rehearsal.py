@@ -239,11 +239,12 @@ def replayed_rows(count: int, share: float) -> np.ndarray:
 
 
 def replay_period(share: float) -> int:
-    """Returns the rows after which `replayed_rows` repeats itself: 4 with share 3/4, where 3 of each 4 are replayed."""
+    """Returns after how many rows `replayed_rows` repeats itself: 4 with share 3/4, where 3 of each 4 are replayed."""
     return _fraction(share).denominator
 
 
 def _fraction(share: float) -> Fraction:
+    """Returns a share as a fraction with at most 1024 parts."""
     return Fraction(share).limit_denominator(1024)
 
 

@@ -11,7 +11,6 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ucl_jax.cli import warn
 from ucl_jax.data.benchmarks import BENCHMARKS, Benchmark
 from ucl_jax.data.decoded import Images
 from ucl_jax.data.memory import AnyImages
@@ -32,7 +31,7 @@ from ucl_jax.training.build import (
 )
 from ucl_jax.training.checkpoint import Networks
 from ucl_jax.training.loop import task_features
-from ucl_jax.training.session import features_of, open_tasks
+from ucl_jax.training.session import features_of, keep_compiled, open_tasks
 from ucl_jax.types import Variables
 
 
@@ -67,7 +66,7 @@ class TrainedRun:
         # It is read here, and kept only to make the like of the run from it (`normalised_for`).
         self._config = ConfigDict(_tuples(read_saved_config(path)))
         self.data_dir = data_dir or self._config.data_dir
-        parallel.keep_compiled(self._config.compilation_cache, lambda text: warn(f"config.compilation_cache: {text}"))
+        keep_compiled(self._config)
         self.networks = Networks(workdir / "networks")
         require(
             bool(self.networks.afters()),

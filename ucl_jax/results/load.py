@@ -28,7 +28,7 @@ LINE_ADVICE = "mend or remove that line"
 def load_results(workdir: str | pathlib.Path) -> RunResult:
     """Returns the result of a run, given its folder or the path of a results file, NAME.json.
 
-    Example:
+    Examples:
       >>> import ucl_jax
       >>> results = ucl_jax.load_results("runs/lump-digits-simsiam-seed0")
       >>> results.recipe, results.finished, sorted(results.probes)

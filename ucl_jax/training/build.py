@@ -134,7 +134,7 @@ class RunSettings(NamedTuple):
 def resolve(config: ConfigDict, data: Arrays | None = None) -> ConfigDict:
     """Returns the config of a run with what a folder of images tells: its whole path, and how many tasks it makes.
 
-    Images in memory tell it likewise. The config of a run on a TFDS data set is returned as it is.
+    Images in memory tell the same. The config of a run on a TFDS data set is returned as it is.
 
     Raises:
       UsageError: there is no folder, or it has too few sub-folders, or no images for evaluation were asked for; or
@@ -408,7 +408,7 @@ def check_batches(sizes: Sequence[int], devices: int, pairing: int = 0) -> None:
 
     Raises:
       UsageError: a batch has one image, or does not divide by the number of devices, or a device's part of it is not a
-        whole number of times `pairing`.
+        whole number of groups of `pairing` images.
     """
     for task, size in enumerate(sizes, start=1):
         require(

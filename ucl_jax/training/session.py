@@ -173,7 +173,7 @@ def open_resolved(
       mapping: what maps over devices, see `parallel.choose_mapping`.
       begins: whether the session begins a run, and so needs the network of `config.init_from`.
     """
-    parallel.keep_compiled(config.compilation_cache, lambda text: warn(f"config.compilation_cache: {text}"))
+    keep_compiled(config)
     with usage_errors("config.train."):
         devices = parallel.choose_devices(config.train.devices, config.train.batch_size)
     for key, size in (
@@ -198,6 +198,11 @@ def open_resolved(
         sizes = [period.batch_size for period in schedule.periods]
         check_batches(sizes, len(devices), experiment.phases[0].method.pairing)
         yield Session(config, run_settings, devices, experiment, compiled, stream, schedule, start)
+
+
+def keep_compiled(config: ConfigDict) -> None:
+    """Makes JAX keep compiled programs in the folder that a config names, and warns where it cannot."""
+    parallel.keep_compiled(config.compilation_cache, lambda text: warn(f"config.compilation_cache: {text}"))
 
 
 def open_tasks(config: ConfigDict, data_dir: str = "", data: Arrays | None = None, where: str = "") -> TaskStream:
