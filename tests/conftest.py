@@ -21,6 +21,9 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 import jax
 import pytest
 
+from tests.small_networks import ARCHITECTURES
+from ucl_jax.models import architectures
+
 # nohup ignores the first, a shell the second for what it starts with &; each process of a test would inherit that.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -76,6 +79,13 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.xdist_group(group(item)))
         if group(item) in SLOW:
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture
+def small_networks(monkeypatch):
+    """Puts the networks of tests/small_networks.py in the place of those that recipes name."""
+    for name, made in ARCHITECTURES.items():
+        monkeypatch.setitem(architectures.ARCHITECTURES, name, made)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,28 +1,19 @@
 """Tests what every method owes to the rest of the package, with every objective: each pair learns two tiny tasks.
 
-The network is a convolution or two, so that a pair compiles in seconds; everything else is as the recipes have it.
+The network is a convolution or two (tests/small_networks.py); everything else is as the recipes have it.
 """
 
 import contextlib
-from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen as nn
 
 from tests import tiny
 from ucl_jax.data.tasks import open_stream
 from ucl_jax.errors import UsageError
 from ucl_jax.methods import METHODS
-from ucl_jax.models import architectures
-from ucl_jax.models.architectures import Architecture
-from ucl_jax.models.heads import Network
-from ucl_jax.models.layers import BatchNorm, Conv
-from ucl_jax.models.progressive import Lateral
-from ucl_jax.models.resnet import CIFAR, Stem, spatial_mean
 from ucl_jax.objectives import OBJECTIVES
 from ucl_jax.reproduce.studies import IMPOSSIBLE
 from ucl_jax.settings import POLICIES, check
@@ -30,48 +21,13 @@ from ucl_jax.training import parallel
 from ucl_jax.training.build import make_experiment, make_stream_settings
 from ucl_jax.training.loop import LegDone, StepsDone
 
+pytestmark = pytest.mark.usefixtures("small_networks")
 RECIPES = [recipe for recipe in tiny.RECIPES if not tiny.config(recipe).benchmark.joint]
 FORBIDDEN = [(recipe, objective) for objective, refusing in IMPOSSIBLE.items() for recipe in refusing]
 PAIRS = [(recipe, objective) for recipe in RECIPES for objective in OBJECTIVES]
 # At this rate 10 steps stay near the start, so that rounding errors are not amplified (see test_parallel.py).
 LEARNING_RATE = 0.01
 LEARNING_RATES = {"barlow_twins": 0.0001, "vicreg": 0.0001}  # objectives that need another rate
-
-
-class Column(nn.Module):
-    """Two convolutions with batch norm; the second also reads the first maps of earlier columns."""
-
-    width: int = 4
-    dtype: Any = jnp.float32
-    axis_name: str | None = None
-    platform: str = "cpu"
-    stem: Stem = CIFAR
-
-    @nn.compact
-    def __call__(self, x, earlier, train):
-        first = nn.relu(BatchNorm(self.axis_name, name="first_norm")(Conv(4, name="first")(x), train))
-        second = BatchNorm(self.axis_name, name="second_norm")(Conv(8, stride=2, name="second")(first), train)
-        if earlier:
-            second = second + Lateral(8, name="lateral")([maps[0] for maps in earlier])
-        return [first, nn.relu(second)]
-
-
-class Backbone(nn.Module):
-    axis_name: str | None = None
-
-    @nn.compact
-    def __call__(self, x, train):
-        return spatial_mean(Column(axis_name=self.axis_name, name="column")(x, (), train)[-1])
-
-
-def plain(tasks, width, dtype, axis_name, platform, stem):
-    return (Architecture(lambda heads: Network(Backbone(axis_name), **heads())),)
-
-
-@pytest.fixture(autouse=True)
-def small_networks(monkeypatch):
-    monkeypatch.setitem(architectures.ARCHITECTURES, "resnet18", plain)
-    monkeypatch.setitem(architectures.ARCHITECTURES, "progressive", partial(architectures.progressive, column=Column))
 
 
 @pytest.fixture(scope="module")

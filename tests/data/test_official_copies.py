@@ -27,27 +27,36 @@ PIXELS = {  # SHA-256 of the images in their official order, from shared/data/RE
 }
 
 
-def in_official_order(copy: prepare.Builder, split: str) -> list[dict]:
-    """Returns the examples of a split in the order of their keys, which are 0, 1, 2 and so on."""
-    stored = list(copy.as_data_source(split))
-    hasher = hashing.Hasher(split)
-    keys = sorted(range(len(stored)), key=hasher.hash_key)
-    examples = [stored[place] for place in np.argsort(keys)]
-    images = np.stack([example["image"] for example in examples])
-    assert hashlib.sha256(images.tobytes()).hexdigest() == PIXELS[copy.name, split]
-    return examples
+def as_stored(copy: prepare.Builder) -> dict[str, dict[str, np.ndarray]]:
+    """Returns each split as arrays of its features, in the order in which its examples are stored."""
+    splits = {}
+    for split in ("train", "test"):
+        examples = list(copy.as_data_source(split))
+        splits[split] = {key: np.array([example[key] for example in examples]) for key in examples[0]}
+    return splits
 
 
-def cifar(copy: prepare.Builder) -> dict[str, bytes]:
+def in_official_order(copy: prepare.Builder, stored: dict) -> dict[str, dict[str, np.ndarray]]:
+    """Returns the splits with their examples in the order of their keys, which are 0, 1, 2 and so on."""
+    ordered = {}
+    for split, features in stored.items():
+        hasher = hashing.Hasher(split)
+        places = np.argsort(sorted(range(len(features["image"])), key=hasher.hash_key))
+        ordered[split] = {key: values[places] for key, values in features.items()}
+        assert hashlib.sha256(ordered[split]["image"].tobytes()).hexdigest() == PIXELS[copy.name, split]
+    return ordered
+
+
+def cifar(copy: prepare.Builder, splits: dict) -> dict[str, bytes]:
     """Returns the archive of CIFAR-10 or CIFAR-100."""
     ten = copy.name == "cifar10"
     labels = ("label",) if ten else ("coarse_label", "label")
 
     def records(split: str) -> list[bytes]:
-        return [
-            bytes(example[key] for key in labels) + example["image"].transpose(2, 0, 1).tobytes()
-            for example in in_official_order(copy, split)
-        ]
+        features = splits[split]
+        images = features["image"].transpose(0, 3, 1, 2).reshape(len(features["image"]), -1)
+        columns = [features[key].astype(np.uint8)[:, None] for key in labels]
+        return [row.tobytes() for row in np.concatenate([*columns, images], axis=1)]
 
     fine, coarse = ("\n".join(copy.info.features[key].names) + "\n" for key in (labels[-1], labels[0]))
     if ten:
@@ -66,13 +75,11 @@ def cifar(copy: prepare.Builder) -> dict[str, bytes]:
     return {f"cifar-{10 if ten else 100}-binary.tar.gz": file.getvalue()}
 
 
-def mnist(copy: prepare.Builder) -> dict[str, bytes]:
+def mnist(copy: prepare.Builder, splits: dict) -> dict[str, bytes]:
     """Returns the four files of MNIST."""
     files = {}
     for split, name in (("train", "train"), ("test", "t10k")):
-        examples = in_official_order(copy, split)
-        images = np.stack([example["image"] for example in examples])
-        labels = np.array([example["label"] for example in examples], np.uint8)
+        images, labels = (splits[split][key].astype(np.uint8) for key in ("image", "label"))
         files[f"{name}-images-idx3-ubyte.gz"] = gzip.compress(bytes(16) + images.tobytes(), 1)
         files[f"{name}-labels-idx1-ubyte.gz"] = gzip.compress(bytes(8) + labels.tobytes(), 1)
     return files
@@ -84,15 +91,14 @@ def test_an_own_copy_reads_as_the_official_one(name, archives, tmp_path, monkeyp
     if prepare.find_prepared(name, REAL_DATA_DIR) is None:
         pytest.skip(f"{name} is not prepared in {REAL_DATA_DIR} (set UCL_JAX_DATA_DIR)")
     official = tfds.builder(name, data_dir=REAL_DATA_DIR)
-    declared = {}
-    for file, content in archives(official).items():
+    stored, declared = as_stored(official), {}
+    for file, content in archives(official, in_official_order(official, stored)).items():
         (tmp_path / file).write_bytes(content)
         declared[f"http://localhost/{file}"] = tfds.download.checksums.compute_url_info(tmp_path / file)
     monkeypatch.setattr(prepare.OWN[name], "url_infos", declared)
     own = prepare.prepare(name, str(tmp_path / "data"), str(tmp_path))
     assert (own.version, own.info.features["label"].names) == (official.version, official.info.features["label"].names)
-    for split in ("train", "test"):
-        for mine, theirs in zip(own.as_data_source(split), official.as_data_source(split), strict=True):
-            assert mine.keys() == theirs.keys()
-            for key, value in mine.items():
-                np.testing.assert_array_equal(value, theirs[key])
+    for split, features in as_stored(own).items():
+        assert features.keys() == stored[split].keys()
+        for key, values in features.items():
+            np.testing.assert_array_equal(values, stored[split][key])

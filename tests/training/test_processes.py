@@ -18,6 +18,8 @@ from tests import quick, tiny
 from ucl_jax.training.build import make_experiment
 from ucl_jax.training.checkpoint import Networks, numbers
 
+# The network is small in these processes (see launch), and here, where their files are read.
+pytestmark = pytest.mark.usefixtures("small_networks")
 ROOT = pathlib.Path(__file__).parents[2]
 SIMSIAM = {"train__learning_rate": 0.01, "log__tensorboard": False}  # see tests/training/test_parallel.py
 LONG = SIMSIAM | {"train__epochs": 100, "checkpoint__every_steps": 10}
@@ -66,7 +68,8 @@ def wait(started: list[subprocess.Popen], seconds: float = 400) -> list[tuple[in
 
 
 def launch(recipe: str, workdir: pathlib.Path, *flags: str, **more) -> list[str]:
-    return ["launch.py", f"--config=configs/{recipe}", f"--workdir={workdir}", *tiny.flags(**more), *flags]
+    program = ["-m", "tests.small_networks"]
+    return [*program, f"--config=configs/{recipe}", f"--workdir={workdir}", *tiny.flags(**more), *flags]
 
 
 def entries(workdir: pathlib.Path) -> list[dict]:

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -37,8 +38,8 @@ def environment(tmp_path_factory):
     }
 
 
-def command(recipe: str, workdir: pathlib.Path, **more) -> list[str]:
-    return [sys.executable, "launch.py", f"--config=configs/{recipe}", f"--workdir={workdir}", *tiny.flags(**more)]
+def command(recipe: str, workdir: pathlib.Path, program: Sequence[str] = ("launch.py",), **more) -> list[str]:
+    return [sys.executable, *program, f"--config=configs/{recipe}", f"--workdir={workdir}", *tiny.flags(**more)]
 
 
 def launch(environment, recipe, workdir, **more) -> subprocess.CompletedProcess:
@@ -285,16 +286,18 @@ STREAMS = {
 }  # fmt: skip
 
 
+@pytest.mark.usefixtures("small_networks")
 @pytest.mark.parametrize("recipe", STREAMS)
 def test_a_stream_that_was_killed_ends_with_the_same_bits(environment, tmp_path, recipe):
     at, more = STREAMS[recipe]
+    run = {"program": ("-m", "tests.small_networks")} | more
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    done = launch(environment, f"{recipe}.py:digits", whole, **more)
+    done = launch(environment, f"{recipe}.py:digits", whole, **run)
     assert done.returncode == 0, done.stderr
-    process = launch_until(environment, at, f"{recipe}.py:digits", killed, **more)
+    process = launch_until(environment, at, f"{recipe}.py:digits", killed, **run)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    done = launch(environment, f"{recipe}.py:digits", killed, **more)
+    done = launch(environment, f"{recipe}.py:digits", killed, **run)
     assert done.returncode == 0, done.stderr
     assert f"resuming {killed} at step " in done.stderr
     assert comparable(killed) == comparable(whole)
