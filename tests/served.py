@@ -11,16 +11,17 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 
 @contextlib.contextmanager
-def serving(folder, told=None, words=()):
+def serving(folder, told=None, words=(), port="--serve=0"):
     """Gives the address of the page about the runs of a folder, and ends the server by Ctrl-C.
 
     Args:
       folder: of runs.
       told: None, or a list to which the exit code and the lines of stderr are added in the end.
       words: more words of the command.
+      port: the words that ask for the page.
     """
     server = subprocess.Popen(
-        [sys.executable, "-m", "ucl_jax", "report", "--serve=0", *words, str(folder)],
+        [sys.executable, "-m", "ucl_jax", "report", port, *words, str(folder)],
         cwd=ROOT,
         env={name: value for name, value in os.environ.items() if "DISPLAY" not in name},
         stdout=subprocess.PIPE,

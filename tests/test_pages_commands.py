@@ -1,4 +1,6 @@
-"""Runs every block of commands of README.md and docs/, in the order of its page, in a copy of the checkout.
+"""Runs every block of commands of a page for readers, in the order of the page, in a copy of the checkout.
+
+The pages are README.md, CONTRIBUTING.md and docs/.
 
 A comment on the line above a block, its mark, says how it is run:
 
@@ -39,7 +41,7 @@ from ucl_jax import __main__ as ucl
 from ucl_jax import settings
 
 ROOT = pathlib.Path(__file__).parent.parent
-PAGES = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
+PAGES = ["README.md", "CONTRIBUTING.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
 LEFT_OUT = (".*", "__pycache__", "*.egg-info", "build", "dist", "report", "results-gpu", "runs", "tmp")  # of a checkout
 COMMANDS = {"", "sh", "bash", "console", "python", "diff"}
 OTHERS = {"bibtex", "json", "latex", "markdown", "mermaid", "text", "yaml"}  # languages of blocks that nobody runs
@@ -269,6 +271,8 @@ def test_commands_in_the_text_name_what_there_is(page, capsys):
             module, given = found
             spec = importlib.util.find_spec(module)
             assert spec is not None, piece
+            if module.partition(".")[0] not in ("ucl_jax", "benchmarks", "tests"):
+                continue
             main = importlib.import_module(f"{module}.__main__" if spec.submodule_search_locations else module).main
             with contextlib.suppress(SystemExit):
                 main(["--help"])

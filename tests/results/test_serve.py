@@ -1,5 +1,6 @@
 """Tests the page that is served: that it follows the results, and how the server begins and ends."""
 
+import contextlib
 import os
 import socket
 import urllib.error
@@ -89,6 +90,16 @@ def test_a_served_page_compares_with_a_recipe_that_has_only_begun(tmp_path, caps
         assert "network and of er" in get(address)
     assert report.main([str(tmp_path), "--serve=0", "--over=si"]) == 2
     assert "'er', 'lump'" in capsys.readouterr().err
+
+
+def test_serve_alone_takes_a_free_port_where_its_own_is_taken(tmp_path):
+    run_results.save(tmp_path / "a.json")
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # something else has it
+            stack.enter_context(socket.create_server(("127.0.0.1", report.PORT)))
+        address = stack.enter_context(serving(tmp_path / "a.json", port="--serve"))
+        assert not address.endswith(f":{report.PORT}/")
+        assert "<html" in get(address)
 
 
 @pytest.mark.parametrize(

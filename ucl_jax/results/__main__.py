@@ -16,7 +16,7 @@ from ucl_jax.results.load import find_runs, load_results, read_saved_config
 if TYPE_CHECKING:
     from ucl_jax.results.schema import RunResult
 
-PORT = 8000  # at which the page is served
+PORT = 8000  # at which the page is served; if it is taken and was not asked for, a free one
 CALLS = {
     "runs/a runs/b --out=compared.png": "the table of two runs, and a plot of their accuracy",
     "runs --out=report/": "a page about all runs below a folder, report/index.html",
@@ -83,7 +83,7 @@ def _has_results(run: pathlib.Path) -> bool:
     return (run / "results.json").exists()
 
 
-def _serve(given: Sequence[pathlib.Path], forgetting: str | None, over: str | None, port: int) -> None:
+def _serve(given: Sequence[pathlib.Path], forgetting: str | None, over: str | None, ports: Sequence[int]) -> None:
     """Serves the page about runs until KeyboardInterrupt; runs that begin in a folder of runs come onto it."""
 
     def begun() -> list[pathlib.Path]:
@@ -105,7 +105,7 @@ def _serve(given: Sequence[pathlib.Path], forgetting: str | None, over: str | No
 
     if over is not None:
         _check_over(over, [load_results(workdir) for workdir in _with_results(given, waiting=True)], begun())
-    serve.serve(serve.LivePage(files, make), port)
+    serve.serve(serve.LivePage(files, make), ports)
 
 
 @cli.returns_exit_code
@@ -132,7 +132,7 @@ def main(argv: Sequence[str], prog: str = "python -m ucl_jax.report") -> int:
         "--serve",
         metavar="PORT",
         type=lambda text: settings.read_value("--serve", port, text),
-        help=f"show the page to browsers of this machine and keep it up to date; --serve alone takes {PORT}",
+        help=f"show the page to browsers of this machine and keep it up to date; default: {PORT}, or a free one",
     )
     # argparse would take the run that follows --serve for its value.
     arguments = parser.parse_args([f"--serve={PORT}" if word == "--serve" else word for word in argv])
@@ -141,7 +141,8 @@ def main(argv: Sequence[str], prog: str = "python -m ucl_jax.report") -> int:
             not (arguments.out or arguments.seeds or arguments.pairs),
             "--serve shows the whole page: leave out --out, --seeds and --pairs",
         )
-        _serve(arguments.runs, arguments.forgetting, arguments.over, arguments.serve)
+        ports = (PORT, 0) if "--serve" in argv else (arguments.serve,)
+        _serve(arguments.runs, arguments.forgetting, arguments.over, ports)
         return 0
     user_choice("format", arguments.format, tables.FORMATS)
     as_page = arguments.out is not None and _is_page(arguments.out)

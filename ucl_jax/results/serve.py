@@ -55,13 +55,14 @@ class LivePage:
         return str(hash(tuple(written)))
 
 
-def serve(page: LivePage, port: int) -> None:
-    """Serves a page at a port of 127.0.0.1 until KeyboardInterrupt; 0 takes a free port. Prints the address.
+def serve(page: LivePage, ports: Sequence[int]) -> None:
+    """Serves a page at the first free one of some ports of 127.0.0.1, until KeyboardInterrupt. Prints the address.
 
-    The page is at /, its stamp at /stamp. If there is a screen, a browser is opened.
+    The page is at /, its stamp at /stamp. If there is a screen, a browser is opened. The port 0 stands for any that is
+    free.
 
     Raises:
-      UsageError: the port is not free.
+      UsageError: none of the ports is free.
     """
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -82,11 +83,15 @@ def serve(page: LivePage, port: int) -> None:
         def log_message(self, *_):
             """Prints nothing: a browser asks every two seconds."""
 
-    try:
-        # Each connection has a thread, because browsers keep connections open on which they ask nothing.
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    except OSError as error:
-        raise UsageError(f"cannot serve at port {port}: {error.strerror}; give another, --serve=PORT") from error
+    for port in ports:
+        try:
+            # Each connection has a thread, because browsers keep connections open on which they ask nothing.
+            server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
+            break
+        except OSError as error:
+            failed = error
+    else:
+        raise UsageError(f"cannot serve at port {port}: {failed.strerror}; give another, --serve=PORT") from failed
     with server:
         address = f"http://127.0.0.1:{server.server_port}/"
         print(f"page: {address}, made anew while runs go on; Ctrl-C ends it", flush=True)
