@@ -263,8 +263,10 @@ def module_of(piece):
 def test_commands_in_the_text_name_what_there_is(page, capsys):
     for piece in inline(page):
         words = piece.split()
-        if words[0] == "make" and len(words) == 2:
-            assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), piece
+        if words[0] == "make":
+            for name, given, _ in (word.partition("=") for word in words[1:]):  # a variable, or a target
+                there = rf"^{name} \?=" if given else rf"^{name}:"
+                assert re.search(there, (ROOT / "Makefile").read_text(), re.MULTILINE), piece
         elif words[0] == "bash":
             assert (ROOT / words[1]).is_file(), piece
         elif found := module_of(piece):
