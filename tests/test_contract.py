@@ -4,6 +4,7 @@ The network is a convolution or two (tests/small_networks.py); everything else i
 """
 
 import contextlib
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +28,7 @@ FORBIDDEN = [(recipe, objective) for objective, refusing in IMPOSSIBLE.items() f
 PAIRS = [(recipe, objective) for recipe in RECIPES for objective in OBJECTIVES]
 # At this rate 10 steps stay near the start, so that rounding errors are not amplified (see test_parallel.py).
 LEARNING_RATE = 0.01
+ENDED = itertools.count(1)  # tests that this process has ended
 LEARNING_RATES = {"barlow_twins": 0.0001, "vicreg": 0.0001}  # objectives that need another rate
 
 
@@ -94,10 +96,11 @@ def distance(one, other):
 
 
 @pytest.fixture(autouse=True)
-def forgotten_pair():
-    """Drops the compiled programs of a pair, which the next pair cannot use (see conftest.py)."""
+def forgotten_pairs():
+    """Drops compiled programs after every fourth test: hardly another test can use them (see conftest.py)."""
     yield
-    jax.clear_caches()
+    if next(ENDED) % 4 == 0:
+        jax.clear_caches()
 
 
 def test_the_recipes_here_are_all_methods():
