@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 import ucl_jax
 from tests import probed, tiny
 from ucl_jax import recipes
-from ucl_jax.data import memory
+from ucl_jax.data import folder, memory
 from ucl_jax.errors import UsageError
 from ucl_jax.training.build import resolve
 from ucl_jax.training.session import open_tasks
@@ -120,6 +120,37 @@ def test_an_image_of_the_right_size_stays_as_it_is(fit):
     np.testing.assert_array_equal(memory.fitted(list(square), 9, fit), square)
 
 
+def test_images_in_any_form_are_those_that_training_reads(tmp_path):
+    """Compares files, PIL images and arrays with what is read from a folder, where they are not plain RGB."""
+    rng = np.random.default_rng(0)
+    modes = {"RGBA": (4,), "L": (), "RGB": (3,)}
+    images = {mode: Image.fromarray(rng.integers(0, 256, (20, 16, *more), np.uint8)) for mode, more in modes.items()}
+    paths = [tmp_path / f"{mode}.png" for mode in images]
+    for path, image in zip(paths, images.values()):
+        image.save(path)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # orientation: turned by 90 degrees
+    images["RGB"].save(tmp_path / "camera.jpg", exif=turned)
+    paths.append(tmp_path / "camera.jpg")
+    wanted = np.stack([folder.read(str(path), 8, "resize") for path in paths])
+    white = Image.new("RGBA", (16, 20), "white")
+    white.alpha_composite(images["RGBA"])
+    by_hand = np.asarray(white.convert("RGB").resize((8, 8), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(wanted[0], by_hand)
+    np.testing.assert_array_equal(memory.fitted(paths, 8, "resize"), wanted)
+    np.testing.assert_array_equal(memory.fitted(list(map(str, paths)), 8, "resize"), wanted)
+    opened = [Image.open(path) for path in paths]
+    np.testing.assert_array_equal(memory.fitted(opened, 8, "resize")[:3], wanted[:3])
+    np.testing.assert_allclose(memory.fitted(opened, 8, "resize")[3].astype(int), wanted[3], atol=24)  # not as a draft
+    as_arrays = [np.asarray(image) for image in images.values()]
+    np.testing.assert_array_equal(memory.fitted(as_arrays, 8, "resize"), wanted[:3])
+    assert ucl_jax.Arrays(paths[:3]).path == ucl_jax.Arrays(as_arrays).path != ucl_jax.Arrays(paths[1:3]).path
+    (tmp_path / "RGB.png").write_bytes(paths[0].read_bytes()[:60])
+    for path, why in ((tmp_path / "RGB.png", "truncated"), (tmp_path / "none.png", "no such file")):
+        with pytest.raises(ValueError, match=f"{path}' *, which cannot be read .*{why}"):
+            memory.fitted([path], 8, "resize")
+
+
 def test_an_encoder_is_a_transformer_of_scikit_learn(home):
     encoder, labels = ucl_jax.Encoder(home / RUN, after=1), RNG.integers(0, 2, len(IMAGES))
     features = encoder.fit_transform(IMAGES)
@@ -135,7 +166,7 @@ def test_an_encoder_is_a_transformer_of_scikit_learn(home):
 
 
 @pytest.mark.parametrize(
-    "wrong", [IMAGES / 255.0, IMAGES[0], IMAGES[..., :1], IMAGES[:0], [IMAGES], list("ab"), [], [None], 5]
+    "wrong", [IMAGES / 255.0, IMAGES[0], IMAGES[..., :1], IMAGES[:0], [IMAGES], "a.png", [], [None], 5]
 )
 def test_wrong_images_are_told(wrong, home):
     with pytest.raises(ValueError, match="images"):
@@ -168,6 +199,7 @@ def test_arrays_are_what_the_same_images_in_a_folder_are(kind, tmp_path):
     from_memory = resolve(arrays_config(), data)
     assert from_memory.benchmark.to_dict() | {"path": str(tmp_path)} == from_files.benchmark.to_dict()
     with open_tasks(from_files) as files, open_tasks(from_memory, data=data) as arrays:
+        assert arrays.class_names == files.class_names == ("ant", "bee", "cat", "dog")
         assert (arrays.num_tasks, arrays.classes, arrays.labelled) == (files.num_tasks, files.classes, files.labelled)
         assert arrays.train_sizes == files.train_sizes
         for task in range(files.num_tasks):
@@ -194,7 +226,7 @@ def test_arrays_that_make_no_tasks_are_told(tmp_path):
         ucl_jax.Arrays(IMAGES, labels=range(29))
     data = ucl_jax.Arrays(IMAGES, labels=[1] * 30)
     for config, expected in (
-        (arrays_config(), "1 classes"),
+        (arrays_config(), "config.benchmark.labels are all the same"),
         (ucl_jax.make_config("lump:digits"), "config.benchmark is 'digits'"),
         (arrays_config(**{"benchmark.path": str(tmp_path)}), "config.benchmark.path"),
     ):

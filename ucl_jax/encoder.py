@@ -50,14 +50,17 @@ class Encoder(TransformerMixin, BaseEstimator):
         """Computes the features of images, those that the run's own probes use.
 
         Args:
-          images: uint8 [N, H, W, 3], or a sequence of images uint8 [H, W, 3] of any sizes. They are brought to the
-            size that the network has learned as the data set of the run was, or resized where that had it already.
+          images: uint8 [N, H, W, 3], or a sequence of images of any sizes: paths of files, PIL images, or arrays uint8
+            [H, W, 3] (RGB), [H, W, 4] (RGBA) or [H, W] (grey). Files are read as those of a folder that is trained on.
+            Images are brought to the size that the network has learned as the data set of the run was, or resized where
+            that had it already.
 
         Returns:
           float32 [N, F], where F is `8 * model.width`.
 
         Raises:
-          ValueError: they are no such images, or `after` is a network that the run does not have.
+          ValueError: they are no such images, a file cannot be read, or `after` is a network that the run does not
+            have.
           UsageError: `run` is no run folder, or its network was not kept or is damaged.
         """
         return self.opened.features_of(images, self.learned)

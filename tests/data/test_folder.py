@@ -72,9 +72,36 @@ def test_a_folder_without_sub_folders_is_cut_in_order(tmp_path, order):
     assert list(map(sorted, parts)) == (wanted if order == "name" else wanted[::-1])
 
 
+def test_a_link_that_leads_back_is_no_sub_folder(tmp_path):
+    for i in range(12):
+        write(tmp_path / "flat" / f"{i}.png", i)
+    (tmp_path / "flat" / "self").symlink_to(tmp_path / "flat")
+    (tmp_path / "flat" / "up").symlink_to(tmp_path)
+    assert folder.sub_folders(str(tmp_path / "flat")) == []
+    assert folder.sub_folders(str(tmp_path)) == ["flat"]
+    with open_mine(tmp_path / "flat", num_tasks=2, validation_fraction=0.25) as stream:
+        assert (stream.num_tasks, stream.left_out) == (2, ())
+
+
+@pytest.mark.parametrize("loose", [20, 21])
+def test_more_images_beside_the_sub_folders_than_in_them_are_refused(mine, loose):
+    for i in range(loose - 4):  # `mine` has 20 images, and 3 files that are none
+        write(mine / f"{i}.png", i)
+    for i in range(7):
+        write(mine / f"{i}.JPG", i)
+        (mine / f"{i}.txt").touch()
+    if loose == 20:
+        with open_mine(mine, validation_fraction=0.2) as stream:
+            assert sum("beside the sub-folders" in line for line in stream.left_out) == 23 + 7
+    else:
+        with pytest.raises(ValueError, match="24 images lie beside the sub-folders"):
+            open_mine(mine, validation_fraction=0.2)
+
+
 def test_classes_have_labels(mine):
     with open_mine(mine, folders="classes", validation_fraction=0.2) as stream:
         assert stream.classes == ((0, 1),)
+        assert stream.class_names == ("b2", "b10")
         assert stream.labelled
         data = stream.task(0)
         np.testing.assert_array_equal(data.train_label, np.asarray(data.train_image)[:, 0, 0, 0] // 100)

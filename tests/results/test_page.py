@@ -433,7 +433,7 @@ def test_images_without_labels_have_their_measures():
     assert [row[1:] for row in read.tables["Measured without labels"]] == [
         [
             *("tasks learned", "spread", "effective rank", "RankMe", "alignment", "uniformity"),
-            *("CKA with the row before", "CKA with the first row"),
+            *("CKA with the evaluation before", "CKA with the first evaluation"),
         ],
         ["1", "0.50", "12.00", "10.00", "0.25", "-1.50", "-", "-"],
         ["2", "0.75", "12.00", "10.00", "0.25", "-1.50", "0.88", "0.88"],

@@ -298,6 +298,8 @@ def test_a_stream_has_its_average_and_samples_in_the_table_of_runs():
 
 
 def test_classes_have_a_row_each():
+    named = stream(seed=3, class_names=["cat", "dog", "fox"])
+    assert [row[0] for row in cells(tables.of_classes([named]))[1:]] == ["cat", "dog", "fox"]
     assert cells(tables.of_classes([stream(seed=3), run_results.result()]))[1:] == [
         ["0", "75.00"], ["4", "65.00"], ["7", "-"]
     ]  # fmt: skip

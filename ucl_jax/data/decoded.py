@@ -102,12 +102,14 @@ class Split(NamedTuple):
       num_classes: the number of classes of the data set.
       images: the function that `reader` makes: indices int64 [n] -> their images.
       domains: int64 [N], the domain of each image; None where it was not asked for.
+      names: of the classes, by their numbers; () where they have none.
     """
 
     labels: np.ndarray
     num_classes: int
     images: Callable[[np.ndarray], Images]
     domains: np.ndarray | None = None
+    names: tuple[str, ...] = ()
 
 
 class Decoded(NamedTuple):

@@ -5,6 +5,7 @@ cut into tasks in the order of the files. Files that cannot be read as images ar
 """
 
 import os
+import pathlib
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -62,6 +63,8 @@ def _natural(name: str) -> list[tuple[int, int, str]]:
 def sub_folders(path: str) -> list[str]:
     """Returns the names of the sub-folders of a folder that hold a file, in order of their names.
 
+    A link that leads back to the folder, or to one that it lies in, is no sub-folder.
+
     Raises:
         ValueError: it is no folder, or cannot be read.
     """
@@ -71,7 +74,9 @@ def sub_folders(path: str) -> list[str]:
         raise ValueError(
             f"path is {path!r}, which cannot be read as a folder ({error.strerror}); correct it"
         ) from error
-    return [name for name in sorted(names, key=_natural) if any(_names(os.path.join(path, name)))]
+    here = pathlib.Path(path).resolve()
+    within = [name for name in names if not here.is_relative_to((here / name).resolve())]
+    return [name for name in sorted(within, key=_natural) if any(_names(os.path.join(path, name)))]
 
 
 def count_tasks(path: str, folders: str, num_tasks: int, classes_per_task: int) -> tuple[int, int]:
@@ -191,11 +196,11 @@ class Source(NamedTuple):
             try:
                 images[place] = read(os.path.join(self.path, self.files[index].path), self.image_size, self.fit)
             except Exception as error:  # a damaged image can raise anything
-                problems[int(index)] = "empty" if self.files[index].size == 0 else _reason(error)
+                problems[int(index)] = "empty" if self.files[index].size == 0 else reason(error)
         return images, problems
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """Returns why an image cannot be decoded, without the path, which Pillow puts into its messages."""
     if isinstance(error, Image.UnidentifiedImageError):
         return "not an image"
@@ -205,23 +210,28 @@ def _reason(error: Exception) -> str:
 
 
 def read(path: str, size: int, fit: str) -> np.ndarray:
-    """Reads an image file: uint8 [size, size, 3].
-
-    The first frame of an animation is read. It is turned as its EXIF data say. Where it is transparent, white shows.
-    Grey levels of 16 bits become 8 bits.
+    """Reads an image file as `as_rgb` does: uint8 [size, size, 3].
 
     Raises:
         Exception: of any type, where the file is damaged or no image.
     """
     with Image.open(path) as file:
         file.draft("RGB", (2 * size, 2 * size))  # a JPEG is decoded no larger than needed, which is faster
-        image = ImageOps.exif_transpose(file)
-        if image.mode.startswith("I"):
-            image = Image.fromarray((np.asarray(image).clip(0, 2**16 - 1) >> 8).astype(np.uint8))
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return np.asarray(FITS[fit](image.convert("RGB"), size))
+        return np.asarray(FITS[fit](as_rgb(file), size))
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """Makes an image RGB: turned as its EXIF data say, and on white where it is transparent.
+
+    Of an animation it is the first frame. Grey levels of 16 bits become 8 bits.
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image).clip(0, 2**16 - 1) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
 
 
 class Opened(NamedTuple):
@@ -252,7 +262,8 @@ def open_folder(
 
     Raises:
         ValueError: it is no folder or cannot be read, or a sub-folder or the folder has no image that can be decoded,
-            or has other sub-folders than `names`; or an argument is another word.
+            or has other sub-folders than `names`, or more images lie beside the sub-folders than in them; or an
+            argument is another word.
         UsageError: see `decoded.decode_all`.
     """
     check_word("fit", fit, FITS)
@@ -264,6 +275,13 @@ def open_folder(
         "make them alike",
     )
     source = Source(path, tuple(file for group in found for file in group.files), image_size, fit)
+    loose = sorted(entry.name for entry in os.scandir(path) if names and entry.is_file() and entry.name[0] != ".")
+    images = [name for name in loose if os.path.splitext(name)[1].lower() in Image.registered_extensions()]
+    check_argument(
+        len(images) <= len(source.files),
+        f"path is {path!r}, where {len(images)} images lie beside the sub-folders ({', '.join(names[:5])}), which have "
+        f"{len(source.files)} files; move the images into a sub-folder, or the sub-folders away",
+    )
     array, problems = decoded.decode_all(source, cache)
     good = np.array([index not in problems for index in range(len(array))])
     labels = np.full(len(array), -1, np.int32)
@@ -273,19 +291,19 @@ def open_folder(
         labels[~good] = -1
     else:
         labels[good] = np.arange(good.sum()) * parts // max(good.sum(), 1)
-    left_out = tuple(f"{source.files[index].path}: {reason}" for index, reason in problems.items())
-    loose = [entry.name for entry in os.scandir(path) if names and entry.is_file() and entry.name[0] != "."]
-    left_out += tuple(f"{name}: beside the sub-folders" for name in sorted(loose))
+    left_out = tuple(f"{source.files[index].path}: {why}" for index, why in problems.items())
+    left_out += tuple(f"{name}: beside the sub-folders" for name in loose)
     empty = sorted(set(range(len(names) or parts)) - set(labels.tolist()))
     check_argument(
         bool(good.any()),
         f"path is {path!r}, where none of {len(array)} files is an image that can be read; give another folder",
     )
-    reason = (
+    wrong = (
         f"sub-folder {names[empty[0]]!r} has no image that can be read; remove it"
         if names and empty
         else f"{good.sum()} images cannot be cut into {parts} tasks; lower num_tasks"
     )
-    check_argument(not empty, f"path is {path!r}, where {reason}")
-    split = decoded.Split(labels, len(names) or parts, lambda indices: decoded.Images(array, indices))
+    check_argument(not empty, f"path is {path!r}, where {wrong}")
+    count = len(names) or parts
+    split = decoded.Split(labels, count, lambda indices: decoded.Images(array, indices), names=tuple(names))
     return Opened(split, left_out)

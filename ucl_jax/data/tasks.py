@@ -113,6 +113,8 @@ class TaskStream:
 
     Attributes:
       classes: the classes of each task.
+      class_names: the names of all classes of the data set, by their numbers; () where they have none. Of sub-folders
+        that are tasks it has the names of these.
       num_tasks: the number of tasks that are evaluated.
       sequence: the order in which training images come.
       starts: int64 [L + 1], the places in the sequence at which training tasks start, and its end. Joint training has
@@ -136,7 +138,7 @@ class TaskStream:
         labelled: bool = True,
         left_out: Sequence[str] = (),
     ):
-        self.classes = classes
+        self.classes, self.class_names = classes, train.names
         self.num_tasks = len(classes)
         self.sequence, self.starts = sequence, starts
         self.train_sizes = tuple(len(np.unique(sequence.index[slice(*ends)])) for ends in itertools.pairwise(starts))
@@ -283,6 +285,11 @@ def open_stream(
                 [pool[part[pool] == task] for pool in pools] for pools, part in zip((train_pools, test_pools), parts)
             )
         where = f"task {task + 1} of {settings.name}"
+        check_argument(
+            not holds_out or any(cuts),
+            f"validation_fraction is {settings.validation_fraction}, which holds out none of the "
+            f"{sum(map(len, pools))} images of {where}; raise it, or make fewer and larger tasks with num_tasks",
+        )
         train_indices.append(_subset(train_pools, settings.examples_per_task, where, "examples_per_task"))
         test_indices.append(_subset(test_pools, settings.test_examples_per_task, where, "test_examples_per_task"))
     order = _in_order(settings, train_indices, seed)
@@ -326,12 +333,13 @@ def _open_splits(settings: StreamSettings, data_dir: str | None, image_cache: st
     builder = tfds_source.load_builder(settings.tfds_name, data_dir, settings.prepare)
     keys = settings.image_key, settings.label_key, settings.image_size, settings.fit
     opened: dict[str, Split] = {}
-    names = settings.train_split, settings.train_split if settings.validation_fraction > 0 else settings.test_split
-    for name in dict.fromkeys(names):
-        source = tfds_source.open_split(builder, name, *keys)
+    wanted = settings.train_split, settings.train_split if settings.validation_fraction > 0 else settings.test_split
+    for split in dict.fromkeys(wanted):
+        source = tfds_source.open_split(builder, split, *keys)
         domains = source.integers("domain_key", settings.domain_key) if settings.order == "domain" else None
-        opened[name] = Split(source.labels, source.num_classes, decoded.reader(source, image_cache), domains)
-    return [opened[name] for name in names], ()
+        names, images = source.class_names, decoded.reader(source, image_cache)
+        opened[split] = Split(source.labels, len(names), images, domains, names)
+    return [opened[split] for split in wanted], ()
 
 
 def _open_folder(settings: StreamSettings, data_dir: str | None, image_cache: str) -> tuple[list[Split], Sequence[str]]:

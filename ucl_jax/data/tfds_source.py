@@ -42,7 +42,7 @@ class Split(NamedTuple):
       name: the data set and the split, for messages.
       records: the serialised examples.
       labels: int32 [N], values in [0, num_classes), or -1 where TFDS has no label.
-      num_classes: the number of classes of the data set.
+      class_names: of the data set, by their numbers.
       image_key: the feature that holds the image.
       image_size: S; images become [S, S, 3].
       fit: how they get that size, a name in `FITS`.
@@ -52,7 +52,7 @@ class Split(NamedTuple):
     name: str
     records: Records
     labels: np.ndarray
-    num_classes: int
+    class_names: tuple[str, ...]
     image_key: str
     image_size: int
     fit: str
@@ -163,7 +163,7 @@ def open_split(
         name=f"'{name}' split '{split}'",
         records=records,
         labels=np.fromiter(found, np.int32, records.size),
-        num_classes=features[label_key].num_classes,
+        class_names=tuple(features[label_key].names),
         image_key=image_key,
         image_size=image_size,
         fit=fit,

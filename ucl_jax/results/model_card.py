@@ -73,7 +73,7 @@ Images are {size}x{size} pixels, RGB. In training, those of other sizes were bro
 ## Data and recipe
 
 - Data: {_data(b)}, {run.tasks} tasks{of_each}.
-- Classes of each task: {"; ".join(words_of(task) for task in run.classes or ()) or "not known"}.
+- Tasks: {"; ".join(", ".join(task) for task in run.named_classes) or "not known"}.
 - Recipe: {recipe}, objective {objective}, method {method}, protocol {protocol}, stream {stream}, seed {run.seed}.
 - Changed from the recipe: {changed or "nothing"}.
 

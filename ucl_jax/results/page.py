@@ -468,6 +468,7 @@ def _how_made(run: RunResult, folder: str) -> dict[str, Any]:
         "seed": f"seed {run.seed}" + ("" if run.finished else ", not finished"),
         "command": run.command,
         "commit": run.commit,
+        "tasks": "; ".join(", ".join(task) for task in run.named_classes),
         "versions": ", ".join(f"{package} {version}" for package, version in run.versions.items()),
         "device": run.device,
         "time": _duration(run.seconds) + speed,

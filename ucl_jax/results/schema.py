@@ -277,6 +277,8 @@ class RunResult:
       seconds: wall time of the run.
       images_per_second: speed of training.
       classes: the labels of each task.
+      class_names: the name of each class of the run, in the order of labels; None where classes have no names, and in
+        files that are older than this key.
       evaluations: when each row of the accuracy matrices was made; null in files that are older than this key, whose
         rows are those after each task.
       stream: what came when; None in files that are older than this field.
@@ -297,6 +299,7 @@ class RunResult:
     seconds: Seconds = 0.0
     images_per_second: NotNegative = 0.0
     classes: list[list[Count]] | None = None
+    class_names: list[str] | None = None
     evaluations: list[Evaluated] | None = None
     stream: StreamRecord | None = None
     probes: dict[ProbeName, ProbeResult]
@@ -445,8 +448,18 @@ class RunResult:
     @property
     def class_accuracy(self) -> dict[int, float | None]:
         """Returns the label of a class -> its accuracy by kNN over all classes in the last row; {} in older files."""
-        labels = sorted(set().union(*self.classes or ()))
-        return dict(zip(labels, (self.probes["knn_all"].class_accuracy if self.probes else None) or ()))
+        return dict(zip(self.labels, (self.probes["knn_all"].class_accuracy if self.probes else None) or ()))
+
+    @property
+    def labels(self) -> list[int]:
+        """Returns the labels of all classes of the run, in order."""
+        return sorted(set().union(*self.classes or ()))
+
+    @property
+    def named_classes(self) -> list[list[str]]:
+        """Returns the classes of each task by name or, where they have none, by label; [] in older files."""
+        names = dict(zip(self.labels, self.class_names or ()))
+        return [[names.get(label, str(label)) for label in task] for task in self.classes or ()]
 
     @property
     def images_seen(self) -> list[int]:

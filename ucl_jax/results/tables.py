@@ -244,7 +244,11 @@ def of_classes(runs: Sequence[RunResult]) -> Table:
     named = dict(zip(compare.run_names(runs), runs))
     found = {name: run.class_accuracy for name, run in named.items() if run.class_accuracy}
     labels = sorted(set().union(*found.values()))
-    rows = [[str(label), *(accuracy.get(label) for accuracy in found.values())] for label in labels]
+    names: dict[int, set[str]] = {label: set() for label in labels}  # which differ only between benchmarks
+    for run in (run for name, run in named.items() if name in found):
+        for label, name in zip(itertools.chain(*run.classes or ()), itertools.chain(*run.named_classes)):
+            names[label].add(name)
+    rows = [[" / ".join(sorted(names[label])), *(one.get(label) for one in found.values())] for label in labels]
     return Table("", make_frame(["class", *found], rows))
 
 
@@ -262,7 +266,7 @@ def of_runs(runs: Sequence[RunResult], definition: str) -> list[Table]:
 def without_labels(runs: Sequence[RunResult]) -> Table:
     """Makes the table of what runs measured without labels: a row for each evaluation, the untrained network first.
 
-    CKA compares features of the same images by this network with those by an earlier one.
+    CKA compares features of the same images by this network with those by an earlier one that was trained.
     """
     rows: list[list[Any]] = []
     places, what = compare.row_places(runs)
@@ -274,7 +278,7 @@ def without_labels(runs: Sequence[RunResult]) -> Table:
                 if row is not None:
                     cka = [*(row.cka[-1:] or [None]), *(row.cka[:1] or [None])]
                     rows.append([name, str(after), *(getattr(row, key) for key in MEASURES), *cka])
-    columns = ["", what, *MEASURES.values(), "CKA with the row before", "CKA with the first row"]
+    columns = ["", what, *MEASURES.values(), "CKA with the evaluation before", "CKA with the first evaluation"]
     return Table("", make_frame(columns, rows), words=2)
 
 

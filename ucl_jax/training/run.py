@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 LAG = 2
 WINDOWS = 100  # in which the images of each task are counted, for the picture of the stream
 CHECKED = ("loss", "grad_norm", "param_norm")  # metrics that must be finite
-SHOWN = 5  # files left out that are named on the console
+SHOWN = 5  # files left out, tasks, and classes of a task that are named on the console
 CHECKED_PROBE = "online_linear/loss"  # likewise, in a run that has it
 
 
@@ -284,12 +284,32 @@ class _Recorder:
             self.console.say(f"files left out: {len(left_out)}, see {self.workdir / 'left_out.txt'}")
         if step:
             self.console.say(f"resuming {self.workdir} at step {step} of {self.schedule.total}")
+        else:
+            self._say_tasks()
+        self.console.say("compiling the training step")
         return self
 
     def __exit__(self, *exception) -> None:
         with contextlib.ExitStack() as stack:  # one that fails to close does not keep the others open
             for writer in (self.console, *self.writers):
                 stack.callback(writer.close)
+
+    def _say_tasks(self) -> None:
+        """Says of which classes or sub-folders the first tasks are, and how many images they have."""
+        stream = self.stream
+        for task, labels in enumerate(stream.classes[:SHOWN]):
+            names = [stream.class_names[label] if stream.class_names else str(label) for label in labels]
+            words = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+            apart = len(stream.train_sizes) >= stream.num_tasks  # not trained jointly
+            trained = f"{stream.train_sizes[task]} training images, " if apart else ""
+            self.console.say(f"task {task + 1} ({words}): {trained}{stream.test_sizes[task]} held out")
+        if (more := stream.num_tasks - SHOWN) > 0:
+            self.console.say(f"and {more} more tasks")
+
+    def _class_names(self) -> list[str] | None:
+        """Returns the names of the classes of the run, in the order of their labels; None where they have none."""
+        names = self.stream.class_names
+        return [names[label] for label in sorted(set().union(*self.stream.classes))] if names else None
 
     def finish(self, untrained: MatrixRows | None, measured: unlabelled.Measured | None) -> RunResult:
         """Writes the results and draws the plots, once the run is at its end.
@@ -538,6 +558,7 @@ class _Recorder:
             seconds=self._seconds(),
             images_per_second=self._images_per_second(),
             classes=[list(labels) for labels in self.stream.classes],
+            class_names=self._class_names(),
             evaluations=evaluated,
             stream=record,
             probes=probes,

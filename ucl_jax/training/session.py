@@ -112,8 +112,8 @@ class Session(NamedTuple):
 
         Args:
           network: on all devices.
-          images: uint8 [N, H, W, 3], or a sequence of images uint8 [H, W, 3]; other sizes are resized as those of the
-            data set are.
+          images: uint8 [N, H, W, 3], or a sequence of images, see `memory.check_images`; other sizes are resized
+            as those of the data set are.
           after: the number of tasks that the network has learned; None for all. It matters only where the architecture
             grows.
 
@@ -231,7 +231,7 @@ def features_of(
     Args:
       compiled: the functions of the phase in which the network learned its last task.
       network: on all devices.
-      images: uint8 [N, H, W, 3], or a sequence of images uint8 [H, W, 3].
+      images: uint8 [N, H, W, 3], or a sequence of images, see `memory.check_images`.
       size: pixels a side, that the network has learned.
       fit: how the data set was brought to that size; where it had the size already, other images are resized.
       batch_size: at most so many images are shown at once; a multiple of the number of devices. Fewer images make a
