@@ -3,6 +3,7 @@
 import ast
 import json
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -175,6 +176,16 @@ def test_launch_prints_what_differs_and_refuses_bad_input(tmp_path):
         assert len(done.stderr.splitlines()) == 1
         assert named in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [(["--conifg=lump:digits"], "config"), (["--config=lump:digits", "--wrkdir=a"], "workdir"), ([], "")],
+)
+def test_a_misspelt_flag_is_refused_with_the_nearest(words, told):
+    done = subprocess.run([sys.executable, "launch.py", *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert re.fullmatch(f"error: .*Did you mean: {told} .*\n" if told else "error: give a recipe.*\n", done.stderr)
 
 
 @pytest.mark.parametrize("form", ["--config={}", "--config {}"])

@@ -198,7 +198,8 @@ def _parse(argv: Sequence[str], values: flags.FlagValues) -> list[str]:
     except UsageError:
         raise
     except Exception as error:  # ml_collections and Python's parser raise many types for malformed values
-        _explain(argv, recipe)
+        if given or not isinstance(error, flags.UnrecognizedFlagError):  # which may be --config, misspelt
+            _explain(argv, recipe)
         if isinstance(error, flags.Error):
             raise UsageError(str(error)) from error
         raise
