@@ -86,6 +86,36 @@ def test_the_table_of_cassles_protocol_by_hand(fake, capsys):
     assert row["published"] == [{"accuracy": 54.1, "by": "knn", "source": "Marczak"}]
 
 
+def test_the_table_of_streams_by_hand(fake, capsys):
+    """Checks the end and the average of rows of one, two and two tasks seen, and that streams are told apart."""
+    root = fake / "runs"
+    for stream, last in (("cla", 58.0), ("scale_blurred", 68.0)):
+        for seed in range(2):
+            folder = root / "cifar10_16px" / f"er-simsiam-{stream}-seed{seed}"
+            folder.mkdir(parents=True)
+            rows = [[50.0, None], [40.0, 50.0], [44.0, last + 2 * seed]]
+            run_results.save(
+                folder / "results.json",
+                config=config_of("er", f"cifar10_16px,simsiam,ucl,{stream}", f"seed={seed}"),
+                probes={name: run_results.probe(rows, random_init=None) for name in ("knn_task", "knn_all")},
+                evaluations=run_results.evaluated((8, 16, 24), (1, 2, 2), samples=6),
+            )
+    arguments = ("streams", "--benchmarks=cifar10_16px", "--objectives=simsiam", "--recipes=er", "--seeds=2")
+    assert call(fake, *arguments, "--format=markdown", f"--save={fake / 'kept'}") == 0
+    told = squeezed(capsys.readouterr().out)
+    # The end is (44 + 58) / 2 = 51, then 52; the average (50 + 45 + 51) / 3 = 48.67, then 49. A blurred one has 5 more.
+    one, other = "51.50±0.71 | 48.83±0.24", "56.50±0.71 | 50.50±0.24"
+    assert f"| simsiam | cla | er | 2 | {one} | {one} | 24 | 144 |" in told
+    assert f"| simsiam | scale_blurred | er | 2 | {other} | {other} | 24 | 144 |" in told
+    saved = json.loads((root / "streams-cifar10_16px.json").read_text())["rows"]
+    assert [(row["stream"], row["accuracy"]["knn_all"]["end"]) for row in saved[:2]] == [
+        ("cla", [51.0, 52.0]),
+        ("scale_blurred", [56.0, 57.0]),
+    ]
+    kept = {path.name for path in (fake / "kept").iterdir()}
+    assert {"er-simsiam-cla-seed0.json", "er-simsiam-scale_blurred-seed1.json"} <= kept
+
+
 def test_few_shot_by_hand(fake, capsys):
     """Checks that few-shot numbers are those worked by hand.
 

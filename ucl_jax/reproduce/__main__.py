@@ -1,8 +1,8 @@
 """Makes any table or figure that is made of runs: plans the runs, trains what is missing, and reports.
 
-Runs are in ROOT/BENCHMARK/RECIPE-OBJECTIVE-seedN, or RECIPE-OBJECTIVE-cassle-seedN in CaSSLe's protocol. All studies
-share them: a finished run is not run again, and an interrupted one goes on. Each study writes ROOT/STUDY-BENCHMARK.md,
-.csv and .json, and its figure beside them.
+Runs are in ROOT/BENCHMARK/RECIPE-OBJECTIVE-seedN; another protocol or stream than the default stands before the seed, as
+in RECIPE-OBJECTIVE-cassle-seedN. All studies share them: a finished run is not run again, and an interrupted one goes on.
+Each study writes ROOT/STUDY-BENCHMARK.md, .csv and .json, and its figure beside them.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
 PROBE = (sys.executable, "-m", "ucl_jax.probe")
 # Options that only one study has; keys of a config that a study varies, which --override may therefore not set.
-OPTIONS = {"sizes": "fewshot", "datasets": "table2", "save": "table1"}
+OPTIONS = {"sizes": ("fewshot",), "datasets": ("table2",), "save": ("table1", "streams")}
 VARIED = ("seed", "recipe", "benchmark.name", "objective.name")
 
 
@@ -113,10 +113,10 @@ def parse(argv: Sequence[str], prog: str = "python -m ucl_jax.reproduce") -> Com
             user_choice(what, name, choices)
     data_dir = str(pathlib.Path(given.data_dir).expanduser().absolute()) if given.data_dir else ""
     overrides = [_read_override(pair, given.study) for pair in given.override]
-    for option, owner in OPTIONS.items():
+    for option, owners in OPTIONS.items():
         require(
-            not getattr(given, option) or given.study == owner,
-            f"--{option} is an option of {owner}, not of {given.study}",
+            not getattr(given, option) or given.study in owners,
+            f"--{option} is an option of {' and '.join(owners)}, not of {given.study}",
         )
     require(given.save is None or len(benchmarks) == 1, "--save=DIR holds results of one benchmark: give one at a time")
     probe_settings: dict[str, probe_requests.Settings] = {}
@@ -145,6 +145,7 @@ CALLS = {
     "table2 --benchmarks=cifar10 --objectives=simsiam --dry-run": "only what would run, and how long it takes",
     "fewshot --benchmarks=cifar100 --slurm": "an array job for a cluster",
     "cassle --benchmarks=cifar100_5x20 --dry-run": "the protocol of CaSSLe, beside published numbers",
+    "streams --benchmarks=cifar10_16px --dry-run": "methods without task borders, each image once",
 }
 
 
@@ -169,7 +170,12 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     add("--nodes", type=_number("nodes"), help="with --slurm: nodes for each run; default 1")
     add("--gpus", type=_number("gpus"), help="with --slurm: GPUs of a node for each run; default 1")
     add("--format", default="text", help=f"how the table is printed: {', '.join(tables.FORMATS)}")
-    add("--save", type=pathlib.Path, metavar="DIR", help="table1: keep results as DIR/NAME.json, and use those there")
+    add(
+        "--save",
+        type=pathlib.Path,
+        metavar="DIR",
+        help="table1, streams: keep results as DIR/NAME.json",
+    )
     add("--sizes", default="", help="fewshot: images a task, such as 10,25,all")
     add("--datasets", default="", help="table2: other data sets; default those of the paper that are prepared here")
     add("--data_dir", default="", help="the folder of TFDS; default $TFDS_DATA_DIR, else ~/tensorflow_datasets")

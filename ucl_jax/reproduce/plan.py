@@ -35,7 +35,7 @@ Overrides = tuple[tuple[str, str], ...]  # pairs of key and value; a tuple, so t
 
 
 class PlannedRun(NamedTuple):
-    """A run that a study needs: RECIPE:BENCHMARK,OBJECTIVE,PROTOCOL with a seed and overrides, in a folder.
+    """A run that a study needs: RECIPE:BENCHMARK,OBJECTIVE,PROTOCOL,STREAM with a seed and overrides, in a folder.
 
     Attributes:
       name: the name of the folder, and of the results file where results are kept elsewhere.
@@ -46,6 +46,7 @@ class PlannedRun(NamedTuple):
       seed: `config.seed`.
       overrides: "section.key" and value of each, the value as the command line takes it.
       protocol: the name of the protocol.
+      stream: the name of the stream.
     """
 
     name: str
@@ -56,11 +57,14 @@ class PlannedRun(NamedTuple):
     seed: int
     overrides: Overrides = ()
     protocol: str = "ucl"
+    stream: str = "tasks"
 
     @property
     def argument(self) -> str:
-        """Returns the argument of the recipe: what follows the colon after its file."""
-        return ",".join([self.benchmark, self.objective, *([self.protocol] if self.protocol != "ucl" else [])])
+        """Returns the argument of the recipe: what follows the colon after its file, without words of the default."""
+        words = [self.benchmark, self.objective, self.protocol, self.stream]
+        last = 4 if self.stream != "tasks" else 3 if self.protocol != "ucl" else 2
+        return ",".join(words[:last])
 
     @property
     def path(self) -> str:
@@ -139,7 +143,8 @@ class Times(NamedTuple):
     """How long finished runs took, from which the time of other runs is estimated.
 
     Attributes:
-      seconds: (benchmark, objective, recipe, images a task), and each beginning of that tuple -> seconds of such runs.
+      seconds: (benchmark, stream, objective, recipe, images a task), and each beginning of that tuple from two words on
+        -> seconds of such runs.
     """
 
     seconds: dict[tuple, list[float]]
@@ -155,20 +160,22 @@ class Times(NamedTuple):
 
     def add(self, results: RunResult) -> None:
         """Adds the time of a run, if it is finished."""
-        of = results.benchmark, results.objective, results.recipe, results.examples_per_task
+        of = results.benchmark, results.stream_name, results.objective, results.recipe, results.examples_per_task
         if results.finished:
-            for length in range(1, 5):
+            for length in range(2, 6):
                 self.seconds.setdefault(of[:length], []).append(results.seconds)
 
     def estimate(self, run: PlannedRun) -> float | None:
         """Returns the seconds that a run should take; None where no run of its benchmark is known.
 
         This is the mean of runs with the same benchmark, objective, recipe and number of images; where there are none,
-        of runs that agree in the first three of these, the first two, or the first.
+        of runs that agree in the first three of these, the first two, or the first; always of the same stream.
         """
-        of = run.benchmark, run.objective, run.recipe, config_of(run)["benchmark.examples_per_task"]
-        known = next((self.seconds[of[:length]] for length in (4, 3, 2, 1) if of[:length] in self.seconds), None)
-        return statistics.fmean(known) if known else MEASURED.get(run.benchmark)
+        images = config_of(run)["benchmark.examples_per_task"]
+        of = run.benchmark, run.stream, run.objective, run.recipe, images
+        known = next((self.seconds[of[:length]] for length in (5, 4, 3, 2) if of[:length] in self.seconds), None)
+        measured = MEASURED.get(run.benchmark) if run.stream == "tasks" else None
+        return statistics.fmean(known) if known else measured
 
 
 def time_left(times: Times, planned: Sequence[PlannedRun], spent: dict[str, float], jobs: int) -> str:
@@ -234,7 +241,7 @@ def print_plan(plan: Plan, jobs: int) -> None:
     if plan.missing:
         line += f", {jobs} at a time: {time_left(plan.times, plan.missing, plan.spent, jobs)}"
         # The reader should know that this estimate was measured on another machine.
-        if not plan.times.seconds and all(run.benchmark in MEASURED for run in plan.missing):
+        if not plan.times.seconds and all(plan.times.estimate(run) is not None for run in plan.missing):
             line += " (by runs on one core of an AMD EPYC)"
     print(line, flush=True)
 

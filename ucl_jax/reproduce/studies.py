@@ -1,6 +1,6 @@
 """Describes the studies: for each table or figure its runs, the probes that it needs, and its report.
 
-All are of the paper but `cassle`, the table of the protocol of CaSSLe.
+All are of the paper but `cassle`, the table of the protocol of CaSSLe, and `streams`, which compares streams.
 
 Nothing is run here; the command `python -m ucl_jax.reproduce` does that. Neither JAX nor TFDS is imported, so that a
 plan is made at once.
@@ -63,6 +63,9 @@ CASSLE_ROWS = {
     for objective in ("simclr", "byol", "vicreg", "moco", "swav", "barlow_twins")
 }
 TABLE2_ROWS = {objective: tuple(r for b, o, r in TABLE2 if (b, o) == ("cifar10", objective)) for objective in ROWS}
+STREAM_ROWS = dict.fromkeys(OBJECTIVES, ("finetune", "er", "lump", "min_red", "cla"))
+# One pass over one task after the other; and over one class after the other, blurred or not.
+STREAMS = ("cla", "scale_blurred", "scale_sequential")
 FEWSHOT_ROWS = dict.fromkeys(OBJECTIVES, ("finetune", "der", "lump"))
 LANDSCAPE_ROWS = dict.fromkeys(OBJECTIVES, ("finetune", "si", "lump")) | {"supervised": ("finetune", "si")}
 EXAMPLES = "benchmark.examples_per_task"
@@ -139,16 +142,18 @@ def _planned_run(
     seed: int,
     examples: int = 0,
     protocol: str = "ucl",
+    stream: str = "tasks",
 ) -> PlannedRun:
     """Returns a run with its folder under the root; it trains on `examples` images a task, 0 for all of them.
 
     Where it does not train on all of them, each seed has a subset of its own.
     """
     own = ((EXAMPLES, str(examples)), (SUBSET, "-1")) if examples else ()
-    parts = [recipe, objective, *([protocol] if protocol != "ucl" else []), f"seed{seed}"]
+    named = [word for word, default in ((protocol, "ucl"), (stream, "tasks")) if word != default]
+    parts = [recipe, objective, *named, f"seed{seed}"]
     name = "-".join([*parts, *([f"examples{examples}"] if examples else [])])
     folder = options.root / benchmark / name
-    return PlannedRun(name, folder, benchmark, recipe, objective, seed, (*own, *options.overrides), protocol)
+    return PlannedRun(name, folder, benchmark, recipe, objective, seed, (*own, *options.overrides), protocol, stream)
 
 
 def known_recipes(objective: str) -> tuple[str, ...]:
@@ -168,8 +173,9 @@ def _grid(
     rows: Mapping[str, Sequence[str]],
     sizes: Callable[[StudyOptions, str], list[int]] = lambda options, benchmark: [0],
     protocol: str = "ucl",
+    streams: Sequence[str] = ("tasks",),
 ) -> Callable[[StudyOptions, str], list[PlannedRun]]:
-    """Returns a function that plans a run for each objective, recipe, seed and number of images.
+    """Returns a function that plans a run for each objective, stream, recipe, seed and number of images.
 
     The default rows come first, one seed after the other, so that a study that is stopped has whole rows.
 
@@ -177,12 +183,14 @@ def _grid(
       rows: objective -> recipes by default; UNLABELLED for an objective that is not in it.
       sizes: a function (options, benchmark) -> numbers of training images a task, 0 for all.
       protocol: of all runs.
+      streams: names of streams.
     """
     return lambda options, benchmark: [
-        _planned_run(options, benchmark, recipe, objective, seed, examples, protocol)
+        _planned_run(options, benchmark, recipe, objective, seed, examples, protocol, stream)
         for more in (False, True)
         for seed in range(options.seeds)
         for objective in options.objectives
+        for stream in streams
         for own in [rows.get(objective, UNLABELLED)]
         for recipe in _recipes(options, objective, own)
         if (recipe not in own) == more
@@ -297,6 +305,35 @@ def _report_cassle(options: StudyOptions, planned: Sequence[PlannedRun], runs: R
     ]
     frame = make_frame(["objective", "recipe", "n", *heads, *shown.values(), "read in"], rows)
     return StudyReport(Table(f"CaSSLe's protocol on {benchmark}", frame, 2, legend), numbers)
+
+
+def _report_streams(options: StudyOptions, planned: Sequence[PlannedRun], runs: Runs) -> StudyReport:
+    """Reports accuracy at the end of each stream and on the average over it, by kNN."""
+    benchmark = planned[0].benchmark
+    heads = with_deviation(*(f"{PROBE_TITLES[probe]}, {what}" for probe in KNN_PROBES for what in ("end", "average")))
+    rows, numbers = [], []
+    for stream in STREAMS:
+        for group in _groups(options, [run for run in planned if run.stream == stream], runs):
+            found: dict[ProbeName, dict[str, list[float | None]]] = {
+                probe: {
+                    "end": [compare.average_accuracy(run, probe) for run in group.runs],
+                    "average": [compare.stream_average(run, probe) for run in group.runs],
+                }
+                for probe in KNN_PROBES
+            }
+            last = [run.evaluations[-1] for run in group.runs if run.evaluations]
+            counts = last[0].images_seen if last else None, last[0].gradient_samples if last else None
+            measured = _means(values for of_probe in found.values() for values in of_probe.values())
+            rows.append([group.objective, stream, group.recipe, len(group.runs), *measured, *counts])
+            numbers.append({**_row(group), "stream": stream, "seeds": compare.seeds(group.runs), "accuracy": found})
+    legend = [
+        "Accuracy by kNN in %, mean±unbiased deviation over n seeds: at the end of the stream, and averaged over the "
+        "evaluations on the way, each over the tasks seen by then. Gradient samples count stored images, too.",
+        "Streams: cla, one task after the other; scale_sequential, one class after the other; scale_blurred, the same "
+        "with zones where neighbours mix. Each image comes once, and borders are hidden.",
+    ]
+    columns = ["objective", "stream", "recipe", "n", *heads, "images", "gradient samples"]
+    return StudyReport(Table(f"Streams on {benchmark}", make_frame(columns, rows), 3, legend), numbers)
 
 
 def _against(ours: Sequence[float | None], theirs: Value | None) -> dict[str, Any] | None:
@@ -559,6 +596,7 @@ TABLE2_ABOUT = "kNN on data sets that the network was not trained on, beside the
 FEWSHOT_ABOUT = "accuracy and forgetting by the number of training images, fig. 2"
 CKA_ABOUT = "how alike networks are, stage by stage, fig. 3"
 CASSLE_ABOUT = "accuracy over all classes in the protocol of CaSSLe, PFR and PNR, beside published numbers"
+STREAMS_ABOUT = "accuracy of methods without task borders, on streams that show each image once"
 LANDSCAPE_ABOUT = "the first task's loss around the network after the first and the last task, fig. 5"
 THREE, TWO = tuple(ROWS), ("supervised", "simsiam")
 STUDIES: dict[str, Study] = {
@@ -568,4 +606,5 @@ STUDIES: dict[str, Study] = {
     "cka": Study(CKA_ABOUT, TWO, _cka_runs, _report_cka, _request_cka),
     "landscape": Study(LANDSCAPE_ABOUT, TWO, _grid(LANDSCAPE_ROWS), _report_landscape, _request_landscape),
     "cassle": Study(CASSLE_ABOUT, tuple(CASSLE_ROWS), _grid(CASSLE_ROWS, protocol="cassle"), _report_cassle),
+    "streams": Study(STREAMS_ABOUT, ("simsiam",), _grid(STREAM_ROWS, streams=STREAMS), _report_streams),
 }

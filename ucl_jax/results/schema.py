@@ -401,6 +401,11 @@ class RunResult:
         return self.config["objective"]["name"]
 
     @property
+    def stream_name(self) -> str:
+        """Returns the name of the stream, such as "tasks", which is the only one of older files."""
+        return self.config.get("stream", {}).get("name", "tasks")
+
+    @property
     def model(self) -> str:
         """Returns the name of the architecture, such as "resnet18"."""
         return self.config["model"]["name"]
