@@ -184,7 +184,7 @@ VALUES: dict[str, Callable[[str], Iterable[str]]] = {
 }
 POSITIONAL = {
     "prepare": sorted({one.tfds_name for one in BENCHMARKS.values() if one.tfds_name}),
-    "reproduce": ("table1", "table2", "fewshot", "cka", "landscape", "cassle"),
+    "reproduce": ("table1", "table2", "fewshot", "cka", "landscape", "cassle", "streams"),
     "completion": tuple(SCRIPTS),
 }
 

@@ -1,8 +1,8 @@
 """Makes any table or figure that is made of runs: plans the runs, trains what is missing, and reports.
 
-Runs are in ROOT/BENCHMARK/RECIPE-OBJECTIVE-seedN; another protocol or stream than the default stands before the seed, as
-in RECIPE-OBJECTIVE-cassle-seedN. All studies share them: a finished run is not run again, and an interrupted one goes on.
-Each study writes ROOT/STUDY-BENCHMARK.md, .csv and .json, and its figure beside them.
+Runs are in ROOT/BENCHMARK/RECIPE-OBJECTIVE-seedN; a protocol or stream that is not the default one stands before the
+seed, as in RECIPE-OBJECTIVE-cassle-seedN. All studies share them: a finished run is not run again, and an interrupted
+one goes on. Each study writes ROOT/STUDY-BENCHMARK.md, .csv and .json, and its figure beside them.
 """
 
 from __future__ import annotations
