@@ -17,7 +17,7 @@ from ucl_jax.errors import UsageError
 from ucl_jax.methods import METHODS
 from ucl_jax.objectives import OBJECTIVES
 from ucl_jax.reproduce.studies import IMPOSSIBLE
-from ucl_jax.settings import POLICIES, check
+from ucl_jax.settings import OBJECTIVE_SETTINGS, POLICIES, check
 from ucl_jax.training import parallel
 from ucl_jax.training.build import make_experiment, make_stream_settings
 from ucl_jax.training.loop import LegDone, StepsDone
@@ -42,10 +42,9 @@ def pair_config(recipe, objective):
         "augment__crop": "padded", "augment__jitter_p": 0.0, "augment__gray_p": 0.0, "train__epochs": 1,
         "train__batch_size": 16, "train__learning_rate": LEARNING_RATES.get(objective, LEARNING_RATE),
     }  # fmt: skip
-    if objective in ("moco", "swav"):
-        settings["objective__queue_size"] = 24  # is full after two batches of 16
-    if objective == "swav":
-        settings |= {"objective__queue_epoch": 0, "objective__frozen_epochs": 0}  # there is one epoch
+    # A queue is full after two batches of 16. There is one epoch, so nothing may begin in a later one.
+    short = {"queue_size": 24, "queue_epoch": 0, "frozen_epochs": 0}
+    settings |= {f"objective__{key}": short[key] for key in short.keys() & OBJECTIVE_SETTINGS[objective].keys()}
     method = tiny.config(recipe).method
     if "buffer_size" in method:
         settings["method__buffer_size"] = 40 if method.name == "min_red" else 24  # twice a batch and more

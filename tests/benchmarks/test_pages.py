@@ -8,8 +8,12 @@ import subprocess
 import pytest
 
 from benchmarks import measure, performance, profile_step, saved, tables
+from configs.protocols import PROTOCOLS
+from configs.streams import STREAMS
 from ucl_jax import recipes
+from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.reproduce import studies
+from ucl_jax.settings import OBJECTIVE_SETTINGS
 
 ROOT = pathlib.Path(tables.__file__).parent.parent
 PAPER = [("supervised", 7), ("simsiam", 6), ("barlow_twins", 6)]  # the number of rows in Table 1
@@ -20,6 +24,21 @@ def test_the_rows_are_those_of_table_1():
     for objective, rows in studies.ROWS.items():
         others = studies.EXTRA_ROWS[objective], studies.IMPOSSIBLE.get(objective, ())
         assert sorted([*rows, *others[0], *others[1]]) == recipes.names()
+
+
+@pytest.mark.parametrize(
+    ("row", "known"),
+    [
+        ("benchmarks", BENCHMARKS),
+        ("objectives", OBJECTIVE_SETTINGS),
+        ("protocols", PROTOCOLS),
+        ("streams", STREAMS),
+    ],
+)
+def test_the_words_of_a_recipe_are_on_the_page(row, known):
+    page = (ROOT / "docs/recipes.md").read_text()
+    (cells,) = re.findall(rf"^\| {row} \| (.*) \|$", page, re.MULTILINE)
+    assert {*known} <= {*re.findall(r"`([a-z0-9_]+)`", cells)}
 
 
 @pytest.mark.parametrize("name", tables.PAGES)

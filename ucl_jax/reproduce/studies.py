@@ -24,6 +24,7 @@ from ucl_jax.results.compare import PROBE_TITLES, RunGroup
 from ucl_jax.results.paper import DATASETS, TABLE1, TABLE2, Value
 from ucl_jax.results.published import CASSLE, PNR_BEST, SOURCES
 from ucl_jax.results.tables import Table, make_frame, mean_and_deviation, with_deviation
+from ucl_jax.settings import OBJECTIVE_SETTINGS
 
 if TYPE_CHECKING:
     from ucl_jax.results.records import CkaValues
@@ -37,6 +38,7 @@ ROWS = {
     "barlow_twins": UNLABELLED,
 }
 OSIRIS = ("osiris_r", "osiris_d")
+OBJECTIVES = tuple(OBJECTIVE_SETTINGS)
 # Objective -> recipes whose method refuses it. CaSSLe, MinRed, CLA and ARP compare projections, GSS needs the loss of a
 # single example, PNR needs negatives, CroMo-Mixup a loss of embeddings alone, Osiris negatives in the batch.
 IMPOSSIBLE = {
@@ -49,11 +51,12 @@ IMPOSSIBLE = {
     "swav": ("gss", "pnr", "cromo_mixup", *OSIRIS),
     "supervised": ("cassle", "pnr", "cromo_mixup", "min_red", "cla", "arp", *OSIRIS),
 }
-OBJECTIVES = tuple(IMPOSSIBLE)
 # Objective -> recipes: the rows that the paper does not have, which are all other recipes of configs/.
 EXTRA_ROWS = {
-    objective: tuple(one for one in recipes.names() if one not in (*ROWS.get(objective, ()), *refusing))
-    for objective, refusing in IMPOSSIBLE.items()
+    objective: tuple(
+        one for one in recipes.names() if one not in (*ROWS.get(objective, ()), *IMPOSSIBLE.get(objective, ()))
+    )
+    for objective in OBJECTIVES
 }
 # Objective -> recipes: the rows of the table of CaSSLe's protocol.
 CASSLE_ROWS = {
