@@ -30,8 +30,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-# Files, and folders whose tests share what takes long, that take more than about 20 seconds of a core, the longest
-# first: a process that began one last would end alone.
+# Files, and folders whose tests share what takes long, that take more than about 15 seconds of a core, the longest
+# first: a process that began one last would end alone. Without them `make check` takes three minutes.
 SHARING = ("probes",)
 SLOW = (
     "test_contract",
@@ -60,6 +60,16 @@ SLOW = (
     "test_export",
     "test_tour",
     "test_page_in_browser",
+    "test_online_linear",
+    "test_folder_run",
+    "test_alignment",
+    "test_osiris",
+    "test_loop",
+    "test_page",
+    "test_cromo_mixup",
+    "test_si",
+    "test_agem",
+    "test_drawing",
 )
 
 
