@@ -219,7 +219,10 @@ def test_differences_from_another_recipe(demo, tmp_path):
     assert [row[1:] for row in tables.shown(tables.of_pairs(demo, "lump")).values.tolist()] == rows
     said = " ".join("".join(read.words).split())
     difference, interval = rows[1][2].split(" ", 1)
-    assert f"lump (barlow_twins): {difference} points (95 % interval {interval.strip('()')}, n = 10)" in said
+    interval = interval.strip("()")
+    assert interval.startswith("-") != interval.partition(" to ")[2].startswith("-")  # it holds 0, which is said
+    told = f"{difference} points (95 % interval {interval}, n = 10, which shows no difference)"
+    assert f"lump (barlow_twins): {told}" in said
     drawn = run_figures.differences(tmp_path / "drawn", compare.groups_of(demo), "t", "lump")
     numbers = json.loads(next(path for path in drawn.paths if path.suffix == ".json").read_text())["rows"]
     assert [[row["recipe"], row["over"]] for row in numbers if row["probe"] == "knn_task"] == expected

@@ -131,11 +131,32 @@ def test_a_setting_of_a_recipe_is_compared_with_another(tmp_path, capsys):
 
     found = [[row["recipe"], row["n"], row["kNN within the task"]] for row in table("--seeds")[:2]]
     assert found == [[names[0], "2", "92.75"], [names[1], "2", "87.75"]]
-    assert [row["over"] for row in table("--pairs", "--over=lump")] == ["untrained network"] * 2
+    assert report.main([*files, "--pairs", "--over=lump"]) == 2  # which of the two?
+    assert ", ".join(map(repr, names)) in capsys.readouterr().err
     for over, difference, place in ((names[1], "5.00", 1), (names[0], "-5.00", 2)):
         rows = table("--pairs", f"--over={over}")
         assert [row["over"] for row in rows if row["over"] != "untrained network"] == [over]
         assert (rows[place]["over"], rows[place]["kNN within the task"]) == (over, difference)
+
+
+def test_pairs_are_of_forgetting_by_a_definition(tmp_path, capsys):
+    """Has drops of task 1: lump 95 - 90 at best and 91 - 90 at first, then 1 less; finetune 8 by both, then 9."""
+    matrices = {
+        "lump": lambda seed: [[91.0, None, None], [95.0, 90.0, None], [90.0 + seed, 90.0, 80.0]],
+        "finetune": lambda seed: [[91.0, None, None], [83.0, 90.0, None], [83.0 - seed, 90.0, 80.0]],
+    }
+    files = [
+        save(tmp_path / f"{name}-{seed}.json", results(name, matrix(seed), seed=seed))
+        for name, matrix in matrices.items()
+        for seed in (0, 1)
+    ]
+    # Over two earlier tasks, one of which forgets nothing: (5 - 8) / 2 and (4 - 9) / 2, or (1 - 8) / 2 and (0 - 9) / 2.
+    for definition, difference in (("max", "-2.00"), ("first", "-4.00")):
+        assert report.main([*files, "--pairs", f"--forgetting={definition}", "--format=csv"]) == 0
+        (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+        title = f"forgetting ({definition}) by kNN within the task"
+        assert (row["recipe"], row["over"], row[title]) == ("lump", "finetune", difference)
+        assert row[f"seeds higher, {title}"] == "0"
 
 
 def test_a_recipe_to_compare_with_must_be_there(tmp_path, capsys):

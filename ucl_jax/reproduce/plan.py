@@ -90,7 +90,10 @@ def _config(recipe: str, argument: str, overrides: Overrides) -> dict[str, Any]:
       UsageError: the recipe does not take one of the overrides.
     """
     flags = [f"--config={recipe}:{argument}", *_flags(overrides)]
-    return flatten(json.loads(read_config(flags).to_json()))
+    try:
+        return flatten(json.loads(read_config(flags).to_json()))
+    except UsageError as error:
+        raise UsageError(f"recipe {recipe}: {error}") from error
 
 
 def config_of(run: PlannedRun) -> dict[str, Any]:
@@ -143,8 +146,8 @@ class Times(NamedTuple):
     """How long finished runs took, from which the time of other runs is estimated.
 
     Attributes:
-      seconds: (benchmark, stream, objective, recipe, images a task), and each beginning of that tuple from two words on
-        -> seconds of such runs.
+      seconds: (benchmark, stream, objective, recipe, images a task), and each beginning of that tuple -> the seconds of
+        such runs.
     """
 
     seconds: dict[tuple, list[float]]
@@ -162,20 +165,22 @@ class Times(NamedTuple):
         """Adds the time of a run, if it is finished."""
         of = results.benchmark, results.stream_name, results.objective, results.recipe, results.examples_per_task
         if results.finished:
-            for length in range(2, 6):
+            for length in range(1, 6):
                 self.seconds.setdefault(of[:length], []).append(results.seconds)
 
     def estimate(self, run: PlannedRun) -> float | None:
         """Returns the seconds that a run should take; None where no run of its benchmark is known.
 
         This is the mean of runs with the same benchmark, objective, recipe and number of images; where there are none,
-        of runs that agree in the first three of these, the first two, or the first; always of the same stream.
+        of runs that agree in fewer of these. Where there are none at all, it is MEASURED, scaled by the epochs.
         """
-        images = config_of(run)["benchmark.examples_per_task"]
-        of = run.benchmark, run.stream, run.objective, run.recipe, images
-        known = next((self.seconds[of[:length]] for length in (5, 4, 3, 2) if of[:length] in self.seconds), None)
-        measured = MEASURED.get(run.benchmark) if run.stream == "tasks" else None
-        return statistics.fmean(known) if known else measured
+        config = config_of(run)
+        of = run.benchmark, run.stream, run.objective, run.recipe, config["benchmark.examples_per_task"]
+        known = next((self.seconds[of[:length]] for length in (5, 4, 3, 2, 1) if of[:length] in self.seconds), None)
+        if known or run.stream != "tasks" or run.benchmark not in MEASURED:
+            return statistics.fmean(known) if known else None
+        epochs = config_of(run._replace(overrides=()))["train.epochs"]
+        return MEASURED[run.benchmark] * config["train.epochs"] / epochs
 
 
 def time_left(times: Times, planned: Sequence[PlannedRun], spent: dict[str, float], jobs: int) -> str:

@@ -322,6 +322,8 @@ def _report_streams(options: StudyOptions, planned: Sequence[PlannedRun], runs: 
                     "end": [compare.average_accuracy(run, probe) for run in group.runs],
                     "average": [compare.stream_average(run, probe) for run in group.runs],
                 }
+                if compare.chance(group.runs, probe) < 100  # a task of a single class leaves nothing to choose
+                else {"end": [], "average": []}
                 for probe in KNN_PROBES
             }
             last = [run.evaluations[-1] for run in group.runs if run.evaluations]
@@ -333,7 +335,8 @@ def _report_streams(options: StudyOptions, planned: Sequence[PlannedRun], runs: 
         "Accuracy by kNN in %, mean±unbiased deviation over n seeds: at the end of the stream, and averaged over the "
         "evaluations on the way, each over the tasks seen by then. Gradient samples count stored images, too.",
         "Streams: cla, one task after the other; scale_sequential, one class after the other; scale_blurred, the same "
-        "with zones where neighbours mix. Each image comes once, and borders are hidden.",
+        "with zones where neighbours mix. Each image comes once, but for those that fill up a last batch. Borders are "
+        "hidden. Tasks of a single class have no accuracy within the task.",
     ]
     columns = ["objective", "stream", "recipe", "n", *heads, "images", "gradient samples"]
     return StudyReport(Table(f"Streams on {benchmark}", make_frame(columns, rows), 3, legend), numbers)

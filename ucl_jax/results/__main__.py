@@ -59,8 +59,15 @@ def _check_over(given: str, runs: Sequence[RunResult], begun: Sequence[pathlib.P
       runs: results.
       begun: folders of runs without results; where there is no run at all, any recipe may come.
     """
-    known = compare.baseline_names(compare.groups_of(runs, {"eval.forgetting"}))
+    groups = compare.groups_of(runs, {"eval.forgetting"})
+    known = compare.baseline_names(groups)
     if given in known:
+        rows = [group.recipe for group in groups if group.runs[0].recipe == given]
+        compared = any(baseline is not None for _, baseline in compare.baselines(groups, given))
+        require(
+            compared or len(rows) < 2,
+            f"--over={given} names rows of several settings; give one of {', '.join(map(repr, rows))}",
+        )
         return
     known = sorted({*known, *(read_saved_config(run / "config.json")["recipe"] for run in begun)})
     there = ", ".join(map(repr, known))
@@ -117,7 +124,7 @@ def main(argv: Sequence[str], prog: str = "python -m ucl_jax.report") -> int:
     )
     parser.add_argument("--seeds", action="store_true", help="one row for runs that differ in their seed alone")
     parser.add_argument(
-        "--pairs", action="store_true", help="differences from the untrained network and a recipe, by seed"
+        "--pairs", action="store_true", help="differences of accuracy, or with --forgetting of that, by seed"
     )
     parser.add_argument(
         "--over",
@@ -165,7 +172,11 @@ def main(argv: Sequence[str], prog: str = "python -m ucl_jax.report") -> int:
     if arguments.seeds or arguments.pairs:
         flag = "--seeds" if arguments.seeds else "--pairs"
         with usage_errors(advice=f"give {flag} runs of one benchmark, each once"):
-            found = [tables.of_seeds(scored, definition) if arguments.seeds else tables.of_pairs(scored, over)]
+            found = [
+                tables.of_seeds(scored, definition)
+                if arguments.seeds
+                else tables.of_pairs(scored, over, arguments.forgetting)
+            ]
     else:
         found = tables.of_runs(runs, definition)
     text = "\n\n".join(tables.render(table, arguments.format) for table in found)

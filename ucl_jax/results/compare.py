@@ -248,27 +248,33 @@ def baseline_name(baseline: RunGroup | None) -> str:
     return baseline.recipe if baseline else "untrained network"
 
 
-def above(group: RunGroup, baseline: RunGroup | None, probe: ProbeName) -> PairedDifference | None:
-    """Returns by how many points the average accuracy of a group is above a baseline, paired by seed.
+def above(
+    group: RunGroup, baseline: RunGroup | None, probe: ProbeName, definition: str | None = None
+) -> PairedDifference | None:
+    """Returns by how many points the average accuracy or the forgetting of a group is above a baseline, by seed.
 
     Args:
       group: a group of runs.
-      baseline: another group; None for the group's own networks before training.
+      baseline: another group; None for the group's own networks before training, which have forgotten nothing.
       probe: a key of PROBE_TITLES.
+      definition: of forgetting, a key of `accuracy_matrix.FORGETTING`; None for accuracy.
 
     Returns:
       The differences, or None where no seed has both numbers.
     """
     if baseline is None:
-        theirs = {run.seed: untrained(run, probe) for run in group.runs}
+        theirs = {} if definition else {run.seed: untrained(run, probe) for run in group.runs}
     else:
-        theirs = _accuracies(baseline.runs, probe)
-    return paired_difference(_accuracies(group.runs, probe), theirs)
+        theirs = _of_seeds(baseline.runs, probe, definition)
+    return paired_difference(_of_seeds(group.runs, probe, definition), theirs)
 
 
-def _accuracies(runs: Sequence[RunResult], probe: ProbeName) -> dict[int, float | None]:
-    """Returns the average accuracy of each seed whose run has the probe."""
-    return {run.seed: average_accuracy(run, probe) for run in runs if probe in run.probes}
+def _of_seeds(runs: Sequence[RunResult], probe: ProbeName, definition: str | None) -> dict[int, float | None]:
+    """Returns the average accuracy, or by a definition the forgetting, of each seed whose run has the probe."""
+    having = [run for run in runs if probe in run.probes]
+    if definition is None:
+        return {run.seed: average_accuracy(run, probe) for run in having}
+    return dict(zip(seeds(having), scores(having, probe, definition)[1]))
 
 
 def row_places(runs: Sequence[RunResult]) -> tuple[Callable[[RunResult], list[int]], str]:

@@ -196,8 +196,9 @@ def every_run(runs: Sequence[RunResult], definition: str) -> Table:
     With streams among the runs there are columns for how many images were seen, of how many gradients were taken, and
     the mean over the stream by each probe, see `accuracy_matrix.stream_average`.
 
-    A row for an untrained network or for chance has the numbers of the first run that has them. Untrained networks with
-    different settings have a row each, see `compare.untrained_networks`.
+    A row for an untrained network or for chance has the numbers of the first run that has them; where there are several
+    seeds, it says which one that is. Untrained networks with different settings have a row each, see
+    `compare.untrained_networks`.
 
     Args:
       runs: results.
@@ -219,9 +220,9 @@ def every_run(runs: Sequence[RunResult], definition: str) -> Table:
             (accuracy,), (lost,) = compare.scores([run], probe, definition) if probe in run.probes else ([None],) * 2
             cells += [accuracy, compare.over_untrained(run, probe), lost]
         rows.append(cells + (_of_stream(run, probes) if streams else []))
-    for label, (initial, *_) in compare.untrained_networks(runs).items():
+    for label, (initial, *others) in compare.untrained_networks(runs).items():
         before = (cell for name in probes for cell in (compare.untrained(initial, name), None, None))
-        rows.append([label, *before, *blank])
+        rows.append([f"{label}, seed {initial.seed}" if others else label, *before, *blank])
     rows.append(["chance", *(cell for name in probes for cell in (compare.chance(runs, name), None, None)), *blank])
     over = {OVER_UNTRAINED.format(PROBE_TITLES[name]): PROBE_TITLES[name] for name in probes}
     heads = _heads(runs, probes, definition) | {column: (title, "over untrained") for column, title in over.items()}
@@ -311,21 +312,22 @@ def _of_one_benchmark(runs: Sequence[RunResult]) -> list[RunGroup]:
     return compare.groups_of(runs, {"eval.forgetting"})
 
 
-def of_pairs(runs: Sequence[RunResult], over: str = compare.BASELINE) -> Table:
+def of_pairs(runs: Sequence[RunResult], over: str = compare.BASELINE, definition: str | None = None) -> Table:
     """Makes the table of `pairs` with rows for each objective and recipe, as in `of_seeds`.
 
     Args:
       runs: results of one benchmark, with or without those of `over`.
       over: what runs are compared with, see `compare.baselines`.
+      definition: see `pairs`.
 
     Raises:
       ValueError: there are several benchmarks, or two runs of a row have one seed.
     """
-    return pairs(_of_one_benchmark(runs), over)
+    return pairs(_of_one_benchmark(runs), over, definition)
 
 
-def pairs(groups: Sequence[RunGroup], over: str = compare.BASELINE) -> Table:
-    """Makes the table of differences between average accuracies, paired by seed: n seeds, 95 % intervals.
+def pairs(groups: Sequence[RunGroup], over: str = compare.BASELINE, definition: str | None = None) -> Table:
+    """Makes the table of differences of average accuracy or forgetting, paired by seed: n seeds, 95 % intervals.
 
     A row says by how many points a group is above its untrained networks or above the recipe `over`: the mean over
     seeds, its 95 % interval by Student's t, and in how many seeds of all the group is higher. See `compare.baselines`.
@@ -334,6 +336,7 @@ def pairs(groups: Sequence[RunGroup], over: str = compare.BASELINE) -> Table:
     Args:
       groups: groups of runs of one benchmark.
       over: what they are compared with, see `compare.baselines`.
+      definition: of forgetting, a key of `accuracy_matrix.FORGETTING`; None compares accuracies.
 
     Raises:
       ValueError: two runs of a group have one seed.
@@ -342,11 +345,11 @@ def pairs(groups: Sequence[RunGroup], over: str = compare.BASELINE) -> Table:
     rows: list[list[Any]] = []
     for group, baseline in compare.baselines(groups, over):
         check_seeds(group.name, group.runs)
-        found = [compare.above(group, baseline, name) for name in probes]
+        found = [compare.above(group, baseline, name, definition) for name in probes]
         if any(found):
             cells = [[one.mean, one.low, one.high, one.higher, one.pairs] if one else [None] * 5 for one in found]
             rows.append([group.objective, group.recipe, compare.baseline_name(baseline), *itertools.chain(*cells)])
-    titles = [PROBE_TITLES[name] for name in probes]
+    titles = [compare.forgetting_title(name, definition) if definition else PROBE_TITLES[name] for name in probes]
     columns = [
         name
         for title in titles

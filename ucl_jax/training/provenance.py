@@ -78,11 +78,17 @@ def versions() -> dict[str, str]:
 
 
 def device_name(devices: list[jax.Device]) -> str:
-    """Returns a name of the devices, such as "1 x NVIDIA H100" or "1 x cpu (AMD EPYC, 2 cores)"."""
+    """Returns a name of the devices, such as "1 x NVIDIA H100" or "1 x cpu (AMD EPYC, 2 cores)".
+
+    It has the cores that the process may use: how many threads add up a sum decides how it is rounded.
+    """
     kind = devices[0].device_kind
     if devices[0].platform == "cpu":
         cpuinfo = pathlib.Path("/proc/cpuinfo")
         lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
         names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-        kind = f"{kind} ({names[0] if names else platform.machine()}, {os.cpu_count()} cores)"
+        there = os.cpu_count() or 1
+        own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else there
+        cores = f"{own} of {there} cores" if own < there else f"{there} cores"
+        kind = f"{kind} ({names[0] if names else platform.machine()}, {cores})"
     return f"{len(devices)} x {kind}"
