@@ -139,6 +139,13 @@ def test_a_setting_of_a_recipe_is_compared_with_another(tmp_path, capsys):
         assert (rows[place]["over"], rows[place]["kNN within the task"]) == (over, difference)
 
 
+@pytest.mark.parametrize(("suffix", "begins"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_a_plot_has_the_format_of_its_name(suffix, begins, tmp_path):
+    run = save(tmp_path / "lump.json", results("lump", LUMP_MATRIX))
+    assert report.main([run, f"--out={tmp_path}/plot.{suffix}"]) == 0
+    assert (tmp_path / f"plot.{suffix}").read_bytes().startswith(begins)
+
+
 def test_pairs_are_of_forgetting_by_a_definition(tmp_path, capsys):
     """Has drops of task 1: lump 95 - 90 at best and 91 - 90 at first, then 1 less; finetune 8 by both, then 9."""
     matrices = {
@@ -404,9 +411,9 @@ def test_runs_of_different_definitions_need_one(tmp_path, capsys):
     [
         (["--format=html"], "unknown format 'html'; known: text, markdown, latex, csv"),
         (["--forgetting=frist"], "unknown definition of forgetting 'frist', did you mean 'first'?"),
-        (["--out={}/notes.txt"], "notes.txt is neither NAME.png, for a picture, nor a folder"),
-        (["--out={}/page.html"], "page.html is neither NAME.png, for a picture, nor a folder"),
-        (["--out={}/none/a.png"], "a.png is no NAME.png in a folder: there is no"),
+        (["--out={}/notes.txt"], "notes.txt is neither a picture (.png, .svg, .pdf) nor a folder"),
+        (["--out={}/page.html"], "page.html is neither a picture (.png, .svg, .pdf) nor a folder"),
+        (["--out={}/none/a.png"], "a.png is no picture in a folder: there is no"),
         (["--out={}/notes.txt/page/"], "cannot write"),
         (["--colour"], "unrecognized arguments: --colour"),
         (["{}/notes.txt"], "is no run folder with a results.json"),

@@ -16,6 +16,7 @@ from ucl_jax.results.load import find_runs, load_results, read_saved_config
 if TYPE_CHECKING:
     from ucl_jax.results.schema import RunResult
 
+PICTURES = (".png", ".svg", ".pdf")
 PORT = 8000  # at which the page is served; if it is taken and was not asked for, a free one
 CALLS = {
     "runs/a runs/b --out=compared.png": "the table of two runs, and a plot of their accuracy",
@@ -28,17 +29,18 @@ CALLS = {
 
 
 def _is_page(out: str) -> bool:
-    """Tells whether --out asks for a page (a folder) and not for a picture (NAME.png).
+    """Tells whether --out asks for a page (a folder) and not for a picture (a file with a suffix of PICTURES).
 
     Raises:
       UsageError: it is neither, or the picture's folder does not exist.
     """
     path = pathlib.Path(out)
-    if path.suffix == ".png" and not out.endswith("/") and not path.is_dir():
-        require(path.parent.is_dir(), f"--out={out} is no NAME.png in a folder: there is no {path.parent}")
+    if path.suffix in PICTURES and not out.endswith("/") and not path.is_dir():
+        require(path.parent.is_dir(), f"--out={out} is no picture in a folder: there is no {path.parent}")
         return False
     folder = path.is_dir() or (not path.exists() and (out.endswith("/") or not path.suffix))
-    require(folder, f"--out={out} is neither NAME.png, for a picture, nor a folder, for a page (end it with /)")
+    suffixes = ", ".join(PICTURES)
+    require(folder, f"--out={out} is neither a picture ({suffixes}) nor a folder, for a page (end it with /)")
     return True
 
 
@@ -133,7 +135,9 @@ def main(argv: Sequence[str], prog: str = "python -m ucl_jax.report") -> int:
     )
     parser.add_argument("--format", default="text", help=f"how the table is written: {', '.join(tables.FORMATS)}")
     parser.add_argument("--forgetting", help=f"definition: {', '.join(FORGETTING)}; default: that of the runs' configs")
-    parser.add_argument("--out", help="NAME.png: a plot of accuracy, with --seeds also of forgetting; a folder: a page")
+    parser.add_argument(
+        "--out", help="NAME.png, .svg or .pdf: a plot, with --seeds of forgetting too; a folder: a page"
+    )
     port = settings.integer(0, 65535)
     parser.add_argument(
         "--serve",

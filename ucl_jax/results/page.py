@@ -216,9 +216,11 @@ def _mean(values: Sequence[float | None]) -> str:
 
 def _difference(found: compare.PairedDifference) -> str:
     """Returns a difference in words, such as "+1.76 points (95 % interval +0.40 to +3.12, n = 10)"."""
-    interval = "" if found.low is None else f"95\u00a0% interval {found.low:+.2f} to {found.high:+.2f}, "
-    shown = "" if found.low is None or not found.low <= 0 <= found.high else ", which shows no difference"
-    return f"{found.mean:+.2f} points ({interval}n\u00a0=\u00a0{found.pairs}{shown})"
+    interval = unsure = ""
+    if found.low is not None and found.high is not None:
+        interval = f"95\u00a0% interval {found.low:+.2f} to {found.high:+.2f}, "
+        unsure = ", which shows no difference" if found.low <= 0 <= found.high else ""
+    return f"{found.mean:+.2f} points ({interval}n\u00a0=\u00a0{found.pairs}{unsure})"
 
 
 def _summary(groups: Sequence[RunGroup], definition: str, over: str, draw: Draw) -> list[Block]:
