@@ -250,6 +250,20 @@ def _means(of_seeds: Iterable[Sequence[float | None]]) -> list[float | None]:
 KNN_PROBES: tuple[ProbeName, ...] = ("knn_task", "knn_all")
 
 
+def _to_compare_with(runs: Iterable[RunResult]) -> list[str]:
+    """Returns lines of a legend: what untrained networks and guessing have, without which no accuracy says much."""
+    lines = []
+    for label, measured in compare.untrained_networks(list(runs)).items():
+        cells = []
+        for probe in KNN_PROBES:
+            mean, deviation = mean_and_deviation([compare.untrained(run, probe) for run in measured])
+            if mean is not None:
+                spread = "" if deviation is None else f"±{deviation:.2f}"
+                cells.append(f"{PROBE_TITLES[probe]} {mean:.2f}{spread} (chance {compare.chance(measured, probe):.2f})")
+        lines.append(f"{label[0].upper()}{label[1:]}: {', '.join(cells)}.")
+    return lines
+
+
 def _report_table1(options: StudyOptions, planned: Sequence[PlannedRun], runs: Runs) -> StudyReport:
     """Reports accuracy and forgetting by kNN, beside the paper's Table 1."""
     names, definition = ("accuracy", "forgetting"), _definition(planned)
@@ -271,6 +285,7 @@ def _report_table1(options: StudyOptions, planned: Sequence[PlannedRun], runs: R
         f"kNN: average accuracy in %. Forgetting: by the definition {definition}, in points. Mean±unbiased deviation "
         "over n seeds. The paper's numbers, the differences and what is within are of kNN within the task.",
         _about_paper(benchmark, TABLE1),
+        *_to_compare_with(runs.values()),
         *([SEEN_ROWS] if compare.seen_rows_only(runs.values()) else []),
     ]
     return StudyReport(
@@ -337,6 +352,7 @@ def _report_streams(options: StudyOptions, planned: Sequence[PlannedRun], runs: 
         "Streams: cla, one task after the other; scale_sequential, one class after the other; scale_blurred, the same "
         "with zones where neighbours mix. Each image comes once, but for those that fill up a last batch. Borders are "
         "hidden. Tasks of a single class have no accuracy within the task.",
+        *_to_compare_with(runs.values()),
     ]
     columns = ["objective", "stream", "recipe", "n", *heads, "images", "gradient samples"]
     return StudyReport(Table(f"Streams on {benchmark}", make_frame(columns, rows), 3, legend), numbers)
