@@ -81,7 +81,7 @@ def test_the_model_card_has_the_numbers_of_the_run(exported, run):
         cells = [cell.strip() for cell in next(line for line in card.splitlines() if title in line).split("|")[2:-1]]
         expected = [probe["matrix"][0][0], np.mean(probe["random_init"]), probe["chance"]]
         assert cells == [f"{value:.2f}" for value in expected]
-    for words in ("`lump`", "`simsiam`", "0,1; 2,3", "TFDS `digits`", results["versions"]["jax"], results["commit"]):
+    for words in ("`lump`", "`simsiam`", "0, 1; 2, 3", "TFDS `digits`", results["versions"]["jax"], results["commit"]):
         assert words in card
     assert encoder_files.FORMATS[kind].file in card
     about = json.loads((out / "preprocessing.json").read_text())

@@ -249,7 +249,7 @@ def test_results_with_a_number_that_is_not_finite_are_refused(fake, capsys):
             ["landscape", "--set=loss_landscape.loss=clasifier"],
             "'clasifier', did you mean 'classifier'?",
         ),
-        (["table2", "--save=x"], "--save is an option of table1, not of table2"),
+        (["table2", "--save=x"], "--save is an option of table1 and streams, not of table2"),
         (["table1", "--save=x", "--benchmarks=digits,mnist"], "give one at a time"),
         (["cka", "--recipes=lump"], "leave --recipes out"),
         (["cka", "--seeds=1"], "different seeds: --seeds=1 must be at least 2"),
