@@ -128,7 +128,6 @@ def test_state_is_donated(data_dir):
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
 
 
-@pytest.mark.usefixtures("small_networks")
 @pytest.mark.parametrize("devices", [1, 2])
 def test_several_steps_a_call_and_images_on_the_host_change_no_bit(devices, data_dir, monkeypatch):
     """Checks every metric and the last state, over a task border that is not the end of a call of three steps."""

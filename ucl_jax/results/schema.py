@@ -361,14 +361,11 @@ class RunResult:
             for key in ("rows", "stream_average", "class_accuracy"):
                 if probe[key] is None:
                     del probe[key]
-        if self.evaluations is None:
-            del tree["evaluations"]
-        if self.stream is None:
-            del tree["stream"]
+        for key in ("class_names", "evaluations", "stream", "representation"):
+            if tree[key] is None:
+                del tree[key]
         if not self.analysis:
             del tree["analysis"]
-        if self.representation is None:
-            del tree["representation"]
         return tree
 
     def with_analysis(self, analysis: Sequence[Record]) -> Self:
