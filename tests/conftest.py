@@ -31,7 +31,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 # Files, and folders whose tests share what takes long, that take more than about 15 seconds of a core, the longest
-# first: a process that began one last would end alone. Without them `make check` takes three minutes.
+# first: a process that began one last would end alone. The others are some seven minutes of a core.
 SHARING = ("probes",)
 SLOW = (
     "test_contract",
