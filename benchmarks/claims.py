@@ -18,7 +18,7 @@ Row = tuple[str, str]  # objective and recipe
 Measure = Literal["accuracy", "forgetting"]  # by kNN within the task
 HIGHER_IS_BETTER: dict[Measure, bool] = {"accuracy": True, "forgetting": False}
 # The definitions of forgetting that a claim is judged by: the paper's, and that of its code.
-DEFINITIONS: dict[Measure, tuple[str, ...]] = {"accuracy": ("",), "forgetting": ("max", "first")}
+DEFINITIONS: dict[Measure, tuple[str | None, ...]] = {"accuracy": (None,), "forgetting": ("max", "first")}
 
 
 class Claim(NamedTuple):
@@ -27,13 +27,13 @@ class Claim(NamedTuple):
     by: the number.
     better: the row with the better number.
     worse: the other row.
-    definition: by which our forgetting is computed; "" for accuracy.
+    definition: by which our forgetting is computed; None for accuracy.
     """
 
     by: Measure
     better: Row
     worse: Row
-    definition: str = ""
+    definition: str | None = None
 
     @property
     def words(self) -> str:
@@ -77,7 +77,9 @@ def measured(runs: Sequence[RunResult], claim: Claim) -> PairedDifference | None
     It is None where fewer than two seeds have both rows.
     """
     rows = _by_recipe(runs)
-    ours, theirs = (_by_seed(rows.get(row, []), claim.definition) for row in (claim.better, claim.worse))
+    ours, theirs = (
+        compare.by_seed(rows.get(row, []), "knn_task", claim.definition) for row in (claim.better, claim.worse)
+    )
     found = compare.paired_difference(ours, theirs)
     return found if found is not None and found.pairs > 1 else None
 
@@ -96,12 +98,6 @@ def _by_recipe(runs: Sequence[RunResult]) -> dict[tuple[str, str], list[RunResul
         compare.require_same_config(members, {"eval.forgetting"})
         check_seeds(f"{members[0].recipe} ({members[0].objective})", members)
     return found
-
-
-def _by_seed(runs: Sequence[RunResult], definition: str) -> dict[int, float | None]:
-    """Returns the forgetting of each seed, or the accuracy for the definition ""."""
-    accuracies, forgetting = compare.scores(runs, "knn_task", definition or "max")
-    return dict(zip(compare.seeds(runs), forgetting if definition else accuracies))
 
 
 def verdict(difference: PairedDifference | None, by: Measure) -> str:

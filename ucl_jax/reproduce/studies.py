@@ -256,10 +256,8 @@ def _to_compare_with(runs: Iterable[RunResult]) -> list[str]:
     for label, measured in compare.untrained_networks(list(runs)).items():
         cells = []
         for probe in KNN_PROBES:
-            mean, deviation = mean_and_deviation([compare.untrained(run, probe) for run in measured])
-            if mean is not None:
-                spread = "" if deviation is None else f"±{deviation:.2f}"
-                cells.append(f"{PROBE_TITLES[probe]} {mean:.2f}{spread} (chance {compare.chance(measured, probe):.2f})")
+            if text := tables.mean_text([compare.untrained(run, probe) for run in measured]):
+                cells.append(f"{PROBE_TITLES[probe]} {text} (chance {compare.chance(measured, probe):.2f})")
         lines.append(f"{label[0].upper()}{label[1:]}: {', '.join(cells)}.")
     return lines
 

@@ -265,12 +265,18 @@ def above(
     if baseline is None:
         theirs = {} if definition else {run.seed: untrained(run, probe) for run in group.runs}
     else:
-        theirs = _of_seeds(baseline.runs, probe, definition)
-    return paired_difference(_of_seeds(group.runs, probe, definition), theirs)
+        theirs = by_seed(baseline.runs, probe, definition)
+    return paired_difference(by_seed(group.runs, probe, definition), theirs)
 
 
-def _of_seeds(runs: Sequence[RunResult], probe: ProbeName, definition: str | None) -> dict[int, float | None]:
-    """Returns the average accuracy, or by a definition the forgetting, of each seed whose run has the probe."""
+def by_seed(runs: Sequence[RunResult], probe: ProbeName, definition: str | None) -> dict[int, float | None]:
+    """Returns the average accuracy (per cent) or the forgetting (points) of each seed whose run has the probe.
+
+    Args:
+      runs: results that differ in their seed.
+      probe: a key of PROBE_TITLES.
+      definition: of forgetting, a key of `accuracy_matrix.FORGETTING`; None for accuracy.
+    """
     having = [run for run in runs if probe in run.probes]
     if definition is None:
         return {run.seed: average_accuracy(run, probe) for run in having}

@@ -194,9 +194,9 @@ def _headline(groups: Sequence[RunGroup], definition: str, over: str) -> list[di
                 "benchmark": benchmark,
                 "of_many": len(continual) > 1,
                 "name": best.name,
-                "accuracy": _mean(accuracy),
+                "accuracy": tables.mean_text(accuracy),
                 "probe": PROBE_TITLES[probe],
-                "forgetting": _mean(lost),
+                "forgetting": tables.mean_text(lost),
                 "runs": _count(len(best.runs), "run"),
                 "differences": [
                     {"over": name, "text": _difference(difference)} for name, difference in found.items() if difference
@@ -204,14 +204,6 @@ def _headline(groups: Sequence[RunGroup], definition: str, over: str) -> list[di
             }
         )
     return said
-
-
-def _mean(values: Sequence[float | None]) -> str:
-    """Returns "mean±deviation", or the number where there is one; "" where one is missing."""
-    mean, deviation = tables.mean_and_deviation(values)
-    if mean is None:
-        return ""
-    return f"{mean:.2f}" + ("" if deviation is None else f"±{deviation:.2f}")
 
 
 def _difference(found: compare.PairedDifference) -> str:

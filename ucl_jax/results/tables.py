@@ -362,6 +362,14 @@ def pairs(groups: Sequence[RunGroup], over: str = compare.BASELINE, definition: 
     return Table("", frame, words=3, formats=dict.fromkeys(titles, "+.2f"), heads=heads)
 
 
+def mean_text(values: Sequence[float | None]) -> str:
+    """Returns "mean±deviation", or the number where there is one; "" where one is missing."""
+    mean, deviation = mean_and_deviation(values)
+    if mean is None:
+        return ""
+    return f"{mean:.2f}" + ("" if deviation is None else f"±{deviation:.2f}")
+
+
 def check_seeds(name: str, runs: Sequence[RunResult]) -> None:
     """Raises ValueError where two runs of a row, which `name` names, have one seed."""
     own = compare.seeds(runs)
