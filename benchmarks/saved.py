@@ -20,7 +20,8 @@ COMMANDS = {
     "table1-cifar100_16px": "bash benchmarks/cifar_16px.sh cifar100_16px --override=eval.tasks=seen",
     "table1-cifar100": "python -m ucl_jax.reproduce table1 --benchmarks=cifar100 --objectives=simsiam --recipes=lump "
     "--seeds=1 --override=model.dtype=bfloat16",
-    "table1-cifar10-small": "bash benchmarks/cifar10_small.sh",
+    "streams-cifar10_16px": "python -m ucl_jax.reproduce streams --benchmarks=cifar10_16px --objectives=barlow_twins "
+    "--seeds=3 --override=stream.updates_per_batch=5",
 }
 
 

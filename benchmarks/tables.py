@@ -22,7 +22,7 @@ from ucl_jax.data.benchmarks import BENCHMARKS
 from ucl_jax.data.tiny_imagenet_classes import CLASSES
 from ucl_jax.evaluation import accuracy_matrix
 from ucl_jax.files import write_atomically
-from ucl_jax.reproduce.studies import ROWS
+from ucl_jax.reproduce.studies import ROWS, STREAMS
 from ucl_jax.results import compare
 from ucl_jax.results.schema import RunResult
 from ucl_jax.results.tables import (
@@ -32,6 +32,7 @@ from ucl_jax.results.tables import (
     mean_and_deviation,
     of_pairs,
     of_seeds,
+    of_streams,
     render,
     with_deviation,
 )
@@ -79,11 +80,12 @@ def all_recipes() -> dict[str, Recipe]:
 
 
 def ordered(study: str) -> list[RunResult]:
-    """Returns the results of a study in the order of the paper's table, then by seed."""
-    objectives, known = list(ROWS), list(all_recipes())
+    """Returns the results of a study by stream, in the order of the paper's table, then by seed."""
+    streams, objectives, known = ["tasks", *STREAMS], list(ROWS), list(all_recipes())
 
     def place(run):
-        return objectives.index(run.objective), known.index(run.recipe), run.seed
+        words = streams.index(run.stream_name), objectives.index(run.objective), known.index(run.recipe)
+        return *words, run.seed
 
     return sorted(saved.load(study), key=place)
 
@@ -121,6 +123,17 @@ def pairs(runs: Sequence[RunResult]) -> Table:
     table = of_pairs(runs)
     intervals = [name for name in table.frame if name.endswith(LOW)]
     return table._replace(frame=table.frame[table.frame[intervals].notna().any(axis=1)])
+
+
+def pairs_of_streams(runs: Sequence[RunResult]) -> Table:
+    """Makes the tables `pairs` of each stream, below each other."""
+    import pandas as pd
+
+    parts = {of: pairs(members) for of, members in compare.by_stream(runs).items()}
+    first = next(iter(parts.values()))
+    for (stream, _), part in parts.items():
+        part.frame.insert(1, "stream", stream)
+    return first._replace(frame=pd.concat([part.frame for part in parts.values()]), words=first.words + 1)
 
 
 def learned(runs: Sequence[RunResult]) -> Table:
@@ -218,6 +231,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "folders": imports.picture,
     **{study: of_study(study, means) for study in saved.COMMANDS},
     **{f"pairs-{study}": of_study(study, pairs) for study in saved.COMMANDS},
+    "streams-cifar10_16px": of_study("streams-cifar10_16px", of_streams),
+    "pairs-streams-cifar10_16px": of_study("streams-cifar10_16px", pairs_of_streams),
     "learned-digits": of_study("table1-digits", learned, lambda run: not run.joint),
     "summary": of_study(
         "table1-cifar100_16px", summary, lambda run: run.recipe in SUMMARY and run.objective in SUMMARY_OBJECTIVES

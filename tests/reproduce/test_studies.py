@@ -107,6 +107,7 @@ def test_the_table_of_streams_by_hand(fake, capsys):
     one, other = "51.50±0.71 | 48.83±0.24", "56.50±0.71 | 50.50±0.24"
     assert f"| simsiam | cla | er | 2 | {one} | {one} | 24 | 144 |" in told
     assert f"| simsiam | scale_blurred | er | 2 | {other} | {other} | 24 | 144 |" in told
+    assert "| simsiam | cla | untrained network | 2 | 65.50±0.71 | - | 65.50±0.71 | - | - | - |" in told
     assert "kNN within the task 65.50±0.71 (chance 50.00), kNN over all" in " ".join(told.split())  # untrained
     saved = json.loads((root / "streams-cifar10_16px.json").read_text())["rows"]
     assert [(row["stream"], row["accuracy"]["knn_all"]["end"]) for row in saved[:2]] == [

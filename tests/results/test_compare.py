@@ -3,7 +3,7 @@
 import pytest
 
 from tests import run_results
-from ucl_jax.results import compare
+from ucl_jax.results import compare, tables
 from ucl_jax.results.paper import Value
 
 
@@ -78,3 +78,29 @@ def test_joint_training_over_a_stream_is_a_stream():
     assert [(run.is_stream, run.only_at_end) for run in (often, once)] == [(True, False), (False, True)]
     places, what = compare.row_places([often])
     assert (places(often), what) == ([8, 16], "images seen")
+
+
+def test_a_probe_with_a_single_class_to_choose_has_no_accuracy():
+    rows = [[100.0, None], [100.0, 100.0]]
+    seeds = [
+        run_results.result(
+            recipe,
+            seed=seed,
+            probes={
+                "knn_task": run_results.probe(rows, chance=100.0, random_init=(100.0, 100.0)),
+                "knn_all": run_results.probe([[30.0, None], [20.0, 40.0 + seed]]),
+            },
+            evaluations=run_results.evaluated((8, 16), (1, 2)),
+        )
+        for recipe in ("lump", "finetune")
+        for seed in range(2)
+    ]
+    lump, finetune = compare.groups_of(seeds)
+    for baseline in (None, finetune):
+        assert compare.above(lump, baseline, "knn_task") is None
+        assert compare.above(lump, baseline, "knn_all").pairs == 2
+    assert compare.stream_scores(lump.runs, "knn_task") == {"end": [], "average": []}
+    assert compare.stream_scores(lump.runs, "knn_all") == {"end": [30.0, 30.5], "average": [30.0, 30.25]}
+    table = tables.of_streams(seeds).frame.set_index("recipe")
+    assert table["kNN over all classes seen, end"].tolist() == [30.25, 30.25, 65.0]
+    assert table["kNN within the task, end"].isna().all()

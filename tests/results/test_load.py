@@ -591,7 +591,8 @@ def test_every_committed_result_is_of_the_type():
 def test_every_committed_result_says_in_what_it_differs_from_its_recipe():
     for path in COMMITTED:
         result = read_results(path)
-        assert result.argument == f"{result.benchmark},{result.objective}"
+        stream = [] if result.stream_name == "tasks" else ["ucl", result.stream_name]
+        assert result.argument.split(",") == [result.benchmark, result.objective, *stream]
         assert all(result.settings[key] == value for key, value in result.overrides.items()), path
         assert result.overrides.get("seed", 0) == result.seed
 

@@ -20,7 +20,7 @@ from ucl_jax.reproduce import probe_requests
 from ucl_jax.reproduce.plan import Overrides, PlannedRun, config_of
 from ucl_jax.reproduce.probe_requests import ProbeRequest, Settings
 from ucl_jax.results import compare, tables
-from ucl_jax.results.compare import PROBE_TITLES, RunGroup
+from ucl_jax.results.compare import KNN_PROBES, PROBE_TITLES, RunGroup
 from ucl_jax.results.paper import DATASETS, TABLE1, TABLE2, Value
 from ucl_jax.results.published import CASSLE, PNR_BEST, SOURCES
 from ucl_jax.results.tables import Table, make_frame, mean_and_deviation, with_deviation
@@ -247,9 +247,6 @@ def _means(of_seeds: Iterable[Sequence[float | None]]) -> list[float | None]:
     return [number for values in of_seeds for number in mean_and_deviation(values)]
 
 
-KNN_PROBES: tuple[ProbeName, ...] = ("knn_task", "knn_all")
-
-
 def _to_compare_with(runs: Iterable[RunResult]) -> list[str]:
     """Returns lines of a legend: what untrained networks and guessing have, without which no accuracy says much."""
     lines = []
@@ -325,35 +322,33 @@ def _report_cassle(options: StudyOptions, planned: Sequence[PlannedRun], runs: R
 
 def _report_streams(options: StudyOptions, planned: Sequence[PlannedRun], runs: Runs) -> StudyReport:
     """Reports accuracy at the end of each stream and on the average over it, by kNN."""
-    benchmark = planned[0].benchmark
-    heads = with_deviation(*(f"{PROBE_TITLES[probe]}, {what}" for probe in KNN_PROBES for what in ("end", "average")))
-    rows, numbers = [], []
-    for stream in STREAMS:
-        for group in _groups(options, [run for run in planned if run.stream == stream], runs):
-            found: dict[ProbeName, dict[str, list[float | None]]] = {
-                probe: {
-                    "end": [compare.average_accuracy(run, probe) for run in group.runs],
-                    "average": [compare.stream_average(run, probe) for run in group.runs],
-                }
-                if compare.chance(group.runs, probe) < 100  # a task of a single class leaves nothing to choose
-                else {"end": [], "average": []}
-                for probe in KNN_PROBES
-            }
-            last = [run.evaluations[-1] for run in group.runs if run.evaluations]
-            counts = last[0].images_seen if last else None, last[0].gradient_samples if last else None
-            measured = _means(values for of_probe in found.values() for values in of_probe.values())
-            rows.append([group.objective, stream, group.recipe, len(group.runs), *measured, *counts])
-            numbers.append({**_row(group), "stream": stream, "seeds": compare.seeds(group.runs), "accuracy": found})
+    ordered = [
+        runs[run]
+        for stream in STREAMS
+        for objective in options.objectives
+        for run in planned
+        if (run.stream, run.objective) == (stream, objective) and run in runs
+    ]
+    numbers = [
+        {
+            **_row(group),
+            "stream": stream,
+            "seeds": compare.seeds(group.runs),
+            "accuracy": {probe: compare.stream_scores(group.runs, probe) for probe in KNN_PROBES},
+        }
+        for (stream, _), members in compare.by_stream(ordered).items()
+        for group in compare.groups_of(members)
+    ]
     legend = [
         "Accuracy by kNN in %, mean±unbiased deviation over n seeds: at the end of the stream, and averaged over the "
         "evaluations on the way, each over the tasks seen by then. Gradient samples count stored images, too.",
         "Streams: cla, one task after the other; scale_sequential, one class after the other; scale_blurred, the same "
         "with zones where neighbours mix. Each image comes once, but for those that fill up a last batch. Borders are "
         "hidden. Tasks of a single class have no accuracy within the task.",
-        *_to_compare_with(runs.values()),
+        *_to_compare_with(ordered),
     ]
-    columns = ["objective", "stream", "recipe", "n", *heads, "images", "gradient samples"]
-    return StudyReport(Table(f"Streams on {benchmark}", make_frame(columns, rows), 3, legend), numbers)
+    title = f"Streams on {planned[0].benchmark}"
+    return StudyReport(tables.of_streams(ordered)._replace(title=title, legend=legend), numbers)
 
 
 def _against(ours: Sequence[float | None], theirs: Value | None) -> dict[str, Any] | None:

@@ -28,6 +28,7 @@ PROBE_TITLES: dict[ProbeName, str] = {
     "head_all": "head over all classes seen",
     "online_linear": "online linear probe over all classes",
 }
+KNN_PROBES: tuple[ProbeName, ...] = ("knn_task", "knn_all")
 
 # Field of `schema.Representation` -> its name, as a column has it.
 MEASURES = {
@@ -134,6 +135,33 @@ def average_accuracy(run: RunResult, probe: ProbeName) -> float | None:
 def stream_average(run: RunResult, probe: ProbeName) -> float | None:
     """Returns the mean of the average accuracies of a run in all rows by a probe, in per cent."""
     return accuracy_matrix.stream_average(run.probes[probe].matrix, run.tasks_seen)
+
+
+def stream_scores(runs: Sequence[RunResult], probe: ProbeName) -> dict[str, list[float | None]]:
+    """Returns the average accuracy of runs on a stream by a probe, in per cent, of each run.
+
+    Args:
+      runs: results that have the probe.
+      probe: a key of PROBE_TITLES.
+
+    Returns:
+      "end": after the last image; "average": the mean over all evaluations. Both are empty where every task has a
+      single class, because the probe within the task has nothing to choose there.
+    """
+    if chance(runs, probe) == 100:
+        return {"end": [], "average": []}
+    return {
+        "end": [average_accuracy(run, probe) for run in runs],
+        "average": [stream_average(run, probe) for run in runs],
+    }
+
+
+def by_stream(runs: Iterable[RunResult]) -> dict[tuple[str, str], list[RunResult]]:
+    """Returns the runs over each stream with each objective, by the names of both, in the order given."""
+    found: dict[tuple[str, str], list[RunResult]] = {}
+    for run in runs:
+        found.setdefault((run.stream_name, run.objective), []).append(run)
+    return found
 
 
 def scores(
@@ -272,12 +300,14 @@ def above(
 def by_seed(runs: Sequence[RunResult], probe: ProbeName, definition: str | None) -> dict[int, float | None]:
     """Returns the average accuracy (per cent) or the forgetting (points) of each seed whose run has the probe.
 
+    Runs where the probe has nothing to choose, because every task has a single class, are left out.
+
     Args:
       runs: results that differ in their seed.
       probe: a key of PROBE_TITLES.
       definition: of forgetting, a key of `accuracy_matrix.FORGETTING`; None for accuracy.
     """
-    having = [run for run in runs if probe in run.probes]
+    having = [run for run in runs if probe in run.probes and run.probes[probe].chance < 100]
     if definition is None:
         return {run.seed: average_accuracy(run, probe) for run in having}
     return dict(zip(seeds(having), scores(having, probe, definition)[1]))

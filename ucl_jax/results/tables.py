@@ -13,7 +13,7 @@ import numpy as np
 
 from ucl_jax.errors import argument_choice, check_argument
 from ucl_jax.results import compare, paper
-from ucl_jax.results.compare import MEASURES, PROBE_TITLES, RunGroup
+from ucl_jax.results.compare import KNN_PROBES, MEASURES, PROBE_TITLES, RunGroup
 from ucl_jax.settings import words_of
 
 if TYPE_CHECKING:
@@ -234,6 +234,34 @@ def _of_stream(run: RunResult, probes: Sequence[ProbeName]) -> list[Any]:
     last = run.evaluations[-1] if run.evaluations else None
     samples = [last.images_seen, last.gradient_samples] if last else [None, None]
     return samples + [compare.stream_average(run, name) if name in run.probes else None for name in probes]
+
+
+def of_streams(runs: Sequence[RunResult]) -> Table:
+    """Makes the table of accuracy by kNN at the end of streams, and on the average over each of them.
+
+    A row is of runs that differ in their seed alone. Runs over one stream with one objective have a row
+    for their untrained networks, too.
+
+    Args:
+      runs: results of one benchmark that have both kNN probes.
+    """
+    rows: list[list[Any]] = []
+    for (stream, objective), members in compare.by_stream(runs).items():
+        for group in compare.groups_of(members):
+            last = group.runs[0].evaluations[-1] if group.runs[0].evaluations else None
+            counts = (last.images_seen, last.gradient_samples) if last else (None, None)
+            found = [values for probe in KNN_PROBES for values in compare.stream_scores(group.runs, probe).values()]
+            cells = [cell for values in found for cell in mean_and_deviation(values)]
+            rows.append([objective, stream, group.recipe, len(group.runs), *cells, *counts])
+        for label, measured in compare.untrained_networks(members).items():
+            cells = []
+            for probe in KNN_PROBES:
+                known = compare.chance(measured, probe) < 100
+                values = [compare.untrained(run, probe) for run in measured] if known else []
+                cells += [*mean_and_deviation(values), None, None]
+            rows.append([objective, stream, label, len(measured), *cells, None, None])
+    heads = with_deviation(*(f"{PROBE_TITLES[name]}, {what}" for name in KNN_PROBES for what in ("end", "average")))
+    return Table("", make_frame(["objective", "stream", "recipe", "n", *heads, *SAMPLES], rows), words=3)
 
 
 def of_classes(runs: Sequence[RunResult]) -> Table:
