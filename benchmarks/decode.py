@@ -1,12 +1,12 @@
 """Measures how fast images are decoded, and how long a run waits for a batch from the cache.
 
-python -m benchmarks.decode [--images=2000] [--side=500] [--size=64] [--tfds=cifar10] [--out=decode.json]
+    python -m benchmarks.decode --tfds=cifar10                  # writes benchmarks/results/decode.json
+    python -m benchmarks.decode --images=200 --out=FILE         # fewer images, without a data set of TFDS
 
 It writes JPEG files of smooth noise, and decodes them: by plain Pillow in one process, as a folder of images into the
 cache, and again from the cache. With --tfds it also reads a prepared data set by TFDS and by this package.
 """
 
-import argparse
 import json
 import pathlib
 import sys
@@ -17,8 +17,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image, ImageOps
 
+from benchmarks import measure
+from ucl_jax import cli
 from ucl_jax.data import decoded, folder, tfds_source
 
+RESULT = measure.RESULTS / "decode.json"
 BATCH = 256
 
 
@@ -80,24 +83,27 @@ def of_tfds(name: str, count: int) -> dict[str, float]:
     }
 
 
-def main(argv: Sequence[str]) -> None:
-    """Prints the numbers as JSON, and writes them to --out."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.decode", description=__doc__.splitlines()[0])
+@cli.returns_exit_code
+def main(argv: list[str]) -> None:
+    """Prints the numbers as JSON, and saves them."""
+    parser = cli.Parser(prog="python -m benchmarks.decode", description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--side", type=int, default=500, help="pixels a side of the files")
     parser.add_argument("--size", type=int, default=64, help="pixels a side of the decoded images")
     parser.add_argument("--tfds", default="", help="a prepared data set of square images; default: none")
-    parser.add_argument("--out", type=pathlib.Path)
+    parser.add_argument("--out", type=pathlib.Path, default=RESULT)
     given = parser.parse_args(argv)
-    result = {"threads": decoded.THREADS, "side": given.side, "size": given.size, "images": given.images}
+    sizes = {name: getattr(given, name) for name in ("images", "side", "size")}
+    partial = not given.tfds or any(value != parser.get_default(name) for name, value in sizes.items())
+    measure.check_out(given.out, RESULT, partial)
+    command = " ".join(["python -m benchmarks.decode", *argv])
+    result = {"command": command, "threads": decoded.THREADS, **sizes, **measure.where()}
     result["folder"] = of_folder(given.images, given.side, given.size)
     if given.tfds:
         result["tfds"] = {given.tfds: of_tfds(given.tfds, given.images)}
-    text = json.dumps(result, indent=1)
-    print(text)
-    if given.out:
-        given.out.write_text(text + "\n")
+    print(json.dumps(result, indent=1))
+    measure.save(given.out, result)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

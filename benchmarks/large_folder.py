@@ -23,6 +23,7 @@ from benchmarks.decode import write_images
 from benchmarks.measure import RESULTS, ROOT
 from ucl_jax import cli
 from ucl_jax.errors import UsageError, require
+from ucl_jax.results.load import read_metrics
 
 RESULT = RESULTS / "large_folder.json"
 SIDE = 128  # pixels
@@ -62,7 +63,7 @@ def run(folder: pathlib.Path, name: str, whole: bool) -> dict[str, float]:
 
     Returns:
       "first_step" and "seconds": from the command to the first line of metrics.jsonl, and to the end; "steps": how many
-      there were by then; "megabytes" and "megabytes_at_first_step": the most anonymous memory until the end, and until
+      there were; "megabytes" and "megabytes_at_first_step": the most anonymous memory until the end, and until
       the first step.
 
     Raises:
@@ -92,7 +93,7 @@ def run(folder: pathlib.Path, name: str, whole: bool) -> dict[str, float]:
     return {
         "first_step": first[0],
         "seconds": time.perf_counter() - began,
-        "steps": metrics.read_text().count("\n"),
+        "steps": read_metrics(metrics)[-1]["step"],
         "megabytes": most,
         "megabytes_at_first_step": first[1],
     }
@@ -102,7 +103,7 @@ def run(folder: pathlib.Path, name: str, whole: bool) -> dict[str, float]:
 def main(argv: list[str]) -> None:
     """Measures each size, and saves the result after each."""
     parser = cli.Parser(prog="python -m benchmarks.large_folder", description=__doc__.splitlines()[0])
-    parser.add_argument("--gigabytes", default="1,10", help="sizes of the decoded images")
+    parser.add_argument("--gigabytes", default="0.5,4", help="sizes of the decoded images")
     parser.add_argument("--out", type=pathlib.Path, default=RESULT)
     given = parser.parse_args(argv)
     measure.check_out(given.out, RESULT, partial=given.gigabytes != parser.get_default("gigabytes"))

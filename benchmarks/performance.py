@@ -152,6 +152,51 @@ def startup(result: dict) -> str:
     return "\n\n".join([*text, "`python -m benchmarks.startup`; measured:", *notes])
 
 
+def decode(result: dict) -> str:
+    """Returns the table of images that are decoded in a second."""
+    ways = {
+        "plain_pillow": "plain Pillow, one process",
+        "into_cache": "this package, into its cache",
+        "from_cache": "from the cache",
+        "tfds": "TFDS's own reading",
+        "one_thread": "this package, one thread",
+        "threads": "this package, several threads",
+    }
+    files = f"JPEG files of {result['side']} pixels to {result['size']}"
+    sources = {files: result["folder"], **result.get("tfds", {})}
+    rows = [["images", "read by", "images/s"]]
+    rows += [
+        [source, title, f"{found[way]:,.0f}"]
+        for source, found in sources.items()
+        for way, title in ways.items()
+        if way in found
+    ]
+    wait = f"A batch of 256 images is there after {result['folder']['batch_milliseconds']:.1f} ms on average."
+    note = f"{result['images']} images each, {result['threads']} threads. {wait} {_note(result)}"
+    return f"{_markdown(rows, words=2)}\n\n{note}"
+
+
+def large_folder(result: dict) -> str:
+    """Returns the table of whole runs on folders of different sizes."""
+    head = [
+        "images",
+        "decoded, GB",
+        "first step, s",
+        "whole run, s",
+        "steps",
+        "most memory, MB",
+        "until first step, MB",
+    ]
+    rows = [[*head, "second start, first step, s"]]
+    for one in result["sizes"]:
+        first = one["first"]
+        seconds = [f"{first[key]:.0f}" for key in ("first_step", "seconds")]
+        memory = [f"{first[key]:.0f}" for key in ("megabytes", "megabytes_at_first_step")]
+        size = [f"{one['images']:,}", f"{one['gigabytes']:g}"]
+        rows.append([*size, *seconds, str(first["steps"]), *memory, f"{one['second']['first_step']:.1f}"])
+    return f"{_markdown(rows, words=0)}\n\n{_note(result)}"
+
+
 def collectives(result: dict) -> str:
     """Returns the table of the collectives of a step: how many, and how many bytes."""
     rows = [["recipe", "objective", *(f"{op}: number, MB" for op in COUNTED), "of these for the buffer, MB"]]
@@ -275,6 +320,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "step-limit-h100": from_results("step-h100", limit),
     "aot": from_results("aot", aot),
     "startup": from_results("startup", startup),
+    "decode": from_results("decode", decode),
+    "large-folder": from_results("large_folder", large_folder),
     "collectives": from_results("collectives", collectives),
     "growth": from_results("growth", growth),
     "growth-bank": from_results("growth", bank),
