@@ -53,6 +53,7 @@ KEYS = {*settings.CONFIG, "method.name", "objective.name"} | {
     for of_one in table.values()
     for key in of_one
 }
+LIMIT = 900  # seconds that a block of commands may take
 A_KEY = r"(?:benchmark|stream|augment|model|objective|method|train|eval|checkpoint|log)\.(?!py\b)[a-z_]+"
 SMALL = tiny.overrides(log__tensorboard=False, checkpoint__every_steps=100)
 # Stands for `python` in the blocks: puts what the mark asks for behind the words that a page has.
@@ -193,6 +194,7 @@ def carry_out(block, folder, environment, python, printed):
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
+        timeout=LIMIT,
     )
     assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
     return done.stdout
