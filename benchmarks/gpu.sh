@@ -87,9 +87,9 @@ PREDICTION='
 import json, sys
 predicted = json.load(open("benchmarks/results/aot.json"))["targets"]["h100"]
 seconds = json.load(open(sys.argv[1]))["steps"]["paper"]["ours"]["median"]
-bytes = predicted["bytes"]
-print(f"a step takes {1e3 * seconds:.2f} ms; {predicted[\"milliseconds\"]:.2f} ms were predicted of an H100, as the least")
-print(f"its program moves {bytes / 1e9:.2f} GB, that is {bytes / seconds / 1e12:.2f} TB/s, in {predicted[\"launches\"]} launches")
+least, launches, bytes = (predicted[key] for key in ("milliseconds", "launches", "bytes"))
+print(f"a step takes {1e3 * seconds:.2f} ms; {least:.2f} ms were predicted of an H100, as the least")
+print(f"its program moves {bytes / 1e9:.2f} GB, that is {bytes / seconds / 1e12:.2f} TB/s, in {launches} launches")
 '
 calls() {  # DTYPE STEPS: the step of both sizes, with so many steps in a call
     stage "calls-$1-$2" python3 -m benchmarks.step --json --dtype="$1" --peers= --no-parts \

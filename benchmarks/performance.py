@@ -320,10 +320,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "step-limit-h100": from_results("step-h100", limit),
     "aot": from_results("aot", aot),
     "startup": from_results("startup", startup),
-    "decode": from_results("decode", decode),
-    "large-folder": from_results("large_folder", large_folder),
     "collectives": from_results("collectives", collectives),
     "growth": from_results("growth", growth),
     "growth-bank": from_results("growth", bank),
     "knn": from_results("knn", knn),
+    "large-folder": from_results("large_folder", large_folder),
+    "decode": from_results("decode", decode),
 }

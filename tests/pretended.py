@@ -13,8 +13,9 @@ from ucl_jax import recipes
 from ucl_jax.reproduce import __main__ as reproduce
 
 ROOT = pathlib.Path(__file__).parents[1]
-# This script pretends to train for STEPS steps of 0.02 s, saves its step upon SIGTERM, and locks its folder. SI and ER
-# diverge with a weight decay of 0.25.
+# This script pretends to train for STEPS steps of 0.02 s, and locks its folder. Upon SIGTERM it saves its step. That
+# takes SAVING seconds, or until there is a file `saved` beside the folder of runs. SI and ER diverge with a weight
+# decay of 0.25.
 TRAIN = """
 import fcntl, json, os, pathlib, signal, sys, time
 sys.path.insert(0, "ROOT")
@@ -46,7 +47,9 @@ while step < int(os.environ.get("STEPS", 0)):
     time.sleep(0.02)
     step += 1
     if stop:
-        time.sleep(float(os.environ.get("SAVING", 0)))
+        end = time.monotonic() + float(os.environ.get("SAVING", 0))
+        while time.monotonic() < end and not (folder.parents[2] / "saved").exists():
+            time.sleep(0.01)
         state.write_text(str(step))
         sys.exit(143)
 first = 90 + seed + (examples or 400) / 100

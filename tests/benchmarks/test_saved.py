@@ -30,7 +30,7 @@ def test_saved_results_are_those_of_their_command(study):
     for module, name, *words in calls(saved.COMMANDS[study]):
         assert (module, name) == ("-m", "ucl_jax.reproduce")
         command = reproduce.parse(words)
-        planned = studies.STUDIES["table1"].plan(command.options, *command.benchmarks)
+        planned = studies.STUDIES[command.study].plan(command.options, *command.benchmarks)
         plan |= {run.name: run for run in planned}
     kept = saved.RESULTS / study
     assert plan

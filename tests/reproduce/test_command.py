@@ -100,18 +100,23 @@ def test_a_failing_run_is_told_and_the_others_go_on(fake, capfd):
 
 def test_killed_and_started_again_it_makes_the_same_files(fake):
     assert start(fake, *SMALL, root="undisturbed").wait(60) == 0
-    killed = start(fake, *SMALL, steps=40, saving=2.0)
+    killed = start(fake, *SMALL, steps=2000, saving=60)
     starts = fake / "runs/digits/finetune-simsiam-seed0/starts"
     wait_for(starts)
     time.sleep(0.2)
     killed.kill()
     killed.wait()
-    # It starts at once, while the runs, which ended with their parent, still save and hold their locks.
-    assert start(fake, *SMALL, steps=40).wait(60) == 0
-    assert "digits/finetune-simsiam-seed0 waits for another process" in (fake / "told.txt").read_text()
+    # It starts at once, while the runs, which end with their parent, still save and hold their locks.
+    again = start(fake, *SMALL, steps=40)
+    deadline = time.monotonic() + 60
+    while "digits/finetune-simsiam-seed0 waits for another process" not in (fake / "told.txt").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    (fake / "saved").touch()
+    assert again.wait(60) == 0
     first, second = map(int, starts.read_text().split())
     assert first == 0
-    assert 0 < second < 40, "it went on"
+    assert 0 < second < 2000, "it went on"
     assert files(fake, "table1") == files(fake, "table1", root="undisturbed")
 
 

@@ -99,8 +99,39 @@ def test_a_probe_with_a_single_class_to_choose_has_no_accuracy():
     for baseline in (None, finetune):
         assert compare.above(lump, baseline, "knn_task") is None
         assert compare.above(lump, baseline, "knn_all").pairs == 2
-    assert compare.stream_scores(lump.runs, "knn_task") == {"end": [], "average": []}
+    assert compare.stream_scores(lump.runs, "knn_task") == {"end": [None, None], "average": [None, None]}
     assert compare.stream_scores(lump.runs, "knn_all") == {"end": [30.0, 30.5], "average": [30.0, 30.25]}
     table = tables.of_streams(seeds).frame.set_index("recipe")
     assert table["kNN over all classes seen, end"].tolist() == [30.25, 30.25, 65.0]
     assert table["kNN within the task, end"].isna().all()
+    assert compare.probes_of(lump.runs) == ["knn_all"]
+    assert compare.chance(lump.runs, "knn_task") is None
+    alone = run_results.result(probes={name: run_results.probe([[100.0]], 100.0) for name in ("knn_task", "knn_all")})
+    assert compare.probes_of([alone]) == ["knn_task", "knn_all"]
+
+
+def test_what_a_stream_sets_is_not_named_beside_it():
+    made = run_results.result
+    of_stream = {
+        "cla": {"stream.blur": 0.0, "train.batch_size": 32},
+        "scale_blurred": {"stream.blur": 0.5, "train.batch_size": 128},
+        "tasks": {"stream.blur": 0.0, "train.batch_size": 64},
+    }
+    runs = {name: made("er", settings={"stream.name": name, **own}) for name, own in of_stream.items()}
+    blurred = of_stream["scale_blurred"] | {"stream.name": "scale_blurred"}
+    more = [
+        made("er", settings=blurred, overrides={"train.batch_size": 16}),
+        made("er", settings=blurred | {"method.policy": "fifo"}),  # another recipe of this name
+    ]
+
+    def named(*chosen):
+        return [group.recipe.removeprefix("er, ") for group in compare.groups_of(chosen)]
+
+    assert named(*runs.values()) == [f"stream.name={name}" for name in runs]
+    assert named(runs["cla"], runs["scale_blurred"], more[0]) == [
+        "stream.name=cla, train.batch_size=32",
+        "stream.name=scale_blurred, train.batch_size=128",
+        "stream.name=scale_blurred, train.batch_size=16",
+    ]
+    assert named(runs["scale_blurred"], more[1]) == ["er", "method.policy=fifo"]
+    assert named(runs["cla"], runs["scale_blurred"], more[1])[2] == "method.policy=fifo, stream.name=scale_blurred"

@@ -467,10 +467,13 @@ def test_the_page_of_a_folder_shows_its_loss_and_the_buffer_over_time(tmp_path):
     assert any("Training loss" in alt for alt in alts)
 
 
-def test_a_probe_whose_chance_is_all_is_shown():
+def test_a_probe_that_has_nothing_to_choose_is_left_out():
     probe = run_results.probe([[100.0, None], [100.0, 100.0]], chance=100.0, random_init=None)
     one = run_results.result(probes={"knn_task": probe, "knn_all": run_results.probe()})
-    assert "100.0" in page.build([page.Source(one, [], {}, "")], "max")
+    built = page.build([page.Source(one, [], {}, "")], "max")
+    assert "100.0" not in built
+    assert "80.0" in built
+    page.build([page.Source(run_results.result(probes={"knn_task": probe, "knn_all": probe}), [], {}, "")], "max")
 
 
 def test_the_same_runs_give_the_same_page(text):

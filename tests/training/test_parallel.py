@@ -10,6 +10,7 @@ from ucl_jax.data.tasks import open_stream
 from ucl_jax.training import parallel
 from ucl_jax.training.build import make_experiment, make_stream_settings
 from ucl_jax.training.loop import StepsDone
+from ucl_jax.training.step import consecutive
 from ucl_jax.types import Selection, Span
 
 # At these learning rates 20 steps stay near the start. Sums in another order differ by 1e-7, and the distance between
@@ -153,6 +154,30 @@ def test_several_steps_a_call_and_images_on_the_host_change_no_bit(devices, data
     for steps_per_call in (1, 3):
         _, *streamed = run(steps_per_call)
         jax.tree.map(np.testing.assert_array_equal, streamed, single)
+
+
+@pytest.mark.usefixtures("small_networks")
+def test_the_loop_of_accelerators_makes_the_same_steps(data_dir, monkeypatch):
+    """Checks several steps in a loop, as on an accelerator, against copies; a CPU rounds a loop differently."""
+
+    def run(unroll):
+        monkeypatch.setattr(parallel, "consecutive", lambda train_step, **_: consecutive(train_step, unroll))
+        config = tiny.config("lump", method__buffer_size=24, train__steps_per_call=3, train__learning_rate=0.01)
+        experiment = make_experiment(config, parallel.AXIS, "cpu")
+        compiled = parallel.compile_phases(experiment.phases, jax.local_devices()[:1])
+        state, losses = jax.device_put(experiment.init(), compiled[0].sharding), []
+        start = jax.device_get(state.params)
+        with open_stream(make_stream_settings(config), data_dir) as stream:
+            for event in tiny.train(config, experiment, compiled, stream, state):
+                if isinstance(event, StepsDone):
+                    losses.append(event.metrics["loss"])
+        return start, jax.device_get(event.state), np.concatenate(losses)
+
+    (start, copies, losses), (_, loop, loop_losses) = run(unroll=True), run(unroll=False)
+    np.testing.assert_allclose(loop_losses, losses, rtol=1e-4, atol=1e-4)
+    jax.tree.map(np.testing.assert_array_equal, loop.memory.buffer.offered, copies.memory.buffer.offered)
+    for one, other, first in zip(*(jax.tree.leaves(params) for params in (loop.params, copies.params, start))):
+        assert np.linalg.norm(one - other) <= 0.01 * np.linalg.norm(other - first) + 1e-6
 
 
 def test_examples_that_fit_are_held_by_every_device(data_dir, monkeypatch):

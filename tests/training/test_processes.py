@@ -97,7 +97,10 @@ def network(recipe: str, workdir: pathlib.Path, **more) -> np.ndarray:
     like = jax.eval_shape(make_experiment(tiny.config(*recipe, **more), None, "cpu").init).network
     one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one), like)
-    params = Networks(workdir / "networks").load(2, like).params
+    return as_vector(Networks(workdir / "networks").load(2, like).params)
+
+
+def as_vector(params) -> np.ndarray:
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(params)])
 
 
@@ -105,13 +108,16 @@ def network(recipe: str, workdir: pathlib.Path, **more) -> np.ndarray:
     ("recipe", "ways"),
     [
         ("lump", [(1, 4, "shard_map"), (2, 2, "auto"), (4, 1, "auto")]),
-        ("cassle", [(2, 2, "auto")]),
-        ("pnn", [(2, 2, "auto")]),
+        ("cassle", [(2, 2, "auto"), (4, 1, "auto")]),
+        ("pnn", [(2, 2, "auto"), (4, 1, "auto")]),
     ],
 )
 def test_processes_change_no_number_beyond_rounding(environment, tmp_path, recipe, ways):
     """Compares runs over the border of two tasks with that of one process, where pmap maps over its four devices."""
-    losses, params = [], []
+    losses, params, matrices = [], [], []
+    start_params = as_vector(
+        make_experiment(tiny.config(recipe, "digits,simsiam", **SIMSIAM), None, "cpu").init().network.params
+    )
     for number, (processes, devices, mapping) in enumerate([(1, 4, "pmap"), *ways]):
         workdir = tmp_path / str(number)
         command = launch(f"{recipe}.py:digits,simsiam", workdir, f"--mapping={mapping}", **SIMSIAM)
@@ -123,10 +129,12 @@ def test_processes_change_no_number_beyond_rounding(environment, tmp_path, recip
         assert results["finished"]
         assert results["device"].startswith("4 x ")
         assert len(losses[-1]) == 20
-    for other_losses, other_params in zip(losses[1:], params[1:]):
-        np.testing.assert_allclose(other_losses[:5], losses[0][:5], rtol=1e-4, atol=1e-4)
-        np.testing.assert_allclose(other_losses, losses[0], rtol=5e-2, atol=5e-2)
-        assert np.linalg.norm(other_params - params[0]) < 0.02 * np.linalg.norm(params[0])
+        matrices.append([results["probes"][probe]["matrix"][-1] for probe in ("knn_task", "knn_all")])
+    way = np.linalg.norm(params[0] - start_params)
+    for other_losses, other_params, matrix in zip(losses[1:], params[1:], matrices[1:]):
+        np.testing.assert_allclose(other_losses, losses[0], rtol=1e-3, atol=1e-3)
+        assert np.linalg.norm(other_params - params[0]) < 0.01 * way
+        np.testing.assert_allclose(matrix, matrices[0], atol=5)  # a vote may be close
 
 
 def test_a_signal_to_one_stops_all_at_one_step_and_another_number_of_processes_goes_on(environment, tmp_path):

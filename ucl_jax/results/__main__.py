@@ -165,7 +165,7 @@ def main(argv: Sequence[str], prog: str = "python -m ucl_jax.report") -> int:
         arguments.over is None or arguments.pairs or as_page,
         "--over is for differences: add --pairs or, for a page, --out=FOLDER/ or --serve",
     )
-    scored = [run for run in runs if run.probes]
+    scored = compare.scored(runs)
     if arguments.over is not None:
         _check_over(arguments.over, scored)
     over = arguments.over or compare.BASELINE

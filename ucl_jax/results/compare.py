@@ -112,8 +112,17 @@ class RunGroup(NamedTuple):
 
 
 def probes_of(runs: Sequence[RunResult]) -> list[ProbeName]:
-    """Returns the names of the runs' own probes that any of the runs has, in the order of PROBE_TITLES."""
-    return [name for name in PROBE_TITLES if any(name in run.probes for run in runs)]
+    """Returns the names of the runs' own probes that any of the runs `chooses` by, in the order of PROBE_TITLES.
+
+    If there is a single class, so that no probe has anything to choose, all probes are returned.
+    """
+    names = [name for name in PROBE_TITLES if any(name in run.probes for run in runs)]
+    return [name for name in names if any(chooses(run, name) for run in runs)] or names
+
+
+def scored(runs: Sequence[RunResult]) -> list[RunResult]:
+    """Returns the runs that have probes of their own, which is to say that their images have labels."""
+    return [run for run in runs if run.probes]
 
 
 def seeds(runs: Sequence[RunResult]) -> list[int]:
@@ -127,29 +136,35 @@ def all_known(values: Sequence[float | None]) -> list[float] | None:
     return known if len(known) == len(values) else None
 
 
+def chooses(run: RunResult, probe: ProbeName) -> bool:
+    """Tells whether a run has a probe with something to choose; tasks of one class leave nothing within the task."""
+    return probe in run.probes and run.probes[probe].chance < 100
+
+
 def average_accuracy(run: RunResult, probe: ProbeName) -> float | None:
-    """Returns the average accuracy of a run by a probe, in per cent, over the tasks learned."""
+    """Returns the average accuracy of a run by a probe, in per cent, over the tasks learned; None without `chooses`."""
+    if not chooses(run, probe):
+        return None
     return accuracy_matrix.average_accuracy(run.probes[probe].matrix, run.tasks_seen)
 
 
 def stream_average(run: RunResult, probe: ProbeName) -> float | None:
-    """Returns the mean of the average accuracies of a run in all rows by a probe, in per cent."""
+    """Returns the mean of a run's average accuracies in all rows by a probe, in per cent; None without `chooses`."""
+    if not chooses(run, probe):
+        return None
     return accuracy_matrix.stream_average(run.probes[probe].matrix, run.tasks_seen)
 
 
 def stream_scores(runs: Sequence[RunResult], probe: ProbeName) -> dict[str, list[float | None]]:
-    """Returns the average accuracy of runs on a stream by a probe, in per cent, of each run.
+    """Returns the average accuracy of runs on a stream by a probe, in per cent; None for a run without `chooses`.
 
     Args:
-      runs: results that have the probe.
+      runs: results.
       probe: a key of PROBE_TITLES.
 
     Returns:
-      "end": after the last image; "average": the mean over all evaluations. Both are empty where every task has a
-      single class, because the probe within the task has nothing to choose there.
+      "end": after the last image; "average": the mean over all evaluations.
     """
-    if chance(runs, probe) == 100:
-        return {"end": [], "average": []}
     return {
         "end": [average_accuracy(run, probe) for run in runs],
         "average": [stream_average(run, probe) for run in runs],
@@ -167,14 +182,14 @@ def by_stream(runs: Iterable[RunResult]) -> dict[tuple[str, str], list[RunResult
 def scores(
     runs: Sequence[RunResult], probe: ProbeName, definition: str
 ) -> tuple[list[float | None], list[float | None]]:
-    """Returns the average accuracy (per cent) and the forgetting (points) of each run that has the probe.
+    """Returns the average accuracy (per cent) and the forgetting (points) of each run by a probe.
 
     Args:
-      runs: results; those without the probe are left out.
+      runs: results; those without `chooses` are left out.
       probe: a key of PROBE_TITLES.
       definition: of forgetting, a key of `accuracy_matrix.FORGETTING`.
     """
-    having = [run for run in runs if probe in run.probes]
+    having = [run for run in runs if chooses(run, probe)]
     return (
         [average_accuracy(run, probe) for run in having],
         [accuracy_matrix.forgetting(run.probes[probe].matrix, definition, run.tasks_seen) for run in having],
@@ -183,14 +198,14 @@ def scores(
 
 def untrained(run: RunResult, probe: ProbeName) -> float | None:
     """Returns the untrained network's average accuracy by a probe, in per cent; None where it was not measured."""
-    initial = run.probes[probe].random_init if probe in run.probes else None
+    initial = run.probes[probe].random_init if chooses(run, probe) else None
     return None if initial is None else float(np.mean(initial))
 
 
 def over_untrained(run: RunResult, probe: ProbeName) -> float | None:
     """Returns by how many points a run's average accuracy is above that of its own network before training."""
     before = untrained(run, probe)
-    after = average_accuracy(run, probe) if probe in run.probes else None
+    after = average_accuracy(run, probe)
     return None if before is None or after is None else after - before
 
 
@@ -298,16 +313,14 @@ def above(
 
 
 def by_seed(runs: Sequence[RunResult], probe: ProbeName, definition: str | None) -> dict[int, float | None]:
-    """Returns the average accuracy (per cent) or the forgetting (points) of each seed whose run has the probe.
-
-    Runs where the probe has nothing to choose, because every task has a single class, are left out.
+    """Returns the average accuracy (per cent) or the forgetting (points) of each seed; without `chooses` none.
 
     Args:
       runs: results that differ in their seed.
       probe: a key of PROBE_TITLES.
       definition: of forgetting, a key of `accuracy_matrix.FORGETTING`; None for accuracy.
     """
-    having = [run for run in runs if probe in run.probes and run.probes[probe].chance < 100]
+    having = [run for run in runs if chooses(run, probe)]
     if definition is None:
         return {run.seed: average_accuracy(run, probe) for run in having}
     return dict(zip(seeds(having), scores(having, probe, definition)[1]))
@@ -324,9 +337,9 @@ def row_places(runs: Sequence[RunResult]) -> tuple[Callable[[RunResult], list[in
     return lambda run: list(range(1, run.tasks_learned + 1)), "tasks learned"
 
 
-def chance(runs: Sequence[RunResult], probe: ProbeName) -> float:
-    """Returns the accuracy of guessing, in per cent, as recorded by the first run that has the probe."""
-    return next(run.probes[probe].chance for run in runs if probe in run.probes)
+def chance(runs: Sequence[RunResult], probe: ProbeName) -> float | None:
+    """Returns the accuracy of guessing, in per cent, as the first run recorded it that has something to choose."""
+    return next((run.probes[probe].chance for run in runs if chooses(run, probe)), None)
 
 
 def forgetting_definition(runs: Sequence[RunResult]) -> str:
@@ -388,16 +401,36 @@ def groups_of(runs: Sequence[RunResult], but: Collection[str] = ()) -> list[RunG
     def key(run: RunResult) -> tuple[str, str, str]:
         return run.benchmark, run.objective, run.recipe
 
-    alike: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    alike: dict[tuple[str, str, str], list[tuple[dict[str, Any], RunResult]]] = {}
     for own, (first, *_) in by_settings.values():
-        alike.setdefault(key(first), []).append(own)
-    varied = {of: tuple(differing_keys(settings)) for of, settings in alike.items()}
+        alike.setdefault(key(first), []).append((own, first))
+    varied = {of: tuple(_told_apart_by(*zip(*settings))) for of, settings in alike.items()}
     groups = []
     for own, members in by_settings.values():
         benchmark, objective, recipe = of = key(members[0])
         name = _with_settings(recipe, varied[of], own)
         groups.append(RunGroup(benchmark, objective, name, members, varied[of]))
     return groups
+
+
+def _told_apart_by(settings: Sequence[Mapping[str, Any]], runs: Sequence[RunResult]) -> list[str]:
+    """Returns the keys in which settings differ, without those that the stream or the protocol of the runs has set.
+
+    Args:
+      settings: those of each run.
+      runs: as many runs.
+    """
+    keys = differing_keys(settings)
+    words = [key for key in OF_THE_PAPER if key in keys]
+    given = set().union(*(run.overrides for run in runs))
+
+    def goes_with_words(key: str) -> bool:
+        values: dict[tuple, list[Any]] = {}
+        for own in settings:
+            values.setdefault(tuple(own.get(word) for word in words), []).append(own.get(key))
+        return all(value == same[0] for same in values.values() for value in same)
+
+    return [key for key in keys if key in words or key in given or not words or not goes_with_words(key)]
 
 
 def shown_setting(key: str, value: Any) -> str:
@@ -554,4 +587,4 @@ def _as_the_recipe(group: RunGroup, others: Sequence[RunGroup]) -> bool:
         return False
     of_recipe = [other for other in others if other.key == group.key]
     set_there = {key for other in of_recipe for run in other.runs for key in overridden(run)}
-    return set(group.varied) <= set_there | set(ZERO_MEANS_ALL)
+    return set(group.varied) <= set_there | {*ZERO_MEANS_ALL, *OF_THE_PAPER}

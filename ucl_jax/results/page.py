@@ -114,7 +114,7 @@ def build(
     """
     runs = [source.results for source in sources]
     groups, names = compare.groups_of(runs, {"eval.forgetting"}), run_names(runs)
-    named, scored = dict(zip(names, runs)), [run for run in runs if run.probes]  # scored: their images have labels
+    named, scored = dict(zip(names, runs)), compare.scored(runs)
     with_labels = [group for group in groups if group.runs[0].probes]
     with tempfile.TemporaryDirectory() as folder:
         draw = _drawer(pathlib.Path(folder))
@@ -176,8 +176,7 @@ def _headline(groups: Sequence[RunGroup], definition: str, over: str) -> list[di
         here = [group for group in groups if group.benchmark == benchmark]
         runs = [run for group in here for run in group.runs]
         probes = compare.probes_of(runs)
-        # A task of a single class leaves nothing to choose within the task.
-        probe = next((name for name in probes if compare.chance(runs, name) < 100), probes[0])
+        probe = probes[0]
         done = [group for group in here if all(run.finished for run in group.runs)] or here
         continual = [group for group in done if not group.runs[0].joint] or done
         scores = [compare.scores(group.runs, probe, definition) for group in continual]
@@ -279,7 +278,7 @@ def _curves(groups: Sequence[RunGroup], draw: Draw) -> list[Block]:
             ends = [
                 f"{group.recipe} {np.mean([compare.average_accuracy(run, probe) for run in having]):.1f} %"
                 for group in members
-                if (having := [run for run in group.runs if probe in run.probes])
+                if (having := [run for run in group.runs if compare.chooses(run, probe)])
             ]
             runs_of = {group.recipe: group.runs for group in members}
             pictures.append(
@@ -319,7 +318,7 @@ def _matrices(groups: Sequence[RunGroup]) -> list[Block]:
     )
     blocks = [_paragraph(note)] if groups else []
     for probe in compare.probes_of([run for group in groups for run in group.runs]):
-        having = [group for group in groups if any(probe in run.probes for run in group.runs)]
+        having = [group for group in groups if any(compare.chooses(run, probe) for run in group.runs)]
         blocks += [
             _heading(PROBE_TITLES[probe]),
             {"kind": "matrices", "items": [_matrix(group, probe) for group in having]},
@@ -329,12 +328,12 @@ def _matrices(groups: Sequence[RunGroup]) -> list[Block]:
 
 def _matrix(group: RunGroup, probe: ProbeName) -> Block:
     """Returns a group's accuracy matrix: the mean over those of its runs that have learned the most tasks."""
-    probes = [run.probes[probe] for run in group.runs if probe in run.probes]
+    probes = [run.probes[probe] for run in group.runs if compare.chooses(run, probe)]
     furthest = max(each.shape[0] for each in probes)
     matrices = [accuracy_matrix.as_array(each.matrix) for each in probes if each.shape[0] == furthest]
     mean = np.mean(matrices, axis=0)
     places, what = compare.row_places(group.runs)
-    longest = next(run for run in group.runs if probe in run.probes and run.probes[probe].shape[0] == furthest)
+    longest = next(run for run in group.runs if compare.chooses(run, probe) and run.probes[probe].shape[0] == furthest)
     names = ["all"] if longest.only_at_end else places(longest)
     name, rest = group.name, f"{group.benchmark}, {_count(len(matrices), 'run')}"
     return {

@@ -70,7 +70,7 @@ def few_shot(stem: pathlib.Path, series: dict[str, list[dict]], title: str) -> P
 @drawing.styled
 def accuracy_matrices(stem: pathlib.Path, runs: Sequence[RunResult], probe: ProbeName) -> Picture:
     """Draws the accuracy matrices of runs by one probe, side by side; runs without that probe are left out."""
-    having = [(name, run) for name, run in zip(compare.run_names(runs), runs) if probe in run.probes]
+    having = [(name, run) for name, run in zip(compare.run_names(runs), runs) if compare.chooses(run, probe)]
     found = [run.probes[probe] for _, run in having]
     tasks = max((each.shape[1] for each in found), default=1)
     norm = drawing.make_norm(min((each.chance for each in found), default=0), 100)
@@ -205,7 +205,7 @@ def plot_run(workdir: pathlib.Path) -> None:
     results, folder = load_results(workdir), workdir / "plots"
     folder.mkdir(exist_ok=True)
     plot_measured(folder, results)
-    if results.probes and not results.only_at_end:
+    if compare.scored([results]) and not results.only_at_end:
         plot_average_accuracy(folder / "average_accuracy.png", [results])
     if results.stream is not None:
         _stream(results.stream, results.name).savefig(folder / "stream.png", **drawing.SAVE)
@@ -292,12 +292,14 @@ def plot_average_accuracy(path: pathlib.Path, runs: Sequence[RunResult], forgett
     for column, probe in enumerate(probes):
         axis = places[0, column]
         _average_accuracy(axis, groups, probe)
-        axis.axhline(compare.chance(runs, probe), ls=":", color=drawing.GREY, label="chance, all tasks")
+        if (guessing := compare.chance(runs, probe)) is not None:
+            axis.axhline(guessing, ls=":", color=drawing.GREY, label="chance, all tasks")
         axis.set_title(PROBE_TITLES[probe])
         if forgetting is not None:
             _forgetting(places[1, column], groups, probe, forgetting)
-    drawing.legend(figure, places[0, 0])  # all runs have the first probe
-    figure.set_figheight(height + 0.1 * len(places[0, 0].get_legend_handles_labels()[1]))
+    fullest = max(places[0], key=lambda axis: len(axis.get_legend_handles_labels()[1]))
+    drawing.legend(figure, fullest)
+    figure.set_figheight(height + 0.1 * len(fullest.get_legend_handles_labels()[1]))
     figure.savefig(path, **drawing.SAVE)
 
 
@@ -415,7 +417,7 @@ def _average_accuracy(
 
     The place is the number of tasks learned, or for streams of images seen.
     """
-    having = {name: [run for run in runs if probe in run.probes] for name, runs in groups.items()}
+    having = {name: [run for run in runs if compare.chooses(run, probe)] for name, runs in groups.items()}
     shown = list(itertools.chain.from_iterable(having.values()))
     places, what = compare.row_places(shown)
     rows, styles = [], drawing.lines(order or groups)
@@ -447,7 +449,7 @@ def _forgetting(axis, groups: dict[str, list[RunResult]], probe: ProbeName, defi
     styles = drawing.lines(groups)
     places, what = compare.row_places([run for runs in groups.values() for run in runs])
     for name, runs in groups.items():
-        having = [run for run in runs if probe in run.probes and not run.joint]
+        having = [run for run in runs if compare.chooses(run, probe) and not run.joint]
         reached = min((run.tasks_learned for run in having), default=0)
         curves = [
             [

@@ -217,7 +217,7 @@ def every_run(runs: Sequence[RunResult], definition: str) -> Table:
     for name, run in zip(compare.run_names(runs), runs):
         cells: list[Any] = [name + ("" if run.finished else ", not finished")]
         for probe in probes:
-            (accuracy,), (lost,) = compare.scores([run], probe, definition) if probe in run.probes else ([None],) * 2
+            accuracy, lost = (compare.by_seed([run], probe, what).get(run.seed) for what in (None, definition))
             cells += [accuracy, compare.over_untrained(run, probe), lost]
         rows.append(cells + (_of_stream(run, probes) if streams else []))
     for label, (initial, *others) in compare.untrained_networks(runs).items():
@@ -233,7 +233,7 @@ def _of_stream(run: RunResult, probes: Sequence[ProbeName]) -> list[Any]:
     """Returns the cells of a run in the columns SAMPLES and STREAM_AVERAGE."""
     last = run.evaluations[-1] if run.evaluations else None
     samples = [last.images_seen, last.gradient_samples] if last else [None, None]
-    return samples + [compare.stream_average(run, name) if name in run.probes else None for name in probes]
+    return samples + [compare.stream_average(run, name) for name in probes]
 
 
 def of_streams(runs: Sequence[RunResult]) -> Table:
@@ -256,9 +256,7 @@ def of_streams(runs: Sequence[RunResult]) -> Table:
         for label, measured in compare.untrained_networks(members).items():
             cells = []
             for probe in KNN_PROBES:
-                known = compare.chance(measured, probe) < 100
-                values = [compare.untrained(run, probe) for run in measured] if known else []
-                cells += [*mean_and_deviation(values), None, None]
+                cells += [*mean_and_deviation([compare.untrained(run, probe) for run in measured]), None, None]
             rows.append([objective, stream, label, len(measured), *cells, None, None])
     heads = with_deviation(*(f"{PROBE_TITLES[name]}, {what}" for name in KNN_PROBES for what in ("end", "average")))
     return Table("", make_frame(["objective", "stream", "recipe", "n", *heads, *SAMPLES], rows), words=3)
@@ -288,7 +286,8 @@ def of_runs(runs: Sequence[RunResult], definition: str) -> list[Table]:
       runs: results.
       definition: of forgetting, a key of `accuracy_matrix.FORGETTING`.
     """
-    scored, others = [run for run in runs if run.probes], [run for run in runs if not run.probes]
+    scored = compare.scored(runs)
+    others = [run for run in runs if run not in scored]
     return ([every_run(scored, definition)] if scored else []) + ([without_labels(others)] if others else [])
 
 
