@@ -11,8 +11,7 @@ import json
 import pathlib
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -23,13 +22,6 @@ from ucl_jax.data import decoded, folder, tfds_source
 
 RESULT = measure.RESULTS / "decode.json"
 BATCH = 256
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """Returns how long a call takes."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def write_images(path: pathlib.Path, count: int, side: int) -> None:
@@ -58,14 +50,14 @@ def of_folder(count: int, side: int, size: int) -> dict[str, float]:
             return folder.open_folder(made, [], 1, size, "crop", "name", cache).split.images(np.arange(count))
 
         found = {
-            "plain_pillow": count / seconds(lambda: plain(paths, size)),
-            "into_cache": count / seconds(opened),
-            "from_cache": count / seconds(opened),
+            "plain_pillow": count / measure.seconds(lambda: plain(paths, size)),
+            "into_cache": count / measure.seconds(opened),
+            "from_cache": count / measure.seconds(opened),
         }
         images = opened()
         order = np.random.default_rng(0).permutation(count)
         batches = [order[start : start + BATCH] for start in range(0, count, BATCH)]
-        waits = [seconds(lambda chosen=chosen: images[chosen]) for chosen in batches]
+        waits = [measure.seconds(lambda chosen=chosen: images[chosen]) for chosen in batches]
         return found | {"batch_milliseconds": 1000 * float(np.mean(waits))}
 
 
@@ -77,9 +69,9 @@ def of_tfds(name: str, count: int) -> dict[str, float]:
     split = tfds_source.open_split(builder, "train", "image", "label", source[0]["image"].shape[0], "resize")
     read = decoded.reader(split, "")
     return {
-        "tfds": count / seconds(lambda: [source[place]["image"] for place in range(count)]),
-        "one_thread": count / seconds(lambda: split.images(np.arange(count))),
-        "threads": count / seconds(lambda: read(np.arange(count))),
+        "tfds": count / measure.seconds(lambda: [source[place]["image"] for place in range(count)]),
+        "one_thread": count / measure.seconds(lambda: split.images(np.arange(count))),
+        "threads": count / measure.seconds(lambda: read(np.arange(count))),
     }
 
 

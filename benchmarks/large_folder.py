@@ -13,14 +13,13 @@ import json
 import os
 import pathlib
 import re
-import subprocess
 import sys
 import tempfile
 import time
 
 from benchmarks import measure
 from benchmarks.decode import write_images
-from benchmarks.measure import RESULTS, ROOT
+from benchmarks.measure import RESULTS
 from ucl_jax import cli
 from ucl_jax.errors import UsageError, require
 from ucl_jax.results.load import read_metrics
@@ -32,7 +31,6 @@ DISTINCT = 1000  # pictures; all other files are links to them
 ANONYMOUS = re.compile(r"RssAnon:\s+(\d+) kB")
 SETTINGS = {
     "benchmark.image_size": SIDE,
-    "log.every_steps": 1,
     "model.stem": "imagenet",
     "model.width": 8,
     "objective.hidden_dim": 64,
@@ -62,9 +60,9 @@ def run(folder: pathlib.Path, name: str, whole: bool) -> dict[str, float]:
       whole: whether it goes on to its end; otherwise it is killed at its first step.
 
     Returns:
-      "first_step" and "seconds": from the command to the first line of metrics.jsonl, and to the end; "steps": how many
-      there were; "megabytes" and "megabytes_at_first_step": the most anonymous memory until the end, and until
-      the first step.
+      "first_step", "seconds": the seconds from the command to the first step, and to the end of the process.
+      "steps": how many steps there were.
+      "megabytes_at_first_step", "megabytes": the most anonymous memory until the first step, and until the end.
 
     Raises:
       UsageError: the run failed.
@@ -76,14 +74,12 @@ def run(folder: pathlib.Path, name: str, whole: bool) -> dict[str, float]:
         "compilation_cache": folder / "programs",
     }
     flags = [f"--config.{key}={value}" for key, value in settings.items()]
-    command = [sys.executable, "launch.py", "--config=configs/finetune.py:folder", f"--workdir={workdir}", *flags]
-    metrics = workdir / "metrics.jsonl"
     began, first, most = time.perf_counter(), None, 0.0
-    with log.open("w") as told, subprocess.Popen(command, cwd=ROOT, stdout=told, stderr=told) as child:
+    with log.open("w") as told, measure.start_run("configs/finetune.py:folder", workdir, flags, told) as child:
         while child.poll() is None:
             if found := ANONYMOUS.search(pathlib.Path(f"/proc/{child.pid}/status").read_text()):
                 most = max(most, int(found[1]) / 1000)
-            if first is None and metrics.exists() and "\n" in metrics.read_text():
+            if first is None and measure.has_step(workdir):
                 first = time.perf_counter() - began, most
                 if not whole:
                     child.kill()
@@ -93,7 +89,7 @@ def run(folder: pathlib.Path, name: str, whole: bool) -> dict[str, float]:
     return {
         "first_step": first[0],
         "seconds": time.perf_counter() - began,
-        "steps": read_metrics(metrics)[-1]["step"],
+        "steps": read_metrics(workdir / "metrics.jsonl")[-1]["step"],
         "megabytes": most,
         "megabytes_at_first_step": first[1],
     }

@@ -98,6 +98,27 @@ def save(path: pathlib.Path, result: dict) -> None:
     write_atomically(path, json.dumps(result, indent=1, allow_nan=False) + "\n")
 
 
+def start_run(config: str, workdir: pathlib.Path, overrides: Iterable[str], told) -> subprocess.Popen:
+    """Starts launch.py as a person does, in a process that records every step.
+
+    Args:
+      config: the value of --config.
+      workdir: the folder of the run.
+      overrides: further arguments, --config.KEY=VALUE.
+      told: an open file for all that it prints.
+    """
+    command = [sys.executable, "launch.py", f"--config={config}", f"--workdir={workdir}", "--config.log.every_steps=1"]
+    # JAX's own variable would win over the folder of compiled programs that the overrides name.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("JAX_COMPILATION_CACHE")}
+    return subprocess.Popen([*command, *overrides], cwd=ROOT, env=environment, stdout=told, stderr=told)
+
+
+def has_step(workdir: pathlib.Path) -> bool:
+    """Tells whether the run in a folder has recorded a step."""
+    path = workdir / "metrics.jsonl"
+    return path.exists() and "\n" in path.read_text()
+
+
 def tell(line: str) -> None:
     """Prints a line about progress to stderr."""
     print(line, file=sys.stderr, flush=True)

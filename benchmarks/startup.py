@@ -9,7 +9,6 @@ entry of metrics.jsonl.
 """
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -43,20 +42,10 @@ def first_step(config: str, cache: pathlib.Path, overrides: list[str]) -> float:
     """
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as told:
         workdir = pathlib.Path(folder, "run")
-        command = [
-            sys.executable,
-            "launch.py",
-            f"--config={config}",
-            f"--workdir={workdir}",
-            "--config.log.every_steps=1",
-        ]
-        command += [f"--config.compilation_cache={cache}", *overrides]
-        # JAX's own variable would win over the folder that is measured.
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("JAX_COMPILATION_CACHE")}
         began = time.perf_counter()
-        child = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=told, stderr=told)
+        child = measure.start_run(config, workdir, [f"--config.compilation_cache={cache}", *overrides], told)
         try:
-            while not _has_record(workdir / "metrics.jsonl"):
+            while not measure.has_step(workdir):
                 spent = time.perf_counter() - began
                 if child.poll() is not None or spent > LIMIT:
                     told.seek(0)
@@ -67,11 +56,6 @@ def first_step(config: str, cache: pathlib.Path, overrides: list[str]) -> float:
         finally:
             child.kill()  # SIGTERM would make it save first
             child.wait()
-
-
-def _has_record(path: pathlib.Path) -> bool:
-    """Tells whether a file has a complete first line."""
-    return path.exists() and "\n" in path.read_text()
 
 
 def help_time(arguments: list[str]) -> float:

@@ -114,26 +114,26 @@ def of_study(
 
 
 def means(runs: Sequence[RunResult]) -> Table:
-    """Makes a table as the paper's Table 1: mean and deviation over seeds."""
-    return of_seeds(runs, compare.forgetting_definition(runs))
+    """Makes a table as the paper's Table 1: mean and deviation over seeds; of streams see `of_streams`."""
+    return of_streams(runs) if runs[0].is_stream else of_seeds(runs, compare.forgetting_definition(runs))
 
 
 def pairs(runs: Sequence[RunResult]) -> Table:
-    """Makes the table of differences paired by seed, of those that have at least two pairs."""
-    table = of_pairs(runs)
-    intervals = [name for name in table.frame if name.endswith(LOW)]
-    return table._replace(frame=table.frame[table.frame[intervals].notna().any(axis=1)])
+    """Makes the table of differences paired by seed, of those that have at least two pairs.
 
-
-def pairs_of_streams(runs: Sequence[RunResult]) -> Table:
-    """Makes the tables `pairs` of each stream, below each other."""
+    Runs over several streams, in the order of `ordered`, are compared stream by stream; a column names the stream.
+    """
     import pandas as pd
 
-    parts = {of: pairs(members) for of, members in compare.by_stream(runs).items()}
-    first = next(iter(parts.values()))
-    for (stream, _), part in parts.items():
-        part.frame.insert(1, "stream", stream)
-    return first._replace(frame=pd.concat([part.frame for part in parts.values()]), words=first.words + 1)
+    by_stream = {name: of_pairs([*members]) for name, members in itertools.groupby(runs, lambda run: run.stream_name)}
+    table, *_ = by_stream.values()
+    if len(by_stream) > 1:
+        for name, one in by_stream.items():
+            one.frame.insert(1, "stream", name)
+        frame = pd.concat([one.frame for one in by_stream.values()])
+        table = table._replace(frame=frame, words=table.words + 1)
+    intervals = [name for name in table.frame if name.endswith(LOW)]
+    return table._replace(frame=table.frame[table.frame[intervals].notna().any(axis=1)])
 
 
 def learned(runs: Sequence[RunResult]) -> Table:
@@ -231,8 +231,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "folders": imports.picture,
     **{study: of_study(study, means) for study in saved.COMMANDS},
     **{f"pairs-{study}": of_study(study, pairs) for study in saved.COMMANDS},
-    "streams-cifar10_16px": of_study("streams-cifar10_16px", of_streams),
-    "pairs-streams-cifar10_16px": of_study("streams-cifar10_16px", pairs_of_streams),
     "learned-digits": of_study("table1-digits", learned, lambda run: not run.joint),
     "summary": of_study(
         "table1-cifar100_16px", summary, lambda run: run.recipe in SUMMARY and run.objective in SUMMARY_OBJECTIVES

@@ -127,9 +127,10 @@ def start(fake, *arguments, steps=0, saving=0.0, root="runs"):
         )
 
 
-def wait_for(path, seconds=20):
+def wait_for(path, words="", seconds=20):
+    """Waits until there is a file, and the words are in it."""
     deadline = time.monotonic() + seconds
-    while not path.exists():
+    while not path.exists() or words not in path.read_text():
         assert time.monotonic() < deadline, f"{path} does not come"
         time.sleep(0.01)
 

@@ -108,10 +108,7 @@ def test_killed_and_started_again_it_makes_the_same_files(fake):
     killed.wait()
     # It starts at once, while the runs, which end with their parent, still save and hold their locks.
     again = start(fake, *SMALL, steps=40)
-    deadline = time.monotonic() + 60
-    while "digits/finetune-simsiam-seed0 waits for another process" not in (fake / "told.txt").read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(fake / "told.txt", "digits/finetune-simsiam-seed0 waits for another process", seconds=60)
     (fake / "saved").touch()
     assert again.wait(60) == 0
     first, second = map(int, starts.read_text().split())

@@ -129,30 +129,33 @@ def test_state_is_donated(data_dir):
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
 
 
+def trained(data_dir, devices, **settings):
+    """Trains LUMP; returns how many steps each call made, their metrics, and the first and the last state."""
+    config = tiny.config("lump", method__buffer_size=24, **settings)
+    experiment = make_experiment(config, parallel.AXIS, "cpu")
+    compiled = parallel.compile_phases(experiment.phases, parallel.choose_devices(devices, 16))
+    start = jax.device_get(experiment.init())
+    state, metrics = jax.device_put(start, compiled[0].sharding), []
+    with open_stream(make_stream_settings(config), data_dir) as stream:
+        for event in tiny.train(config, experiment, compiled, stream, state):
+            if isinstance(event, StepsDone):
+                metrics.append(jax.device_get(event.metrics))
+    sizes = [len(one["loss"]) for one in metrics]
+    together = jax.tree.map(lambda *x: np.concatenate(x), *metrics)
+    return sizes, together, start, jax.device_get(event.state)
+
+
 @pytest.mark.parametrize("devices", [1, 2])
 def test_several_steps_a_call_and_images_on_the_host_change_no_bit(devices, data_dir, monkeypatch):
     """Checks every metric and the last state, over a task border that is not the end of a call of three steps."""
-
-    def run(steps_per_call):
-        config = tiny.config("lump", method__buffer_size=24, train__steps_per_call=steps_per_call)
-        experiment = make_experiment(config, parallel.AXIS, "cpu")
-        compiled = parallel.compile_phases(experiment.phases, parallel.choose_devices(devices, 16))
-        state, metrics = jax.device_put(experiment.init(), compiled[0].sharding), []
-        with open_stream(make_stream_settings(config), data_dir) as stream:
-            for event in tiny.train(config, experiment, compiled, stream, state):
-                if isinstance(event, StepsDone):
-                    metrics.append(jax.device_get(event.metrics))
-        sizes = [len(one["loss"]) for one in metrics]
-        return sizes, jax.tree.map(lambda *x: np.concatenate(x), *metrics), jax.device_get(event.state)
-
-    sizes, *single = run(1)
+    sizes, *single = trained(data_dir, devices)
     assert sizes == [1] * 20
-    sizes, *together = run(3)
+    sizes, *together = trained(data_dir, devices, train__steps_per_call=3)
     assert sizes == [3, 3, 3, 1] * 2
     jax.tree.map(np.testing.assert_array_equal, together, single)
     monkeypatch.setattr(parallel, "HELD_BYTES", 0)
     for steps_per_call in (1, 3):
-        _, *streamed = run(steps_per_call)
+        _, *streamed = trained(data_dir, devices, train__steps_per_call=steps_per_call)
         jax.tree.map(np.testing.assert_array_equal, streamed, single)
 
 
@@ -162,21 +165,12 @@ def test_the_loop_of_accelerators_makes_the_same_steps(data_dir, monkeypatch):
 
     def run(unroll):
         monkeypatch.setattr(parallel, "consecutive", lambda train_step, **_: consecutive(train_step, unroll))
-        config = tiny.config("lump", method__buffer_size=24, train__steps_per_call=3, train__learning_rate=0.01)
-        experiment = make_experiment(config, parallel.AXIS, "cpu")
-        compiled = parallel.compile_phases(experiment.phases, jax.local_devices()[:1])
-        state, losses = jax.device_put(experiment.init(), compiled[0].sharding), []
-        start = jax.device_get(state.params)
-        with open_stream(make_stream_settings(config), data_dir) as stream:
-            for event in tiny.train(config, experiment, compiled, stream, state):
-                if isinstance(event, StepsDone):
-                    losses.append(event.metrics["loss"])
-        return start, jax.device_get(event.state), np.concatenate(losses)
+        return trained(data_dir, 1, train__steps_per_call=3, train__learning_rate=0.01)
 
-    (start, copies, losses), (_, loop, loop_losses) = run(unroll=True), run(unroll=False)
-    np.testing.assert_allclose(loop_losses, losses, rtol=1e-4, atol=1e-4)
+    (_, metrics, start, copies), (_, loop_metrics, _, loop) = run(unroll=True), run(unroll=False)
+    np.testing.assert_allclose(loop_metrics["loss"], metrics["loss"], rtol=1e-4, atol=1e-4)
     jax.tree.map(np.testing.assert_array_equal, loop.memory.buffer.offered, copies.memory.buffer.offered)
-    for one, other, first in zip(*(jax.tree.leaves(params) for params in (loop.params, copies.params, start))):
+    for one, other, first in zip(*(jax.tree.leaves(state.params) for state in (loop, copies, start))):
         assert np.linalg.norm(one - other) <= 0.01 * np.linalg.norm(other - first) + 1e-6
 
 

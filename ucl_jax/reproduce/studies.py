@@ -322,13 +322,8 @@ def _report_cassle(options: StudyOptions, planned: Sequence[PlannedRun], runs: R
 
 def _report_streams(options: StudyOptions, planned: Sequence[PlannedRun], runs: Runs) -> StudyReport:
     """Reports accuracy at the end of each stream and on the average over it, by kNN."""
-    ordered = [
-        runs[run]
-        for stream in STREAMS
-        for objective in options.objectives
-        for run in planned
-        if (run.stream, run.objective) == (stream, objective) and run in runs
-    ]
+    in_order = sorted(planned, key=lambda run: (STREAMS.index(run.stream), options.objectives.index(run.objective)))
+    ordered = [runs[run] for run in in_order if run in runs]
     numbers = [
         {
             **_row(group),

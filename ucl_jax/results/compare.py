@@ -112,16 +112,16 @@ class RunGroup(NamedTuple):
 
 
 def probes_of(runs: Sequence[RunResult]) -> list[ProbeName]:
-    """Returns the names of the runs' own probes that any of the runs `chooses` by, in the order of PROBE_TITLES.
+    """Returns the names of the runs' own probes, in the order of PROBE_TITLES.
 
-    If there is a single class, so that no probe has anything to choose, all probes are returned.
+    A probe that has nothing to choose in any of the runs is left out, unless that is true of all probes.
     """
     names = [name for name in PROBE_TITLES if any(name in run.probes for run in runs)]
     return [name for name in names if any(chooses(run, name) for run in runs)] or names
 
 
 def scored(runs: Sequence[RunResult]) -> list[RunResult]:
-    """Returns the runs that have probes of their own, which is to say that their images have labels."""
+    """Returns the runs whose images have labels, so that they have probes of their own."""
     return [run for run in runs if run.probes]
 
 
@@ -137,33 +137,42 @@ def all_known(values: Sequence[float | None]) -> list[float] | None:
 
 
 def chooses(run: RunResult, probe: ProbeName) -> bool:
-    """Tells whether a run has a probe with something to choose; tasks of one class leave nothing within the task."""
+    """Tells whether a run has a probe, and the probe has something to choose.
+
+    Within a task of a single class there is nothing to choose: any network has 100 %.
+    """
     return probe in run.probes and run.probes[probe].chance < 100
 
 
 def average_accuracy(run: RunResult, probe: ProbeName) -> float | None:
-    """Returns the average accuracy of a run by a probe, in per cent, over the tasks learned; None without `chooses`."""
+    """Returns the average accuracy of a run by a probe, in per cent, over the tasks learned.
+
+    It is None where the run lacks the probe, or the probe has nothing to choose. So are `forgetting` and
+    `stream_average`.
+    """
     if not chooses(run, probe):
         return None
     return accuracy_matrix.average_accuracy(run.probes[probe].matrix, run.tasks_seen)
 
 
+def forgetting(run: RunResult, probe: ProbeName, definition: str) -> float | None:
+    """Returns the forgetting of a run by a probe, in points, by a definition of `accuracy_matrix.FORGETTING`."""
+    if not chooses(run, probe):
+        return None
+    return accuracy_matrix.forgetting(run.probes[probe].matrix, definition, run.tasks_seen)
+
+
 def stream_average(run: RunResult, probe: ProbeName) -> float | None:
-    """Returns the mean of a run's average accuracies in all rows by a probe, in per cent; None without `chooses`."""
+    """Returns the mean of the average accuracies of a run in all rows by a probe, in per cent."""
     if not chooses(run, probe):
         return None
     return accuracy_matrix.stream_average(run.probes[probe].matrix, run.tasks_seen)
 
 
 def stream_scores(runs: Sequence[RunResult], probe: ProbeName) -> dict[str, list[float | None]]:
-    """Returns the average accuracy of runs on a stream by a probe, in per cent; None for a run without `chooses`.
+    """Returns the average accuracy of runs over a stream by a probe, in per cent.
 
-    Args:
-      runs: results.
-      probe: a key of PROBE_TITLES.
-
-    Returns:
-      "end": after the last image; "average": the mean over all evaluations.
+    Each list has a number for each run: "end" those after the last image, "average" the means over all evaluations.
     """
     return {
         "end": [average_accuracy(run, probe) for run in runs],
@@ -185,14 +194,14 @@ def scores(
     """Returns the average accuracy (per cent) and the forgetting (points) of each run by a probe.
 
     Args:
-      runs: results; those without `chooses` are left out.
+      runs: results; those without the probe, or where it has nothing to choose, are left out.
       probe: a key of PROBE_TITLES.
       definition: of forgetting, a key of `accuracy_matrix.FORGETTING`.
     """
     having = [run for run in runs if chooses(run, probe)]
     return (
         [average_accuracy(run, probe) for run in having],
-        [accuracy_matrix.forgetting(run.probes[probe].matrix, definition, run.tasks_seen) for run in having],
+        [forgetting(run, probe, definition) for run in having],
     )
 
 
@@ -313,17 +322,16 @@ def above(
 
 
 def by_seed(runs: Sequence[RunResult], probe: ProbeName, definition: str | None) -> dict[int, float | None]:
-    """Returns the average accuracy (per cent) or the forgetting (points) of each seed; without `chooses` none.
+    """Returns the average accuracy (per cent) or the forgetting (points) of each seed.
 
     Args:
       runs: results that differ in their seed.
       probe: a key of PROBE_TITLES.
       definition: of forgetting, a key of `accuracy_matrix.FORGETTING`; None for accuracy.
     """
-    having = [run for run in runs if chooses(run, probe)]
     if definition is None:
-        return {run.seed: average_accuracy(run, probe) for run in having}
-    return dict(zip(seeds(having), scores(having, probe, definition)[1]))
+        return {run.seed: average_accuracy(run, probe) for run in runs}
+    return {run.seed: forgetting(run, probe, definition) for run in runs}
 
 
 def row_places(runs: Sequence[RunResult]) -> tuple[Callable[[RunResult], list[int]], str]:
@@ -338,7 +346,7 @@ def row_places(runs: Sequence[RunResult]) -> tuple[Callable[[RunResult], list[in
 
 
 def chance(runs: Sequence[RunResult], probe: ProbeName) -> float | None:
-    """Returns the accuracy of guessing, in per cent, as the first run recorded it that has something to choose."""
+    """Returns the accuracy of guessing, in per cent, of the first run where the probe has something to choose."""
     return next((run.probes[probe].chance for run in runs if chooses(run, probe)), None)
 
 
@@ -414,23 +422,20 @@ def groups_of(runs: Sequence[RunResult], but: Collection[str] = ()) -> list[RunG
 
 
 def _told_apart_by(settings: Sequence[Mapping[str, Any]], runs: Sequence[RunResult]) -> list[str]:
-    """Returns the keys in which settings differ, without those that the stream or the protocol of the runs has set.
+    """Returns the keys in which settings differ.
+
+    A stream or a protocol sets many keys. Such a key says nothing beside the name of the stream or protocol. It is left
+    out, unless somebody has overridden it.
 
     Args:
       settings: those of each run.
-      runs: as many runs.
+      runs: the runs, in the same order.
     """
-    keys = differing_keys(settings)
-    words = [key for key in OF_THE_PAPER if key in keys]
-    given = set().union(*(run.overrides for run in runs))
-
-    def goes_with_words(key: str) -> bool:
-        values: dict[tuple, list[Any]] = {}
-        for own in settings:
-            values.setdefault(tuple(own.get(word) for word in words), []).append(own.get(key))
-        return all(value == same[0] for same in values.values() for value in same)
-
-    return [key for key in keys if key in words or key in given or not words or not goes_with_words(key)]
+    alike: dict[tuple, list[Mapping[str, Any]]] = {}
+    for own in settings:
+        alike.setdefault(tuple(own.get(word) for word in OF_THE_PAPER), []).append(own)
+    kept = {*OF_THE_PAPER}.union(*(run.overrides for run in runs), *map(differing_keys, alike.values()))
+    return [key for key in differing_keys(settings) if key in kept]
 
 
 def shown_setting(key: str, value: Any) -> str:

@@ -175,8 +175,7 @@ def _headline(groups: Sequence[RunGroup], definition: str, over: str) -> list[di
     for benchmark in dict.fromkeys(group.benchmark for group in groups):
         here = [group for group in groups if group.benchmark == benchmark]
         runs = [run for group in here for run in group.runs]
-        probes = compare.probes_of(runs)
-        probe = probes[0]
+        probe = compare.probes_of(runs)[0]
         done = [group for group in here if all(run.finished for run in group.runs)] or here
         continual = [group for group in done if not group.runs[0].joint] or done
         scores = [compare.scores(group.runs, probe, definition) for group in continual]

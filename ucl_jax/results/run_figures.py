@@ -69,7 +69,10 @@ def few_shot(stem: pathlib.Path, series: dict[str, list[dict]], title: str) -> P
 
 @drawing.styled
 def accuracy_matrices(stem: pathlib.Path, runs: Sequence[RunResult], probe: ProbeName) -> Picture:
-    """Draws the accuracy matrices of runs by one probe, side by side; runs without that probe are left out."""
+    """Draws the accuracy matrices of runs by one probe, side by side.
+
+    Runs without that probe, or where it has nothing to choose, are left out.
+    """
     having = [(name, run) for name, run in zip(compare.run_names(runs), runs) if compare.chooses(run, probe)]
     found = [run.probes[probe] for _, run in having]
     tasks = max((each.shape[1] for each in found), default=1)
@@ -105,7 +108,7 @@ def average_accuracy(
     Args:
       stem: path of the files without a suffix.
       groups: name -> the runs of a group.
-      probe: a key of PROBE_TITLES; runs without it are left out.
+      probe: a key of PROBE_TITLES; runs without it, or where it has nothing to choose, are left out.
       title: of the picture.
       order: names of groups; the place in it decides a group's colour, so that several pictures agree.
 
@@ -205,7 +208,7 @@ def plot_run(workdir: pathlib.Path) -> None:
     results, folder = load_results(workdir), workdir / "plots"
     folder.mkdir(exist_ok=True)
     plot_measured(folder, results)
-    if compare.scored([results]) and not results.only_at_end:
+    if results.probes and not results.only_at_end:
         plot_average_accuracy(folder / "average_accuracy.png", [results])
     if results.stream is not None:
         _stream(results.stream, results.name).savefig(folder / "stream.png", **drawing.SAVE)

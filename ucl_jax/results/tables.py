@@ -217,8 +217,11 @@ def every_run(runs: Sequence[RunResult], definition: str) -> Table:
     for name, run in zip(compare.run_names(runs), runs):
         cells: list[Any] = [name + ("" if run.finished else ", not finished")]
         for probe in probes:
-            accuracy, lost = (compare.by_seed([run], probe, what).get(run.seed) for what in (None, definition))
-            cells += [accuracy, compare.over_untrained(run, probe), lost]
+            cells += [
+                compare.average_accuracy(run, probe),
+                compare.over_untrained(run, probe),
+                compare.forgetting(run, probe, definition),
+            ]
         rows.append(cells + (_of_stream(run, probes) if streams else []))
     for label, (initial, *others) in compare.untrained_networks(runs).items():
         before = (cell for name in probes for cell in (compare.untrained(initial, name), None, None))
@@ -231,16 +234,19 @@ def every_run(runs: Sequence[RunResult], definition: str) -> Table:
 
 def _of_stream(run: RunResult, probes: Sequence[ProbeName]) -> list[Any]:
     """Returns the cells of a run in the columns SAMPLES and STREAM_AVERAGE."""
+    return [*_samples(run), *(compare.stream_average(run, name) for name in probes)]
+
+
+def _samples(run: RunResult) -> list[int | None]:
+    """Returns the cells of a run in the columns SAMPLES."""
     last = run.evaluations[-1] if run.evaluations else None
-    samples = [last.images_seen, last.gradient_samples] if last else [None, None]
-    return samples + [compare.stream_average(run, name) for name in probes]
+    return [last.images_seen, last.gradient_samples] if last else [None, None]
 
 
 def of_streams(runs: Sequence[RunResult]) -> Table:
     """Makes the table of accuracy by kNN at the end of streams, and on the average over each of them.
 
-    A row is of runs that differ in their seed alone. Runs over one stream with one objective have a row
-    for their untrained networks, too.
+    The runs of a row differ in their seed alone. Each stream has rows for untrained networks, too.
 
     Args:
       runs: results of one benchmark that have both kNN probes.
@@ -248,11 +254,9 @@ def of_streams(runs: Sequence[RunResult]) -> Table:
     rows: list[list[Any]] = []
     for (stream, objective), members in compare.by_stream(runs).items():
         for group in compare.groups_of(members):
-            last = group.runs[0].evaluations[-1] if group.runs[0].evaluations else None
-            counts = (last.images_seen, last.gradient_samples) if last else (None, None)
             found = [values for probe in KNN_PROBES for values in compare.stream_scores(group.runs, probe).values()]
             cells = [cell for values in found for cell in mean_and_deviation(values)]
-            rows.append([objective, stream, group.recipe, len(group.runs), *cells, *counts])
+            rows.append([objective, stream, group.recipe, len(group.runs), *cells, *_samples(group.runs[0])])
         for label, measured in compare.untrained_networks(members).items():
             cells = []
             for probe in KNN_PROBES:
@@ -287,7 +291,7 @@ def of_runs(runs: Sequence[RunResult], definition: str) -> list[Table]:
       definition: of forgetting, a key of `accuracy_matrix.FORGETTING`.
     """
     scored = compare.scored(runs)
-    others = [run for run in runs if run not in scored]
+    others = [run for run in runs if not run.probes]
     return ([every_run(scored, definition)] if scored else []) + ([without_labels(others)] if others else [])
 
 
