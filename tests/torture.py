@@ -278,8 +278,9 @@ def together(recipe: str, workdir: pathlib.Path, folder: pathlib.Path, **sizes) 
 def process_kills(recipe: str, folder: pathlib.Path, count: int, rng: np.random.Generator, **sizes) -> Count:
     """Kills one process of a run of two, or sends it SIGTERM, at random moments; and starts both again each time.
 
-    A kill holds if the other process ends within a minute, and SIGTERM if both end with exit code 143. The last run
-    holds if all that it leaves equals what the undisturbed run of two processes leaves, arrays to the bit.
+    A kill holds if the other process ends within a minute; where process 1 was killed, with exit code 1 and one line
+    that names it. SIGTERM holds if both end with exit code 143. The last run holds if all that it leaves equals what
+    the undisturbed run of two processes leaves, arrays to the bit.
     """
     calm, workdir, failures = folder / "calm", folder / "disturbed", []
     if codes := [code for code in [process.wait() for process in together(recipe, calm, folder, **sizes)] if code]:
@@ -298,17 +299,24 @@ def process_kills(recipe: str, folder: pathlib.Path, count: int, rng: np.random.
         processes[0].wait_for(lambda target=target: steps_recorded(workdir) >= target)
         time.sleep(rng.uniform(0, 10 if target == began else 0.3))
         who, signum = int(rng.integers(2)), [signal.SIGKILL, signal.SIGTERM][int(rng.integers(4) == 0)]
-        late, trains = processes[who].process.poll() is not None, any("step " in line for line in processes[0].lines)
+        late = processes[who].process.poll() is not None
+        met = any(line.startswith(("task 1 ", "resuming ")) for line in processes[0].lines)
         processes[who].process.send_signal(signum)
         sent = time.monotonic()
         hangs = any([process.wait_for(lambda sent=sent: time.monotonic() - sent > 60) for process in processes])
         for process in processes:
             process.kill()
         codes = [process.process.returncode for process in processes]
-        held = not hangs and (signum == signal.SIGKILL or codes == [143, 143])
-        # Processes that had not met wait for each other as long as at any start, which is no hang.
-        if trains and not late and codes != [0, 0] and not held:
-            failures.append(f"{signal.Signals(signum).name} to {who} after step {began}: exit codes {codes}")
+        told = [line for line in processes[0].lines if line.startswith("error: ")]
+        held = not hangs and (
+            codes == [143, 143]
+            if signum == signal.SIGTERM
+            else who == 0 or (codes[0] == 1 and len(told) == 1 and "process 1 of 2" in told[0])
+        )
+        # Processes that had not met wait for each other as long as at any start, which is no hang. One that was about
+        # to end may leave before it hears of the signal.
+        if met and not late and 0 not in codes and not held:
+            failures.append(f"{signal.Signals(signum).name} to {who} after step {began}: exit codes {codes}, {told}")
     codes = [process.wait() for process in together(recipe, workdir, folder, **sizes)]
     differing = f"exit codes {codes}" if any(codes) else difference(outcome(workdir, like(recipe, **sizes)), expected)
     failures += [f"the last run: {differing}"] if differing else []

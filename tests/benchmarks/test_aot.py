@@ -17,38 +17,55 @@ from ucl_jax.errors import UsageError
 CROPS = {f"jvp({views})/dot_general" for axis in ("ow,hwc->hoc", "oh,hwc->owc") for views in (
     f"vmap({axis})", f"vmap(vmap({axis}))",
 )}  # fmt: skip
-# What the digits step may have at most, a few per cent above what it had with JAX 0.11.2 and libtpu 0.0.52: launches,
-# bytes, and activations that are laid out anew in float32. The goal of the last is none. They are maps of 2 x 2 places
-# and of one, whose channels are no multiple of what the accelerators like.
-BOUNDS = {"h100": (560, 87_000_000, 6), "v5e:1x1": (800, 9_200_000, 3)}
+# What a step may have at most: launches, bytes, activations that are laid out anew in float32, and milliseconds. The
+# first three are a few per cent above what it had with JAX 0.11.2 and libtpu 0.0.52; the milliseconds of the paper's
+# step on v5e are the goal that it has met. Of the digits some activations are laid out anew, though none should be:
+# maps of 2 x 2 places and of one, whose channels are no multiple of what the accelerators like.
+ANY = float("inf")
+BOUNDS = {
+    ("h100", "digits"): (560, 87_000_000, 6, ANY),
+    ("v5e:1x1", "digits"): (800, 9_200_000, 3, ANY),
+    ("h100", "cifar10"): (600, 11_200_000_000, 0, ANY),
+    ("v5e:1x1", "cifar10"): (800, 6_800_000_000, 0, 30),
+}
 
 
-@pytest.fixture(scope="module", params=list(BOUNDS))
+@pytest.fixture(scope="module", params=list(BOUNDS), ids=" ".join)
 def step(request, tmp_path_factory):
-    """Compiles the digits step; returns the target, what was reported, and the text of the program."""
-    target = request.param
+    """Compiles a LUMP step; returns its key in BOUNDS, what was reported, and the text of the program."""
+    target, benchmark = request.param
     try:
         aot.check_packages(target)
     except UsageError as missing:
         pytest.skip(str(missing))
     folder = tmp_path_factory.mktemp("aot")
-    command = [sys.executable, "-m", "benchmarks.aot", f"--target={target}", "--config=configs/lump.py:digits,simsiam"]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.aot",
+        f"--target={target}",
+        f"--config=configs/lump.py:{benchmark},simsiam",
+    ]
     command += ["--config.model.dtype=bfloat16", f"--out={folder / 'out.json'}", f"--text={folder / 'text'}"]
     # The tests' own flags are for CPUs.
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("JAX_", "XLA_"))}
     ended = subprocess.run(command, cwd=measure.ROOT, env=environment, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     assert target in ended.stdout
-    return target, json.loads((folder / "out.json").read_text())["targets"][target], (folder / "text").read_text()
+    return (
+        request.param,
+        json.loads((folder / "out.json").read_text())["targets"][target],
+        (folder / "text").read_text(),
+    )
 
 
 def test_the_step_of_an_accelerator(step):
-    target, told, text = step
+    (target, benchmark), told, text = step
     assert told["devices"] == 1
     assert told["loops"] == text.count(" while(") == 0
     assert {one["name"] for one in told["float32_products"]} == CROPS
-    found = told["launches"], told["bytes"], told["layout_changes"]["activations"]["float32"]
-    assert all(one <= bound for one, bound in zip(found, BOUNDS[target], strict=True)), found
+    found = told["launches"], told["bytes"], told["layout_changes"]["activations"]["float32"], told["milliseconds"]
+    assert all(one <= bound for one, bound in zip(found, BOUNDS[target, benchmark], strict=True)), found
     assert told["collectives"] == []
     assert sum(of["launches"] for of in told["origins"].values()) == told["launches"] > 0
     # What the names and sources do not tell is next to nothing.

@@ -234,6 +234,16 @@ def test_processes_of_different_runs_are_refused(environment, tmp_path):
     assert all("train.epochs" in errors for _, errors in outcomes)
 
 
+def test_nothing_looks_for_others_unless_asked(environment, tmp_path):
+    """Runs one process in what Slurm would give one of two, without the flag: it must not wait for the other."""
+    cluster = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "0"}
+    cluster |= {"SLURM_STEP_NODELIST": "localhost", "JAX_COORDINATOR_ADDRESS": "localhost:1"}
+    command = launch("finetune.py:digits,simsiam", tmp_path / "run", **SIMSIAM)
+    ((code, errors),) = wait(start(environment | cluster, 1, 1, command))
+    assert code == 0, errors
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["finished"]
+
+
 def test_one_process_may_be_all_there_is(environment, tmp_path):
     with socket.socket() as found:
         found.bind(("localhost", 0))
