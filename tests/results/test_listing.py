@@ -60,6 +60,11 @@ def test_the_list_says_how_far_each_run_is_and_how_well_it_does(runs, capsys):
     assert [stream[key] for key in what] == ["er", "digits", 0, "finished", 2, 3, 75.0]  # evaluated four times
 
 
+def test_several_folders_are_listed_one_after_the_other_and_no_run_twice(runs, capsys):
+    found = [pathlib.Path(run["folder"]) for run in listed(capsys, runs / "b", runs / "joint", runs / "b/finished")]
+    assert found == [runs / "b/finished", runs / "b/stopped", runs / "joint"]
+
+
 def test_a_run_whose_folder_is_locked_is_running_until_it_is_finished(runs, capsys):
     (runs / "b/finished/lock").touch()  # a probe is at work there
     with (runs / "a/begun/lock").open() as first, (runs / "b/finished/lock").open() as second:

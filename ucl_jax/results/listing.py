@@ -1,4 +1,4 @@
-"""Lists the runs below a folder: what each trains, whether it is at work, how far it has come, and its accuracy.
+"""Lists the runs below folders: what each trains, whether it is at work, how far it has come, and its accuracy.
 
 It reads files, and needs no JAX.
 """
@@ -18,7 +18,7 @@ from ucl_jax.files import locked
 from ucl_jax.results import compare, tables
 from ucl_jax.results.load import find_runs, read_results, read_saved_config
 
-CALLS = {"": "the runs below runs/", "runs/reproduce --json": "those of studies, for a program"}
+CALLS = {"": "the runs below runs/", "runs/reproduce runs/mine --json": "those of two folders, for a program"}
 
 
 class Listed(NamedTuple):
@@ -89,12 +89,14 @@ def table(runs: Sequence[Listed]) -> tables.Table:
 def main(argv: Sequence[str], prog: str = "ucl list") -> int:
     """Prints the list of runs; those whose files are damaged are left out, with a warning."""
     parser = cli.Parser(prog=prog, description=__doc__.splitlines()[0], epilog=cli.examples(prog, CALLS))
-    parser.add_argument("folder", nargs="?", type=pathlib.Path, default=pathlib.Path("runs"), help="default: runs")
+    parser.add_argument("folders", nargs="*", type=pathlib.Path, metavar="FOLDER", help="default: runs")
     parser.add_argument("--json", action="store_true", help="print a JSON list; age is in seconds")
     given = parser.parse_args(argv)
-    require(given.folder.is_dir(), f"there is no folder {given.folder}; give the one that holds the runs")
+    folders = given.folders or [pathlib.Path("runs")]
+    for folder in folders:
+        require(folder.is_dir(), f"there is no folder {folder}; give folders that hold runs")
     runs = []
-    for folder in find_runs(given.folder):
+    for folder in dict.fromkeys(found for folder in folders for found in find_runs(folder)):
         try:
             runs.append(listed(folder, time.time()))
         except UsageError as error:
@@ -105,7 +107,7 @@ def main(argv: Sequence[str], prog: str = "ucl list") -> int:
         print(tables.render(table(runs)))
         print("\naccuracy: by kNN within the task, over the tasks seen, in per cent")
     else:
-        print(f"there is no run in {given.folder}")
+        print(f"there is no run in {', '.join(map(str, folders))}")
     return 0
 
 
