@@ -101,6 +101,17 @@ def run(
 
     Several processes (`training/processes.py`) call it at the same time. Only process 0 needs `workdir`.
 
+    Examples:
+      >>> import numpy as np
+      >>> import ucl_jax
+      >>> images = np.random.default_rng(0).integers(0, 256, (80, 8, 8, 3), np.uint8)
+      >>> small = {"model.width": 4, "train.batch_size": 16, "train.epochs": 1, "benchmark.image_size": 8}
+      >>> config = ucl_jax.make_config("lump:folder", small | {"eval.batch_size": 64, "eval.knn_k": 5})
+      >>> data = ucl_jax.Arrays(images, labels=np.arange(80) % 4)  # two tasks of two classes
+      >>> results = ucl_jax.run(config, "runs/random", data=data)
+      >>> results.finished, np.shape(results.probes["knn_task"].matrix)
+      (True, (2, 2))
+
     Args:
       config: a config tree, such as that of `ucl_jax.make_config` (`configs/base.py`).
       workdir: the run folder; it is made if it is not there.
