@@ -6,9 +6,10 @@ import re
 import matplotlib
 import numpy as np
 
+from tests import tiny
 from tests.pictures import RUNS, STREAM, run, share
-from tests.run_results import evaluated
-from ucl_jax.results import drawing, run_figures
+from tests.run_results import evaluated, probe, result
+from ucl_jax.results import drawing, model_card, run_figures
 
 
 def test_matrices_of_several_runs_have_one_scale(tmp_path):
@@ -20,6 +21,22 @@ def test_matrices_of_several_runs_have_one_scale(tmp_path):
     assert share(tmp_path / "m.png", viridis(1.0)) > 8
     run_figures.accuracy_matrices(tmp_path / "none", [low, high], "head_all")
     assert json.loads((tmp_path / "none.json").read_text())["runs"] == []
+
+
+def test_a_probe_with_nothing_to_choose_has_no_matrix_and_no_number(tmp_path):
+    """Checks the picture and the model card of a run whose tasks have a class each: kNN within the task is 100 %."""
+    rows = [[100.0, None], [100.0, 100.0]]
+    probes = {"knn_task": probe(rows, chance=100.0), "knn_all": probe([[100.0, None], [70.0, 81.0]])}
+    tree = tiny.config("lump", "digits,simsiam").to_dict()
+    single = result("lump", config=tree, probes=probes, settings={"benchmark.classes_per_task": 1})
+    run_figures.plot_matrices(tmp_path / "m.svg", single)
+    titles = re.findall("<!-- (kNN.*?) -->", (tmp_path / "m.svg").read_text())
+    assert titles == ["kNN over all classes seen"]
+    about = {"input_size": [3, 8, 8], "width": 4, "num_features": 32, "fit": "none"}
+    card = model_card.model_card(single, 2, "onnx", "encoder.onnx", about)
+    assert [line.split("|")[1:3] for line in card.splitlines() if "kNN" in line and "|" in line] == [
+        [" kNN over all classes seen ", "          75.50 "]
+    ]
 
 
 def names_in(path):

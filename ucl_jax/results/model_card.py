@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ucl_jax.data.benchmarks import IN_MEMORY
 from ucl_jax.evaluation import accuracy_matrix
-from ucl_jax.results import tables
+from ucl_jax.results import compare, tables
 from ucl_jax.results.compare import MEASURES, PROBE_TITLES
 from ucl_jax.settings import words_of
 
@@ -133,11 +133,11 @@ def _numbers(run: RunResult, after: int) -> str:
     if run.representation is not None:
         return _measured(run.representation, after)
     lines = []
-    for name, title in PROBE_TITLES.items():
-        if (probe := run.probes.get(name)) is not None:
-            untrained = None if probe.random_init is None else sum(probe.random_init) / len(probe.random_init)
-            own = accuracy_matrix.average_accuracy(probe.matrix[:after], run.tasks_seen[:after]) if after else untrained
-            lines.append((title, own, untrained, probe.chance))
+    for name in compare.probes_of([run]):
+        probe = run.probes[name]
+        untrained = None if probe.random_init is None else sum(probe.random_init) / len(probe.random_init)
+        own = accuracy_matrix.average_accuracy(probe.matrix[:after], run.tasks_seen[:after]) if after else untrained
+        lines.append((PROBE_TITLES[name], own, untrained, probe.chance))
     columns = ("accuracy in %", "this network", "untrained", "guessing")
     text = tables.render(tables.Table("", tables.make_frame(columns, lines)), "markdown")
     seen = "all tasks" if after == 0 else f"the {run.tasks_seen[after - 1]} task(s) seen by then"

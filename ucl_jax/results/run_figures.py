@@ -261,8 +261,8 @@ def _cka(found: RepresentationResult) -> np.ndarray:
 
 
 def plot_matrices(path: pathlib.Path, results: RunResult) -> None:
-    """Draws the accuracy matrix of every probe of a run as a heat map."""
-    probes = results.probes
+    """Draws the accuracy matrix of every probe of a run that has something to choose as a heat map."""
+    probes = {name: results.probes[name] for name in compare.probes_of([results])}
     rows, columns = next(iter(probes.values())).shape
     figure = drawing.new_figure(len(probes) * max(3.6, 0.5 * columns + 1.6), max(1.9, 0.42 * rows + 1.5))
     for axis, (name, probe) in zip(figure.subplots(1, len(probes), squeeze=False)[0], probes.items()):
