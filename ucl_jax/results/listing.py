@@ -93,10 +93,12 @@ def main(argv: Sequence[str], prog: str = "ucl list") -> int:
     parser.add_argument("--json", action="store_true", help="print a JSON list; age is in seconds")
     given = parser.parse_args(argv)
     folders = given.folders or [pathlib.Path("runs")]
-    for folder in folders:
-        require(folder.is_dir(), f"there is no folder {folder}; give folders that hold runs")
+    found: dict[pathlib.Path, None] = {}
+    for parent in folders:
+        require(parent.is_dir(), f"there is no folder {parent}; give folders that hold runs")
+        found |= dict.fromkeys(find_runs(parent))
     runs = []
-    for folder in dict.fromkeys(found for folder in folders for found in find_runs(folder)):
+    for folder in found:
         try:
             runs.append(listed(folder, time.time()))
         except UsageError as error:
