@@ -130,7 +130,7 @@ def tree(
             boundaries="known",
             snapshot_every=0,  # with hidden boundaries: a method is told of a new task after so many images; 0 is never
             # The network is evaluated whenever so many more images were shown, and at the end. 0 is at the end of each
-            # task that the method is told of.
+            # task that the method is told of. -N is N times, at equal distances.
             evaluate_every=0,
             passes="epochs",  # epochs | one: a task in random order, train.epochs times; or once, in the stream's order
             updates_per_batch=1,  # steps on each batch, one after the other

@@ -23,11 +23,12 @@ def _online(benchmark: str, updates_per_batch: int, batch_size: int | None = Non
       **stream: other settings of the section `stream`.
     """
     facts = BENCHMARKS[benchmark]
+    images = facts.images_per_task * facts.num_tasks * stream.get("correlation", 1)  # 0 for a folder
     once = {
         "boundaries": "hidden",
         "passes": "one",
         "updates_per_batch": updates_per_batch,
-        "evaluate_every": facts.images_per_task * facts.num_tasks * stream.get("correlation", 1) // 10,
+        "evaluate_every": images // 10 or -10,
     }
     batches = {} if batch_size is None else {"batch_size": batch_size}
     return {"stream": {**once, **stream}, "train": {"epochs": 1, **batches}}

@@ -395,6 +395,8 @@ def test_streams_are_those_of_their_sources():
     frames = {"benchmark.joint": True, "stream.correlation": 64, "stream.evaluate_every": 64 * 5000}
     assert changes_of("min_red") == online | frames | {"stream.updates_per_batch": 5}
     assert changes_of("cla") == online | {"stream.updates_per_batch": 3, "train.batch_size": 32}
+    # How many images a folder has is not known yet.
+    assert changes_of("cla", "folder")["stream.evaluate_every"] == -10
     assert changes_of("osiris", "cifar100") == {"benchmark.class_order": "superclass"}
     parts = {"benchmark.classes_per_task": 10, "stream.order": "data"}
     assert changes_of("cassle_data") == parts

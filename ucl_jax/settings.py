@@ -195,7 +195,7 @@ CONFIG = {
     "stream.correlation": integer(1, 10**4),
     "stream.boundaries": one_of("known", "hidden"),
     "stream.snapshot_every": IMAGES,  # here 0 is never
-    "stream.evaluate_every": IMAGES,  # here 0 is at the end of each period
+    "stream.evaluate_every": integer(-1000, INT32_MAX),  # 0 is at the end of each period, -N is N times in all
     "stream.passes": one_of("epochs", "one"),
     "stream.updates_per_batch": integer(1, 1000),
     "stream.replay_per_batch": integer(0, 2**20),

@@ -25,7 +25,7 @@ def write(path, level=100, size=(20, 12)):
 def open_mine(path, cache="", **overrides):
     config = stream_config("folder", path=str(path), image_size=SIDE, **{"folders": "tasks", **overrides})
     config.num_tasks, config.classes_per_task = folder.count_tasks(
-        str(path), config.folders, config.num_tasks, config.classes_per_task
+        str(path), config.folders, config.num_tasks, config.classes_per_task, config.order != "class"
     )
     return open_stream(config, image_cache=str(cache))
 
@@ -47,6 +47,34 @@ def mine(tmp_path):
     (path / "b10" / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     (path / "b10" / ".hidden").touch()
     return path
+
+
+@pytest.mark.parametrize("folders", ["tasks", "classes"])
+@pytest.mark.parametrize("order", ["data", "file"])
+def test_parts_of_all_sub_folders_are_tasks(tmp_path, folders, order):
+    """Checks that five tasks share all 80 images, held-out ones too; by "file" each image comes as it is stored."""
+    for name, start in (("b2", 0), ("b10", 100)):
+        for i in range(40):
+            write(tmp_path / "mine" / name / f"{i}.png", start + i)
+    with open_mine(tmp_path / "mine", folders=folders, order=order, validation_fraction=0.4) as stream:
+        assert stream.num_tasks == 5
+        assert set(stream.classes) == {(0, 1)}
+        tasks = [stream.task(task) for task in range(5)]
+        trained = [level for data in tasks for level in np.asarray(data.train_image)[:, 0, 0, 0].tolist()]
+        tested = [level for data in tasks for level in levels(data.test_image)]
+        assert sorted(trained + tested) == [*range(40), *range(100, 140)]
+        assert len(trained) == sum(stream.train_sizes) == 48
+    if order == "file":  # b10 comes after b2
+        assert trained == sorted(trained)
+
+
+def test_a_folder_without_sub_folders_has_random_parts(tmp_path):
+    for i in range(40):
+        write(tmp_path / "flat" / f"{i}.png", i)
+    with open_mine(tmp_path / "flat", order="data", validation_fraction=0.4) as stream:
+        assert (stream.num_tasks, sum(stream.train_sizes), sum(stream.test_sizes)) == (5, 24, 16)
+        assert stream.class_names == ("all images",)
+        assert any(np.ptp(np.asarray(stream.task(task).train_image)[:, 0, 0, 0]) > 5 for task in range(5))
 
 
 @pytest.mark.parametrize("cached", [False, True])
@@ -142,7 +170,7 @@ def test_what_cannot_be_used_is_refused(tmp_path):
         with pytest.raises(ValueError, match=r"^path is "):
             open_mine(tmp_path / path)
     with pytest.raises(ValueError, match=r"^folders is 'classes'"):
-        folder.count_tasks(str(tmp_path / "none"), "classes", 0, 0)
+        folder.count_tasks(str(tmp_path / "none"), "classes", 0, 0, False)
 
 
 # The cache

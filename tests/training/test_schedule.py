@@ -64,6 +64,22 @@ def test_evaluations_are_after_the_batch_that_has_the_last_of_the_images():
     assert [schedule._replace(in_order=True).reached(leg) for leg in schedule.rows] == [8, 16, 24, 28]
 
 
+def test_images_that_come_in_order_are_seen_once():
+    # Of three batches of 4 the last one has two new images.
+    schedule = make_schedule([10], 1, 4, updates_per_batch=3, in_order=True, evaluate_every=4)
+    assert [schedule.images_seen(leg) for leg in schedule.rows] == [4, 8, 10]
+    assert [schedule.gradient_samples(leg, lambda images: images) for leg in schedule.rows] == [12, 24, 36]
+    dropping = make_schedule([10, 7], 1, 4, "drop", in_order=True)
+    assert [dropping.images_seen(leg) for leg in dropping.rows] == [8, 12]
+
+
+def test_a_number_of_evaluations_is_spread_over_all_images():
+    schedule = make_schedule([1442], 1, 32, in_order=True, evaluate_every=-10)
+    # 46 batches, of 1,472 images: after each 148 images at the latest, in whole batches.
+    assert [leg.end for leg in schedule.rows] == [5, 10, 14, 19, 24, 28, 33, 37, 42, 46]
+    assert len(make_schedule([40, 40], 2, 4, evaluate_every=-4).rows) == 4
+
+
 def test_several_evaluations_may_be_due_in_one_batch():
     assert [leg.end for leg in make_schedule([10], 2, 4, evaluate_every=1).legs] == [1, 2, 3, 4, 5, 6]
     assert make_schedule([10], 2, 4, evaluate_every=10**6).legs == (Leg(0, 6, True),)

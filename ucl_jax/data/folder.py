@@ -79,15 +79,16 @@ def sub_folders(path: str) -> list[str]:
     return [name for name in sorted(within, key=_natural) if any(_names(os.path.join(path, name)))]
 
 
-def count_tasks(path: str, folders: str, num_tasks: int, classes_per_task: int) -> tuple[int, int]:
+def count_tasks(path: str, folders: str, num_tasks: int, classes_per_task: int, shared: bool) -> tuple[int, int]:
     """Returns how many tasks a folder makes, and of how many sub-folders (or parts) each is.
 
     Args:
         path: the folder.
         folders: "tasks": its sub-folders are tasks, or the folder, which has none, is cut into them; "classes": its
             sub-folders are classes.
-        num_tasks: 0 takes as many as there are, or PARTS where there are no sub-folders.
-        classes_per_task: 0 takes 1 for tasks, 2 for classes.
+        num_tasks: 0 takes as many as there are, or PARTS where there are no sub-folders or tasks share them.
+        classes_per_task: 0 takes 1 for tasks, 2 for classes, and all of them where tasks share them.
+        shared: whether all tasks have the same sub-folders, each with another part of their images.
 
     Raises:
         ValueError: it is no folder, cannot be read, or has too few sub-folders.
@@ -98,26 +99,28 @@ def count_tasks(path: str, folders: str, num_tasks: int, classes_per_task: int) 
         f"folders is 'classes', but {path!r} has {len(names)} sub-folders with files; give a folder for each class, or "
         "set folders to tasks",
     )
-    return cut(len(names), folders, num_tasks, classes_per_task, f"{path!r} has {len(names)} sub-folders with files")
+    told = f"{path!r} has {len(names)} sub-folders with files"
+    return cut(len(names), folders, num_tasks, classes_per_task, shared, told)
 
 
-def cut(groups: int, folders: str, num_tasks: int, classes_per_task: int, told: str) -> tuple[int, int]:
+def cut(groups: int, folders: str, num_tasks: int, classes_per_task: int, shared: bool, told: str) -> tuple[int, int]:
     """Returns how many tasks groups of images make, and of how many groups (or parts) each is.
 
     Args:
         groups: their number; 0 where the images are not in groups, and are cut into PARTS tasks.
         folders: what a group is, "tasks" or "classes".
-        num_tasks: 0 takes as many as there are.
-        classes_per_task: 0 takes 1 for tasks, 2 for classes.
+        num_tasks: 0 takes as many as there are, or PARTS where tasks share the groups.
+        classes_per_task: 0 takes 1 for tasks, 2 for classes, and all groups where tasks share them.
+        shared: whether all tasks have the same groups, each with another part of their images.
         told: says how many groups there are, for the message.
 
     Raises:
         ValueError: there are fewer groups than a task needs.
     """
-    of_each = classes_per_task or (2 if folders == "classes" else 1)
+    of_each = classes_per_task or (max(groups, 1) if shared else 2 if folders == "classes" else 1)
     there = groups or PARTS * of_each
     check_argument(there >= of_each, f"classes_per_task is {of_each}, but {told}; lower it")
-    return num_tasks or there // of_each, of_each
+    return num_tasks or (PARTS if shared else there // of_each), of_each
 
 
 def groups(path: str, file_order: str) -> list[Group]:
@@ -203,7 +206,9 @@ class Source(NamedTuple):
 def reason(error: Exception) -> str:
     """Returns why an image cannot be decoded, without the path, which Pillow puts into its messages."""
     if isinstance(error, Image.UnidentifiedImageError):
-        return "not an image"
+        return "in no format of images that Pillow reads"
+    if isinstance(error, Image.DecompressionBombError):
+        return "too large: more pixels than Pillow decodes"
     if isinstance(error, FileNotFoundError):
         return "a link that leads nowhere"
     return " ".join(str(error).split())[:200] or type(error).__name__
@@ -305,5 +310,6 @@ def open_folder(
     )
     check_argument(not empty, f"path is {path!r}, where {wrong}")
     count = len(names) or parts
+    names = names or ([f"part {number + 1}" for number in range(parts)] if parts > 1 else ["all images"])
     split = decoded.Split(labels, count, lambda indices: decoded.Images(array, indices), names=tuple(names))
     return Opened(split, left_out)

@@ -87,12 +87,13 @@ arrays uint8 [H, W, 3]
             found.update(f"{image.shape}".encode() + image.tobytes())
         return IN_MEMORY + found.hexdigest()[:32]
 
-    def count_tasks(self, num_tasks: int, classes_per_task: int) -> tuple[int, int]:
+    def count_tasks(self, num_tasks: int, classes_per_task: int, shared: bool) -> tuple[int, int]:
         """Returns how many tasks the images make, and of how many classes (or parts) each is.
 
         Args:
-          num_tasks: 0 takes as many as there are.
-          classes_per_task: 0 takes 1 for tasks, 2 for classes.
+          num_tasks: 0 takes as many as there are, or PARTS of `folder` where tasks share them.
+          classes_per_task: 0 takes 1 for tasks, 2 for classes, and all of them where tasks share them.
+          shared: whether all tasks have the same classes, each with another part of their images.
 
         Raises:
           ValueError: there are too few classes.
@@ -102,7 +103,7 @@ arrays uint8 [H, W, 3]
         check_argument(
             self.labels is None or groups > 1, "labels are all the same; give at least 2 classes, or leave labels out"
         )
-        return cut(groups, self.folders, num_tasks, classes_per_task, told)
+        return cut(groups, self.folders, num_tasks, classes_per_task, shared, told)
 
 
 def check_images(images: AnyImages) -> None:

@@ -430,11 +430,13 @@ def batch_indices(
 def consecutive_indices(size: int, batch_size: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns the batches of one pass over `size` examples in their order, as indices of examples.
 
-    Every batch is full. A last one is filled up with the first examples. Arguments and results are those of
-    `batch_indices`.
+    Every batch is full. A last one is filled up with the examples just before it, so that nothing comes back from the
+    beginning of a stream. Arguments and results are those of `batch_indices`.
     """
-    place = np.arange(steps * min(size, batch_size)).reshape(steps, -1)
-    return place % size, place < size
+    batch_size = min(size, batch_size)
+    new = np.arange(steps)[:, None] * batch_size  # the first example of each batch that was not there before
+    indices = np.minimum(new, size - batch_size) + np.arange(batch_size)
+    return indices, indices >= new
 
 
 def labelled_indices(seed: int, task: int, epoch: int, size: int, batch_size: int, steps: int) -> np.ndarray:
@@ -479,7 +481,8 @@ def _task_classes(settings: StreamSettings, num_classes: int) -> tuple[tuple[int
     check_argument(
         needed <= num_classes,
         f"num_tasks is {settings.num_tasks} and classes_per_task {settings.classes_per_task}: that needs {needed} "
-        f"classes, and '{settings.tfds_name or settings.path}' has {num_classes}; lower one of them",
+        f"{'classes' if labelled(settings) else 'sub-folders'}, and '{settings.tfds_name or settings.path}' has "
+        f"{num_classes}; lower one of them",
     )
     order = classes_used(settings)
     check_argument(

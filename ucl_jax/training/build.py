@@ -148,10 +148,11 @@ def resolve(config: ConfigDict, data: Arrays | None = None) -> ConfigDict:
         )
         return config
     path, folders, validation_path = b.path, b.folders, b.validation_path
+    cut = b.num_tasks, b.classes_per_task, config.stream.order != "class"
     if data is None:
         require(path != "", "config.benchmark.path is empty; give your folder of images, --config.benchmark.path=DIR")
         with usage_errors("config.benchmark."):
-            counts = folder.count_tasks(os.path.expanduser(path), folders, b.num_tasks, b.classes_per_task)
+            counts = folder.count_tasks(os.path.expanduser(path), folders, *cut)
         path, validation_path = (one and os.path.abspath(os.path.expanduser(one)) for one in (path, validation_path))
     else:
         require(
@@ -160,7 +161,7 @@ def resolve(config: ConfigDict, data: Arrays | None = None) -> ConfigDict:
         )
         path, folders = data.path, data.folders
         with usage_errors("config.benchmark."):
-            counts = data.count_tasks(b.num_tasks, b.classes_per_task)
+            counts = data.count_tasks(*cut)
     require(
         validation_path != "" or b.validation_fraction > 0,
         "config.benchmark.validation_fraction is 0; give a part of the images for evaluation, or "

@@ -89,14 +89,19 @@ class Schedule(NamedTuple):
     def images_seen(self, leg: Leg) -> int:
         """Returns how many images of the stream were shown until the end of a leg: the sum of the sizes of batches.
 
-        Several updates on a batch count it once.
+        Several updates on a batch count it once. Where the images come in order, each counts once: a last batch is
+        filled up with some of the one before.
         """
-        return self.gradient_samples(leg, lambda images: images) // self.updates_per_batch
+        shown = [(one, steps // self.updates_per_batch * one.batch_size) for one, steps in self._done(leg)]
+        return sum(min(images, one.size) if self.in_order else images for one, images in shown)
 
     def gradient_samples(self, leg: Leg, samples: Callable[[int], int]) -> int:
         """Returns of how many images gradients were taken until the end of a leg, if a step takes `samples(images)`."""
-        done = [(one.batch_size, min(leg.end, one.end) - one.start) for one in self.periods[: leg.period + 1]]
-        return sum(steps * samples(size) for size, steps in done)
+        return sum(steps * samples(one.batch_size) for one, steps in self._done(leg))
+
+    def _done(self, leg: Leg) -> list[tuple[Period, int]]:
+        """Returns the periods until the end of a leg, and how many steps of each are done by then."""
+        return [(one, min(leg.end, one.end) - one.start) for one in self.periods[: leg.period + 1]]
 
     def reached(self, leg: Leg) -> int:
         """Returns how many examples of the sequence were within reach of training until the end of a leg.
@@ -154,7 +159,8 @@ def make_schedule(
       updates_per_batch: the steps that are made on each batch, at least 1.
       in_order: see `Schedule`.
       evaluate_every: the network is evaluated whenever so many more images were shown, after the batch that has the
-        last of them, and at the end of the run. 0 evaluates it at the end of each period.
+        last of them, and at the end of the run. 0 evaluates it at the end of each period. -N evaluates it N times, at
+        equal distances of images.
 
     Raises:
       ValueError: there are more steps than a run can count.
@@ -171,6 +177,9 @@ def make_schedule(
         Period(slice(*part), start, epochs * steps, steps, min(size, batch_size))
         for part, start, steps, size in zip(itertools.pairwise(places), starts, epoch_steps, sizes)
     )
+    if evaluate_every < 0:
+        images = sum(steps * epochs // updates_per_batch * min(n, batch_size) for steps, n in zip(epoch_steps, sizes))
+        evaluate_every = -(-images // -evaluate_every)
     legs, shown = [], 0
     for number, period in enumerate(periods):
         images = period.steps // updates_per_batch * period.batch_size
