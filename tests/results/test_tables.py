@@ -311,3 +311,14 @@ def test_rows_must_have_the_tasks_seen():
     for seen in ([2, 2, 2], [1, 2], [1, 2, 3], [2, 1, 2]):
         with pytest.raises(ValueError, match=r"^\$.*: .*(seen|entries)"):
             RunResult.from_json(good | {"evaluations": run_results.evaluated([40, 80, 100], seen)})
+
+
+def test_long_names_of_rows_have_several_lines_in_plain_text_alone():
+    name = ", ".join(["benchmark.path=/somewhere"] * 9)
+    table = tables.Table("", tables.make_frame(["run", "x"], [[name, 1.0], ["a/" * 50, 2.0]]))
+    lines = tables.render(table).splitlines()
+    long = [line for line in lines if "benchmark.path" in line]
+    assert " ".join(line[:100].strip() for line in long).removesuffix("1.00").strip() == name
+    assert all(len(line[:100].strip()) <= 60 for line in long)
+    assert any("a/" * 50 in line for line in lines)  # a path stays whole
+    assert name in tables.render(table, "markdown")

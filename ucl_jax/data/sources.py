@@ -47,6 +47,8 @@ def download(sources: Sources, folder: pathlib.Path) -> None:
             if difference := _difference(part, info):
                 raise ValueError(f"{url} sends {difference}")
             part.replace(path)
+        except (requests.ConnectionError, requests.Timeout) as error:  # its message is a dump of objects
+            raise OSError(f"{url} cannot be reached, or breaks off") from error
         finally:
             part.unlink(missing_ok=True)
 

@@ -142,7 +142,13 @@ def _texts(column: Series, form: str) -> list[str]:
     return ["-" if missing else text(value) for value, missing in zip(column, column.isna())]
 
 
-def _tabulate(table: Table, style: str, change: Callable[[str], str] = str, widest: int | None = None) -> str:
+def _tabulate(
+    table: Table,
+    style: str,
+    change: Callable[[str], str] = str,
+    widest: int | None = None,
+    widest_words: int | None = None,
+) -> str:
     """Returns a table in a style of `tabulate`.
 
     Args:
@@ -150,6 +156,7 @@ def _tabulate(table: Table, style: str, change: Callable[[str], str] = str, wide
       style: the name of the style.
       change: is applied to the text of every cell and to the name of every column.
       widest: the most letters in a line of a column's name; None for any number.
+      widest_words: likewise of a cell of words, unless a single word has more.
     """
     from tabulate import tabulate
 
@@ -159,6 +166,9 @@ def _tabulate(table: Table, style: str, change: Callable[[str], str] = str, wide
         frame.map(change).values.tolist(),
         list(map(change, frame.columns)),
         maxheadercolwidths=widest,
+        maxcolwidths=[widest_words] * table.words + [None] * numbers if len(frame) else None,
+        break_long_words=False,
+        break_on_hyphens=False,
         tablefmt=style,
         disable_numparse=True,
         colalign=("left",) * table.words + ("right",) * numbers if len(frame) else None,
@@ -173,7 +183,7 @@ def _csv(table: Table) -> str:
 
 
 FORMATS: dict[str, Callable[[Table], str]] = {
-    "text": lambda table: _tabulate(table, "simple", widest=20),
+    "text": lambda table: _tabulate(table, "simple", widest=20, widest_words=60),
     "markdown": lambda table: _tabulate(table, "pipe", lambda cell: cell.replace("|", "\\|")),
     # Plain LaTeX has no "±" and prints "|" as a dash; tabulate's description of the columns has no "|" to be spared.
     "latex": lambda table: _tabulate(table, "latex").replace("±", r"$\pm$").replace("|", r"\textbar{}"),

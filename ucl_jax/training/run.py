@@ -316,6 +316,8 @@ class _Recorder:
             self.console.say(f"task {task + 1} ({words}): {trained}{stream.test_sizes[task]} held out")
         if (more := stream.num_tasks - SHOWN) > 0:
             self.console.say(f"and {more} more tasks")
+        if stream.num_tasks == 1:
+            self.console.say("there is one task, so that nothing can be forgotten")
 
     def _class_names(self) -> list[str] | None:
         """Returns the names of the classes of the run, in the order of their labels; None where they have none."""
@@ -463,14 +465,17 @@ class _Recorder:
             entry[f"{name}/average_accuracy"] = accuracy_matrix.average_accuracy(matrix, seen)
             if (forgotten := accuracy_matrix.forgetting(matrix, self.settings.forgetting, seen)) is not None:
                 entry[f"{name}/forgetting"] = forgotten
-        means = ", ".join(f"{name} {entry[f'{name}/average_accuracy']:.2f} %" for name in self.progress.rows)
+        # Within tasks of one class there is nothing to choose.
+        choosing = [name for name, probe in self.probes.items() if probe.chance(self.stream.classes) < 100]
+        means = ", ".join(f"{name} {entry[f'{name}/average_accuracy']:.2f} %" for name in choosing or self.probes)
         for measured in self.progress.measured[-1:]:
             entry |= {f"representation/{name}": measured[name] for name in compare.MEASURES}
             means = ", ".join(f"{name.replace('_', ' ')} {measured[name]:.3g}" for name in compare.MEASURES)
         for writer in self.writers:
             writer.write(entry)
         ended = event.step == self.schedule.periods[period].end
-        learned = f"task {period + 1}/{len(self.schedule.periods)} learned"
+        periods = len(self.schedule.periods)
+        learned = f"task {period + 1}/{periods} learned" if periods > 1 else "all learned"
         self.console.say(f"{learned if ended else str(entry['images_seen']) + ' images seen'}: {means}")
         stored = self.experiment.phases[0].method.stored
         if stored is not None:
