@@ -232,6 +232,7 @@ RESULTS = [
     ("stream", {"images": 2, "tasks": [[1, 1, 0]]}),
     ("stream", {"images": 2, "tasks": [[1, 1]], "buffer": [[1]]}),
     ("stream", {"images": 2, "tasks": [[1, -1]]}),
+    ("stream", {"images": 2, "tasks": [[1, 1]], "classes": [[2]]}),
     ("probes", []),
     ("probes", {}),
     ("probes.knn_task", MISSING),
@@ -514,7 +515,7 @@ def test_the_message_names_the_line_of_metrics(folder, capsys):
 
 
 LATER = [
-    ("stream", {"images": 2, "tasks": [[1, 1]], "buffer": [], "classes": [[1, 1]]}),
+    ("stream", {"images": 2, "tasks": [[1, 1]], "buffer": [], "domains": [[1, 1]]}),
     ("news", {"a": [1, None]}),
     ("probes.knn_task.rows", "all"),
     ("probes.knn_task.settings.bank", "device"),

@@ -69,7 +69,7 @@ def test_no_run_vanishes_from_the_picture(tmp_path):
 
 def test_a_strip_shows_the_share_of_each_task_by_its_colour(monkeypatch):
     """Checks colours column by column: 1 + 1/2 of four windows are of task 1, and 1 + 3/4 of two buffers."""
-    figure = run_figures._stream(run("lump", [[90.0, None], [80.0, 97.0]], stream=STREAM).stream, "t")
+    figure = run_figures._stream(run("lump", [[90.0, None], [80.0, 97.0]], stream=STREAM))
     strips = [axis.images[0] for axis in figure.axes[:2]]
     for strip, columns, ends in zip(strips, ([1, 0.5, 0, 0], [1, 0.75]), ([0, 40], [0.5, 2.5])):
         drawn = strip.get_array()
@@ -78,6 +78,16 @@ def test_a_strip_shows_the_share_of_each_task_by_its_colour(monkeypatch):
         assert strip.get_extent()[:2] == ends
         assert matplotlib.colors.to_hex(strip.cmap(strip.norm(0))) == drawing.COLOURS[0]
         assert matplotlib.colors.to_hex(strip.cmap(strip.norm(1))) == drawing.COLOURS[1]
+
+
+def test_a_strip_is_of_classes_where_a_task_has_several():
+    """Checks the height of the first class, which is 3 of 4 and then none of the images of two windows."""
+    stream = {"images": 8, "tasks": [[4, 0], [0, 4]], "classes": [[3, 1, 0, 0], [0, 0, 2, 2]]}
+    several = run("lump", [[90.0, None], [80.0, 97.0]], stream=stream, classes=[[0, 1], [2, 3]], class_names=[*"abcd"])
+    strip, bar = run_figures._stream(several).axes
+    np.testing.assert_allclose((strip.images[0].get_array() == 0).mean(axis=0), [0.75, 0])
+    assert [tick.get_text() for tick in bar.get_yticklabels()] == ["a", "b", "c", "d"]
+    assert bar.get_ylabel() == "class"
 
 
 def test_a_window_without_images_stays_white_and_each_of_many_tasks_has_its_colour():

@@ -141,6 +141,8 @@ def test_records_of_a_run(undisturbed):
     tasks = np.array(stream["tasks"])
     assert (stream["images"], tasks.shape) == (tasks.sum(), (100, 2))
     assert ((tasks > 0).sum(axis=1) == 1).mean() > 0.98  # but one window has a boundary in it
+    classes = np.array(stream["classes"])  # each task has two of the four
+    assert np.array_equal(classes.reshape(100, 2, 2).sum(axis=2), stream["tasks"])
     held = np.array(stream["buffer"])
     assert held[0, 1] == 0 < held[1].min()
     assert held.sum(axis=1).tolist() == [results["config"]["method"]["buffer_size"]] * 2

@@ -108,10 +108,10 @@ def shares(axis: Axes, counts: np.ndarray, ends: tuple[float, float]):
     )
 
 
-def number_bar(figure, image, axes, kinds: int, what: str) -> None:
-    """Draws the colours of `kinds` kinds beside the axes, numbered from 1, as many of them as there is room for."""
-    shown = np.unique(np.linspace(0, kinds - 1, min(kinds, 10)).round().astype(int))
-    figure.colorbar(image, ax=axes, label=what).set_ticks(shown, labels=shown + 1)
+def name_bar(figure, image, axes, names: Sequence[str], what: str) -> None:
+    """Draws the colours of kinds beside the axes with their names, as many of them as there is room for."""
+    shown = np.unique(np.linspace(0, len(names) - 1, min(len(names), 10)).round().astype(int))
+    figure.colorbar(image, ax=axes, label=what).set_ticks(shown, labels=[names[place] for place in shown])
 
 
 def ink(colour: Sequence[float]) -> str:

@@ -409,7 +409,8 @@ def _streams(groups: Sequence[RunGroup], draw: Draw) -> list[Block]:
         alt = f"Shares of tasks over the stream and in the buffer: {said}"
         pictures.append(draw(run_figures.stream, members[0].runs[0], caption=said, alt=alt))
     note = (
-        "Of which tasks the images of the stream are, from its beginning to its end, and below it those in the buffer."
+        "Of which classes or tasks the images of the stream are, from its beginning to its end, and below it the "
+        "tasks of those in the buffer."
     )
     return [_paragraph(note), *_pictures(pictures)] if pictures else []
 

@@ -20,7 +20,7 @@ from ucl_jax.results.drawing import Picture
 from ucl_jax.results.load import load_results, read_metrics
 
 if TYPE_CHECKING:
-    from ucl_jax.results.schema import ProbeName, ProbeResult, RepresentationResult, RunResult, StreamRecord
+    from ucl_jax.results.schema import ProbeName, ProbeResult, RepresentationResult, RunResult
 
 
 @drawing.styled
@@ -211,7 +211,7 @@ def plot_run(workdir: pathlib.Path) -> None:
     if results.probes and not results.only_at_end:
         plot_average_accuracy(folder / "average_accuracy.png", [results])
     if results.stream is not None:
-        _stream(results.stream, results.name).savefig(folder / "stream.png", **drawing.SAVE)
+        _stream(results).savefig(folder / "stream.png", **drawing.SAVE)
     plot_loss(folder / "loss.png", read_metrics(workdir / "metrics.jsonl"))
 
 
@@ -381,7 +381,7 @@ def representation(stem: pathlib.Path, run: RunResult) -> Picture:
 
 @drawing.styled
 def stream(stem: pathlib.Path, run: RunResult) -> Picture:
-    """Draws which task came when in the stream of a run, which has a record of it, and what its buffer held."""
+    """Draws which class or task came when in the stream of a run, which has a record of it, and its buffer's tasks."""
     assert run.stream is not None
     record = run.stream
     parts = {"stream": record.tasks, "buffer": record.buffer}
@@ -391,25 +391,40 @@ def stream(stem: pathlib.Path, run: RunResult) -> Picture:
         for place, row in enumerate(counts)
         for task, count in enumerate(row)
     ]
-    numbers = {"images": record.images, **parts}
-    return drawing.save(stem, _stream(record, run.name), numbers, ["part", "place", "task", "images"], rows)
+    numbers = {"images": record.images, **parts, "classes": record.classes}
+    return drawing.save(stem, _stream(run), numbers, ["part", "place", "task", "images"], rows)
 
 
-def _stream(record: StreamRecord, title: str):
-    """Draws what came when as a strip and, below it, the shares of tasks in the buffer; returns the figure."""
-    strips: list[tuple[list[list[int]], tuple[float, float], str, str]] = [
-        (record.tasks, (0, record.images), "images of the stream", "share of each task, %")
-    ]
+def _stream(run: RunResult):
+    """Draws what came when as a strip and, below it, the shares of tasks in the buffer; returns the figure.
+
+    The strip is of classes where they are recorded and say more than the tasks.
+    """
+    record = run.stream
+    assert record is not None
+    tasks = [str(task + 1) for task in range(len(record.tasks[0]))]
+    labels = sorted(set().union(*run.classes or []))
+    what, counts, names = "task", record.tasks, tasks
+    # Where each task is a class of its own, the two strips would be the same.
+    if (
+        record.classes is not None
+        and run.classes is not None
+        and [len(own) for own in run.classes] != [1] * len(labels)
+    ):
+        what, counts = "class", record.classes
+        names = run.class_names if run.class_names and len(labels) <= 10 else [str(label) for label in labels]
+    strips = [(counts, names, what, (0.0, float(record.images)), "images of the stream", f"share of each {what}, %")]
     if record.buffer:
-        strips.append((record.buffer, (0.5, len(record.buffer) + 0.5), "evaluation", "share in the buffer, %"))
+        ends = (0.5, len(record.buffer) + 0.5)
+        strips.append((record.buffer, tasks, "task", ends, "evaluation", "share in the buffer, %"))
     figure = drawing.new_figure(7, 1.9 * len(strips) + 0.4)
     axes = figure.subplots(len(strips), 1, squeeze=False)[:, 0]
-    for axis, (counts, ends, across, up) in zip(axes, strips):
-        image = drawing.shares(axis, np.array(counts), ends)
+    for axis, (numbers, kinds, of, ends, across, up) in zip(axes, strips):
+        image = drawing.shares(axis, np.array(numbers), ends)
         axis.set(xlabel=across, ylabel=up)
         drawing.whole_numbers(axis)
-    drawing.number_bar(figure, image, axes, len(record.tasks[0]), "task")
-    figure.suptitle(title)
+        drawing.name_bar(figure, image, axis, kinds, of)
+    figure.suptitle(run.name)
     return figure
 
 

@@ -179,11 +179,14 @@ class StreamRecord:
       buffer: [rows, tasks], how many images of each task the buffer held when each row of the accuracy matrices was
         made. [] where there is no buffer, and where tasks have the same classes, so that a label does not tell the
         task.
+      classes: [windows, classes], how many images of each class came in each window, in the order of labels; None
+        where the images have no labels, and in files that are older than this field.
     """
 
     images: Positive
     tasks: Annotated[list[list[Count]], Field(min_length=1)]
     buffer: list[list[Count]] = field(default_factory=list)
+    classes: list[list[Count]] | None = None
 
 
 # results.json: what is measured without labels
@@ -316,6 +319,9 @@ class RunResult:
         if self.stream is not None:
             for part, counts in (("tasks", self.stream.tasks), ("buffer", self.stream.buffer)):
                 require_shape(f"stream.{part}", counts, len(counts), tasks)
+            if self.stream.classes is not None:
+                number = len(set().union(*self.classes or []))
+                require_shape("stream.classes", self.stream.classes, len(self.stream.tasks), number)
 
     @classmethod
     def from_json(cls, content: Any) -> Self:
@@ -364,6 +370,8 @@ class RunResult:
         for key in ("class_names", "evaluations", "stream", "representation"):
             if tree[key] is None:
                 del tree[key]
+        if self.stream is not None and self.stream.classes is None:
+            del tree["stream"]["classes"]
         if not self.analysis:
             del tree["analysis"]
         return tree

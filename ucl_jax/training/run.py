@@ -556,11 +556,16 @@ class _Recorder:
                 chance=self.probes[name].chance(self.stream.classes),
                 random_init=before,
             )
-        sequence = self.stream.sequence
+        sequence, by_class = self.stream.sequence, None
+        if self.stream.labelled:
+            present = sorted(set().union(*self.stream.classes))
+            kinds = np.searchsorted(present, self.stream.labels)
+            by_class = streams.counts_over_time(kinds, len(present), WINDOWS).tolist()
         record = StreamRecord(
             images=len(sequence.task),
             tasks=streams.counts_over_time(sequence.task, self.stream.num_tasks, WINDOWS).tolist(),
             buffer=self.progress.buffer,
+            classes=by_class,
         )
         return RunResult(
             finished=finished,
