@@ -173,6 +173,23 @@ STREAMS = {
     "replay of refreshed images": ("arp", ONE_PASS | {"stream__updates_per_batch": 2}, "s" * 20 + "l"),
     "draws from the buffer alone": ("min_red", ONE_PASS | {"stream__updates_per_batch": 3}, "s" * 30 + "l"),
     "snapshots": ("si", {"stream__boundaries": "hidden", "stream__snapshot_every": 64}, "sssslssssl" + "ssl"),
+    # 80 images a task, in batches of 16; or 160 of the whole stream, where the boundaries are hidden.
+    "random parts that mix and come back": (
+        "der",
+        {"stream__order": "data", "stream__blur": 0.5, "stream__blur_shape": "gaussian", "stream__repeat": 2}
+        | {"benchmark__classes_per_task": 4, "stream__imbalance": 2.0},
+        ("s" * 3 + "l") * 4,
+    ),
+    "near copies of hidden tasks": (
+        "lump",
+        ONE_PASS | {"stream__correlation": 2, "stream__blur": 0.5, "stream__updates_per_batch": 2},
+        "s" * 40 + "l",
+    ),
+    "as they are stored, in rounds": (
+        "cassle",
+        {"stream__order": "file", "stream__passes": "one", "stream__repeat": 2, "benchmark__classes_per_task": 4},
+        ("s" * 3 + "l") * 4,
+    ),
     "evaluated inside a task": ("osiris_d", {"stream__evaluate_every": 48}, "sssl" + "ssl" + "sl" + "sssl" + "sl"),
 }
 
@@ -183,7 +200,8 @@ def test_every_stream_goes_on_where_it_stopped(name, data_dir):
     recipe, settings, expected = STREAMS[name]
     config = pair_config(recipe, "simclr")
     for key, value in settings.items():
-        config.stream[key.removeprefix("stream__")] = value
+        section, _, name = key.partition("__")
+        config[section][name] = value
     one = Traced(config, 1)
     start = jax.device_get(one.start())
     events = one.run(data_dir, start)

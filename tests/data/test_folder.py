@@ -144,6 +144,9 @@ def test_every_mode_is_read(tmp_path):
     for mode in ("1", "L", "LA", "P", "CMYK", "F", "I"):
         Image.new(mode, (9, 9)).save(tmp_path / "any.tif")
         assert folder.read(str(tmp_path / "any.tif"), SIDE, "crop").shape == (SIDE, SIDE, 3)
+    scene = np.random.default_rng(1).integers(0, 256, (9, 9, 3), np.uint8)
+    Image.fromarray(scene).save(tmp_path / "photo.webp", lossless=True)
+    np.testing.assert_array_equal(folder.read(str(tmp_path / "photo.webp"), 9, "none"), scene)
     frames = [Image.new("RGB", (9, 9), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
     np.testing.assert_array_equal(folder.read(str(tmp_path / "moving.gif"), 9, "none")[0, 0], [255, 0, 0])
