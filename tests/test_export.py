@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +18,11 @@ import torch
 from torch import nn
 
 import ucl_jax
-from tests import probed, tiny
+from tests import probed, run_results, tiny
 from ucl_jax import export
 from ucl_jax.data import memory, tfds_source
 from ucl_jax.interop import encoder_files
+from ucl_jax.results import model_card
 from ucl_jax.training.build import make_experiment, make_stem
 from ucl_jax.types import Variables
 
@@ -106,14 +108,14 @@ class Reference(nn.Module):
             return made
 
         self.conv1, self.bn1 = conv(3, width, kernel, stride, padding), nn.BatchNorm2d(width)
-        self.pool = nn.MaxPool2d(3, 2, 1) if pool else nn.Identity()
+        self.maxpool = nn.MaxPool2d(3, 2, 1) if pool else nn.Identity()
         of = [width, width, 2 * width, 4 * width, 8 * width]
         for n in range(1, 5):
             blocks = block(of[n - 1], of[n], 1 if n == 1 else 2), block(of[n], of[n], 1)
             setattr(self, f"layer{n}", nn.ModuleList(blocks))
 
     def forward(self, x):
-        x = self.pool(torch.relu(self.bn1(self.conv1(x))))
+        x = self.maxpool(torch.relu(self.bn1(self.conv1(x))))
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
             for one in layer:
                 y = one.bn2(one.conv2(torch.relu(one.bn1(one.conv1(x)))))
@@ -148,6 +150,34 @@ def test_networks_of_every_stem(stem, tmp_path):
     encoder_files.write_onnx(tmp_path / "encoder.onnx", arrays, shape)
     (found,) = onnx.reference.ReferenceEvaluator(str(tmp_path / "encoder.onnx")).run(None, {"images": images})
     np.testing.assert_allclose(found / scale, ours / scale, **CLOSE)
+
+
+@pytest.mark.parametrize(("stem", "kind"), [("padded", "safetensors"), ("small", "torch"), ("imagenet", "torch")])
+def test_the_lines_for_timm_build_the_network(stem, kind, tmp_path, monkeypatch):
+    """Carries out the lines of a model card, with `Reference` in the place of timm's network, whose names it has."""
+    config = tiny.config("finetune", "digits", model__width=64, **STEMS[stem])
+    rng, own_stem = np.random.default_rng(0), make_stem(config)
+    like = jax.eval_shape(make_experiment(config, None, "cpu").init).network
+    arrays = encoder_files.state_dict(jax.tree.map(lambda x: rng.uniform(0.01, 0.1, x.shape).astype(x.dtype), like))
+    shape = encoder_files.Shape(32, "none", config.augment.mean, config.augment.std, 64, own_stem)
+    file, write = encoder_files.FORMATS[kind]
+    write(tmp_path / file, arrays, shape)
+
+    asked, timm = [], types.ModuleType("timm")
+    timm.create_model = lambda *words, **more: asked.append((words, more)) or Reference(64, 7, 2, 3, True)
+    monkeypatch.setitem(sys.modules, "timm", timm)
+    monkeypatch.chdir(tmp_path)
+    card = model_card.model_card(run_results.result(config=config.to_dict()), 1, kind, file, shape.to_json())
+    (lines,) = re.findall(r"In timm:\n\n```python\n(.*?)```", card, re.DOTALL)
+    names: dict = {}
+    exec(lines, names)
+    assert asked == [(("resnet18",), {"num_classes": 0})]
+
+    reference = Reference(64, *own_stem).eval()
+    reference.load_state_dict({name: torch.tensor(array) for name, array in arrays.items()})
+    pixels = torch.tensor(rng.normal(size=(2, 3, 32, 32)).astype(np.float32))
+    assert not names["model"].training
+    assert torch.equal(names["model"](pixels), reference(pixels))
 
 
 @pytest.mark.parametrize(

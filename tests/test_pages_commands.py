@@ -1,6 +1,6 @@
 """Runs every block of commands of a page for readers, in the order of the page, in a copy of the checkout.
 
-The pages are README.md, CONTRIBUTING.md and docs/.
+The pages are README.md, CONTRIBUTING.md, CHANGELOG.md and docs/.
 
 A comment on the line above a block, its mark, says how it is run:
 
@@ -41,7 +41,12 @@ from ucl_jax import __main__ as ucl
 from ucl_jax import settings
 
 ROOT = pathlib.Path(__file__).parent.parent
-PAGES = ["README.md", "CONTRIBUTING.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")),
+]
 LEFT_OUT = (".*", "__pycache__", "*.egg-info", "build", "dist", "report", "results-gpu", "runs", "tmp")  # of a checkout
 COMMANDS = {"", "sh", "bash", "console", "python", "diff"}
 OTHERS = {"bibtex", "json", "latex", "markdown", "mermaid", "text", "yaml"}  # languages of blocks that nobody runs

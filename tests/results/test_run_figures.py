@@ -4,6 +4,7 @@ import json
 import re
 
 import matplotlib
+import matplotlib.figure
 import numpy as np
 
 from tests import tiny

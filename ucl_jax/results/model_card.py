@@ -50,6 +50,12 @@ def model_card(run: RunResult, after: int, kind: str, file: str, about: Mapping[
     if kind != "onnx" and about["width"] == 64:
         loading += _timm(about, file)
     version = run.versions.get("ucl_jax", "")
+    fit = about["fit"]
+    brought = (
+        "In training there were no others."
+        if fit == "none"
+        else f"In training, those of other sizes were brought to it by `{fit}`."
+    )
     of_each = f" of {b['classes_per_task']} classes" if b["folders"] == "classes" else ""
     names = [
         run.recipe,
@@ -67,7 +73,7 @@ A ResNet-18 with {about["num_features"]} features, trained by ucl_jax {version}.
 ## Load it
 
 {loading}
-Images are {size}x{size} pixels, RGB. In training, those of other sizes were brought to it by `{about["fit"]}`.
+Images are {size}x{size} pixels, RGB. {brought}
 `preprocessing.json` has the size, the mean and the deviation.
 
 ## Data and recipe
@@ -140,7 +146,8 @@ def _numbers(run: RunResult, after: int) -> str:
         lines.append((PROBE_TITLES[name], own, untrained, probe.chance))
     columns = ("accuracy in %", "this network", "untrained", "guessing")
     text = tables.render(tables.Table("", tables.make_frame(columns, lines)), "markdown")
-    seen = "all tasks" if after == 0 else f"the {run.tasks_seen[after - 1]} task(s) seen by then"
+    known = run.tasks if after == 0 else run.tasks_seen[after - 1]
+    seen = "all tasks" if known == run.tasks else f"the first {known} of {run.tasks} tasks"
     return f"{text}\n\nMean over {seen}, on held-out images; the untrained network's is over all tasks."
 
 

@@ -406,7 +406,7 @@ def _streams(groups: Sequence[RunGroup], draw: Draw) -> list[Block]:
     pictures = []
     for members in equal.values():
         said = "; ".join(_title(group, group.runs[0]) for group in members)
-        alt = f"Shares of tasks over the stream and in the buffer: {said}"
+        alt = f"Shares of classes or tasks over the stream and in the buffer: {said}"
         pictures.append(draw(run_figures.stream, members[0].runs[0], caption=said, alt=alt))
     note = (
         "Of which classes or tasks the images of the stream are, from its beginning to its end, and below it the "
