@@ -200,8 +200,8 @@ def test_every_stream_goes_on_where_it_stopped(name, data_dir):
     recipe, settings, expected = STREAMS[name]
     config = pair_config(recipe, "simclr")
     for key, value in settings.items():
-        section, _, name = key.partition("__")
-        config[section][name] = value
+        section, _, setting = key.partition("__")
+        config[section][setting] = value
     one = Traced(config, 1)
     start = jax.device_get(one.start())
     events = one.run(data_dir, start)

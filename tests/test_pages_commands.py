@@ -290,7 +290,7 @@ def test_commands_in_the_text_name_what_there_is(page, capsys):
             assert all(option in told for option in options if not option.startswith("--config.")), piece
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", sorted({*PAGES} - {"CHANGELOG.md"}))  # which names keys that are gone
 def test_keys_in_the_text_are_keys_of_the_config(page):
     for piece in inline(page):
         named = re.findall(r"--(?:config\.|override=)([a-z_.]+)", piece) + re.findall(rf"^({A_KEY})(?:=\S*)?$", piece)
