@@ -150,6 +150,11 @@ class TaskStream:
         self._lock = threading.Lock()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="decode")
 
+    @property
+    def present(self) -> list[int]:
+        """Returns the labels of all tasks, each once and in order."""
+        return sorted(set().union(*self.classes))
+
     def prefetch(self, task: int) -> None:
         """Starts to decode a task in the background. Errors of decoding are raised by `task`."""
         with self._lock:

@@ -403,16 +403,11 @@ def _stream(run: RunResult):
     record = run.stream
     assert record is not None
     tasks = [str(task + 1) for task in range(len(record.tasks[0]))]
-    labels = sorted(set().union(*run.classes or []))
     what, counts, names = "task", record.tasks, tasks
     # Where each task is a class of its own, the two strips would be the same.
-    if (
-        record.classes is not None
-        and run.classes is not None
-        and [len(own) for own in run.classes] != [1] * len(labels)
-    ):
+    if record.classes is not None and [len(own) for own in run.classes or ()] != [1] * len(run.labels):
         what, counts = "class", record.classes
-        names = run.class_names if run.class_names and len(labels) <= 10 else [str(label) for label in labels]
+        names = run.class_names if run.class_names and len(run.labels) <= 10 else [str(label) for label in run.labels]
     strips = [(counts, names, what, (0.0, float(record.images)), "images of the stream", f"share of each {what}, %")]
     if record.buffer:
         ends = (0.5, len(record.buffer) + 0.5)

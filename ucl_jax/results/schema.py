@@ -320,8 +320,7 @@ class RunResult:
             for part, counts in (("tasks", self.stream.tasks), ("buffer", self.stream.buffer)):
                 require_shape(f"stream.{part}", counts, len(counts), tasks)
             if self.stream.classes is not None:
-                number = len(set().union(*self.classes or []))
-                require_shape("stream.classes", self.stream.classes, len(self.stream.tasks), number)
+                require_shape("stream.classes", self.stream.classes, len(self.stream.tasks), len(self.labels))
 
     @classmethod
     def from_json(cls, content: Any) -> Self:

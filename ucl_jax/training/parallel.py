@@ -27,7 +27,7 @@ AXIS = "devices"
 CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
 PROGRAM_BYTES = 50_000_000  # what is compiled for a run takes less
 HELD_SHARE = 8  # the examples of a task are held by the devices if they take at most 1/8 of the memory of one
-HELD_BYTES = 2**28  # the same where a device does not tell how much memory it has, as a CPU: all of CIFAR fits
+HELD_BYTES = 2**28  # likewise, where a device does not tell its memory, as no CPU does; all of CIFAR fits
 
 
 class Parallel(NamedTuple):

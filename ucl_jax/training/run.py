@@ -322,7 +322,7 @@ class _Recorder:
     def _class_names(self) -> list[str] | None:
         """Returns the names of the classes of the run, in the order of their labels; None where they have none."""
         names = self.stream.class_names
-        return [names[label] for label in sorted(set().union(*self.stream.classes))] if names else None
+        return [names[label] for label in self.stream.present] if names else None
 
     def finish(self, untrained: MatrixRows | None, measured: unlabelled.Measured | None) -> RunResult:
         """Writes the results and draws the plots, once the run is at its end.
@@ -558,7 +558,7 @@ class _Recorder:
             )
         sequence, by_class = self.stream.sequence, None
         if self.stream.labelled:
-            present = sorted(set().union(*self.stream.classes))
+            present = self.stream.present
             kinds = np.searchsorted(present, self.stream.labels)
             by_class = streams.counts_over_time(kinds, len(present), WINDOWS).tolist()
         record = StreamRecord(

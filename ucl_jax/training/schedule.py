@@ -177,12 +177,11 @@ def make_schedule(
         Period(slice(*part), start, epochs * steps, steps, min(size, batch_size))
         for part, start, steps, size in zip(itertools.pairwise(places), starts, epoch_steps, sizes)
     )
+    images_of = [period.steps // updates_per_batch * period.batch_size for period in periods]
     if evaluate_every < 0:
-        images = sum(steps * epochs // updates_per_batch * min(n, batch_size) for steps, n in zip(epoch_steps, sizes))
-        evaluate_every = -(-images // -evaluate_every)
+        evaluate_every = -(-sum(images_of) // -evaluate_every)
     legs, shown = [], 0
-    for number, period in enumerate(periods):
-        images = period.steps // updates_per_batch * period.batch_size
+    for number, (period, images) in enumerate(zip(periods, images_of)):
         # Which of the period's images are followed by an evaluation.
         due = range(-shown % evaluate_every or evaluate_every, images + 1, evaluate_every) if evaluate_every else ()
         ends = {period.start - image // -period.batch_size * updates_per_batch: True for image in due}
