@@ -399,7 +399,7 @@ def test_a_stream_is_shown_once_however_many_groups_had_it():
     runs = [run(seed=4, settings={ALPHA: n}, stream=stream) for n, stream in enumerate((STREAM, other, STREAM, None))]
     runs.append(run(seed=5, settings={ALPHA: 0}, stream=other))  # one run stands for a group
     html = page.build([page.Source(one, [], {}, "") for one in runs], "max")
-    assert html.count('alt="Shares of tasks over the stream and in the buffer') == 2
+    assert html.count('alt="Shares of classes or tasks over the stream and in the buffer') == 2
     first, third = (f"lump, method.alpha={n} (simsiam) on cifar10, seed 4" for n in (0, 2))
     assert f"buffer: {first}; {third}" in html
 

@@ -495,7 +495,8 @@ def test_a_missing_data_set_without_a_network_ends_the_run_before_it_begins(envi
     begins, ends = done.stderr.strip().splitlines()
     assert (done.returncode, done.stdout) == (2, "")
     assert begins == f"preparing {environment['TFDS_DATA_DIR']}/cifar10/3.0.2"
-    assert ends.startswith(f"error: cannot prepare 'cifar10' in {environment['TFDS_DATA_DIR']}: ProxyError: ")
+    source = "OSError: https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz "
+    assert ends.startswith(f"error: cannot prepare 'cifar10' in {environment['TFDS_DATA_DIR']}: {source}")
     assert not (tmp_path / "run").exists()
 
 
