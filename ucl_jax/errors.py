@@ -20,13 +20,14 @@ class UsageError(Exception):
     """
 
 
-def user_choice(what: str, value: str, options: Mapping[str, T]) -> T:
+def user_choice(what: str, value: str, options: Mapping[str, T], beside: str = "") -> T:
     """Returns `options[value]`, for a value that a person gave.
 
     Args:
       what: what the value is, for the message, such as "benchmark".
       value: the key.
       options: what there is to choose from.
+      beside: words that follow the list of options in the message, about what else could be given.
 
     Raises:
       UsageError: there is no such option; it lists the options, and names the most similar one.
@@ -34,7 +35,7 @@ def user_choice(what: str, value: str, options: Mapping[str, T]) -> T:
     if value not in options:
         near = difflib.get_close_matches(str(value), options, n=1)
         hint = f", did you mean {near[0]!r}?" if near else ";"
-        raise UsageError(f"unknown {what} {value!r}{hint} known: {', '.join(options)}")
+        raise UsageError(f"unknown {what} {value!r}{hint} known: {', '.join(options)}{beside}")
     return options[value]
 
 

@@ -27,6 +27,7 @@ class Setting(NamedTuple):
       requirement: what a value must be, in words that continue a message after "it must be".
       accepts: a function that tells whether an object of any type is a value of this setting.
       choices: the possible values, if the setting is one of a few words or a list of them.
+      beside: what else is a value, in words that continue the list of `choices` in a message; "" for nothing.
       each: what each value of a list must be, if the setting is a list of any length; else None.
     """
 
@@ -34,6 +35,7 @@ class Setting(NamedTuple):
     requirement: str
     accepts: Callable[[Any], bool]
     choices: tuple[str, ...] = ()
+    beside: str = ""
     each: "Setting | None" = None
 
 
@@ -93,6 +95,17 @@ def path() -> Setting:
     return Setting(str, wanted, accepts)
 
 
+def one_of_or_folder(*choices: str) -> Setting:
+    """Makes the setting of one of the words `choices`, or of the path of a folder, which has a slash in it."""
+    word, folder = one_of(*choices), path()
+    beside = ", or the path of a folder, with a slash in it, as in ./photos"
+
+    def accepts(value):
+        return word.accepts(value) or (folder.accepts(value) and "/" in value)
+
+    return Setting(str, word.requirement + beside, accepts, choices, beside)
+
+
 def tuple_of(*members: Setting) -> Setting:
     """Makes the setting of a tuple (or a list, from JSON) with one value for each of `members`."""
 
@@ -120,7 +133,7 @@ def list_of(each: Setting, least: int = 1) -> Setting:
     def accepts(value):
         return isinstance(value, tuple | list) and least <= len(value) <= 1000 and all(map(each.accepts, value))
 
-    return Setting(tuple, f"a list, each {each.requirement}", accepts, each.choices, each)
+    return Setting(tuple, f"a list, each {each.requirement}", accepts, each.choices, each.beside, each)
 
 
 NAME = text(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}", "a name of 1 to 64 letters, digits, '_', '-', '+' and '.'")
@@ -362,7 +375,7 @@ METHOD_SETTINGS = {
 NEIGHBOURS = text(r"run|tasks|[1-9][0-9]{0,5}", "a number above 0 and below 1000000, 'run' or 'tasks'")
 PENALTIES = list_of(number(1e-12, 1e12))
 POWERS_OF_TEN = tuple(10.0**power for power in range(-4, 6))
-DATASET_LIST = list_of(one_of(*(name for name, one in BENCHMARKS.items() if one.tfds_name), "available"))
+DATASET_LIST = list_of(one_of_or_folder(*(name for name, one in BENCHMARKS.items() if one.tfds_name), "available"))
 SOME_IMAGES = integer(4, 10**6)  # number of images
 
 # Probe of `ucl_jax.probes` -> each of its settings with its default, which for a list is a tuple.
@@ -642,9 +655,11 @@ def check_value(name: str, setting: Setting, value: Any) -> None:
     """Raises UsageError, in which the setting is called `name`, unless `value` is a value of the setting."""
     if setting.accepts(value):
         return
+    member = setting.each or setting
     for one in value if isinstance(value, tuple | list) else (value,):
-        if setting.choices and isinstance(one, str) and one not in setting.choices:
-            user_choice(name, one if len(one) <= 60 else f"{one[:60]}...", dict.fromkeys(setting.choices))
+        if setting.choices and isinstance(one, str) and not member.accepts(one):
+            said = one if len(one) <= 60 else f"{one[:60]}..."
+            user_choice(name, said, dict.fromkeys(setting.choices), setting.beside)
     raise UsageError(f"{name} is {shown(value)}; it must be {setting.requirement}")
 
 

@@ -3,6 +3,8 @@
 Images are classified by kNN, as in the paper's Table 2, and by a linear classifier.
 """
 
+import os
+
 import numpy as np
 
 from ucl_jax.data import prepare
@@ -40,7 +42,8 @@ def _measure(run: TrainedRun, after: int, settings: Settings) -> dict:
 def datasets(run: TrainedRun, settings: Settings) -> list[Settings]:
     """Returns a case for each data set.
 
-    The word "available" stands for those of DATASETS that are prepared here, without that of the run.
+    The word "available" stands for those of DATASETS that are prepared here, without that of the run. The path of a
+    folder becomes an absolute one, so that the record says which folder it was.
 
     Raises:
       UsageError: none is available.
@@ -49,6 +52,8 @@ def datasets(run: TrainedRun, settings: Settings) -> list[Settings]:
         own = run.stream_settings.tfds_name.partition(":")[0]
         others = [name for name in DATASETS if BENCHMARKS[name].tfds_name != own]
         settings = settings | {"dataset": tuple(prepare.prepared_of(others, run.data_dir))}
+    whole = (os.path.abspath(os.path.expanduser(one)) if "/" in one else one for one in settings["dataset"])
+    settings = settings | {"dataset": tuple(whole)}
     return each("dataset")(run, settings)
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import os
 import pathlib
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
@@ -11,6 +12,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from ucl_jax.data import folder
 from ucl_jax.data.benchmarks import BENCHMARKS, Benchmark
 from ucl_jax.data.decoded import Images
 from ucl_jax.data.memory import AnyImages
@@ -175,27 +177,37 @@ class TrainedRun:
         """Opens another data set as one task, at the image size of the run.
 
         Args:
-          name: of a benchmark.
+          name: of a benchmark, or the absolute path of a folder of images whose sub-folders are classes. A tenth of
+            each class is then held out to be tested on. They are brought to the size as those of the run were, if it
+            was on a folder, too.
           train_images: at most so many; 0 for all.
           test_images: at most so many; 0 for all.
 
         Raises:
-          UsageError: the name is unknown, or the data set is not there or not whole.
+          UsageError: it is neither, or the data set is not there or not whole, or the folder has fewer than two
+            sub-folders.
         """
-        facts, size = _benchmark(name), self.stream_settings.image_size
+        facts, path = _other(name)
+        own, num_classes, fit = self.stream_settings, facts.num_classes, facts.fit
+        if path:
+            with usage_errors("the data set "):
+                num_classes = folder.count_tasks(path, "classes", 1, 0, True)[1]
+            fit = own.fit if own.path else fit
+        elif facts.image_size != own.image_size:
+            fit = "resize"
         settings = StreamSettings(
             name=name,
             tfds_name=facts.tfds_name,
-            prepare=self.stream_settings.prepare,
-            path="",
+            prepare=own.prepare,
+            path=path,
             folders="classes",
             file_order="name",
             validation_path="",
             num_tasks=1,
-            classes_per_task=facts.num_classes,
+            classes_per_task=num_classes,
             class_order=facts.class_order,
-            image_size=size,
-            fit=facts.fit if facts.image_size == size else "resize",
+            image_size=own.image_size,
+            fit=fit,
             train_split=facts.train_split,
             test_split=facts.test_split,
             image_key=facts.image_key,
@@ -203,7 +215,7 @@ class TrainedRun:
             domain_key="",
             examples_per_task=0,
             test_examples_per_task=0,
-            validation_fraction=0.0,
+            validation_fraction=facts.validation_fraction,
             subset_seed=0,
             class_order_seed=-1,
             joint=False,
@@ -227,9 +239,14 @@ class TrainedRun:
         return open_stream(few, self.data_dir, image_cache=self._config.image_cache)
 
     def normalised_for(self, name: str) -> Experiment:
-        """Returns the functions of the run, but with images normalised by mean and deviation of another data set."""
+        """Returns the functions of the run, but with images normalised by mean and deviation of another data set.
+
+        Those of a folder are not known: its images are normalised as those of the run.
+        """
+        facts, path = _other(name)
+        if path:
+            return self.experiment
         config = copy.deepcopy(self._config)
-        facts = _benchmark(name)
         config.augment.update(mean=facts.mean, std=facts.std)
         return make_experiment(config, None, self._devices[0].platform)
 
@@ -272,8 +289,15 @@ class TrainedRun:
         return parallel.compile_phases(experiment.phases, self._devices)
 
 
-def _benchmark(name: str) -> Benchmark:
-    return user_choice("data set", name, BENCHMARKS)
+def _other(name: str) -> tuple[Benchmark, str]:
+    """Returns what is known of another data set, and the folder that it lies in; "" for one of TFDS.
+
+    Raises:
+      UsageError: it is neither the name of a benchmark nor an absolute path.
+    """
+    if os.path.isabs(name):
+        return BENCHMARKS["folder"], name
+    return user_choice("data set", name, {key: facts for key, facts in BENCHMARKS.items() if facts.tfds_name}), ""
 
 
 def _tuples(tree: Any) -> Any:
