@@ -1,7 +1,11 @@
 """Tests folders of images: what is read, what is left out, how they are cut into tasks; and the cache of images."""
 
 import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -210,6 +214,43 @@ def test_the_cache_is_written_once_and_is_the_same_as_memory(tmp_path):
     check(found)
     assert isinstance(found.array, np.memmap)
     assert source.decoded == 2 * 600
+
+
+# Decodes images that take their time, one after another, into the cache; says when it begins, and what it found.
+PROCESS = """
+import pathlib, sys, time
+import numpy as np
+from ucl_jax.data import decoded
+
+class Slow:
+    name, shape, identity = "'slow'", (2000, 4, 4, 3), "slow"
+
+    def decode(self, indices):
+        with open(sys.argv[2], "a") as file:
+            print(*indices, file=file)
+        time.sleep(0.1)
+        return np.full((len(indices), 4, 4, 3), 9, np.uint8), {}
+
+print(decoded.decode_all(Slow(), sys.argv[1]).array.sum())
+"""
+
+
+def test_of_processes_that_start_together_one_decodes_and_one_that_is_killed_leaves_nothing_half(tmp_path):
+    asked = tmp_path / "asked"
+    words = [sys.executable, "-c", PROCESS, str(tmp_path / "cache"), str(asked)]
+    with subprocess.Popen(words, stderr=subprocess.DEVNULL) as killed:
+        while not asked.exists():
+            assert killed.poll() is None
+            time.sleep(0.01)
+        killed.kill()
+    assert killed.returncode == -signal.SIGKILL
+    assert not list(tmp_path.glob("cache/*/images.npy"))
+    asked.unlink()
+    processes = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    answers = [process.communicate(timeout=60) for process in processes]
+    assert [answer[0] for answer in answers] == [f"{2000 * 48 * 9}\n"] * 3
+    assert sum("decoding 2000 images" in answer[1] for answer in answers) == 1
+    assert sorted(map(int, asked.read_text().split())) == list(range(2000))
 
 
 @pytest.mark.parametrize("damage", ["short", "long", "header", "problems", "killed"])

@@ -1,7 +1,8 @@
 """Compares data sets prepared by the project's own builders with official copies, where such are on this machine.
 
-The archives are rebuilt from the official copies. A rebuilt archive of CIFAR is not the official one to the byte, for
-nothing tells the times and owners in a tar. So its own checksum is declared.
+The archives are rebuilt from the official copies, and downloaded from a server of this machine. A rebuilt archive of
+CIFAR is not the official one to the byte, for nothing tells the times and owners in a tar. So its own checksum is
+declared.
 """
 
 import gzip
@@ -86,17 +87,19 @@ def mnist(copy: prepare.Builder, splits: dict) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(("name", "archives"), [("mnist", mnist), ("cifar10", cifar), ("cifar100", cifar)])
-def test_an_own_copy_reads_as_the_official_one(name, archives, tmp_path, monkeypatch):
-    """Checks that all examples are equal, in the order in which they are stored."""
+def test_an_own_copy_reads_as_the_official_one(name, archives, server, tmp_path, monkeypatch):
+    """Checks that all examples of a download are equal, in the order in which they are stored."""
     if prepare.find_prepared(name, REAL_DATA_DIR) is None:
         pytest.skip(f"{name} is not prepared in {REAL_DATA_DIR} (set UCL_JAX_DATA_DIR)")
     official = tfds.builder(name, data_dir=REAL_DATA_DIR)
     stored, declared = as_stored(official), {}
-    for file, content in archives(official, in_official_order(official, stored)).items():
-        (tmp_path / file).write_bytes(content)
-        declared[f"http://localhost/{file}"] = tfds.download.checksums.compute_url_info(tmp_path / file)
+    server.files = archives(official, in_official_order(official, stored))
+    for file, content in server.files.items():
+        checksum = hashlib.sha256(content).hexdigest()
+        declared[f"{server.url}/{file}"] = tfds.download.checksums.UrlInfo(len(content), checksum, file)
     monkeypatch.setattr(prepare.OWN[name], "url_infos", declared)
-    own = prepare.prepare(name, str(tmp_path / "data"), str(tmp_path))
+    own = prepare.prepare(name, str(tmp_path / "data"))
+    assert sorted(server.asked) == sorted(server.files)
     assert (own.version, own.info.features["label"].names) == (official.version, official.info.features["label"].names)
     for split, features in as_stored(own).items():
         assert features.keys() == stored[split].keys()

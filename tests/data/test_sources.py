@@ -3,7 +3,6 @@
 import contextlib
 import gzip
 import hashlib
-import http.server
 import io
 import json
 import os
@@ -12,10 +11,8 @@ import signal
 import subprocess
 import sys
 import tarfile
-import threading
 import time
 import types
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -98,51 +95,6 @@ def url_infos(files: dict[str, bytes], server: str) -> dict[str, tfds.download.c
         )
         for name, content in files.items()
     }
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """A server of this machine.
-
-    files: name -> content.
-    share: the part of each file that it sends before it breaks off; 1 sends all.
-    silent: whether it says nothing more, instead of breaking off.
-    asked: the names of the files that were asked for.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files: dict[str, bytes] = {}
-        self.share, self.silent, self.ended = 1.0, False, threading.Event()
-        self.asked: list[str] = []
-        self.url = f"http://127.0.0.1:{self.server_port}"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        server, name = self.server, self.path.lstrip("/")
-        server.asked.append(name)
-        if name not in server.files:
-            return self.send_error(404)
-        content = server.files[name]
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content[: int(server.share * len(content))])
-        self.wfile.flush()
-        if server.silent:
-            server.ended.wait(60)
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield running
-        running.ended.set()
-        running.shutdown()
 
 
 @pytest.fixture

@@ -421,6 +421,30 @@ def test_rows_of_a_stream_are_named_by_the_images_seen():
             assert any(f"seed 0: {images} images seen" in alt for alt in alts)
 
 
+def test_curves_of_streams_are_drawn_over_gradient_samples_too_where_these_differ(tmp_path):
+    probe = run_results.probe([[90.0, None], [80.0, 50.0]])
+
+    def streams(*samples):
+        return [
+            run_results.result(
+                recipe,
+                probes={"knn_task": probe, "knn_all": probe},
+                evaluations=run_results.evaluated((8, 16), (1, 2), samples=each),
+            )
+            for recipe, each in zip(("lump", "er"), samples)
+        ]
+
+    for samples, drawn in (((2, 3), 2), ((3, 3), 0)):
+        html = page.build([page.Source(one, [], {}, "") for one in streams(*samples)], "max")
+        assert html.count("over gradient samples; last: ") == drawn
+    groups = {run.recipe: [run] for run in streams(2, 3)}
+    picture = run_figures.average_accuracy(tmp_path / "a", groups, "knn_task", "t", (), "gradient samples")
+    content = json.loads(next(path for path in picture.paths if path.suffix == ".json").read_text())
+    assert content["over"] == "gradient samples"
+    places = [[row["group"], row["tasks"], row["accuracy"]] for row in content["rows"]]
+    assert places == [["lump", 16, 90], ["lump", 32, 65], ["er", 24, 90], ["er", 48, 65]]
+
+
 def test_a_headline_names_no_probe_that_has_nothing_to_choose():
     probe = run_results.probe([[100.0, None], [100.0, 100.0]], chance=100.0)
     one = run_results.result(probes={"knn_task": probe, "knn_all": run_results.probe()})

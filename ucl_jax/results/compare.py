@@ -334,15 +334,34 @@ def by_seed(runs: Sequence[RunResult], probe: ProbeName, definition: str | None)
     return {run.seed: forgetting(run, probe, definition) for run in runs}
 
 
-def row_places(runs: Sequence[RunResult]) -> tuple[Callable[[RunResult], list[int]], str]:
-    """Returns what the rows of the runs' accuracy matrices are numbered by: tasks learned, or in streams images seen.
+# What the evaluations of a stream are numbered by -> the number of each in a run.
+STREAM_PLACES: dict[str, Callable[[RunResult], list[int]]] = {
+    "images seen": lambda run: run.images_seen,
+    "gradient samples": lambda run: run.gradient_samples,
+}
+
+
+def row_places(
+    runs: Sequence[RunResult], in_streams: str = "images seen"
+) -> tuple[Callable[[RunResult], list[int]], str]:
+    """Returns what the rows of the runs' accuracy matrices are numbered by: tasks learned or, in streams, images.
+
+    Args:
+      runs: the runs.
+      in_streams: which images count, a key of `STREAM_PLACES`.
 
     Returns:
-      A run -> the number of each row; what is numbered, "tasks learned" or "images seen".
+      A run -> the number of each row; what is numbered, "tasks learned" or `in_streams`.
     """
     if any(run.is_stream for run in runs):
-        return lambda run: run.images_seen, "images seen"
+        return STREAM_PLACES[in_streams], in_streams
     return lambda run: list(range(1, run.tasks_learned + 1)), "tasks learned"
+
+
+def gradients_differ(runs: Sequence[RunResult]) -> bool:
+    """Tells whether some streams among the runs took more gradients for each image that they saw than others."""
+    streams = [run for run in runs if run.is_stream and run.gradient_samples]
+    return len({run.gradient_samples[-1] / max(run.images_seen[-1], 1) for run in streams}) > 1
 
 
 def chance(runs: Sequence[RunResult], probe: ProbeName) -> float | None:

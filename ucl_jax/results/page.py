@@ -280,17 +280,14 @@ def _curves(groups: Sequence[RunGroup], draw: Draw) -> list[Block]:
                 if (having := [run for run in group.runs if compare.chooses(run, probe)])
             ]
             runs_of = {group.recipe: group.runs for group in members}
-            pictures.append(
-                draw(
-                    run_figures.average_accuracy,
-                    runs_of,
-                    probe,
-                    PROBE_TITLES[probe],
-                    order,
-                    caption=f"{family}, {PROBE_TITLES[probe]}",
-                    alt=f"Average accuracy after each task, {family}, {PROBE_TITLES[probe]}; last: {', '.join(ends)}",
-                )
-            )
+            title = PROBE_TITLES[probe]
+            said = {"images seen": f"{family}, {title}"}
+            if compare.gradients_differ([run for group in members for run in group.runs]):
+                said["gradient samples"] = f"{family}, {title}, over gradient samples"
+            for over, caption in said.items():
+                alt = f"Average accuracy after each task, {caption}; last: {', '.join(ends)}"
+                curves = run_figures.average_accuracy
+                pictures.append(draw(curves, runs_of, probe, title, order, over, caption=caption, alt=alt))
     note = "Over the tasks seen so far. Lines are means over seeds, the shade is one deviation."
     return [_paragraph(note), *_pictures(pictures)] if pictures else []
 

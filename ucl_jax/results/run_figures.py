@@ -99,9 +99,14 @@ def accuracy_matrices(stem: pathlib.Path, runs: Sequence[RunResult], probe: Prob
 
 @drawing.styled
 def average_accuracy(
-    stem: pathlib.Path, groups: dict[str, list[RunResult]], probe: ProbeName, title: str, order: Sequence[str] = ()
+    stem: pathlib.Path,
+    groups: dict[str, list[RunResult]],
+    probe: ProbeName,
+    title: str,
+    order: Sequence[str] = (),
+    in_streams: str = "images seen",
 ) -> Picture:
-    """Draws the average accuracy over the tasks learned so far, or for streams over the images seen.
+    """Draws the average accuracy over the tasks learned so far, or for streams over images.
 
     A line shows means over the runs of a group, a band the deviation.
 
@@ -111,17 +116,18 @@ def average_accuracy(
       probe: a key of PROBE_TITLES; runs without it, or where it has nothing to choose, are left out.
       title: of the picture.
       order: names of groups; the place in it decides a group's colour, so that several pictures agree.
+      in_streams: which images count in streams, a key of `compare.STREAM_PLACES`.
 
     Returns:
       The picture.
     """
     figure = drawing.new_figure(4.3, 4.0)
     axis = figure.subplots()
-    rows = _average_accuracy(axis, groups, probe, order)
+    rows = _average_accuracy(axis, groups, probe, order, in_streams)
     axis.set(title=title)
     drawing.legend(figure, axis)
     header = ["group", "run", "tasks", "accuracy"]
-    content = {"title": title, "probe": probe, "rows": [dict(zip(header, row)) for row in rows]}
+    content = {"title": title, "probe": probe, "over": in_streams, "rows": [dict(zip(header, row)) for row in rows]}
     return drawing.save(stem, figure, content, header, rows)
 
 
@@ -424,15 +430,19 @@ def _stream(run: RunResult):
 
 
 def _average_accuracy(
-    axis, groups: dict[str, list[RunResult]], probe: ProbeName, order: Sequence[str] = ()
+    axis,
+    groups: dict[str, list[RunResult]],
+    probe: ProbeName,
+    order: Sequence[str] = (),
+    in_streams: str = "images seen",
 ) -> list[list]:
     """Draws average accuracy on an axis; returns rows of group, run, place, average accuracy.
 
-    The place is the number of tasks learned, or for streams of images seen.
+    The place is the number of tasks learned, or for streams of images (`in_streams`).
     """
     having = {name: [run for run in runs if compare.chooses(run, probe)] for name, runs in groups.items()}
     shown = list(itertools.chain.from_iterable(having.values()))
-    places, what = compare.row_places(shown)
+    places, what = compare.row_places(shown, in_streams)
     rows, styles = [], drawing.lines(order or groups)
     for name, runs in having.items():
         curves = [accuracy_matrix.average_accuracies(run.probes[probe].matrix, run.tasks_seen) for run in runs]

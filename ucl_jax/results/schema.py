@@ -476,6 +476,11 @@ class RunResult:
         return [row.images_seen for row in self.evaluations or ()] or list(range(1, self.tasks_learned + 1))
 
     @property
+    def gradient_samples(self) -> list[int]:
+        """Returns of how many images gradients were taken until each row; in older files, which lack it, []."""
+        return [row.gradient_samples for row in self.evaluations or ()]
+
+    @property
     def rows_are_tasks(self) -> bool:
         """Tells whether each row is that after one more task; it is not in joint training and in most streams."""
         return self.tasks_seen == list(range(1, self.tasks_learned + 1))
