@@ -87,6 +87,8 @@ def test_help_of_each_command_has_an_example_of_it(name, capsys):
         ("reproduce", "recipes", recipes.names()),
         ("reproduce", "benchmarks", BENCHMARKS),
         ("reproduce", "objectives", OBJECTIVES),
+        ("reproduce", "methods, which recipes use", METHODS),
+        ("reproduce", "protocols", PROTOCOLS),
         ("prepare", "data sets that need no TensorFlow", OWN),
     ],
 )

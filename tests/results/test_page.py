@@ -228,6 +228,29 @@ def test_differences_from_another_recipe(demo, tmp_path):
     assert [[row["recipe"], row["over"]] for row in numbers if row["probe"] == "knn_task"] == expected
 
 
+def test_differences_of_forgetting_stand_below_those_of_accuracy(demo, tmp_path):
+    """Compares the page and its picture with Student's t of SciPy, and forgetting with a computation of its own."""
+    read = Reader(page.build([page.Source(run, [], {}, "") for run in demo], "max"))
+    _, _, *rows = read.tables["Differences of forgetting paired by seed, barlow_twins on digits"]
+    assert [row[:2] for row in rows] == [["er", "finetune"], ["lump", "finetune"]]  # joint training forgets nothing
+
+    def lost(recipe, probe):
+        matrices = {run.seed: np.array(run.probes[probe].matrix, float) for run in demo if run.recipe == recipe}
+        return np.array([np.mean((np.nanmax(m, 0) - m[-1])[:-1]) for _, m in sorted(matrices.items())])
+
+    drawn = run_figures.differences(tmp_path / "drawn", compare.groups_of(demo), "t", definition="max")
+    numbers = json.loads(next(path for path in drawn.paths if path.suffix == ".json").read_text())["rows"]
+    assert len(numbers) == 4
+    for recipe, _, *cells in rows:
+        for place, probe in enumerate(("knn_task", "knn_all")):
+            one, other = lost(recipe, probe), lost("finetune", probe)
+            low, high = stats.ttest_rel(one, other).confidence_interval(0.95)
+            assert cells[2 * place] == f"{np.mean(one - other):+.2f} ({low:+.2f} to {high:+.2f})"
+            assert cells[2 * place + 1] == f"{(one > other).sum()} (n=10)"
+            (found,) = (row for row in numbers if (row["recipe"], row["probe"]) == (recipe, probe))
+            assert (found["mean"], found["low"]) == pytest.approx((np.mean(one - other), low))
+
+
 def test_every_run_and_the_headline(read):
     _, head, *rows = read.tables["Every run"]
     assert head == ["accuracy, %", "over untrained", "forgetting (max)"] * 2
@@ -422,14 +445,14 @@ def test_rows_of_a_stream_are_named_by_the_images_seen():
 
 
 def test_curves_of_streams_are_drawn_over_gradient_samples_too_where_these_differ(tmp_path):
-    probe = run_results.probe([[90.0, None], [80.0, 50.0]])
+    probe = run_results.probe([[90.0, None], [80.0, 50.0], [70.0, 60.0]])
 
     def streams(*samples):
         return [
             run_results.result(
                 recipe,
                 probes={"knn_task": probe, "knn_all": probe},
-                evaluations=run_results.evaluated((8, 16), (1, 2), samples=each),
+                evaluations=run_results.evaluated((8, 16, 24), (1, 2, 2), samples=each),
             )
             for recipe, each in zip(("lump", "er"), samples)
         ]
@@ -441,8 +464,12 @@ def test_curves_of_streams_are_drawn_over_gradient_samples_too_where_these_diffe
     picture = run_figures.average_accuracy(tmp_path / "a", groups, "knn_task", "t", (), "gradient samples")
     content = json.loads(next(path for path in picture.paths if path.suffix == ".json").read_text())
     assert content["over"] == "gradient samples"
-    places = [[row["group"], row["tasks"], row["accuracy"]] for row in content["rows"]]
-    assert places == [["lump", 16, 90], ["lump", 32, 65], ["er", 24, 90], ["er", 48, 65]]
+    places = [(row["group"], row["tasks"], row["accuracy"]) for row in content["rows"]]
+    assert places == [
+        (name, samples * row, accuracy)
+        for name, samples in (("lump", 16), ("er", 24))
+        for row, accuracy in ((1, 90), (2, 65), (3, 65))
+    ]
 
 
 def test_a_headline_names_no_probe_that_has_nothing_to_choose():

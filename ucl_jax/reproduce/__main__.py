@@ -151,9 +151,7 @@ CALLS = {
 
 def _parser(prog: str) -> argparse.ArgumentParser:
     """Returns the parser of the command line."""
-    choices = offered()
-    lists = {"studies": {name: study.about for name, study in STUDIES.items()}}
-    lists |= {title: choices[title] for title in ("recipes", "benchmarks", "objectives")}
+    lists = {"studies": {name: study.about for name, study in STUDIES.items()}} | offered()
     epilog = f"{cli.examples(prog, CALLS)}\n\n{cli.listed(lists)}"
     parser = cli.Parser(prog=prog, description=__doc__, epilog=epilog)
     add = parser.add_argument

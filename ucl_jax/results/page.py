@@ -229,6 +229,7 @@ def _summary(groups: Sequence[RunGroup], definition: str, over: str, draw: Draw)
         compared = compared or any(compare.paper_row(group, members) for group in members)
         table = _without_objective(table)
         blocks += [_heading(family), _table(table, f"Summary, {family}"), *_differences(family, members, over, draw)]
+        blocks += _differences(family, members, over, draw, definition)
     return [_paragraph(f"{note} {beside}" if compared else note), *blocks] if blocks else []
 
 
@@ -237,22 +238,35 @@ def _without_objective(table: Table) -> Table:
     return table._replace(frame=table.frame.drop(columns="objective"), words=table.words - 1)
 
 
-def _differences(family: str, groups: Sequence[RunGroup], over: str, draw: Draw) -> list[Block]:
-    """Returns the differences between groups of a family, as a table and a picture; nothing for a single run."""
-    table = _without_objective(tables.pairs(groups, over))
+def _differences(
+    family: str, groups: Sequence[RunGroup], over: str, draw: Draw, definition: str | None = None
+) -> list[Block]:
+    """Returns the differences between groups of a family, as a table and a picture; nothing for a single run.
+
+    With a definition of forgetting they are differences of that, else of accuracy.
+    """
+    table = _without_objective(tables.pairs(groups, over, definition))
     if table.frame.empty or sum(len(group.runs) for group in groups) == 1:
         return []
-    note = (
-        f"How much higher the average accuracy is than that of the untrained network and of {over}, seed by seed: the "
-        "mean over n seeds, its 95 % interval by Student's t, and with how many of the seeds it is higher. A single "
-        "seed has no interval."
-    )
-    blocks = [_heading(f"{family}: differences, paired by seed"), _paragraph(note)]
-    blocks.append(_table(table, f"Differences paired by seed, {family}"))
+    if definition:
+        told = (
+            f"How many points more is forgotten than by {over}, seed by seed. Below 0 a method forgets less. The "
+            "columns are those of the table above."
+        )
+    else:
+        told = (
+            f"How much higher the average accuracy is than that of the untrained network and of {over}, seed by seed: "
+            "the mean over n seeds, its 95 % interval by Student's t, and with how many of the seeds it is higher. A "
+            "single seed has no interval."
+        )
+    what = " of forgetting" if definition else ""
+    blocks = [_heading(f"{family}: differences{what}, paired by seed"), _paragraph(told)]
+    blocks.append(_table(table, f"Differences{what} paired by seed, {family}"))
     if table.frame[[name for name in table.frame if name.endswith(tables.LOW)]].notna().any(axis=None):
-        title = f"{family}: mean differences and 95 % intervals"
+        title = f"{family}: mean differences{what} and 95 % intervals"
         alt = f"{title}; the numbers are those of the table above"
-        blocks += _pictures([draw(run_figures.differences, groups, family, over, caption=title, alt=alt)])
+        picture = draw(run_figures.differences, groups, family, over, definition, caption=title, alt=alt)
+        blocks += _pictures([picture])
     return blocks
 
 

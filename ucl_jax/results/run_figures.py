@@ -132,7 +132,13 @@ def average_accuracy(
 
 
 @drawing.styled
-def differences(stem: pathlib.Path, groups: Sequence[RunGroup], title: str, over: str = compare.BASELINE) -> Picture:
+def differences(
+    stem: pathlib.Path,
+    groups: Sequence[RunGroup],
+    title: str,
+    over: str = compare.BASELINE,
+    definition: str | None = None,
+) -> Picture:
     """Draws by how many points groups are above what they are compared with, and 95 % intervals: a panel a probe.
 
     Args:
@@ -140,19 +146,25 @@ def differences(stem: pathlib.Path, groups: Sequence[RunGroup], title: str, over
       groups: groups of runs of one benchmark.
       title: of the picture.
       over: what they are compared with, see `compare.baselines`.
+      definition: of forgetting, a key of `accuracy_matrix.FORGETTING`, which is then compared between runs; None
+        compares accuracy, with that of untrained networks, too.
 
     Returns:
       The picture.
     """
     probes = compare.probes_of([run for group in groups for run in group.runs])
-    pairs = compare.baselines(groups, over)
+    pairs = [
+        pair
+        for pair in compare.baselines(groups, over)
+        if any(compare.above(*pair, probe, definition) for probe in probes)
+    ]
     overs = [compare.baseline_name(baseline) for _, baseline in pairs]
     styles, rows, names = drawing.lines(dict.fromkeys(overs)), [], []
     figure = drawing.new_figure(2.6 + 3.0 * len(probes), 1.0 + 0.3 * len(pairs))
     axes = figure.subplots(1, len(probes), sharey=True, squeeze=False)[0]
     for axis, probe in zip(axes, probes):
         for place, ((group, baseline), name) in enumerate(zip(pairs, overs)):
-            found = compare.above(group, baseline, probe)
+            found = compare.above(group, baseline, probe, definition)
             if probe == probes[0]:
                 names.append(f"{group.name} over {name}, n={found.pairs if found else 0}")
             if found is not None:
@@ -160,7 +172,8 @@ def differences(stem: pathlib.Path, groups: Sequence[RunGroup], title: str, over
                 axis.errorbar(found.mean, place, xerr=half, capsize=3, **styles[name] | {"ls": "none"})
                 rows.append([group.objective, group.recipe, name, probe, *found])
         axis.axvline(0, color=drawing.GREY, lw=1)
-        axis.set(title=PROBE_TITLES[probe], xlabel="difference, points")
+        what = compare.forgetting_title(probe, definition) if definition else PROBE_TITLES[probe]
+        axis.set(title=what, xlabel="difference, points")
         axis.grid(axis="x")
     axes[0].set_yticks(range(len(pairs)), names)
     axes[0].invert_yaxis()
