@@ -11,4 +11,4 @@ cd "$(dirname "$0")/.."
 table1() { "${PYTHON:-python}" -m ucl_jax.reproduce table1 --benchmarks="$@"; }
 table1 "$@" --objectives=simsiam,barlow_twins --recipes=finetune,si,der,er,lump,pnn,multitask --seeds=3
 table1 "$@" --objectives=simsiam,barlow_twins --recipes=finetune,lump --seeds=5
-table1 "$@" --objectives=supervised --recipes=finetune,er,multitask --seeds=3
+table1 "$@" --objectives=supervised --recipes=finetune,si,er,multitask --seeds=3

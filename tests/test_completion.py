@@ -51,6 +51,7 @@ ROOT = pathlib.Path(__file__).parents[1]
         ("ucl reproduce table1 --dry", ["--dry-run "]),
         ("ucl report runs", []),
         ("ucl report runs --over=lu", ["--over=lump "]),
+        ("ucl report runs --k", ["--knn "]),
         ("ucl report runs --forgetting fi", ["first "]),
         ("ucl report runs --format=l", ["--format=latex "]),
         ("ucl reproduce table1 --format=c", ["--format=csv "]),

@@ -166,6 +166,20 @@ def test_pairs_are_of_forgetting_by_a_definition(tmp_path, capsys):
         assert row[f"seeds higher, {title}"] == "0"
 
 
+def test_tables_and_a_plot_are_by_knn_alone_if_asked(tmp_path, capsys, monkeypatch):
+    probes = {name: run_results.probe([[90.0, None], [80.0, 60.0]]) for name in ("knn_task", "knn_all", "head_task")}
+    labelled = save(tmp_path / "labelled.json", results("lump", LUMP_MATRIX, probes=probes))
+    drawn = []
+    monkeypatch.setattr(report.run_figures, "plot_average_accuracy", lambda path, runs, forgetting: drawn.extend(runs))
+    for words, heads in (([], ["head within the task"]), (["--knn"], [])):
+        for table in ([], ["--seeds"]):
+            assert report.main([labelled, f"--out={tmp_path}/a.png", "--format=csv", *table, *words]) == 0
+            (row, *_) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+            assert row["kNN within the task"] == "70.00"
+            assert [name for name in row if name.startswith("head")] == heads
+    assert [len(run.probes) for run in drawn] == [3, 3, 2, 2]
+
+
 def test_a_recipe_to_compare_with_must_be_there(tmp_path, capsys):
     files = [save(tmp_path / f"{name}.json", results(name, LUMP_MATRIX)) for name in ("lump", "er")]
     for words in (["--pairs"], [f"--out={tmp_path}/page"], ["--serve=0"]):
@@ -415,6 +429,8 @@ def test_runs_of_different_definitions_need_one(tmp_path, capsys):
         (["--out={}/page.html"], "page.html is neither a picture (.png, .svg, .pdf) nor a folder"),
         (["--out={}/none/a.png"], "a.png is no picture in a folder: there is no"),
         (["--out={}/notes.txt/page/"], "cannot write"),
+        (["--knn", "--out={}/page/"], "a page shows all probes: leave out --knn"),
+        (["--knn", "--serve=0"], "leave out --out, --seeds, --pairs and --knn"),
         (["--colour"], "unrecognized arguments: --colour"),
         (["{}/notes.txt"], "is no run folder with a results.json"),
     ],

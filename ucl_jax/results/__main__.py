@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ CALLS = {
     "runs --seeds --format=latex": "mean and deviation over seeds, for a paper",
     "runs --pairs": "differences from the untrained network and finetune, paired by seed, with 95 % intervals",
     "runs --pairs --over=er": "the same, from er in place of finetune",
+    "runs --seeds --knn": "mean and deviation by kNN alone, as in the paper",
 }
 
 
@@ -117,6 +119,13 @@ def _serve(given: Sequence[pathlib.Path], forgetting: str | None, over: str | No
     serve.serve(serve.LivePage(files, make), ports)
 
 
+def _by_knn(run: RunResult) -> RunResult:
+    """Returns a run without its own probes other than kNN."""
+    return dataclasses.replace(
+        run, probes={name: one for name, one in run.probes.items() if name in compare.KNN_PROBES}
+    )
+
+
 @cli.returns_exit_code
 def main(argv: Sequence[str], prog: str = "python -m ucl_jax.report") -> int:
     """Prints the table of runs; with --out, also draws their average accuracies or writes a page about them."""
@@ -132,6 +141,11 @@ def main(argv: Sequence[str], prog: str = "python -m ucl_jax.report") -> int:
         "--over",
         metavar="RECIPE",
         help=f"for --pairs and a page: the recipe that others are compared with; default {compare.BASELINE}",
+    )
+    parser.add_argument(
+        "--knn",
+        action="store_true",
+        help="for tables and a plot: kNN alone, without the linear probes",
     )
     parser.add_argument("--format", default="text", help=f"how the table is written: {', '.join(tables.FORMATS)}")
     parser.add_argument("--forgetting", help=f"definition: {', '.join(FORGETTING)}; default: that of the runs' configs")
@@ -149,8 +163,8 @@ def main(argv: Sequence[str], prog: str = "python -m ucl_jax.report") -> int:
     arguments = parser.parse_args([f"--serve={PORT}" if word == "--serve" else word for word in argv])
     if arguments.serve is not None:
         require(
-            not (arguments.out or arguments.seeds or arguments.pairs),
-            "--serve shows the whole page: leave out --out, --seeds and --pairs",
+            not (arguments.out or arguments.seeds or arguments.pairs or arguments.knn),
+            "--serve shows the whole page: leave out --out, --seeds, --pairs and --knn",
         )
         ports = (PORT, 0) if "--serve" in argv else (arguments.serve,)
         _serve(arguments.runs, arguments.forgetting, arguments.over, ports)
@@ -159,6 +173,9 @@ def main(argv: Sequence[str], prog: str = "python -m ucl_jax.report") -> int:
     as_page = arguments.out is not None and _is_page(arguments.out)
     workdirs = _with_results(arguments.runs)
     runs = [load_results(workdir) for workdir in workdirs]
+    if arguments.knn:
+        require(not as_page, "a page shows all probes: leave out --knn, or give --out=NAME.png")
+        runs = [_by_knn(run) for run in runs]
     definition = _definition(runs, arguments.forgetting)
     require(not (arguments.seeds and arguments.pairs), "--seeds and --pairs are two tables: give one of them")
     require(
