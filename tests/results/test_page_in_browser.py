@@ -122,7 +122,11 @@ def test_axe_finds_nothing_at_any_width_by_day_or_by_night(opened):
 
 
 def colours(shown, selector):
-    """Returns the pixels of an element, uint8 [N, 3]."""
+    """Returns the pixels of an element, uint8 [N, 3].
+
+    It is moved to the corner of the window: between two pixels, its thin lines would have mixed colours.
+    """
+    shown.locator(selector).first.evaluate("e => Object.assign(e.style, {position: 'fixed', left: 0, top: 0})")
     with Image.open(io.BytesIO(shown.locator(selector).first.screenshot())) as image:
         return np.asarray(image.convert("RGB")).reshape(-1, 3)
 
