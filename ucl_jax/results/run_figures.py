@@ -172,8 +172,8 @@ def differences(
                 axis.errorbar(found.mean, place, xerr=half, capsize=3, **styles[name] | {"ls": "none"})
                 rows.append([group.objective, group.recipe, name, probe, *found])
         axis.axvline(0, color=drawing.GREY, lw=1)
-        what = compare.forgetting_title(probe, definition) if definition else PROBE_TITLES[probe]
-        axis.set(title=what, xlabel="difference, points")
+        what = f"difference of forgetting ({definition}), points" if definition else "difference, points"
+        axis.set(title=PROBE_TITLES[probe], xlabel=what)
         axis.grid(axis="x")
     axes[0].set_yticks(range(len(pairs)), names)
     axes[0].invert_yaxis()
