@@ -1,6 +1,7 @@
 """Makes data sets and settings that the data tests share. TFDS really writes every data set here to disk."""
 
 import functools
+import hashlib
 import io
 import os
 import pathlib
@@ -135,3 +136,13 @@ def write_tiny(path: pathlib.Path, changes: dict[str, bytes | None] | None = Non
             if content is not None:
                 archive.writestr(f"tiny-imagenet-200/{name}", content)
     return path
+
+
+def url_infos(files: dict[str, bytes], server: str) -> dict[str, tfds.download.checksums.UrlInfo]:
+    """Returns what a builder declares about its files, for files that `server` has."""
+    return {
+        f"{server}/{name}": tfds.download.checksums.UrlInfo(
+            size=len(content), checksum=hashlib.sha256(content).hexdigest(), filename=name
+        )
+        for name, content in files.items()
+    }

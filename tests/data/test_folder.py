@@ -216,9 +216,9 @@ def test_the_cache_is_written_once_and_is_the_same_as_memory(tmp_path):
     assert source.decoded == 2 * 600
 
 
-# Decodes images that take their time, one after another, into the cache; says when it begins, and what it found.
+# Decodes images slowly into the cache, and writes down the index of each that is decoded. Prints the sum of all pixels.
 PROCESS = """
-import pathlib, sys, time
+import sys, time
 import numpy as np
 from ucl_jax.data import decoded
 

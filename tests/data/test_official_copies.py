@@ -15,7 +15,7 @@ import pytest
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import hashing
 
-from tests.data_helpers import REAL_DATA_DIR
+from tests.data_helpers import REAL_DATA_DIR, url_infos
 from ucl_jax.data import prepare
 
 PIXELS = {  # SHA-256 of the images in their official order, from shared/data/README.md
@@ -92,12 +92,9 @@ def test_an_own_copy_reads_as_the_official_one(name, archives, server, tmp_path,
     if prepare.find_prepared(name, REAL_DATA_DIR) is None:
         pytest.skip(f"{name} is not prepared in {REAL_DATA_DIR} (set UCL_JAX_DATA_DIR)")
     official = tfds.builder(name, data_dir=REAL_DATA_DIR)
-    stored, declared = as_stored(official), {}
+    stored = as_stored(official)
     server.files = archives(official, in_official_order(official, stored))
-    for file, content in server.files.items():
-        checksum = hashlib.sha256(content).hexdigest()
-        declared[f"{server.url}/{file}"] = tfds.download.checksums.UrlInfo(len(content), checksum, file)
-    monkeypatch.setattr(prepare.OWN[name], "url_infos", declared)
+    monkeypatch.setattr(prepare.OWN[name], "url_infos", url_infos(server.files, server.url))
     own = prepare.prepare(name, str(tmp_path / "data"))
     assert sorted(server.asked) == sorted(server.files)
     assert (own.version, own.info.features["label"].names) == (official.version, official.info.features["label"].names)

@@ -20,7 +20,7 @@ import scipy.io
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import hashing
 
-from tests.data_helpers import stream_config, write_tiny
+from tests.data_helpers import stream_config, url_infos, write_tiny
 from ucl_jax.data import prepare, tfds_source
 from ucl_jax.data.tasks import open_stream
 from ucl_jax.errors import UsageError
@@ -85,16 +85,6 @@ def archives(name: str, folder: pathlib.Path, size: int = 3) -> dict[str, bytes]
             files[f"{split}_32x32.mat"] = file.getvalue()
         return files
     return {"tiny-imagenet-200.zip": write_tiny(folder / "made.zip").read_bytes()}
-
-
-def url_infos(files: dict[str, bytes], server: str) -> dict[str, tfds.download.checksums.UrlInfo]:
-    """Returns what a builder declares about its files, for files that `server` has."""
-    return {
-        f"{server}/{name}": tfds.download.checksums.UrlInfo(
-            size=len(content), checksum=hashlib.sha256(content).hexdigest(), filename=name
-        )
-        for name, content in files.items()
-    }
 
 
 @pytest.fixture

@@ -52,9 +52,8 @@ def datasets(run: TrainedRun, settings: Settings) -> list[Settings]:
         own = run.stream_settings.tfds_name.partition(":")[0]
         others = [name for name in DATASETS if BENCHMARKS[name].tfds_name != own]
         settings = settings | {"dataset": tuple(prepare.prepared_of(others, run.data_dir))}
-    whole = (os.path.abspath(os.path.expanduser(one)) if "/" in one else one for one in settings["dataset"])
-    settings = settings | {"dataset": tuple(whole)}
-    return each("dataset")(run, settings)
+    named = tuple(os.path.abspath(os.path.expanduser(one)) if "/" in one else one for one in settings["dataset"])
+    return each("dataset")(run, settings | {"dataset": named})
 
 
 ood = Probe(measure=_measure, cases=datasets)

@@ -177,9 +177,9 @@ class TrainedRun:
         """Opens another data set as one task, at the image size of the run.
 
         Args:
-          name: of a benchmark, or the absolute path of a folder of images whose sub-folders are classes. A tenth of
-            each class is then held out to be tested on. They are brought to the size as those of the run were, if it
-            was on a folder, too.
+          name: the name of a benchmark, or the absolute path of a folder of images. The sub-folders of a folder are
+            its classes, and a tenth of each class is held out to be tested on. Its images are cropped to the size, or
+            brought to it as those of the run were, where the run was on a folder, too.
           train_images: at most so many; 0 for all.
           test_images: at most so many; 0 for all.
 
@@ -241,7 +241,7 @@ class TrainedRun:
     def normalised_for(self, name: str) -> Experiment:
         """Returns the functions of the run, but with images normalised by mean and deviation of another data set.
 
-        Those of a folder are not known: its images are normalised as those of the run.
+        Mean and deviation of a folder are not known. So its images are normalised as those of the run.
         """
         facts, path = _other(name)
         if path:

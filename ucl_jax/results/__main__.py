@@ -142,11 +142,7 @@ def main(argv: Sequence[str], prog: str = "python -m ucl_jax.report") -> int:
         metavar="RECIPE",
         help=f"for --pairs and a page: the recipe that others are compared with; default {compare.BASELINE}",
     )
-    parser.add_argument(
-        "--knn",
-        action="store_true",
-        help="for tables and a plot: kNN alone, without the linear probes",
-    )
+    parser.add_argument("--knn", action="store_true", help="for tables and a plot: kNN alone, no linear probes")
     parser.add_argument("--format", default="text", help=f"how the table is written: {', '.join(tables.FORMATS)}")
     parser.add_argument("--forgetting", help=f"definition: {', '.join(FORGETTING)}; default: that of the runs' configs")
     parser.add_argument(

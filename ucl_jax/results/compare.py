@@ -321,6 +321,26 @@ def above(
     return paired_difference(by_seed(group.runs, probe, definition), theirs)
 
 
+def differences(
+    groups: Sequence[RunGroup], over: str = BASELINE, definition: str | None = None
+) -> list[tuple[RunGroup, str, list[PairedDifference | None]]]:
+    """Returns each group, the name of what it is compared with, and its differences by each of `probes_of`.
+
+    What shares no seed with a group is left out.
+
+    Args:
+      groups: groups of runs of one benchmark.
+      over: what they are compared with, see `baselines`.
+      definition: see `above`.
+    """
+    probes = probes_of([run for group in groups for run in group.runs])
+    found = [
+        (group, baseline_name(baseline), [above(group, baseline, probe, definition) for probe in probes])
+        for group, baseline in baselines(groups, over)
+    ]
+    return [row for row in found if any(row[2])]
+
+
 def by_seed(runs: Sequence[RunResult], probe: ProbeName, definition: str | None) -> dict[int, float | None]:
     """Returns the average accuracy (per cent) or the forgetting (points) of each seed.
 

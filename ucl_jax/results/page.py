@@ -228,8 +228,9 @@ def _summary(groups: Sequence[RunGroup], definition: str, over: str, draw: Draw)
         (table,) = tables.against_paper(members, definition)
         compared = compared or any(compare.paper_row(group, members) for group in members)
         table = _without_objective(table)
-        blocks += [_heading(family), _table(table, f"Summary, {family}"), *_differences(family, members, over, draw)]
-        blocks += _differences(family, members, over, draw, definition)
+        blocks += [_heading(family), _table(table, f"Summary, {family}")]
+        for measured in (None, definition):
+            blocks += _differences(family, members, over, draw, measured)
     return [_paragraph(f"{note} {beside}" if compared else note), *blocks] if blocks else []
 
 
@@ -238,12 +239,10 @@ def _without_objective(table: Table) -> Table:
     return table._replace(frame=table.frame.drop(columns="objective"), words=table.words - 1)
 
 
-def _differences(
-    family: str, groups: Sequence[RunGroup], over: str, draw: Draw, definition: str | None = None
-) -> list[Block]:
+def _differences(family: str, groups: Sequence[RunGroup], over: str, draw: Draw, definition: str | None) -> list[Block]:
     """Returns the differences between groups of a family, as a table and a picture; nothing for a single run.
 
-    With a definition of forgetting they are differences of that, else of accuracy.
+    They are differences of forgetting by a definition of it, or with None of accuracy.
     """
     table = _without_objective(tables.pairs(groups, over, definition))
     if table.frame.empty or sum(len(group.runs) for group in groups) == 1:
@@ -265,8 +264,7 @@ def _differences(
     if table.frame[[name for name in table.frame if name.endswith(tables.LOW)]].notna().any(axis=None):
         title = f"{family}: mean differences{what} and 95 % intervals"
         alt = f"{title}; the numbers are those of the table above"
-        picture = draw(run_figures.differences, groups, family, over, definition, caption=title, alt=alt)
-        blocks += _pictures([picture])
+        blocks += _pictures([draw(run_figures.differences, groups, family, over, definition, caption=title, alt=alt)])
     return blocks
 
 
@@ -300,8 +298,8 @@ def _curves(groups: Sequence[RunGroup], draw: Draw) -> list[Block]:
                 said["gradient samples"] = f"{family}, {title}, over gradient samples"
             for over, caption in said.items():
                 alt = f"Average accuracy after each task, {caption}; last: {', '.join(ends)}"
-                curves = run_figures.average_accuracy
-                pictures.append(draw(curves, runs_of, probe, title, order, over, caption=caption, alt=alt))
+                drawn = runs_of, probe, title, order, over
+                pictures.append(draw(run_figures.average_accuracy, *drawn, caption=caption, alt=alt))
     note = "Over the tasks seen so far. Lines are means over seeds, the shade is one deviation."
     return [_paragraph(note), *_pictures(pictures)] if pictures else []
 

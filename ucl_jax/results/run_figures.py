@@ -153,19 +153,14 @@ def differences(
       The picture.
     """
     probes = compare.probes_of([run for group in groups for run in group.runs])
-    pairs = [
-        pair
-        for pair in compare.baselines(groups, over)
-        if any(compare.above(*pair, probe, definition) for probe in probes)
-    ]
-    overs = [compare.baseline_name(baseline) for _, baseline in pairs]
-    styles, rows, names = drawing.lines(dict.fromkeys(overs)), [], []
+    pairs = compare.differences(groups, over, definition)
+    styles, rows, names = drawing.lines(dict.fromkeys(name for _, name, _ in pairs)), [], []
     figure = drawing.new_figure(2.6 + 3.0 * len(probes), 1.0 + 0.3 * len(pairs))
     axes = figure.subplots(1, len(probes), sharey=True, squeeze=False)[0]
-    for axis, probe in zip(axes, probes):
-        for place, ((group, baseline), name) in enumerate(zip(pairs, overs)):
-            found = compare.above(group, baseline, probe, definition)
-            if probe == probes[0]:
+    for column, (axis, probe) in enumerate(zip(axes, probes)):
+        for place, (group, name, by_probe) in enumerate(pairs):
+            found = by_probe[column]
+            if column == 0:
                 names.append(f"{group.name} over {name}, n={found.pairs if found else 0}")
             if found is not None:
                 half = None if found.low is None else found.mean - found.low
@@ -451,7 +446,7 @@ def _average_accuracy(
 ) -> list[list]:
     """Draws average accuracy on an axis; returns rows of group, run, place, average accuracy.
 
-    The place is the number of tasks learned, or for streams of images (`in_streams`).
+    The place is the number of tasks learned. For streams it is the number of images, as `in_streams` counts them.
     """
     having = {name: [run for run in runs if compare.chooses(run, probe)] for name, runs in groups.items()}
     shown = list(itertools.chain.from_iterable(having.values()))

@@ -193,7 +193,7 @@ FORMATS: dict[str, Callable[[Table], str]] = {
 
 # Runs.
 
-SAMPLES = ("images seen", "gradient samples")  # of a stream
+SAMPLES = tuple(compare.STREAM_PLACES)
 STREAM_AVERAGE = "mean over the stream, {}"
 OVER_UNTRAINED, HIGHER = "over untrained, {}", "seeds higher, {}"
 
@@ -384,12 +384,11 @@ def pairs(groups: Sequence[RunGroup], over: str = compare.BASELINE, definition: 
     """
     probes = compare.probes_of([run for group in groups for run in group.runs])
     rows: list[list[Any]] = []
-    for group, baseline in compare.baselines(groups, over):
+    for group in groups:
         check_seeds(group.name, group.runs)
-        found = [compare.above(group, baseline, name, definition) for name in probes]
-        if any(found):
-            cells = [[one.mean, one.low, one.high, one.higher, one.pairs] if one else [None] * 5 for one in found]
-            rows.append([group.objective, group.recipe, compare.baseline_name(baseline), *itertools.chain(*cells)])
+    for group, name, found in compare.differences(groups, over, definition):
+        cells = [[one.mean, one.low, one.high, one.higher, one.pairs] if one else [None] * 5 for one in found]
+        rows.append([group.objective, group.recipe, name, *itertools.chain(*cells)])
     titles = [compare.forgetting_title(name, definition) if definition else PROBE_TITLES[name] for name in probes]
     columns = [
         name
