@@ -72,6 +72,20 @@ def test_parts_of_all_sub_folders_are_tasks(tmp_path, folders, order):
         assert trained == sorted(trained)
 
 
+@pytest.mark.parametrize("folders", ["tasks", "classes"])
+def test_every_random_part_of_a_small_folder_is_tested(tmp_path, folders):
+    """Checks that of 50 images each of five parts holds out its tenth, 1, whether a class or the whole is cut."""
+    for i in range(50):
+        write(tmp_path / "mine" / f"b{i % 5}" / f"{i}.png", i)
+    for seed in range(5):
+        made = {"folders": folders, "order": "data", "validation_fraction": 0.1, "subset_seed": seed}
+        with open_mine(tmp_path / "mine", **made) as stream:
+            assert stream.test_sizes == (1,) * 5
+            held = sorted(level for task in range(5) for level in levels(stream.task(task).test_image))
+        if folders == "classes":  # each of which holds out its tenth, too
+            assert [level % 5 for level in sorted(held, key=lambda level: level % 5)] == [0, 1, 2, 3, 4]
+
+
 def test_a_folder_without_sub_folders_has_random_parts(tmp_path):
     for i in range(40):
         write(tmp_path / "flat" / f"{i}.png", i)

@@ -56,7 +56,8 @@ class StreamSettings(NamedTuple):
       domain_key: the feature that holds the domain, for order="domain"; else "".
       examples_per_task, test_examples_per_task: the number of training and of test images of each task; 0 takes all.
       validation_fraction: 0 evaluates on test_split. Above 0, this part of every class of train_split is held out of
-        training and evaluated on instead, and test_split is not opened.
+        training and evaluated on instead, and test_split is not opened. Tasks that share
+        their classes lose the same part of their images, as nearly as can be.
       subset_seed: the seed that fixes the held-out part, the subsets, the parts of order="data" and which classes are
         large; -1 takes the run's seed.
       class_order_seed: the seed by which the classes are permuted before they are cut into tasks; -1 keeps
@@ -245,9 +246,9 @@ def open_stream(
     """Opens a data set, cuts it into tasks, and puts these in the order of a stream.
 
     The training examples of each class are put in a random order, which is fixed by (subset_seed, class). The first
-    validation_fraction of them is held out. With imbalance, a class keeps the first of the others. A subset
-    (examples_per_task) takes the rest in that order, one example of each class in turn. So subsets are as balanced as
-    possible, and a smaller subset is part of a larger one.
+    validation_fraction of them is held out; of a class that several tasks have, it is the first of each task. With
+    imbalance, a class keeps the first of the others. A subset (examples_per_task) takes the rest in that order, one
+    example of each class in turn. So subsets are as balanced as possible, and a smaller subset is part of a larger one.
 
     Args:
         settings: values in the ranges of `ucl_jax.settings`.
@@ -272,28 +273,27 @@ def open_stream(
     classes = _task_classes(settings, train.num_classes)
     used = np.sort(classes_used(settings)).tolist()
     shares = streams.class_shares(len(used), settings.imbalance, settings.imbalance_shape, subset_seed)
-    share_of = dict(zip(used, shares.tolist()))
     shared = settings.order != "class"
-    parts = _parts(settings, (train, test), subset_seed) if shared else []
+    parts = _parts(settings, (train, test), subset_seed) if shared else [np.zeros_like(train.labels)]
+    pools = [_shuffled(train.labels, label, subset_seed) for label in used]
+    held = _held_out([parts[0][pool] for pool in pools], settings.validation_fraction)
+    to_train, to_test = {}, {}
+    for label, pool, is_held, share in zip(used, pools, held, shares.tolist()):
+        rest = pool[~is_held]
+        to_train[label] = rest[: math.ceil(share * len(rest))]
+        to_test[label] = pool[is_held] if holds_out else _shuffled(test.labels, label, subset_seed)
     train_indices, test_indices = [], []
     for task, members in enumerate(classes):
-        pools = [_shuffled(train.labels, label, subset_seed) for label in members]
-        cuts = [round(settings.validation_fraction * len(pool)) for pool in pools]
-        if holds_out:
-            test_pools = [pool[:cut] for pool, cut in zip(pools, cuts)]
-        else:
-            test_pools = [_shuffled(test.labels, label, subset_seed) for label in members]
-        train_pools = [pool[cut:] for pool, cut in zip(pools, cuts)]
-        train_pools = [pool[: math.ceil(share_of[label] * len(pool))] for pool, label in zip(train_pools, members)]
+        train_pools, test_pools = ([pool_of[label] for label in members] for pool_of in (to_train, to_test))
         if shared:
-            train_pools, test_pools = (
-                [pool[part[pool] == task] for pool in pools] for pools, part in zip((train_pools, test_pools), parts)
-            )
+            train_pools = [pool[parts[0][pool] == task] for pool in train_pools]
+            test_pools = [pool[parts[1][pool] == task] for pool in test_pools]
         where = f"task {task + 1} of {settings.name}"
         check_argument(
-            not holds_out or any(cuts),
+            not holds_out or any(map(len, test_pools)),
             f"validation_fraction is {settings.validation_fraction}, which holds out none of the "
-            f"{sum(map(len, pools))} images of {where}; raise it, or make fewer and larger tasks with num_tasks",
+            f"{sum(map(len, [*train_pools, *test_pools]))} images of {where}; raise it, or make fewer and larger tasks "
+            "with num_tasks",
         )
         train_indices.append(_subset(train_pools, settings.examples_per_task, where, "examples_per_task"))
         test_indices.append(_subset(test_pools, settings.test_examples_per_task, where, "test_examples_per_task"))
@@ -529,6 +529,32 @@ def _parts(settings: StreamSettings, splits: Sequence[Split], seed: int) -> list
 def _shuffled(labels: np.ndarray, label: int, seed: int) -> np.ndarray:
     """Returns the positions of a class in `labels` (int64 [n]), in a random order fixed by (seed, label)."""
     return np.random.default_rng([seed, label]).permutation(np.flatnonzero(labels == label))
+
+
+def _held_out(pools: Sequence[np.ndarray], fraction: float) -> list[np.ndarray]:
+    """Chooses what is held out: of each class the given fraction, rounded, and the same of each task where it can be.
+
+    Args:
+      pools: for each class the tasks of its n examples, int64 [n].
+      fraction: from 0 to 1.
+
+    Returns:
+      For each class bool [n]. Of a class and a task, the first examples are held out.
+    """
+    owed = np.zeros(1 + max((int(pool.max()) for pool in pools if len(pool)), default=0))
+    chosen = []
+    for pool in pools:
+        owed += fraction * np.bincount(pool, minlength=len(owed))
+        waiting = {
+            task: np.flatnonzero(pool == task)[::-1].tolist() for task in np.unique(pool)
+        }  # the first at the end
+        mask = np.zeros(len(pool), bool)
+        for _ in range(round(fraction * len(pool))):
+            task = max((task for task in waiting if waiting[task]), key=owed.__getitem__)
+            mask[waiting[task].pop()] = True
+            owed[task] -= 1
+        chosen.append(mask)
+    return chosen
 
 
 def _subset(pools: Sequence[np.ndarray], count: int, where: str, field: str) -> np.ndarray:
