@@ -22,19 +22,23 @@ def test_heat_maps_show_their_values(tmp_path):
         assert share(tmp_path / f"{name}.png", viridis(1 - value)) < 3  # only the end of the colour bar has it
 
 
-def test_landscapes_have_one_scale(tmp_path):
-    flat = {"steps": STEPS, "loss": [[5.0] * 3] * 3}
-    probe_figures.landscape(tmp_path / "l", {"low": {"steps": STEPS, "loss": [[1.0] * 3] * 3}, "high": flat}, "t")
+def test_landscapes_of_a_group_have_one_scale(tmp_path):
+    low, high = ({"steps": STEPS, "loss": [[loss] * 3] * 3} for loss in (1.0, 5.0))
+    far = {"steps": STEPS, "loss": [[500.0] * 3, [500.0] * 3, [900.0] * 3]}
+    alone = probe_figures.landscape(tmp_path / "l", [{"low": low, "high": high}], "t").paths
+    beside = probe_figures.landscape(tmp_path / "m", [{"low": low, "high": high}, {"far": far}], "t").paths
     viridis = matplotlib.colormaps["viridis"]
-    assert share(tmp_path / "l.png", viridis(0.02)) > 8  # the middle of the lowest of 24 levels, and of the highest
-    assert share(tmp_path / "l.png", viridis(0.98)) > 8
+    for path, of_picture in ((alone[0], 1), (beside[0], 0.5)):
+        assert share(path, viridis(0.02)) > 8 * of_picture  # the middle of the lowest of 24 levels, and of the highest
+        assert share(path, viridis(0.98)) > 8 * of_picture
+    assert list(json.loads(beside[2].read_text())["panels"]) == ["low", "high", "far"]
 
 
 @pytest.mark.parametrize(
     "loss", [[[1.0] * 3] * 3, [[None] * 3] * 3, [[1e-3, 1.0, 1e3]] * 3, [[-1.0, 0.0, 1.0]] * 3], ids=str
 )
 def test_landscapes_that_are_flat_empty_steep_or_negative(tmp_path, loss):
-    picture = probe_figures.landscape(tmp_path / "l", {"a": {"steps": STEPS, "loss": loss}}, "t")
+    picture = probe_figures.landscape(tmp_path / "l", [{"a": {"steps": STEPS, "loss": loss}}], "t")
     assert all(path.exists() for path in picture.paths)
 
 

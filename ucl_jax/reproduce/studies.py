@@ -8,6 +8,7 @@ plan is made at once.
 
 from __future__ import annotations
 
+import collections
 import pathlib
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -116,7 +117,7 @@ class StudyReport(NamedTuple):
 
     table: Table
     numbers: list[dict[str, Any]]
-    figure: tuple[str, dict[str, Any], str] | None = None
+    figure: tuple[str, Any, str] | None = None
 
 
 class Study(NamedTuple):
@@ -565,7 +566,8 @@ def _request_landscape(options: StudyOptions, planned: Sequence[PlannedRun]) -> 
 def _report_landscape(options: StudyOptions, planned: Sequence[PlannedRun], runs: Runs) -> StudyReport:
     """Reports the first task's loss at and around the networks after the first and after the last task."""
     request = _request_landscape(options, planned[:1])[0]
-    rows, numbers, panels = [], [], {}
+    rows, numbers = [], []
+    panels: dict[str, dict[str, Any]] = collections.defaultdict(dict)  # when -> title -> what is drawn
     for group in _groups(options, planned, runs):
         last = group.runs[0].tasks_learned
         for which, after in {"first": 1, "last": last}.items() if last > 1 else [("last", 1)]:
@@ -574,7 +576,7 @@ def _report_landscape(options: StudyOptions, planned: Sequence[PlannedRun], runs
                 continue
             if 0 in found:
                 panel = {"steps": found[0].steps, "loss": found[0].loss}
-                panels[f"{group.recipe}, {group.objective}, after task {after}"] = panel
+                panels[which][f"{group.recipe}, {group.objective}, after task {after}"] = panel
             losses = [values.loss for values in found.values()]
             flat = [[value for row in loss for value in row] for loss in losses]
             measured = {
@@ -588,10 +590,10 @@ def _report_landscape(options: StudyOptions, planned: Sequence[PlannedRun], runs
     legend = [
         "Loss on the first task's data over a plane of two random filter-normalised directions through the network "
         f"({chosen}): at its centre, the mean, the highest; mean±unbiased deviation over n seeds. The figure shows "
-        "seed 0.",
+        "seed 0; the networks after the first task have a scale of colours of their own.",
     ]
     benchmark = planned[0].benchmark
-    figure = ("landscape", panels, f"Loss of the first task, {benchmark}") if panels else None
+    figure = ("landscape", [*panels.values()], f"Loss of the first task, {benchmark}") if panels else None
     columns = ["objective", "recipe", "after", "n", *with_deviation("at the network", "mean", "highest")]
     table = Table(f"Loss landscape on {benchmark} (fig. 5)", make_frame(columns, rows), 3, legend)
     return StudyReport(table, numbers, figure)

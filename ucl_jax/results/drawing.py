@@ -156,15 +156,26 @@ def make_norm(low: float, high: float, logarithmic: bool = False):
     return (LogNorm if logarithmic else Normalize)(low, high)
 
 
-def new_grid(panels: int, width: float, height: float, most: int) -> tuple[Any, np.ndarray]:
-    """Returns a figure and its axes: `panels` of them, at most `most` in a row, each of the given size in inches."""
-    columns = max(1, min(most, panels))
-    rows = max(1, -(-panels // columns))
-    figure = new_figure(width * columns + 1.0, height * rows + 0.4)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axis in axes[panels:]:
-        axis.remove()
-    return figure, axes[:panels]
+def new_grid(groups: Sequence[int], width: float, height: float, most: int) -> tuple[Any, list[np.ndarray]]:
+    """Returns a figure and its axes in a grid, in which each group of panels begins a row.
+
+    Args:
+        groups: how many panels each group has.
+        width, height: of a panel, in inches.
+        most: the number of panels in a row.
+
+    Returns:
+        The figure; for each group its axes [panels].
+    """
+    columns = max(1, min(most, max(groups)))
+    rows = [max(1, -(-panels // columns)) for panels in groups]
+    figure = new_figure(width * columns + 1.0, height * sum(rows) + 0.4)
+    axes = np.split(figure.subplots(sum(rows), columns, squeeze=False), np.cumsum(rows)[:-1])
+    of_groups = [of_group.ravel() for of_group in axes]
+    for of_group, panels in zip(of_groups, groups):
+        for axis in of_group[panels:]:
+            axis.remove()
+    return figure, [of_group[:panels] for of_group, panels in zip(of_groups, groups)]
 
 
 def panel_rows(panels: Mapping[str, tuple[Sequence, Sequence, Rows]]) -> list[list]:

@@ -46,7 +46,7 @@ def cka(stem: pathlib.Path, panels: dict[str, dict], title: str, axes: tuple[str
     """
     most = max((len(panel["columns"]) for panel in panels.values()), default=1)
     width, height = max(2.6, 0.5 * most + 0.9), max(2.4, 0.45 * most + 0.9)
-    figure, places = drawing.new_grid(len(panels), width=width, height=height, most=3)
+    figure, (places,) = drawing.new_grid([len(panels)], width=width, height=height, most=3)
     norm = drawing.make_norm(0, 1)
     for axis, (name, panel) in zip(places, panels.items()):
         values = accuracy_matrix.as_array(panel["values"])
@@ -60,27 +60,38 @@ def cka(stem: pathlib.Path, panels: dict[str, dict], title: str, axes: tuple[str
 
 
 @drawing.styled
-def landscape(stem: pathlib.Path, panels: dict[str, dict], title: str) -> Picture:
-    """Draws the loss around networks along two random directions, as fig. 5 of the paper; all panels have one scale.
+def landscape(stem: pathlib.Path, groups: Sequence[dict[str, dict]], title: str) -> Picture:
+    """Draws the loss around networks along two random directions, as fig. 5 of the paper.
 
     Args:
       stem: path of the files without a suffix.
-      panels: title -> {"steps": [P], "loss": P x P, first direction x second; None where it is not finite}.
+      groups: title -> {"steps": [P], "loss": P x P, first direction x second; None where it is not finite}, for each
+        group of panels; a group has one scale of colours, and a title is that of one panel.
       title: of the picture.
 
     Returns:
       The picture.
     """
+    figure, places = drawing.new_grid([len(panels) for panels in groups], width=3.3, height=3.0, most=4)
+    for axes, panels in zip(places, groups):
+        _draw_losses(figure, axes, panels)
+    figure.suptitle(title)
+    every = {name: panel for panels in groups for name, panel in panels.items()}
+    rows = drawing.panel_rows({name: (panel["steps"], panel["steps"], panel["loss"]) for name, panel in every.items()})
+    return drawing.save(stem, figure, {"title": title, "panels": every}, ["panel", "first", "second", "loss"], rows)
+
+
+def _draw_losses(figure, axes: np.ndarray, panels: dict[str, dict]) -> None:
+    """Draws the panels of a group in `landscape` on their axes, with one bar of colours."""
     losses = {name: _finite(panel["loss"]) for name, panel in panels.items()}
-    known = np.concatenate([loss[np.isfinite(loss)] for loss in losses.values()] or [np.zeros(0)])
+    known = np.concatenate([loss[np.isfinite(loss)] for loss in losses.values()])
     low, high = (known.min(), known.max()) if len(known) else (0.0, 1.0)
     high = high if high > low else low + 1.0
     steep = low > 0 and high / low > 50
     levels = (np.geomspace if steep else np.linspace)(low, high, 25)
     levels[[0, -1]] = low, high  # exactly, in spite of rounding
     norm = drawing.make_norm(low, high, steep)
-    figure, places = drawing.new_grid(len(panels), width=3.3, height=3.0, most=4)
-    for axis, (name, panel) in zip(places, panels.items()):
+    for axis, (name, panel) in zip(axes, panels.items()):
         steps, loss = panel["steps"], np.ma.masked_invalid(losses[name])
         if loss.count():
             image = axis.contourf(steps, steps, loss, levels, norm=norm, cmap="viridis")
@@ -91,10 +102,7 @@ def landscape(stem: pathlib.Path, panels: dict[str, dict], title: str) -> Pictur
         axis.plot(0, 0, marker="+", color="w", ms=9)
         axis.set(title=name, xlabel="second direction", ylabel="first direction", aspect="equal")
     if len(known):
-        figure.colorbar(image, ax=places, label="loss", ticks=levels[::4], format="%.3g")
-    figure.suptitle(title)
-    rows = drawing.panel_rows({name: (panel["steps"], panel["steps"], panel["loss"]) for name, panel in panels.items()})
-    return drawing.save(stem, figure, {"title": title, "panels": panels}, ["panel", "first", "second", "loss"], rows)
+        figure.colorbar(image, ax=axes, label="loss", ticks=levels[::4], format="%.3g")
 
 
 @drawing.styled
@@ -209,7 +217,7 @@ def _draw_cka(stem: pathlib.Path, title: str, settings: CkaSettings, values: Cka
 
 
 def _draw_landscape(stem: pathlib.Path, title: str, settings: LandscapeSettings, values: LandscapeValues) -> Picture:
-    return landscape(stem, {f"{settings.loss} loss": {"steps": values.steps, "loss": values.loss}}, title)
+    return landscape(stem, [{f"{settings.loss} loss": {"steps": values.steps, "loss": values.loss}}], title)
 
 
 def _draw_feature_maps(

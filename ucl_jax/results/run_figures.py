@@ -78,7 +78,7 @@ def accuracy_matrices(stem: pathlib.Path, runs: Sequence[RunResult], probe: Prob
     tasks = max((each.shape[1] for each in found), default=1)
     norm = drawing.make_norm(min((each.chance for each in found), default=0), 100)
     size = max(2.9, 0.42 * tasks + 1.0)
-    figure, places = drawing.new_grid(len(found), width=size, height=size - 0.2, most=4)
+    figure, (places,) = drawing.new_grid([len(found)], width=size, height=size - 0.2, most=4)
     for axis, (name, run), each in zip(places, having, found):
         image = _accuracy(axis, each, run, norm)
         axis.set_title(name, fontsize=9)
@@ -249,7 +249,7 @@ def _representation(run: RunResult):
     found = run.representation
     assert found is not None
     (places, what), styles = compare.row_places([run]), drawing.lines(["measure"])
-    figure, panels = drawing.new_grid(len(MEASURES) + 1, width=2.9, height=2.6, most=3)
+    figure, (panels,) = drawing.new_grid([len(MEASURES) + 1], width=2.9, height=2.6, most=3)
     *axes, last = panels
     for axis, (name, title) in zip(axes, MEASURES.items()):
         axis.plot(places(run), [getattr(row, name) for row in found.rows], **styles["measure"])
