@@ -161,7 +161,8 @@ def new_grid(groups: Sequence[int], width: float, height: float, most: int) -> t
 
     Args:
         groups: how many panels each group has.
-        width, height: of a panel, in inches.
+        width: of a panel, in inches.
+        height: of a panel, in inches.
         most: the number of panels in a row.
 
     Returns:
