@@ -86,6 +86,38 @@ def test_every_random_part_of_a_small_folder_is_tested(tmp_path, folders):
             assert [level % 5 for level in sorted(held, key=lambda level: level % 5)] == [0, 1, 2, 3, 4]
 
 
+def test_a_small_sub_folder_holds_out_an_image_and_one_image_alone_is_refused(tmp_path):
+    for name, count in (("many", 12), ("few", 3)):
+        for i in range(count):
+            write(tmp_path / "mine" / name / f"{i}.png", i)
+    with open_mine(tmp_path / "mine", validation_fraction=0.1) as stream:
+        assert (stream.train_sizes, stream.test_sizes) == ((2, 11), (1, 1))
+    write(tmp_path / "mine" / "alone" / "1.png")
+    with pytest.raises(ValueError, match=r"^validation_fraction is 0.1, but of task 1 of folder \(alone\) no image"):
+        open_mine(tmp_path / "mine", validation_fraction=0.1)
+
+
+@pytest.mark.parametrize(
+    ("groups", "num_tasks", "made"),
+    [(3, 0, (1, 3)), (4, 0, (2, 2)), (9, 0, (3, 3)), (10, 0, (5, 2)), (2, 0, (1, 2)), (10, 2, (2, 5)), (7, 3, (3, 2))],
+)
+def test_tasks_of_classes_take_all_sub_folders_where_they_can(groups, num_tasks, made):
+    assert folder.cut(groups, "classes", num_tasks, 0, False, "") == made
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"\x1b[31m\n"])
+def test_names_of_files_that_cannot_be_printed_are_escaped(tmp_path, name):
+    for folder_name in (os.fsdecode(name), "other"):
+        for i in range(10):
+            write(tmp_path / "mine" / folder_name / f"{i}.png", i)
+    (tmp_path / "mine" / os.fsdecode(name) / os.fsdecode(name)).touch()
+    with open_mine(tmp_path / "mine", tmp_path / "cache", validation_fraction=0.2) as stream:
+        told = repr(name)[2:-1]
+        assert set(stream.class_names) == {told, "other"}
+        assert stream.left_out == (f"{told}/{told}: empty",)
+        assert stream.test_sizes == (2, 2)
+
+
 def test_a_folder_without_sub_folders_has_random_parts(tmp_path):
     for i in range(40):
         write(tmp_path / "flat" / f"{i}.png", i)

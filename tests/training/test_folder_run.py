@@ -58,6 +58,7 @@ def test_a_run_without_labels_measures_what_needs_none(run):
     assert [{key.partition("/")[2] for key in one if "/" in key} for one in measured] == [MEASURED] * 2
     assert (workdir / "left_out.txt").read_text().startswith("b/damaged.png: ")
     assert "files left out: 1" in done.stderr
+    assert done.stdout.splitlines()[-1] == f"files left out: 1, see {workdir / 'left_out.txt'}"
     again = call(*command)
     assert (again.returncode, "is finished" in again.stdout) == (0, True)
 

@@ -87,7 +87,7 @@ def count_tasks(path: str, folders: str, num_tasks: int, classes_per_task: int, 
         folders: "tasks": its sub-folders are tasks, or the folder, which has none, is cut into them; "classes": its
             sub-folders are classes.
         num_tasks: 0 takes as many as there are, or PARTS where there are no sub-folders or tasks share them.
-        classes_per_task: 0 takes 1 for tasks, 2 for classes, and all of them where tasks share them.
+        classes_per_task: 0 takes what `cut` says.
         shared: whether all tasks have the same sub-folders, each with another part of their images.
 
     Raises:
@@ -110,14 +110,22 @@ def cut(groups: int, folders: str, num_tasks: int, classes_per_task: int, shared
         groups: their number; 0 where the images are not in groups, and are cut into PARTS tasks.
         folders: what a group is, "tasks" or "classes".
         num_tasks: 0 takes as many as there are, or PARTS where tasks share the groups.
-        classes_per_task: 0 takes 1 for tasks, 2 for classes, and all groups where tasks share them.
+        classes_per_task: 0 takes 1 for tasks, and all groups where tasks share them. For classes it takes as many as
+            `num_tasks` leaves for each, or without that the least number from 2 on that leaves none over.
         shared: whether all tasks have the same groups, each with another part of their images.
         told: says how many groups there are, for the message.
 
     Raises:
         ValueError: there are fewer groups than a task needs.
     """
-    of_each = classes_per_task or (max(groups, 1) if shared else 2 if folders == "classes" else 1)
+    of_each = classes_per_task or 1
+    if shared and not classes_per_task:
+        of_each = max(groups, 1)
+    elif folders == "classes" and not classes_per_task:
+        of_each = (
+            groups // num_tasks if num_tasks else next((n for n in range(2, groups) if groups % n == 0), max(groups, 2))
+        )
+        check_argument(of_each > 0, f"num_tasks is {num_tasks}, but {told}; lower it")
     there = groups or PARTS * of_each
     check_argument(there >= of_each, f"classes_per_task is {of_each}, but {told}; lower it")
     return num_tasks or (PARTS if shared else there // of_each), of_each
@@ -160,6 +168,12 @@ def _files(path: str, names: Iterable[str], file_order: str) -> tuple[File, ...]
         if stat.S_ISREG(about.st_mode):
             found.append(File(os.path.relpath(name, path), about.st_size, about.st_mtime_ns))
     return tuple(sorted(found, key=ORDERS[file_order]))
+
+
+def printable(name: str) -> str:
+    """Returns the name of a file for people: bytes that are not UTF-8 are escaped, as are control characters."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 class Source(NamedTuple):
@@ -296,12 +310,13 @@ def open_folder(
         labels[~good] = -1
     else:
         labels[good] = np.arange(good.sum()) * parts // max(good.sum(), 1)
-    left_out = tuple(f"{source.files[index].path}: {why}" for index, why in problems.items())
-    left_out += tuple(f"{name}: beside the sub-folders" for name in loose)
+    left_out = tuple(f"{printable(source.files[index].path)}: {why}" for index, why in problems.items())
+    left_out += tuple(f"{printable(name)}: beside the sub-folders" for name in loose)
     empty = sorted(set(range(len(names) or parts)) - set(labels.tolist()))
+    first = left_out[0] if left_out else ""
     check_argument(
         bool(good.any()),
-        f"path is {path!r}, where none of {len(array)} files is an image that can be read; give another folder",
+        f"path is {path!r}, where none of {len(array)} files can be used as an image ({first}); give another folder",
     )
     wrong = (
         f"sub-folder {names[empty[0]]!r} has no image that can be read; remove it"
@@ -310,6 +325,8 @@ def open_folder(
     )
     check_argument(not empty, f"path is {path!r}, where {wrong}")
     count = len(names) or parts
-    names = names or ([f"part {number + 1}" for number in range(parts)] if parts > 1 else ["all images"])
+    names = list(map(printable, names)) or (
+        [f"part {number + 1}" for number in range(parts)] if parts > 1 else ["all images"]
+    )
     split = decoded.Split(labels, count, lambda indices: decoded.Images(array, indices), names=tuple(names))
     return Opened(split, left_out)

@@ -41,7 +41,7 @@ arrays uint8 [H, W, 3]
     Attributes:
       images: uint8 [N, H, W, 3], or a sequence of N images, which may differ in size; see `check_images`.
       labels: [N], the class of each image: numbers or words. Classes are cut into tasks in sorted order, two a task
-        unless the config says otherwise.
+        unless that leaves one over or the config says otherwise; see `folder.cut`.
       tasks: [N], the task of each image, of images that have no labels. Tasks come in sorted order.
 
     Raises:
@@ -92,7 +92,7 @@ arrays uint8 [H, W, 3]
 
         Args:
           num_tasks: 0 takes as many as there are, or PARTS of `folder` where tasks share them.
-          classes_per_task: 0 takes 1 for tasks, 2 for classes, and all of them where tasks share them.
+          classes_per_task: 0 takes what `folder.cut` says.
           shared: whether all tasks have the same classes, each with another part of their images.
 
         Raises:

@@ -55,9 +55,9 @@ class StreamSettings(NamedTuple):
       image_key, label_key: the features that hold the image and the class.
       domain_key: the feature that holds the domain, for order="domain"; else "".
       examples_per_task, test_examples_per_task: the number of training and of test images of each task; 0 takes all.
-      validation_fraction: 0 evaluates on test_split. Above 0, this part of every class of train_split is held out of
-        training and evaluated on instead, and test_split is not opened. Tasks that share
-        their classes lose the same part of their images, as nearly as can be.
+      validation_fraction: 0 evaluates on test_split. Above 0, this part of every class of train_split, and at least one
+        of several images, is held out of training and evaluated on instead, and test_split is not opened. Tasks that
+        share their classes lose the same part of their images, as nearly as can be.
       subset_seed: the seed that fixes the held-out part, the subsets, the parts of order="data" and which classes are
         large; -1 takes the run's seed.
       class_order_seed: the seed by which the classes are permuted before they are cut into tasks; -1 keeps
@@ -289,11 +289,12 @@ def open_stream(
             train_pools = [pool[parts[0][pool] == task] for pool in train_pools]
             test_pools = [pool[parts[1][pool] == task] for pool in test_pools]
         where = f"task {task + 1} of {settings.name}"
+        known = train.names and not shared
+        named = f" ({', '.join(train.names[label] for label in members[:3])})" if known else ""
         check_argument(
             not holds_out or any(map(len, test_pools)),
-            f"validation_fraction is {settings.validation_fraction}, which holds out none of the "
-            f"{sum(map(len, [*train_pools, *test_pools]))} images of {where}; raise it, or make fewer and larger tasks "
-            "with num_tasks",
+            f"validation_fraction is {settings.validation_fraction}, but of {where}{named} no image is left to be held "
+            "out; give it more images, or make fewer and larger tasks with num_tasks",
         )
         train_indices.append(_subset(train_pools, settings.examples_per_task, where, "examples_per_task"))
         test_indices.append(_subset(test_pools, settings.test_examples_per_task, where, "test_examples_per_task"))
@@ -534,6 +535,8 @@ def _shuffled(labels: np.ndarray, label: int, seed: int) -> np.ndarray:
 def _held_out(pools: Sequence[np.ndarray], fraction: float) -> list[np.ndarray]:
     """Chooses what is held out: of each class the given fraction, rounded, and the same of each task where it can be.
 
+    Above 0, the fraction holds out at least one of several examples of a class.
+
     Args:
       pools: for each class the tasks of its n examples, int64 [n].
       fraction: from 0 to 1.
@@ -549,7 +552,7 @@ def _held_out(pools: Sequence[np.ndarray], fraction: float) -> list[np.ndarray]:
             task: np.flatnonzero(pool == task)[::-1].tolist() for task in np.unique(pool)
         }  # the first at the end
         mask = np.zeros(len(pool), bool)
-        for _ in range(round(fraction * len(pool))):
+        for _ in range(max(round(fraction * len(pool)), fraction > 0 and len(pool) > 1)):
             task = max((task for task in waiting if waiting[task]), key=owed.__getitem__)
             mask[waiting[task].pop()] = True
             owed[task] -= 1

@@ -123,6 +123,9 @@ def _train(given: Sequence[str], unnamed: Sequence[str]) -> None:
     for table in tables.of_runs([results], compare.forgetting_definition([results])):
         print(tables.render(table))
     print(f"results: {workdir}/results.json, plots: {workdir}/plots")
+    left_out = workdir / "left_out.txt"
+    if left_out.exists():
+        print(f"files left out: {len(left_out.read_text().splitlines())}, see {left_out}")
 
 
 if __name__ == "__main__":

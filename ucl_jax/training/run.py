@@ -287,12 +287,15 @@ class _Recorder:
         step_bytes = self.experiment.phases[0].method.step_bytes
         if step_bytes is not None:
             needed = step_bytes(jax.eval_shape(self.experiment.init).params.network)
-            self.console.say(f"the method needs up to {needed / 1e9:.1f} GB of memory on each device")
+            if needed >= 1e8:
+                self.console.say(f"the method needs up to {needed / 1e9:.1f} GB of memory on each device")
         if left_out := self.stream.left_out:
             write_atomically(self.workdir / "left_out.txt", "".join(f"{line}\n" for line in left_out))
             for line in left_out[:SHOWN]:
                 self.console.say(f"left out: {line}")
             self.console.say(f"files left out: {len(left_out)}, see {self.workdir / 'left_out.txt'}")
+        else:
+            (self.workdir / "left_out.txt").unlink(missing_ok=True)
         if step:
             self.console.say(f"resuming {self.workdir} at step {step} of {self.schedule.total}")
         else:
@@ -308,14 +311,20 @@ class _Recorder:
     def _say_tasks(self) -> None:
         """Says of which classes or sub-folders the first tasks are, and how many images they have."""
         stream = self.stream
+        names = stream.class_names
+
+        def some(labels: Sequence[int]) -> str:
+            words = [names[label] if names else str(label) for label in labels[:SHOWN]]
+            return ", ".join(words) + (", ..." if len(labels) > SHOWN else "")
+
         for task, labels in enumerate(stream.classes[:SHOWN]):
-            names = [stream.class_names[label] if stream.class_names else str(label) for label in labels]
-            words = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
             apart = len(stream.train_sizes) >= stream.num_tasks  # not trained jointly
             trained = f"{stream.train_sizes[task]} training images, " if apart else ""
-            self.console.say(f"task {task + 1} ({words}): {trained}{stream.test_sizes[task]} held out")
+            self.console.say(f"task {task + 1} ({some(labels)}): {trained}{stream.test_sizes[task]} held out")
         if (more := stream.num_tasks - SHOWN) > 0:
             self.console.say(f"and {more} more tasks")
+        if unused := sorted(set(range(len(names))) - set(stream.present)):
+            self.console.say(f"in no task: {some(unused)}")
         if stream.num_tasks == 1:
             self.console.say("there is one task, so that nothing can be forgotten")
 
