@@ -3,6 +3,7 @@
 Processes are real, but they only pretend to train and to probe, except in one test at the end.
 """
 
+import csv
 import json
 import os
 import re
@@ -181,6 +182,20 @@ def test_a_plan_counts_the_probe_processes(fake, capsys):
     assert "probe process" not in capsys.readouterr().out.rpartition("cka on digits, in")[2]
     assert call(fake, "table1", "--seeds=1", "--dry-run") == 0
     assert "probe process" not in squeezed(capsys.readouterr().out)
+
+
+def test_a_table_for_another_program_is_all_that_stdout_has(fake, capsys):
+    write_results(fake / "runs", "digits", "simsiam", "lump", 0, [[89.0, None], [86.0, 90.0]])
+    arguments = ("table1", "--objectives=simsiam", "--recipes=lump", "--seeds=1")
+    assert call(fake, *arguments, "--format=latex") == 0
+    printed, told = capsys.readouterr()
+    first, *_, row, _, last = printed.splitlines()
+    assert (first, last) == (r"\begin{tabular}{llrrrrr}", r"\end{tabular}")
+    assert squeezed(row).strip() == r"simsiam & lump & 1 & 88.00 & 3.00 & 40.00 & 20.00 \\"
+    assert "1 finished, 0 to run" in told
+    assert "Table 1 on digits" in told
+    assert call(fake, *arguments, "--format=csv") == 0
+    assert len(list(csv.reader(capsys.readouterr().out.splitlines()))) == 2
 
 
 def test_the_printed_table_leaves_out_empty_columns(fake, capsys):

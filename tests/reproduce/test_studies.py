@@ -32,7 +32,7 @@ def test_table_1_beside_the_paper_by_hand(fake, capsys):
     write_results(root, "cifar10", "simsiam", "lump", 1, [[89.0, None], [86.4, 90.4]])  # accuracy 88.4, forgetting 2.6
     write_results(root, "cifar10", "simsiam", "lump", 2, [[89.0, None], [86.8, 90.8]])  # accuracy 88.8, forgetting 2.2
     assert call(fake, *arguments, "--format=markdown") == 0
-    told = squeezed(capsys.readouterr().out)
+    told = squeezed("".join(capsys.readouterr()))
     finetune = (
         "| simsiam | finetune | 3 | 90.20±0.20 | 90.11±0.12 | +0.09 | yes | 6.00±1.00 | 5.42±0.08 | +0.58 | yes "
         "| 40.00±0.00 | 20.00±0.00 |"
@@ -60,7 +60,7 @@ def test_table_1_beside_the_paper_by_hand(fake, capsys):
 def test_what_the_paper_does_not_have_is_a_dash(fake, capsys):
     write_results(fake / "runs", "digits", "simsiam", "lump", 0, [[89.0, None], [86.0, 90.0]])
     assert call(fake, "table1", "--objectives=simsiam", "--recipes=lump", "--seeds=1", "--format=markdown") == 0
-    told = squeezed(capsys.readouterr().out)
+    told = squeezed("".join(capsys.readouterr()))
     assert "| simsiam | lump | 1 | 88.00 | - | - | - | 3.00 | - | - | - | 40.00 | 20.00 |" in told
 
 
@@ -79,7 +79,7 @@ def test_the_table_of_cassles_protocol_by_hand(fake, capsys):
         )
     arguments = ("cassle", "--benchmarks=cifar100_5x20", "--objectives=barlow_twins", "--recipes=finetune", "--seeds=2")
     assert call(fake, *arguments, "--format=markdown") == 0
-    told = squeezed(capsys.readouterr().out)
+    told = squeezed("".join(capsys.readouterr()))
     assert "| barlow_twins | finetune | 2 | 49.50±0.71 | 42.00±0.00 | - | 54.10 | Marczak |" in told
     (row,) = json.loads((root / "cassle-cifar100_5x20.json").read_text())["rows"]
     assert row["accuracy"]["online_linear"] == [49.0, 50.0]
@@ -102,7 +102,7 @@ def test_the_table_of_streams_by_hand(fake, capsys):
             )
     arguments = ("streams", "--benchmarks=cifar10_16px", "--objectives=simsiam", "--recipes=er", "--seeds=2")
     assert call(fake, *arguments, "--format=markdown", f"--save={fake / 'kept'}") == 0
-    told = squeezed(capsys.readouterr().out)
+    told = squeezed("".join(capsys.readouterr()))
     # The end is (44 + 58) / 2 = 51, then 52; the average (50 + 45 + 51) / 3 = 48.67, then 49. A blurred one has 5 more.
     one, other = "51.50±0.71 | 48.83±0.24", "56.50±0.71 | 50.50±0.24"
     assert f"| simsiam | cla | er | 2 | {one} | {one} | 24 | 144 |" in told
@@ -126,7 +126,7 @@ def test_few_shot_by_hand(fake, capsys):
     """
     arguments = ("fewshot", "--objectives=simsiam", "--recipes=lump", "--seeds=2", "--sizes=50,200,all", "--jobs=2")
     assert call(fake, *arguments, "--format=markdown") == 0
-    told = squeezed(capsys.readouterr().out)
+    told = squeezed("".join(capsys.readouterr()))
     assert "| objective | recipe | n | A, 50 | A, 200 | A, all (288) | lost | F, 50 | F, 200 | F, all (288) |" in told
     values = [np.array([88.0, 89.0]) + images / 100 for images in (50, 200, 400)]
     shown = [f"{v.mean():.2f}±{v.std(ddof=1):.2f}" for v in values]
@@ -144,7 +144,7 @@ def test_few_shot_by_hand(fake, capsys):
     assert points[0]["accuracy"] == pytest.approx([88.5, 89.5])
     # The runs on all images are the same as those of Table 1.
     assert call(fake, "table1", "--objectives=simsiam", "--recipes=lump", "--seeds=2", "--dry-run") == 0
-    assert "2 runs: 2 finished" in squeezed(capsys.readouterr().out)
+    assert "2 runs: 2 finished" in squeezed("".join(capsys.readouterr()))
 
 
 def test_images_a_task_are_those_of_the_data_sets():
@@ -170,7 +170,7 @@ def test_table_2_asks_probes_once_and_compares(fake, capsys):
     arguments = ("table2", "--benchmarks=cifar10", "--objectives=simsiam", "--recipes=finetune", "--seeds=2")
     arguments += ("--datasets=mnist,fashion_mnist", "--format=markdown", "--jobs=2")
     assert call(fake, *arguments) == 0
-    told = squeezed(capsys.readouterr().out)
+    told = squeezed("".join(capsys.readouterr()))
     # The pretended accuracy is 80 + seed on the first data set and 5 more on the second.
     assert (
         "| simsiam | finetune | 2 | 80.50±0.71 | 89.23±0.99 | -8.73 | no | 85.50±0.71 | 80.05±0.34 | +5.45 | no |"
@@ -192,11 +192,11 @@ def test_table_2_asks_probes_once_and_compares(fake, capsys):
 def test_table_2_on_digits_takes_some_images_only(fake, capsys):
     arguments = ("table2", "--objectives=simsiam", "--recipes=finetune", "--seeds=1", "--datasets=mnist")
     assert call(fake, *arguments) == 0
-    assert "mnist 5000 and 300" in squeezed(capsys.readouterr().out)
+    assert "mnist 5000 and 300" in squeezed("".join(capsys.readouterr()))
     asked = fake / "runs/digits/finetune-simsiam-seed0/asked"
     assert asked.read_text() == f"ood 2 ood.dataset=mnist ood.train_images=5000 ood.test_images=1000 {OOD}\n"
     assert call(fake, *arguments, "--set=ood.train_images=70") == 0
-    told = squeezed(capsys.readouterr().out)
+    told = squeezed("".join(capsys.readouterr()))
     assert "mnist 70 and 300" in told
     assert "ood.train_images=70" in told
 
@@ -231,7 +231,7 @@ def test_cka_compares_runs_of_different_seeds(fake, capsys):
 
     arguments = ("cka", "--seeds=2", "--jobs=2", "--format=markdown")
     assert call(fake, *arguments) == 0
-    told = squeezed(capsys.readouterr().out)
+    told = squeezed("".join(capsys.readouterr()))
     # The pretended CKA of the last networks is 0.5 + 0.1 seed, their distance 5 + seed.
     similar = " | ".join(["0.55±0.07"] * 5)
     for words in (
@@ -263,7 +263,7 @@ def test_cka_compares_runs_of_different_seeds(fake, capsys):
 def test_the_landscape_after_the_first_and_the_last_task(fake, capsys):
     arguments = ("landscape", "--objectives=supervised", "--recipes=si", "--seeds=2", "--format=markdown")
     assert call(fake, *arguments) == 0
-    told = squeezed(capsys.readouterr().out)
+    told = squeezed("".join(capsys.readouterr()))
     # The pretended loss is `after` + seed at the centre, and the other eight points sum to 23.
     first, last = (np.array([after, after + 1.0]) for after in (1, 2))
     for word, centre in (("first", first), ("last", last)):
@@ -296,11 +296,13 @@ def test_values_that_are_not_finite_are_dashes(fake, capsys):
             write_results(runs, "digits", "simsiam", recipe, seed, task, analysis=[*records, near, own])
     assert call(fake, "cka", "--objectives=simsiam", "--seeds=2", "--format=markdown") == 0
     half = "0.50±0.00"
-    assert f"| lump, simsiam | 2 | {half} | {half} | {half} | {half} | - | - |" in squeezed(capsys.readouterr().out)
+    assert f"| lump, simsiam | 2 | {half} | {half} | {half} | {half} | - | - |" in squeezed(
+        "".join(capsys.readouterr())
+    )
     figure = json.loads((runs / "cka-digits-figure.json").read_text())["panels"]
     assert figure["two runs"]["values"] == [[0.5, 0.5, 0.5, 0.5, None]]
     assert call(fake, "landscape", "--objectives=simsiam", "--seeds=1", "--recipes=lump", "--format=markdown") == 0
-    assert "| simsiam | lump | the last task | 1 | 1.00 | - | - |" in squeezed(capsys.readouterr().out)
+    assert "| simsiam | lump | the last task | 1 | 1.00 | - | - |" in squeezed("".join(capsys.readouterr()))
 
 
 def test_cka_waits_for_both_runs(fake, capfd):
@@ -335,7 +337,7 @@ def test_what_was_lost_is_told_of_seeds_that_have_both(fake, capsys):
     row = json.loads((fake / "runs/fewshot-digits.json").read_text())["rows"][0]
     assert [point["seeds"] for point in row["points"]] == [[0], [0, 1]]
     assert row["lost"] == pytest.approx(3.5)
-    assert "unsupervised rows: 3.50" in squeezed(capsys.readouterr().out)
+    assert "unsupervised rows: 3.50" in squeezed("".join(capsys.readouterr()))
 
 
 def test_what_the_paper_does_not_have_is_not_in_the_mean_beside_its_number(fake, capsys):
@@ -348,7 +350,7 @@ def test_what_the_paper_does_not_have_is_not_in_the_mean_beside_its_number(fake,
     path.write_text(json.dumps(results))
     capsys.readouterr()
     assert call(fake, *arguments) == 0
-    told = squeezed(capsys.readouterr().out)
+    told = squeezed("".join(capsys.readouterr()))
     rows = json.loads((fake / "runs/fewshot-digits.json").read_text())["rows"]
     assert {row["recipe"]: row["lost"] for row in rows} == pytest.approx({"finetune": 3.5, "der": 3.5, "lump": 10.5})
     assert "supervised rows: 3.50" in told

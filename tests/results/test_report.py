@@ -356,6 +356,23 @@ def test_latex_escapes_and_needs_no_package():
     assert cell.split() == [r"\ensuremath{<}a\ensuremath{>}", r"\\"]
 
 
+def test_latex_has_a_line_of_shared_titles_and_minus_signs():
+    columns, row = (
+        ["recipe", "a, A", "a, A low", "a, A high", "F of a", "b", "n"],
+        ["-1 x", -1.0, -2.0, 0.5, 3.0, -4.0, 2],
+    )
+    heads = {"a, A": ("a", "A_t"), "F of a": ("a", "F"), "b": ("b", "A_t")}
+    table = tables.Table("", tables.make_frame(columns, [row]), formats={"a, A": "+.2f"}, heads=heads)
+    lines = [re.sub(" +", " ", line).strip() for line in tables.render(table, "latex").splitlines()]
+    assert lines[1:6] == [
+        r"\hline",
+        r"& \multicolumn{2}{c}{a} & \multicolumn{1}{c}{b} & \\",
+        r"recipe & A\_t & F & A\_t & n \\",
+        r"\hline",
+        r"$-$1 x & $-$1.00 ($-$2.00 to +0.50) & 3.00 & $-$4.00 & 2 \\",
+    ]
+
+
 def test_csv_has_a_column_of_deviations_and_no_dashes():
     assert list(csv.reader(io.StringIO(tables.render(TABLE, "csv")))) == [
         ["recipe", "accuracy", "accuracy deviation", "forgetting", "n", "difference", "within"],

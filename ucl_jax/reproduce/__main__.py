@@ -8,12 +8,13 @@ one goes on. Each study writes ROOT/STUDY-BENCHMARK.md, .csv and .json, and its 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import pathlib
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from ucl_jax import cli, settings
 from ucl_jax.data.benchmarks import BENCHMARKS
@@ -161,7 +162,8 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     add("--seeds", type=_number("seeds"), default=3, help="how many: 0 .. SEEDS-1; default 3")
     add("--recipes", default="", help="names, or all; default those of the table or figure")
     add("--override", action="append", default=[], metavar="KEY=VALUE", help="a setting of every run, repeatable")
-    add("--root", type=pathlib.Path, default=pathlib.Path("runs/reproduce"), help="the folder of all that is written")
+    where = "the folder of all that is written; default runs/reproduce"
+    add("--root", type=pathlib.Path, default=pathlib.Path("runs/reproduce"), help=where)
     add("--jobs", type=_number("jobs"), help="processes at a time; default one a GPU, else one a core; on a TPU give 1")
     add("--dry-run", action="store_true", help="only say what would run, and how long it takes")
     add("--slurm", action="store_true", help="write an array-job script of the missing runs, and run nothing")
@@ -305,11 +307,12 @@ def _overrides(options: StudyOptions) -> list[str]:
     return [f"{key}={value}" for key, value in options.overrides if not key.startswith(NEUTRAL)]
 
 
-def _print(table: Table, markup: str) -> None:
-    """Prints a table with its title and legend; as plain text it loses its empty columns, to be less wide."""
-    kept = table.frame if table.frame.empty or markup != "text" else table.frame.dropna(axis="columns", how="all")
-    print(f"\n{table.title}\n\n{tables.render(table._replace(frame=kept), markup)}\n")
-    print("\n".join(textwrap.fill(line, 116, subsequent_indent="  ") for line in table.legend), flush=True)
+def _print(table: Table, markup: str, out: TextIO) -> None:
+    """Prints a table, to `out`, between its title and its legend. Where width is dear it loses its empty columns."""
+    print(f"\n{table.title}\n", flush=True)
+    kept = tables.without_empty(table) if markup in ("text", "latex") else table
+    print(tables.render(kept, markup), file=out, flush=True)
+    print("", *(textwrap.fill(line, 116, subsequent_indent="  ") for line in table.legend), sep="\n", flush=True)
 
 
 def _save(command: Command, benchmark: str, report: StudyReport, draw: bool) -> list[pathlib.Path]:
@@ -371,11 +374,21 @@ def _print_plan(command: Command, plan: Plan, requests: Sequence[ProbeRequest], 
 def reproduce(command: Command) -> int:
     """Carries out a command; returns the exit code: 1 where a run or a probe failed.
 
+    A table that is not plain text may be read by another program: it is then all that is printed to stdout, and all
+    other words go to stderr.
+
     Raises:
       UsageError: a folder holds a run with other settings, or launch.py or a data set is missing; nothing was started.
       OSError: a file cannot be written; finished runs are kept.
       Stopped: a signal arrived; the runs in progress were saved.
     """
+    out = sys.stdout
+    with contextlib.redirect_stdout(out if command.markup == "text" else sys.stderr):
+        return _carry_out(command, out)
+
+
+def _carry_out(command: Command, out: TextIO) -> int:
+    """Does what `reproduce` says, with tables printed to `out`."""
     study, options, save = STUDIES[command.study], command.options, command.save
     of_benchmark = {benchmark: study.plan(options, benchmark) for benchmark in command.benchmarks}
     planned = [run for each in of_benchmark.values() for run in each]
@@ -414,7 +427,7 @@ def reproduce(command: Command) -> int:
         runs = finished(own, save)
         report = study.report(options, own, runs)
         report = report._replace(table=_with_legend(options, report.table, len(own) - len(runs), len(own)))
-        _print(report.table, command.markup)
+        _print(report.table, command.markup, out)
         files += _save(command, benchmark, report, draw=bool(runs))
     _print_files(files)
     print_failures(failed)

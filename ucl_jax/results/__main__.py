@@ -23,10 +23,10 @@ CALLS = {
     "runs/a runs/b --out=compared.png": "the table of two runs, and a plot of their accuracy",
     "runs --out=report/": "a page about all runs below a folder, report/index.html",
     "runs --serve": "the page in a browser of this machine, kept up to date while runs go on",
-    "runs --seeds --format=latex": "mean and deviation over seeds, for a paper",
+    "runs --seeds --knn --format=latex": "mean and deviation over seeds by kNN alone, for a paper",
     "runs --pairs": "differences from the untrained network and finetune, paired by seed, with 95 % intervals",
     "runs --pairs --over=er": "the same, from er in place of finetune",
-    "runs --seeds --knn": "mean and deviation by kNN alone, as in the paper",
+    "runs --pairs --out=differences.png": "the same as a picture",
 }
 
 
@@ -144,9 +144,12 @@ def main(argv: Sequence[str], prog: str = "python -m ucl_jax.report") -> int:
     )
     parser.add_argument("--knn", action="store_true", help="for tables and a plot: kNN alone, no linear probes")
     parser.add_argument("--format", default="text", help=f"how the table is written: {', '.join(tables.FORMATS)}")
+    parser.add_argument("--caption", help="with --format=latex: the table floats, with this caption, which is LaTeX")
     parser.add_argument("--forgetting", help=f"definition: {', '.join(FORGETTING)}; default: that of the runs' configs")
     parser.add_argument(
-        "--out", help="NAME.png, .svg or .pdf: a plot, with --seeds of forgetting too; a folder: a page"
+        "--out",
+        help="NAME.png, .svg or .pdf: a plot, with --seeds of forgetting too, with --pairs of differences; a folder: "
+        "a page",
     )
     port = settings.integer(0, 65535)
     parser.add_argument(
@@ -166,6 +169,7 @@ def main(argv: Sequence[str], prog: str = "python -m ucl_jax.report") -> int:
         _serve(arguments.runs, arguments.forgetting, arguments.over, ports)
         return 0
     user_choice("format", arguments.format, tables.FORMATS)
+    require(arguments.caption is None or arguments.format == "latex", "--caption is for LaTeX: add --format=latex")
     as_page = arguments.out is not None and _is_page(arguments.out)
     workdirs = _with_results(arguments.runs)
     runs = [load_results(workdir) for workdir in workdirs]
@@ -197,6 +201,8 @@ def main(argv: Sequence[str], prog: str = "python -m ucl_jax.report") -> int:
     else:
         found = tables.of_runs(runs, definition)
     text = "\n\n".join(tables.render(table, arguments.format) for table in found)
+    if arguments.caption is not None:
+        text = f"\\begin{{table}}\n\\centering\n\\caption{{{arguments.caption}}}\n{text}\n\\end{{table}}"
     written = []
     if as_page:
         sources = [page.load_source(workdir) for workdir in workdirs]
@@ -207,7 +213,11 @@ def main(argv: Sequence[str], prog: str = "python -m ucl_jax.report") -> int:
             raise UsageError(f"cannot write a page to {arguments.out}: {error.strerror}; give another --out") from error
         written = [f"page: {path}"]
     elif arguments.out is not None:
-        run_figures.plot_average_accuracy(pathlib.Path(arguments.out), scored, definition if arguments.seeds else None)
+        path = pathlib.Path(arguments.out)
+        if arguments.pairs:
+            run_figures.plot_differences(path, scored, over, arguments.forgetting)
+        else:
+            run_figures.plot_average_accuracy(path, scored, definition if arguments.seeds else None)
         written = [f"plot: {arguments.out}"]
     # Another program may read a table that is not plain text from stdout, so other lines go to stderr then.
     print(text)

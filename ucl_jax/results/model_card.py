@@ -148,7 +148,8 @@ def _numbers(run: RunResult, after: int) -> str:
     text = tables.render(tables.Table("", tables.make_frame(columns, lines)), "markdown")
     known = run.tasks if after == 0 else run.tasks_seen[after - 1]
     seen = "all tasks" if known == run.tasks else f"the first {known} of {run.tasks} tasks"
-    return f"{text}\n\nMean over {seen}, on held-out images; the untrained network's is over all tasks."
+    also = "" if known == run.tasks else " That of the untrained network is the mean over all tasks."
+    return f"{text}\n\nMeans over {seen}, on images that it was not trained on.{also}"
 
 
 def _measured(found: RepresentationResult, after: int) -> str:

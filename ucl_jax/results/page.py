@@ -530,9 +530,7 @@ def _table(table: Table, label: str) -> Block:
 
     Its header has a second line where `Table.heads` gives columns a title that they share.
     """
-    empty = [name for name in table.frame.columns[table.words :] if table.frame[name].isna().all()]
-    table = table._replace(frame=table.frame.drop(columns=empty))
-    cells = tables.shown(table)
+    cells = tables.shown(tables.without_empty(table))
     columns = [
         {"place": place, "number": place >= table.words, "over": over, "name": name}
         for place, column in enumerate(cells.columns)

@@ -152,6 +152,23 @@ def differences(
     Returns:
       The picture.
     """
+    figure, rows = _differences(groups, title, over, definition)
+    header = ["objective", "recipe", "over", "probe", *compare.PairedDifference._fields]
+    content = {"title": title, "rows": [dict(zip(header, row)) for row in rows]}
+    return drawing.save(stem, figure, content, header, rows)
+
+
+@drawing.styled
+def plot_differences(path: pathlib.Path, runs: Sequence[RunResult], over: str, definition: str | None = None) -> None:
+    """Draws the picture of `differences` of runs into a file; the other arguments are its own."""
+    figure, _ = _differences(compare.groups_of(runs, {"eval.forgetting"}), "", over, definition)
+    figure.savefig(path, **drawing.SAVE)
+
+
+def _differences(
+    groups: Sequence[RunGroup], title: str, over: str, definition: str | None
+) -> tuple[Any, list[list[Any]]]:
+    """Returns the figure of `differences`, and its numbers: objective, recipe, what it is over, probe, and the pair."""
     probes = compare.probes_of([run for group in groups for run in group.runs])
     pairs = compare.differences(groups, over, definition)
     styles, rows, names = drawing.lines(dict.fromkeys(name for _, name, _ in pairs)), [], []
@@ -171,11 +188,9 @@ def differences(
         axis.set(title=PROBE_TITLES[probe], xlabel=what)
         axis.grid(axis="x")
     axes[0].set_yticks(range(len(pairs)), names)
-    axes[0].invert_yaxis()
+    axes[0].set_ylim(len(pairs) - 0.4, -0.6)  # the first one above
     figure.suptitle(title)
-    header = ["objective", "recipe", "over", "probe", *compare.PairedDifference._fields]
-    content = {"title": title, "rows": [dict(zip(header, row)) for row in rows]}
-    return drawing.save(stem, figure, content, header, rows)
+    return figure, rows
 
 
 @drawing.styled

@@ -6,6 +6,7 @@ Pandas is imported by the first table, so that a program that makes none does no
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -37,8 +38,8 @@ class Table(NamedTuple):
       words: how many columns on the left hold words.
       legend: sentences to stand below the table.
       formats: a column -> the format of its numbers, where that is not ".2f".
-      heads: a column -> (a title that neighbours share, its own name below that). A page, which has room for two lines
-        of column names, shows these in place of the name.
+      heads: a column -> (a title that neighbours share, its own name below that). A page and LaTeX, which have room for
+        two lines of column names, show these in place of the name.
     """
 
     title: str
@@ -94,8 +95,8 @@ def with_deviation(*names: str) -> list[str]:
 def render(table: Table, markup: str = "text") -> str:
     """Returns a table as text of a kind: "text", "markdown", "latex" or "csv"; title and legend are left out.
 
-    LaTeX is a plain `tabular` with \\hline that needs no package. In CSV a deviation has a column of its own, and the
-    cell of a missing number is empty.
+    LaTeX is a plain `tabular` with \\hline that needs no package, and numbers below zero have a minus sign. In CSV a
+    deviation has a column of its own, and the cell of a missing number is empty.
 
     In plain text, which a terminal shows, a long name of a column has several lines.
 
@@ -103,6 +104,12 @@ def render(table: Table, markup: str = "text") -> str:
       ValueError: there is no such markup.
     """
     return argument_choice("markup", markup, FORMATS)(table)
+
+
+def without_empty(table: Table) -> Table:
+    """Returns a table without the columns of numbers of which there is none."""
+    empty = [name for name in table.frame.columns[table.words :] if table.frame[name].isna().all()]
+    return table if table.frame.empty else table._replace(frame=table.frame.drop(columns=empty))
 
 
 def shown(table: Table) -> DataFrame:
@@ -148,6 +155,7 @@ def _tabulate(
     change: Callable[[str], str] = str,
     widest: int | None = None,
     widest_words: int | None = None,
+    names: Sequence[str] | None = None,
 ) -> str:
     """Returns a table in a style of `tabulate`.
 
@@ -157,6 +165,7 @@ def _tabulate(
       change: is applied to the text of every cell and to the name of every column.
       widest: the most letters in a line of a column's name; None for any number.
       widest_words: likewise of a cell of words, unless a single word has more.
+      names: of the columns; None for those of the table.
     """
     from tabulate import tabulate
 
@@ -164,7 +173,7 @@ def _tabulate(
     numbers = len(frame.columns) - table.words
     return tabulate(
         frame.map(change).values.tolist(),
-        list(map(change, frame.columns)),
+        list(map(change, names or frame.columns)),
         maxheadercolwidths=widest,
         maxcolwidths=[widest_words] * table.words + [None] * numbers if len(frame) else None,
         break_long_words=False,
@@ -173,6 +182,21 @@ def _tabulate(
         disable_numparse=True,
         colalign=("left",) * table.words + ("right",) * numbers if len(frame) else None,
     )
+
+
+def _latex(table: Table) -> str:
+    """Returns a table as LaTeX, whose head has two lines where columns share a title."""
+    heads = [table.heads.get(name, ("", name)) for name in shown(table)]
+    lines = _tabulate(table, "latex", names=[name for _, name in heads]).split("\n")
+    spans = [(title, len(list(members))) for title, members in itertools.groupby(title for title, _ in heads)]
+    if any(title for title, _ in spans):
+        cells = [
+            rf"\multicolumn{{{count}}}{{c}}{{{title}}}" if title else " & " * (count - 1) for title, count in spans
+        ]
+        lines.insert(2, f" {' & '.join(cells)} \\\\")
+    # Plain LaTeX has no "±", and prints "|" as a dash; tabulate's description of the columns has no "|" to be spared.
+    text = "\n".join(lines).replace("±", r"$\pm$").replace("|", r"\textbar{}")
+    return re.sub(r"(?<=[ (])-(?=\d)", "$-$", text)
 
 
 def _csv(table: Table) -> str:
@@ -185,8 +209,7 @@ def _csv(table: Table) -> str:
 FORMATS: dict[str, Callable[[Table], str]] = {
     "text": lambda table: _tabulate(table, "simple", widest=20, widest_words=60),
     "markdown": lambda table: _tabulate(table, "pipe", lambda cell: cell.replace("|", "\\|")),
-    # Plain LaTeX has no "±" and prints "|" as a dash; tabulate's description of the columns has no "|" to be spared.
-    "latex": lambda table: _tabulate(table, "latex").replace("±", r"$\pm$").replace("|", r"\textbar{}"),
+    "latex": _latex,
     "csv": _csv,
 }
 
