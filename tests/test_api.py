@@ -103,6 +103,11 @@ def test_features_are_those_that_the_run_was_evaluated_by(home):
         assert knn_accuracy(bank, data.train_label, query, data.test_label, 5, 0.1) == accuracy
 
 
+def test_features_have_names(home):
+    encoder = ucl_jax.Encoder(home / RUN).set_output(transform="pandas")
+    assert list(encoder.transform(IMAGES).columns) == [f"encoder{place}" for place in range(96)]
+
+
 def test_images_of_other_sizes_are_resized(home):
     encoder = ucl_jax.Encoder(home / RUN)
     small = np.stack([np.asarray(Image.fromarray(x).resize((8, 8), Image.Resampling.BILINEAR)) for x in IMAGES])

@@ -4,7 +4,7 @@ import pathlib
 from typing import Any, Literal, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
 from ucl_jax.data.memory import AnyImages
 from ucl_jax.errors import check_argument
@@ -13,7 +13,7 @@ from ucl_jax.probes.trained_run import TrainedRun
 After = int | Literal["last"]
 
 
-class Encoder(TransformerMixin, BaseEstimator):
+class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """The network of a trained run, as a transformer of scikit-learn: images -> features.
 
     It is trained already: `fit` changes nothing. It works in a pipeline, and can be cloned and pickled; the network is
@@ -64,6 +64,11 @@ class Encoder(TransformerMixin, BaseEstimator):
           UsageError: `run` is no run folder, or its network was not kept or is damaged.
         """
         return self.opened.features_of(images, self.learned)
+
+    @property
+    def _n_features_out(self) -> int:
+        """Returns the number of features, for the names that scikit-learn gives them: encoder0, encoder1, ..."""
+        return self.opened.feature_size
 
     @property
     def opened(self) -> TrainedRun:

@@ -279,6 +279,11 @@ class TrainedRun:
         return features_of(compiled, self.network(after), images, s.image_size, s.fit, self.evaluation.batch_size)
 
     @property
+    def feature_size(self) -> int:
+        """Returns the number of features of an image."""
+        return 8 * self._config.model.width
+
+    @property
     def encoder_shape(self) -> Shape:
         """Returns what the network expects of images and how it is built, for a run of one ResNet-18."""
         s, config = self.stream_settings, self._config
