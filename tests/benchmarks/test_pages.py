@@ -12,6 +12,7 @@ from configs.protocols import PROTOCOLS
 from configs.streams import STREAMS
 from ucl_jax import recipes
 from ucl_jax.data.benchmarks import BENCHMARKS
+from ucl_jax.probes import PROBES
 from ucl_jax.reproduce import studies
 from ucl_jax.settings import OBJECTIVE_SETTINGS
 
@@ -24,6 +25,13 @@ def test_the_rows_are_those_of_table_1():
     for objective, rows in studies.ROWS.items():
         others = studies.EXTRA_ROWS[objective], studies.IMPOSSIBLE.get(objective, ())
         assert sorted([*rows, *others[0], *others[1]]) == recipes.names()
+
+
+def test_each_probe_has_a_row_on_its_page():
+    """Checks docs/runs.md, whose table of probes is written by hand."""
+    table = (ROOT / "docs/runs.md").read_text().partition("| probe | what it tells |\n")[2].partition("\n\n")[0]
+    cells = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    assert sorted(re.findall(r"`(\w+)`", " ".join(cells))) == sorted(PROBES)
 
 
 @pytest.mark.parametrize(

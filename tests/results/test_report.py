@@ -356,6 +356,27 @@ def test_latex_escapes_and_needs_no_package():
     assert cell.split() == [r"\ensuremath{<}a\ensuremath{>}", r"\\"]
 
 
+def test_differences_as_a_floating_table_and_a_picture(tmp_path, capsys):
+    """Checks that a picture of two recipes is higher than that of one, as each has lines of its own."""
+    runs = [results(name, LUMP_MATRIX, seed=seed) for name in ("lump", "finetune", "er") for seed in (0, 1)]
+    files = [save(tmp_path / f"{number}.json", run) for number, run in enumerate(runs)]
+    heights = []
+    for own in (files[:4], files):
+        picture = tmp_path / "pairs.png"
+        words = ["--pairs", "--format=latex", "--caption=Differences, $n=2$.", f"--out={picture}"]
+        assert report.main([*own, *words]) == 0
+        heights.append(pixels(picture).shape[0])
+        printed = capsys.readouterr().out.splitlines()
+        assert printed[:4] == [
+            r"\begin{table}",
+            r"\centering",
+            r"\caption{Differences, $n=2$.}",
+            r"\begin{tabular}{lllrrrr}",
+        ]
+        assert printed[-2:] == [r"\end{tabular}", r"\end{table}"]
+    assert heights[1] > heights[0] + 50
+
+
 def test_latex_has_a_line_of_shared_titles_and_minus_signs():
     columns, row = (
         ["recipe", "a, A", "a, A low", "a, A high", "F of a", "b", "n"],
@@ -447,6 +468,7 @@ def test_runs_of_different_definitions_need_one(tmp_path, capsys):
         (["--out={}/none/a.png"], "a.png is no picture in a folder: there is no"),
         (["--out={}/notes.txt/page/"], "cannot write"),
         (["--knn", "--out={}/page/"], "a page shows all probes: leave out --knn"),
+        (["--caption=Runs."], "--caption is for LaTeX: add --format=latex"),
         (["--knn", "--serve=0"], "leave out --out, --seeds, --pairs and --knn"),
         (["--colour"], "unrecognized arguments: --colour"),
         (["{}/notes.txt"], "is no run folder with a results.json"),
