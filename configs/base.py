@@ -90,7 +90,8 @@ def tree(
             tfds_name=data.tfds_name,  # any TFDS image classification data set; "" for a folder of images
             prepare=True,  # download and prepare a missing data set, if it can be done without TensorFlow
             path="",  # a folder of images instead of a TFDS data set; this and the next three are for benchmark folder
-            # tasks | classes: what its sub-folders are. Images of tasks have no labels.
+            # tasks | classes | domains: what its sub-folders are. Images of tasks have no labels. Domains hold folders
+            # of classes, and each is a task, with stream.order=domain.
             folders="classes" if objective == "supervised" else "tasks",
             file_order="name",  # name | time: the order of files; a folder without sub-folders is cut into tasks by it
             validation_path="",  # another folder, for evaluation; "" holds out validation_fraction of the images

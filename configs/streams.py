@@ -126,8 +126,11 @@ def cassle_data(benchmark: str) -> Replaced:
 def cassle_domain(benchmark: str) -> Replaced:
     """Returns the domain-incremental stream of CaSSLe: each task is a domain, such as the six of DomainNet.
 
-    The feature that holds the domain is `benchmark.domain_key`.
+    The feature that holds the domain is `benchmark.domain_key`. A folder of images has a sub-folder for each domain,
+    and folders of classes in it, as DomainNet is distributed.
     """
+    if not BENCHMARKS[benchmark].tfds_name:
+        return {"benchmark": {"folders": "domains"}, "stream": {"order": "domain"}}
     classes = BENCHMARKS[benchmark].num_classes
     return {
         "benchmark": {"num_tasks": 6, "classes_per_task": classes, "domain_key": "domain"},

@@ -402,6 +402,7 @@ def test_streams_are_those_of_their_sources():
     assert changes_of("cassle_data") == parts
     domains = {"benchmark.num_tasks": 6, "benchmark.domain_key": "domain", "stream.order": "domain"}
     assert changes_of("cassle_domain") == parts | domains
+    assert changes_of("cassle_domain", "folder") == {"benchmark.folders": "domains", "stream.order": "domain"}
     assert multitask.get_config("digits,simsiam,ucl,scale_sequential").benchmark.joint
 
 

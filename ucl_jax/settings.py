@@ -179,7 +179,7 @@ CONFIG = {
     ),
     "benchmark.prepare": flag(),
     "benchmark.path": path(),
-    "benchmark.folders": one_of("tasks", "classes"),
+    "benchmark.folders": one_of("tasks", "classes", "domains"),
     "benchmark.file_order": one_of("name", "time"),
     "benchmark.validation_path": path(),
     "benchmark.num_tasks": integer(0, 1000),
@@ -536,7 +536,8 @@ def _check_section(values: Mapping[str, Any], section: str, known: Mapping[str, 
 def _check_together(values: Mapping[str, Any], name: str) -> None:
     """Checks the rules between settings, for values that are each in the range of their own setting."""
     size, tasks = values["benchmark.image_size"], values["benchmark.num_tasks"]
-    tfds_name, labelled = values["benchmark.tfds_name"], values["benchmark.folders"] == "classes"
+    tfds_name, folders, order = values["benchmark.tfds_name"], values["benchmark.folders"], values["stream.order"]
+    labelled = folders != "tasks"
     require(
         not (values["benchmark.path"] and tfds_name),
         f"{name}.benchmark.path is given, but the benchmark is {tfds_name!r}: take the benchmark folder, as in "
@@ -553,6 +554,11 @@ def _check_together(values: Mapping[str, Any], name: str) -> None:
             f"{name}.{key} is {values[key]!r}, which needs labels, and images of a folder have them only with "
             f"{name}.benchmark.folders=classes",
         )
+    require(
+        bool(tfds_name) or (folders == "domains") == (order == "domain"),
+        f"{name}.benchmark.folders is {folders!r} and {name}.stream.order {order!r}; sub-folders that are domains have "
+        "the order 'domain', and no others have it: take stream cassle_domain, which sets both",
+    )
     for key in ("augment.crop_scale", "augment.replay_crop_scale"):
         low, high = values[key]
         require(low <= high, f"{name}.{key} is {values[key]}; its first number must not be above the second")
@@ -570,7 +576,7 @@ def _check_together(values: Mapping[str, Any], name: str) -> None:
         f"{name}.benchmark.classes_per_task ask for need {needed}",
     )
     require(
-        values["stream.order"] != "domain" or values["benchmark.domain_key"] != "",
+        order != "domain" or not tfds_name or values["benchmark.domain_key"] != "",
         f"{name}.stream.order is 'domain', but {name}.benchmark.domain_key is empty; name there the feature of the "
         "data set that holds the domain of an image",
     )

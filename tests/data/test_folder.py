@@ -118,6 +118,30 @@ def test_names_of_files_that_cannot_be_printed_are_escaped(tmp_path, name):
         assert stream.test_sizes == (2, 2)
 
 
+def test_sub_folders_are_domains_that_hold_folders_of_classes(tmp_path):
+    """Checks two domains, of which one lacks a class, with a damaged file and one beside the classes."""
+    levels_of = {("photo2", "cat"): 0, ("photo2", "dog"): 20, ("photo10", "cat"): 40}
+    for (domain, name), start in levels_of.items():
+        for i in range(10):
+            write(tmp_path / "mine" / domain / name / f"{i}.png", start + i)
+    (tmp_path / "mine" / "photo2" / "cat" / "empty.png").touch()
+    write(tmp_path / "mine" / "photo10" / "beside.png")
+    made = {"folders": "domains", "order": "domain", "validation_fraction": 0.2}
+    with open_mine(tmp_path / "mine", **made) as stream:
+        assert (stream.classes, stream.class_names) == (((0, 1), (0, 1)), ("cat", "dog"))
+        assert stream.left_out == ("photo2/cat/empty.png: empty", "photo10/beside.png: in no folder of a class")
+        assert (stream.train_sizes, stream.test_sizes) == ((16, 8), (4, 2))
+        for task, expected in enumerate(([*range(10), *range(20, 30)], range(40, 50))):
+            data = stream.task(task)
+            images = [*levels(data.train_image), *levels(data.test_image)]
+            assert sorted(images) == [*expected]
+            for level, label in zip(np.asarray(data.train_image)[:, 0, 0, 0], data.train_label, strict=True):
+                assert label == (20 <= level < 30)
+    for wrong in ("mine/photo10", "mine/photo2"):
+        with pytest.raises(ValueError, match=r"^folders is 'domains', but "):
+            open_mine(tmp_path / wrong, **made)
+
+
 def test_a_folder_without_sub_folders_has_random_parts(tmp_path):
     for i in range(40):
         write(tmp_path / "flat" / f"{i}.png", i)

@@ -462,6 +462,11 @@ def test_loss_that_is_not_finite_stops_the_run(environment, tmp_path):
             {"stream__correlation": 2},
             "config.stream.correlation is 2, but images of an epoch come in random order",
         ),
+        (
+            "lump.py:folder",
+            {"stream__order": "domain"},
+            "config.benchmark.folders is 'tasks' and config.stream.order 'domain'",
+        ),
         ("lump.py:digits", {"stream__blur": 1.5}, "config.stream.blur is 1.5; it must be a number from 0 to 1"),
         ("lump.py:digits", {"stream__imbalance": 0.5}, "config.stream.imbalance is 0.5; it must be"),
         ("nothing.py", {}, "there is no recipe 'configs/nothing.py'"),

@@ -79,13 +79,18 @@ def sub_folders(path: str) -> list[str]:
     return [name for name in sorted(within, key=_natural) if any(_names(os.path.join(path, name)))]
 
 
+def class_folders(path: str) -> list[str]:
+    """Returns the names of the classes of a folder of domains: those of the folders in its sub-folders, in order."""
+    return sorted({name for one in sub_folders(path) for name in sub_folders(os.path.join(path, one))}, key=_natural)
+
+
 def count_tasks(path: str, folders: str, num_tasks: int, classes_per_task: int, shared: bool) -> tuple[int, int]:
     """Returns how many tasks a folder makes, and of how many sub-folders (or parts) each is.
 
     Args:
         path: the folder.
         folders: "tasks": its sub-folders are tasks, or the folder, which has none, is cut into them; "classes": its
-            sub-folders are classes.
+            sub-folders are classes; "domains": they are domains, each of which is a task, and hold folders of classes.
         num_tasks: 0 takes as many as there are, or PARTS where there are no sub-folders or tasks share them.
         classes_per_task: 0 takes what `cut` says.
         shared: whether all tasks have the same sub-folders, each with another part of their images.
@@ -96,9 +101,17 @@ def count_tasks(path: str, folders: str, num_tasks: int, classes_per_task: int, 
     names = sub_folders(path)
     check_argument(
         folders == "tasks" or len(names) > 1,
-        f"folders is 'classes', but {path!r} has {len(names)} sub-folders with files; give a folder for each class, or "
-        "set folders to tasks",
+        f"folders is {folders!r}, but {path!r} has {len(names)} sub-folders with files; give a folder for each of "
+        "them, or set folders to tasks",
     )
+    if folders == "domains":
+        classes = class_folders(path)
+        check_argument(
+            len(classes) > 1,
+            f"folders is 'domains', but the sub-folders of {path!r} hold {len(classes)} folders with files; make a "
+            "folder for each class in each domain",
+        )
+        return num_tasks or len(names), classes_per_task or len(classes)
     told = f"{path!r} has {len(names)} sub-folders with files"
     return cut(len(names), folders, num_tasks, classes_per_task, shared, told)
 
@@ -330,3 +343,39 @@ def open_folder(
     )
     split = decoded.Split(labels, count, lambda indices: decoded.Images(array, indices), names=tuple(names))
     return Opened(split, left_out)
+
+
+def open_domains(
+    path: str, names: Sequence[str], classes: Sequence[str], image_size: int, fit: str, file_order: str, cache: str
+) -> Opened:
+    """Opens a folder whose sub-folders are domains, with folders of classes in each of them.
+
+    Args:
+        path: the folder.
+        names: of its sub-folders, in the order of their domains.
+        classes: the names of the folders in these, in the order of their labels.
+        image_size: as that of `open_folder`.
+        fit: likewise.
+        file_order: likewise.
+        cache: likewise.
+
+    Returns:
+        Images with labels and domains. A file that is in no folder of these classes is left out.
+
+    Raises:
+        ValueError: see `open_folder`.
+        UsageError: see `decoded.decode_all`.
+    """
+    opened = open_folder(path, names, 0, image_size, fit, file_order, cache)
+    domains, number = opened.split.labels, {name: label for label, name in enumerate(classes)}
+    files = [file.path for group in groups(path, file_order) for file in group.files]
+    within = [file.split(os.sep)[1:-1] for file in files]
+    labels = np.array([number.get(folders[0], -1) if folders else -1 for folders in within], np.int32)
+    loose = (printable(files[place]) for place in np.flatnonzero((labels < 0) & (domains >= 0)))
+    split = opened.split._replace(
+        labels=np.where(domains >= 0, labels, -1),
+        num_classes=len(classes),
+        domains=np.maximum(domains, 0),  # an image that cannot be read has no label; its domain does not matter
+        names=tuple(map(printable, classes)),
+    )
+    return Opened(split, opened.left_out + tuple(f"{name}: in no folder of a class" for name in loose))

@@ -43,7 +43,8 @@ class StreamSettings(NamedTuple):
       tfds_name: the name that `tfds.builder` takes; "" for a folder of images.
       prepare: whether the data set is downloaded and prepared if it is missing.
       path: the folder of images, or what stands for images in memory (`memory.Arrays.path`); "" for a TFDS data set.
-      folders: what the sub-folders of `path` are, "tasks" or "classes". The images of tasks have no labels.
+      folders: what the sub-folders of `path` are, "tasks", "classes", or "domains" with folders of classes in them. The
+        images of tasks have no labels.
       file_order: the order of files in the folder, "name" or "time", by which one without sub-folders is cut into
         tasks.
       validation_path: another such folder, for evaluation; "" for none.
@@ -353,7 +354,10 @@ def _open_folder(settings: StreamSettings, data_dir: str | None, image_cache: st
     names = folder.sub_folders(settings.path)
     keys = settings.image_size, settings.fit, settings.file_order, image_cache
     paths = dict.fromkeys([settings.path, settings.validation_path or settings.path])
-    opened = [folder.open_folder(path, names, _classes_needed(settings), *keys) for path in paths]
+    if settings.folders == "domains":
+        opened = [folder.open_domains(path, names, folder.class_folders(settings.path), *keys) for path in paths]
+    else:
+        opened = [folder.open_folder(path, names, _classes_needed(settings), *keys) for path in paths]
     splits, left_out = zip(*opened)
     return [splits[0], splits[-1]], sum(left_out, ())
 
@@ -468,7 +472,7 @@ def labelled_indices(seed: int, task: int, epoch: int, size: int, batch_size: in
 
 def labelled(settings: StreamSettings) -> bool:
     """Tells whether the images have labels: those of a folder whose sub-folders are tasks have none."""
-    return not settings.path or settings.folders == "classes"
+    return not settings.path or settings.folders != "tasks"
 
 
 def classes_used(settings: StreamSettings) -> np.ndarray:
@@ -508,21 +512,16 @@ def _parts(settings: StreamSettings, splits: Sequence[Split], seed: int) -> list
     With order="domain", examples of a domain that the training split lacks are of task -1.
 
     Raises:
-        ValueError: there are more tasks than domains, or the images are a folder.
+        ValueError: there are more tasks than domains.
     """
     if settings.order != "domain":
         return [streams.parts_of(settings.order, len(split.labels), settings.num_tasks, seed) for split in splits]
     values = [split.domains for split in splits if split.domains is not None]
-    check_argument(
-        len(values) == len(splits),
-        "domain_key is the feature of a TFDS data set; of a folder of images, make each domain a sub-folder, and set "
-        "folders to tasks",
-    )
     domains = np.unique(values[0])
     check_argument(
         len(domains) >= settings.num_tasks,
         f"num_tasks is {settings.num_tasks}, but the training split has {len(domains)} domains in "
-        f"'{settings.domain_key}'; lower it",
+        f"'{settings.domain_key or settings.path}'; lower it",
     )
     return [np.select([of == domain for domain in domains], range(len(domains)), -1) for of in values]
 

@@ -56,7 +56,7 @@ def model_card(run: RunResult, after: int, kind: str, file: str, about: Mapping[
         if fit == "none"
         else f"In training, those of other sizes were brought to it by `{fit}`."
     )
-    of_each = f" of {b['classes_per_task']} classes" if b["folders"] == "classes" else ""
+    of_each = f" of {b['classes_per_task']} classes" if b["folders"] != "tasks" else ""
     names = [
         run.recipe,
         run.objective,
