@@ -185,6 +185,11 @@ STREAMS = {
         ONE_PASS | {"stream__correlation": 2, "stream__blur": 0.5, "stream__updates_per_batch": 2},
         "s" * 40 + "l",
     ),
+    "near copies of all tasks together": (
+        "min_red",
+        ONE_PASS | {"benchmark__joint": True, "stream__correlation": 2, "stream__updates_per_batch": 2},
+        "s" * 40 + "l",
+    ),
     "as they are stored, in rounds": (
         "cassle",
         {"stream__order": "file", "stream__passes": "one", "stream__repeat": 2, "benchmark__classes_per_task": 4},

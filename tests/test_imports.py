@@ -21,7 +21,7 @@ LAYERS = [
     ],  # folders that hold no code
     ["types", "errors", "version", "data.benchmarks", "data.tiny_imagenet_classes"],
     ["cli", "files"],
-    ["settings"],
+    ["settings", "training.supervise"],
     ["recipes"],
     ["collectives", "augment", "evaluation.knn", "evaluation.linear", "evaluation.representation"],
     ["evaluation.accuracy_matrix", "evaluation.evaluators"],

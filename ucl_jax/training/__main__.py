@@ -19,6 +19,7 @@ from ml_collections import config_flags
 
 from ucl_jax import cli, recipes
 from ucl_jax.errors import UsageError, require
+from ucl_jax.training import supervise
 
 HELP = {"-h", "-?", "-help", "--help", "-helpshort", "--helpshort", "-helpfull", "--helpfull"}
 CALLS = {
@@ -102,6 +103,8 @@ def _train(given: Sequence[str], unnamed: Sequence[str]) -> None:
         require(DISTRIBUTED.value or flag.value is None, f"--{flag.name} does nothing alone; give --distributed too")
     logging.set_verbosity(logging.WARNING)
     logging.get_absl_logger().setLevel("CRITICAL")  # Orbax logs each step of a save, and errors that it also raises
+    if DISTRIBUTED.value:
+        supervise.continue_in_child()
     from ucl_jax.results import compare, tables  # imported late, because --help and --print_config must be quick
     from ucl_jax.training import processes, run
     from ucl_jax.training.provenance import Origin
