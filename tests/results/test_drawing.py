@@ -65,7 +65,7 @@ FIGURES = {
         ],
     ),
     "landscape": (
-        lambda stem: probe_figures.landscape(stem, {"lump": {"steps": STEPS, "loss": BOWL}}, "t"),
+        lambda stem: probe_figures.landscape(stem, [{"lump": {"steps": STEPS, "loss": BOWL}}], "t"),
         ["panel", "first", "second", "loss"],
         [
             ["lump", str(a), str(b), {(1, 2): "", (2, 2): ""}.get((i, j), str(BOWL[i][j]))]
@@ -151,7 +151,7 @@ def test_pictures_have_their_numbers_beside_them(tmp_path, name):
 
 
 def test_numbers_in_json(tmp_path):
-    probe_figures.landscape(tmp_path / "a", {"lump": {"steps": np.array(STEPS), "loss": BOWL}}, "bowl")
+    probe_figures.landscape(tmp_path / "a", [{"lump": {"steps": np.array(STEPS), "loss": BOWL}}], "bowl")
     content = json.loads((tmp_path / "a.json").read_text())
     assert content == {
         "title": "bowl",
