@@ -552,7 +552,7 @@ def _check_together(values: Mapping[str, Any], name: str) -> None:
         require(
             bool(tfds_name) or labelled or not uses,
             f"{name}.{key} is {values[key]!r}, which needs labels, and images of a folder have them only with "
-            f"{name}.benchmark.folders=classes",
+            f"{name}.benchmark.folders=classes or domains",
         )
     require(
         bool(tfds_name) or (folders == "domains") == (order == "domain"),

@@ -131,14 +131,17 @@ def cut(groups: int, folders: str, num_tasks: int, classes_per_task: int, shared
     Raises:
         ValueError: there are fewer groups than a task needs.
     """
-    of_each = classes_per_task or 1
-    if shared and not classes_per_task:
+    if classes_per_task:
+        of_each = classes_per_task
+    elif shared:
         of_each = max(groups, 1)
-    elif folders == "classes" and not classes_per_task:
-        of_each = (
-            groups // num_tasks if num_tasks else next((n for n in range(2, groups) if groups % n == 0), max(groups, 2))
-        )
+    elif folders == "tasks":
+        of_each = 1
+    elif num_tasks:
+        of_each = groups // num_tasks
         check_argument(of_each > 0, f"num_tasks is {num_tasks}, but {told}; lower it")
+    else:
+        of_each = next((n for n in range(2, groups) if groups % n == 0), max(groups, 2))
     there = groups or PARTS * of_each
     check_argument(there >= of_each, f"classes_per_task is {of_each}, but {told}; lower it")
     return num_tasks or (PARTS if shared else there // of_each), of_each
@@ -272,10 +275,12 @@ class Opened(NamedTuple):
     Attributes:
       split: its images; the label of each is the number of its group, or of its part where the folder has one group.
       left_out: a line for each file that is left out: its path and the reason.
+      files: the file of each image.
     """
 
     split: decoded.Split
     left_out: tuple[str, ...]
+    files: Sequence[File]
 
 
 def open_folder(
@@ -342,40 +347,28 @@ def open_folder(
         [f"part {number + 1}" for number in range(parts)] if parts > 1 else ["all images"]
     )
     split = decoded.Split(labels, count, lambda indices: decoded.Images(array, indices), names=tuple(names))
-    return Opened(split, left_out)
+    return Opened(split, left_out, source.files)
 
 
-def open_domains(
-    path: str, names: Sequence[str], classes: Sequence[str], image_size: int, fit: str, file_order: str, cache: str
-) -> Opened:
-    """Opens a folder whose sub-folders are domains, with folders of classes in each of them.
+def with_domains(opened: Opened, classes: Sequence[str]) -> Opened:
+    """Makes the sub-folders of an opened folder domains, and the folders in them classes.
 
     Args:
-        path: the folder.
-        names: of its sub-folders, in the order of their domains.
+        opened: by `open_folder`, with sub-folders.
         classes: the names of the folders in these, in the order of their labels.
-        image_size: as that of `open_folder`.
-        fit: likewise.
-        file_order: likewise.
-        cache: likewise.
 
     Returns:
-        Images with labels and domains. A file that is in no folder of these classes is left out.
-
-    Raises:
-        ValueError: see `open_folder`.
-        UsageError: see `decoded.decode_all`.
+        The same images with labels and domains. A file that is in no folder of these classes is left out.
     """
-    opened = open_folder(path, names, 0, image_size, fit, file_order, cache)
     domains, number = opened.split.labels, {name: label for label, name in enumerate(classes)}
-    files = [file.path for group in groups(path, file_order) for file in group.files]
-    within = [file.split(os.sep)[1:-1] for file in files]
+    within = [file.path.split(os.sep)[1:-1] for file in opened.files]
     labels = np.array([number.get(folders[0], -1) if folders else -1 for folders in within], np.int32)
-    loose = (printable(files[place]) for place in np.flatnonzero((labels < 0) & (domains >= 0)))
+    loose = (printable(opened.files[place].path) for place in np.flatnonzero((labels < 0) & (domains >= 0)).tolist())
     split = opened.split._replace(
         labels=np.where(domains >= 0, labels, -1),
         num_classes=len(classes),
         domains=np.maximum(domains, 0),  # an image that cannot be read has no label; its domain does not matter
         names=tuple(map(printable, classes)),
     )
-    return Opened(split, opened.left_out + tuple(f"{name}: in no folder of a class" for name in loose))
+    left_out = opened.left_out + tuple(f"{name}: in no folder of a class" for name in loose)
+    return opened._replace(split=split, left_out=left_out)

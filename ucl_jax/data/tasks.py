@@ -354,12 +354,11 @@ def _open_folder(settings: StreamSettings, data_dir: str | None, image_cache: st
     names = folder.sub_folders(settings.path)
     keys = settings.image_size, settings.fit, settings.file_order, image_cache
     paths = dict.fromkeys([settings.path, settings.validation_path or settings.path])
+    opened = [folder.open_folder(path, names, _classes_needed(settings), *keys) for path in paths]
     if settings.folders == "domains":
-        opened = [folder.open_domains(path, names, folder.class_folders(settings.path), *keys) for path in paths]
-    else:
-        opened = [folder.open_folder(path, names, _classes_needed(settings), *keys) for path in paths]
-    splits, left_out = zip(*opened)
-    return [splits[0], splits[-1]], sum(left_out, ())
+        classes = folder.class_folders(settings.path)
+        opened = [folder.with_domains(one, classes) for one in opened]
+    return [opened[0].split, opened[-1].split], sum((one.left_out for one in opened), ())
 
 
 def _open_arrays(settings: StreamSettings, arrays: memory.Arrays | None) -> tuple[list[Split], Sequence[str]]:
@@ -532,9 +531,10 @@ def _shuffled(labels: np.ndarray, label: int, seed: int) -> np.ndarray:
 
 
 def _held_out(pools: Sequence[np.ndarray], fraction: float) -> list[np.ndarray]:
-    """Chooses what is held out: of each class the given fraction, rounded, and the same of each task where it can be.
+    """Chooses which examples are held out.
 
-    Above 0, the fraction holds out at least one of several examples of a class.
+    Of each class it is the given fraction, rounded. A fraction above 0 holds out at least one of several examples. They
+    are spread so that each task loses the same part of its examples, as nearly as can be.
 
     Args:
       pools: for each class the tasks of its n examples, int64 [n].
@@ -543,13 +543,13 @@ def _held_out(pools: Sequence[np.ndarray], fraction: float) -> list[np.ndarray]:
     Returns:
       For each class bool [n]. Of a class and a task, the first examples are held out.
     """
+    # The number of examples that each task should lose of the classes so far, less what it has lost.
     owed = np.zeros(1 + max((int(pool.max()) for pool in pools if len(pool)), default=0))
     chosen = []
     for pool in pools:
         owed += fraction * np.bincount(pool, minlength=len(owed))
-        waiting = {
-            task: np.flatnonzero(pool == task)[::-1].tolist() for task in np.unique(pool)
-        }  # the first at the end
+        # Task -> the places of its examples, the first at the end, from where they are taken.
+        waiting = {task: np.flatnonzero(pool == task)[::-1].tolist() for task in np.unique(pool)}
         mask = np.zeros(len(pool), bool)
         for _ in range(max(round(fraction * len(pool)), fraction > 0 and len(pool) > 1)):
             task = max((task for task in waiting if waiting[task]), key=owed.__getitem__)

@@ -308,7 +308,10 @@ def _overrides(options: StudyOptions) -> list[str]:
 
 
 def _print(table: Table, markup: str, out: TextIO) -> None:
-    """Prints a table, to `out`, between its title and its legend. Where width is dear it loses its empty columns."""
+    """Prints a table with its title and legend; the table alone goes to `out`.
+
+    A terminal and a page of a paper are narrow. So plain text and LaTeX have no empty columns.
+    """
     print(f"\n{table.title}\n", flush=True)
     kept = tables.without_empty(table) if markup in ("text", "latex") else table
     print(tables.render(kept, markup), file=out, flush=True)
@@ -374,8 +377,8 @@ def _print_plan(command: Command, plan: Plan, requests: Sequence[ProbeRequest], 
 def reproduce(command: Command) -> int:
     """Carries out a command; returns the exit code: 1 where a run or a probe failed.
 
-    A table that is not plain text may be read by another program: it is then all that is printed to stdout, and all
-    other words go to stderr.
+    Another program may read a table that is not plain text. So stdout gets nothing but that table, and all other words
+    go to stderr.
 
     Raises:
       UsageError: a folder holds a run with other settings, or launch.py or a data set is missing; nothing was started.
@@ -388,7 +391,7 @@ def reproduce(command: Command) -> int:
 
 
 def _carry_out(command: Command, out: TextIO) -> int:
-    """Does what `reproduce` says, with tables printed to `out`."""
+    """Carries out a command as `reproduce` does, and prints its tables to `out`."""
     study, options, save = STUDIES[command.study], command.options, command.save
     of_benchmark = {benchmark: study.plan(options, benchmark) for benchmark in command.benchmarks}
     planned = [run for each in of_benchmark.values() for run in each]

@@ -65,8 +65,8 @@ def landscape(stem: pathlib.Path, groups: Sequence[dict[str, dict]], title: str)
 
     Args:
       stem: path of the files without a suffix.
-      groups: title -> {"steps": [P], "loss": P x P, first direction x second; None where it is not finite}, for each
-        group of panels; a group has one scale of colours, and a title is that of one panel.
+      groups: the panels, in groups that have a scale of colours each. A group is a dict: title of a panel ->
+        {"steps": [P], "loss": P x P, first direction x second; None where it is not finite}.
       title: of the picture.
 
     Returns:

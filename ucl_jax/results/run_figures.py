@@ -160,7 +160,14 @@ def differences(
 
 @drawing.styled
 def plot_differences(path: pathlib.Path, runs: Sequence[RunResult], over: str, definition: str | None = None) -> None:
-    """Draws the picture of `differences` of runs into a file; the other arguments are its own."""
+    """Draws the picture that `differences` draws into one file, without its numbers.
+
+    Args:
+      path: where the picture is written.
+      runs: of one benchmark; those that differ in their seed alone are a group.
+      over: see `differences`.
+      definition: see `differences`.
+    """
     figure, _ = _differences(compare.groups_of(runs, {"eval.forgetting"}), "", over, definition)
     figure.savefig(path, **drawing.SAVE)
 

@@ -1,8 +1,8 @@
-"""Lets a process of several end with a line of ours, whatever ends it.
+"""Says why a process of a distributed run ended where JAX aborted it.
 
-JAX aborts a process once the one that serves all is lost, and no code of that process runs then. So the work is done in
-a child, and its parent says what the same command will do. Nothing here imports JAX: a process with threads must not be
-forked.
+Process 0 serves the others. When it is lost, JAX aborts them, and no code of theirs runs any more. So each process
+works in a child, and the parent prints the line. Nothing here imports JAX, because it starts threads, and a process
+with threads must not be forked.
 """
 
 import ctypes
@@ -16,11 +16,11 @@ PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def continue_in_child() -> None:
-    """Returns in a child process alone; the parent waits for the child, and leaves as it did.
+    """Forks, and returns in the child alone. The parent waits for the child and ends as it did.
 
-    Signals to the parent are passed on. The child has a process group of its own, because those of a terminal would
-    reach it twice otherwise. It dies with the parent. If it was aborted, the parent prints a line and leaves with exit
-    code 1.
+    Signals to the parent are passed on to the child. A terminal signals all processes of a group, so the child has a
+    group of its own; it would get each signal twice otherwise. The child is killed when the parent dies. If the child
+    was aborted, the parent prints a line and leaves with exit code 1.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -29,7 +29,7 @@ def continue_in_child() -> None:
     if child == 0:
         os.setpgid(0, 0)
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != parent:  # it died before that
+        if os.getppid() != parent:  # the parent died before prctl could tell the child
             os._exit(1)
         return
     for number in PASSED_ON:
