@@ -35,6 +35,17 @@ def run(recipe, matrix, joint=False, seed=0, random_init=(60.0, 70.0), **more):
 
 
 STREAM = {"images": 40, "tasks": [[10, 0], [5, 5], [0, 10], [0, 10]], "buffer": [[8, 0], [6, 2]]}
+
+
+def over_classes(**more):
+    """Returns the result of a run over a stream of two classes, the second of which came late."""
+    matrix = [[75.0, None], [65.0, 90.0], [60.0, 95.0]]
+    probe = run_results.probe(matrix) | {"class_accuracy": matrix[-1], "class_matrix": matrix}
+    evaluations = run_results.evaluated([40, 80, 120], [1, 2, 2])
+    names = {"classes": [[4], [7]], "class_names": ["cat", "dog"]}
+    return run_results.result(probes={"knn_task": probe, "knn_all": probe}, evaluations=evaluations, **names, **more)
+
+
 RUNS = [run("lump", [[90.0, None], [80.0, 97.0]]), run("multitask", [[98.0, 99.0]], joint=True)]
 
 

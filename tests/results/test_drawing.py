@@ -12,7 +12,21 @@ import numpy as np
 import pytest
 
 from tests import run_results
-from tests.pictures import BOWL, ITEMS, LABEL, PANEL, POINTS, RUNS, SERIES, STEPS, STREAM, TASK, pixels, run
+from tests.pictures import (
+    BOWL,
+    ITEMS,
+    LABEL,
+    PANEL,
+    POINTS,
+    RUNS,
+    SERIES,
+    STEPS,
+    STREAM,
+    TASK,
+    over_classes,
+    pixels,
+    run,
+)
 from ucl_jax.results import compare, drawing, probe_figures, run_figures
 from ucl_jax.results.schema import RunResult
 
@@ -52,6 +66,15 @@ FIGURES = {
             for part, counts in (("stream", STREAM["tasks"]), ("buffer", STREAM["buffer"]))
             for place, row in enumerate(counts)
             for task, count in enumerate(row, start=1)
+        ],
+    ),
+    "class_accuracy": (
+        lambda stem: run_figures.class_accuracy(stem, over_classes()),
+        ["images seen", "class", "accuracy"],
+        [
+            [images, name, value]
+            for images, values in (("40", ("75.0", "")), ("80", ("65.0", "90.0")), ("120", ("60.0", "95.0")))
+            for name, value in zip(("cat", "dog"), values)
         ],
     ),
     "cka": (

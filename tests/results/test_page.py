@@ -17,7 +17,7 @@ from PIL import Image
 from scipy import stats
 
 from tests import run_results
-from tests.pictures import STREAM
+from tests.pictures import STREAM, over_classes
 from ucl_jax.results import compare, page, run_figures, tables
 from ucl_jax.results.load import load_results
 from ucl_jax.results.schema import RunResult
@@ -425,6 +425,16 @@ def test_a_stream_is_shown_once_however_many_groups_had_it():
     assert html.count('alt="Shares of classes or tasks over the stream and in the buffer') == 2
     first, third = (f"lump, method.alpha={n} (simsiam) on cifar10, seed 4" for n in (0, 2))
     assert f"buffer: {first}; {third}" in html
+
+
+def test_classes_of_a_stream_have_a_picture_for_each_group_that_recorded_them():
+    runs = [over_classes(seed=seed, settings={ALPHA: alpha}) for seed, alpha in ((0, 1), (1, 1), (0, 2))]
+    older = over_classes(settings={ALPHA: 3}).to_json()
+    older["probes"] = {name: probe | {"class_matrix": None} for name, probe in older["probes"].items()}
+    html = page.build([page.Source(one, [], {}, "") for one in (*runs, RunResult.from_json(older))], "max")
+    assert html.count('alt="Heat map of the accuracy of each class over the stream: ') == 2
+    read = Reader(html).tables["Accuracy of each class at the end"]
+    assert [row[0] for row in read[1:]] == ["cat", "dog"]
 
 
 def test_rows_of_a_stream_are_named_by_the_images_seen():

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests import run_results
-from tests.pictures import STREAM
+from tests.pictures import STREAM, over_classes
 from tests.served import serving
 from ucl_jax.results import drawing, page
 from ucl_jax.results.load import load_results
@@ -43,9 +43,7 @@ def several():
 
 
 def stream():
-    probe = run_results.probe([[90.0, None], [80.0, 50.0], [70.0, 60.0]])
-    evaluations = run_results.evaluated((8, 16, 24), (1, 2, 2))
-    run = run_results.result(probes={"knn_task": probe, "knn_all": probe}, evaluations=evaluations, stream=STREAM)
+    run = over_classes(stream=STREAM)
     return [page.Source(run, ENTRIES, {1: png((200, 0, 0)), 3: png((0, 200, 0))}, "runs/a")]
 
 

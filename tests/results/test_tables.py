@@ -3,6 +3,7 @@
 import pytest
 
 from tests import run_results
+from tests.pictures import over_classes
 from ucl_jax.results import compare, tables
 from ucl_jax.results.schema import RunResult
 
@@ -303,6 +304,15 @@ def test_classes_have_a_row_each():
     assert cells(tables.of_classes([stream(seed=3), run_results.result()]))[1:] == [
         ["0", "75.00"], ["4", "65.00"], ["7", "-"]
     ]  # fmt: skip
+
+
+def test_each_row_must_have_every_class():
+    good = over_classes().to_json()
+    assert over_classes().class_matrix == [[75.0, None], [65.0, 90.0], [60.0, 95.0]]
+    row = [75.0, 65.0]
+    for wrong in ([row] * 2, [row, row, row[:1]], [[*row, 1.0]] * 3):
+        with pytest.raises(ValueError, match=r"^\$\.probes\.knn_all.*class_matrix"):
+            RunResult.from_json(run_results.changed(good, "probes.knn_all.class_matrix", wrong))
 
 
 def test_rows_must_have_the_tasks_seen():

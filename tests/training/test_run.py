@@ -312,7 +312,10 @@ def test_a_stream_that_was_killed_ends_with_the_same_bits(environment, tmp_path,
         assert [row["images_seen"] for row in rows] == [104, 200, 304, 400, 480]
         assert [row["gradient_samples"] for row in rows] == [3 * 13 * 20, 3 * 25 * 20, 3 * 38 * 20, 3 * 50 * 20, 3600]
         assert [row["tasks_seen"] for row in rows] == [1, 1, 2, 2, 2]
-        assert len(comparable(whole)["probes"]["knn_all"]["class_accuracy"]) == 4
+        found = comparable(whole)["probes"]["knn_all"]
+        assert [len(row) for row in found["class_matrix"]] == [4] * 5
+        assert [row[2:] for row in found["class_matrix"][:2]] == [[None, None]] * 2  # the second task came later
+        assert found["class_matrix"][-1] == found["class_accuracy"]
     else:
         assert [row["step"] for row in rows] == [24, 48, 60]
         assert [row["tasks_seen"] for row in rows] == [1, 2, 2]

@@ -27,6 +27,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", INK
 GREYS: tuple[dict[str, Any], ...] = tuple(
     {"ls": dashes, "color": GREY, "lw": 1.2} for dashes in ("-.", (0, (1, 3)), (0, (6, 3)))
 )
+MOST_NAMES = 25  # rows of a heat map of which all have their names and numbers
 MARKS, DASHES = "osD^vPX", ("-", "--", "-.", ":")
 SAVE: dict[str, Any] = {"dpi": 130, "bbox_inches": "tight", "pad_inches": 0.1}
 # Names come from configs: a dollar sign in one must not start a formula.
@@ -69,14 +70,20 @@ def follow_scheme(svg: str, dark_ink: str) -> str:
 
 
 def heat(axis, values: np.ndarray, rows: Sequence, columns: Sequence, norm, form: str):
-    """Draws a heat map with its numbers, dark on light or light on dark, and returns the image."""
+    """Draws a heat map and returns the image.
+
+    Up to MOST_NAMES rows have their names and numbers, dark on light or light on dark. Of more rows the colours are
+    shown, and as many names as there is room for.
+    """
     image = axis.imshow(values, norm=norm, cmap="viridis")
-    for (row, column), value in np.ndenumerate(values):
+    few = len(rows) <= MOST_NAMES
+    for (row, column), value in np.ndenumerate(values) if few else ():
         if np.isfinite(value):
             colour = ink(image.cmap(norm(value)))
             axis.text(column, row, form.format(value), ha="center", va="center", fontsize=8, color=colour)
+    named = range(len(rows)) if few else spread(len(rows), MOST_NAMES)
     axis.set_xticks(range(len(columns)), list(columns))
-    axis.set_yticks(range(len(rows)), list(rows))
+    axis.set_yticks(named, [rows[place] for place in named])
     return image
 
 
@@ -110,8 +117,13 @@ def shares(axis: Axes, counts: np.ndarray, ends: tuple[float, float]):
 
 def name_bar(figure, image, axes, names: Sequence[str], what: str) -> None:
     """Draws the colours of kinds beside the axes with their names, as many of them as there is room for."""
-    shown = np.unique(np.linspace(0, len(names) - 1, min(len(names), 10)).round().astype(int))
+    shown = spread(len(names), 10)
     figure.colorbar(image, ax=axes, label=what).set_ticks(shown, labels=[names[place] for place in shown])
+
+
+def spread(count: int, most: int) -> np.ndarray:
+    """Returns at most `most` of the places 0 .. count - 1, evenly spread, with the first and the last."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
 
 
 def ink(colour: Sequence[float]) -> str:

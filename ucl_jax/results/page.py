@@ -128,7 +128,7 @@ def build(
             "Training loss": _losses(groups, sources, draw),
             "Analysis": _analysis(groups, named, draw),
             "Every run": [_table(tables.every_run(scored, definition), "Every run")] if scored else [],
-            "Accuracy of each class at the end": _classes([run for run in scored if run.is_stream]),
+            "Accuracy of each class": _classes([group for group in with_labels if group.runs[0].is_stream], draw),
             "Settings that differ": _settings(groups),
             "How each run was made": _made(groups, sources),
         }
@@ -448,9 +448,20 @@ def _settings(groups: Sequence[RunGroup]) -> list[Block]:
     return [_table(table, "Settings that differ")]
 
 
-def _classes(streams: Sequence[RunResult]) -> list[Block]:
-    """Returns the table of the accuracy of each class in runs over streams; nothing without such runs."""
-    return [_table(tables.of_classes(streams), "Accuracy of each class at the end")] if streams else []
+def _classes(groups: Sequence[RunGroup], draw: Draw) -> list[Block]:
+    """Returns the accuracy of each class in runs over streams: a picture of each group's first run, and a table."""
+    pictures = []
+    for group in groups:
+        if group.runs[0].class_matrix is not None:
+            said = _title(group, group.runs[0])
+            alt = f"Heat map of the accuracy of each class over the stream: {said}"
+            pictures.append(draw(run_figures.class_accuracy, group.runs[0], caption=said, alt=alt))
+    table = tables.of_classes([run for group in groups for run in group.runs])
+    return (
+        [*_pictures(pictures), _heading("At the end"), _table(table, "Accuracy of each class at the end")]
+        if groups
+        else []
+    )
 
 
 def _made(groups: Sequence[RunGroup], sources: Sequence[Source]) -> list[Block]:

@@ -236,7 +236,8 @@ def losses(stem: pathlib.Path, groups: dict[str, list[list[dict]]], title: str, 
 def plot_run(workdir: pathlib.Path) -> None:
     """Draws accuracy_matrix.png, average_accuracy.png, stream.png and loss.png of a run into `workdir/plots`.
 
-    Of a run on images without labels it draws representation.png and loss.png.
+    Of a run over a stream of known classes it draws class_accuracy.png, too. Of a run on images without labels it draws
+    representation.png, stream.png and loss.png.
 
     Raises:
       UsageError: a file of the run is missing or damaged.
@@ -248,6 +249,8 @@ def plot_run(workdir: pathlib.Path) -> None:
         plot_average_accuracy(folder / "average_accuracy.png", [results])
     if results.stream is not None:
         _stream(results).savefig(folder / "stream.png", **drawing.SAVE)
+    if results.is_stream and results.class_matrix is not None:
+        _classes(results).savefig(folder / "class_accuracy.png", **drawing.SAVE)
     plot_loss(folder / "loss.png", read_metrics(workdir / "metrics.jsonl"))
 
 
@@ -431,6 +434,37 @@ def stream(stem: pathlib.Path, run: RunResult) -> Picture:
     return drawing.save(stem, _stream(run), numbers, ["part", "place", "task", "images"], rows)
 
 
+@drawing.styled
+def class_accuracy(stem: pathlib.Path, run: RunResult) -> Picture:
+    """Draws the accuracy of each class in the course of a run that recorded it, by kNN over all classes."""
+    assert run.class_matrix is not None
+    (places, what), names = compare.row_places([run]), run.names_of_labels
+    rows = [
+        [place, name, value]
+        for place, values in zip(places(run), run.class_matrix)
+        for name, value in zip(names, values)
+    ]
+    content = {"classes": names, what.replace(" ", "_"): places(run), "accuracy": run.class_matrix}
+    return drawing.save(stem, _classes(run), content, [what, "class", "accuracy"], rows)
+
+
+def _classes(run: RunResult):
+    """Draws the accuracy of each class when the run was evaluated as a heat map, a row a class; returns the figure."""
+    assert run.class_matrix is not None
+    (places, what), names = compare.row_places([run]), run.names_of_labels
+    matrix = accuracy_matrix.as_array(run.class_matrix).T
+    height = 0.26 * min(len(names), drawing.MOST_NAMES) + 1.2
+    figure = drawing.new_figure(max(4.0, 0.55 * len(places(run)) + 2.2), height)
+    axis = figure.subplots()
+    image = drawing.heat(axis, matrix, names, places(run), drawing.make_norm(0, 100), "{:.0f}")
+    axis.set_aspect("auto")
+    axis.set(xlabel=what, ylabel="class", title=PROBE_TITLES["knn_all"])
+    axis.tick_params("x", rotation=45)
+    figure.colorbar(image, ax=axis, label="accuracy, %")
+    figure.suptitle(run.name)
+    return figure
+
+
 def _stream(run: RunResult):
     """Draws what came when as a strip and, below it, the shares of tasks in the buffer; returns the figure.
 
@@ -443,7 +477,7 @@ def _stream(run: RunResult):
     # Where each task is a class of its own, the two strips would be the same.
     if record.classes is not None and [len(own) for own in run.classes or ()] != [1] * len(run.labels):
         what, counts = "class", record.classes
-        names = run.class_names if run.class_names and len(run.labels) <= 10 else [str(label) for label in run.labels]
+        names = run.names_of_labels if len(run.labels) <= 10 else [str(label) for label in run.labels]
     strips = [(counts, names, what, (0.0, float(record.images)), "images of the stream", f"share of each {what}, %")]
     if record.buffer:
         ends = (0.5, len(record.buffer) + 0.5)

@@ -136,6 +136,8 @@ class ProbeResult:
       stream_average: the mean of the average accuracies of all rows, in per cent.
       class_accuracy: of the last row, in per cent, for each class of the run in the order of labels; null for a class
         that was not evaluated, and for probes that do not record it.
+      class_matrix: the same of every row: `class_matrix[r][c]` is the accuracy on class c in row r; null for probes
+        that do not record it, and in older files.
       forgetting: in points, by the name of each definition.
       chance: the accuracy of guessing, in per cent.
       random_init: the untrained network's accuracy on each task, in per cent; null where the run is not finished or did
@@ -148,6 +150,7 @@ class ProbeResult:
     average_accuracy: Percent | None = None
     stream_average: Percent | None = None
     class_accuracy: list[Percent | None] | None = None
+    class_matrix: list[list[Percent | None]] | None = None
     forgetting: dict[str, Points | None] = field(default_factory=dict)
     chance: Percent
     random_init: Annotated[list[Percent], Field(min_length=1)] | None = None
@@ -159,6 +162,8 @@ class ProbeResult:
             require_shape("random_init", [self.random_init], 1, tasks)
         if self.settings.k_used is not None:
             require_shape("settings.k_used", self.settings.k_used, rows, tasks)
+        if self.class_matrix is not None:
+            require_shape("class_matrix", self.class_matrix, rows, len(self.class_accuracy or ()))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -363,7 +368,7 @@ class RunResult:
         tree = _plain(self)
         for probe in tree["probes"].values():
             probe["settings"] = {key: value for key, value in probe["settings"].items() if value is not None}
-            for key in ("rows", "stream_average", "class_accuracy"):
+            for key in ("rows", "stream_average", "class_accuracy", "class_matrix"):
                 if probe[key] is None:
                     del probe[key]
         for key in ("class_names", "evaluations", "stream", "representation"):
@@ -460,6 +465,16 @@ class RunResult:
         return dict(zip(self.labels, (self.probes["knn_all"].class_accuracy if self.probes else None) or ()))
 
     @property
+    def class_matrix(self) -> list[list[float | None]] | None:
+        """Returns the accuracy of each class by kNN over all classes in each row, or None if it was not recorded."""
+        return self.probes["knn_all"].class_matrix if self.probes else None
+
+    @property
+    def names_of_labels(self) -> list[str]:
+        """Returns the name of each class of the run, or its label where it has none, in the order of labels."""
+        return self.class_names or [str(label) for label in self.labels]
+
+    @property
     def labels(self) -> list[int]:
         """Returns the labels of all classes of the run, in order."""
         return sorted(set().union(*self.classes or ()))
@@ -467,8 +482,8 @@ class RunResult:
     @property
     def named_classes(self) -> list[list[str]]:
         """Returns the classes of each task by name or, where they have none, by label; [] in older files."""
-        names = dict(zip(self.labels, self.class_names or ()))
-        return [[names.get(label, str(label)) for label in task] for task in self.classes or ()]
+        names = dict(zip(self.labels, self.names_of_labels))
+        return [[names[label] for label in task] for task in self.classes or ()]
 
     @property
     def images_seen(self) -> list[int]:

@@ -562,6 +562,7 @@ class _Recorder:
                 matrix=matrix,
                 **accuracy_matrix.summarise(matrix, seen),
                 class_accuracy=rows[-1]["class_accuracy"],
+                class_matrix=None if rows[-1]["class_accuracy"] is None else [row["class_accuracy"] for row in rows],
                 chance=self.probes[name].chance(self.stream.classes),
                 random_init=before,
             )
