@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests import tiny
 from ucl_jax.data.tasks import open_stream
@@ -34,10 +35,16 @@ LEARNING_RATES = {"barlow_twins": 0.0001, "vicreg": 0.0001}  # objectives that n
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
-    return str(tmp_path_factory.mktemp("tfds"))
+    """Returns an empty folder for data sets; beside them lies a folder `domains` with two classes of two domains."""
+    data_dir, rng = tmp_path_factory.mktemp("tfds"), np.random.default_rng(0)
+    for domain, name, number in itertools.product("ab", ("cat", "dog"), range(28)):
+        path = data_dir / "domains" / domain / name / f"{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(path)
+    return str(data_dir)
 
 
-def pair_config(recipe, objective):
+def pair_config(recipe, objective, benchmark="digits"):
     settings = {
         "augment__crop": "padded", "augment__jitter_p": 0.0, "augment__gray_p": 0.0, "train__epochs": 1,
         "train__batch_size": 16, "train__learning_rate": LEARNING_RATES.get(objective, LEARNING_RATE),
@@ -50,7 +57,7 @@ def pair_config(recipe, objective):
         settings["method__buffer_size"] = 40 if method.name == "min_red" else 24  # twice a batch and more
     if "weight" in method:
         settings["method__weight"] = max(method.weight, 1.0)  # a weak term would hide its mistakes
-    return tiny.config(recipe, f"digits,{objective}", **settings)
+    return tiny.config(recipe, f"{benchmark},{objective}", **settings)
 
 
 class Traced:
@@ -195,15 +202,23 @@ STREAMS = {
         {"stream__order": "file", "stream__passes": "one", "stream__repeat": 2, "benchmark__classes_per_task": 4},
         ("s" * 3 + "l") * 4,
     ),
+    "domains of a folder": (
+        "cassle",
+        {"stream__order": "domain", "stream__blur": 0.5, "benchmark__path": "domains", "benchmark__folders": "domains"}
+        | {"benchmark__image_size": 8, "benchmark__classes_per_task": 2, "benchmark__validation_fraction": 0.2}
+        | {"benchmark__examples_per_task": 40, "benchmark__test_examples_per_task": 10},
+        "ssslsssl",
+    ),
     "evaluated inside a task": ("osiris_d", {"stream__evaluate_every": 48}, "sssl" + "ssl" + "sl" + "sssl" + "sl"),
 }
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_every_stream_goes_on_where_it_stopped(name, data_dir):
+def test_every_stream_goes_on_where_it_stopped(name, data_dir, monkeypatch):
     """Checks that a run over a stream ends with the same bits from wherever it goes on, and on two devices."""
     recipe, settings, expected = STREAMS[name]
-    config = pair_config(recipe, "simclr")
+    config = pair_config(recipe, "simclr", "folder" if "benchmark__path" in settings else "digits")
+    monkeypatch.chdir(data_dir)
     for key, value in settings.items():
         section, _, setting = key.partition("__")
         config[section][setting] = value
