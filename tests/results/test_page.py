@@ -422,9 +422,10 @@ def test_a_stream_is_shown_once_however_many_groups_had_it():
     runs = [run(seed=4, settings={ALPHA: n}, stream=stream) for n, stream in enumerate((STREAM, other, STREAM, None))]
     runs.append(run(seed=5, settings={ALPHA: 0}, stream=other))  # one run stands for a group
     html = page.build([page.Source(one, [], {}, "") for one in runs], "max")
-    assert html.count('alt="Shares of classes or tasks over the stream and in the buffer') == 2
-    first, third = (f"lump, method.alpha={n} (simsiam) on cifar10, seed 4" for n in (0, 2))
-    assert f"buffer: {first}; {third}" in html
+    first, second, third = (f"lump, method.alpha={n} (simsiam) on cifar10, seed 4" for n in (0, 1, 2))
+    assert f'alt="Shares of classes or tasks in the stream: {first}; {second}; {third}"' in html
+    assert f'alt="Shares of classes or tasks in the buffer: {first}; {third}"' in html
+    assert html.count('alt="Shares of classes or tasks') == 2
 
 
 def test_classes_of_a_stream_have_a_picture_for_each_group_that_recorded_them():
@@ -451,7 +452,7 @@ def test_rows_of_a_stream_are_named_by_the_images_seen():
         assert [row[0] for row in read.tables[name]] == ["images seen", "8", "16", "24"]
         alts = [a["alt"] for tag, a in read.elements if tag == "img"]
         for images in (8, 24):
-            assert any(f"seed 0: {images} images seen" in alt for alt in alts)
+            assert any(f"seed 0, images seen: {images}" in alt for alt in alts)
 
 
 def test_curves_of_streams_are_drawn_over_gradient_samples_too_where_these_differ(tmp_path):
@@ -524,7 +525,7 @@ def test_the_page_of_a_folder_shows_its_loss_and_the_buffer_over_time(tmp_path):
     assert source.buffers == {number: picture((50 * number, 0, 0)) for number in (1, 3, 5)}
     read = Reader(page.build([source], "max"))
     alts = [a["alt"] for tag, a in read.elements if tag == "img"]
-    assert [number for number in range(1, 6) if any(f"{number} tasks learned" in alt for alt in alts)] == [1, 3, 5]
+    assert [number for number in range(1, 6) if any(f"tasks learned: {number}" in alt for alt in alts)] == [1, 3, 5]
     assert any("Training loss" in alt for alt in alts)
 
 

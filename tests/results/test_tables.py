@@ -64,7 +64,12 @@ def test_untrained_networks_of_other_settings_have_their_own_rows():
         f"untrained network, {EXAMPLES}=100": ["1", "55.00"],
     }
     single = {row[0]: row[1] for row in cells(tables.every_run(runs, "max")) if row[0].startswith("untrained")}
-    assert list(single.values()) == ["65.00", "45.00", "55.00"]  # the first run that has it counts
+    assert single == {
+        "untrained network, all training images, seed 0": "65.00",
+        "untrained network, all training images, seed 1": "66.00",
+        f"untrained network, {EXAMPLES}=50": "45.00",
+        f"untrained network, {EXAMPLES}=100": "55.00",
+    }
 
 
 def test_seeds_of_subsets_name_an_untrained_network_last():

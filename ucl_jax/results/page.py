@@ -407,21 +407,26 @@ def _title(group: RunGroup, run: RunResult) -> str:
 
 
 def _streams(groups: Sequence[RunGroup], draw: Draw) -> list[Block]:
-    """Returns pictures of the streams and of the shares of tasks in the buffers of the first runs, equal ones once."""
-    equal: dict[str, list[RunGroup]] = {}
-    for group in groups:
-        if (record := group.runs[0].stream) is not None:
-            equal.setdefault(repr((group.benchmark, record)), []).append(group)
-    pictures = []
-    for members in equal.values():
-        said = "; ".join(_title(group, group.runs[0]) for group in members)
-        alt = f"Shares of classes or tasks over the stream and in the buffer: {said}"
-        pictures.append(draw(run_figures.stream, members[0].runs[0], caption=said, alt=alt))
-    note = (
-        "Of which classes or tasks the images of the stream are, from its beginning to its end, and below it the "
-        "tasks of those in the buffer."
-    )
-    return [_paragraph(note), *_pictures(pictures)] if pictures else []
+    """Returns pictures of the streams of the groups' first runs, and of the tasks in their buffers; equal ones once."""
+    parts = {
+        "stream": "Of which classes or tasks the images of the stream are, from its beginning to its end.",
+        "buffer": "Of which tasks the images in the buffer are, at each evaluation.",
+    }
+    blocks = []
+    for part, note in parts.items():
+        equal: dict[str, list[RunGroup]] = {}
+        for group in groups:
+            record = group.runs[0].stream
+            if record is not None and (part == "stream" or record.buffer):
+                numbers = record.buffer if part == "buffer" else (record.images, record.tasks, record.classes)
+                equal.setdefault(repr((group.benchmark, numbers)), []).append(group)
+        pictures = []
+        for members in equal.values():
+            said = "; ".join(_title(group, group.runs[0]) for group in members)
+            alt = f"Shares of classes or tasks in the {part}: {said}"
+            pictures.append(draw(run_figures.stream, members[0].runs[0], (part,), caption=said, alt=alt))
+        blocks += [_paragraph(note), *_pictures(pictures)] if pictures else []
+    return blocks
 
 
 def _buffers(groups: Sequence[RunGroup], sources: Sequence[Source]) -> list[Block]:
@@ -432,7 +437,7 @@ def _buffers(groups: Sequence[RunGroup], sources: Sequence[Source]) -> list[Bloc
         run = next((run for run in group.runs if buffers[id(run)]), group.runs[0])
         places, what = compare.row_places([run])
         for number, picture in buffers[id(run)].items():
-            said = f"{_title(group, run)}: {places(run)[number - 1]} {what}"
+            said = f"{_title(group, run)}, {what}: {places(run)[number - 1]}"
             pictures.append(_picture(picture, "png", said, f"Images in the buffer of {said}; in the order of tasks"))
     note = "The images at the first, the middle and the last evaluation, in the order of tasks."
     return [_paragraph(note), *_pictures(pictures)] if pictures else []

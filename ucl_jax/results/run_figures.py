@@ -19,6 +19,8 @@ from ucl_jax.results.compare import MEASURES, PROBE_TITLES, RunGroup
 from ucl_jax.results.drawing import Picture
 from ucl_jax.results.load import load_results, read_metrics
 
+PARTS = ("stream", "buffer")  # of a picture of a stream: what came when, and the tasks in the buffer
+
 if TYPE_CHECKING:
     from ucl_jax.results.schema import ProbeName, ProbeResult, RepresentationResult, RunResult
 
@@ -419,19 +421,25 @@ def representation(stem: pathlib.Path, run: RunResult) -> Picture:
 
 
 @drawing.styled
-def stream(stem: pathlib.Path, run: RunResult) -> Picture:
-    """Draws which class or task came when in the stream of a run, which has a record of it, and its buffer's tasks."""
+def stream(stem: pathlib.Path, run: RunResult, parts: Sequence[str] = PARTS) -> Picture:
+    """Draws which class or task came when in the stream of a run, which has a record of it, and its buffer's tasks.
+
+    Args:
+      stem: path of the files without a suffix.
+      run: the run.
+      parts: what is drawn: "stream", "buffer" if there is one, or both.
+    """
     assert run.stream is not None
     record = run.stream
-    parts = {"stream": record.tasks, "buffer": record.buffer}
+    counted = {"stream": record.tasks, "buffer": record.buffer}
     rows = [
         [part, place, task + 1, count]
-        for part, counts in parts.items()
-        for place, row in enumerate(counts)
+        for part in parts
+        for place, row in enumerate(counted[part])
         for task, count in enumerate(row)
     ]
-    numbers = {"images": record.images, **parts, "classes": record.classes}
-    return drawing.save(stem, _stream(run), numbers, ["part", "place", "task", "images"], rows)
+    numbers = {"images": record.images, **{part: counted[part] for part in parts}, "classes": record.classes}
+    return drawing.save(stem, _stream(run, parts), numbers, ["part", "place", "task", "images"], rows)
 
 
 @drawing.styled
@@ -465,7 +473,7 @@ def _classes(run: RunResult):
     return figure
 
 
-def _stream(run: RunResult):
+def _stream(run: RunResult, parts: Sequence[str] = PARTS):
     """Draws what came when as a strip and, below it, the shares of tasks in the buffer; returns the figure.
 
     The strip is of classes where they are recorded and say more than the tasks.
@@ -478,8 +486,11 @@ def _stream(run: RunResult):
     if record.classes is not None and [len(own) for own in run.classes or ()] != [1] * len(run.labels):
         what, counts = "class", record.classes
         names = run.names_of_labels if len(run.labels) <= 10 else [str(label) for label in run.labels]
-    strips = [(counts, names, what, (0.0, float(record.images)), "images of the stream", f"share of each {what}, %")]
-    if record.buffer:
+    strips = []
+    if "stream" in parts:
+        over = (0.0, float(record.images))
+        strips.append((counts, names, what, over, "images of the stream", f"share of each {what}, %"))
+    if "buffer" in parts and record.buffer:
         ends = (0.5, len(record.buffer) + 0.5)
         strips.append((record.buffer, tasks, "task", ends, "evaluation", "share in the buffer, %"))
     figure = drawing.new_figure(7, 1.9 * len(strips) + 0.4)

@@ -229,9 +229,7 @@ def every_run(runs: Sequence[RunResult], definition: str) -> Table:
     With streams among the runs there are columns for how many images were seen, of how many gradients were taken, and
     the mean over the stream by each probe, see `accuracy_matrix.stream_average`.
 
-    A row for an untrained network or for chance has the numbers of the first run that has them; where there are several
-    seeds, it says which one that is. Untrained networks with different settings have a row each, see
-    `compare.untrained_networks`.
+    Untrained networks have a row for each seed, and for each of different settings, see `compare.untrained_networks`.
 
     Args:
       runs: results.
@@ -256,9 +254,10 @@ def every_run(runs: Sequence[RunResult], definition: str) -> Table:
                 compare.forgetting(run, probe, definition),
             ]
         rows.append(cells + (_of_stream(run, probes) if streams else []))
-    for label, (initial, *others) in compare.untrained_networks(runs).items():
-        before = (cell for name in probes for cell in (compare.untrained(initial, name), None, None))
-        rows.append([f"{label}, seed {initial.seed}" if others else label, *before, *blank])
+    for label, measured in compare.untrained_networks(runs).items():
+        for run in measured:
+            before = (cell for name in probes for cell in (compare.untrained(run, name), None, None))
+            rows.append([f"{label}, seed {run.seed}" if len(measured) > 1 else label, *before, *blank])
     rows.append(["chance", *(cell for name in probes for cell in (compare.chance(runs, name), None, None)), *blank])
     over = {OVER_UNTRAINED.format(PROBE_TITLES[name]): PROBE_TITLES[name] for name in probes}
     heads = _heads(runs, probes, definition) | {column: (title, "over untrained") for column, title in over.items()}
