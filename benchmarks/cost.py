@@ -1,15 +1,18 @@
-"""Measures the time of a training step of every recipe that the objective allows, relative to finetune's.
+"""Measures what a step of every recipe costs beside finetune's: its time, and the memory of what is kept.
 
-    python -m benchmarks.cost [--width=16 --batch=64 --image=32 --repeats=5]
+    python -m benchmarks.cost [--width=16 --batch=64 --image=32 --repeats=5 --objectives=simclr,simsiam]
 
-Images are random, and there is one device. The recipes take turns; a result is the median of the ratios of all rounds.
-The buffer is filled and the second task begun before the measurement; PNN is measured in the last of its five columns.
-Writes benchmarks/results/cost.json; `python -m benchmarks.tables` puts it into docs/recipes.md.
+Each recipe has the first of the objectives that allows it, and is compared with finetune of the same objective. Images
+are random, and there is one device. The recipes take turns; a result is the median of the ratios of all rounds. The
+buffer is filled and the second task begun before the measurement; PNN is measured in the last of its five columns.
+Memory is that of the training state of the recipe on `cifar10`, in its full size, less that of finetune; it is counted
+from shapes. Writes benchmarks/results/cost.json; `python -m benchmarks.tables` puts it into docs/recipes.md.
 """
 
 import argparse
 import importlib
 import json
+import math
 import statistics
 import sys
 import time
@@ -30,9 +33,20 @@ RECIPES = [name for name, recipe in all_recipes().items() if not recipe.joint]  
 RESULT = measure.RESULTS / "cost.json"
 
 
-def make_step(recipe: str, given: argparse.Namespace):
+def recipe_config(recipe: str, objective: str):
+    """Returns the config of a recipe on Split CIFAR-10."""
+    return importlib.import_module(f"configs.{recipe}").get_config(f"cifar10,{objective}")
+
+
+def state_bytes(recipe: str, objective: str) -> int:
+    """Returns the bytes of the training state of a recipe in its full size, as they are on each device."""
+    state = jax.eval_shape(make_experiment(recipe_config(recipe, objective), None, "cpu").init)
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+
+
+def make_step(recipe: str, objective: str, given: argparse.Namespace):
     """Returns a function without arguments that takes one training step and waits for it."""
-    config = importlib.import_module(f"configs.{recipe}").get_config(f"cifar10,{given.objective}")
+    config = recipe_config(recipe, objective)
     config.model.width = given.width
     config.train.batch_size = given.batch
     config.benchmark.image_size = given.image
@@ -66,23 +80,33 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--image", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--objective", default="simsiam")
+    parser.add_argument("--objectives", type=lambda names: names.split(","), default=["simclr", "simsiam"])
     given = parser.parse_args(argv)
-    possible = [recipe for recipe in RECIPES if recipe not in IMPOSSIBLE.get(given.objective, ())]
-    steps = {recipe: make_step(recipe, given) for recipe in possible}
-    seconds = {recipe: [] for recipe in possible}
+    measured = {
+        name: next((o for o in given.objectives if name not in IMPOSSIBLE.get(o, ())), None) for name in RECIPES
+    }
+    pairs = [(name, objective) for name, objective in measured.items() if objective is not None]
+    pairs += [("finetune", objective) for objective in dict(pairs).values()]
+    steps = {pair: make_step(*pair, given) for pair in dict.fromkeys(pairs)}
+    seconds: dict[tuple[str, str], list[float]] = {pair: [] for pair in steps}
     for _ in range(given.repeats):
-        for recipe, step in steps.items():
+        for pair, step in steps.items():
             began = time.perf_counter()
             step()
-            seconds[recipe].append(time.perf_counter() - began)
-    ratios = {r: [one / base for one, base in zip(times, seconds["finetune"])] for r, times in seconds.items()}
-    result = {
-        "settings": vars(given),
-        **measure.where(),
-        "finetune_seconds": statistics.median(seconds["finetune"]),
-        "ratio": {r: measure.spread(x) for r, x in ratios.items()},
+            seconds[pair].append(time.perf_counter() - began)
+    recipes = {
+        name: {
+            "objective": objective,
+            "ratio": measure.spread(
+                [one / base for one, base in zip(seconds[name, objective], seconds["finetune", objective])]
+            ),
+            "stored_bytes": state_bytes(name, objective) - state_bytes("finetune", objective),
+        }
+        for name, objective in measured.items()
+        if objective is not None
     }
+    finetune = {o: statistics.median(times) for (name, o), times in seconds.items() if name == "finetune"}
+    result = {"settings": vars(given), **measure.where(), "finetune_seconds": finetune, "recipes": recipes}
     measure.save(RESULT, result)
     print(json.dumps(result, indent=1))
 

@@ -191,20 +191,24 @@ def methods() -> str:
     cost = json.loads(path.read_text()) if path.exists() else None
     rows = []
     for name, recipe in all_recipes().items():
-        told = "1 (the same step)"
-        if not recipe.joint:
-            known = cost is not None and name in cost["ratio"]
-            told = f"{cost['ratio'][name]['median']:.2f}" if known else "not measured yet"
-        rows.append([f"[{name}](../configs/{name}.py)", recipe.about, recipe.stores, told])
-    columns = ["recipe", "method", "stores", "step time, finetune = 1"]
-    table = render(Table("", make_frame(columns, rows), words=4), "markdown")
+        time, memory = ("1 (the same step)", "0") if recipe.joint else ("not measured yet", "-")
+        if cost is not None and (found := cost["recipes"].get(name)) is not None:
+            time, memory = f"{found['ratio']['median']:.2f}", f"{found['stored_bytes'] / 1e6:.1f}"
+        rows.append([f"[{name}](../configs/{name}.py)", recipe.about, recipe.stores, memory, time])
+    columns = ["recipe", "method", "stores", "MB more than finetune", "step time, finetune = 1"]
+    table = render(Table("", make_frame(columns, rows), words=5), "markdown")
     if cost is None:
         return table
     s = cost["settings"]
+    first = s["objectives"][0]
+    apart = {name: found["objective"] for name, found in cost["recipes"].items() if found["objective"] != first}
+    seconds = ", ".join(f"{value:.2f} s with {objective}" for objective, value in cost["finetune_seconds"].items())
     note = (
-        f"Step time: `python -m benchmarks.cost`, width {s['width']}, batch {s['batch']}, {s['image']}x{s['image']}, "
-        f"{s['objective']}, float32; median of {s['repeats']} alternating rounds; {cost['device']}, JAX {cost['jax']}; "
-        f"finetune {cost['finetune_seconds']:.2f} s. PNN in its fifth column, of the same width."
+        "MB: of the training state of the recipe on cifar10, in full size. Step time: `python -m benchmarks.cost`, "
+        f"width {s['width']}, batch {s['batch']}, {s['image']}x{s['image']}, {first}"
+        + "".join(f" ({name}: {objective})" for name, objective in apart.items())
+        + f", float32; median of {s['repeats']} alternating rounds; {cost['device']}, JAX {cost['jax']}; finetune "
+        f"{seconds}. PNN in its fifth column, of the same width."
     )
     return f"{table}\n\n{note}"
 
