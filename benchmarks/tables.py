@@ -24,8 +24,10 @@ from ucl_jax.evaluation import accuracy_matrix
 from ucl_jax.files import write_atomically
 from ucl_jax.reproduce.studies import ROWS, STREAMS
 from ucl_jax.results import compare
-from ucl_jax.results.schema import RunResult
+from ucl_jax.results.schema import ProbeName, RunResult
 from ucl_jax.results.tables import (
+    HIGH,
+    KNOWN,
     LOW,
     Table,
     make_frame,
@@ -79,15 +81,15 @@ def all_recipes() -> dict[str, Recipe]:
     return {name: described(name) for name in sorted(modules, key=place)}
 
 
-def ordered(study: str) -> list[RunResult]:
-    """Returns the results of a study by stream, in the order of the paper's table, then by seed."""
+def ordered(*names: str) -> list[RunResult]:
+    """Returns the results of studies by stream, in the order of the paper's table, then by seed."""
     streams, objectives, known = ["tasks", *STREAMS], list(ROWS), list(all_recipes())
 
     def place(run):
         words = streams.index(run.stream_name), objectives.index(run.objective), known.index(run.recipe)
         return *words, run.seed
 
-    return sorted(saved.load(study), key=place)
+    return sorted(itertools.chain(*map(saved.load, names)), key=place)
 
 
 def of_study(
@@ -176,6 +178,53 @@ def summary(runs: Sequence[RunResult]) -> Table:
     return Table("", make_frame(["recipe", *columns], rows))
 
 
+# The objectives of the table of all methods, and the studies with its runs: the rows of Table 1 are in the second.
+GROUND_OBJECTIVES = ("simsiam", "barlow_twins", "simclr", "byol", "vicreg")
+GROUND_STUDIES = ("methods-cifar10_16px", "table1-cifar10_16px")
+GROUND_COMMAND = (
+    "python -m ucl_jax.reproduce table1 --benchmarks=cifar10_16px --recipes=all --seeds=1 --objectives="
+    + ",".join(GROUND_OBJECTIVES)
+)
+
+
+def one_ground(runs: Sequence[RunResult], probe: ProbeName) -> Table:
+    """Makes a table of all methods with all objectives, a row a recipe: the accuracy of one seed at the end.
+
+    The last column is the difference to finetune with the same objective: its mean over the objectives, with the 95 %
+    interval of it, and with how many objectives of all the method is higher.
+
+    Args:
+      runs: of one seed, in the order of the paper's table.
+      probe: what the accuracy is measured by.
+    """
+    scores: dict[str, dict[int, float | None]] = {}
+    for run in runs:
+        column = GROUND_OBJECTIVES.index(run.objective)
+        scores.setdefault("untrained network", {}).setdefault(column, compare.untrained(run, probe))
+        scores.setdefault(run.recipe, {})[column] = compare.average_accuracy(run, probe)
+    rows = []
+    for name, own in scores.items():
+        found = compare.paired_difference(own, scores.get("finetune", {})) if name != "finetune" else None
+        cells = [found.mean, found.low, found.high, found.higher, found.pairs] if found else [None] * 5
+        rows.append([name, *(own.get(column) for column in range(len(GROUND_OBJECTIVES))), *cells])
+    over, higher = "over finetune, mean over objectives", "objectives higher"
+    columns = ["recipe", *GROUND_OBJECTIVES, over, over + LOW, over + HIGH, higher, higher + KNOWN]
+    return Table("", make_frame(columns, rows), formats={over: "+.2f"})
+
+
+def of_one_ground(probe: ProbeName) -> Callable[[], str]:
+    """Returns a function that makes the table of all methods by a probe, as `of_study` does."""
+
+    def table() -> str:
+        runs = [run for run in ordered(*GROUND_STUDIES) if run.seed == 0 and run.objective in GROUND_OBJECTIVES]
+        runs.sort(key=lambda run: list(all_recipes()).index(run.recipe))
+        if not runs:
+            return performance.MISSING
+        return f"{render(one_ground(runs, probe), 'markdown')}\n\n{saved.provenance(GROUND_COMMAND, runs)}"
+
+    return table
+
+
 def claims_table() -> str:
     """Returns the table of the paper's claims, with a line for each study that says where its numbers come from."""
     studies = {f"table1-{benchmark}": benchmark for benchmark in claims.BENCHMARKS}
@@ -239,6 +288,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "summary": of_study(
         "table1-cifar100_16px", summary, lambda run: run.recipe in SUMMARY and run.objective in SUMMARY_OBJECTIVES
     ),
+    "methods-within": of_one_ground("knn_task"),
+    "methods-over-all": of_one_ground("knn_all"),
     "claims": claims_table,
     **{ledger.study: functools.partial(fidelity.table, ledger) for ledger in fidelity.LEDGERS.values()},
     "forgetting": fidelity.forgetting_table,
