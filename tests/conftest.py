@@ -2,6 +2,8 @@
 
 Compiled programs are kept in `.cache/jax`, for later tests of any process. In memory they are kept only until the end
 of a test file, because thousands of programs exhaust the memory maps that Linux gives a process.
+
+Garbage is looked for seldom: a tenth of the time would go into it, because tracing makes many objects.
 """
 
 import gc
@@ -89,6 +91,11 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.xdist_group(group(item)))
         if group(item) in SLOW:
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish():
+    gc.freeze()  # what was imported stays, so that nothing in it is garbage
+    gc.set_threshold(50_000)
 
 
 @pytest.fixture
