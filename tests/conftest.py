@@ -23,6 +23,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 import jax
 import pytest
 
+from tests.quick_keys import key
 from tests.small_networks import ARCHITECTURES
 from ucl_jax.models import architectures
 
@@ -103,6 +104,12 @@ def small_networks(monkeypatch):
     """Puts the networks of tests/small_networks.py in the place of those that recipes name."""
     for name, made in ARCHITECTURES.items():
         monkeypatch.setitem(architectures.ARCHITECTURES, name, made)
+
+
+@pytest.fixture
+def quick_keys(monkeypatch):
+    """Makes `jax.random.key` give the keys of tests/quick_keys.py, whose random numbers compile sooner."""
+    monkeypatch.setattr(jax.random, "key", key)
 
 
 @pytest.fixture(scope="module", autouse=True)
