@@ -1,6 +1,7 @@
 """Tests what every method owes to the rest of the package, with every objective: each pair learns two tiny tasks.
 
-The network is a convolution or two (tests/small_networks.py); everything else is as the recipes have it.
+The network is a convolution or two (tests/small_networks.py), and keys are those of tests/quick_keys.py; everything
+else is as the recipes have it.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ from ucl_jax.training import parallel
 from ucl_jax.training.build import make_experiment, make_stream_settings
 from ucl_jax.training.loop import LegDone, StepsDone
 
-pytestmark = pytest.mark.usefixtures("small_networks")
+pytestmark = pytest.mark.usefixtures("small_networks", "quick_keys")
 RECIPES = [recipe for recipe in tiny.RECIPES if not tiny.config(recipe).benchmark.joint]
 FORBIDDEN = [(recipe, objective) for objective, refusing in IMPOSSIBLE.items() for recipe in refusing]
 PAIRS = [(recipe, objective) for recipe in RECIPES for objective in OBJECTIVES]

@@ -9,6 +9,7 @@ With --print_config it only prints every key of the config with its value. With 
 prints the keys in which the two recipes differ.
 """
 
+import gc
 import pathlib
 import shlex
 import sys
@@ -110,6 +111,7 @@ def _train(given: Sequence[str], unnamed: Sequence[str]) -> None:
     from ucl_jax.training.provenance import Origin
     from ucl_jax.training.run_folder import default_workdir
 
+    gc.freeze()  # what was imported stays; looking for garbage in it would take a tenth of a short run
     require(WORKDIR.value != "", "--workdir is empty; give a folder, or leave the flag out for the default one")
     config = CONFIG.value
     words = config.recipe, config.benchmark.name, config.objective.name, config.protocol, config.stream.name
