@@ -428,6 +428,21 @@ def test_a_stream_is_shown_once_however_many_groups_had_it():
     assert html.count('alt="Shares of classes or tasks') == 2
 
 
+def test_streams_are_compared_apart():
+    runs = [
+        over_classes(recipe=recipe, seed=seed, settings={"stream.name": name})
+        for name in ("cla", "scale_blurred")
+        for recipe in ("lump", "finetune")
+        for seed in (0, 1)
+    ]
+    text = page.build([page.Source(one, [], {}, "") for one in runs], "max")
+    read = Reader(text)
+    for name in ("cla", "scale_blurred"):
+        shown = [row[0] for row in read.tables[f"Summary, simsiam on digits, stream {name}"]]
+        assert shown[2:4] == [f"{recipe}, stream.name={name}" for recipe in ("lump", "finetune")]
+        assert f"On digits, stream {name} <strong>" in " ".join(text.split())
+
+
 def test_classes_of_a_stream_have_a_picture_for_each_group_that_recorded_them():
     runs = [over_classes(seed=seed, settings={ALPHA: alpha}) for seed, alpha in ((0, 1), (1, 1), (0, 2))]
     older = over_classes(settings={ALPHA: 3}).to_json()

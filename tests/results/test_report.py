@@ -277,6 +277,27 @@ def test_results_by_the_name_of_a_file(tmp_path, capsys):
     assert report.main([str(tmp_path / "none.json")]) == 2
 
 
+def test_a_folder_of_kept_results_is_a_folder_of_runs(tmp_path, capsys):
+    for seed in (0, 1):
+        save(tmp_path / f"lump-simsiam-seed{seed}.json", results("lump", LUMP_MATRIX, seed=seed))
+    assert report.main([str(tmp_path), "--seeds"]) == 0
+    assert capsys.readouterr().out.count("lump") == 1
+
+
+def test_a_picture_of_differences_says_how_many_pairs_any_probe_has(tmp_path):
+    """Checks runs of tasks of one class, of which only kNN over all classes has something to choose, beside another."""
+    alone = run_results.probe(LUMP_MATRIX, chance=100.0)
+    probes = {"knn_task": alone, "knn_all": run_results.probe(LUMP_MATRIX, chance=25.0)}
+    single = {"probes": probes, "settings": {"benchmark.classes_per_task": 1}}
+    runs = [results(name, LUMP_MATRIX, seed=seed, **single) for name in ("lump", "finetune") for seed in (0, 1)]
+    runs += [results("er", LUMP_MATRIX, seed=seed) for seed in (0, 1)]
+    figure, rows = run_figures._differences(compare.groups_of(runs), "", "finetune", None)
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names
+    assert all(name.endswith("n=2") for name in names)
+    assert {row[-1] for row in rows} == {2}
+
+
 def test_plots_of_a_folder(tmp_path):
     save(tmp_path / "results.json", LUMP)
     with (tmp_path / "metrics.jsonl").open("w") as file:

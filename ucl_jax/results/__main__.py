@@ -81,11 +81,13 @@ def _check_over(given: str, runs: Sequence[RunResult], begun: Sequence[pathlib.P
 def _with_results(given: Sequence[pathlib.Path], waiting: bool = False) -> list[pathlib.Path]:
     """Returns the paths, but for a folder of runs those runs in it that have results.
 
-    A path without any stays, to be refused when it is read; with `waiting` a folder without any is left out.
+    A folder without runs may hold results that were kept by `reproduce --save`: NAME.json. A path without any stays, to
+    be refused when it is read; with `waiting` a folder without any is left out.
     """
     found = []
     for path in given:
-        below = [run for run in find_runs(path) if _has_results(run)]
+        runs = find_runs(path)
+        below = [run for run in runs if _has_results(run)] if runs else sorted(path.glob("*.json"))
         found += below or ([] if waiting and path.is_dir() else [path])
     return found
 

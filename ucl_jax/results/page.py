@@ -170,10 +170,10 @@ def _template() -> Any:
 
 
 def _headline(groups: Sequence[RunGroup], definition: str, over: str) -> list[dict[str, Any]]:
-    """Returns the numbers of the first sentences: for each benchmark those of the group with the highest accuracy."""
+    """Returns the numbers of the first sentences: those of the best group of each benchmark and stream."""
     said = []
-    for benchmark in dict.fromkeys(group.benchmark for group in groups):
-        here = [group for group in groups if group.benchmark == benchmark]
+    for ground in dict.fromkeys(map(_ground, groups)):
+        here = [group for group in groups if _ground(group) == ground]
         runs = [run for group in here for run in group.runs]
         probe = compare.probes_of(runs)[0]
         done = [group for group in here if all(run.finished for run in group.runs)] or here
@@ -189,7 +189,8 @@ def _headline(groups: Sequence[RunGroup], definition: str, over: str) -> list[di
         }
         said.append(
             {
-                "benchmark": benchmark,
+                "benchmark": ground,
+                "by_task": not best.runs[0].is_stream,
                 "of_many": len(continual) > 1,
                 "name": best.name,
                 "accuracy": tables.mean_text(accuracy),
@@ -269,11 +270,17 @@ def _differences(family: str, groups: Sequence[RunGroup], over: str, draw: Draw,
 
 
 def _families(groups: Sequence[RunGroup]) -> dict[str, list[RunGroup]]:
-    """Returns the groups of each benchmark and objective, as "simsiam on cifar10" -> groups."""
+    """Returns the groups of each benchmark, objective and stream, as "simsiam on cifar10" -> groups."""
     families: dict[str, list[RunGroup]] = {}
     for group in groups:
-        families.setdefault(f"{group.objective} on {group.benchmark}", []).append(group)
+        families.setdefault(f"{group.objective} on {_ground(group)}", []).append(group)
     return families
+
+
+def _ground(group: RunGroup) -> str:
+    """Returns the benchmark of a group, and its stream unless its tasks come one after the other."""
+    name = group.runs[0].stream_name
+    return group.benchmark if name == "tasks" else f"{group.benchmark}, stream {name}"
 
 
 def _recipes(groups: Sequence[RunGroup]) -> list[str]:

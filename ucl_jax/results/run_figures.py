@@ -180,14 +180,17 @@ def _differences(
     """Returns the figure of `differences`, and its numbers: objective, recipe, what it is over, probe, and the pair."""
     probes = compare.probes_of([run for group in groups for run in group.runs])
     pairs = compare.differences(groups, over, definition)
-    styles, rows, names = drawing.lines(dict.fromkeys(name for _, name, _ in pairs)), [], []
-    figure = drawing.new_figure(2.6 + 3.0 * len(probes), 1.0 + 0.3 * len(pairs))
+    styles, rows = drawing.lines(dict.fromkeys(name for _, name, _ in pairs)), []
+    names = []
+    for group, name, by_probe in pairs:
+        seeds = sorted({found.pairs for found in by_probe if found})
+        names.append(f"{group.name} over {name}, n={' or '.join(map(str, seeds)) or 0}")
+    width = 0.075 * max(map(len, names), default=0)  # of the names, in inches
+    figure = drawing.new_figure(max(2.6, width) + 3.0 * len(probes), 1.0 + 0.3 * len(pairs))
     axes = figure.subplots(1, len(probes), sharey=True, squeeze=False)[0]
     for column, (axis, probe) in enumerate(zip(axes, probes)):
         for place, (group, name, by_probe) in enumerate(pairs):
             found = by_probe[column]
-            if column == 0:
-                names.append(f"{group.name} over {name}, n={found.pairs if found else 0}")
             if found is not None:
                 half = None if found.low is None else found.mean - found.low
                 axis.errorbar(found.mean, place, xerr=half, capsize=3, **styles[name] | {"ls": "none"})
@@ -469,7 +472,7 @@ def _classes(run: RunResult):
     axis.set(xlabel=what, ylabel="class", title=PROBE_TITLES["knn_all"])
     axis.tick_params("x", rotation=45)
     figure.colorbar(image, ax=axis, label="accuracy, %")
-    figure.suptitle(run.name)
+    figure.suptitle(_with_stream(run))
     return figure
 
 
@@ -500,8 +503,13 @@ def _stream(run: RunResult, parts: Sequence[str] = PARTS):
         axis.set(xlabel=across, ylabel=up)
         drawing.whole_numbers(axis)
         drawing.name_bar(figure, image, axis, kinds, of)
-    figure.suptitle(run.name)
+    figure.suptitle(_with_stream(run))
     return figure
+
+
+def _with_stream(run: RunResult) -> str:
+    """Returns the name of a run, and that of its stream unless its tasks come one after the other."""
+    return run.name if run.stream_name == "tasks" else f"{run.name}, {run.stream_name}"
 
 
 def _average_accuracy(

@@ -411,7 +411,10 @@ def pairs(groups: Sequence[RunGroup], over: str = compare.BASELINE, definition: 
     for group, name, found in compare.differences(groups, over, definition):
         cells = [[one.mean, one.low, one.high, one.higher, one.pairs] if one else [None] * 5 for one in found]
         rows.append([group.objective, group.recipe, name, *itertools.chain(*cells)])
-    titles = [compare.forgetting_title(name, definition) if definition else PROBE_TITLES[name] for name in probes]
+    seen_rows = compare.seen_rows_only(run for group in groups for run in group.runs)
+    titles = [
+        compare.forgetting_title(name, definition, seen_rows) if definition else PROBE_TITLES[name] for name in probes
+    ]
     columns = [
         name
         for title in titles

@@ -1,5 +1,6 @@
 """Measures a network on held-out images without labels: how its features are spread, how alike those of views."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -63,13 +64,15 @@ def view_features(
     objective: Objective, network: Variables, image: np.ndarray, label: np.ndarray, key: Array, batch_size: int
 ) -> np.ndarray:
     """Computes the features [N, F] of one augmented view of each of N images, in evaluation mode."""
-
-    @jax.jit
-    def features(shown):
-        image, label, keys = shown
-        batch = Batch(image, label, jnp.ones(len(label), bool))
-        view = objective.views(jax.random.wrap_key_data(keys), batch, "present").image[0]
-        return objective.embed(network, view, False)[0].features
-
     keys = np.asarray(jax.random.key_data(jax.random.split(key, len(label))))
-    return evaluators.extract(features, (image, label, keys), batch_size)
+    return evaluators.extract(
+        lambda shown: _view_features(objective, network, *shown), (image, label, keys), batch_size
+    )
+
+
+# The network is an argument, so that the networks of all evaluations share one program.
+@functools.partial(jax.jit, static_argnums=0)
+def _view_features(objective: Objective, network: Variables, image: Array, label: Array, keys: Array) -> Array:
+    batch = Batch(image, label, jnp.ones(len(label), bool))
+    view = objective.views(jax.random.wrap_key_data(keys), batch, "present").image[0]
+    return objective.embed(network, view, False)[0].features
