@@ -86,8 +86,9 @@ def _with_results(given: Sequence[pathlib.Path], waiting: bool = False) -> list[
     """
     found = []
     for path in given:
-        runs = find_runs(path)
-        below = [run for run in runs if _has_results(run)] if runs else sorted(path.glob("*.json"))
+        below = [run for run in find_runs(path) if _has_results(run)]
+        if not below and not (path / "config.json").exists():  # a run folder has that from its start
+            below = sorted(path.glob("*.json"))
         found += below or ([] if waiting and path.is_dir() else [path])
     return found
 
