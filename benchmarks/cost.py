@@ -5,8 +5,8 @@
 Each recipe has the first of the objectives that allows it, and is compared with finetune of the same objective. Images
 are random, and there is one device. The recipes take turns; a result is the median of the ratios of all rounds. The
 buffer is filled and the second task begun before the measurement; PNN is measured in the last of its five columns.
-Memory is that of the training state of the recipe on `cifar10`, in its full size, less that of finetune; it is counted
-from shapes. Writes benchmarks/results/cost.json; `python -m benchmarks.tables` puts it into docs/recipes.md.
+Memory is counted from shapes: that of the recipe's training state on `cifar10`, in full size, less that of finetune's.
+Writes benchmarks/results/cost.json; `python -m benchmarks.tables` puts it into docs/recipes.md.
 """
 
 import argparse
@@ -82,30 +82,25 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--objectives", type=lambda names: names.split(","), default=["simclr", "simsiam"])
     given = parser.parse_args(argv)
-    measured = {
-        name: next((o for o in given.objectives if name not in IMPOSSIBLE.get(o, ())), None) for name in RECIPES
+    objectives = {
+        recipe: possible[0]
+        for recipe in RECIPES
+        if (possible := [one for one in given.objectives if recipe not in IMPOSSIBLE.get(one, ())])
     }
-    pairs = [(name, objective) for name, objective in measured.items() if objective is not None]
-    pairs += [("finetune", objective) for objective in dict(pairs).values()]
-    steps = {pair: make_step(*pair, given) for pair in dict.fromkeys(pairs)}
-    seconds: dict[tuple[str, str], list[float]] = {pair: [] for pair in steps}
+    pairs = dict.fromkeys([*objectives.items(), *(("finetune", objective) for objective in objectives.values())])
+    steps = {pair: make_step(*pair, given) for pair in pairs}
+    seconds: dict[tuple[str, str], list[float]] = {pair: [] for pair in pairs}
     for _ in range(given.repeats):
         for pair, step in steps.items():
             began = time.perf_counter()
             step()
             seconds[pair].append(time.perf_counter() - began)
-    recipes = {
-        name: {
-            "objective": objective,
-            "ratio": measure.spread(
-                [one / base for one, base in zip(seconds[name, objective], seconds["finetune", objective])]
-            ),
-            "stored_bytes": state_bytes(name, objective) - state_bytes("finetune", objective),
-        }
-        for name, objective in measured.items()
-        if objective is not None
-    }
-    finetune = {o: statistics.median(times) for (name, o), times in seconds.items() if name == "finetune"}
+    recipes = {}
+    for recipe, objective in objectives.items():
+        ratios = [one / base for one, base in zip(seconds[recipe, objective], seconds["finetune", objective])]
+        more = state_bytes(recipe, objective) - state_bytes("finetune", objective)
+        recipes[recipe] = {"objective": objective, "ratio": measure.spread(ratios), "stored_bytes": more}
+    finetune = {o: statistics.median(times) for (recipe, o), times in seconds.items() if recipe == "finetune"}
     result = {"settings": vars(given), **measure.where(), "finetune_seconds": finetune, "recipes": recipes}
     measure.save(RESULT, result)
     print(json.dumps(result, indent=1))

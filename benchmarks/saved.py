@@ -17,6 +17,8 @@ COMMANDS = {
     "demo-digits-two-threads": "bash benchmarks/demo_seeds.sh --jobs=1 --recipes=finetune,lump,multitask",
     "table1-digits": "python -m ucl_jax.reproduce table1 --benchmarks=digits --recipes=all",
     "table1-cifar10_16px": "bash benchmarks/cifar_16px.sh cifar10_16px",
+    "methods-cifar10_16px": "python -m ucl_jax.reproduce table1 --benchmarks=cifar10_16px --recipes=all --seeds=1 "
+    "--objectives=simsiam,barlow_twins,simclr,byol,vicreg",
     "table1-cifar100_16px": "bash benchmarks/cifar_16px.sh cifar100_16px --override=eval.tasks=seen",
     "table1-cifar100": "python -m ucl_jax.reproduce table1 --benchmarks=cifar100 --objectives=simsiam --recipes=lump "
     "--seeds=1 --override=model.dtype=bfloat16",

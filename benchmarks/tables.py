@@ -93,7 +93,10 @@ def ordered(*names: str) -> list[RunResult]:
 
 
 def of_study(
-    study: str, make: Callable[[list[RunResult]], Table], wanted: Callable[[RunResult], bool] = lambda run: True
+    study: str,
+    make: Callable[[list[RunResult]], Table],
+    wanted: Callable[[RunResult], bool] = lambda run: True,
+    beside: Sequence[str] = (),
 ) -> Callable[[], str]:
     """Returns a function that makes a table of a study, with a line below that says where its numbers come from.
 
@@ -102,11 +105,12 @@ def of_study(
     Args:
       study: a key of `saved.COMMANDS`.
       make: a function from runs, in the order of the paper's table, to their table.
-      wanted: tells which runs of the study are taken.
+      wanted: tells which runs are taken.
+      beside: other studies, whose runs are of this one, too: its command would make them.
     """
 
     def table() -> str:
-        runs = [run for run in ordered(study) if wanted(run)]
+        runs = [run for run in ordered(study, *beside) if wanted(run)]
         made = make(runs) if runs else None
         if made is None or made.frame.empty:
             return performance.MISSING
@@ -178,51 +182,43 @@ def summary(runs: Sequence[RunResult]) -> Table:
     return Table("", make_frame(["recipe", *columns], rows))
 
 
-# The objectives of the table of all methods, and the studies with its runs: the rows of Table 1 are in the second.
-GROUND_OBJECTIVES = ("simsiam", "barlow_twins", "simclr", "byol", "vicreg")
-GROUND_STUDIES = ("methods-cifar10_16px", "table1-cifar10_16px")
-GROUND_COMMAND = (
-    "python -m ucl_jax.reproduce table1 --benchmarks=cifar10_16px --recipes=all --seeds=1 --objectives="
-    + ",".join(GROUND_OBJECTIVES)
-)
+GROUND_OBJECTIVES = ("simsiam", "barlow_twins", "simclr", "byol", "vicreg")  # columns of the table of all methods
 
 
 def one_ground(runs: Sequence[RunResult], probe: ProbeName) -> Table:
-    """Makes a table of all methods with all objectives, a row a recipe: the accuracy of one seed at the end.
+    """Makes a table of all methods with all objectives: the accuracy of one seed after the last task, a row a recipe.
 
-    The last column is the difference to finetune with the same objective: its mean over the objectives, with the 95 %
-    interval of it, and with how many objectives of all the method is higher.
+    The last columns compare a recipe with finetune, objective by objective: the mean difference, its 95 % interval, and
+    with how many of the objectives that both have the recipe is higher.
 
     Args:
-      runs: of one seed, in the order of the paper's table.
+      runs: of one seed, with objectives in GROUND_OBJECTIVES.
       probe: what the accuracy is measured by.
     """
-    scores: dict[str, dict[int, float | None]] = {}
+    scores: dict[str, dict[int, float | None]] = {"untrained network": {}} | {name: {} for name in all_recipes()}
     for run in runs:
         column = GROUND_OBJECTIVES.index(run.objective)
-        scores.setdefault("untrained network", {}).setdefault(column, compare.untrained(run, probe))
-        scores.setdefault(run.recipe, {})[column] = compare.average_accuracy(run, probe)
+        scores["untrained network"].setdefault(column, compare.untrained(run, probe))
+        scores[run.recipe][column] = compare.average_accuracy(run, probe)
     rows = []
     for name, own in scores.items():
-        found = compare.paired_difference(own, scores.get("finetune", {})) if name != "finetune" else None
-        cells = [found.mean, found.low, found.high, found.higher, found.pairs] if found else [None] * 5
-        rows.append([name, *(own.get(column) for column in range(len(GROUND_OBJECTIVES))), *cells])
+        if own:
+            found = compare.paired_difference(own, scores["finetune"]) if name != "finetune" else None
+            cells = [found.mean, found.low, found.high, found.higher, found.pairs] if found else [None] * 5
+            rows.append([name, *(own.get(column) for column in range(len(GROUND_OBJECTIVES))), *cells])
     over, higher = "over finetune, mean over objectives", "objectives higher"
     columns = ["recipe", *GROUND_OBJECTIVES, over, over + LOW, over + HIGH, higher, higher + KNOWN]
     return Table("", make_frame(columns, rows), formats={over: "+.2f"})
 
 
 def of_one_ground(probe: ProbeName) -> Callable[[], str]:
-    """Returns a function that makes the table of all methods by a probe, as `of_study` does."""
-
-    def table() -> str:
-        runs = [run for run in ordered(*GROUND_STUDIES) if run.seed == 0 and run.objective in GROUND_OBJECTIVES]
-        runs.sort(key=lambda run: list(all_recipes()).index(run.recipe))
-        if not runs:
-            return performance.MISSING
-        return f"{render(one_ground(runs, probe), 'markdown')}\n\n{saved.provenance(GROUND_COMMAND, runs)}"
-
-    return table
+    """Returns a function that makes the table of all methods by a probe; the rows of Table 1 are among its runs."""
+    return of_study(
+        "methods-cifar10_16px",
+        functools.partial(one_ground, probe=probe),
+        lambda run: run.seed == 0 and run.objective in GROUND_OBJECTIVES,
+        beside=["table1-cifar10_16px"],
+    )
 
 
 def claims_table() -> str:

@@ -3,7 +3,8 @@
 Compiled programs are kept in `.cache/jax`, for later tests of any process. In memory they are kept only until the end
 of a test file, because thousands of programs exhaust the memory maps that Linux gives a process.
 
-Garbage is looked for seldom: a tenth of the time would go into it, because tracing makes many objects.
+Garbage is looked for seldom. Tracing makes many objects, and looking through them took a tenth of the time of tests
+whose programs were compiled already.
 """
 
 import gc
@@ -23,7 +24,6 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 import jax
 import pytest
 
-from tests.quick_keys import key
 from tests.small_networks import ARCHITECTURES
 from ucl_jax.models import architectures
 
@@ -95,7 +95,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    gc.freeze()  # what was imported stays, so that nothing in it is garbage
+    gc.freeze()  # nothing that was imported becomes garbage
     gc.set_threshold(50_000)
 
 
@@ -104,12 +104,6 @@ def small_networks(monkeypatch):
     """Puts the networks of tests/small_networks.py in the place of those that recipes name."""
     for name, made in ARCHITECTURES.items():
         monkeypatch.setitem(architectures.ARCHITECTURES, name, made)
-
-
-@pytest.fixture
-def quick_keys(monkeypatch):
-    """Makes `jax.random.key` give the keys of tests/quick_keys.py, whose random numbers compile sooner."""
-    monkeypatch.setattr(jax.random, "key", key)
 
 
 @pytest.fixture(scope="module", autouse=True)

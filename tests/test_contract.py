@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests import tiny
+from tests import quick_keys, tiny
 from ucl_jax.data.tasks import open_stream
 from ucl_jax.errors import UsageError
 from ucl_jax.methods import METHODS
@@ -24,7 +24,7 @@ from ucl_jax.training import parallel
 from ucl_jax.training.build import make_experiment, make_stream_settings
 from ucl_jax.training.loop import LegDone, StepsDone
 
-pytestmark = pytest.mark.usefixtures("small_networks", "quick_keys")
+pytestmark = pytest.mark.usefixtures("small_networks")
 RECIPES = [recipe for recipe in tiny.RECIPES if not tiny.config(recipe).benchmark.joint]
 FORBIDDEN = [(recipe, objective) for objective, refusing in IMPOSSIBLE.items() for recipe in refusing]
 PAIRS = [(recipe, objective) for recipe in RECIPES for objective in OBJECTIVES]
@@ -36,7 +36,7 @@ LEARNING_RATES = {"barlow_twins": 0.0001, "vicreg": 0.0001}  # objectives that n
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
-    """Returns an empty folder for data sets; beside them lies a folder `domains` with two classes of two domains."""
+    """Returns a folder for data sets. In it lies `domains`, a folder of two domains with images of two classes each."""
     data_dir, rng = tmp_path_factory.mktemp("tfds"), np.random.default_rng(0)
     for domain, name, number in itertools.product("ab", ("cat", "dog"), range(28)):
         path = data_dir / "domains" / domain / name / f"{number:02}.png"
@@ -100,6 +100,12 @@ def signature(tree):
 def distance(one, other):
     squares = jax.tree.map(lambda a, b: np.sum(np.square(a - b, dtype=np.float64)), one, other)
     return float(np.sqrt(sum(jax.tree.leaves(squares))))
+
+
+@pytest.fixture(autouse=True)
+def keys_that_compile_soon(monkeypatch):
+    """Makes `jax.random.key` give the keys of tests/quick_keys.py, whose random numbers compile sooner."""
+    monkeypatch.setattr(jax.random, "key", quick_keys.key)
 
 
 @pytest.fixture(autouse=True)

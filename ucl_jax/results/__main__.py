@@ -81,13 +81,13 @@ def _check_over(given: str, runs: Sequence[RunResult], begun: Sequence[pathlib.P
 def _with_results(given: Sequence[pathlib.Path], waiting: bool = False) -> list[pathlib.Path]:
     """Returns the paths, but for a folder of runs those runs in it that have results.
 
-    A folder without runs may hold results that were kept by `reproduce --save`: NAME.json. A path without any stays, to
-    be refused when it is read; with `waiting` a folder without any is left out.
+    A folder without runs may hold results that `reproduce --save` kept, as NAME.json. A path without any results stays,
+    to be refused when it is read; with `waiting` a folder without any is left out.
     """
     found = []
     for path in given:
         below = [run for run in find_runs(path) if _has_results(run)]
-        if not below and not (path / "config.json").exists():  # a run folder has that from its start
+        if not below and not (path / "config.json").exists():  # a run has its config before it has results
             below = sorted(path.glob("*.json"))
         found += below or ([] if waiting and path.is_dir() else [path])
     return found

@@ -48,7 +48,17 @@ def forgetting_title(probe: ProbeName, definition: str, seen_rows: bool = False)
       definition: a key of `accuracy_matrix.FORGETTING`.
       seen_rows: whether accuracies from before a task was learned are missing, see `seen_rows_only`.
     """
-    return f"forgetting ({definition}{' of seen rows' if seen_rows else ''}) by {PROBE_TITLES[probe]}"
+    return f"{forgetting_name(definition, seen_rows)} by {PROBE_TITLES[probe]}"
+
+
+def forgetting_name(definition: str, seen_rows: bool) -> str:
+    """Returns the name of forgetting alone, such as "forgetting (max)". Arguments as `forgetting_title`."""
+    return f"forgetting ({definition}{' of seen rows' if seen_rows else ''})"
+
+
+def with_stream(name: str, run: RunResult) -> str:
+    """Returns a name, with the stream of a run behind it unless its tasks come one after the other."""
+    return name if run.stream_name == "tasks" else f"{name}, stream {run.stream_name}"
 
 
 # Config keys, or the beginnings of such, that change no number: runs of one group may differ in them.

@@ -27,7 +27,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", INK
 GREYS: tuple[dict[str, Any], ...] = tuple(
     {"ls": dashes, "color": GREY, "lw": 1.2} for dashes in ("-.", (0, (1, 3)), (0, (6, 3)))
 )
-MOST_NAMES = 25  # rows of a heat map of which all have their names and numbers
+MOST_NAMES = 25  # rows of a heat map; of more rows not all have their names
 MARKS, DASHES = "osD^vPX", ("-", "--", "-.", ":")
 SAVE: dict[str, Any] = {"dpi": 130, "bbox_inches": "tight", "pad_inches": 0.1}
 # Names come from configs: a dollar sign in one must not start a formula.
@@ -72,8 +72,8 @@ def follow_scheme(svg: str, dark_ink: str) -> str:
 def heat(axis, values: np.ndarray, rows: Sequence, columns: Sequence, norm, form: str):
     """Draws a heat map and returns the image.
 
-    Up to MOST_NAMES rows have their names and numbers, dark on light or light on dark. Of more rows the colours are
-    shown, and as many names as there is room for.
+    Up to MOST_NAMES rows have their names, and numbers that are dark on light or light on dark. A map with more rows
+    has no numbers, and names of some rows only.
     """
     image = axis.imshow(values, norm=norm, cmap="viridis")
     few = len(rows) <= MOST_NAMES

@@ -25,7 +25,7 @@ from ucl_jax.results.load import load_results, read_metrics
 from ucl_jax.results.tables import Table
 
 if TYPE_CHECKING:
-    from ucl_jax.results.schema import ProbeName, RunResult
+    from ucl_jax.results.schema import ProbeName, RunResult, StreamRecord
 
 
 class Source(NamedTuple):
@@ -278,9 +278,8 @@ def _families(groups: Sequence[RunGroup]) -> dict[str, list[RunGroup]]:
 
 
 def _ground(group: RunGroup) -> str:
-    """Returns the benchmark of a group, and its stream unless its tasks come one after the other."""
-    name = group.runs[0].stream_name
-    return group.benchmark if name == "tasks" else f"{group.benchmark}, stream {name}"
+    """Returns the name of what a group learned: its benchmark and, unless its tasks come in turn, its stream."""
+    return compare.with_stream(group.benchmark, group.runs[0])
 
 
 def _recipes(groups: Sequence[RunGroup]) -> list[str]:
@@ -415,18 +414,19 @@ def _title(group: RunGroup, run: RunResult) -> str:
 
 def _streams(groups: Sequence[RunGroup], draw: Draw) -> list[Block]:
     """Returns pictures of the streams of the groups' first runs, and of the tasks in their buffers; equal ones once."""
-    parts = {
-        "stream": "Of which classes or tasks the images of the stream are, from its beginning to its end.",
-        "buffer": "Of which tasks the images in the buffer are, at each evaluation.",
+    parts: dict[str, tuple[str, Callable[[StreamRecord], Any]]] = {
+        "stream": (
+            "Of which classes or tasks the images of the stream are, from its beginning to its end.",
+            lambda record: (record.images, record.tasks, record.classes),
+        ),
+        "buffer": ("Of which tasks the images in the buffer are, at each evaluation.", lambda record: record.buffer),
     }
     blocks = []
-    for part, note in parts.items():
+    for part, (note, numbers) in parts.items():
         equal: dict[str, list[RunGroup]] = {}
         for group in groups:
-            record = group.runs[0].stream
-            if record is not None and (part == "stream" or record.buffer):
-                numbers = record.buffer if part == "buffer" else (record.images, record.tasks, record.classes)
-                equal.setdefault(repr((group.benchmark, numbers)), []).append(group)
+            if (record := group.runs[0].stream) is not None and (shown := numbers(record)):
+                equal.setdefault(repr((group.benchmark, shown)), []).append(group)
         pictures = []
         for members in equal.values():
             said = "; ".join(_title(group, group.runs[0]) for group in members)
@@ -462,6 +462,8 @@ def _settings(groups: Sequence[RunGroup]) -> list[Block]:
 
 def _classes(groups: Sequence[RunGroup], draw: Draw) -> list[Block]:
     """Returns the accuracy of each class in runs over streams: a picture of each group's first run, and a table."""
+    if not groups:
+        return []
     pictures = []
     for group in groups:
         if group.runs[0].class_matrix is not None:
@@ -469,11 +471,7 @@ def _classes(groups: Sequence[RunGroup], draw: Draw) -> list[Block]:
             alt = f"Heat map of the accuracy of each class over the stream: {said}"
             pictures.append(draw(run_figures.class_accuracy, group.runs[0], caption=said, alt=alt))
     table = tables.of_classes([run for group in groups for run in group.runs])
-    return (
-        [*_pictures(pictures), _heading("At the end"), _table(table, "Accuracy of each class at the end")]
-        if groups
-        else []
-    )
+    return [*_pictures(pictures), _heading("At the end"), _table(table, "Accuracy of each class at the end")]
 
 
 def _made(groups: Sequence[RunGroup], sources: Sequence[Source]) -> list[Block]:

@@ -180,11 +180,12 @@ def _differences(
     """Returns the figure of `differences`, and its numbers: objective, recipe, what it is over, probe, and the pair."""
     probes = compare.probes_of([run for group in groups for run in group.runs])
     pairs = compare.differences(groups, over, definition)
-    styles, rows = drawing.lines(dict.fromkeys(name for _, name, _ in pairs)), []
-    names = []
+    styles, rows, names = drawing.lines(dict.fromkeys(name for _, name, _ in pairs)), [], []
     for group, name, by_probe in pairs:
         seeds = sorted({found.pairs for found in by_probe if found})
         names.append(f"{group.name} over {name}, n={' or '.join(map(str, seeds)) or 0}")
+    seen_rows = compare.seen_rows_only(run for group in groups for run in group.runs)
+    what = f" of {compare.forgetting_name(definition, seen_rows)}" if definition else ""
     width = 0.075 * max(map(len, names), default=0)  # of the names, in inches
     figure = drawing.new_figure(max(2.6, width) + 3.0 * len(probes), 1.0 + 0.3 * len(pairs))
     axes = figure.subplots(1, len(probes), sharey=True, squeeze=False)[0]
@@ -196,8 +197,7 @@ def _differences(
                 axis.errorbar(found.mean, place, xerr=half, capsize=3, **styles[name] | {"ls": "none"})
                 rows.append([group.objective, group.recipe, name, probe, *found])
         axis.axvline(0, color=drawing.GREY, lw=1)
-        what = f"difference of forgetting ({definition}), points" if definition else "difference, points"
-        axis.set(title=PROBE_TITLES[probe], xlabel=what)
+        axis.set(title=PROBE_TITLES[probe], xlabel=f"difference{what}, points")
         axis.grid(axis="x")
     axes[0].set_yticks(range(len(pairs)), names)
     axes[0].set_ylim(len(pairs) - 0.4, -0.6)  # the first one above
@@ -434,14 +434,15 @@ def stream(stem: pathlib.Path, run: RunResult, parts: Sequence[str] = PARTS) -> 
     """
     assert run.stream is not None
     record = run.stream
-    counted = {"stream": record.tasks, "buffer": record.buffer}
+    counts = {"stream": record.tasks, "buffer": record.buffer}
+    drawn = {part: counts[part] for part in parts}
     rows = [
         [part, place, task + 1, count]
-        for part in parts
-        for place, row in enumerate(counted[part])
+        for part, of_places in drawn.items()
+        for place, row in enumerate(of_places)
         for task, count in enumerate(row)
     ]
-    numbers = {"images": record.images, **{part: counted[part] for part in parts}, "classes": record.classes}
+    numbers = {"images": record.images, **drawn, "classes": record.classes}
     return drawing.save(stem, _stream(run, parts), numbers, ["part", "place", "task", "images"], rows)
 
 
@@ -472,7 +473,7 @@ def _classes(run: RunResult):
     axis.set(xlabel=what, ylabel="class", title=PROBE_TITLES["knn_all"])
     axis.tick_params("x", rotation=45)
     figure.colorbar(image, ax=axis, label="accuracy, %")
-    figure.suptitle(_with_stream(run))
+    figure.suptitle(compare.with_stream(run.name, run))
     return figure
 
 
@@ -503,13 +504,8 @@ def _stream(run: RunResult, parts: Sequence[str] = PARTS):
         axis.set(xlabel=across, ylabel=up)
         drawing.whole_numbers(axis)
         drawing.name_bar(figure, image, axis, kinds, of)
-    figure.suptitle(_with_stream(run))
+    figure.suptitle(compare.with_stream(run.name, run))
     return figure
-
-
-def _with_stream(run: RunResult) -> str:
-    """Returns the name of a run, and that of its stream unless its tasks come one after the other."""
-    return run.name if run.stream_name == "tasks" else f"{run.name}, {run.stream_name}"
 
 
 def _average_accuracy(

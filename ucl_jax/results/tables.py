@@ -229,7 +229,8 @@ def every_run(runs: Sequence[RunResult], definition: str) -> Table:
     With streams among the runs there are columns for how many images were seen, of how many gradients were taken, and
     the mean over the stream by each probe, see `accuracy_matrix.stream_average`.
 
-    Untrained networks have a row for each seed, and for each of different settings, see `compare.untrained_networks`.
+    Untrained networks have a row for each seed. Those with different settings have rows of their own, see
+    `compare.untrained_networks`. The row for chance has the numbers of the first run that has them.
 
     Args:
       runs: results.

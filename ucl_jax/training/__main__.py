@@ -111,7 +111,7 @@ def _train(given: Sequence[str], unnamed: Sequence[str]) -> None:
     from ucl_jax.training.provenance import Origin
     from ucl_jax.training.run_folder import default_workdir
 
-    gc.freeze()  # what was imported stays; looking for garbage in it would take a tenth of a short run
+    gc.freeze()  # nothing imported becomes garbage, and looking for some there took a tenth of a short run
     require(WORKDIR.value != "", "--workdir is empty; give a folder, or leave the flag out for the default one")
     config = CONFIG.value
     words = config.recipe, config.benchmark.name, config.objective.name, config.protocol, config.stream.name
